@@ -1,0 +1,50 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::Common;
+use super::values::{Pool, TextSource};
+
+const EXAMPLES: &str = "\
+Examples:
+  tamt encode --model bert-base-uncased --input texts.txt --output vectors.safetensors
+  echo 'a text' | tamt encode --model bert-base-uncased --ticket omp70 --pool cls \\
+    --input - --output vector.safetensors";
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct EncodeArgs {
+    /// Directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) ticket: Option<PathBuf>,
+
+    /// Accept a ticket that was found in other weights
+    #[arg(long, requires = "ticket")]
+    pub(crate) allow_other_base: bool,
+
+    /// Texts, one a line; - is stdin
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) input: TextSource,
+
+    /// Where the vectors are written
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) output: PathBuf,
+
+    /// What becomes of the vectors of a text's tokens
+    #[arg(long, value_enum, default_value_t = Pool::Mean)]
+    pub(crate) pool: Pool,
+
+    /// Cut texts to this many tokens, specials included [default: what the model holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_length: Option<NonZeroUsize>,
+
+    /// Texts computed at a time; results do not depend on it
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) batch_size: NonZeroUsize,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}

@@ -1,0 +1,161 @@
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use super::Common;
+use super::training::TrainingArgs;
+use super::values::{
+    self, Binarizer, InitialMask, KdDistance, KdRelation, KdRelationLayers, KdRepresentation, Method, Preset, Rewind,
+    Scope, ScoreInit,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  One-shot magnitude pruning, each matrix to 70 % zeros:
+    tamt find --model bert-base-uncased --method magnitude --sparsity 0.7 --output-dir omp70
+
+  Mask training on text, with what the paper did:
+    tamt find --model bert-base-uncased --method tamt-mlm --preset paper --sparsity 0.7 \\
+      --corpus wiki.train.raw --eval-corpus wiki.valid.raw --max-steps 17000 --output-dir mlm70
+
+  Going on after Ctrl-C:
+    tamt find ... --output-dir mlm70 --resume";
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct FindArgs {
+    /// Directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// How to choose the weights to keep
+    #[arg(long, value_enum)]
+    pub(crate) method: Method,
+
+    /// Fraction of each prunable matrix to set to zero
+    #[arg(long, value_name = "FRACTION", value_parser = values::sparsity, allow_negative_numbers = true)]
+    pub(crate) sparsity: f64,
+
+    /// Where the run is written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
+
+    /// Text to train on, one paragraph a line
+    #[arg(long, value_name = "FILE", num_args = 1.., required_if_eq_any = [
+        ("method", "imp"), ("method", "tamt-mlm"), ("method", "tamt-kd"), ("method", "tamt-mlm-kd"),
+    ])]
+    pub(crate) corpus: Vec<PathBuf>,
+
+    /// Optimiser steps
+    #[arg(long, value_name = "N")]
+    pub(crate) max_steps: Option<NonZeroU64>,
+
+    /// Start from published settings; other flags still win
+    #[arg(long, value_enum)]
+    pub(crate) preset: Option<Preset>,
+
+    /// Whether every matrix gets the same sparsity [default: local]
+    #[arg(long, value_enum)]
+    pub(crate) scope: Option<Scope>,
+
+    /// Prune only these encoder layers, counted from 0 [default: all]
+    #[arg(long, value_name = "0,1,..", value_delimiter = ',')]
+    pub(crate) layers: Vec<usize>,
+
+    /// Accept a ticket for --init that was found in other weights
+    #[arg(long)]
+    pub(crate) allow_other_base: bool,
+
+    #[command(flatten)]
+    pub(crate) masks: MaskArgs,
+
+    #[command(flatten)]
+    pub(crate) distillation: DistillationArgs,
+
+    #[command(flatten)]
+    pub(crate) pruning: PruningArgs,
+
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// How masks are parametrised (methods tamt-*).
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Mask training")]
+pub(crate) struct MaskArgs {
+    /// Mask to start from: magnitude, random, or a ticket [default: magnitude]
+    #[arg(long, value_name = "MASK")]
+    pub(crate) init: Option<InitialMask>,
+
+    /// How scores are drawn, where --init is not enough
+    #[arg(long, value_enum, conflicts_with = "init")]
+    pub(crate) score_init: Option<ScoreInit>,
+
+    /// Scores that are drawn from an interval lie above minus this [default: 0.02]
+    #[arg(long, value_name = "X", value_parser = values::positive)]
+    pub(crate) init_scale: Option<f64>,
+
+    /// How a score becomes a bit [default: threshold]
+    #[arg(long, value_enum)]
+    pub(crate) binarizer: Option<Binarizer>,
+
+    /// Score above which a weight is kept at the start [default: 0.01]
+    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
+    pub(crate) threshold: Option<f64>,
+
+    /// Return to the exact sparsity every N steps [default: 100]
+    #[arg(long, value_name = "N")]
+    pub(crate) rethreshold_every: Option<NonZeroU64>,
+
+    /// Do not train the MLM head
+    #[arg(long)]
+    pub(crate) freeze_head: bool,
+}
+
+/// What is distilled from the dense model (methods tamt-kd, tamt-mlm-kd).
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Distillation")]
+pub(crate) struct DistillationArgs {
+    /// Weight of distillation beside masked language modelling [default: 1]
+    #[arg(long, value_name = "X", value_parser = values::positive)]
+    pub(crate) kd_weight: Option<f64>,
+
+    /// Which hidden states are compared [default: full]
+    #[arg(long, value_enum)]
+    pub(crate) kd_representation: Option<KdRepresentation>,
+
+    /// How they are compared [default: cosine]
+    #[arg(long, value_enum)]
+    pub(crate) kd_distance: Option<KdDistance>,
+
+    /// Compare attention scores as well
+    #[arg(long)]
+    pub(crate) kd_attention: bool,
+
+    /// Which relations between hidden states are compared [default: none]
+    #[arg(long, value_enum)]
+    pub(crate) kd_relation: Option<KdRelation>,
+
+    /// In which layers [default: full]
+    #[arg(long, value_enum)]
+    pub(crate) kd_relation_layers: Option<KdRelationLayers>,
+}
+
+/// The rounds of iterative magnitude pruning (method imp).
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Iterative magnitude pruning")]
+pub(crate) struct PruningArgs {
+    /// What happens to the weights after each pruning [default: pretrained]
+    #[arg(long, value_enum)]
+    pub(crate) rewind: Option<Rewind>,
+
+    /// Number of prunings [default: one per tenth of the weights]
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<NonZeroU64>,
+
+    /// Training steps before each pruning but the first
+    #[arg(long, value_name = "N", conflicts_with = "max_steps")]
+    pub(crate) steps_per_round: Option<NonZeroU64>,
+}

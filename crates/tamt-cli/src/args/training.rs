@@ -1,0 +1,93 @@
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use super::values::{self, Clip, LrSchedule, Optimizer};
+
+/// The flags of the training loop, for the verbs that train.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct TrainingArgs {
+    /// Text to evaluate on while training, one paragraph a line
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) eval_corpus: Vec<PathBuf>,
+
+    /// Sequences per step [default: 16]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<NonZeroUsize>,
+
+    /// Tokens per sequence, specials included [default: 512, or what the model holds if less]
+    #[arg(long, value_name = "N")]
+    pub(crate) block_size: Option<NonZeroUsize>,
+
+    /// Share of tokens that masked language modelling predicts [default: 0.15]
+    #[arg(long, value_name = "P", value_parser = values::open_probability)]
+    pub(crate) mlm_probability: Option<f64>,
+
+    /// Dropout rate in training [default: the model's own]
+    #[arg(long, value_name = "P", value_parser = values::dropout)]
+    pub(crate) dropout: Option<f64>,
+
+    /// Seed of everything random [default: 42]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Evaluate every N steps [default: only at the end]
+    #[arg(long, value_name = "N")]
+    pub(crate) eval_every: Option<NonZeroU64>,
+
+    /// Save a checkpoint every N steps
+    #[arg(long, value_name = "N")]
+    pub(crate) save_every: Option<NonZeroU64>,
+
+    /// Log every N steps
+    #[arg(long, value_name = "N")]
+    pub(crate) logging_steps: Option<NonZeroU64>,
+
+    /// Go on with the run in the output directory; an empty directory starts a new one
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    #[command(flatten)]
+    pub(crate) optimizer: OptimizerArgs,
+}
+
+/// How a gradient becomes a step. Defaults depend on the method.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Optimiser")]
+pub(crate) struct OptimizerArgs {
+    /// Which optimiser
+    #[arg(long, value_enum)]
+    pub(crate) optimizer: Option<Optimizer>,
+
+    /// Learning rate at its highest
+    #[arg(long, value_name = "X", value_parser = values::positive)]
+    pub(crate) learning_rate: Option<f64>,
+
+    /// Course of the learning rate after the warm-up
+    #[arg(long, value_enum)]
+    pub(crate) lr_schedule: Option<LrSchedule>,
+
+    /// Step at which the learning rate reaches zero [default: the number of steps]
+    #[arg(long, value_name = "N")]
+    pub(crate) lr_horizon_steps: Option<NonZeroU64>,
+
+    /// Steps in which the learning rate rises from zero
+    #[arg(long, value_name = "N")]
+    pub(crate) warmup_steps: Option<u64>,
+
+    /// Weight decay
+    #[arg(long, value_name = "X", value_parser = values::not_negative)]
+    pub(crate) weight_decay: Option<f64>,
+
+    /// Added to the root of the second moment
+    #[arg(long, value_name = "X", value_parser = values::positive)]
+    pub(crate) adam_epsilon: Option<f64>,
+
+    /// Whose norm gradient clipping bounds
+    #[arg(long, value_enum)]
+    pub(crate) clip: Option<Clip>,
+
+    /// The bound
+    #[arg(long, value_name = "X", value_parser = values::positive)]
+    pub(crate) max_grad_norm: Option<f64>,
+}

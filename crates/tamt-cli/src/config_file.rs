@@ -1,0 +1,182 @@
+//! `--config FILE.toml`: flags by their names, in kebab or snake case, as if they had been typed.
+//!
+//! Switches are booleans, repeatable flags are arrays, everything else is a string or a number. Paths are relative
+//! to the working directory, as on the command line. What is typed replaces what the file says of the same flag.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::Value;
+
+/// Flags that have no meaning in a file.
+const TYPED_ONLY: [&str; 3] = ["config", "help", "version"];
+
+/// The command line `line` (the program's name first), with the flags of its `--config` file put in after the verb.
+///
+/// The result is to be parsed: mistakes in what was typed are left for that.
+pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
+    // What the file will supply is missing yet, so this pass must not insist on anything.
+    let typed = command.clone().ignore_errors(true).try_get_matches_from(&line)?;
+    let Some((verb, typed)) = typed.subcommand() else {
+        return Ok(line);
+    };
+    let Some(path) = typed.get_one::<PathBuf>("config") else {
+        return Ok(line);
+    };
+
+    let mut command = command.clone();
+    command.build();
+    let Some(command) = command.find_subcommand_mut(verb) else {
+        return Ok(line);
+    };
+    let flags = read(path)
+        .and_then(|table| flags(command, typed, &table))
+        .map_err(|problem| command.error(ErrorKind::InvalidValue, format!("{}: {problem}", path.display())))?;
+    // No flag comes before the verb, so its place is known.
+    line.splice(2..2, flags);
+    Ok(line)
+}
+
+fn read(path: &Path) -> Result<toml::Table, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read it: {error}"))?;
+    toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned())
+}
+
+/// The flags in `table` that were not typed.
+fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
+    let mut flags = Vec::new();
+    let mut seen = Vec::new();
+    for (key, value) in table {
+        let name = key.replace('_', "-");
+        let flag = command
+            .get_arguments()
+            .find(|flag| flag.get_long() == Some(&name) && !TYPED_ONLY.contains(&name.as_str()))
+            .ok_or_else(|| unknown(command, key))?;
+        if seen.contains(&name) {
+            return Err(format!("`{key}` is given twice, in two spellings"));
+        }
+        if typed.value_source(flag.get_id().as_str()) != Some(ValueSource::CommandLine) {
+            translate(flag, &name, key, value, &mut flags)?;
+        }
+        seen.push(name);
+    }
+    Ok(flags)
+}
+
+fn unknown(command: &Command, key: &str) -> String {
+    let mut known: Vec<_> =
+        command.get_arguments().filter_map(Arg::get_long).filter(|name| !TYPED_ONLY.contains(name)).collect();
+    known.sort_unstable();
+    format!("unknown key `{key}`; `tamt {}` knows {}", command.get_name(), known.join(", "))
+}
+
+fn translate(flag: &Arg, name: &str, key: &str, value: &Value, flags: &mut Vec<OsString>) -> Result<(), String> {
+    let expected = |what: &str| format!("`{key}` is {what}, not {}", describe(value));
+    match (flag.get_action(), value) {
+        (ArgAction::SetTrue, Value::Boolean(true)) => flags.push(format!("--{name}").into()),
+        (ArgAction::SetTrue, Value::Boolean(false)) => {}
+        (ArgAction::SetTrue, _) => return Err(expected("true or false")),
+        (ArgAction::Append, Value::Array(values)) => {
+            for value in values {
+                let text = text(value).ok_or_else(|| {
+                    format!("`{key}` is an array of strings or numbers, and holds {}", describe(value))
+                })?;
+                flags.push(format!("--{name}={text}").into());
+            }
+        }
+        _ => match text(value) {
+            Some(text) => flags.push(format!("--{name}={text}").into()),
+            None if matches!(flag.get_action(), ArgAction::Append) => {
+                return Err(expected("a string, a number, or an array of them"));
+            }
+            None => return Err(expected("a string or a number")),
+        },
+    }
+    Ok(())
+}
+
+/// A single value as one would type it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a string",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Boolean(_) => "a boolean",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "an array",
+        Value::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn merged(toml: &str, line: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flags.toml");
+        fs::write(&path, toml).unwrap();
+        let mut line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        line.extend(["--config".into(), path.into()]);
+        let merged = merge(&Cli::command(), line).unwrap();
+        let count = merged.len() - 2;
+        merged.into_iter().take(count).map(|argument| argument.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn flags_are_put_after_the_verb_as_if_typed() {
+        let toml = "output_dir = '-x'\ncorpus = ['a b', 'c']\nlearning-rate = 2e-5\nseed = -1\n\
+            resume = true\nquiet = false\nlayers = [0, 2]\nthreads = 3";
+        assert_eq!(
+            merged(toml, "tamt find --model m"),
+            [
+                "tamt",
+                "find",
+                "--corpus=a b",
+                "--corpus=c",
+                "--layers=0",
+                "--layers=2",
+                "--learning-rate=0.00002",
+                "--output-dir=-x",
+                "--resume",
+                "--seed=-1",
+                "--threads=3",
+                "--model",
+                "m"
+            ]
+        );
+    }
+
+    #[test]
+    fn flags_that_were_typed_are_left_out_and_defaults_are_not_typed() {
+        let toml = "precision = 'bf16'\nobjective = 'kd'\ncorpus = 'file'\nseed = 1";
+        assert_eq!(
+            merged(toml, "tamt eval --seed 2 --corpus a b"),
+            "tamt eval --objective=kd --precision=bf16 --seed 2 --corpus a b".split(' ').collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn numbers_survive_to_the_last_bit() {
+        for number in [0.1 + 0.2, 1e-8, 5e-324, f64::MAX] {
+            let line = merged(&format!("learning_rate = {number:?}"), "tamt find");
+            let text = line[2].strip_prefix("--learning-rate=").unwrap();
+            assert_eq!(text.parse::<f64>().unwrap().to_bits(), number.to_bits());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n stopped by signal n.
+
+use std::process::ExitCode;
+
+/// A combination of flags that cannot be meant; found only when their meaning is resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+
+/// The exit code of a verb that ended with `error`.
+pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<UsageError>().is_some() {
+        return ExitCode::from(WRONG_USAGE);
+    }
+    match error.downcast_ref::<tamt::Error>() {
+        Some(tamt::Error::Stopped { signal, .. }) => ExitCode::from(for_signal(*signal)),
+        Some(tamt::Error::Setting { .. }) => ExitCode::from(WRONG_USAGE),
+        _ => ExitCode::from(FAILED),
+    }
+}
+
+/// What a shell reports of a program that signal number `signal` ended.
+pub(crate) fn for_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(FAILED)
+}

@@ -1,0 +1,168 @@
+//! The one place that prints.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::hints;
+
+/// Decides what is printed where.
+///
+/// | | default | `--json` | `--quiet` |
+/// |---|---|---|---|
+/// | result | text on stdout | one JSON object on stdout | as without |
+/// | what a person should know | stdout | stderr | nowhere |
+/// | progress | stderr | stderr | nowhere |
+/// | errors | stderr | stderr | stderr |
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    json: bool,
+    quiet: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Whether anything but errors and the result is wanted.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
+    /// Prints a verb's result: `json` (an object) with `--json`, `text` otherwise. To be called once.
+    pub(crate) fn result(self, json: &Value, text: &str) -> Result<()> {
+        if self.json { to_stdout(&format!("{json}\n")) } else { to_stdout(&with_newline(text)) }
+    }
+
+    /// Prints what a person should know before the result.
+    pub(crate) fn info(self, text: &str) -> Result<()> {
+        if self.quiet {
+            Ok(())
+        } else if self.json {
+            to_stderr(&with_newline(text));
+            Ok(())
+        } else {
+            to_stdout(&with_newline(text))
+        }
+    }
+
+    /// Prints how a run is getting on, beside its results.
+    pub(crate) fn progress(self, text: &str) {
+        if !self.quiet {
+            to_stderr(&with_newline(text));
+        }
+    }
+
+    /// Prints an error, its causes, and what to do next where that is known.
+    #[expect(clippy::unused_self, reason = "errors are shown whatever the flags")]
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        to_stderr(&error_text(error));
+    }
+}
+
+fn error_text(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("  caused by: {cause}\n"));
+    }
+    if let Some(hint) = hints::hint(error) {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    text
+}
+
+fn with_newline(text: &str) -> String {
+    let mut text = text.to_owned();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// A reader that has seen enough (`| head`) is no failure; a full disk is.
+fn to_stdout(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.context("cannot write to stdout"),
+    }
+}
+
+/// When even stderr is gone, there is nobody left to tell.
+fn to_stderr(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Rows of text in aligned columns.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these headings.
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The table as text: columns of numbers to the right, others to the left, two spaces between.
+    pub(crate) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let cell = |row: &'_ Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+        let layout: Vec<(usize, bool)> = (0..columns)
+            .map(|column| {
+                let width = self.rows.iter().map(|row| cell(row, column).chars().count()).max();
+                let mut body = self.rows.iter().skip(1).map(|row| cell(row, column));
+                (width.unwrap_or(0), body.all(|text| is_numeric(&text)))
+            })
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let line: Vec<String> = layout
+                .iter()
+                .enumerate()
+                .map(|(column, &(width, right))| {
+                    let cell = cell(row, column);
+                    if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                })
+                .collect();
+            text.push_str(line.join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Numbers, with `%` or thousands separators, and the blanks between them.
+fn is_numeric(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_digit() || "+-.,% e".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_followed_by_its_causes_and_a_hint() {
+        let error = tamt::Error::Locked { path: "run".into() };
+        let error = Err::<(), _>(error).context("cannot start").unwrap_err();
+        let expected = "error: cannot start\n  caused by: run is being written by another process\n\
+            hint: wait for the other process to end, or give another --output-dir\n";
+        assert_eq!(error_text(&error), expected);
+    }
+
+    #[test]
+    fn tables_align_text_to_the_left_and_numbers_to_the_right() {
+        let mut table = Table::new(&["matrix", "kept", "note"]);
+        table.row(["query".to_owned(), "7".to_owned(), "a".to_owned()]);
+        table.row(["µ".to_owned(), "12,345".to_owned(), String::new()]);
+        assert_eq!(table.render(), "matrix    kept  note\nquery        7  a\nµ       12,345\n");
+    }
+}

@@ -1,0 +1,188 @@
+//! Shows how a run is getting on: a bar on a terminal, a line every few seconds elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tamt::run::{Observer, StepReport};
+
+use crate::printer::Printer;
+
+/// How often a line is printed where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How much the latest step counts in the shown speed.
+const SMOOTHING: f64 = 0.1;
+
+/// Shows a run's progress on stderr, or nothing with `--quiet`.
+pub(crate) struct Progress {
+    printer: Printer,
+    display: Display,
+    stage: String,
+    total: u64,
+    speed: Speed,
+}
+
+enum Display {
+    Hidden,
+    Bar(ProgressBar),
+    Lines { last: Option<Instant> },
+}
+
+impl Progress {
+    pub(crate) fn new(printer: Printer) -> Self {
+        let display = if printer.is_quiet() {
+            Display::Hidden
+        } else if io::stderr().is_terminal() {
+            let bar = ProgressBar::no_length();
+            bar.set_style(style());
+            Display::Bar(bar)
+        } else {
+            Display::Lines { last: None }
+        };
+        Self { printer, display, stage: String::new(), total: 0, speed: Speed::default() }
+    }
+
+    fn print(&self, text: &str) {
+        match &self.display {
+            Display::Hidden => {}
+            Display::Bar(bar) => bar.suspend(|| self.printer.progress(text)),
+            Display::Lines { .. } => self.printer.progress(text),
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {msg}")
+        .expect("the template is a constant and parses")
+}
+
+impl Observer for Progress {
+    fn plan(&mut self, stage: &str, total_steps: u64, start: u64) {
+        stage.clone_into(&mut self.stage);
+        self.total = total_steps;
+        self.speed = Speed::default();
+        match &mut self.display {
+            Display::Hidden => {}
+            Display::Bar(bar) => {
+                bar.reset();
+                bar.set_prefix(stage.to_owned());
+                bar.set_message("");
+                bar.set_length(total_steps);
+                bar.set_position(start);
+            }
+            Display::Lines { last } => *last = None,
+        }
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) {
+        self.speed.update(report);
+        match &mut self.display {
+            Display::Hidden => {}
+            Display::Bar(bar) => {
+                bar.set_message(summary(report, &self.speed, self.total));
+                bar.set_position(report.step);
+            }
+            Display::Lines { last } => {
+                let due = last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
+                if due || report.step == self.total {
+                    *last = Some(Instant::now());
+                    let summary = summary(report, &self.speed, self.total);
+                    let line = format!("{}: step {}/{}  {summary}", self.stage, report.step, self.total);
+                    self.printer.progress(&line);
+                }
+            }
+        }
+    }
+
+    fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
+        let values: Vec<_> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        self.print(&format!("{}: evaluated at step {step}: {}", self.stage, values.join("  ")));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.print(text);
+    }
+
+    fn finish(&mut self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    /// A run that fails must not leave half a bar before the error.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Exponential means over the steps so far, of this process only: a resumed run starts them anew.
+#[derive(Debug, Default)]
+struct Speed {
+    seconds: Option<f64>,
+    tokens: Option<f64>,
+}
+
+impl Speed {
+    fn update(&mut self, report: &StepReport<'_>) {
+        let smooth = |mean: &mut Option<f64>, value: f64| {
+            *mean = Some(mean.map_or(value, |mean| mean + SMOOTHING * (value - mean)));
+        };
+        smooth(&mut self.seconds, report.seconds);
+        smooth(&mut self.tokens, report.tokens as f64);
+    }
+}
+
+fn summary(report: &StepReport<'_>, speed: &Speed, total: u64) -> String {
+    let mut text = format!("loss {:.4}", report.loss);
+    for (name, value) in report.extras {
+        text.push_str(&format!("  {name} {value:.4}"));
+    }
+    if let (Some(seconds), Some(tokens)) = (speed.seconds, speed.tokens)
+        && seconds > 0.0
+    {
+        let left = seconds * total.saturating_sub(report.step) as f64;
+        text.push_str(&format!("  {:.0} tokens/s  {} left", tokens / seconds, duration(left)));
+    }
+    text
+}
+
+/// Seconds as a person says them: 42s, 3m05s, 2h07m, 3d04h.
+pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days}d{:02}h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours}h{:02}m", minutes % 60)
+    } else if minutes > 0 {
+        format!("{minutes}m{:02}s", seconds % 60)
+    } else {
+        format!("{seconds}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_their_two_largest_units() {
+        let shown: Vec<_> = [0.2, 59.4, 59.6, 3599.0, 7620.0, 273_600.0].into_iter().map(duration).collect();
+        assert_eq!(shown, ["0s", "59s", "1m00s", "59m59s", "2h07m", "3d04h"]);
+    }
+
+    #[test]
+    fn the_summary_extrapolates_from_the_smoothed_speed() {
+        let mut speed = Speed::default();
+        let mut report =
+            StepReport { step: 1, loss: 2.0, learning_rate: 1e-5, tokens: 100, seconds: 1.0, extras: &[("kd", 0.25)] };
+        speed.update(&report);
+        report.seconds = 2.0;
+        speed.update(&report);
+        // 1 + 0.1 * (2 - 1) = 1.1 seconds a step, 60 steps left.
+        assert_eq!(summary(&report, &speed, 61), "loss 2.0000  kd 0.2500  91 tokens/s  1m06s left");
+    }
+}

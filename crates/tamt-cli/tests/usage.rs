@@ -1,0 +1,163 @@
+//! What happens before a verb does anything: usage, help and configuration files, through the real binary.
+
+use std::fs;
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::{contains, is_empty, starts_with};
+use tempfile::TempDir;
+
+const VERBS: [&str; 7] = ["demo", "pretrain", "find", "inspect", "eval", "encode", "apply"];
+
+/// A complete command line of `find`, for flags to be added to.
+const FIND: [&str; 9] =
+    ["find", "--model", "./no-such-model", "--method", "random", "--sparsity", "0.7", "--output-dir", "run"];
+
+fn tamt<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Assert {
+    Command::cargo_bin("tamt").unwrap().args(arguments).assert()
+}
+
+fn find_with(arguments: &[&str]) -> Assert {
+    tamt(FIND.iter().chain(arguments).copied())
+}
+
+/// Runs `line` with `--config` and a file that holds `toml`.
+fn with_config(toml: &str, line: &[&str]) -> (Assert, TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flags.toml");
+    fs::write(&path, toml).unwrap();
+    let mut command = Command::cargo_bin("tamt").unwrap();
+    command.current_dir(&directory).args(line).arg("--config").arg(&path);
+    (command.assert(), directory, path)
+}
+
+#[test]
+fn every_verb_explains_itself_with_examples() {
+    for verb in VERBS {
+        tamt([verb, "--help"])
+            .success()
+            .stdout(contains(format!("Usage: tamt {verb}")))
+            .stdout(contains("Examples:"))
+            .stdout(contains("--json").and(contains("--threads <N>")).and(contains("--precision")))
+            .stdout(contains("--quiet").and(contains("--config <FILE.toml>")))
+            .stderr(is_empty());
+    }
+}
+
+#[test]
+fn the_version_is_printed() {
+    tamt(["--version"]).success().stdout(concat!("tamt ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
+    let cases: [(&[&str], &str); 10] = [
+        (&["fnd"], "find"),
+        (&["find", "--sparsity", "0.7"], "--model <MODEL>"),
+        (&["inspect"], "<TICKET>"),
+        (&["inspect", "ticket", "--colour"], "--colour"),
+        (&["demo", "--threads", "0"], "--threads"),
+        (&["demo", "--precision", "f64"], "bf16"),
+        (
+            &["pretrain", "--corpus", "c", "--output-dir", "d", "--max-steps", "1"],
+            "<--model <MODEL>|--new <CONFIG.json>>",
+        ),
+        (&["pretrain", "--corpus", "c", "--output-dir", "d", "--max-steps", "1", "--new", "n"], "--tokenizer <DIR>"),
+        (&["eval", "--model", "m", "--task", "cola"], "--task"),
+        (&["apply", "--model", "m", "--output-dir", "d"], "--ticket <TICKET>"),
+    ];
+    for (line, expected) in cases {
+        tamt(line.iter().copied()).code(2).stdout(is_empty()).stderr(starts_with("error: ").and(contains(expected)));
+    }
+}
+
+#[test]
+fn no_verb_at_all_shows_the_help_and_is_wrong_usage() {
+    tamt([]).code(2).stdout(is_empty()).stderr(contains("Usage: tamt <COMMAND>"));
+}
+
+#[test]
+fn a_percentage_as_sparsity_is_met_with_the_fraction() {
+    for typed in ["70", "70%"] {
+        tamt(["find", "--sparsity", typed]).code(2).stderr(contains("did you mean 0.7?"));
+    }
+    for typed in ["0", "1", "-0.5", "100"] {
+        tamt(["find", "--sparsity", typed]).code(2).stderr(contains("above 0 and below 1"));
+    }
+}
+
+#[test]
+fn methods_that_train_need_a_corpus() {
+    for method in ["imp", "tamt-mlm", "tamt-kd", "tamt-mlm-kd"] {
+        tamt(["find", "--model", "m", "--sparsity", "0.7", "--output-dir", "d", "--method", method])
+            .code(2)
+            .stderr(contains("--corpus <FILE>..."));
+    }
+}
+
+#[test]
+fn two_ways_to_start_the_scores_exclude_each_other() {
+    find_with(&["--init", "random", "--score-init", "spread"]).code(2).stderr(contains("cannot be used with"));
+}
+
+#[test]
+fn a_configuration_file_supplies_required_flags_and_repeated_ones() {
+    let toml = "model = 'm'\nmethod = 'tamt-mlm'\noutput_dir = 'd'\ncorpus = ['a', 'b']\n\
+        layers = [0, 1]\nlearning-rate = 5e-5\nfreeze_head = true\nresume = false\n";
+    let (assert, ..) = with_config(toml, &["find"]);
+    assert.code(2).stderr(contains("not provided:\n  --sparsity <FRACTION>\n\n"));
+    let (assert, ..) = with_config(&format!("{toml}sparsity = 70"), &["find"]);
+    assert.code(2).stderr(contains("did you mean 0.7?"));
+}
+
+#[test]
+fn the_command_line_wins_over_the_configuration_file() {
+    let (assert, ..) = with_config("sparsity = 1.5", &FIND);
+    assert.stderr(contains("did you mean").not().and(contains("--sparsity").not()));
+    let (assert, ..) = with_config("sparsity = 0.5", &["find", "--sparsity", "50"]);
+    assert.code(2).stderr(contains("'50'"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_file_and_the_keys_there_are() {
+    for key in ["sparsty", "config", "help", "pool"] {
+        let (assert, _directory, path) = with_config(&format!("{key} = 'x'"), &FIND);
+        assert
+            .code(2)
+            .stdout(is_empty())
+            .stderr(contains(path.display().to_string()).and(contains(format!("unknown key `{key}`"))))
+            .stderr(contains("sparsity"));
+    }
+}
+
+#[test]
+fn values_of_the_wrong_kind_in_a_configuration_file_are_named() {
+    let cases = [
+        ("resume = 'yes'", "`resume` is true or false, not a string"),
+        ("seed = [1, 2]", "`seed` is a string or a number, not an array"),
+        ("seed = true", "`seed` is a string or a number, not a boolean"),
+        ("corpus = [1, [2]]", "`corpus` is an array of strings or numbers, and holds an array"),
+        ("eval_corpus = false", "`eval_corpus` is a string, a number, or an array of them, not a boolean"),
+        ("[seed]\nx = 1", "`seed` is a string or a number, not a table"),
+        ("save_every = 1\nsave-every = 2", "given twice, in two spellings"),
+        ("seed = -1", "--seed"),
+        ("seed = ", "line 1"),
+    ];
+    for (toml, expected) in cases {
+        let (assert, ..) = with_config(toml, &FIND);
+        assert.code(2).stdout(is_empty()).stderr(contains(expected));
+    }
+}
+
+#[test]
+fn a_configuration_file_that_cannot_be_read_is_wrong_usage() {
+    find_with(&["--config", "no/such/file.toml"]).code(2).stderr(contains("no/such/file.toml: cannot read it"));
+}
+
+#[test]
+fn a_configuration_file_is_no_way_around_an_unknown_flag() {
+    let (assert, ..) = with_config("seed = 1", &["find", "--sparsty", "0.5"]);
+    assert.code(2).stderr(contains("--sparsty"));
+}

@@ -1,0 +1,40 @@
+//! Text files read whole and checked.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// The bytes of a file.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
+}
+
+/// The text of a UTF-8 file without its byte order mark.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let mut bytes = read_bytes(path)?;
+    let skip = bytes.len() - checked_text(&bytes, path)?.len();
+    bytes.drain(..skip);
+    String::from_utf8(bytes).map_err(|e| not_text(path, e.as_bytes(), e.utf8_error().valid_up_to()))
+}
+
+/// `bytes` as text, without a byte order mark at its start.
+///
+/// NUL bytes are valid UTF-8 and in no text: they mean a binary file, or UTF-16.
+pub(crate) fn checked_text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|e| not_text(path, bytes, e.valid_up_to()))?;
+    if let Some(offset) = bytes.iter().position(|&b| b == 0) {
+        return Err(not_text(path, bytes, offset));
+    }
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn not_text(path: &Path, bytes: &[u8], offset: usize) -> Error {
+    let line = 1 + bytes[..offset].iter().filter(|&&b| b == b'\n').count();
+    let what = match bytes.get(offset) {
+        Some(0) => "a NUL byte".to_owned(),
+        Some(byte) => format!("an invalid byte 0x{byte:02x}"),
+        None => "an unfinished character".to_owned(),
+    };
+    Error::NotText { path: path.to_owned(), line, offset, what }
+}

@@ -1,0 +1,218 @@
+//! What a forward pass keeps, and the scratch that both passes share. Sized on first use and then reused.
+
+use tamt_kernels::linear::Scratch;
+
+use crate::batch::Batch;
+use crate::config::Config;
+
+/// How much a forward pass keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything the backward pass needs.
+    All,
+    /// The hidden states of every layer only.
+    Hidden,
+    /// The hidden states, and Q and K of every layer (for attention distillation).
+    HiddenAndAttention,
+}
+
+/// Buffers of a sub-layer `y = LayerNorm(s)`, `s = residual + dropout(x)`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NormActs {
+    pub(crate) sum: Vec<f32>,
+    pub(crate) mean: Vec<f32>,
+    pub(crate) rstd: Vec<f32>,
+}
+
+impl NormActs {
+    pub(crate) fn resize(&mut self, tokens: usize, hidden: usize) {
+        self.sum.resize(tokens * hidden, 0.0);
+        self.mean.resize(tokens, 0.0);
+        self.rstd.resize(tokens, 0.0);
+    }
+}
+
+/// What one transformer layer keeps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LayerActs {
+    pub(crate) query: Vec<f32>,
+    pub(crate) key: Vec<f32>,
+    pub(crate) value: Vec<f32>,
+    pub(crate) context: Vec<f32>,
+    pub(crate) log_sum_exp: Vec<f32>,
+    pub(crate) attention: NormActs,
+    pub(crate) attention_output: Vec<f32>,
+    /// FFN before the activation, `[T, ffn]`
+    pub(crate) ffn_in: Vec<f32>,
+    /// FFN after the activation, `[T, ffn]`
+    pub(crate) ffn_act: Vec<f32>,
+    pub(crate) output: NormActs,
+}
+
+/// Activations of one forward pass over a packed batch of `T` tokens.
+#[derive(Clone, Debug)]
+pub struct Activations {
+    keep: Keep,
+    tokens: usize,
+    pub(crate) embedding: NormActs,
+    pub(crate) layers: Vec<LayerActs>,
+    pub(crate) hidden: Vec<Vec<f32>>,
+}
+
+impl Activations {
+    /// Empty buffers that grow at the first pass.
+    #[must_use]
+    pub fn new(keep: Keep) -> Self {
+        Self { keep, tokens: 0, embedding: NormActs::default(), layers: Vec::new(), hidden: Vec::new() }
+    }
+
+    /// Hidden states `[T, hidden]`: 0 is the embedding output, `l + 1` the output of layer `l`.
+    #[must_use]
+    pub fn hidden(&self, index: usize) -> &[f32] {
+        &self.hidden[index]
+    }
+
+    /// The last layer's output, `[T, hidden]`.
+    ///
+    /// # Panics
+    /// Before the first forward pass.
+    #[must_use]
+    pub fn last_hidden(&self) -> &[f32] {
+        self.hidden.last().expect("a forward pass has run")
+    }
+
+    /// Number of hidden states: layers + 1.
+    #[must_use]
+    pub fn hidden_count(&self) -> usize {
+        self.hidden.len()
+    }
+
+    /// Q and K of a layer, `[T, hidden]` each.
+    ///
+    /// # Panics
+    /// If the pass did not keep them.
+    #[must_use]
+    pub fn query_key(&self, layer: usize) -> (&[f32], &[f32]) {
+        assert!(self.keep != Keep::Hidden, "Q and K were not kept");
+        (&self.layers[layer].query, &self.layers[layer].key)
+    }
+
+    /// Tokens `T` of the last pass.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The buffers that layer `l` works in.
+    pub(crate) fn layer_slot(&self, layer: usize) -> usize {
+        if self.keep == Keep::Hidden { 0 } else { layer }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.keep == Keep::All
+    }
+
+    pub(crate) fn resize(&mut self, config: &Config, batch: &Batch) {
+        let tokens = batch.tokens();
+        let (hidden, ffn, layers) = (config.hidden_size, config.intermediate_size, config.num_hidden_layers);
+        self.tokens = tokens;
+        self.embedding.resize(tokens, hidden);
+        self.hidden.resize_with(layers + 1, Vec::new);
+        for h in &mut self.hidden {
+            h.resize(tokens * hidden, 0.0);
+        }
+        self.layers.resize_with(if self.keep == Keep::Hidden { 1 } else { layers }, LayerActs::default);
+        for layer in &mut self.layers {
+            for buffer in
+                [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.context, &mut layer.attention_output]
+            {
+                buffer.resize(tokens * hidden, 0.0);
+            }
+            layer.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
+            layer.attention.resize(tokens, hidden);
+            layer.ffn_in.resize(tokens * ffn, 0.0);
+            layer.ffn_act.resize(tokens * ffn, 0.0);
+            layer.output.resize(tokens, hidden);
+        }
+    }
+}
+
+/// Gradients that an objective puts in: one optional `[T, hidden]` buffer for each hidden state, and for attention
+/// objectives Q and K of each layer.
+#[derive(Clone, Debug, Default)]
+pub struct HiddenGrads {
+    hidden: Vec<Vec<f32>>,
+    active: Vec<bool>,
+    query_key: Vec<(Vec<f32>, Vec<f32>)>,
+    query_key_active: bool,
+}
+
+impl HiddenGrads {
+    /// Starts a step: no hidden state has a gradient.
+    pub fn begin(&mut self, activations: &Activations) {
+        let count = activations.hidden_count();
+        self.hidden.resize_with(count, Vec::new);
+        self.active.clear();
+        self.active.resize(count, false);
+        self.query_key_active = false;
+    }
+
+    /// The gradient buffer of a hidden state, zeroed when first asked for in a step.
+    #[must_use]
+    pub fn hidden_mut(&mut self, index: usize, len: usize) -> &mut [f32] {
+        let buffer = &mut self.hidden[index];
+        if !std::mem::replace(&mut self.active[index], true) {
+            buffer.clear();
+            buffer.resize(len, 0.0);
+        }
+        buffer
+    }
+
+    /// The gradient buffers of Q and K of a layer, zeroed when first asked for in a step.
+    #[must_use]
+    pub fn query_key_mut(&mut self, layer: usize, len: usize) -> (&mut [f32], &mut [f32]) {
+        let layers = self.hidden.len() - 1;
+        if !std::mem::replace(&mut self.query_key_active, true) {
+            self.query_key.resize_with(layers, Default::default);
+            for (q, k) in &mut self.query_key {
+                for buffer in [q, k] {
+                    buffer.clear();
+                    buffer.resize(len, 0.0);
+                }
+            }
+        }
+        let (q, k) = &mut self.query_key[layer];
+        (q, k)
+    }
+
+    pub(crate) fn hidden(&self, index: usize) -> Option<&[f32]> {
+        self.active[index].then(|| self.hidden[index].as_slice())
+    }
+
+    pub(crate) fn query_key(&self, layer: usize) -> Option<(&[f32], &[f32])> {
+        let (q, k) = self.query_key.get(layer)?;
+        self.query_key_active.then_some((q, k))
+    }
+}
+
+/// Scratch of the two passes, reused from step to step.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    pub(crate) kernels: Scratch,
+    /// Gradient that flows from layer to layer, `[T, hidden]`
+    pub(crate) flow: Vec<f32>,
+    pub(crate) hidden: [Vec<f32>; 5],
+    pub(crate) ffn: Vec<f32>,
+    pub(crate) head: crate::mlm_head::HeadBuffers,
+}
+
+impl Workspace {
+    pub(crate) fn resize_backward(&mut self, config: &Config, tokens: usize) {
+        let hidden = tokens * config.hidden_size;
+        self.flow.resize(hidden, 0.0);
+        for buffer in &mut self.hidden {
+            buffer.resize(hidden, 0.0);
+        }
+        self.ffn.resize(tokens * config.intermediate_size, 0.0);
+    }
+}

@@ -1,0 +1,80 @@
+//! Packed batches: the tokens of all sequences laid end to end, so padding does not exist.
+
+use crate::config::{Config, Family};
+
+/// A batch of sequences without padding.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Token ids of all sequences, end to end: `[T]`.
+    pub ids: Vec<u32>,
+    /// Segment ids: `[T]`.
+    pub type_ids: Vec<u32>,
+    /// Rows of the position table: `[T]`, filled by [`Batch::locate`].
+    pub position_ids: Vec<u32>,
+    /// Where each sequence starts, and `T` at the end: `[sequences + 1]`.
+    pub bounds: Vec<usize>,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.ids.clear();
+        self.type_ids.clear();
+        self.position_ids.clear();
+        self.bounds.clear();
+    }
+
+    /// Appends a sequence of one segment.
+    pub fn push(&mut self, ids: &[u32]) {
+        self.ids.extend_from_slice(ids);
+        self.close_sequence(0);
+    }
+
+    /// Ends the sequence whose ids were appended to [`Batch::ids`] since the last one, with segment `type_id`
+    /// for those that have none yet.
+    pub fn close_sequence(&mut self, type_id: u32) {
+        if self.bounds.is_empty() {
+            self.bounds.push(0);
+        }
+        self.type_ids.resize(self.ids.len(), type_id);
+        self.bounds.push(self.ids.len());
+    }
+
+    /// Fills the position ids as the model family counts them; to be called once the ids are final.
+    ///
+    /// BERT counts from 0. RoBERTa counts from `pad + 1` and gives a padding token, which corruption can put in
+    /// the middle of a text, the row `pad` without advancing.
+    pub fn locate(&mut self, config: &Config) {
+        self.position_ids.clear();
+        for sequence in self.bounds.windows(2) {
+            let ids = &self.ids[sequence[0]..sequence[1]];
+            match config.family {
+                Family::Bert => self.position_ids.extend(0..ids.len() as u32),
+                Family::Roberta => {
+                    let pad = config.pad_token_id;
+                    let mut last = pad;
+                    self.position_ids.extend(ids.iter().map(|&id| {
+                        if id == pad {
+                            pad
+                        } else {
+                            last += 1;
+                            last
+                        }
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Number of tokens `T`.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Number of sequences.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.bounds.len().saturating_sub(1)
+    }
+}

@@ -1,0 +1,255 @@
+//! A pickle reader for state dicts that executes nothing.
+//!
+//! A pickle is a program for a stack machine, and in Python it may call anything. This reader knows the opcodes and
+//! the handful of calls that a dictionary of tensors consists of and refuses all else by name. Opcodes are described
+//! in Python's `pickletools.py`, the calls in `PyTorch`'s `torch/_utils.py` and `torch/serialization.py`.
+//!
+//! Values live in one vector and refer to each other by index: aliases and cycles cost nothing, and no input can make
+//! the reader recurse.
+
+mod machine;
+
+use self::machine::Machine;
+use super::Problem;
+use super::convert::{Dtype, Float};
+
+/// Place of a value in [`Pickle::values`].
+type Id = usize;
+
+/// One pickle, read.
+#[derive(Debug)]
+pub(super) struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+    /// Bytes from the first opcode to the last.
+    pub(super) len: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    /// A value that no state dict's meaning depends on: `None`, a flag, a float, bytes.
+    Opaque,
+    Int(i64),
+    /// An integer of more than 64 bits, as little-endian two's complement.
+    Long(Vec<u8>),
+    Str(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Callable(Callable),
+    StorageType(Element),
+    Storage(Storage),
+    Tensor(Tensor),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Callable {
+    OrderedDict,
+    RebuildTensor,
+    RebuildTensorV2,
+    RebuildParameter,
+}
+
+/// An element type and its size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Element {
+    pub(super) dtype: Dtype,
+    pub(super) size: usize,
+}
+
+/// A run of elements that is stored outside the pickle.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Storage {
+    pub(super) key: String,
+    pub(super) element: Element,
+    /// Length in elements.
+    pub(super) len: usize,
+}
+
+/// A view of a storage. Shape and strides are as the file says: not yet checked against the storage.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tensor {
+    pub(super) storage: Storage,
+    /// First element, counted in the storage.
+    pub(super) offset: usize,
+    pub(super) shape: Vec<usize>,
+    pub(super) strides: Vec<usize>,
+}
+
+impl Pickle {
+    /// Reads the pickle that `bytes` starts with.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        let mut machine = Machine::new(bytes);
+        let root = machine.run()?;
+        let (values, len) = machine.finish();
+        Ok(Self { values, root, len })
+    }
+
+    /// The named tensors, if the pickle is a dictionary. Entries that are no tensors are left out.
+    pub(super) fn into_state_dict(self) -> Result<Vec<(String, Tensor)>, Problem> {
+        let Value::Dict(entries) = &self.values[self.root] else {
+            return Err(Problem::Unsupported("it holds something else than a state dict".to_owned()));
+        };
+        let mut keys = Vec::new();
+        let mut tensors = Vec::new();
+        for &(key, value) in entries {
+            let Value::Str(key) = &self.values[key] else {
+                continue;
+            };
+            keys.push(key.as_str());
+            if let Value::Tensor(tensor) = &self.values[value] {
+                tensors.push((key.clone(), tensor.clone()));
+            }
+        }
+        if tensors.is_empty() && !keys.is_empty() {
+            keys.truncate(8);
+            let problem = format!(
+                "no entry of its dictionary is a tensor (keys: {}); save the model's state dict alone",
+                keys.join(", ")
+            );
+            return Err(Problem::Unsupported(problem));
+        }
+        Ok(tensors)
+    }
+
+    /// Whether the pickle is one integer with these little-endian bytes.
+    pub(super) fn is_long(&self, bytes: &[u8]) -> bool {
+        matches!(&self.values[self.root], Value::Long(found) if found == bytes)
+    }
+
+    /// The integer that the pickle is, if it is one.
+    pub(super) fn as_int(&self) -> Option<i64> {
+        match self.values[self.root] {
+            Value::Int(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value of this key, if the pickle is a dictionary in which it is true or false.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        let Value::Dict(entries) = &self.values[self.root] else {
+            return None;
+        };
+        let (_, value) = entries.iter().find(|(k, _)| matches!(&self.values[*k], Value::Str(s) if s == key))?;
+        match self.values[*value] {
+            Value::Int(value) => Some(value != 0),
+            _ => None,
+        }
+    }
+
+    /// The strings of the list that the pickle is, if it is one.
+    pub(super) fn strings(&self) -> Option<Vec<&str>> {
+        let Value::List(items) = &self.values[self.root] else {
+            return None;
+        };
+        let string = |&id: &Id| match &self.values[id] {
+            Value::Str(s) => Some(s.as_str()),
+            _ => None,
+        };
+        items.iter().map(string).collect()
+    }
+
+    /// All storages that the pickle refers to.
+    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Storage(storage) => Some(storage),
+            _ => None,
+        })
+    }
+}
+
+/// The element type of `torch.<name>`.
+fn storage_type(name: &str) -> Option<Element> {
+    let (dtype, size) = match name {
+        "FloatStorage" => (Dtype::Float(Float::F32), 4),
+        "HalfStorage" => (Dtype::Float(Float::F16), 2),
+        "BFloat16Storage" => (Dtype::Float(Float::BF16), 2),
+        "DoubleStorage" => (Dtype::Float(Float::F64), 8),
+        "LongStorage" => (Dtype::Other("I64"), 8),
+        "IntStorage" => (Dtype::Other("I32"), 4),
+        "ShortStorage" => (Dtype::Other("I16"), 2),
+        "CharStorage" => (Dtype::Other("I8"), 1),
+        "ByteStorage" => (Dtype::Other("U8"), 1),
+        "BoolStorage" => (Dtype::Other("BOOL"), 1),
+        _ => return None,
+    };
+    Some(Element { dtype, size })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::machine::MAX_STEPS;
+    use super::*;
+
+    fn problem(bytes: &[u8]) -> String {
+        match Pickle::read(bytes).and_then(Pickle::into_state_dict) {
+            Ok(tensors) => panic!("read as {tensors:?}"),
+            Err(Problem::Malformed(text) | Problem::Unsupported(text)) => text,
+        }
+    }
+
+    #[test]
+    fn a_call_of_anything_else_is_refused_by_name() {
+        // pickle.dumps of an object whose __reduce__ returns (os.system, ("id",))
+        let text = problem(b"\x80\x02cposix\nsystem\nq\x00X\x02\x00\x00\x00idq\x01\x85q\x02Rq\x03.");
+        assert!(text.contains("`posix.system`"), "{text}");
+        // The same by STACK_GLOBAL, protocol 4.
+        let text = problem(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.");
+        assert!(text.contains("`posix.system`"), "{text}");
+        // A name within an allowed module.
+        let text = problem(b"\x80\x02ctorch.storage\n_load_from_bytes\n.");
+        assert!(text.contains("`torch.storage._load_from_bytes`"), "{text}");
+    }
+
+    #[test]
+    fn a_list_that_contains_itself_a_million_deep_is_no_trouble() {
+        let mut bytes = b"]q\x00".to_vec();
+        for _ in 0..1_000_000 {
+            bytes.extend(b"\x85");
+        }
+        bytes.extend(b"0h\x00h\x00a.");
+        let text = problem(&bytes);
+        assert!(text.contains("state dict"), "{text}");
+    }
+
+    #[test]
+    fn endless_programs_are_stopped() {
+        let text = problem(&vec![b'N'; MAX_STEPS + 1]);
+        assert!(text.contains("steps"), "{text}");
+    }
+
+    #[test]
+    fn integers_of_any_length_are_read() {
+        let int = |bytes: &[u8]| Pickle::read(bytes).unwrap().as_int();
+        assert_eq!(int(b"\x8a\x00."), Some(0));
+        assert_eq!(int(b"\x8a\x01\xff."), Some(-1));
+        assert_eq!(int(b"\x8a\x05\x00\x00\x00\x00\x01."), Some(1 << 32));
+        assert_eq!(int(b"J\xfe\xff\xff\xff."), Some(-2));
+        assert_eq!(int(b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01."), None);
+    }
+
+    #[test]
+    fn a_negative_size_is_malformed() {
+        let text = problem(
+            b"ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQK\x00J\xff\xff\xff\xff\x85K\x01\x85\x89NtR.",
+        );
+        assert!(text.contains("RebuildTensorV2"), "{text}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(prop_oneof![
+            prop::sample::select(b"().012NJKMXTUBCGt]laed}sucRbQqrhj\x80\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x00\x01\x02".as_slice()),
+            any::<u8>(),
+        ], 0..200)) {
+            if let Ok(pickle) = Pickle::read(&bytes) {
+                prop_assert!(pickle.len <= bytes.len());
+                let _ = pickle.into_state_dict();
+            }
+        }
+    }
+}

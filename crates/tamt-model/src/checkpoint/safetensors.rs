@@ -1,0 +1,43 @@
+//! The index of a safetensors file.
+
+use safetensors::{Dtype as FileDtype, SafeTensors};
+
+use super::convert::{Dtype, Float};
+use super::{Problem, Tensor};
+
+/// The tensors of a safetensors file, whose bytes are `bytes`.
+///
+/// The `safetensors` crate checks that the header is no longer than the file and that the tensors' ranges agree with
+/// their shapes and tile the rest of the file without overlap.
+pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| Problem::Malformed(e.to_string()))?;
+    // Eight bytes of header length stand before the header.
+    let data = header + 8;
+    let tensors = metadata.tensors().into_iter().map(|(name, info)| Tensor {
+        name,
+        dtype: dtype(info.dtype),
+        shape: info.shape.clone(),
+        start: data + info.data_offsets.0,
+        strides: None,
+    });
+    Ok(tensors.collect())
+}
+
+fn dtype(dtype: FileDtype) -> Dtype {
+    match dtype {
+        FileDtype::F16 => Dtype::Float(Float::F16),
+        FileDtype::BF16 => Dtype::Float(Float::BF16),
+        FileDtype::F32 => Dtype::Float(Float::F32),
+        FileDtype::F64 => Dtype::Float(Float::F64),
+        FileDtype::BOOL => Dtype::Other("BOOL"),
+        FileDtype::U8 => Dtype::Other("U8"),
+        FileDtype::I8 => Dtype::Other("I8"),
+        FileDtype::U16 => Dtype::Other("U16"),
+        FileDtype::I16 => Dtype::Other("I16"),
+        FileDtype::U32 => Dtype::Other("U32"),
+        FileDtype::I32 => Dtype::Other("I32"),
+        FileDtype::U64 => Dtype::Other("U64"),
+        FileDtype::I64 => Dtype::Other("I64"),
+        _ => Dtype::Other("of a type with fewer than 16 bits"),
+    }
+}

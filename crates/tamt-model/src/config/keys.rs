@@ -1,0 +1,100 @@
+//! The values of a `config.json` by key and kind.
+
+use serde_json::{Map, Value};
+use tamt_kernels::activation::Activation;
+
+use super::Family;
+use crate::error::{Error, Result};
+
+/// A JSON object whose values are asked for by key and kind. `null` counts as absent, as in `transformers`.
+pub(super) struct Keys<'a>(pub(super) &'a Map<String, Value>);
+
+impl Keys<'_> {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn size(&self, key: &'static str) -> Result<usize> {
+        match self.get(key) {
+            None => invalid(key, "is missing"),
+            Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                Some(size) => Ok(size),
+                None => invalid(key, format!("is {value}, not a size")),
+            },
+        }
+    }
+
+    pub(super) fn id(&self, key: &'static str, default: u32) -> Result<u32> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
+                Some(id) => Ok(id),
+                None => invalid(key, format!("is {value}, not a token id")),
+            },
+        }
+    }
+
+    pub(super) fn float(&self, key: &'static str, default: f32) -> Result<f32> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => match value.as_f64() {
+                Some(number) => Ok(number as f32),
+                None => invalid(key, format!("is {value}, not a number")),
+            },
+        }
+    }
+
+    pub(super) fn activation(&self) -> Result<Activation> {
+        match self.get("hidden_act") {
+            None => Ok(Activation::Gelu),
+            Some(value) => match value.as_str() {
+                Some("gelu" | "gelu_python") => Ok(Activation::Gelu),
+                Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
+                Some("relu") => Ok(Activation::Relu),
+                Some("tanh") => Ok(Activation::Tanh),
+                _ => invalid(
+                    "hidden_act",
+                    format!("is {value}; supported are gelu, gelu_new, gelu_pytorch_tanh, relu and tanh"),
+                ),
+            },
+        }
+    }
+
+    pub(super) fn family(&self) -> Result<Family> {
+        let Some(value) = self.get("model_type") else {
+            let architecture = self.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
+            let roberta = ["Roberta", "XLMRoberta", "Camembert"];
+            return Ok(match architecture {
+                Some(name) if roberta.iter().any(|r| name.starts_with(r)) => Family::Roberta,
+                _ => Family::Bert,
+            });
+        };
+        match value.as_str() {
+            Some("bert") => Ok(Family::Bert),
+            Some("roberta" | "xlm-roberta" | "camembert") => Ok(Family::Roberta),
+            _ => invalid("model_type", format!("is {value}; supported are bert, roberta, xlm-roberta and camembert")),
+        }
+    }
+
+    pub(super) fn refuse_unsupported(&self) -> Result<()> {
+        match self.get("position_embedding_type") {
+            Some(kind) if kind != "absolute" => {
+                return invalid("position_embedding_type", format!("is {kind}; only \"absolute\" is supported"));
+            }
+            _ => {}
+        }
+        for (key, what) in [("is_decoder", "decoders"), ("add_cross_attention", "cross-attention layers")] {
+            match self.get(key) {
+                None | Some(Value::Bool(false)) => {}
+                Some(value) => {
+                    return invalid(key, format!("is {value}; {what} are not supported"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn invalid<T>(key: &'static str, problem: impl Into<String>) -> Result<T> {
+    Err(Error::ConfigValue { key, problem: problem.into() })
+}

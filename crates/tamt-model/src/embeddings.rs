@@ -1,0 +1,75 @@
+//! The embedding layer: `dropout(LayerNorm(word + position + type))`.
+
+use tamt_kernels::{dropout, embedding, layer_norm};
+
+use crate::activations::{Activations, Workspace};
+use crate::batch::Batch;
+use crate::config::Family;
+use crate::encoder::{Pass, Site};
+use crate::model::Model;
+use crate::params::{Grads, epilogue};
+
+impl Model {
+    pub(crate) fn embed(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations) {
+        let e = &self.embeddings;
+        let p = &self.params;
+        let acts = &mut activations.embedding;
+        embedding::forward(
+            p.weight(e.word, pass.masks),
+            &batch.ids,
+            p.get(e.position),
+            &batch.position_ids,
+            p.get(e.token_type),
+            &batch.type_ids,
+            &mut acts.sum,
+        );
+        let out = &mut activations.hidden[0];
+        layer_norm::forward(
+            &mut acts.sum,
+            None,
+            None,
+            p.get(e.norm.weight),
+            p.get(e.norm.bias),
+            self.config.layer_norm_eps,
+            out,
+            &mut acts.mean,
+            &mut acts.rstd,
+        );
+        if let Some(d) = pass.dropout_at(Site::Embeddings) {
+            dropout::apply(out, d);
+        }
+    }
+
+    /// Takes the gradient of the embedding output from `workspace.flow`.
+    pub(crate) fn embed_backward(
+        &self,
+        batch: &Batch,
+        pass: Pass<'_>,
+        activations: &Activations,
+        grads: &mut Grads,
+        workspace: &mut Workspace,
+    ) {
+        let e = &self.embeddings;
+        let hidden = self.config.hidden_size;
+        if let Some(d) = pass.dropout_at(Site::Embeddings) {
+            dropout::apply(&mut workspace.flow, d);
+        }
+        let [sum_grad, ..] = &mut workspace.hidden;
+        self.norm_backward(e.norm, &workspace.flow, &activations.embedding, sum_grad, grads, &mut workspace.kernels);
+        // `transformers` builds the tables with `padding_idx`, whose row never learns: both families for words,
+        // RoBERTa for positions.
+        let pad = Some(self.config.pad_token_id);
+        let position_pad = if self.config.family == Family::Roberta { pad } else { None };
+        for (id, rows, skip) in [
+            (e.word, &batch.ids, pad),
+            (e.position, &batch.position_ids, position_pad),
+            (e.token_type, &batch.type_ids, None),
+        ] {
+            if let Some((slot, mode, kind)) = grads.slot(id) {
+                let masks = if id == e.word { pass.masks } else { None };
+                let epilogue = epilogue(kind, self.params.weight(id, masks));
+                embedding::backward(sum_grad, rows, hidden, skip, epilogue, slot, mode, &mut workspace.kernels);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Forward and backward through the whole encoder.
+
+use tamt_kernels::dropout::Dropout;
+use tamt_kernels::reduce;
+use tamt_kernels::rng::{Purpose, Stream};
+
+use crate::activations::{Activations, HiddenGrads, Workspace};
+use crate::batch::Batch;
+use crate::model::Model;
+use crate::params::{Grads, Masks};
+
+/// How a pass runs: with which masks, with which dropout.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass<'a> {
+    /// Masks of the pruned matrices; `None` runs the dense model.
+    pub masks: Option<&'a Masks>,
+    /// Dropout of a training pass; `None` switches it off.
+    pub dropout: Option<DropoutPlan>,
+}
+
+/// Dropout rates of a training step, and the randomness that decides them.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutPlan {
+    /// Rate on embeddings and sub-layer outputs.
+    pub hidden: f32,
+    /// Rate on attention probabilities.
+    pub attention: f32,
+    stream: Stream,
+}
+
+/// The places of a model that drop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Site {
+    Embeddings,
+    AttentionProbabilities(usize),
+    AttentionOutput(usize),
+    Output(usize),
+}
+
+impl DropoutPlan {
+    /// Dropout for training step `step` of a run seeded with `seed`.
+    #[must_use]
+    pub fn new(hidden: f32, attention: f32, seed: u64, step: u64) -> Self {
+        Self { hidden, attention, stream: Stream::new(seed, Purpose::DROPOUT, step) }
+    }
+
+    fn at(&self, site: Site) -> Option<Dropout> {
+        let (p, number) = match site {
+            Site::Embeddings => (self.hidden, 0),
+            Site::AttentionProbabilities(l) => (self.attention, 3 * l + 1),
+            Site::AttentionOutput(l) => (self.hidden, 3 * l + 2),
+            Site::Output(l) => (self.hidden, 3 * l + 3),
+        };
+        (p > 0.0).then(|| Dropout { p, stream: self.stream.fork(number as u32) })
+    }
+}
+
+impl Pass<'_> {
+    pub(crate) fn dropout_at(&self, site: Site) -> Option<Dropout> {
+        self.dropout.as_ref()?.at(site)
+    }
+}
+
+impl Model {
+    /// Runs the encoder over a packed batch and leaves the hidden states of every layer in `activations`.
+    ///
+    /// # Panics
+    /// If [`Batch::locate`] was not called, or an id or position lies outside its table.
+    pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
+        assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
+        activations.resize(&self.config, batch);
+        self.embed(batch, pass, activations);
+        for l in 0..self.layers.len() {
+            self.layer_forward(l, batch, pass, activations, workspace);
+        }
+    }
+
+    /// Carries the gradients in `d` back through the encoder, as far as a trainable tensor waits for one, and writes
+    /// them to `grads`. `activations` are those of the forward pass with the same `batch` and `pass`.
+    ///
+    /// # Panics
+    /// If the forward pass did not keep everything.
+    pub fn backward(
+        &self,
+        batch: &Batch,
+        pass: Pass<'_>,
+        activations: &Activations,
+        d: &HiddenGrads,
+        grads: &mut Grads,
+        workspace: &mut Workspace,
+    ) {
+        let Some(depth) = self.backward_depth(grads) else { return };
+        assert!(activations.is_complete(), "the forward pass kept too little for a backward pass");
+        workspace.resize_backward(&self.config, batch.tokens());
+        match d.hidden(self.layers.len()) {
+            Some(top) => workspace.flow.copy_from_slice(top),
+            None => workspace.flow.fill(0.0),
+        }
+        for l in (depth.first_layer()..self.layers.len()).rev() {
+            self.layer_backward(l, batch, pass, activations, d.query_key(l), grads, workspace);
+            if let Some(own) = d.hidden(l) {
+                reduce::add(&mut workspace.flow, own);
+            }
+        }
+        if depth == Depth::Embeddings {
+            self.embed_backward(batch, pass, activations, grads, workspace);
+        }
+    }
+
+    /// How far down the trainable tensors lie; `None` where none is in the encoder.
+    fn backward_depth(&self, grads: &Grads) -> Option<Depth> {
+        let e = &self.embeddings;
+        if [e.word, e.position, e.token_type, e.norm.weight, e.norm.bias].iter().any(|&id| grads.wants(id)) {
+            return Some(Depth::Embeddings);
+        }
+        self.layers
+            .iter()
+            .position(|layer| {
+                let norms = [layer.attention_norm, layer.output_norm];
+                layer.dense().iter().any(|d| grads.wants(d.weight) || grads.wants(d.bias))
+                    || norms.iter().any(|n| grads.wants(n.weight) || grads.wants(n.bias))
+            })
+            .map(Depth::Layer)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Embeddings,
+    Layer(usize),
+}
+
+impl Depth {
+    fn first_layer(self) -> usize {
+        match self {
+            Self::Embeddings => 0,
+            Self::Layer(l) => l,
+        }
+    }
+}

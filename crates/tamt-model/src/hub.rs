@@ -1,0 +1,383 @@
+//! From what a user calls a model to a directory: a path, or an id on the Hugging Face hub.
+//!
+//! Downloads go through the `hf-hub` crate into the cache that Python's `huggingface_hub` uses too. This module adds
+//! what the crate leaves out: the environment variables but two, working offline, and checking what was downloaded.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+
+use crate::checkpoint::{Index, WEIGHT_FILES};
+use crate::digest;
+use crate::error::{Error, Result};
+
+/// The configuration, without which a directory is no model.
+const CONFIG_FILE: &str = "config.json";
+/// Files of tokenizers; a model has some of them.
+const TOKENIZER_FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// The directory of a model: an existing directory itself, or else the cached snapshot of a hub id (`name` or
+/// `organisation/name`, with `@revision` if not the main one), downloaded as the environment says
+/// ([`Hub::from_env`]).
+///
+/// # Errors
+/// [`Error::NoSuchDirectory`], [`Error::NotAModel`], [`Error::ModelName`], and those of [`Hub::fetch`].
+pub fn resolve(model: &str) -> Result<PathBuf> {
+    match local(model)? {
+        Some(dir) => Ok(dir),
+        None => Hub::from_env().fetch(model),
+    }
+}
+
+/// The directory that `model` is, or `None` if it may be a hub id.
+fn local(model: &str) -> Result<Option<PathBuf>> {
+    let path = PathBuf::from(model);
+    if path.is_dir() {
+        return if path.join(CONFIG_FILE).is_file() { Ok(Some(path)) } else { Err(Error::NotAModel { path }) };
+    }
+    let id = model.split_once('@').map_or(model, |(id, _)| id);
+    let is_path =
+        model.starts_with(['.', '/', '~']) || id.contains('\\') || id.matches('/').count() > 1 || path.exists();
+    if is_path { Err(Error::NoSuchDirectory { path }) } else { Ok(None) }
+}
+
+/// Access to the hub: where it is, where its files are kept, and as whom to ask.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Address of the hub, without a slash at the end.
+    pub endpoint: String,
+    /// Directory of downloaded files, in the layout of Python's `huggingface_hub`.
+    pub cache: PathBuf,
+    /// Secret that gives access to private and gated models.
+    pub token: Option<String>,
+    /// Never to use the network.
+    pub offline: bool,
+    /// Whether to draw progress bars on stderr where that is a terminal.
+    pub progress: bool,
+}
+
+impl Hub {
+    /// What the environment says: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else in
+    /// `~/.cache/huggingface`; `HF_TOKEN`, else the token that `hf auth login` saved; `HF_HUB_OFFLINE` or
+    /// `TRANSFORMERS_OFFLINE`; `HF_HUB_DISABLE_PROGRESS_BARS`.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::from_vars(|name| env::var(name).ok())
+    }
+
+    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
+        let var = |name: &str| var(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let is_set =
+            |name: &str| var(name).is_some_and(|v| ["1", "on", "yes", "true"].contains(&v.to_lowercase().as_str()));
+        let home = var("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            let caches = var("XDG_CACHE_HOME").map(PathBuf::from);
+            caches.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".cache")).join("huggingface")
+        });
+        let saved_token =
+            || fs::read_to_string(home.join("token")).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+        Self {
+            endpoint: var("HF_ENDPOINT")
+                .unwrap_or_else(|| "https://huggingface.co".to_owned())
+                .trim_end_matches('/')
+                .to_owned(),
+            token: var("HF_TOKEN").or_else(|| var("HUGGING_FACE_HUB_TOKEN")).or_else(saved_token),
+            cache: var("HF_HUB_CACHE").map(PathBuf::from).unwrap_or_else(|| home.join("hub")),
+            offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
+            progress: !is_set("HF_HUB_DISABLE_PROGRESS_BARS"),
+        }
+    }
+
+    /// Downloads what is missing of a model's configuration, tokenizer and weights, and returns their directory.
+    ///
+    /// Offline, or when the hub does not answer, the snapshot in the cache is used if it is complete.
+    ///
+    /// # Errors
+    /// [`Error::ModelName`], [`Error::Offline`], [`Error::Hub`], [`Error::Malformed`] for a shard index, or
+    /// [`Error::Read`] and [`Error::Write`] for the cache.
+    pub fn fetch(&self, model: &str) -> Result<PathBuf> {
+        let (id, revision) = parse_id(model)?;
+        // Links within the cache are relative, and relative only to absolute paths.
+        let cache =
+            std::path::absolute(&self.cache).map_err(|source| Error::Read { path: self.cache.clone(), source })?;
+        let session = Session { hub: self, model, id, revision, cache: Cache::new(cache) };
+        if self.offline {
+            return session
+                .cached()
+                .ok_or_else(|| Error::Offline { model: model.to_owned(), cache: self.cache.clone() });
+        }
+        session.download()
+    }
+}
+
+/// The id and the revision that a model's name consists of.
+fn parse_id(model: &str) -> Result<(&str, &str)> {
+    let (id, revision) = model.split_once('@').unwrap_or((model, "main"));
+    let invalid = |problem| Err(Error::ModelName { model: model.to_owned(), problem });
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if id.matches('/').count() > 1 {
+        return invalid("an id has at most one slash");
+    }
+    for part in id.split('/') {
+        if part.is_empty() || part.starts_with(['-', '.']) || part.ends_with(['-', '.']) {
+            return invalid("a part of an id is not empty and neither starts nor ends with `-` or `.`");
+        }
+    }
+    if !id.chars().all(|c| plain(c) || c == '/') || id.contains("--") || id.contains("..") || id.len() > 96 {
+        return invalid("an id has at most 96 letters, digits, `-`, `_` and `.`, without `--` or `..`");
+    }
+    if revision.split('/').any(|part| part.is_empty() || part.starts_with('.'))
+        || !revision.chars().all(|c| plain(c) || c == '/')
+    {
+        return invalid("a revision is a branch, a tag or a commit");
+    }
+    Ok((id, revision))
+}
+
+/// The fetching of one model.
+struct Session<'a> {
+    hub: &'a Hub,
+    model: &'a str,
+    id: &'a str,
+    revision: &'a str,
+    cache: Cache,
+}
+
+impl Session<'_> {
+    fn repo(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.id.to_owned(), RepoType::Model, revision.to_owned())
+    }
+
+    /// Directory of the files of a commit.
+    fn snapshot(&self, commit: &str) -> PathBuf {
+        self.cache.repo(self.repo(commit)).pointer_path(commit)
+    }
+
+    /// The snapshot of the wanted revision in the cache, if it is complete.
+    fn cached(&self) -> Option<PathBuf> {
+        // A revision is a commit itself, or its commit is noted under `refs`.
+        let by_commit = self.snapshot(self.revision);
+        let dir = if by_commit.is_dir() {
+            by_commit
+        } else {
+            let config = self.cache.repo(self.repo(self.revision)).get(CONFIG_FILE)?;
+            config.parent()?.to_owned()
+        };
+        let complete = dir.join(CONFIG_FILE).is_file() && has_weights(&dir);
+        complete.then_some(dir)
+    }
+
+    fn download(&self) -> Result<PathBuf> {
+        let builder = ApiBuilder::from_cache(self.cache.clone())
+            .with_endpoint(self.hub.endpoint.clone())
+            .with_token(self.hub.token.clone())
+            .with_progress(self.hub.progress)
+            .with_user_agent("tamt", env!("CARGO_PKG_VERSION"));
+        let api = builder.build().map_err(|e| self.failed("the list of files", &e))?;
+        let info = match api.repo(self.repo(self.revision)).info() {
+            Ok(info) => info,
+            Err(error) => {
+                let refused = matches!(status(&error), Some(401 | 403 | 404));
+                let cached = if refused { None } else { self.cached() };
+                return cached.ok_or_else(|| self.failed("the list of files", &error));
+            }
+        };
+        if info.sha.is_empty() || !info.sha.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err(self.error("the list of files", format!("it names a commit `{}`", info.sha)));
+        }
+        let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
+
+        // The files are those of the commit in the list, also if the branch moves on meanwhile.
+        let commit = api.repo(self.repo(&info.sha));
+        let dir = self.snapshot(&info.sha);
+        let fetch = |file: &str| self.download_file(&api, &commit, &dir, file);
+        if !has(CONFIG_FILE) {
+            return Err(self.error(CONFIG_FILE, "the model has no such file".to_owned()));
+        }
+        let Some(weights) = WEIGHT_FILES.into_iter().find(|name| has(name)) else {
+            return Err(self.error("the weights", format!("the model has none of {}", WEIGHT_FILES.join(", "))));
+        };
+        fetch(CONFIG_FILE)?;
+        for file in TOKENIZER_FILES.into_iter().filter(|name| has(name)) {
+            fetch(file)?;
+        }
+        fetch(weights)?;
+        if weights.ends_with(".index.json") {
+            for shard in Index::read(&dir.join(weights))?.shards() {
+                fetch(shard)?;
+            }
+        }
+        // Only now does the branch point here: a snapshot that is cut short is never taken for the model.
+        let reference = self.cache.repo(self.repo(self.revision));
+        reference.create_ref(&info.sha).map_err(|source| Error::Write { path: self.cache.path().clone(), source })?;
+        Ok(dir)
+    }
+
+    /// Downloads one file into the snapshot `dir` unless it is there, and checks it: `hf-hub` appends to what an
+    /// earlier attempt left, and takes what it gets.
+    fn download_file(&self, api: &Api, commit: &ApiRepo, dir: &Path, file: &str) -> Result<()> {
+        let path = dir.join(file);
+        if path.is_file() {
+            return Ok(());
+        }
+        let metadata = api.metadata(&commit.url(file)).map_err(|e| self.failed(file, &e))?;
+        // The tag becomes the name of a file.
+        let etag = metadata.etag();
+        if etag.is_empty() || !etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            return Err(self.error(file, format!("its entity tag is `{etag}`, not a hash")));
+        }
+        let blob = self.cache.repo(self.repo(self.revision)).blob_path(etag);
+        let part = blob.with_extension("part");
+        if fs::metadata(&part).is_ok_and(|m| m.len() >= metadata.size() as u64) {
+            // Nothing is left to ask for, which the hub answers with an error.
+            remove(&part)?;
+        }
+        commit.download(file).map_err(|e| self.failed(file, &e))?;
+
+        let len = fs::metadata(&path).map_err(|source| Error::Read { path: path.clone(), source })?.len();
+        let problem = if len != metadata.size() as u64 {
+            format!("{len} of {} bytes arrived; try again", metadata.size())
+        } else if is_sha256(etag) && digest::sha256_file(&path)? != etag {
+            "it arrived damaged: its SHA-256 is not the one the hub announced; try again".to_owned()
+        } else {
+            return Ok(());
+        };
+        remove(&path)?;
+        remove(&blob)?;
+        Err(self.error(file, problem))
+    }
+
+    fn failed(&self, what: &str, error: &ApiError) -> Error {
+        let problem = match status(error) {
+            Some(401 | 403) if self.hub.token.is_some() => {
+                "there is no such model, or the token in use (HF_TOKEN) gives no access to it".to_owned()
+            }
+            Some(401 | 403) => "there is no such model, or it is private or gated: set HF_TOKEN".to_owned(),
+            Some(404) => {
+                format!("there is no such model or no revision `{}`, nor a directory of that name", self.revision)
+            }
+            Some(status) => format!("the hub answered with status {status}"),
+            None => error.to_string(),
+        };
+        self.error(what, problem)
+    }
+
+    fn error(&self, what: &str, problem: String) -> Error {
+        Error::Hub { model: self.model.to_owned(), what: what.to_owned(), endpoint: self.hub.endpoint.clone(), problem }
+    }
+}
+
+/// Whether a directory has all files of its weights.
+fn has_weights(dir: &Path) -> bool {
+    WEIGHT_FILES.iter().map(|name| dir.join(name)).find(|path| path.is_file()).is_some_and(|path| {
+        path.extension().is_none_or(|e| e != "json")
+            || Index::read(&path).is_ok_and(|index| index.shards().iter().all(|shard| dir.join(shard).is_file()))
+    })
+}
+
+/// The hub's answer, if an error is one.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_sha256(etag: &str) -> bool {
+    etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Write { path: path.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_one_or_two_parts_and_maybe_a_revision() {
+        assert_eq!(parse_id("bert-base-uncased").unwrap(), ("bert-base-uncased", "main"));
+        assert_eq!(parse_id("org/name@refs/pr/1").unwrap(), ("org/name", "refs/pr/1"));
+        for bad in
+            ["", "a/b/c", "a/", "/a", "a b", "a--b", "-a", "a/..", "a@", "a@../b", "a@b//c", "a?b", &"a".repeat(97)]
+        {
+            assert!(matches!(parse_id(bad), Err(Error::ModelName { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_path_is_never_looked_for_on_the_hub() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in ["./model", "../model", "/no/model", "~/model", "a/b/model", "a\\b", ".", file.to_str().unwrap()] {
+            let error = local(path);
+            assert!(matches!(error, Err(Error::NoSuchDirectory { .. } | Error::NotAModel { .. })), "{path}: {error:?}");
+        }
+        assert!(matches!(local("org/name@refs/pr/1"), Ok(None)));
+    }
+
+    #[test]
+    fn a_directory_is_a_model_only_with_a_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        assert!(matches!(resolve(path), Err(Error::NotAModel { .. })));
+        fs::write(dir.path().join(CONFIG_FILE), "{}").unwrap();
+        assert_eq!(resolve(path).unwrap(), dir.path());
+    }
+
+    #[test]
+    fn the_environment_is_read_as_hugging_face_reads_it() {
+        let with = |vars: &'static [(&str, &str)]| {
+            Hub::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        let hub = with(&[
+            ("HF_HOME", "/h"),
+            ("HF_ENDPOINT", "http://mirror/"),
+            ("HF_TOKEN", " t\n"),
+            ("HF_HUB_OFFLINE", "True"),
+        ]);
+        assert_eq!(hub.cache, Path::new("/h/hub"));
+        assert_eq!(hub.endpoint, "http://mirror");
+        assert_eq!(hub.token.as_deref(), Some("t"));
+        assert!(hub.offline && hub.progress);
+        let hub = with(&[("XDG_CACHE_HOME", "/x"), ("HF_HUB_OFFLINE", "0"), ("HF_HUB_DISABLE_PROGRESS_BARS", "1")]);
+        assert_eq!(hub.cache, Path::new("/x/huggingface/hub"));
+        assert_eq!(hub.endpoint, "https://huggingface.co");
+        assert!(!hub.offline && !hub.progress);
+        assert_eq!(with(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]).cache, Path::new("/c"));
+    }
+
+    #[test]
+    fn a_saved_token_is_used_unless_the_environment_has_one() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("token"), "saved\n").unwrap();
+        let path = home.path().to_str().unwrap();
+        let token = |given: Option<&str>| {
+            let var = |name: &str| match name {
+                "HF_HOME" => Some(path.to_owned()),
+                "HF_TOKEN" => given.map(str::to_owned),
+                _ => None,
+            };
+            Hub::from_vars(var).token
+        };
+        assert_eq!(token(None).as_deref(), Some("saved"));
+        assert_eq!(token(Some("given")).as_deref(), Some("given"));
+    }
+}

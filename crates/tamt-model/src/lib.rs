@@ -1,0 +1,27 @@
+//! BERT-family encoders: configuration and checkpoints in Hugging Face layout, packed batches, forward and backward.
+
+mod activations;
+mod batch;
+pub mod checkpoint;
+pub mod config;
+pub mod digest;
+mod embeddings;
+mod encoder;
+mod error;
+pub mod hub;
+mod layer;
+mod mlm_head;
+pub mod model;
+mod params;
+pub mod write;
+
+pub use activations::{Activations, HiddenGrads, Keep, Workspace};
+pub use batch::Batch;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Config, Family};
+pub use encoder::{DropoutPlan, Pass};
+pub use error::{Error, Result};
+pub use mlm_head::MlmGrads;
+pub use model::{Model, Parts};
+pub use params::{GradKind, Grads, Masks, ParamId, Params, Spec, Trainable};

@@ -1,0 +1,235 @@
+//! Model directories that `transformers` loads, and files that appear whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// Elements turned into bytes at a time.
+const BLOCK: usize = 1 << 12;
+
+/// The elements of a tensor to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum TensorData<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Bytes.
+    U8(&'a [u8]),
+}
+
+impl TensorData<'_> {
+    fn dtype(self) -> &'static str {
+        match self {
+            Self::F32(_) => "F32",
+            Self::U8(_) => "U8",
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::U8(values) => values.len(),
+        }
+    }
+
+    fn element_size(self) -> usize {
+        match self {
+            Self::F32(_) => 4,
+            Self::U8(_) => 1,
+        }
+    }
+
+    fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::F32(values) => {
+                let mut block = [[0; 4]; BLOCK];
+                for values in values.chunks(BLOCK) {
+                    for (bytes, value) in block.iter_mut().zip(values) {
+                        *bytes = value.to_le_bytes();
+                    }
+                    out.write_all(block[..values.len()].as_flattened())?;
+                }
+                Ok(())
+            }
+            Self::U8(values) => out.write_all(values),
+        }
+    }
+}
+
+/// Writes `config.json` and `model.safetensors` (F32) to `dir`, which is created if need be.
+///
+/// Each tensor is its name as `transformers` knows it, its shape, and its values in row-major order. The weights
+/// appear first: a directory with a `config.json` is complete.
+///
+/// # Errors
+/// [`Error::Write`].
+///
+/// # Panics
+/// If two tensors have one name, or a shape does not fit its values.
+pub fn write_model(dir: &Path, config: &Config, tensors: &[(&str, &[usize], &[f32])]) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+    let tensors: Vec<_> = tensors.iter().map(|&(name, shape, values)| (name, shape, TensorData::F32(values))).collect();
+    // `transformers` refuses a file whose metadata does not name the framework it is for.
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_safetensors(&dir.join("model.safetensors"), &metadata, &tensors)?;
+    atomic_write(&dir.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))
+}
+
+/// Writes a safetensors file by atomic rename. The same arguments give the same bytes.
+///
+/// Tensors are laid out by element size, so that each is aligned, and then by name, like the other writers of the
+/// format do.
+///
+/// # Errors
+/// [`Error::Write`].
+///
+/// # Panics
+/// If two tensors have one name, a name is `__metadata__`, or a shape does not fit its values.
+pub fn write_safetensors(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    tensors: &[(&str, &[usize], TensorData<'_>)],
+) -> Result<()> {
+    let mut tensors = tensors.to_vec();
+    tensors.sort_by(|(a, _, x), (b, _, y)| y.element_size().cmp(&x.element_size()).then_with(|| a.cmp(b)));
+    let mut header = Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".to_owned(), json!(metadata));
+    }
+    let mut start = 0;
+    for &(name, shape, data) in &tensors {
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "values of {name} {shape:?}");
+        let end = start + data.len() * data.element_size();
+        let info = json!({"dtype": data.dtype(), "shape": shape, "data_offsets": [start, end]});
+        assert!(name != "__metadata__" && header.insert(name.to_owned(), info).is_none(), "two tensors named {name}");
+        start = end;
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    atomic_write(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, _, data)| data.write(out))
+    })
+}
+
+/// Writes a file that is either there with all of its contents or not at all, also after a crash: `contents` goes to
+/// a temporary file in the same directory, which is flushed to disk and then renamed. The directory must exist.
+///
+/// # Errors
+/// [`Error::Write`] with `path`; what was at `path` before is then untouched.
+pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    write_and_rename(path, contents).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".tmp-");
+    // Temporary files are private by default; a model is as public as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // The temporary file removes itself on every early return.
+    let temp = builder.tempfile_in(dir)?;
+    let mut out = BufWriter::with_capacity(1 << 18, temp.as_file());
+    contents(&mut out)?;
+    out.flush()?;
+    drop(out);
+    temp.as_file().sync_all()?;
+    temp.persist(path).map_err(|e| e.error)?;
+    // The rename itself must reach the disk; systems that cannot open directories do so on their own.
+    if let Ok(dir) = File::open(dir) {
+        dir.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failed_write_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        atomic_write(&path, |out| out.write_all(b"old")).unwrap();
+        let error = atomic_write(&path, |out| {
+            out.write_all(&[0; 1 << 20])?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(matches!(error, Err(Error::Write { path: p, .. }) if p == path));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(dir.path()), ["state.json"]);
+    }
+
+    #[test]
+    fn writing_into_a_directory_that_is_not_there_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gone").join("x");
+        assert!(matches!(atomic_write(&path, |_| Ok(())), Err(Error::Write { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_readable_by_others_where_the_umask_lets_them() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("plain"), "").unwrap();
+        atomic_write(&dir.path().join("atomic"), |_| Ok(())).unwrap();
+        let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("atomic"), mode("plain"));
+    }
+
+    #[test]
+    fn what_is_written_is_what_the_safetensors_crate_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ticket.safetensors");
+        let metadata = BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1 \"quoted\"".to_owned())]);
+        let values: Vec<f32> = (0..BLOCK + 3).map(|i| i as f32 - 7.5).collect();
+        let tensors: [(&str, &[usize], TensorData<'_>); 4] = [
+            ("mask", &[1, 3], TensorData::U8(&[1, 2, 255])),
+            ("z", &[BLOCK + 3], TensorData::F32(&values)),
+            ("a", &[], TensorData::F32(&[0.25])),
+            ("none", &[0, 4], TensorData::F32(&[])),
+        ];
+        write_safetensors(&path, &metadata, &tensors).unwrap();
+
+        let bytes = fs::read(&path).unwrap();
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(read.len(), tensors.len());
+        for (name, shape, data) in tensors {
+            let tensor = read.tensor(name).unwrap();
+            assert_eq!(tensor.shape(), shape);
+            let expected = match data {
+                TensorData::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                TensorData::U8(values) => values.to_vec(),
+            };
+            assert_eq!(tensor.data(), expected, "{name}");
+        }
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap()["a"], "1 \"quoted\"");
+
+        let mut reversed = tensors;
+        reversed.reverse();
+        let again = dir.path().join("again");
+        write_safetensors(&again, &metadata, &reversed).unwrap();
+        assert_eq!(fs::read(again).unwrap(), bytes);
+    }
+}

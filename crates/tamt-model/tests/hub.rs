@@ -1,0 +1,377 @@
+//! Downloading through a loopback server that answers like the hub.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use tamt_model::digest::sha256_hex;
+use tamt_model::hub::Hub;
+use tamt_model::{Checkpoint, Error};
+use tempfile::TempDir;
+
+const MODEL: &str = "org/tiny";
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const WEIGHTS: &str = "model.safetensors";
+
+/// What the server does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    /// Answers everything with this status.
+    Status(u16),
+    /// Closes the connection after so many bytes of the weights.
+    Cut(usize),
+    /// Changes a byte of the weights.
+    Damage,
+    /// Sends the weights from the start whatever part was asked for.
+    IgnoreRange,
+    /// Names a commit or an entity tag that leads out of the cache.
+    EvilCommit,
+    EvilEtag,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    path: String,
+    range: Option<String>,
+    authorization: Option<String>,
+}
+
+struct State {
+    files: BTreeMap<String, Vec<u8>>,
+    fault: Fault,
+    requests: Vec<Request>,
+}
+
+/// A hub with one model.
+struct FakeHub {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeHub {
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let files = files.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
+        let state = Arc::new(Mutex::new(State { files, fault: Fault::None, requests: Vec::new() }));
+        let served = Arc::clone(&state);
+        // Ends with the process.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                // A client that goes away is no failure of the server.
+                let _ = answer(&stream.unwrap(), &mut served.lock().unwrap());
+            }
+        });
+        Self { address, state }
+    }
+
+    fn fail_with(&self, fault: Fault) {
+        self.state.lock().unwrap().fault = fault;
+    }
+
+    /// The requests since the last call.
+    fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
+    }
+
+    fn client(&self, cache: &TempDir) -> Hub {
+        Hub {
+            endpoint: format!("http://{}", self.address),
+            cache: cache.path().to_owned(),
+            token: None,
+            offline: false,
+            progress: false,
+        }
+    }
+}
+
+fn answer(stream: &TcpStream, state: &mut State) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut headers = BTreeMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let range = headers.remove("range");
+    state.requests.push(Request {
+        path: path.clone(),
+        range: range.clone(),
+        authorization: headers.remove("authorization"),
+    });
+
+    let mut out = stream;
+    if let Fault::Status(status) = state.fault {
+        return write!(out, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    if path.starts_with("/api/models/") {
+        let siblings: Vec<String> = state.files.keys().map(|name| format!(r#"{{"rfilename":"{name}"}}"#)).collect();
+        let commit = if state.fault == Fault::EvilCommit { "../../../evil" } else { COMMIT };
+        let body = format!(r#"{{"sha":"{commit}","siblings":[{}]}}"#, siblings.join(","));
+        return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    }
+    let name = path.strip_prefix(&format!("/{MODEL}/resolve/{COMMIT}/")).unwrap_or_default();
+    let Some(bytes) = state.files.get(name) else {
+        return write!(out, "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let (start, end) = match range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.split_once('-')) {
+        Some(_) if state.fault == Fault::IgnoreRange && range.as_deref() != Some("bytes=0-0") => (0, bytes.len()),
+        Some((start, end)) => (start.parse().unwrap(), end.parse().map_or(bytes.len(), |e: usize| e + 1)),
+        None => (0, bytes.len()),
+    };
+    if start >= bytes.len() {
+        return write!(out, "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    let etag = if state.fault == Fault::EvilEtag { "../../evil".to_owned() } else { sha256_hex([bytes.as_slice()]) };
+    let mut body = bytes[start..end].to_vec();
+    write!(
+        out,
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{}\r\nETag: \"{etag}\"\r\n\
+         X-Repo-Commit: {COMMIT}\r\nConnection: close\r\n\r\n",
+        body.len(),
+        end - 1,
+        bytes.len(),
+    )?;
+    if name == WEIGHTS && range.as_deref() != Some("bytes=0-0") {
+        match state.fault {
+            Fault::Cut(len) => body.truncate(len),
+            Fault::Damage => body[len_of_header(bytes) + 1] ^= 1,
+            _ => {}
+        }
+    }
+    out.write_all(&body)
+}
+
+fn len_of_header(safetensors: &[u8]) -> usize {
+    8 + u64::from_le_bytes(*safetensors.first_chunk().unwrap()) as usize
+}
+
+fn weights(name: &str) -> Vec<u8> {
+    let data: Vec<u8> = (0..1000).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    serialize([(name, TensorView::new(Dtype::F32, vec![1000], &data).unwrap())], None).unwrap()
+}
+
+fn tiny() -> FakeHub {
+    FakeHub::new(&[
+        ("config.json", b"{}"),
+        ("vocab.txt", b"[PAD]\n"),
+        (WEIGHTS, &weights("a")),
+        ("README.md", b"# Tiny"),
+    ])
+}
+
+fn offline(hub: &Hub) -> tamt_model::Result<std::path::PathBuf> {
+    Hub { offline: true, ..hub.clone() }.fetch(MODEL)
+}
+
+fn problem(result: tamt_model::Result<std::path::PathBuf>) -> String {
+    match result {
+        Err(Error::Hub { problem, .. }) => problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn assert_is_tiny(dir: &Path) {
+    assert_eq!(fs::read(dir.join("config.json")).unwrap(), b"{}");
+    assert_eq!(fs::read(dir.join("vocab.txt")).unwrap(), b"[PAD]\n");
+    assert!(!dir.join("README.md").exists(), "only what a model needs is downloaded");
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    let mut values = vec![0.0; 1000];
+    checkpoint.load_f32("a", &[1000], &mut values).unwrap();
+    assert_eq!(values[999], 999.0);
+}
+
+#[test]
+fn a_model_is_downloaded_once_and_then_found_in_the_cache() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = server.client(&cache);
+    let dir = hub.fetch(MODEL).unwrap();
+    assert_is_tiny(&dir);
+    assert!(
+        dir.ends_with(format!("models--org--tiny/snapshots/{COMMIT}")),
+        "the layout of huggingface_hub: {}",
+        dir.display()
+    );
+    assert!(server.requests().iter().all(|r| r.authorization.is_none()));
+
+    assert_eq!(hub.fetch(MODEL).unwrap(), dir);
+    let paths: Vec<_> = server.requests().into_iter().map(|r| r.path).collect();
+    assert_eq!(paths, ["/api/models/org/tiny/revision/main"], "only the commit is asked for");
+
+    assert_eq!(offline(&hub).unwrap(), dir);
+    assert_eq!(Hub { offline: true, ..hub }.fetch(&format!("{MODEL}@{COMMIT}")).unwrap(), dir);
+    assert_eq!(server.requests().len(), 0, "offline means offline");
+}
+
+#[test]
+fn the_token_goes_with_every_request() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = Hub { token: Some("hf_secret".to_owned()), ..server.client(&cache) };
+    hub.fetch(MODEL).unwrap();
+    let requests = server.requests();
+    assert!(requests.len() > 3);
+    assert!(requests.iter().all(|r| r.authorization.as_deref() == Some("Bearer hf_secret")));
+}
+
+#[test]
+fn a_revision_is_asked_for_by_name_and_downloaded_by_commit() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let model = format!("{MODEL}@refs/pr/1");
+    let hub = server.client(&cache);
+    let dir = hub.fetch(&model).unwrap();
+    let requests = server.requests();
+    assert_eq!(requests[0].path, "/api/models/org/tiny/revision/refs%2Fpr%2F1");
+    assert!(requests[1..].iter().all(|r| r.path.contains(COMMIT)));
+    assert_eq!(Hub { offline: true, ..hub.clone() }.fetch(&model).unwrap(), dir);
+    assert!(matches!(offline(&hub), Err(Error::Offline { .. })), "the main revision was not asked for");
+}
+
+#[test]
+fn shards_come_with_their_index() {
+    let index = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+    let (first, second) = (weights("a"), weights("b"));
+    let files: [(&str, &[u8]); 4] = [
+        ("config.json", b"{}"),
+        ("model.safetensors.index.json", index),
+        ("model-1.safetensors", &first),
+        ("model-2.safetensors", &second),
+    ];
+    let (server, cache) = (FakeHub::new(&files), tempfile::tempdir().unwrap());
+    let hub = server.client(&cache);
+    let dir = hub.fetch(MODEL).unwrap();
+    assert_eq!(Checkpoint::open(&dir).unwrap().names().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(offline(&hub).unwrap(), dir);
+    fs::remove_file(dir.join("model-2.safetensors")).unwrap();
+    assert!(matches!(offline(&hub), Err(Error::Offline { .. })), "a shard is missing");
+}
+
+#[test]
+fn pytorch_weights_are_downloaded_where_there_are_no_others() {
+    let files: [(&str, &[u8]); 3] = [("config.json", b"{}"), ("pytorch_model.bin", b"bin"), ("tf_model.h5", b"h5")];
+    let (server, cache) = (FakeHub::new(&files), tempfile::tempdir().unwrap());
+    let dir = server.client(&cache).fetch(MODEL).unwrap();
+    assert_eq!(fs::read(dir.join("pytorch_model.bin")).unwrap(), b"bin");
+    assert!(!dir.join("tf_model.h5").exists());
+}
+
+#[test]
+fn a_model_without_weights_or_configuration_is_refused_before_downloading() {
+    for (files, missing) in
+        [([("config.json", b"{}")], "none of model.safetensors"), ([(WEIGHTS, b"xx")], "no such file")]
+    {
+        let files = files.map(|(name, bytes)| (name, bytes.as_slice()));
+        let (server, cache) = (FakeHub::new(&files), tempfile::tempdir().unwrap());
+        let problem = problem(server.client(&cache).fetch(MODEL));
+        assert!(problem.contains(missing), "{problem}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
+fn what_the_hub_refuses_is_explained() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = server.client(&cache);
+    for (status, explanation) in
+        [(404, "no revision `main`"), (401, "set HF_TOKEN"), (403, "set HF_TOKEN"), (503, "503")]
+    {
+        server.fail_with(Fault::Status(status));
+        let problem = problem(hub.fetch(MODEL));
+        assert!(problem.contains(explanation), "{status}: {problem}");
+    }
+    server.fail_with(Fault::Status(401));
+    let problem = problem(Hub { token: Some("bad".to_owned()), ..hub }.fetch(MODEL));
+    assert!(problem.contains("the token in use"), "{problem}");
+}
+
+#[test]
+fn a_hub_that_does_not_answer_is_made_up_for_by_a_complete_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = tiny();
+    let mut hub = server.client(&cache);
+    let dir = hub.fetch(MODEL).unwrap();
+    server.fail_with(Fault::Status(503));
+    assert_eq!(hub.fetch(MODEL).unwrap(), dir);
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    hub.endpoint = format!("http://{}", mute.local_addr().unwrap());
+    thread::spawn(move || mute.incoming().for_each(drop));
+    assert_eq!(hub.fetch(MODEL).unwrap(), dir);
+    let empty = tempfile::tempdir().unwrap();
+    hub.cache = empty.path().to_owned();
+    assert!(matches!(hub.fetch(MODEL), Err(Error::Hub { .. })));
+    // One that answers "no" is believed.
+    hub = server.client(&cache);
+    server.fail_with(Fault::Status(404));
+    assert!(matches!(hub.fetch(MODEL), Err(Error::Hub { .. })));
+}
+
+#[test]
+fn offline_without_a_cached_model_is_an_error_that_says_so() {
+    let cache = tempfile::tempdir().unwrap();
+    let error = offline(&tiny().client(&cache)).unwrap_err();
+    assert!(error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
+}
+
+#[test]
+fn an_interrupted_download_is_an_error_and_resumes_where_it_stopped() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = server.client(&cache);
+    server.fail_with(Fault::Cut(1000));
+    assert!(matches!(hub.fetch(MODEL), Err(Error::Hub { what, .. }) if what == WEIGHTS));
+    assert!(matches!(offline(&hub), Err(Error::Offline { .. })), "half a model is none");
+
+    server.fail_with(Fault::None);
+    server.requests();
+    assert_is_tiny(&hub.fetch(MODEL).unwrap());
+    let ranges: Vec<_> = server.requests().into_iter().filter_map(|r| r.range).collect();
+    assert_eq!(ranges, ["bytes=0-0", "bytes=0-0", "bytes=1000-"], "of the weights, only what was missing");
+}
+
+#[test]
+fn what_an_earlier_attempt_completed_but_did_not_name_does_not_stand_in_the_way() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let blobs = cache.path().join("models--org--tiny/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    let bytes = weights("a");
+    fs::write(blobs.join(sha256_hex([bytes.as_slice()])).with_extension("part"), bytes).unwrap();
+    assert_is_tiny(&server.client(&cache).fetch(MODEL).unwrap());
+}
+
+#[test]
+fn what_arrives_damaged_is_thrown_away() {
+    for (fault, explanation) in [(Fault::Damage, "SHA-256"), (Fault::IgnoreRange, "bytes arrived")] {
+        let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+        let hub = server.client(&cache);
+        if fault == Fault::IgnoreRange {
+            server.fail_with(Fault::Cut(100));
+            assert!(hub.fetch(MODEL).is_err());
+        }
+        server.fail_with(fault);
+        let problem = problem(hub.fetch(MODEL));
+        assert!(problem.contains(explanation), "{fault:?}: {problem}");
+        assert!(matches!(offline(&hub), Err(Error::Offline { .. })));
+        server.fail_with(Fault::None);
+        assert_is_tiny(&hub.fetch(MODEL).unwrap());
+    }
+}
+
+#[test]
+fn names_from_the_hub_do_not_lead_out_of_the_cache() {
+    for fault in [Fault::EvilCommit, Fault::EvilEtag] {
+        let (server, root) = (tiny(), tempfile::tempdir().unwrap());
+        server.fail_with(fault);
+        let hub = Hub { cache: root.path().join("a/b/c/d"), ..server.client(&root) };
+        let problem = problem(hub.fetch(MODEL));
+        assert!(problem.contains("evil"), "{problem}");
+        assert!(!root.path().join("a").exists(), "nothing was written");
+    }
+}

@@ -1,0 +1,31 @@
+//! A ticket made a dense checkpoint with zeros, loadable by `transformers`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tamt_model::{Masks, ParamId};
+
+use crate::Result;
+use crate::base::Base;
+
+/// Writes the base model with the ticket's zeros, its configuration and its tokenizer into `directory`.
+///
+/// The MLM decoder of a checkpoint is tied to the word embeddings, so in the written model it has the zeros too; `tamt`
+/// itself decodes with the whole matrix.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn apply(base: &Base, masks: &Masks, directory: &Path) -> Result<()> {
+    let masked: HashMap<ParamId, Vec<f32>> = masks
+        .iter()
+        .map(|(id, mask)| {
+            let mut values = base.model.params.get(id).to_vec();
+            mask.mask_in_place(&mut values);
+            (id, values)
+        })
+        .collect();
+    std::fs::create_dir_all(directory).map_err(crate::Error::io("create directory", directory))?;
+    base.tokenizer.save_to(directory)?;
+    let values = |id| masked.get(&id).map_or_else(|| base.model.params.get(id), Vec::as_slice);
+    Ok(base.model.save_with(directory, values)?)
+}

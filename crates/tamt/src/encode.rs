@@ -1,0 +1,110 @@
+//! Texts to hidden states of the last layer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tamt_model::{Activations, Batch, Keep, Masks, Pass, Workspace};
+
+use crate::Result;
+use crate::base::Base;
+use crate::tensor_file::{self, Tensor};
+
+/// What is kept of a text's hidden states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pool {
+    /// All of them: `text.<i>`, `[tokens, hidden]`.
+    None,
+    /// Position 0.
+    Cls,
+    /// The mean over tokens, special ones included.
+    #[default]
+    Mean,
+}
+
+/// Tokens that go through the model together; does not change the result.
+const BATCH_TOKENS: usize = 4096;
+
+/// Hidden states of texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    pool: Pool,
+    width: usize,
+    /// Rows of each text in `values`.
+    rows: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// Encodes `texts`, each truncated to what the model has positions for.
+///
+/// # Errors
+/// If a text cannot be tokenized.
+pub fn encode(base: &Base, masks: Option<&Masks>, texts: &[String], pool: Pool) -> Result<Encoded> {
+    let width = base.model.config.hidden_size;
+    let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
+    let mut activations = Activations::new(Keep::Hidden);
+    let (mut batch, mut workspace) = (Batch::default(), Workspace::default());
+    let mut texts = texts.iter().peekable();
+    while texts.peek().is_some() {
+        batch.clear();
+        while batch.tokens() < BATCH_TOKENS {
+            let Some(text) = texts.next() else { break };
+            batch.push(&base.tokenizer.encode(text, base.max_length())?);
+        }
+        batch.locate(&base.model.config);
+        base.model.forward(&batch, Pass { masks, dropout: None }, &mut activations, &mut workspace);
+        for bounds in batch.bounds.windows(2) {
+            encoded.push(&activations.last_hidden()[bounds[0] * width..bounds[1] * width]);
+        }
+    }
+    Ok(encoded)
+}
+
+impl Encoded {
+    fn push(&mut self, states: &[f32]) {
+        match self.pool {
+            Pool::None => {
+                self.rows.push(states.len() / self.width);
+                self.values.extend_from_slice(states);
+                return;
+            }
+            Pool::Cls => self.values.extend_from_slice(&states[..self.width]),
+            Pool::Mean => {
+                let tokens = (states.len() / self.width) as f64;
+                let mut sums = vec![0.0_f64; self.width];
+                for row in states.chunks(self.width) {
+                    sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+                }
+                self.values.extend(sums.into_iter().map(|sum| (sum / tokens) as f32));
+            }
+        }
+        self.rows.push(1);
+    }
+
+    /// Number of texts.
+    #[must_use]
+    pub fn texts(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Writes `embeddings` `[texts, hidden]`, or `text.<i>` `[tokens, hidden]` where nothing was pooled.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let tensors = if self.pool == Pool::None {
+            let mut rest = self.values.as_slice();
+            let rows = self.rows.iter().enumerate();
+            rows.map(|(i, &rows)| {
+                let (states, tail) = rest.split_at(rows * self.width);
+                rest = tail;
+                Tensor::f32(format!("text.{i}"), &[rows, self.width], states)
+            })
+            .collect()
+        } else {
+            vec![Tensor::f32("embeddings", &[self.texts(), self.width], &self.values)]
+        };
+        tensor_file::write(path, &tensors, &BTreeMap::new())
+    }
+}

@@ -1,0 +1,24 @@
+//! Finds sparse subnetworks ("tickets") of pre-trained BERT-family encoders that transfer as well as the whole.
+
+pub mod apply;
+pub mod base;
+pub mod encode;
+pub mod evaluate;
+pub mod find;
+pub mod inspect;
+pub mod mlm_head;
+pub mod objective;
+pub mod pretrain;
+pub mod prune;
+pub mod run;
+pub mod scores;
+mod tensor_file;
+pub mod ticket;
+pub mod train;
+
+mod error;
+
+pub use error::{Error, Result, SettingDifference};
+
+/// Decides which positions an evaluation masks: the same ones for every model, method and seed.
+pub const EVAL_SEED: u64 = 42;

@@ -1,0 +1,257 @@
+//! Distillation: the distance of a subnetwork's states from the dense model's, on the same tokens.
+
+use serde::{Deserialize, Serialize};
+use tamt_kernels::attention::{self, Packed};
+use tamt_kernels::linear::Scratch;
+use tamt_kernels::{distance, reduce, relation};
+use tamt_model::{Activations, Batch, HiddenGrads, Keep, Model, Pass, Workspace};
+
+/// Which positions' hidden states are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Representation {
+    /// Every position of every layer's output.
+    #[default]
+    Full,
+    /// Position 0 of every layer's output.
+    Cls,
+    /// Every position of the last layer's output.
+    LastLayer,
+    /// None: another distillation loss is used.
+    None,
+}
+
+/// How two hidden states are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distance {
+    /// `1 - cos`, mean over positions.
+    #[default]
+    Cosine,
+    /// Squared difference, mean over positions and features.
+    Mse,
+}
+
+/// Which relations between hidden states are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relation {
+    /// None.
+    #[default]
+    None,
+    /// `H Hᵀ / sqrt(d)` between the tokens of a sequence.
+    Token,
+    /// The same between position 0 of the sequences of a batch.
+    Sample,
+}
+
+/// Over which layers relations are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Span {
+    /// Every layer's output.
+    #[default]
+    Full,
+    /// The last layer's output.
+    LastLayer,
+}
+
+/// What is distilled. Losses are means over layers and are summed with unit weights, then multiplied by `weight`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KdSettings {
+    /// Factor of the whole.
+    pub weight: f32,
+    /// Hidden states.
+    pub representation: Representation,
+    /// Their distance.
+    pub distance: Distance,
+    /// Attention scores before the softmax, by squared difference.
+    pub attention: bool,
+    /// Relations between hidden states, by squared difference.
+    pub relation: Relation,
+    /// Their layers.
+    pub relation_span: Span,
+}
+
+impl Default for KdSettings {
+    fn default() -> Self {
+        Self {
+            weight: 1.0,
+            representation: Representation::Full,
+            distance: Distance::Cosine,
+            attention: false,
+            relation: Relation::None,
+            relation_span: Span::Full,
+        }
+    }
+}
+
+/// A distillation objective with its buffers.
+#[derive(Debug)]
+pub(crate) struct Distillation {
+    settings: KdSettings,
+    teacher: Activations,
+    scratch: Scratch,
+    rows: [Vec<f32>; 3],
+    first: Vec<u32>,
+}
+
+impl Distillation {
+    pub(crate) fn new(settings: KdSettings) -> Self {
+        let keep = if settings.attention { Keep::HiddenAndAttention } else { Keep::Hidden };
+        Self {
+            settings,
+            teacher: Activations::new(keep),
+            scratch: Scratch::default(),
+            rows: Default::default(),
+            first: Vec::new(),
+        }
+    }
+
+    pub(crate) fn weight(&self) -> f32 {
+        self.settings.weight
+    }
+
+    /// The loss before its weight; the gradient, weight included, goes to `d`. The teacher is the dense model without
+    /// dropout.
+    pub(crate) fn loss_and_gradients(
+        &mut self,
+        model: &Model,
+        batch: &Batch,
+        student: &Activations,
+        d: &mut HiddenGrads,
+        workspace: &mut Workspace,
+    ) -> f64 {
+        model.forward(batch, Pass::default(), &mut self.teacher, workspace);
+        let settings = self.settings;
+        let layers = model.layers.len();
+        self.first.clear();
+        self.first.extend(batch.bounds[..batch.sequences()].iter().map(|&b| b as u32));
+        let mut loss = 0.0;
+        let all = 1..=layers;
+        let last = layers..=layers;
+        let span = match settings.representation {
+            Representation::Full | Representation::Cls => Some(all.clone()),
+            Representation::LastLayer => Some(last.clone()),
+            Representation::None => None,
+        };
+        for index in span.clone().into_iter().flatten() {
+            let share = 1.0 / span.clone().map_or(1, Iterator::count) as f64;
+            loss += share * self.representation(index, share, model, student, d);
+        }
+        if settings.attention {
+            loss += self.attention(model, batch, student, d);
+        }
+        if settings.relation != Relation::None {
+            let span = if settings.relation_span == Span::Full { all } else { last };
+            let share = 1.0 / span.clone().count() as f64;
+            for index in span {
+                loss += share * self.relation(index, share, model, batch, student, d);
+            }
+        }
+        loss
+    }
+
+    fn representation(
+        &mut self,
+        index: usize,
+        share: f64,
+        model: &Model,
+        student: &Activations,
+        d: &mut HiddenGrads,
+    ) -> f64 {
+        let width = model.config.hidden_size;
+        if self.settings.representation == Representation::Cls {
+            return self.at_first_positions(index, width, student, d, |this, s, t, ds, _| {
+                compare(this.settings.distance, s, t, width, share * f64::from(this.settings.weight), ds)
+            });
+        }
+        let (s, t) = (student.hidden(index), self.teacher.hidden(index));
+        let weight = share * f64::from(self.settings.weight);
+        compare(self.settings.distance, s, t, width, weight, d.hidden_mut(index, s.len()))
+    }
+
+    fn attention(&mut self, model: &Model, batch: &Batch, student: &Activations, d: &mut HiddenGrads) -> f64 {
+        let heads = model.config.num_attention_heads;
+        let shape = Packed { bounds: &batch.bounds, heads, head_dim: model.config.hidden_size / heads };
+        let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();
+        let share = 1.0 / (model.layers.len() as f64 * heads as f64 * pairs.max(1) as f64);
+        let weight = (share * f64::from(self.settings.weight)) as f32;
+        (0..model.layers.len())
+            .map(|layer| {
+                let (q, k) = student.query_key(layer);
+                let (tq, tk) = self.teacher.query_key(layer);
+                let grads = d.query_key_mut(layer, q.len());
+                share * attention::score_mse(q, k, tq, tk, &shape, weight, Some(grads), &mut self.scratch)
+            })
+            .sum()
+    }
+
+    fn relation(
+        &mut self,
+        index: usize,
+        share: f64,
+        model: &Model,
+        batch: &Batch,
+        student: &Activations,
+        d: &mut HiddenGrads,
+    ) -> f64 {
+        let width = model.config.hidden_size;
+        let scale = f64::from(self.settings.weight);
+        if self.settings.relation == Relation::Sample {
+            let count = self.first.len();
+            let mean = 1.0 / (count * count).max(1) as f64;
+            return self.at_first_positions(index, width, student, d, |_, s, t, ds, scratch| {
+                let weight = (share * scale * mean) as f32;
+                mean * relation::gram_mse(s, t, count, width, weight, Some(ds), scratch)
+            });
+        }
+        let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();
+        let mean = 1.0 / pairs.max(1) as f64;
+        let (s, t) = (student.hidden(index), self.teacher.hidden(index));
+        let ds = d.hidden_mut(index, s.len());
+        let weight = (share * scale * mean) as f32;
+        mean * relation::token(s, t, &batch.bounds, width, weight, Some(ds), &mut self.scratch)
+    }
+
+    /// Runs a loss over position 0 of every sequence.
+    fn at_first_positions(
+        &mut self,
+        index: usize,
+        width: usize,
+        student: &Activations,
+        d: &mut HiddenGrads,
+        loss: impl FnOnce(&Self, &[f32], &[f32], &mut [f32], &mut Scratch) -> f64,
+    ) -> f64 {
+        let mut rows = std::mem::take(&mut self.rows);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for buffer in &mut rows {
+            buffer.clear();
+            buffer.resize(self.first.len() * width, 0.0);
+        }
+        let [s, t, ds] = &mut rows;
+        let hidden = student.hidden(index);
+        reduce::gather_rows(hidden, width, &self.first, s);
+        reduce::gather_rows(self.teacher.hidden(index), width, &self.first, t);
+        let value = loss(self, s, t, ds, &mut scratch);
+        reduce::scatter_add_rows(ds, width, &self.first, d.hidden_mut(index, hidden.len()));
+        self.rows = rows;
+        self.scratch = scratch;
+        value
+    }
+}
+
+/// Mean distance of rows; the gradient of `weight` times it is added to `ds`.
+fn compare(distance: Distance, s: &[f32], t: &[f32], width: usize, weight: f64, ds: &mut [f32]) -> f64 {
+    match distance {
+        Distance::Cosine => {
+            let mean = width as f64 / s.len().max(1) as f64;
+            mean * distance::cosine(s, t, width, (weight * mean) as f32, Some(ds))
+        }
+        Distance::Mse => {
+            let mean = 1.0 / s.len().max(1) as f64;
+            mean * distance::mse(s, t, (weight * mean) as f32, Some(ds))
+        }
+    }
+}

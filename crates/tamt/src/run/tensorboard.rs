@@ -1,0 +1,191 @@
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{Error, Result};
+
+/// How the names of `TensorBoard`'s event files begin; it finds them by this.
+pub(super) const FILE_PREFIX: &str = "events.out.tfevents.";
+
+/// Writes scalars to a `TensorBoard` event file.
+///
+/// The file is a sequence of `TFRecord`s (`tensorflow/core/lib/io/record_writer.h`), each holding one protocol buffer
+/// message `Event` (`tensorboard/compat/proto/event.proto`). Of these messages a handful of fields is needed, which
+/// are encoded here by hand: the crates that write them bring an image decoder or a protocol buffer compiler along.
+#[derive(Debug)]
+pub struct EventWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl EventWriter {
+    /// Creates an event file in `directory`, beside those that are there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be created or written.
+    pub fn create(directory: &Path) -> Result<Self> {
+        let host = gethostname::gethostname().to_string_lossy().replace(std::path::is_separator, "_");
+        let base = format!("{FILE_PREFIX}{:010}.{host}.{}", wall_time() as u64, process::id());
+        let mut taken = 0;
+        let (path, file) = loop {
+            // TensorBoard reads the files of a directory in the order of their names.
+            let name = if taken == 0 { base.clone() } else { format!("{base}.{taken}") };
+            let path = directory.join(name);
+            match File::create_new(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken += 1,
+                Err(error) => return Err(Error::io("create", &path)(error)),
+            }
+        };
+        let mut writer = Self { path, file };
+        writer.write(&event(wall_time(), 0, &Content::FileVersion("brain.Event:2")))?;
+        Ok(writer)
+    }
+
+    /// Announces that the run starts (again) at `step`: `TensorBoard` forgets that step and later ones of older files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn restart_at(&mut self, step: u64) -> Result<()> {
+        self.write(&event(wall_time(), step, &Content::SessionStart))
+    }
+
+    /// Writes `values` by name as those of `step`, in single precision: the format holds no more.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        self.write(&event(wall_time(), step, &Content::Scalars(values)))
+    }
+
+    /// Waits until the disk holds everything written so far.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn flush(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io("write", &self.path))
+    }
+
+    /// One write a record: whoever follows the file sees whole records.
+    fn write(&mut self, event: &[u8]) -> Result<()> {
+        self.file.write_all(&record(event)).map_err(Error::io("write", &self.path))
+    }
+}
+
+/// Seconds since 1970.
+fn wall_time() -> f64 {
+    // A clock before 1970 is no reason to stop a run.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
+/// Frames a message: its length (u64), the masked CRC-32C of the length, the message, its masked CRC-32C.
+fn record(message: &[u8]) -> Vec<u8> {
+    let length = (message.len() as u64).to_le_bytes();
+    [&length, &masked_crc(&length).to_le_bytes()[..], message, &masked_crc(message).to_le_bytes()].concat()
+}
+
+/// `mask(c) = rotate_right(c, 15) + 0xa282ead8`, so that data which holds checksums can be checked.
+fn masked_crc(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+enum Content<'a> {
+    FileVersion(&'a str),
+    SessionStart,
+    Scalars(&'a [(&'a str, f64)]),
+}
+
+/// `Event { wall_time = 1: double, step = 2: int64, file_version = 3, summary = 5, session_log = 7 }`, of which the
+/// last three are alternatives.
+fn event(wall_time: f64, step: u64, content: &Content<'_>) -> Vec<u8> {
+    let mut message = Message::default();
+    message.fixed64(1, wall_time.to_le_bytes());
+    // A field with its default value is not written.
+    if step != 0 {
+        message.varint(2, step);
+    }
+    match content {
+        Content::FileVersion(version) => message.bytes(3, version.as_bytes()),
+        // `SessionLog { status = 1: START = 1 }`
+        Content::SessionStart => {
+            let mut log = Message::default();
+            log.varint(1, 1);
+            message.bytes(7, &log.0);
+        }
+        // `Summary { value = 1: repeated Value { tag = 1, simple_value = 2: float } }`
+        Content::Scalars(values) => {
+            let mut summary = Message::default();
+            for (tag, value) in *values {
+                let mut entry = Message::default();
+                entry.bytes(1, tag.as_bytes());
+                entry.fixed32(2, (*value as f32).to_le_bytes());
+                summary.bytes(1, &entry.0);
+            }
+            message.bytes(5, &summary.0);
+        }
+    }
+    message.0
+}
+
+/// A protocol buffer message under construction: fields as key (number, wire type) and payload.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn varint(&mut self, field: u64, value: u64) {
+        self.raw_varint(field << 3);
+        self.raw_varint(value);
+    }
+
+    fn fixed64(&mut self, field: u64, value: [u8; 8]) {
+        self.raw_varint(field << 3 | 1);
+        self.0.extend(value);
+    }
+
+    fn bytes(&mut self, field: u64, value: &[u8]) {
+        self.raw_varint(field << 3 | 2);
+        self.raw_varint(value.len() as u64);
+        self.0.extend(value);
+    }
+
+    fn fixed32(&mut self, field: u64, value: [u8; 4]) {
+        self.raw_varint(field << 3 | 5);
+        self.0.extend(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected bytes: Python `tensorboard` 2.21.0,
+    /// `RecordWriter(f).write(event_pb2.Event(wall_time=.., step=.., ..).SerializeToString())`.
+    #[test]
+    fn records_equal_those_of_the_tensorboard_package() {
+        let hex = |wall_time, step, content| -> String {
+            record(&event(wall_time, step, &content)).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        assert_eq!(
+            hex(1_700_000_000.25, 0, Content::FileVersion("brain.Event:2")),
+            "1800000000000000a37f4b220900001040fc54d9411a0d627261696e2e4576656e743a32338d2fe9"
+        );
+        assert_eq!(
+            hex(1_700_000_000.5, 301, Content::SessionStart),
+            "100000000000000095fbfe180900002040fc54d94110ad023a020801596f3f79"
+        );
+        assert_eq!(
+            hex(1_700_000_001.75, 300, Content::Scalars(&[("train/loss", 2.5)])),
+            "2100000000000000017becf60900007040fc54d94110ac022a130a110a0a747261696e2f6c6f73731500002040a72ba93e"
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! Scores behind binary masks: how they start, and how they become masks.
+//!
+//! A mask is `B = [score > threshold]`; the gradient passes the step unchanged (Bengio et al. 2013; Liu et al. 2022,
+//! section 3.2). Thresholds are re-set from time to time so that each matrix has exactly its number of zeros.
+
+use serde::{Deserialize, Serialize};
+use tamt_kernels::bits::BitMask;
+use tamt_kernels::rng::{Purpose, Stream};
+use tamt_kernels::select::{Cut, Key, smallest_k};
+use tamt_model::{Masks, Model, ParamId};
+
+use crate::prune::{Scope, Sparsity, groups};
+
+/// How scores become a mask, and what their gradient is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Binarizer {
+    /// Kept where the score exceeds a threshold; straight-through gradient (the reference's `MaskedLinear1`).
+    #[default]
+    Threshold,
+    /// Scores clamped to [-1, 1], kept where positive; no gradient where the clamp holds (`MaskedLinear2`).
+    Sign,
+    /// Kept with probability sigmoid(score), drawn anew each step; straight-through gradient (`MaskedLinear3`).
+    Bernoulli,
+}
+
+/// How the first scores follow from a mask, the wanted sparsity and the threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreInit {
+    /// Twice the threshold where kept, 0 where dropped.
+    #[default]
+    TwoLevel,
+    /// U(1.1 t, 1.5 t) where kept, U(0.5 t, 0.9 t) where dropped (`double_uniform`).
+    DoubleUniform,
+    /// U(-a, (a + t)/s - a) everywhere, whatever the mask, so that a share s lies below t (no `controlled_init`).
+    Uniform,
+}
+
+/// Settings of the scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScoreSettings {
+    /// How scores become masks.
+    pub binarizer: Binarizer,
+    /// How they start.
+    pub init: ScoreInit,
+    /// The first threshold t.
+    pub threshold: f32,
+    /// The half-width a of [`ScoreInit::Uniform`] and of the start of [`Binarizer::Sign`].
+    pub init_scale: f32,
+}
+
+impl Default for ScoreSettings {
+    fn default() -> Self {
+        Self { binarizer: Binarizer::Threshold, init: ScoreInit::TwoLevel, threshold: 0.01, init_scale: 0.02 }
+    }
+}
+
+/// The scores of all trained matrices in one buffer, with the cuts that turn them into masks.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// The matrices, in the model's order.
+    pub(crate) ids: Vec<ParamId>,
+    /// All scores, matrix after matrix.
+    pub(crate) values: Vec<f32>,
+    /// What is dropped of each matrix until the next re-set.
+    pub(crate) cuts: Vec<Cut>,
+    settings: ScoreSettings,
+    sparsity: Sparsity,
+    scope: Scope,
+    /// Zeros in matrices that belong to the budget but are not trained (the pooler).
+    untrained: (usize, u64),
+    seed: u64,
+}
+
+impl Scores {
+    /// Scores of `trained` that give the masks `start`. In global scope the zeros of the other matrices of `start` count
+    /// towards the whole.
+    #[must_use]
+    pub fn new(
+        model: &Model,
+        trained: &[ParamId],
+        start: &Masks,
+        settings: ScoreSettings,
+        sparsity: Sparsity,
+        scope: Scope,
+        seed: u64,
+    ) -> Self {
+        let untrained = start
+            .iter()
+            .filter(|(id, _)| !trained.contains(id))
+            .fold((0, 0), |(n, zeros), (_, mask)| (n + mask.len(), zeros + (mask.len() - mask.count_ones()) as u64));
+        let mut values = Vec::with_capacity(trained.iter().map(|&id| model.params.get(id).len()).sum());
+        for &id in trained {
+            let mask = start.get(id).expect("every trained matrix starts from a mask");
+            values.extend(initial(mask, settings, sparsity, Stream::new(seed, Purpose::SCORE_INIT, id.index() as u64)));
+        }
+        let first = match settings.binarizer {
+            Binarizer::Threshold => Cut::strict(settings.threshold),
+            Binarizer::Sign | Binarizer::Bernoulli => Cut::strict(0.0),
+        };
+        let cuts = vec![first; trained.len()];
+        Self { ids: trained.to_vec(), values, cuts, settings, sparsity, scope, untrained, seed }
+    }
+
+    /// The trained matrices.
+    #[must_use]
+    pub fn ids(&self) -> &[ParamId] {
+        &self.ids
+    }
+
+    /// Each trained matrix with its scores and its cut.
+    fn matrices<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (ParamId, &'a [f32], Cut)> {
+        let mut rest = self.values.as_slice();
+        self.ids.iter().zip(&self.cuts).map(move |(&id, &cut)| {
+            let (scores, tail) = rest.split_at(model.params.get(id).len());
+            rest = tail;
+            (id, scores, cut)
+        })
+    }
+
+    /// Where each matrix's numbering of elements starts: 0 in local scope, running on in global scope.
+    fn numbering(&self) -> impl Fn(usize) -> u64 {
+        let global = self.scope == Scope::Global;
+        move |elements_before| if global { elements_before as u64 } else { 0 }
+    }
+
+    /// Re-sets the cuts so that exactly the wanted number of weights is dropped, ties to the lower index.
+    pub fn reset_cuts(&mut self, model: &Model) {
+        self.cuts = self.exact_cuts(model);
+    }
+
+    fn exact_cuts(&self, model: &Model) -> Vec<Cut> {
+        let scores: Vec<&[f32]> = self.matrices(model).map(|(_, scores, _)| scores).collect();
+        let mut cuts = Vec::with_capacity(scores.len());
+        let mut first = 0;
+        for group in groups(&self.ids, self.scope) {
+            let tensors = &scores[first..first + group.tensors.len()];
+            first += tensors.len();
+            let n: usize = tensors.iter().map(|t| t.len()).sum();
+            let zeros = match self.scope {
+                Scope::Local => self.sparsity.zeros(n),
+                Scope::Global => {
+                    self.sparsity.zeros(n + self.untrained.0).saturating_sub(self.untrained.1).min(n as u64)
+                }
+            };
+            cuts.extend(vec![smallest_k(tensors, zeros, Key::Value); tensors.len()]);
+        }
+        cuts
+    }
+
+    /// Writes the masks that the scores give with the present cuts, as training uses them in step `step`.
+    pub fn binarize(&self, model: &Model, step: u64, masks: &mut Masks) {
+        if self.settings.binarizer == Binarizer::Bernoulli {
+            for (id, scores, _) in self.matrices(model) {
+                let stream = Stream::new(self.seed, Purpose::BERNOULLI_MASK, step).fork(id.index() as u32);
+                let mask = masks.get_mut(id).expect("every trained matrix has a mask");
+                *mask = draw(scores, mask.rows(), mask.cols(), stream);
+            }
+            return;
+        }
+        self.cut_into(model, &self.cuts, masks);
+    }
+
+    /// Writes the masks of exactly the wanted sparsity, and leaves the scores and their cuts as they are: what is
+    /// evaluated and saved does not depend on when that happens, and training does not notice.
+    pub fn settle(&self, model: &Model, masks: &mut Masks) {
+        self.cut_into(model, &self.exact_cuts(model), masks);
+    }
+
+    fn cut_into(&self, model: &Model, cuts: &[Cut], masks: &mut Masks) {
+        let number = self.numbering();
+        let mut before = 0;
+        for ((id, scores, _), &cut) in self.matrices(model).zip(cuts) {
+            let mask = masks.get_mut(id).expect("every trained matrix has a mask");
+            mask.keep_above_at(scores, cut, Key::Value, number(before));
+            before += scores.len();
+        }
+    }
+
+    /// What the binariser does to the gradient before the update.
+    pub(crate) fn shape_gradient(&self, gradient: &mut [f32]) {
+        if self.settings.binarizer == Binarizer::Sign {
+            for (g, &s) in gradient.iter_mut().zip(&self.values) {
+                if s.abs() >= 1.0 {
+                    *g = 0.0;
+                }
+            }
+        }
+    }
+
+    /// What the binariser does to the scores after the update.
+    pub(crate) fn shape_values(&mut self) {
+        if self.settings.binarizer == Binarizer::Sign {
+            for s in &mut self.values {
+                *s = s.clamp(-1.0, 1.0);
+            }
+        }
+    }
+}
+
+fn initial(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, stream: Stream) -> Vec<f32> {
+    let t = settings.threshold;
+    let uniform = |i: usize, low: f32, high: f32| low + (high - low) * stream.uniform_at(i as u64);
+    let from_mask = |score: &dyn Fn(usize, bool) -> f32| {
+        let cols = mask.cols();
+        (0..mask.len()).map(|i| score(i, mask.get(i / cols, i % cols))).collect::<Vec<f32>>()
+    };
+    match (settings.binarizer, settings.init) {
+        (Binarizer::Threshold, ScoreInit::TwoLevel) => from_mask(&|_, kept| if kept { 2.0 * t } else { 0.0 }),
+        (_, ScoreInit::DoubleUniform) => {
+            from_mask(&|i, kept| if kept { uniform(i, 1.1 * t, 1.5 * t) } else { uniform(i, 0.5 * t, 0.9 * t) })
+        }
+        (_, ScoreInit::Uniform) => {
+            let a = settings.init_scale;
+            let high = (a + t) / sparsity.share() as f32 - a;
+            from_mask(&|i, _| uniform(i, -a, high))
+        }
+        // The sign's scores start at random in the reference; the mask it starts from decides the sign here.
+        (Binarizer::Sign, ScoreInit::TwoLevel) => {
+            let a = settings.init_scale;
+            from_mask(&|i, kept| if kept { uniform(i, 0.0, a) } else { -uniform(i, 0.0, a) })
+        }
+        // log(p / (1 - p)) with p = 1 - s: every weight is kept with the wanted probability.
+        (Binarizer::Bernoulli, ScoreInit::TwoLevel) => {
+            let keep = 1.0 - sparsity.share();
+            vec![(keep / (1.0 - keep)).ln() as f32; mask.len()]
+        }
+    }
+}
+
+fn draw(scores: &[f32], rows: usize, cols: usize, stream: Stream) -> BitMask {
+    let mut mask = BitMask::zeros(rows, cols);
+    for (i, &score) in scores.iter().enumerate() {
+        let keep = 1.0 / (1.0 + (-score).exp());
+        mask.set(i / cols, i % cols, stream.uniform_at(i as u64) < keep);
+    }
+    mask
+}

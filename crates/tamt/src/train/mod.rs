@@ -1,0 +1,321 @@
+//! The one training loop: mask training, iterative pruning and pre-training are a [`Method`] given to it.
+
+mod optimizer;
+mod schedule;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub use optimizer::{Clip, Optimizer, OptimizerKind, OptimizerSettings};
+pub use schedule::{Schedule, Shape};
+
+use serde::{Deserialize, Serialize};
+use tamt_model::{Grads, Masks, Model, Trainable};
+
+use crate::objective::StepLoss;
+use crate::run::{Log, Observer, RunDir, StepReport, Stop, TrainerState};
+use crate::scores::Scores;
+use crate::{Error, Result};
+
+/// Settings of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainSettings {
+    /// Optimiser steps to take.
+    pub max_steps: u64,
+    /// The learning rate's schedule.
+    pub schedule: Schedule,
+    /// The optimiser.
+    pub optimizer: OptimizerSettings,
+    /// Steps between evaluations; 0 for none before the end.
+    pub eval_every: u64,
+    /// Steps between checkpoints; 0 for none but on a stop signal.
+    pub save_every: u64,
+    /// Steps between logged lines.
+    pub logging_steps: u64,
+}
+
+/// Everything that training changes.
+#[derive(Debug)]
+pub struct Learner {
+    /// The model; frozen weights never change.
+    pub model: Model,
+    /// Masks of the pruned matrices, as the next step uses them.
+    pub masks: Option<Masks>,
+    /// Scores behind the masks, in mask training.
+    pub scores: Option<Scores>,
+    /// Gradients of the trainable tensors.
+    pub grads: Grads,
+    /// Moments of the trainable tensors.
+    pub optimizer: Optimizer,
+}
+
+impl Learner {
+    /// A learner whose `trainable` tensors learn; those with scores come first, in the order of `scores`.
+    #[must_use]
+    pub fn new(
+        model: Model,
+        masks: Option<Masks>,
+        scores: Option<Scores>,
+        trainable: &[Trainable],
+        settings: OptimizerSettings,
+    ) -> Self {
+        let grads = Grads::new(&model.params, trainable);
+        let optimizer = Optimizer::new(settings, &grads);
+        Self { model, masks, scores, grads, optimizer }
+    }
+
+    /// Clips and applies the gradients with learning rate `lr`; returns their norm before clipping.
+    pub fn update(&mut self, lr: f64) -> f64 {
+        if let Some(scores) = &self.scores {
+            scores.shape_gradient(self.grads.data_mut());
+        }
+        let norm = self.optimizer.step(lr, &self.grads, &mut self.model, self.scores.as_mut());
+        if let Some(scores) = &mut self.scores {
+            scores.shape_values();
+        }
+        norm
+    }
+
+    /// Rewrites the masks that scores stand behind, for the training step `step`.
+    pub fn binarize(&mut self, step: u64) {
+        if let (Some(scores), Some(masks)) = (&self.scores, &mut self.masks) {
+            scores.binarize(&self.model, step, masks);
+        }
+    }
+}
+
+/// Values of an evaluation by name.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// What distinguishes one kind of training from another.
+pub trait Method {
+    /// The losses of step `step` (from 0) and their gradients in `learner.grads`.
+    ///
+    /// # Errors
+    /// If the model lacks what the loss needs.
+    fn gradients(&mut self, learner: &mut Learner, step: u64) -> Result<StepLoss>;
+
+    /// The update that `step` is since the schedule last began.
+    fn scheduled_step(&self, step: u64) -> u64 {
+        step
+    }
+
+    /// Called after each update with the number of steps done: thresholds, pruning, rewinding.
+    ///
+    /// # Errors
+    /// If something is to be written and cannot.
+    fn after_update(&mut self, learner: &mut Learner, done: u64) -> Result<()> {
+        let _ = (learner, done);
+        Ok(())
+    }
+
+    /// Losses on held-out text.
+    ///
+    /// # Errors
+    /// If the model lacks what the loss needs.
+    fn evaluate(&mut self, learner: &mut Learner) -> Result<Metrics>;
+
+    /// Writes what a user of the run wants of this moment (a ticket, a head) into `directory`.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    fn save(&self, learner: &Learner, directory: &Path, done: u64) -> Result<()>;
+
+    /// Batches in an epoch, for the record.
+    fn batches_per_epoch(&self) -> u64;
+}
+
+/// Where a run writes, who watches it and who may stop it.
+pub struct Session<'a> {
+    /// The run directory.
+    pub directory: RunDir,
+    /// Who watches.
+    pub observer: &'a mut dyn Observer,
+    /// Who may stop it.
+    pub stop: Stop,
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// How a loop ended.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The final evaluation.
+    pub metrics: Metrics,
+    /// Seconds of this call, evaluations included.
+    pub seconds: f64,
+    /// The record so far, to be written with the result.
+    pub state: TrainerState,
+}
+
+/// Runs `method` until `max_steps`, from the newest checkpoint where the run directory has one, and evaluates at the end.
+///
+/// # Errors
+/// [`Error::Stopped`] on a stop signal, after saving a checkpoint; [`Error::NonFinite`] if a loss or a gradient is not
+/// finite; those of the method and of writing.
+pub fn train(
+    method: &mut dyn Method,
+    learner: &mut Learner,
+    settings: &TrainSettings,
+    stage: &str,
+    session: &mut Session<'_>,
+) -> Result<Trained> {
+    let started = Instant::now();
+    let mut checkpoint = session.directory.latest_checkpoint()?;
+    let mut record = TrainerState {
+        max_steps: settings.max_steps,
+        eval_steps: settings.eval_every,
+        save_steps: settings.save_every,
+        logging_steps: settings.logging_steps,
+        ..TrainerState::default()
+    };
+    let mut done = 0;
+    if let Some((step, path)) = &checkpoint {
+        state::load(learner, path, *step)?;
+        record = TrainerState::read(path)?;
+        done = *step;
+        session.observer.note(&format!("resuming from {}", path.display()));
+    }
+    let mut log = Log::open(session.directory.path(), checkpoint.as_ref().map(|(step, _)| *step))?;
+    session.observer.plan(stage, settings.max_steps, done);
+    let mut interval = Interval::default();
+
+    while done < settings.max_steps {
+        if let Some(signal) = session.stop.requested() {
+            if checkpoint.as_ref().is_none_or(|(step, _)| *step < done) {
+                let path = save_checkpoint(method, learner, &session.directory, &record, done)?;
+                checkpoint = Some((done, path));
+            }
+            log.flush()?;
+            return Err(Error::Stopped { signal, step: done, checkpoint: checkpoint.map(|(_, path)| path) });
+        }
+        let step_started = Instant::now();
+        let last_good = || checkpoint.as_ref().map(|(_, path)| path.clone());
+        let loss = method.gradients(learner, done)?;
+        if !loss.total.is_finite() {
+            return Err(Error::NonFinite { step: done + 1, what: "the loss".to_owned(), last_good: last_good() });
+        }
+        let lr = settings.optimizer.learning_rate * settings.schedule.factor(method.scheduled_step(done));
+        let norm = learner.update(lr);
+        if !norm.is_finite() {
+            return Err(Error::NonFinite { step: done + 1, what: "the gradient".to_owned(), last_good: last_good() });
+        }
+        done += 1;
+        method.after_update(learner, done)?;
+        record.global_step = done;
+        record.num_input_tokens_seen += loss.tokens;
+        record.epoch = Some(done as f64 / method.batches_per_epoch() as f64);
+
+        interval.add(&loss, norm);
+        let parts = loss.parts();
+        session.observer.step(&StepReport {
+            step: done,
+            loss: loss.total,
+            learning_rate: lr,
+            tokens: loss.tokens,
+            seconds: step_started.elapsed().as_secs_f64(),
+            extras: &parts,
+        });
+        if settings.logging_steps > 0 && done.is_multiple_of(settings.logging_steps) {
+            let mut values = interval.take();
+            values.push(("learning_rate", lr));
+            log.scalars(done, &values)?;
+            record.log(&values);
+        }
+        if settings.eval_every > 0 && done.is_multiple_of(settings.eval_every) && done < settings.max_steps {
+            let metrics = method.evaluate(learner)?;
+            report(&mut log, &mut record, session.observer, done, &metrics)?;
+        }
+        if settings.save_every > 0 && done.is_multiple_of(settings.save_every) && done < settings.max_steps {
+            let path = save_checkpoint(method, learner, &session.directory, &record, done)?;
+            checkpoint = Some((done, path));
+        }
+    }
+
+    let metrics = method.evaluate(learner)?;
+    report(&mut log, &mut record, session.observer, done, &metrics)?;
+    log.flush()?;
+    session.observer.finish();
+    Ok(Trained { metrics, seconds: started.elapsed().as_secs_f64(), state: record })
+}
+
+fn report(
+    log: &mut Log,
+    record: &mut TrainerState,
+    observer: &mut dyn Observer,
+    step: u64,
+    metrics: &Metrics,
+) -> Result<()> {
+    if metrics.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<(String, f64)> = metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value)).collect();
+    let named: Vec<(&str, f64)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    log.scalars(step, &named)?;
+    record.log(&named);
+    observer.evaluated(step, metrics);
+    Ok(())
+}
+
+fn save_checkpoint(
+    method: &dyn Method,
+    learner: &Learner,
+    directory: &RunDir,
+    record: &TrainerState,
+    done: u64,
+) -> Result<PathBuf> {
+    let path = directory.publish_checkpoint(done, |partial| {
+        method.save(learner, partial, done)?;
+        state::save(learner, partial, done)?;
+        record.write(partial)
+    })?;
+    directory.discard_training_state_before(done)?;
+    Ok(path)
+}
+
+impl StepLoss {
+    /// The summands by name, where there is more than one.
+    fn parts(&self) -> Vec<(&'static str, f64)> {
+        match (self.mlm, self.kd) {
+            (Some(mlm), Some(kd)) => vec![("mlm_loss", mlm), ("kd_loss", kd)],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Means since the last logged line.
+#[derive(Debug, Default)]
+struct Interval {
+    steps: u32,
+    loss: f64,
+    parts: Vec<(&'static str, f64)>,
+    norm: f64,
+}
+
+impl Interval {
+    fn add(&mut self, loss: &StepLoss, norm: f64) {
+        self.steps += 1;
+        self.loss += loss.total;
+        self.norm += norm;
+        let parts = loss.parts();
+        if self.parts.len() == parts.len() {
+            self.parts.iter_mut().zip(parts).for_each(|(sum, part)| sum.1 += part.1);
+        } else {
+            self.parts = parts;
+        }
+    }
+
+    fn take(&mut self) -> Vec<(&'static str, f64)> {
+        let Self { steps, loss, parts, norm } = std::mem::take(self);
+        let n = f64::from(steps.max(1));
+        let mut means = vec![("loss", loss / n), ("grad_norm", norm / n)];
+        means.extend(parts.into_iter().map(|(name, sum)| (name, sum / n)));
+        means
+    }
+}

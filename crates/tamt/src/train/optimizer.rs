@@ -1,0 +1,158 @@
+//! The update of all trainable tensors: clipping, then AdamW or `BertAdam`.
+
+use serde::{Deserialize, Serialize};
+use tamt_kernels::optim;
+use tamt_kernels::reduce::sum_squares;
+use tamt_model::{GradKind, Grads, Model};
+
+use crate::scores::Scores;
+
+/// An optimiser with its constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Bias-corrected, decay after the update (TAMT-MLM, IMP, fine-tuning).
+    AdamW,
+    /// No bias correction, decay inside the update (TAMT-KD).
+    BertAdam,
+}
+
+/// How gradients are limited before an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clip {
+    /// One norm over all trainable tensors.
+    Global,
+    /// A norm for each tensor.
+    PerTensor,
+    /// No limit.
+    None,
+}
+
+/// Settings of the optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OptimizerSettings {
+    /// Which optimiser.
+    pub kind: OptimizerKind,
+    /// Learning rate before the schedule's factor.
+    pub learning_rate: f64,
+    /// First-moment decay.
+    pub beta1: f32,
+    /// Second-moment decay.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Weight decay, on matrices and scores; biases and LayerNorms have none.
+    pub weight_decay: f32,
+    /// What the norm limit applies to.
+    pub clip: Clip,
+    /// The norm limit.
+    pub max_grad_norm: f32,
+}
+
+impl OptimizerSettings {
+    /// The reference's AdamW: no decay, one norm limit of 1 over everything.
+    #[must_use]
+    pub fn adamw(learning_rate: f64) -> Self {
+        Self {
+            kind: OptimizerKind::AdamW,
+            learning_rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            clip: Clip::Global,
+            max_grad_norm: 1.0,
+        }
+    }
+
+    /// The reference's `BertAdam`: decay 0.01, a norm limit of 1 for each tensor.
+    #[must_use]
+    pub fn bert_adam(learning_rate: f64) -> Self {
+        Self {
+            kind: OptimizerKind::BertAdam,
+            epsilon: 1e-6,
+            weight_decay: 0.01,
+            clip: Clip::PerTensor,
+            ..Self::adamw(learning_rate)
+        }
+    }
+}
+
+/// Moments of all trainable tensors, laid out as their gradients.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    settings: OptimizerSettings,
+    /// First moments.
+    pub(crate) m: Vec<f32>,
+    /// Second moments.
+    pub(crate) v: Vec<f32>,
+    /// Updates since the moments were zero.
+    pub(crate) updates: u64,
+}
+
+impl Optimizer {
+    /// Zero moments for `grads`.
+    #[must_use]
+    pub fn new(settings: OptimizerSettings, grads: &Grads) -> Self {
+        let n = grads.data().len();
+        Self { settings, m: vec![0.0; n], v: vec![0.0; n], updates: 0 }
+    }
+
+    /// Forgets the moments and their count.
+    pub(crate) fn reset(&mut self) {
+        self.m.fill(0.0);
+        self.v.fill(0.0);
+        self.updates = 0;
+    }
+
+    /// One update with learning rate `lr` (the schedule's factor included). Returns the norm of all gradients before
+    /// clipping; if it is not finite, nothing is changed.
+    ///
+    /// # Panics
+    /// If scores are trainable and none are given.
+    pub fn step(&mut self, lr: f64, grads: &Grads, model: &mut Model, mut scores: Option<&mut Scores>) -> f64 {
+        let s = self.settings;
+        let squares: Vec<f64> = grads.ranges().iter().map(|r| sum_squares(&grads.data()[r.clone()])).collect();
+        let norm = squares.iter().sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return norm;
+        }
+        self.updates += 1;
+        let scale_of = |norm: f64| (f64::from(s.max_grad_norm) / (norm + 1e-6)).min(1.0) as f32;
+        let mut scored = 0;
+        for ((trainable, range), squares) in grads.trainable().iter().zip(grads.ranges()).zip(&squares) {
+            let scale = match s.clip {
+                Clip::Global => scale_of(norm),
+                Clip::PerTensor => scale_of(squares.sqrt()),
+                Clip::None => 1.0,
+            };
+            let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
+            let values = match trainable.kind {
+                GradKind::Weight => model.params.get_mut(trainable.id),
+                GradKind::Score => {
+                    let scores = scores.as_deref_mut().expect("scores are trained");
+                    let at = scored..scored + range.len();
+                    scored = at.end;
+                    &mut scores.values[at]
+                }
+            };
+            let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
+            let g = &grads.data()[range.clone()];
+            let weight_decay = if is_matrix { s.weight_decay } else { 0.0 };
+            let lr = lr as f32;
+            match s.kind {
+                OptimizerKind::AdamW => {
+                    let adam = optim::AdamW { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
+                    adam.step(values, g, m, v, lr, self.updates, scale);
+                }
+                OptimizerKind::BertAdam => {
+                    let adam = optim::BertAdam { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
+                    adam.step(values, g, m, v, lr, scale);
+                }
+            }
+        }
+        norm
+    }
+}

@@ -1,0 +1,51 @@
+//! Learning-rate schedules: a factor on the learning rate for each update.
+
+use serde::{Deserialize, Serialize};
+
+/// The shape of a schedule after its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Stays at 1.
+    Constant,
+    /// Falls to 0 in a line.
+    #[default]
+    Linear,
+    /// Falls to 0 in half a cosine.
+    Cosine,
+}
+
+/// A schedule: linear warm-up from 0, then a shape that ends at the horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Schedule {
+    /// The shape after the warm-up.
+    pub shape: Shape,
+    /// Updates over which the factor rises from 0 to 1.
+    pub warmup_steps: u64,
+    /// The update at which the factor would reach 0; a run may stop earlier.
+    pub horizon: u64,
+}
+
+impl Schedule {
+    /// The factor of update `t`, counted from 0 (`get_*_schedule_with_warmup` of `transformers`).
+    #[must_use]
+    pub fn factor(&self, t: u64) -> f64 {
+        if t < self.warmup_steps {
+            return t as f64 / self.warmup_steps.max(1) as f64;
+        }
+        let span = self.horizon.saturating_sub(self.warmup_steps).max(1) as f64;
+        let progress = (t - self.warmup_steps) as f64 / span;
+        match self.shape {
+            Shape::Constant => 1.0,
+            Shape::Linear => (1.0 - progress).max(0.0),
+            Shape::Cosine => {
+                if progress >= 1.0 {
+                    0.0
+                } else {
+                    0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+                }
+            }
+        }
+    }
+}

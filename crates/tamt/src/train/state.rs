@@ -1,0 +1,101 @@
+//! What a checkpoint holds beside the ticket: everything needed to go on as if nothing had happened.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use tamt_kernels::bits::BitMask;
+use tamt_kernels::select::Cut;
+use tamt_model::GradKind;
+
+use super::Learner;
+use crate::run::TRAINING_STATE_FILE;
+use crate::tensor_file::{self, Tensor};
+use crate::{Error, Result};
+
+/// Writes weights that learn, scores with their cuts, masks without scores, moments and counters.
+pub(super) fn save(learner: &Learner, directory: &Path, step: u64) -> Result<()> {
+    let Learner { model, masks, scores, grads, optimizer } = learner;
+    let name = |id| model.params.spec(id).checkpoint_name.as_str();
+    let mut tensors = vec![
+        Tensor::f32("optimizer.m", &[optimizer.m.len()], &optimizer.m),
+        Tensor::f32("optimizer.v", &[optimizer.v.len()], &optimizer.v),
+    ];
+    for trained in grads.trainable().iter().filter(|t| t.kind == GradKind::Weight) {
+        let shape = &model.params.spec(trained.id).shape;
+        tensors.push(Tensor::f32(format!("weight.{}", name(trained.id)), shape, model.params.get(trained.id)));
+    }
+    let cuts: Vec<u64> =
+        scores.iter().flat_map(|s| &s.cuts).flat_map(|cut| [u64::from(cut.value.to_bits()), cut.index]).collect();
+    if let Some(scores) = scores {
+        tensors.push(Tensor::f32("scores", &[scores.values.len()], &scores.values));
+        tensors.push(Tensor::u64("cuts", &[scores.cuts.len(), 2], &cuts));
+    } else if let Some(masks) = masks {
+        for (id, mask) in masks.iter() {
+            tensors.push(Tensor::u8(format!("mask.{}", name(id)), &[mask.rows(), mask.row_bytes()], mask.as_bytes()));
+        }
+    }
+    let counters =
+        BTreeMap::from([("step".to_owned(), step.to_string()), ("updates".to_owned(), optimizer.updates.to_string())]);
+    tensor_file::write(&directory.join(TRAINING_STATE_FILE), &tensors, &counters)
+}
+
+/// Puts a learner built from the same settings where the saved one was after `step`.
+pub(super) fn load(learner: &mut Learner, directory: &Path, step: u64) -> Result<()> {
+    let path = directory.join(TRAINING_STATE_FILE);
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    restore(learner, &bytes, step).map_err(|reason| Error::Damaged { path, reason })
+}
+
+fn restore(learner: &mut Learner, bytes: &[u8], step: u64) -> Result<(), String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let counter = |key: &str| {
+        let text = header.metadata().as_ref().and_then(|m| m.get(key));
+        text.and_then(|t| t.parse::<u64>().ok()).ok_or_else(|| format!("it does not say its {key}"))
+    };
+    let saved = counter("step")?;
+    if saved != step {
+        return Err(format!("it was saved after step {saved} and lies in the checkpoint of step {step}"));
+    }
+    let read = |name: &str, dtype: Dtype, count: usize| {
+        let tensor = file.tensor(name).map_err(|e| e.to_string())?;
+        let fits = tensor.dtype() == dtype && tensor.shape().iter().product::<usize>() == count;
+        if fits { Ok(tensor.data()) } else { Err(format!("{name} does not have {count} values of {dtype:?}")) }
+    };
+    let floats = |name: &str, into: &mut [f32]| -> Result<(), String> {
+        let data = read(name, Dtype::F32, into.len())?;
+        into.iter_mut().zip(data.as_chunks::<4>().0).for_each(|(f, &b)| *f = f32::from_le_bytes(b));
+        Ok(())
+    };
+
+    let Learner { model, masks, scores, grads, optimizer } = learner;
+    optimizer.updates = counter("updates")?;
+    floats("optimizer.m", &mut optimizer.m)?;
+    floats("optimizer.v", &mut optimizer.v)?;
+    for trained in grads.trainable().iter().filter(|t| t.kind == GradKind::Weight) {
+        let name = format!("weight.{}", model.params.spec(trained.id).checkpoint_name);
+        floats(&name, model.params.get_mut(trained.id))?;
+    }
+    if let Some(scores) = scores {
+        floats("scores", &mut scores.values)?;
+        let data = read("cuts", Dtype::U64, 2 * scores.cuts.len())?;
+        let mut words = data.as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b));
+        for cut in &mut scores.cuts {
+            let (value, index) = words.next().zip(words.next()).ok_or("cuts are missing")?;
+            *cut = Cut { value: f32::from_bits(value as u32), index };
+        }
+        let masks = masks.as_mut().ok_or("scores without masks")?;
+        scores.binarize(model, step, masks);
+    } else if let Some(masks) = masks {
+        let ids: Vec<_> = masks.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let [rows, cols] = model.params.matrix_shape(id);
+            let name = format!("mask.{}", model.params.spec(id).checkpoint_name);
+            let data = read(&name, Dtype::U8, rows * cols.div_ceil(8))?;
+            let mask = BitMask::from_bytes(rows, cols, data.to_vec()).ok_or(format!("{name} has stray bits"))?;
+            masks.set(id, mask);
+        }
+    }
+    Ok(())
+}
