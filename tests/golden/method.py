@@ -237,8 +237,8 @@ def distillation_terms(student, teacher, input_ids):
     hidden = math.sqrt(have[0].shape[-1])
     layers = {"full": (have, want), "last_layer": (have[-1:], want[-1:])}
 
-    for scope, pick in {"full": layers["full"], "last_layer": layers["last_layer"], "cls": layers["full"]}.items():
-        pick = tuple([h[:, :1] for h in states] for states in pick) if scope == "cls" else pick
+    first = tuple([h[:, :1] for h in states] for states in (have, want))
+    for scope, pick in (layers | {"cls": first}).items():
         yield f"representation.{scope}.mse", mean_over_layers(F.mse_loss, *pick)
         yield f"representation.{scope}.cosine", mean_over_layers(cosine_distance, *pick)
     yield "attention", mean_over_layers(F.mse_loss, have_scores, want_scores)

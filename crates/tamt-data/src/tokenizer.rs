@@ -31,6 +31,15 @@ impl Specials {
     }
 }
 
+/// A text's tokens and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokenized {
+    /// The tokens, without special tokens around them.
+    pub ids: Vec<u32>,
+    /// For each token the range of bytes of the text that it stands for.
+    pub offsets: Vec<(usize, usize)>,
+}
+
 /// Two texts in one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
@@ -121,9 +130,9 @@ impl Tokenizer {
     /// # Errors
     ///
     /// As [`Tokenizer::ids`].
-    pub fn ids_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<(usize, usize)>)> {
+    pub fn ids_with_offsets(&self, text: &str) -> Result<Tokenized> {
         let encoding = self.inner.encode(text, false).map_err(|e| refused(text, &*e))?;
-        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+        Ok(Tokenized { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
     }
 
     /// `cls` text `sep`, the text cut so that the whole has at most `max_len` tokens.

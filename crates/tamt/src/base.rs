@@ -66,8 +66,11 @@ impl Base {
     }
 }
 
-/// Token ids beyond the table would otherwise only fail in the middle of a run.
-pub(crate) fn check_vocabulary(model: &Model, tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
+/// Checks that the embeddings have a row for every token, which would otherwise only fail in the middle of a run.
+///
+/// # Errors
+/// [`Error::Vocabulary`] if they have not; it names `directory`.
+pub fn check_vocabulary(model: &Model, tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
     let (tokens, rows) = (tokenizer.vocab_size(), model.config.vocab_size);
     if tokens as usize > rows {
         return Err(Error::Vocabulary { path: directory.to_owned(), tokens, rows });

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tamt_model::{Activations, Batch, Keep, Masks, Pass, Workspace};
 
-use crate::Result;
 use crate::base::Base;
 use crate::tensor_file::{self, Tensor};
+use crate::{Error, Result};
 
 /// What is kept of a text's hidden states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,11 +36,24 @@ pub struct Encoded {
     values: Vec<f32>,
 }
 
-/// Encodes `texts`, each truncated to what the model has positions for.
+/// Encodes `texts`, each truncated to `max_length` tokens, special ones included. `progress` gets the number of texts
+/// that are done.
 ///
 /// # Errors
-/// If a text cannot be tokenized.
-pub fn encode(base: &Base, masks: Option<&Masks>, texts: &[String], pool: Pool) -> Result<Encoded> {
+/// If `max_length` is more than the model has positions for or leaves no room for text, or a text cannot be tokenized.
+pub fn encode<T: AsRef<str>>(
+    base: &Base,
+    masks: Option<&Masks>,
+    texts: &[T],
+    pool: Pool,
+    max_length: usize,
+    mut progress: impl FnMut(u64),
+) -> Result<Encoded> {
+    if max_length > base.max_length() {
+        let longest = base.max_length();
+        let reason = format!("{max_length} tokens do not fit the model, which has {longest} positions");
+        return Err(Error::setting("max-length", reason));
+    }
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
     let mut activations = Activations::new(Keep::Hidden);
@@ -50,13 +63,14 @@ pub fn encode(base: &Base, masks: Option<&Masks>, texts: &[String], pool: Pool) 
         batch.clear();
         while batch.tokens() < BATCH_TOKENS {
             let Some(text) = texts.next() else { break };
-            batch.push(&base.tokenizer.encode(text, base.max_length())?);
+            batch.push(&base.tokenizer.encode(text.as_ref(), max_length)?);
         }
         batch.locate(&base.model.config);
         base.model.forward(&batch, Pass { masks, dropout: None }, &mut activations, &mut workspace);
         for bounds in batch.bounds.windows(2) {
             encoded.push(&activations.last_hidden()[bounds[0] * width..bounds[1] * width]);
         }
+        progress(encoded.texts() as u64);
     }
     Ok(encoded)
 }

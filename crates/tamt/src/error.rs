@@ -85,6 +85,13 @@ pub enum Error {
         last_good: Option<PathBuf>,
     },
 
+    /// A loss on held-out text is infinite or not a number.
+    #[error("{what} is not finite on the held-out text: the model's weights overflow")]
+    NonFiniteEvaluation {
+        /// The quantity, as results name it: `mlm_loss`, `kd_cosine`.
+        what: &'static str,
+    },
+
     /// A setting does not fit the model, the text or the other settings.
     #[error("--{name}: {reason}")]
     Setting {

@@ -6,9 +6,9 @@ use tamt_kernels::distance;
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass, Workspace};
 
-use crate::Result;
 use crate::mlm_head::HeadWeights;
 use crate::objective::MaskedTokens;
+use crate::{Error, Result};
 
 /// Sequences evaluated at a time; does not change the result.
 const BATCH_TOKENS: usize = 4096;
@@ -95,11 +95,17 @@ impl EvalText {
         Self { blocks, specials, corruption, seed }
     }
 
+    /// Tokens of the text, special tokens included.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        (self.blocks.corpus().tokens.len() + 2 * self.blocks.len()) as u64
+    }
+
     /// Evaluates `model` under `masks` (dense where `None`). With `other_head`, the MLM loss is also taken with that
-    /// head in the model's place.
+    /// head in the model's place. Where no position happens to be masked, there is no MLM loss.
     ///
     /// # Errors
-    /// If the MLM loss is wanted of a model without an MLM head.
+    /// If the MLM loss is wanted of a model without an MLM head, or a loss is not finite.
     pub fn evaluate(
         &self,
         model: &mut Model,
@@ -152,9 +158,9 @@ impl EvalText {
         }
         let count = sums.masked.max(1) as f64;
         let states = (tokens * model.layers.len() as u64).max(1) as f64;
-        let mlm = |value: f64| wanted.mlm.then_some(value);
+        let mlm = |value: f64| (sums.masked > 0).then_some(value);
         let kd = |value: f64| wanted.kd.then_some(value);
-        Ok(Evaluation {
+        let evaluation = Evaluation {
             tokens,
             masked_tokens: wanted.mlm.then_some(sums.masked),
             mlm_loss: mlm(sums.loss / count),
@@ -163,7 +169,13 @@ impl EvalText {
             mlm_loss_trained_head: other_head.and(mlm(sums.other_loss / count)),
             kd_cosine: kd(sums.cosine / states),
             kd_mse: kd(sums.squares / (states * model.config.hidden_size as f64)),
-        })
+        };
+        // A perplexity may be too large for its type when the loss is not.
+        let broken = evaluation.metrics().into_iter().find(|(name, v)| *name != "perplexity" && !v.is_finite());
+        match broken {
+            Some((what, _)) => Err(Error::NonFiniteEvaluation { what }),
+            None => Ok(evaluation),
+        }
     }
 }
 

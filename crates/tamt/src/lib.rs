@@ -13,6 +13,8 @@ pub mod prune;
 pub mod run;
 pub mod scores;
 mod tensor_file;
+#[cfg(test)]
+mod testing;
 pub mod ticket;
 pub mod train;
 

@@ -176,3 +176,96 @@ pub fn random(model: &Model, ids: &[ParamId], sparsity: Sparsity, scope: Scope, 
     };
     cut_masks(model, ids, scope, Key::Value, |n| sparsity.zeros(n), values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tiny_model;
+
+    fn zeros(masks: &Masks) -> Vec<(usize, u64)> {
+        masks.iter().map(|(_, m)| (m.len(), (m.len() - m.count_ones()) as u64)).collect()
+    }
+
+    #[test]
+    fn every_method_drops_exactly_the_floor_of_its_share_in_local_scope() {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        for share in [0.001, 0.29, 0.5, 0.7, 0.999] {
+            let sparsity = Sparsity::new(share).unwrap();
+            let by_magnitude = magnitude(&model, &ids, sparsity, Scope::Local);
+            let at_random = random(&model, &ids, sparsity, Scope::Local, 3);
+            for masks in [by_magnitude, at_random] {
+                for (n, zeros) in zeros(&masks) {
+                    assert_eq!(zeros, (n as f64 * share).floor() as u64, "{n} at {share}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn global_scope_reaches_the_share_over_all_matrices_and_differs_between_them() {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        let sparsity = Sparsity::new(0.7).unwrap();
+        let counts = zeros(&magnitude(&model, &ids, sparsity, Scope::Global));
+        let n: usize = counts.iter().map(|(n, _)| n).sum();
+        assert_eq!(counts.iter().map(|(_, z)| z).sum::<u64>(), sparsity.zeros(n));
+        assert!(counts.iter().any(|&(n, z)| z != sparsity.zeros(n)));
+    }
+
+    #[test]
+    fn magnitude_keeps_the_largest_weights_of_each_matrix() {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        let masks = magnitude(&model, &ids, Sparsity::new(0.6).unwrap(), Scope::Local);
+        for (id, mask) in masks.iter() {
+            let weights = model.params.get(id);
+            let at = |kept: bool| {
+                let chosen = move |i: &usize| mask.get(i / mask.cols(), i % mask.cols()) == kept;
+                (0..mask.len()).filter(chosen).map(|i| weights[i].abs())
+            };
+            let largest_dropped = at(false).fold(0.0, f32::max);
+            let smallest_kept = at(true).fold(f32::INFINITY, f32::min);
+            assert!(largest_dropped <= smallest_kept);
+        }
+    }
+
+    #[test]
+    fn random_masks_depend_on_the_seed_alone() {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        let draw = |seed| random(&model, &ids, Sparsity::new(0.5).unwrap(), Scope::Local, seed);
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn survivors_are_pruned_further_and_the_dropped_never_return() {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        let half = random(&model, &ids, Sparsity::new(0.5).unwrap(), Scope::Local, 1);
+        let most = magnitude_of_survivors(&model, &ids, &half, Sparsity::new(0.8).unwrap(), Scope::Local);
+        for (id, mask) in most.iter() {
+            assert_eq!(mask.intersection_count(half.get(id).unwrap()), mask.count_ones());
+            assert_eq!((mask.len() - mask.count_ones()) as u64, (mask.len() as f64 * 0.8).floor() as u64);
+        }
+    }
+
+    #[test]
+    fn only_the_layers_asked_for_are_pruned_beside_embeddings_and_pooler() {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, Some(&[1])).unwrap();
+        assert_eq!(ids.len(), 1 + 6 + 1);
+        assert!(ids.iter().all(|&id| model.layer_of(id) != Some(0)));
+        let error = pruned_matrices(&model, Some(&[2])).unwrap_err();
+        assert_eq!(error.to_string(), "--layers: the model has no layer 2; its layers are 0 to 1");
+    }
+
+    #[test]
+    fn a_share_outside_zero_and_one_is_refused_and_percent_is_guessed() {
+        for share in [0.0, 1.0, -0.1, f64::NAN, f64::INFINITY] {
+            assert!(Sparsity::new(share).is_err(), "{share}");
+        }
+        assert!(Sparsity::new(70.0).unwrap_err().to_string().ends_with("(did you mean 0.7?)"));
+    }
+}

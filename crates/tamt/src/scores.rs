@@ -110,6 +110,12 @@ impl Scores {
         &self.ids
     }
 
+    /// The scores of a matrix, row-major, if it is trained.
+    #[must_use]
+    pub fn of<'a>(&'a self, model: &'a Model, id: ParamId) -> Option<&'a [f32]> {
+        self.matrices(model).find(|(other, ..)| *other == id).map(|(_, scores, _)| scores)
+    }
+
     /// Each trained matrix with its scores and its cut.
     fn matrices<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (ParamId, &'a [f32], Cut)> {
         let mut rest = self.values.as_slice();
@@ -237,4 +243,107 @@ fn draw(scores: &[f32], rows: usize, cols: usize, stream: Stream) -> BitMask {
         mask.set(i / cols, i % cols, stream.uniform_at(i as u64) < keep);
     }
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prune::{magnitude, pruned_matrices};
+    use crate::testing::tiny_model;
+
+    fn scores_with(settings: ScoreSettings, share: f64, scope: Scope) -> (Model, Masks, Scores) {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        let sparsity = Sparsity::new(share).unwrap();
+        let masks = magnitude(&model, &ids, sparsity, scope);
+        let pooler = model.pooler.map(|p| p.weight);
+        let trained: Vec<_> = ids.into_iter().filter(|&id| Some(id) != pooler).collect();
+        let scores = Scores::new(&model, &trained, &masks, settings, sparsity, scope, 5);
+        (model, masks, scores)
+    }
+
+    fn dropped(masks: &Masks) -> u64 {
+        masks.iter().map(|(_, m)| (m.len() - m.count_ones()) as u64).sum()
+    }
+
+    #[test]
+    fn two_level_scores_give_the_mask_they_came_from() {
+        for scope in [Scope::Local, Scope::Global] {
+            let (model, start, scores) = scores_with(ScoreSettings::default(), 0.7, scope);
+            let mut masks = start.clone();
+            scores.binarize(&model, 0, &mut masks);
+            assert_eq!(masks, start);
+            scores.settle(&model, &mut masks);
+            assert_eq!(masks, start);
+        }
+    }
+
+    #[test]
+    fn settled_masks_have_exactly_the_wanted_zeros_under_every_start_and_binarizer() {
+        for scope in [Scope::Local, Scope::Global] {
+            for binarizer in [Binarizer::Threshold, Binarizer::Sign, Binarizer::Bernoulli] {
+                for init in [ScoreInit::TwoLevel, ScoreInit::DoubleUniform, ScoreInit::Uniform] {
+                    let settings = ScoreSettings { binarizer, init, ..ScoreSettings::default() };
+                    let (model, start, mut scores) = scores_with(settings, 0.7, scope);
+                    for (i, v) in scores.values.iter_mut().enumerate() {
+                        *v += 0.001 * ((i * 7919) % 13) as f32;
+                    }
+                    let mut masks = start.clone();
+                    scores.settle(&model, &mut masks);
+                    assert_eq!(dropped(&masks), dropped(&start), "{scope:?} {binarizer:?} {init:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn settling_leaves_training_as_it_was() {
+        let (model, start, mut scores) = scores_with(ScoreSettings::default(), 0.5, Scope::Local);
+        scores.values.iter_mut().step_by(3).for_each(|v| *v += 0.03);
+        let (before, cuts) = (scores.values.clone(), scores.cuts.clone());
+        scores.settle(&model, &mut start.clone());
+        assert_eq!((scores.values, scores.cuts), (before, cuts));
+    }
+
+    #[test]
+    fn uniform_scores_fall_below_the_threshold_with_the_wanted_share() {
+        let settings = ScoreSettings { init: ScoreInit::Uniform, ..ScoreSettings::default() };
+        let (model, start, scores) = scores_with(settings, 0.7, Scope::Local);
+        let mut masks = start;
+        scores.binarize(&model, 0, &mut masks);
+        let below = scores.values.iter().filter(|&&v| v <= 0.01).count() as f64 / scores.values.len() as f64;
+        assert!((below - 0.7).abs() < 0.02, "{below}");
+    }
+
+    #[test]
+    fn bernoulli_masks_are_drawn_anew_each_step_with_the_wanted_share() {
+        let settings = ScoreSettings { binarizer: Binarizer::Bernoulli, ..ScoreSettings::default() };
+        let (model, start, scores) = scores_with(settings, 0.7, Scope::Local);
+        let draw = |step| {
+            let mut masks = start.clone();
+            scores.binarize(&model, step, &mut masks);
+            masks
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        let (n, zeros) = scores
+            .ids()
+            .iter()
+            .map(|&id| draw(1).get(id).map(|m| (m.len(), m.len() - m.count_ones())).unwrap())
+            .fold((0, 0), |sum, m| (sum.0 + m.0, sum.1 + m.1));
+        assert!((zeros as f64 / n as f64 - 0.7).abs() < 0.02);
+    }
+
+    #[test]
+    fn the_sign_passes_no_gradient_where_its_clamp_holds() {
+        let settings = ScoreSettings { binarizer: Binarizer::Sign, ..ScoreSettings::default() };
+        let (_, _, mut scores) = scores_with(settings, 0.5, Scope::Local);
+        scores.values[0] = 1.0;
+        scores.values[1] = -1.5;
+        let mut gradient = vec![1.0; scores.values.len()];
+        scores.shape_gradient(&mut gradient);
+        assert_eq!(gradient[..3], [0.0, 0.0, 1.0]);
+        scores.shape_values();
+        assert_eq!(scores.values[..2], [1.0, -1.0]);
+    }
 }

@@ -212,3 +212,106 @@ impl Provenance {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::prune::{Sparsity, magnitude, pruned_matrices};
+    use crate::testing::tiny_model;
+
+    fn ticket() -> (Model, Ticket) {
+        let model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        let masks = magnitude(&model, &ids, Sparsity::new(0.7).unwrap(), Scope::Local);
+        let provenance = Provenance {
+            base_model: "org/model \"quoted\"".to_owned(),
+            base_sha256: "ab".repeat(32),
+            method: "magnitude".to_owned(),
+            sparsity: 0.7,
+            seed: u64::MAX,
+            steps: 12,
+            corpus_sha256: Some("cd".repeat(32)),
+            ..Provenance::default()
+        };
+        let ticket = Ticket::new(&model, &masks, provenance);
+        (model, ticket)
+    }
+
+    fn bytes(ticket: &Ticket) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(TICKET_FILE);
+        ticket.write(&path).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_written_ticket_is_read_back_whole_and_equal_tickets_are_equal_files() {
+        let (model, ticket) = ticket();
+        let directory = tempfile::tempdir().unwrap();
+        ticket.write(&directory.path().join(TICKET_FILE)).unwrap();
+        let read = Ticket::read(directory.path()).unwrap();
+        assert_eq!(read, ticket);
+        assert_eq!(bytes(&read), bytes(&ticket));
+        let masks = read.masks(&model, BaseCheck::Sha256(&"ab".repeat(32))).unwrap();
+        assert_eq!(Ticket::new(&model, &masks, read.provenance.clone()), ticket);
+    }
+
+    #[test]
+    fn a_ticket_of_another_base_is_refused_with_both_digests() {
+        let (model, ticket) = ticket();
+        let error = ticket.masks(&model, BaseCheck::Sha256(&"ef".repeat(32))).unwrap_err().to_string();
+        assert!(error.contains(&"ab".repeat(32)) && error.contains(&"ef".repeat(32)), "{error}");
+        assert!(ticket.masks(&model, BaseCheck::NamesAndShapes).is_ok());
+    }
+
+    #[test]
+    fn other_names_and_shapes_are_refused_whatever_the_digest() {
+        let (model, mut ticket) = ticket();
+        ticket.matrices[0].1 = BitMask::ones(3, 5);
+        let error = ticket.masks(&model, BaseCheck::NamesAndShapes).unwrap_err().to_string();
+        assert!(error.contains("word_embeddings") && error.contains("3 x 5"), "{error}");
+        ticket.matrices[0].0 = "nothing.of.the.kind".to_owned();
+        let error = ticket.masks(&model, BaseCheck::NamesAndShapes).unwrap_err().to_string();
+        assert!(error.contains("nothing.of.the.kind"), "{error}");
+    }
+
+    #[test]
+    fn a_ticket_without_shapes_is_read_by_those_of_its_model() {
+        let (model, ticket) = ticket();
+        let tensors: Vec<Tensor<'_>> = ticket
+            .matrices
+            .iter()
+            .map(|(n, m)| Tensor::u8(format!("{n}.bitmask"), &[m.rows(), m.row_bytes()], m.as_bytes()))
+            .collect();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(TICKET_FILE);
+        tensor_file::write(&path, &tensors, &ticket.provenance.to_metadata()).unwrap();
+        let masks = Ticket::read(&path).unwrap().masks(&model, BaseCheck::NamesAndShapes).unwrap();
+        assert_eq!(Ticket::new(&model, &masks, ticket.provenance.clone()), ticket);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_tickets_are_errors_and_never_panics(
+            cut in 0.0..1.0_f64, flips in prop::collection::vec((0.0..1.0_f64, 0..8_u32), 0..6)
+        ) {
+            let (model, ticket) = ticket();
+            let mut file = bytes(&ticket);
+            for (at, bit) in flips {
+                let at = (at * file.len() as f64) as usize;
+                file[at] ^= 1 << bit;
+            }
+            file.truncate((cut * 1.2 * file.len() as f64) as usize);
+            if let Ok(ticket) = Ticket::parse(&file) {
+                let _ = ticket.masks(&model, BaseCheck::NamesAndShapes);
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_no_ticket(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Ticket::parse(&bytes).is_err());
+        }
+    }
+}

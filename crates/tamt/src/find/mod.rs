@@ -135,6 +135,26 @@ pub fn find(
     Ok(found)
 }
 
+/// Rounds of training that iterative pruning takes to a sparsity, one before each pruning but the first.
+#[must_use]
+pub fn imp_rounds(sparsity: Sparsity) -> u64 {
+    imp::levels(sparsity).len() as u64 - 1
+}
+
+/// The pruned matrices whose mask a run does not train, by the checkpoint's names: no pre-training objective reaches
+/// the pooler, so it keeps the mask it starts from.
+///
+/// # Errors
+/// [`Error::Setting`] if a layer number is not the model's.
+pub fn untouched(model: &Model, settings: &FindSettings) -> Result<Vec<String>> {
+    if !settings.method.trains_masks() {
+        return Ok(Vec::new());
+    }
+    let pruned = prune::pruned_matrices(model, settings.layers.as_deref())?;
+    let pooler = model.pooler.map(|pooler| pooler.weight).filter(|id| pruned.contains(id));
+    Ok(pooler.map(|id| model.params.spec(id).checkpoint_name.clone()).into_iter().collect())
+}
+
 /// What a run works with.
 struct Plan<'a> {
     base: Base,
@@ -181,7 +201,7 @@ impl Plan<'_> {
             Start::Random => Ok(prune::random(model, &self.ids, sparsity, scope, seed)),
             Start::Ticket(path) => {
                 let ticket = Ticket::read(path)?;
-                let masks = self.base.masks_of(&ticket, false)?;
+                let masks = self.base.masks_of(&ticket, self.settings.allow_other_base)?;
                 self.fit_start(path, &masks)
             }
         }

@@ -117,6 +117,8 @@ pub struct FindSettings {
     pub scope: Scope,
     /// The mask that training starts from.
     pub start: Start,
+    /// Whether the ticket to start from may be one of other weights, so long as names and shapes fit.
+    pub allow_other_base: bool,
     /// Layers to prune; all where `None`.
     pub layers: Option<Vec<usize>>,
     /// Decides the data order, corruption, dropout and random masks.
@@ -148,6 +150,7 @@ impl FindSettings {
             sparsity,
             scope: Scope::Local,
             start: Start::Magnitude,
+            allow_other_base: false,
             layers: None,
             seed: 42,
             batch_size: 16,
@@ -192,9 +195,13 @@ impl FindSettings {
         if self.train.max_steps == 0 {
             return needs("max-steps", format!("{name} takes at least one step"));
         }
-        let rounds = super::imp::levels(self.sparsity).len() as u64 - 1;
+        let rounds = super::imp_rounds(self.sparsity);
+        if self.method == Method::Imp && rounds == 0 {
+            let reason = "imp prunes its first tenth before it trains, so here it would be magnitude; give that method";
+            return needs("sparsity", reason.to_owned());
+        }
         if self.method == Method::Imp && self.train.max_steps < rounds {
-            return needs("max-steps", format!("{} rounds of pruning need at least {rounds} steps", rounds));
+            return needs("max-steps", format!("{rounds} rounds of pruning need at least {rounds} steps"));
         }
         Ok(())
     }

@@ -69,6 +69,16 @@ impl RunDir {
         Ok(Self { path: path.to_owned(), resumed, _lock: lock })
     }
 
+    /// Finds out before a run has read its inputs whether [`RunDir::create`] would refuse the directory for what it
+    /// holds, or could not create it. Creates it.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`], [`Error::NothingToResume`] and [`Error::Io`], as there.
+    pub fn check(path: &Path, resume: bool) -> Result<()> {
+        fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
+        refuse_if_occupied(path, resume)
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -10,8 +10,23 @@ use crate::{Error, Result, SettingDifference};
 /// The record of a run's settings, in its directory.
 pub(super) const FILE: &str = "config.toml";
 
-/// Settings that say how a run is carried out or shown, and cannot change what it computes, in whichever table.
-const FREE: [&str; 8] = ["config", "json", "logging_steps", "output_dir", "quiet", "resume", "save_every", "threads"];
+/// Settings that say how a run is carried out or shown, and cannot change what it computes, in whichever table; and
+/// paths, whose contents are recorded as digests. Both spellings of their names count.
+const FREE: [&str; 13] = [
+    "config",
+    "corpus",
+    "eval_corpus",
+    "json",
+    "logging_steps",
+    "model",
+    "new",
+    "output_dir",
+    "quiet",
+    "resume",
+    "save_every",
+    "threads",
+    "tokenizer",
+];
 
 /// The settings recorded in `directory`, if any are.
 pub(super) fn read(directory: &Path) -> Result<Option<toml::Table>> {
@@ -53,7 +68,7 @@ pub(super) fn require_equal(directory: &Path, recorded: &toml::Table, given: &to
 /// Lists the settings that can change a result, the keys of nested tables joined with dots.
 fn flatten<'a>(prefix: &str, table: &'a toml::Table, flat: &mut BTreeMap<String, &'a toml::Value>) {
     for (key, value) in table {
-        if FREE.contains(&key.as_str()) {
+        if FREE.contains(&key.replace('-', "_").as_str()) {
             continue;
         }
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
@@ -87,8 +102,8 @@ mod tests {
 
     #[test]
     fn differences_in_nested_tables_are_found_and_free_settings_are_not() {
-        let recorded = toml::from_str("[train]\nsave_every = 5\nseed = 1\n[kd]\nweight = 1.0").unwrap();
-        let given = toml::from_str("[train]\nsave_every = 9\nseed = 2\n[kd]\nweight = 1.0").unwrap();
+        let recorded = toml::from_str("[train]\nsave-every = 5\nseed = 1\n[kd]\nweight = 1.0").unwrap();
+        let given = toml::from_str("[train]\nsave-every = 9\nseed = 2\n[kd]\nweight = 1.0").unwrap();
         let Err(Error::SettingsDiffer { differences, .. }) = require_equal(Path::new("run"), &recorded, &given) else {
             panic!("another seed was accepted");
         };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Callable, Id, Storage, Tensor, Value, storage_type};
+use super::{Callable, Id, MAX_NAME, MAX_RANK, Storage, Tensor, Value, storage_type};
 use crate::checkpoint::Problem;
 
 /// More steps than the state dict of any encoder takes (twenty or so for each tensor); bounds memory as well.
@@ -278,7 +278,7 @@ impl<'a> Machine<'a> {
         else {
             return None;
         };
-        if tag != "storage" || view.iter().any(|&v| self.values[v] != Value::Opaque) {
+        if tag != "storage" || key.len() > MAX_NAME || view.iter().any(|&v| self.values[v] != Value::Opaque) {
             return None;
         }
         Some(Storage { key: key.clone(), element: *element, len: self.size(len)? })
@@ -293,7 +293,9 @@ impl<'a> Machine<'a> {
 
     fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         match &self.values[id] {
-            Value::Tuple(items) | Value::List(items) => items.iter().map(|&item| self.size(item)).collect(),
+            Value::Tuple(items) | Value::List(items) if items.len() <= MAX_RANK => {
+                items.iter().map(|&item| self.size(item)).collect()
+            }
             _ => None,
         }
     }

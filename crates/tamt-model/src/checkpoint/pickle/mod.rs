@@ -13,6 +13,12 @@ use self::machine::Machine;
 use super::Problem;
 use super::convert::{Dtype, Float};
 
+/// Longest name of a tensor or storage, in bytes. A pickle can say a long name once and use it a million times, so
+/// what is copied at each use must be short.
+const MAX_NAME: usize = 1024;
+/// Most dimensions of a tensor, for the same reason.
+const MAX_RANK: usize = 16;
+
 /// Place of a value in [`Pickle::values`].
 type Id = usize;
 
@@ -96,6 +102,9 @@ impl Pickle {
             let Value::Str(key) = &self.values[key] else {
                 continue;
             };
+            if key.len() > MAX_NAME {
+                return Err(Problem::Malformed(format!("a name in its dictionary has {} bytes", key.len())));
+            }
             keys.push(key.as_str());
             if let Value::Tensor(tensor) = &self.values[value] {
                 tensors.push((key.clone(), tensor.clone()));
@@ -236,6 +245,24 @@ mod tests {
             b"ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQK\x00J\xff\xff\xff\xff\x85K\x01\x85\x89NtR.",
         );
         assert!(text.contains("RebuildTensorV2"), "{text}");
+    }
+
+    #[test]
+    fn long_values_that_are_used_again_and_again_are_refused() {
+        // One shape of 20 dimensions, then one name of 2000 bytes, as the key of a storage and of the dictionary.
+        let storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQK\x00";
+        let tensor =
+            |sizes: &[u8]| [b"ctorch._utils\n_rebuild_tensor_v2\n(", storage.as_slice(), sizes, b"\x89NtR"].concat();
+        let sizes = |n| [b"(".as_slice(), &b"K\x01".repeat(n), b"t("].concat();
+        let shaped = |n| [sizes(n), b"K\x01".repeat(n), b"t".to_vec()].concat();
+        assert!(Pickle::read(&[tensor(&shaped(MAX_RANK)), b".".to_vec()].concat()).is_ok());
+        assert!(problem(&[tensor(&shaped(20)), b".".to_vec()].concat()).contains("RebuildTensorV2"));
+
+        let name = [b"T\xd0\x07\x00\x00".as_slice(), &[b'a'; 2000]].concat();
+        let text = problem(&[b"(U\x07storagectorch\nFloatStorage\n", name.as_slice(), b"U\x03cpuK\x04tQ."].concat());
+        assert!(text.contains("persistent id"), "{text}");
+        let text = problem(&[b"}", name.as_slice(), &tensor(b"))"), b"s."].concat());
+        assert!(text.contains("2000 bytes"), "{text}");
     }
 
     proptest! {

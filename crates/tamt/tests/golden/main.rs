@@ -1,0 +1,7 @@
+//! The engine and the methods against numbers from PyTorch and transformers: the files in `tests/golden` always, and
+//! a larger set beside the repository (or in `TAMT_SHARED`) where it is present.
+
+mod files;
+mod mask_training;
+mod model;
+mod numerics;
