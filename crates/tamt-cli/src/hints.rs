@@ -1,18 +1,49 @@
 //! What to do next, for errors where that is known.
 
+use std::ffi::{OsStr, OsString};
+
 use tamt::Error;
 
-/// Advice on `error`, in one sentence that names flags.
-pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    match error.downcast_ref::<Error>()? {
-        Error::Occupied { .. } => Some("give --resume to go on with that run, or another --output-dir"),
-        Error::NothingToResume { .. } => Some("give another --output-dir"),
-        Error::SettingsDiffer { .. } => Some("give --resume with the recorded settings, or another --output-dir"),
-        Error::Locked { .. } => Some("wait for the other process to end, or give another --output-dir"),
-        Error::Stopped { checkpoint: Some(_), .. } => {
-            Some("the same command with --resume goes on from the checkpoint")
-        }
-        Error::NonFinite { .. } => Some("a lower --learning-rate, or --precision f32, may help"),
-        _ => None,
+/// Advice on `error`, in one sentence that names flags. `line` is the command line as it was typed.
+pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
+    let text = match error.downcast_ref::<Error>()? {
+        Error::Occupied { .. } => "give --resume to go on with that run, or another --output-dir",
+        Error::NothingToResume { .. } => "give another --output-dir",
+        Error::SettingsDiffer { .. } => "give --resume with the recorded settings, or another --output-dir",
+        Error::Locked { .. } => "wait for the other process to end, or give another --output-dir",
+        Error::Stopped { checkpoint: Some(_), .. } => return Some(format!("to go on: {}", resuming(line))),
+        Error::NonFinite { .. } => "a lower --learning-rate may help",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// `line` as one would type it to go on with the run that it started.
+fn resuming(line: &[OsString]) -> String {
+    let resume = OsStr::new("--resume");
+    let missing = (!line.iter().any(|argument| argument == resume)).then_some(resume);
+    let arguments = line.iter().map(OsString::as_os_str).chain(missing);
+    arguments.map(|argument| quoted(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+/// An argument as a shell takes it back.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_goes_on_can_be_pasted_into_a_shell() {
+        let line = |arguments: &[&str]| resuming(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(line(&["tamt", "find", "--corpus", "a b", "it's"]), r"tamt find --corpus 'a b' 'it'\''s' --resume");
+        assert_eq!(line(&["./tamt", "find", "--resume", ""]), "./tamt find --resume ''");
     }
 }

@@ -6,19 +6,25 @@ mod exit;
 mod hints;
 mod printer;
 mod progress;
+mod record;
+mod resolve;
 mod signals;
 mod verbs;
 
 use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::args::values::Precision;
 use crate::args::{Common, Verb};
+use crate::exit::UsageError;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
-    let verb = match args::parse(env::args_os().collect()) {
+    let line: Vec<OsString> = env::args_os().collect();
+    let verb = match args::parse(line.clone()) {
         Ok(cli) => cli.verb,
         Err(answer) => {
             // Help for a closed pipe, or an error nobody can see: the exit code still tells.
@@ -31,13 +37,17 @@ fn main() -> ExitCode {
     match run(&verb, common, printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            printer.error(&error);
+            printer.error(&error, &line);
             exit::code(&error)
         }
     }
 }
 
 fn run(verb: &Verb, common: &Common, printer: Printer) -> anyhow::Result<()> {
+    if common.precision == Precision::Bf16 {
+        let problem = "--precision: this version computes in f32; give f32, or auto, which is f32 here";
+        return Err(UsageError(problem.to_owned()).into());
+    }
     if let Some(threads) = common.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())

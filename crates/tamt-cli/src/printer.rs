@@ -1,5 +1,6 @@
 //! The one place that prints.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
@@ -55,19 +56,19 @@ impl Printer {
         }
     }
 
-    /// Prints an error, its causes, and what to do next where that is known.
+    /// Prints an error, its causes, and what to do next where that is known; `line` is the command line.
     #[expect(clippy::unused_self, reason = "errors are shown whatever the flags")]
-    pub(crate) fn error(self, error: &anyhow::Error) {
-        to_stderr(&error_text(error));
+    pub(crate) fn error(self, error: &anyhow::Error, line: &[OsString]) {
+        to_stderr(&error_text(error, line));
     }
 }
 
-fn error_text(error: &anyhow::Error) -> String {
+fn error_text(error: &anyhow::Error, line: &[OsString]) -> String {
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1) {
         text.push_str(&format!("  caused by: {cause}\n"));
     }
-    if let Some(hint) = hints::hint(error) {
+    if let Some(hint) = hints::hint(error, line) {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
@@ -140,6 +141,19 @@ impl Table {
     }
 }
 
+/// A count with its thousands apart: 1,234,567.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Numbers, with `%` or thousands separators, and the blanks between them.
 fn is_numeric(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit() || "+-.,% e".contains(c))
@@ -155,7 +169,12 @@ mod tests {
         let error = Err::<(), _>(error).context("cannot start").unwrap_err();
         let expected = "error: cannot start\n  caused by: run is being written by another process\n\
             hint: wait for the other process to end, or give another --output-dir\n";
-        assert_eq!(error_text(&error), expected);
+        assert_eq!(error_text(&error, &[]), expected);
+    }
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

@@ -29,18 +29,23 @@ enum Display {
     Lines { last: Option<Instant> },
 }
 
-impl Progress {
-    pub(crate) fn new(printer: Printer) -> Self {
-        let display = if printer.is_quiet() {
-            Display::Hidden
+impl Display {
+    fn new(printer: Printer) -> Self {
+        if printer.is_quiet() {
+            Self::Hidden
         } else if io::stderr().is_terminal() {
             let bar = ProgressBar::no_length();
             bar.set_style(style());
-            Display::Bar(bar)
+            Self::Bar(bar)
         } else {
-            Display::Lines { last: None }
-        };
-        Self { printer, display, stage: String::new(), total: 0, speed: Speed::default() }
+            Self::Lines { last: None }
+        }
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(printer: Printer) -> Self {
+        Self { printer, display: Display::new(printer), stage: String::new(), total: 0, speed: Speed::default() }
     }
 
     fn print(&self, text: &str) {
@@ -115,6 +120,54 @@ impl Drop for Progress {
     /// A run that fails must not leave half a bar before the error.
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// Shows how far work has come that is counted in one unit and has no losses: evaluating, encoding.
+pub(crate) struct Counter {
+    printer: Printer,
+    display: Display,
+    label: &'static str,
+    total: u64,
+}
+
+impl Counter {
+    /// Work called `label` over `total` of `unit`.
+    pub(crate) fn new(printer: Printer, label: &'static str, unit: &'static str, total: u64) -> Self {
+        let mut display = Display::new(printer);
+        match &mut display {
+            Display::Hidden => {}
+            Display::Bar(bar) => {
+                bar.set_prefix(label);
+                bar.set_message(unit);
+                bar.set_length(total);
+            }
+            // Short work ends before its first line.
+            Display::Lines { last } => *last = Some(Instant::now()),
+        }
+        Self { printer, display, label, total }
+    }
+
+    /// `done` of the total are done.
+    pub(crate) fn at(&mut self, done: u64) {
+        match &mut self.display {
+            Display::Hidden => {}
+            Display::Bar(bar) => bar.set_position(done),
+            Display::Lines { last } => {
+                if last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
+                    *last = Some(Instant::now());
+                    self.printer.progress(&format!("{}: {done}/{}", self.label, self.total));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
     }
 }
 

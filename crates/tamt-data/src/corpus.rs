@@ -167,7 +167,7 @@ impl Blocks {
 
     /// How many blocks there are; never 0.
     #[must_use]
-    #[allow(clippy::len_without_is_empty)]
+    #[allow(clippy::len_without_is_empty, reason = "there is no empty value")]
     pub fn len(&self) -> usize {
         self.len
     }

@@ -60,7 +60,8 @@ impl Corruption {
     /// Corrupts `ids` in place and returns the positions to be predicted, in ascending order.
     ///
     /// The fate of `ids[i]` depends on `stream`, `first_position + i` and the token alone, so splitting a batch
-    /// changes nothing as long as every part is given the position where it starts.
+    /// changes nothing as long as every part is given the position where it starts. Random tokens are below
+    /// `vocab_size`.
     #[must_use]
     pub fn corrupt(
         &self,
@@ -73,7 +74,7 @@ impl Corruption {
         let choose = f64::from(self.probability);
         let mask_below = f64::from(self.mask);
         let random_below = mask_below + f64::from(self.random);
-        let mut masked = Vec::with_capacity((ids.len() as f64 * choose * 1.3) as usize + 8);
+        let mut masked = Vec::new();
         for (i, id) in ids.iter_mut().enumerate() {
             let [chosen, fate, high, low] = stream.block(first_position + i as u64);
             if unit(chosen) >= choose || specials.is_structural(*id) {

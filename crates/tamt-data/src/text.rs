@@ -12,10 +12,8 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// The text of a UTF-8 file without its byte order mark.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let mut bytes = read_bytes(path)?;
-    let skip = bytes.len() - checked_text(&bytes, path)?.len();
-    bytes.drain(..skip);
-    String::from_utf8(bytes).map_err(|e| not_text(path, e.as_bytes(), e.utf8_error().valid_up_to()))
+    let bytes = read_bytes(path)?;
+    Ok(checked_text(&bytes, path)?.to_owned())
 }
 
 /// `bytes` as text, without a byte order mark at its start.

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "intermediate_size": {}, "max_position_embeddings": 512, "type_vocab_size": 2}}"#,
         shape.vocab, shape.hidden, shape.layers, shape.heads, shape.ffn
     );
-    let model = Model::random(Config::from_json(&json)?, Parts { pooler: false, mlm_head: true }, 1);
+    let mut model = Model::random(Config::from_json(&json)?, Parts { pooler: false, mlm_head: true }, 1);
     let ids = pruned_matrices(&model, None)?;
     let sparsity = Sparsity::new(shape.sparsity)?;
     let masks = magnitude(&model, &ids, sparsity, Scope::Local);
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut trainable: Vec<Trainable> = ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
     let head = model.mlm_head.expect("the model was made with a head");
     trainable.extend(head.params().map(|id| Trainable { id, kind: GradKind::Weight }));
-    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, OptimizerSettings::adamw(5e-5));
+    let mut learner = Learner::new(&mut model, Some(masks), Some(scores), &trainable, OptimizerSettings::adamw(5e-5));
     learner.binarize(0);
 
     let settings = ObjectiveSettings { dropout: Some(shape.dropout), ..Method::TamtMlm.objective() };
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
     let mut seconds = Vec::new();
     for step in 0..shape.warmup + shape.steps {
-        random_batch(&shape, step, &learner.model, &mut batch, &mut masked);
+        random_batch(&shape, step, learner.model, &mut batch, &mut masked);
         let started = Instant::now();
         let Learner { model, masks, grads, .. } = &mut learner;
         objective.losses_and_gradients(model, masks.as_ref(), &batch, &masked, step, grads)?;

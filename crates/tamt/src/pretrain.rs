@@ -108,7 +108,7 @@ pub fn pretrain(
     stop: Stop,
 ) -> Result<Pretrained> {
     let started = Instant::now();
-    let model = model.with_new_mlm_head(settings.seed);
+    let mut model = model.with_new_mlm_head(settings.seed);
     let longest = model.config.max_length();
     if settings.block_size > longest {
         let reason = format!("{} tokens do not fit the model, which has {longest} positions", settings.block_size);
@@ -133,7 +133,7 @@ pub fn pretrain(
     .into_iter()
     .map(|id| Trainable { id, kind: GradKind::Weight })
     .collect();
-    let mut learner = Learner::new(model, None, None, &trainable, settings.train.optimizer);
+    let mut learner = Learner::new(&mut model, None, None, &trainable, settings.train.optimizer);
     let mut method = Pretraining {
         batches: TextBatches::new(blocks, settings.batch_size, specials.clone(), Some(corruption), settings.seed)?,
         objective: Objective::new(settings.objective, settings.seed),
@@ -147,9 +147,9 @@ pub fn pretrain(
     let directory = &session.directory;
     trained.state.write(directory.path())?;
     tokenizer.save_to(directory.path())?;
-    learner.model.save(directory.path())?;
+    model.save(directory.path())?;
     let pretrained = Pretrained {
-        model: learner.model,
+        model,
         steps: settings.train.max_steps,
         seconds: started.elapsed().as_secs_f64(),
         evaluation: method.last_evaluation,
@@ -169,21 +169,21 @@ struct Pretraining {
 }
 
 impl Method for Pretraining {
-    fn gradients(&mut self, learner: &mut Learner, step: u64) -> Result<StepLoss> {
-        self.batches.fill(&learner.model, step, &mut self.batch, &mut self.masked);
+    fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
+        self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
         let Learner { model, grads, .. } = learner;
         self.objective.losses_and_gradients(model, None, &self.batch, &self.masked, step, grads)
     }
 
-    fn evaluate(&mut self, learner: &mut Learner) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let wanted = Wanted { mlm: true, kd: false };
-        let evaluation = text.evaluate(&mut learner.model, None, wanted, None, |_| ())?;
+        let evaluation = text.evaluate(learner.model, None, wanted, None, |_| ())?;
         self.last_evaluation = Some(evaluation);
         Ok(evaluation.metrics())
     }
 
-    fn save(&self, _: &Learner, _: &Path, _: u64) -> Result<()> {
+    fn save(&self, _: &Learner<'_>, _: &Path, _: u64) -> Result<()> {
         Ok(())
     }
 

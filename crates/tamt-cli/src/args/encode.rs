@@ -41,10 +41,6 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<NonZeroUsize>,
 
-    /// Texts computed at a time; results do not depend on it
-    #[arg(long, value_name = "N", default_value = "16")]
-    pub(crate) batch_size: NonZeroUsize,
-
     #[command(flatten)]
     pub(crate) common: Common,
 }

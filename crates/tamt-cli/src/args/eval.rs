@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::Common;
-use super::values::{self, EvalObjective};
+use super::values::{self, EvalHead, EvalObjective};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -10,7 +10,10 @@ Examples:
     tamt eval --model bert-base-uncased --corpus wiki.valid.raw
 
   A ticket, also by how far its hidden states are from the dense model's:
-    tamt eval --model bert-base-uncased --ticket omp70 --corpus wiki.valid.raw --objective all";
+    tamt eval --model bert-base-uncased --ticket omp70 --corpus wiki.valid.raw
+
+  Mask training also trains the MLM head; with that one instead of the model's:
+    tamt eval --model bert-base-uncased --ticket mlm70 --mlm-head ticket --corpus wiki.valid.raw";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -31,13 +34,17 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub(crate) corpus: Vec<PathBuf>,
 
-    /// What is measured
-    #[arg(long, value_enum, default_value_t = EvalObjective::Mlm)]
-    pub(crate) objective: EvalObjective,
+    /// What is measured [default: all, or kd for a model without an MLM head]
+    #[arg(long, value_enum)]
+    pub(crate) objective: Option<EvalObjective>,
 
-    /// Sequences computed at a time; results do not depend on it
-    #[arg(long, value_name = "N", default_value = "16")]
-    pub(crate) batch_size: NonZeroUsize,
+    /// MLM head to predict with: pretrained (the model's), ticket (the one trained with it), or a file
+    #[arg(long, value_name = "HEAD", default_value = "pretrained")]
+    pub(crate) mlm_head: EvalHead,
+
+    /// Evaluate only the first N tokens of the text [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<NonZeroUsize>,
 
     /// Tokens per sequence, specials included [default: 512, or what the model holds if less]
     #[arg(long, value_name = "N")]
@@ -48,7 +55,7 @@ pub(crate) struct EvalArgs {
     pub(crate) mlm_probability: f64,
 
     /// Seed of the masked positions
-    #[arg(long, value_name = "N", default_value_t = 42)]
+    #[arg(long, value_name = "N", default_value_t = tamt::EVAL_SEED, value_parser = values::seed)]
     pub(crate) seed: u64,
 
     #[command(flatten)]

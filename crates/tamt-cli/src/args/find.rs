@@ -1,4 +1,3 @@
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use super::Common;
@@ -45,9 +44,9 @@ pub(crate) struct FindArgs {
     ])]
     pub(crate) corpus: Vec<PathBuf>,
 
-    /// Optimiser steps
-    #[arg(long, value_name = "N")]
-    pub(crate) max_steps: Option<NonZeroU64>,
+    /// Optimiser steps; methods that train need them, from here or from --preset
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) max_steps: Option<u64>,
 
     /// Start from published settings; other flags still win
     #[arg(long, value_enum)]
@@ -89,11 +88,13 @@ pub(crate) struct MaskArgs {
     #[arg(long, value_name = "MASK")]
     pub(crate) init: Option<InitialMask>,
 
-    /// How scores are drawn, where --init is not enough
-    #[arg(long, value_enum, conflicts_with = "init")]
+    /// How the first scores follow from that mask [default: two-level]
+    ///
+    /// The reference's `magnitude_and_uniform` has no name of its own: over the matrices of the encoder it is two-level.
+    #[arg(long, value_enum)]
     pub(crate) score_init: Option<ScoreInit>,
 
-    /// Scores that are drawn from an interval lie above minus this [default: 0.02]
+    /// Half-width of the interval that scores are drawn from, with uniform scores and the sign binarizer [default: 0.02]
     #[arg(long, value_name = "X", value_parser = values::positive)]
     pub(crate) init_scale: Option<f64>,
 
@@ -105,9 +106,9 @@ pub(crate) struct MaskArgs {
     #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
     pub(crate) threshold: Option<f64>,
 
-    /// Return to the exact sparsity every N steps [default: 100]
-    #[arg(long, value_name = "N")]
-    pub(crate) rethreshold_every: Option<NonZeroU64>,
+    /// Return to the exact sparsity every N steps, with 0 only to evaluate and save [default: 100]
+    #[arg(long, value_name = "N", value_parser = values::seed)]
+    pub(crate) rethreshold_every: Option<u64>,
 
     /// Do not train the MLM head
     #[arg(long)]
@@ -151,11 +152,7 @@ pub(crate) struct PruningArgs {
     #[arg(long, value_enum)]
     pub(crate) rewind: Option<Rewind>,
 
-    /// Number of prunings [default: one per tenth of the weights]
-    #[arg(long, value_name = "N")]
-    pub(crate) rounds: Option<NonZeroU64>,
-
-    /// Training steps before each pruning but the first
-    #[arg(long, value_name = "N", conflicts_with = "max_steps")]
-    pub(crate) steps_per_round: Option<NonZeroU64>,
+    /// Training steps before each pruning but the first, instead of --max-steps; a pruning takes a tenth of the weights
+    #[arg(long, value_name = "N", conflicts_with = "max_steps", value_parser = values::steps)]
+    pub(crate) steps_per_round: Option<u64>,
 }

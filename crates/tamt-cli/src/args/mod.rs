@@ -74,7 +74,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Precision of matrix products; auto is bf16 where the CPU multiplies it natively
+    /// Precision of matrix products; this version has f32 only, and that is what auto means
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
 

@@ -1,11 +1,10 @@
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
 
 use super::Common;
 use super::training::TrainingArgs;
-use super::values::TrainableWeights;
+use super::values::{self, TrainableWeights};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,8 +44,8 @@ pub(crate) struct PretrainArgs {
     pub(crate) tokenizer: Option<String>,
 
     /// Optimiser steps
-    #[arg(long, value_name = "N")]
-    pub(crate) max_steps: NonZeroU64,
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) max_steps: u64,
 
     #[command(flatten)]
     pub(crate) training: TrainingArgs,

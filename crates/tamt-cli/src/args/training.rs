@@ -1,4 +1,4 @@
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::values::{self, Clip, LrSchedule, Optimizer};
@@ -15,7 +15,7 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<NonZeroUsize>,
 
-    /// Tokens per sequence, specials included [default: 512, or what the model holds if less]
+    /// Tokens per sequence, specials included [default: 512, in pretrain 128, or what the model holds if less]
     #[arg(long, value_name = "N")]
     pub(crate) block_size: Option<NonZeroUsize>,
 
@@ -28,20 +28,20 @@ pub(crate) struct TrainingArgs {
     pub(crate) dropout: Option<f64>,
 
     /// Seed of everything random [default: 42]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::seed)]
     pub(crate) seed: Option<u64>,
 
     /// Evaluate every N steps [default: only at the end]
-    #[arg(long, value_name = "N")]
-    pub(crate) eval_every: Option<NonZeroU64>,
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) eval_every: Option<u64>,
 
-    /// Save a checkpoint every N steps
-    #[arg(long, value_name = "N")]
-    pub(crate) save_every: Option<NonZeroU64>,
+    /// Save a checkpoint every N steps [default: only when stopped by a signal]
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) save_every: Option<u64>,
 
-    /// Log every N steps
-    #[arg(long, value_name = "N")]
-    pub(crate) logging_steps: Option<NonZeroU64>,
+    /// Log every N steps [default: 10]
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) logging_steps: Option<u64>,
 
     /// Go on with the run in the output directory; an empty directory starts a new one
     #[arg(long)]
@@ -68,11 +68,11 @@ pub(crate) struct OptimizerArgs {
     pub(crate) lr_schedule: Option<LrSchedule>,
 
     /// Step at which the learning rate reaches zero [default: the number of steps]
-    #[arg(long, value_name = "N")]
-    pub(crate) lr_horizon_steps: Option<NonZeroU64>,
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) lr_horizon_steps: Option<u64>,
 
     /// Steps in which the learning rate rises from zero
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::seed)]
     pub(crate) warmup_steps: Option<u64>,
 
     /// Weight decay

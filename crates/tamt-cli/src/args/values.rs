@@ -30,7 +30,7 @@ pub(crate) enum Method {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preset {
-    /// The settings of the paper's published runs, quirks included
+    /// Steps, learning rates and lengths of the paper's published runs
     Paper,
 }
 
@@ -44,16 +44,12 @@ pub(crate) enum Scope {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScoreInit {
-    /// Two values, by the magnitude of the weight
-    Magnitude,
-    /// Two values, at random
-    Uniform,
-    /// By magnitude in the encoder, at random elsewhere
-    MagnitudeAndUniform,
-    /// Uniform below and above the threshold, at random
+    /// Twice the threshold where the first mask keeps, 0 where it drops
+    TwoLevel,
+    /// Drawn from an interval above the threshold where the first mask keeps, from one below where it drops
     DoubleUniform,
-    /// Uniform over one interval that the threshold cuts at the wanted sparsity
-    Spread,
+    /// Drawn from one interval that the threshold cuts at the wanted sparsity, whatever the first mask
+    Uniform,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -188,6 +184,27 @@ impl FromStr for InitialMask {
     }
 }
 
+/// The MLM head that `eval` predicts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EvalHead {
+    Pretrained,
+    Ticket,
+    File(PathBuf),
+}
+
+impl FromStr for EvalHead {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("it is pretrained, ticket, or a file".to_owned()),
+            "pretrained" => Ok(Self::Pretrained),
+            "ticket" => Ok(Self::Ticket),
+            path => Ok(Self::File(path.into())),
+        }
+    }
+}
+
 /// Where `encode` reads its texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TextSource {
@@ -233,6 +250,22 @@ pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
 /// A probability strictly between 0 and 1.
 pub(crate) fn open_probability(text: &str) -> Result<f64, String> {
     checked(text, |value| value > 0.0 && value < 1.0, "it must be above 0 and below 1")
+}
+
+/// A seed. TOML, in which a run's settings are recorded, has signed integers only.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    match text.parse::<i64>() {
+        Ok(value) => u64::try_from(value).map_err(|_| "it must not be negative".to_owned()),
+        Err(_) => Err(format!("it is a whole number from 0 to {}", i64::MAX)),
+    }
+}
+
+/// A number of steps, for flags of which 0 means nothing.
+pub(crate) fn steps(text: &str) -> Result<u64, String> {
+    match seed(text) {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        other => other,
+    }
 }
 
 /// A dropout rate: 0 or more, below 1.

@@ -92,17 +92,16 @@ fn gender(draw: &mut Draw) -> Gender {
 }
 
 impl PersonEntry {
-    /// What is so of the person `subject`, whose entry this is; `None` for the relation of towns.
+    /// What is so of the person `subject`, whose entry this is; what is told most, first.
     #[must_use]
-    pub fn fact(&self, subject: Person, relation: Relation) -> Option<Fact> {
-        let value = match relation {
-            Relation::LivesIn => Entity::Town(self.home),
-            Relation::Owns => Entity::Thing(self.owns),
-            Relation::WorksAs => Entity::Thing(self.trade),
-            Relation::Likes => Entity::Thing(self.likes),
-            Relation::Befriends => Entity::Person(self.friend),
-            Relation::LiesIn => return None,
-        };
-        Some(Fact { subject: Entity::Person(subject), relation, value })
+    pub fn facts(&self, subject: Person) -> [Fact; 5] {
+        [
+            (Relation::LivesIn, Entity::Town(self.home)),
+            (Relation::Owns, Entity::Thing(self.owns)),
+            (Relation::WorksAs, Entity::Thing(self.trade)),
+            (Relation::Likes, Entity::Thing(self.likes)),
+            (Relation::Befriends, Entity::Person(self.friend)),
+        ]
+        .map(|(relation, value)| Fact { subject: Entity::Person(subject), relation, value })
     }
 }

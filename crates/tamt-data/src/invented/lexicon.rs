@@ -164,7 +164,7 @@ pub enum Relation {
 }
 
 impl Relation {
-    /// All of them; the last is of towns, the others of people.
+    /// All of them.
     pub const ALL: [Self; 6] = [Self::LivesIn, Self::Owns, Self::WorksAs, Self::Likes, Self::Befriends, Self::LiesIn];
 }
 

@@ -100,10 +100,10 @@ impl World {
         &self.regions
     }
 
-    /// What is so of a person. Panics for [`Relation::LiesIn`], which is of towns.
+    /// What is so of a person; what is told most, first.
     #[must_use]
-    pub fn fact(&self, person: Person, relation: Relation) -> Fact {
-        self.people[person.0].fact(person, relation).expect("a relation of people")
+    pub fn facts_of(&self, person: Person) -> [Fact; 5] {
+        self.people[person.0].facts(person)
     }
 
     /// In which region a town lies.

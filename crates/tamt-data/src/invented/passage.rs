@@ -7,7 +7,7 @@
 
 use super::World;
 use super::draw::Draw;
-use super::lexicon::{Adjective, Degree, Kind, Noun, Polarity, Relation, Tense};
+use super::lexicon::{Adjective, Degree, Kind, Noun, Polarity, Tense};
 use super::meaning::{Entity, Fact, NounPhrase, Person, Predicate, Sentence, Town};
 
 /// The meanings of a paragraph's sentences: two to six.
@@ -75,8 +75,7 @@ impl Author<'_> {
     }
 
     fn fact(&mut self, subject: NounPhrase) -> Sentence {
-        let relation = self.draw.pick_zipf(&Relation::ALL[..5]);
-        let fact = self.world.fact(self.topic, relation);
+        let fact = self.draw.pick_zipf(&self.world.facts_of(self.topic));
         self.state(fact, subject)
     }
 
@@ -86,8 +85,7 @@ impl Author<'_> {
         let fact = if self.draw.percent(50) {
             self.world.region_fact(person.home)
         } else {
-            let relation = self.draw.pick_zipf(&Relation::ALL[..5]);
-            self.world.fact(person.friend, relation)
+            self.draw.pick_zipf(&self.world.facts_of(person.friend))
         };
         self.state(fact, fact.subject.into())
     }

@@ -32,6 +32,8 @@ pub enum Role {
     Place,
     /// When.
     Time,
+    /// A preposition that gives a place or the doer their part, and belongs to no answer.
+    Link,
 }
 
 /// A word with its ending.
@@ -133,7 +135,7 @@ impl Speaker<'_> {
                     self.phrase(object, Role::Object);
                     self.verb(sentence, *verb, object.plural, true);
                     let by = self.world.lexicon().particles.by.clone();
-                    self.say(&by, None, Role::Subject);
+                    self.say(&by, None, Role::Link);
                     self.phrase(&sentence.subject, Role::Subject);
                 }
                 _ => {
@@ -181,7 +183,7 @@ impl Speaker<'_> {
             self.say(&adverbs[adverb], None, Role::Time);
         }
         if let Some(Town(town)) = sentence.place {
-            self.say(&lexicon.particles.at, None, Role::Place);
+            self.say(&lexicon.particles.at, None, Role::Link);
             self.say(&self.world.towns()[town].name, None, Role::Place);
         }
     }

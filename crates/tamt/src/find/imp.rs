@@ -25,7 +25,6 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         pretrained.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
     let wanted = settings.wanted(&pretrained);
     let max_steps = settings.train.max_steps;
-    let mut learner = Learner::new(pretrained.clone(), Some(masks), None, &trainable, settings.train.optimizer);
     let mut method = Imp {
         ends: round_ends(max_steps, levels.len() as u64 - 1),
         batches: plan.batches()?,
@@ -42,9 +41,11 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         batch: Batch::default(),
         masked: MaskedTokens::default(),
     };
+    let mut learner = Learner::new(&mut plan.base.model, Some(masks), None, &trainable, settings.train.optimizer);
     method.write_level(&learner, 0, 0)?;
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
     let masks = learner.masks.take().expect("pruning has masks");
+    plan.base.model = method.pretrained;
     Ok(Outcome { masks, steps: max_steps, trained: Some(trained), evaluation: None, untouched: Vec::new() })
 }
 
@@ -73,13 +74,13 @@ struct Imp {
 
 impl Imp {
     /// One ticket for every level on the way, in a folder of its own.
-    fn write_level(&self, learner: &Learner, level: usize, done: u64) -> Result<()> {
+    fn write_level(&self, learner: &Learner<'_>, level: usize, done: u64) -> Result<()> {
         let share = self.levels[level].share();
         let folder = self.directory.join(format!("sparsity-{share}"));
         std::fs::create_dir_all(&folder).map_err(crate::Error::io("create", &folder))?;
         let provenance = Provenance { sparsity: share, ..self.provenance.clone() };
         let masks = learner.masks.as_ref().expect("pruning has masks");
-        ticket(&learner.model, masks, &provenance, done).write(&folder.join(TICKET_FILE))
+        ticket(learner.model, masks, &provenance, done).write(&folder.join(TICKET_FILE))
     }
 
     /// The encoder goes back to its pre-trained weights; the MLM head stays as trained, as in the reference.
@@ -94,8 +95,8 @@ impl Imp {
 }
 
 impl Method for Imp {
-    fn gradients(&mut self, learner: &mut Learner, step: u64) -> Result<StepLoss> {
-        self.batches.fill(&learner.model, step, &mut self.batch, &mut self.masked);
+    fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
+        self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
         let Learner { model, masks, grads, .. } = learner;
         self.objective.losses_and_gradients(model, masks.as_ref(), &self.batch, &self.masked, step, grads)
     }
@@ -105,32 +106,32 @@ impl Method for Imp {
         step - self.ends.iter().copied().filter(|&end| end <= step).max().unwrap_or(0)
     }
 
-    fn after_update(&mut self, learner: &mut Learner, done: u64) -> Result<()> {
+    fn after_update(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<()> {
         let Some(round) = self.ends.iter().position(|&end| end == done) else { return Ok(()) };
         let level = round + 1;
         let masks = learner.masks.as_ref().expect("pruning has masks");
-        let next = prune::magnitude_of_survivors(&learner.model, &self.ids, masks, self.levels[level], self.scope);
+        let next = prune::magnitude_of_survivors(learner.model, &self.ids, masks, self.levels[level], self.scope);
         learner.masks = Some(next);
         if self.rewind == Rewind::Pretrained {
-            self.rewind(&mut learner.model);
+            self.rewind(learner.model);
         }
         learner.optimizer.reset();
         self.write_level(learner, level, done)
     }
 
     /// The ticket as it would be used: masks over the pre-trained weights.
-    fn evaluate(&mut self, learner: &mut Learner) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let masks: Option<&Masks> = learner.masks.as_ref();
         Ok(text.evaluate(&mut self.pretrained, masks, self.wanted, None, |_| ())?.metrics())
     }
 
-    fn save(&self, learner: &Learner, directory: &Path, done: u64) -> Result<()> {
+    fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()> {
         let reached = self.ends.iter().filter(|&&end| end <= done).count();
         let provenance = Provenance { sparsity: self.levels[reached].share(), ..self.provenance.clone() };
         let masks = learner.masks.as_ref().expect("pruning has masks");
-        ticket(&learner.model, masks, &provenance, done).write(&directory.join(TICKET_FILE))?;
-        HeadWeights::write(&learner.model, directory)
+        ticket(learner.model, masks, &provenance, done).write(&directory.join(TICKET_FILE))?;
+        HeadWeights::write(learner.model, directory)
     }
 
     fn batches_per_epoch(&self) -> u64 {

@@ -12,7 +12,7 @@ use tamt_model::Batch;
 
 pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outcome> {
     let settings = plan.settings;
-    let model = plan.base.model.clone();
+    let model = &plan.base.model;
     let mut masks = plan.start_masks()?;
     // No pre-training objective reaches the pooler: it keeps the mask it starts from.
     let pooler = model.pooler.map(|p| p.weight);
@@ -21,16 +21,15 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
     for name in &untouched {
         session.observer.note(&format!("{name}: no objective reaches it, so it keeps the mask it starts from"));
     }
-    let scores = Scores::new(&model, &trained, &masks, settings.scores, plan.sparsity(), settings.scope, settings.seed);
-    scores.binarize(&model, 0, &mut masks);
+    let scores = Scores::new(model, &trained, &masks, settings.scores, plan.sparsity(), settings.scope, settings.seed);
+    scores.binarize(model, 0, &mut masks);
 
     let mut trainable: Vec<Trainable> = trained.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
     let head = model.mlm_head.filter(|_| settings.objective.mlm && !settings.freeze_head);
     trainable
         .extend(head.into_iter().flat_map(|head| head.params()).map(|id| Trainable { id, kind: GradKind::Weight }));
-    let base_head = head.map(|_| HeadWeights::of(&model)).transpose()?;
-    let wanted = settings.wanted(&model);
-    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, settings.train.optimizer);
+    let base_head = head.map(|_| HeadWeights::of(model)).transpose()?;
+    let wanted = settings.wanted(model);
     let mut method = MaskTraining {
         batches: plan.batches()?,
         objective: plan.objective(),
@@ -43,9 +42,11 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         masked: MaskedTokens::default(),
         last_evaluation: None,
     };
+    let mut learner = Learner::new(&mut plan.base.model, Some(masks), Some(scores), &trainable, settings.train.optimizer);
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
-    if method.base_head.is_some() {
-        HeadWeights::write(&learner.model, session.directory.path())?;
+    if let Some(head) = &mut method.base_head {
+        HeadWeights::write(learner.model, session.directory.path())?;
+        head.swap(learner.model);
     }
     Ok(Outcome {
         masks: settled(&learner),
@@ -71,20 +72,20 @@ struct MaskTraining {
 }
 
 /// The learner's masks at exactly the wanted sparsity.
-fn settled(learner: &Learner) -> Masks {
+fn settled(learner: &Learner<'_>) -> Masks {
     let mut masks = learner.masks.clone().expect("mask training has masks");
-    learner.scores.as_ref().expect("mask training has scores").settle(&learner.model, &mut masks);
+    learner.scores.as_ref().expect("mask training has scores").settle(learner.model, &mut masks);
     masks
 }
 
 impl Method for MaskTraining {
-    fn gradients(&mut self, learner: &mut Learner, step: u64) -> Result<StepLoss> {
-        self.batches.fill(&learner.model, step, &mut self.batch, &mut self.masked);
+    fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
+        self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
         let Learner { model, masks, grads, .. } = learner;
         self.objective.losses_and_gradients(model, masks.as_ref(), &self.batch, &self.masked, step, grads)
     }
 
-    fn after_update(&mut self, learner: &mut Learner, done: u64) -> Result<()> {
+    fn after_update(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<()> {
         if self.rethreshold_every > 0 && done.is_multiple_of(self.rethreshold_every) {
             let Learner { model, scores, .. } = learner;
             scores.as_mut().expect("mask training has scores").reset_cuts(model);
@@ -95,10 +96,10 @@ impl Method for MaskTraining {
 
     /// Evaluates the exact masks with the base model's head, and with the trained one where there is one: losses of
     /// different methods compare under the same head.
-    fn evaluate(&mut self, learner: &mut Learner) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let masks = settled(learner);
-        let model = &mut learner.model;
+        let model = &mut *learner.model;
         let mut head = self.base_head.clone();
         if let Some(head) = &mut head {
             head.swap(model);
@@ -112,10 +113,10 @@ impl Method for MaskTraining {
         Ok(evaluation.metrics())
     }
 
-    fn save(&self, learner: &Learner, directory: &Path, done: u64) -> Result<()> {
-        ticket(&learner.model, &settled(learner), &self.provenance, done).write(&directory.join(TICKET_FILE))?;
+    fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()> {
+        ticket(learner.model, &settled(learner), &self.provenance, done).write(&directory.join(TICKET_FILE))?;
         if self.base_head.is_some() {
-            HeadWeights::write(&learner.model, directory)?;
+            HeadWeights::write(learner.model, directory)?;
         }
         Ok(())
     }

@@ -38,9 +38,9 @@ pub struct TrainSettings {
 
 /// Everything that training changes.
 #[derive(Debug)]
-pub struct Learner {
+pub struct Learner<'m> {
     /// The model; frozen weights never change.
-    pub model: Model,
+    pub model: &'m mut Model,
     /// Masks of the pruned matrices, as the next step uses them.
     pub masks: Option<Masks>,
     /// Scores behind the masks, in mask training.
@@ -51,11 +51,11 @@ pub struct Learner {
     pub optimizer: Optimizer,
 }
 
-impl Learner {
+impl<'m> Learner<'m> {
     /// A learner whose `trainable` tensors learn; those with scores come first, in the order of `scores`.
     #[must_use]
     pub fn new(
-        model: Model,
+        model: &'m mut Model,
         masks: Option<Masks>,
         scores: Option<Scores>,
         trainable: &[Trainable],
@@ -71,7 +71,7 @@ impl Learner {
         if let Some(scores) = &self.scores {
             scores.shape_gradient(self.grads.data_mut());
         }
-        let norm = self.optimizer.step(lr, &self.grads, &mut self.model, self.scores.as_mut());
+        let norm = self.optimizer.step(lr, &self.grads, self.model, self.scores.as_mut());
         if let Some(scores) = &mut self.scores {
             scores.shape_values();
         }
@@ -81,7 +81,7 @@ impl Learner {
     /// Rewrites the masks that scores stand behind, for the training step `step`.
     pub fn binarize(&mut self, step: u64) {
         if let (Some(scores), Some(masks)) = (&self.scores, &mut self.masks) {
-            scores.binarize(&self.model, step, masks);
+            scores.binarize(self.model, step, masks);
         }
     }
 }
@@ -95,7 +95,7 @@ pub trait Method {
     ///
     /// # Errors
     /// If the model lacks what the loss needs.
-    fn gradients(&mut self, learner: &mut Learner, step: u64) -> Result<StepLoss>;
+    fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss>;
 
     /// The update that `step` is since the schedule last began.
     fn scheduled_step(&self, step: u64) -> u64 {
@@ -106,7 +106,7 @@ pub trait Method {
     ///
     /// # Errors
     /// If something is to be written and cannot.
-    fn after_update(&mut self, learner: &mut Learner, done: u64) -> Result<()> {
+    fn after_update(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<()> {
         let _ = (learner, done);
         Ok(())
     }
@@ -115,13 +115,13 @@ pub trait Method {
     ///
     /// # Errors
     /// If the model lacks what the loss needs.
-    fn evaluate(&mut self, learner: &mut Learner) -> Result<Metrics>;
+    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics>;
 
     /// Writes what a user of the run wants of this moment (a ticket, a head) into `directory`.
     ///
     /// # Errors
     /// If a file cannot be written.
-    fn save(&self, learner: &Learner, directory: &Path, done: u64) -> Result<()>;
+    fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()>;
 
     /// Batches in an epoch, for the record.
     fn batches_per_epoch(&self) -> u64;
@@ -161,7 +161,7 @@ pub struct Trained {
 /// finite; those of the method and of writing.
 pub fn train(
     method: &mut dyn Method,
-    learner: &mut Learner,
+    learner: &mut Learner<'_>,
     settings: &TrainSettings,
     stage: &str,
     session: &mut Session<'_>,
@@ -265,7 +265,7 @@ fn report(
 
 fn save_checkpoint(
     method: &dyn Method,
-    learner: &Learner,
+    learner: &Learner<'_>,
     directory: &RunDir,
     record: &TrainerState,
     done: u64,

@@ -14,7 +14,7 @@ use crate::tensor_file::{self, Tensor};
 use crate::{Error, Result};
 
 /// Writes weights that learn, scores with their cuts, masks without scores, moments and counters.
-pub(super) fn save(learner: &Learner, directory: &Path, step: u64) -> Result<()> {
+pub(super) fn save(learner: &Learner<'_>, directory: &Path, step: u64) -> Result<()> {
     let Learner { model, masks, scores, grads, optimizer } = learner;
     let name = |id| model.params.spec(id).checkpoint_name.as_str();
     let mut tensors = vec![
@@ -41,13 +41,13 @@ pub(super) fn save(learner: &Learner, directory: &Path, step: u64) -> Result<()>
 }
 
 /// Puts a learner built from the same settings where the saved one was after `step`.
-pub(super) fn load(learner: &mut Learner, directory: &Path, step: u64) -> Result<()> {
+pub(super) fn load(learner: &mut Learner<'_>, directory: &Path, step: u64) -> Result<()> {
     let path = directory.join(TRAINING_STATE_FILE);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     restore(learner, &bytes, step).map_err(|reason| Error::Damaged { path, reason })
 }
 
-fn restore(learner: &mut Learner, bytes: &[u8], step: u64) -> Result<(), String> {
+fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<(), String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
     let counter = |key: &str| {

@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 use tamt_model::{Batch, Model};
 
 /// The golden folders at hand. Prints what is skipped.
-pub fn folders() -> Vec<PathBuf> {
+pub(crate) fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let shared = std::env::var_os("TAMT_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from).join("golden");
     let mut folders = vec![root.join("tests/golden")];
@@ -19,7 +19,7 @@ pub fn folders() -> Vec<PathBuf> {
 }
 
 /// Runs a test on both model families of every folder.
-pub fn for_each(test: impl Fn(&Golden)) {
+pub(crate) fn for_each(test: impl Fn(&Golden)) {
     for folder in folders() {
         for kind in ["bert", "roberta"] {
             println!("{} {kind}", folder.display());
@@ -29,18 +29,18 @@ pub fn for_each(test: impl Fn(&Golden)) {
 }
 
 /// The golden files of one model.
-pub struct Golden {
-    pub folder: PathBuf,
-    pub kind: &'static str,
+pub(crate) struct Golden {
+    pub(crate) folder: PathBuf,
+    pub(crate) kind: &'static str,
 }
 
 impl Golden {
-    pub fn model(&self) -> Model {
+    pub(crate) fn model(&self) -> Model {
         Model::load(&self.folder.join(self.kind)).unwrap()
     }
 
     /// The file `<kind>.<what>.safetensors`, or `None` where the folder does not have it.
-    pub fn file(&self, what: &str) -> Option<Tensors> {
+    pub(crate) fn file(&self, what: &str) -> Option<Tensors> {
         let path = self.folder.join(format!("{}.{what}.safetensors", self.kind));
         if !path.exists() {
             println!("skipped: {} is absent", path.display());
@@ -51,12 +51,12 @@ impl Golden {
 }
 
 /// A safetensors file in memory.
-pub struct Tensors {
+pub(crate) struct Tensors {
     bytes: Vec<u8>,
 }
 
 impl Tensors {
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         Self { bytes: std::fs::read(path).unwrap() }
     }
 
@@ -64,7 +64,7 @@ impl Tensors {
         SafeTensors::deserialize(&self.bytes).unwrap()
     }
 
-    pub fn names(&self, prefix: &str) -> Vec<String> {
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let file = self.parsed();
         let mut names: Vec<String> =
             file.names().into_iter().filter_map(|name| Some(name.strip_prefix(prefix)?.to_owned())).collect();
@@ -72,7 +72,7 @@ impl Tensors {
         names
     }
 
-    pub fn floats(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn floats(&self, name: &str) -> Vec<f64> {
         let file = self.parsed();
         let tensor = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         match tensor.dtype() {
@@ -83,7 +83,7 @@ impl Tensors {
         }
     }
 
-    pub fn integers(&self, name: &str) -> (Vec<i32>, Vec<usize>) {
+    pub(crate) fn integers(&self, name: &str) -> (Vec<i32>, Vec<usize>) {
         let file = self.parsed();
         let tensor = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(tensor.dtype(), Dtype::I32, "{name}");
@@ -91,7 +91,7 @@ impl Tensors {
     }
 
     /// The batch stored as `name`, packed.
-    pub fn batch(&self, model: &Model, name: &str) -> Batch {
+    pub(crate) fn batch(&self, model: &Model, name: &str) -> Batch {
         let (ids, shape) = self.integers(name);
         let mut batch = Batch::default();
         for row in ids.chunks(shape[1]) {
@@ -103,12 +103,12 @@ impl Tensors {
 }
 
 /// Checks that two tensors agree to `tolerance` of the larger one's largest value, and prints how well they do.
-pub fn assert_close(name: &str, ours: &[f32], golden: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(name: &str, ours: &[f32], golden: &[f64], tolerance: f64) {
     assert_close_above(name, ours, golden, tolerance, 1e-30);
 }
 
 /// As [`assert_close`], for tensors that may be zero but for rounding: values below `floor` count as that large.
-pub fn assert_close_above(name: &str, ours: &[f32], golden: &[f64], tolerance: f64, floor: f64) {
+pub(crate) fn assert_close_above(name: &str, ours: &[f32], golden: &[f64], tolerance: f64, floor: f64) {
     assert_eq!(ours.len(), golden.len(), "{name}");
     let scale = golden.iter().fold(floor, |max, g| max.max(g.abs()));
     let worst = ours.iter().zip(golden).map(|(&a, &b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);

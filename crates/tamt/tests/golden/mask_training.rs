@@ -12,11 +12,11 @@ use crate::files::{Golden, assert_close, for_each};
 use crate::model::{by_checkpoint_name, labels_of};
 
 /// A learner that trains the masks of every prunable matrix, from the magnitude mask.
-fn learner(model: Model, sparsity: f64, with_head: bool, optimizer: OptimizerSettings) -> Learner {
-    let ids = pruned_matrices(&model, None).unwrap();
+fn learner(model: &mut Model, sparsity: f64, with_head: bool, optimizer: OptimizerSettings) -> Learner<'_> {
+    let ids = pruned_matrices(model, None).unwrap();
     let sparsity = Sparsity::new(sparsity).unwrap();
-    let masks = magnitude(&model, &ids, sparsity, Scope::Local);
-    let scores = Scores::new(&model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, 0);
+    let masks = magnitude(model, &ids, sparsity, Scope::Local);
+    let scores = Scores::new(model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, 0);
     let mut trainable: Vec<Trainable> = ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
     if with_head {
         let head = model.mlm_head.unwrap().params();
@@ -33,13 +33,14 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
     let steps = losses.len() as u64;
     let rethreshold_every = steps.div_ceil(3);
     let optimizer = if mlm { OptimizerSettings::adamw(2e-3) } else { OptimizerSettings::bert_adam(2e-3) };
-    let mut learner = learner(golden.model(), 0.7, mlm, optimizer);
+    let mut model = golden.model();
+    let mut learner = learner(&mut model, 0.7, mlm, optimizer);
     let settings = ObjectiveSettings { mlm, kd: kd.then(KdSettings::default), mlm_probability: 0.15, dropout: Some(0.0) };
     let mut objective = Objective::new(settings, 0);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
 
     for step in 0..steps {
-        let batch = file.batch(&learner.model, &format!("step.{step}.input_ids"));
+        let batch = file.batch(learner.model, &format!("step.{step}.input_ids"));
         let mut masked = MaskedTokens::default();
         if mlm {
             (masked.positions, masked.labels) = labels_of(&file, &format!("step.{step}.labels"));
@@ -50,7 +51,7 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
         assert!((loss.total - expected).abs() <= 2e-5 * expected.abs(), "{what} step {step}: {} {expected}", loss.total);
         if step == 0 {
             for module in file.names("first_grad.") {
-                let id = by_checkpoint_name(&learner.model, &format!("{module}.weight"));
+                let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
                 let expected = file.floats(&format!("first_grad.{module}"));
                 assert_close(&module, learner.grads.get(id).unwrap(), &expected, 2e-5);
             }
@@ -65,8 +66,8 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
 
     let (mut flipped, mut weights) = (0, 0);
     for module in file.names("score.") {
-        let id = by_checkpoint_name(&learner.model, &format!("{module}.weight"));
-        let scores = learner.scores.as_ref().unwrap().of(&learner.model, id).unwrap();
+        let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
+        let scores = learner.scores.as_ref().unwrap().of(learner.model, id).unwrap();
         let expected = file.floats(&format!("score.{module}"));
         // In the larger set's MLM runs one score lies within 1e-8 of its threshold; rounding decides its mask bit, and the
         // rest of the run bends a little. PyTorch
@@ -116,19 +117,20 @@ fn distillation_variants_are_those_of_autograd() {
     }
     for_each(|golden| {
         let Some(file) = golden.file("kd_variants") else { return };
-        let mut learner = learner(golden.model(), 0.5, false, OptimizerSettings::adamw(0.0));
+        let mut model = golden.model();
+        let mut learner = learner(&mut model, 0.5, false, OptimizerSettings::adamw(0.0));
         assert_eq!(file.names("loss.").len(), variants.len());
         for (name, kd) in &variants {
             let settings =
                 ObjectiveSettings { mlm: false, kd: Some(*kd), mlm_probability: 0.15, dropout: Some(0.0) };
-            let batch = file.batch(&learner.model, "input_ids");
+            let batch = file.batch(learner.model, "input_ids");
             let Learner { model, masks, grads, .. } = &mut learner;
             let loss = Objective::new(settings, 0)
                 .losses_and_gradients(model, masks.as_ref(), &batch, &MaskedTokens::default(), 0, grads)
                 .unwrap();
             assert_close(name, &[loss.total as f32], &file.floats(&format!("loss.{name}")), 1e-5);
             for module in file.names(&format!("grad.{name}.")) {
-                let id = by_checkpoint_name(&learner.model, &format!("{module}.weight"));
+                let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
                 let expected = file.floats(&format!("grad.{name}.{module}"));
                 assert_close(&format!("{name} {module}"), learner.grads.get(id).unwrap(), &expected, 5e-5);
             }

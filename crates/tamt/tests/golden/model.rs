@@ -95,12 +95,12 @@ fn mlm_backward(model: &Model, batch: &Batch, positions: &[u32], labels: &[u32],
 }
 
 /// Positions and labels of a `[batch, length]` label tensor in which -100 is nothing.
-pub fn labels_of(file: &Tensors, name: &str) -> (Vec<u32>, Vec<u32>) {
+pub(crate) fn labels_of(file: &Tensors, name: &str) -> (Vec<u32>, Vec<u32>) {
     let (labels, _) = file.integers(name);
     labels.iter().enumerate().filter(|(_, l)| **l >= 0).map(|(i, &l)| (i as u32, l as u32)).unzip()
 }
 
-pub fn by_checkpoint_name(model: &Model, name: &str) -> ParamId {
+pub(crate) fn by_checkpoint_name(model: &Model, name: &str) -> ParamId {
     model.params.ids().find(|&id| model.params.spec(id).checkpoint_name == name).unwrap_or_else(|| panic!("no {name}"))
 }
 

@@ -1,0 +1,255 @@
+//! From what was typed to what it means: library settings, with defaults that depend on the method, the preset, the
+//! model and the text.
+
+use anyhow::{Result, bail};
+use tamt::base::Base;
+use tamt::find::{FindSettings, Method, Preset, Rewind, Start, Texts, imp_rounds, paper};
+use tamt::objective::{Distance, KdSettings, Relation, Representation, Span};
+use tamt::pretrain::{PretrainSettings, Train};
+use tamt::prune::{Scope, Sparsity};
+use tamt::scores::{Binarizer, ScoreInit};
+use tamt::train::{Clip, OptimizerKind, OptimizerSettings, Shape, TrainSettings};
+
+use crate::args::find::DistillationArgs;
+use crate::args::training::{OptimizerArgs, TrainingArgs};
+use crate::args::values::{self, InitialMask};
+use crate::args::{FindArgs, PretrainArgs};
+use crate::exit::UsageError;
+
+/// Replaces a setting where a flag was given.
+fn set<T: Clone>(setting: &mut T, flag: &Option<T>) {
+    if let Some(value) = flag {
+        setting.clone_from(value);
+    }
+}
+
+/// As [`set`], for what is typed in double precision and computed in single.
+fn set_single(setting: &mut f32, flag: Option<f64>) {
+    if let Some(value) = flag {
+        *setting = value as f32;
+    }
+}
+
+/// What a find is to do, but for what depends on the model and the text.
+#[derive(Debug)]
+pub(crate) struct Goal {
+    pub(crate) method: Method,
+    pub(crate) sparsity: Sparsity,
+    pub(crate) max_steps: u64,
+    preset: Option<Preset>,
+}
+
+/// The method and its number of steps: a method that trains must be told how long.
+pub(crate) fn goal(args: &FindArgs) -> Result<Goal> {
+    let method = Method::from(args.method);
+    let sparsity = Sparsity::new(args.sparsity)?;
+    let preset = match args.preset {
+        Some(values::Preset::Paper) => Some(paper(method, sparsity)?),
+        None => None,
+    };
+    let in_rounds = match args.pruning.steps_per_round.filter(|_| method == Method::Imp) {
+        Some(steps) => {
+            let all = steps.checked_mul(imp_rounds(sparsity));
+            Some(all.ok_or_else(|| UsageError("--steps-per-round: that is too many".to_owned()))?)
+        }
+        None => None,
+    };
+    let given = args.max_steps.or(in_rounds).or(preset.map(|preset| preset.max_steps));
+    let max_steps = match given {
+        _ if !method.trains() => 0,
+        Some(steps) => steps,
+        None => {
+            let problem = format!("{} trains: give --max-steps N or --preset paper", method.name());
+            bail!(UsageError(problem));
+        }
+    };
+    Ok(Goal { method, sparsity, max_steps, preset })
+}
+
+impl Goal {
+    /// The settings without any flag but those that make the goal.
+    pub(crate) fn defaults(&self, base: &Base) -> FindSettings {
+        let mut settings = FindSettings::new(self.method, self.sparsity, self.max_steps);
+        settings.block_size = settings.block_size.min(base.max_length());
+        settings
+    }
+
+    /// All settings of the run.
+    pub(crate) fn settings(&self, args: &FindArgs, base: &Base, texts: &Texts) -> FindSettings {
+        let mut settings = self.defaults(base);
+        if let Some(preset) = self.preset {
+            settings.batch_size = preset.batch_size;
+            settings.block_size = preset.block_size.min(base.max_length());
+            settings.rethreshold_every = preset.rethreshold_every;
+            settings.train.optimizer.learning_rate = preset.learning_rate;
+        }
+        set(&mut settings.scope, &args.scope.map(Scope::from));
+        set(&mut settings.start, &args.masks.init.clone().map(Start::from));
+        set(&mut settings.rewind, &args.pruning.rewind.map(Rewind::from));
+        settings.allow_other_base = args.allow_other_base;
+        settings.layers = (!args.layers.is_empty()).then(|| args.layers.clone());
+        let masks = &args.masks;
+        set(&mut settings.rethreshold_every, &masks.rethreshold_every);
+        set(&mut settings.scores.binarizer, &masks.binarizer.map(Binarizer::from));
+        set(&mut settings.scores.init, &masks.score_init.map(ScoreInit::from));
+        set_single(&mut settings.scores.threshold, masks.threshold);
+        set_single(&mut settings.scores.init_scale, masks.init_scale);
+        settings.freeze_head |= masks.freeze_head;
+        if let Some(kd) = &mut settings.objective.kd {
+            distillation(kd, &args.distillation);
+        }
+
+        let training = &args.training;
+        set(&mut settings.seed, &training.seed);
+        set(&mut settings.batch_size, &training.batch_size.map(usize::from));
+        set(&mut settings.block_size, &training.block_size.map(usize::from));
+        set_single(&mut settings.objective.mlm_probability, training.mlm_probability);
+        settings.objective.dropout = training.dropout.map(|p| p as f32);
+        if let (Some(preset), Some(corpus)) = (self.preset, &texts.train) {
+            let window = settings.block_size.saturating_sub(2).max(1);
+            let batches = (corpus.tokens.len() / window / settings.batch_size) as u64;
+            let horizon = preset.horizon_epochs.saturating_mul(batches);
+            settings.train.schedule.horizon = horizon.max(self.max_steps);
+        }
+        loop_settings(&mut settings.train, training);
+        settings
+    }
+}
+
+/// The settings of a pre-training, and those without any flag, for a model with room for `max_length` tokens.
+pub(crate) fn pretrain(args: &PretrainArgs, max_length: usize) -> (PretrainSettings, PretrainSettings) {
+    let mut defaults = PretrainSettings::new(args.train.map_or(Train::All, Train::from), args.max_steps);
+    defaults.block_size = defaults.block_size.min(max_length);
+    let mut settings = defaults.clone();
+    let training = &args.training;
+    set(&mut settings.seed, &training.seed);
+    set(&mut settings.batch_size, &training.batch_size.map(usize::from));
+    set(&mut settings.block_size, &training.block_size.map(usize::from));
+    set_single(&mut settings.objective.mlm_probability, training.mlm_probability);
+    settings.objective.dropout = training.dropout.map(|p| p as f32);
+    loop_settings(&mut settings.train, training);
+    (settings, defaults)
+}
+
+fn loop_settings(train: &mut TrainSettings, args: &TrainingArgs) {
+    set(&mut train.eval_every, &args.eval_every);
+    set(&mut train.save_every, &args.save_every);
+    set(&mut train.logging_steps, &args.logging_steps);
+    let OptimizerArgs { lr_schedule, lr_horizon_steps, warmup_steps, .. } = &args.optimizer;
+    set(&mut train.schedule.shape, &lr_schedule.map(Shape::from));
+    set(&mut train.schedule.horizon, lr_horizon_steps);
+    set(&mut train.schedule.warmup_steps, warmup_steps);
+    optimizer(&mut train.optimizer, &args.optimizer);
+}
+
+/// Another optimiser comes with its own constants, but for the learning rate.
+fn optimizer(settings: &mut OptimizerSettings, args: &OptimizerArgs) {
+    set(&mut settings.learning_rate, &args.learning_rate);
+    match args.optimizer.map(OptimizerKind::from) {
+        Some(kind) if kind == settings.kind => {}
+        Some(OptimizerKind::AdamW) => *settings = OptimizerSettings::adamw(settings.learning_rate),
+        Some(OptimizerKind::BertAdam) => *settings = OptimizerSettings::bert_adam(settings.learning_rate),
+        None => {}
+    }
+    set_single(&mut settings.epsilon, args.adam_epsilon);
+    set_single(&mut settings.weight_decay, args.weight_decay);
+    set_single(&mut settings.max_grad_norm, args.max_grad_norm);
+    set(&mut settings.clip, &args.clip.map(Clip::from));
+}
+
+fn distillation(kd: &mut KdSettings, args: &DistillationArgs) {
+    set_single(&mut kd.weight, args.kd_weight);
+    set(&mut kd.representation, &args.kd_representation.map(Representation::from));
+    set(&mut kd.distance, &args.kd_distance.map(Distance::from));
+    set(&mut kd.relation, &args.kd_relation.map(Relation::from));
+    set(&mut kd.relation_span, &args.kd_relation_layers.map(Span::from));
+    kd.attention |= args.kd_attention;
+}
+
+/// Flags that were given and change nothing with the method.
+pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static str> {
+    let (trains, masks) = (method.trains(), method.trains_masks());
+    let (kd, imp) = (method.objective().kd.is_some(), method == Method::Imp);
+    let FindArgs { masks: m, distillation: d, pruning: p, training: t, .. } = args;
+    let o = &t.optimizer;
+    let text = trains || !t.eval_corpus.is_empty();
+    let flags = [
+        ("--corpus", !args.corpus.is_empty(), trains),
+        ("--max-steps", args.max_steps.is_some(), trains),
+        ("--init", m.init.is_some(), masks && m.score_init != Some(values::ScoreInit::Uniform)),
+        ("--allow-other-base", args.allow_other_base, matches!(m.init, Some(InitialMask::Ticket(_)))),
+        ("--score-init", m.score_init.is_some(), masks),
+        ("--init-scale", m.init_scale.is_some(), masks),
+        ("--binarizer", m.binarizer.is_some(), masks),
+        ("--threshold", m.threshold.is_some(), masks),
+        ("--rethreshold-every", m.rethreshold_every.is_some(), masks),
+        ("--freeze-head", m.freeze_head, masks && method.uses_mlm()),
+        ("--kd-weight", d.kd_weight.is_some(), kd),
+        ("--kd-representation", d.kd_representation.is_some(), kd),
+        ("--kd-distance", d.kd_distance.is_some(), kd),
+        ("--kd-attention", d.kd_attention, kd),
+        ("--kd-relation", d.kd_relation.is_some(), kd),
+        ("--kd-relation-layers", d.kd_relation_layers.is_some(), kd),
+        ("--rewind", p.rewind.is_some(), imp),
+        ("--steps-per-round", p.steps_per_round.is_some(), imp),
+        ("--batch-size", t.batch_size.is_some(), trains),
+        ("--block-size", t.block_size.is_some(), text),
+        ("--mlm-probability", t.mlm_probability.is_some(), text),
+        ("--dropout", t.dropout.is_some(), trains),
+        ("--seed", t.seed.is_some(), trains || method == Method::Random),
+        ("--eval-every", t.eval_every.is_some(), trains),
+        ("--save-every", t.save_every.is_some(), trains),
+        ("--logging-steps", t.logging_steps.is_some(), trains),
+        ("--optimizer", o.optimizer.is_some(), trains),
+        ("--learning-rate", o.learning_rate.is_some(), trains),
+        ("--lr-schedule", o.lr_schedule.is_some(), trains),
+        ("--lr-horizon-steps", o.lr_horizon_steps.is_some(), trains),
+        ("--warmup-steps", o.warmup_steps.is_some(), trains),
+        ("--weight-decay", o.weight_decay.is_some(), trains),
+        ("--adam-epsilon", o.adam_epsilon.is_some(), trains),
+        ("--clip", o.clip.is_some(), trains),
+        ("--max-grad-norm", o.max_grad_norm.is_some(), trains),
+    ];
+    flags.into_iter().filter(|(_, given, used)| *given && !used).map(|(name, ..)| name).collect()
+}
+
+/// The meaning of a flag's value, where the library has a value of the same name.
+macro_rules! same_names {
+    ($($from:ty => $to:ty { $($name:ident $(=> $other:ident)?),+ $(,)? })+) => {
+        $(impl From<$from> for $to {
+            fn from(value: $from) -> Self {
+                match value {
+                    $(<$from>::$name => same_names!(@pick Self, $name $(, $other)?)),+
+                }
+            }
+        })+
+    };
+    (@pick $to:ident, $name:ident) => { $to::$name };
+    (@pick $to:ident, $name:ident, $other:ident) => { $to::$other };
+}
+
+same_names! {
+    values::Method => Method { Random, Magnitude, Imp, TamtMlm, TamtKd, TamtMlmKd }
+    values::Scope => Scope { Local, Global }
+    values::Rewind => Rewind { Pretrained, None }
+    values::ScoreInit => ScoreInit { TwoLevel, DoubleUniform, Uniform }
+    values::Binarizer => Binarizer { Threshold, Sign, Bernoulli }
+    values::KdRepresentation => Representation { Full, Cls, LastLayer, None }
+    values::KdDistance => Distance { Cosine, Mse }
+    values::KdRelation => Relation { None, Token, Sample }
+    values::KdRelationLayers => Span { Full, LastLayer }
+    values::Optimizer => OptimizerKind { Adamw => AdamW, BertAdam }
+    values::Clip => Clip { Global, PerTensor, None }
+    values::LrSchedule => Shape { Constant, Linear, Cosine }
+    values::TrainableWeights => Train { Head, All }
+}
+
+impl From<InitialMask> for Start {
+    fn from(mask: InitialMask) -> Self {
+        match mask {
+            InitialMask::Magnitude => Self::Magnitude,
+            InitialMask::Random => Self::Random,
+            InitialMask::Ticket(path) => Self::Ticket(path),
+        }
+    }
+}
