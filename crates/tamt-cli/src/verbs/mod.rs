@@ -1,5 +1,13 @@
 //! What the verbs do, one file each.
 
+mod apply;
+mod encode;
+mod eval;
+mod find;
+mod inspect;
+mod pretrain;
+mod shared;
+
 use anyhow::Result;
 
 use crate::args::Verb;
@@ -7,14 +15,13 @@ use crate::printer::Printer;
 
 /// Carries out a verb.
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
-    let _ = printer;
     match verb {
         Verb::Demo(_) => anyhow::bail!("`demo` is not wired yet"),
-        Verb::Pretrain(_) => anyhow::bail!("`pretrain` is not wired yet"),
-        Verb::Find(_) => anyhow::bail!("`find` is not wired yet"),
-        Verb::Inspect(_) => anyhow::bail!("`inspect` is not wired yet"),
-        Verb::Eval(_) => anyhow::bail!("`eval` is not wired yet"),
-        Verb::Encode(_) => anyhow::bail!("`encode` is not wired yet"),
-        Verb::Apply(_) => anyhow::bail!("`apply` is not wired yet"),
+        Verb::Pretrain(args) => pretrain::run(args, printer),
+        Verb::Find(args) => find::run(args, printer),
+        Verb::Inspect(args) => inspect::run(args, printer),
+        Verb::Eval(args) => eval::run(args, printer),
+        Verb::Encode(args) => encode::run(args, printer),
+        Verb::Apply(args) => apply::run(args, printer),
     }
 }
