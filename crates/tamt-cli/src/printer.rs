@@ -154,6 +154,20 @@ pub(crate) fn grouped(count: u64) -> String {
     text
 }
 
+/// A metric to five significant digits: a distance of 0.00042 says as much as a perplexity of 1234.5.
+pub(crate) fn metric(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let magnitude = value.abs().log10().floor();
+    if (-5.0..8.0).contains(&magnitude) {
+        let decimals = (4.0 - magnitude).max(0.0) as usize;
+        format!("{value:.decimals$}")
+    } else {
+        format!("{value:.4e}")
+    }
+}
+
 /// Numbers, with `%` or thousands separators, and the blanks between them.
 fn is_numeric(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit() || "+-.,% e".contains(c))
@@ -175,6 +189,12 @@ mod tests {
     #[test]
     fn counts_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn metrics_have_five_significant_digits() {
+        let shown = [0.0, 1.0, 0.000_421_37, 1234.56, 123_456.7, 2.5e12, -0.25].map(metric);
+        assert_eq!(shown, ["0", "1.0000", "0.00042137", "1234.6", "123457", "2.5000e12", "-0.25000"]);
     }
 
     #[test]

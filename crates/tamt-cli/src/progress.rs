@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tamt::run::{Observer, StepReport};
 
-use crate::printer::Printer;
+use crate::printer::{Printer, metric};
 
 /// How often a line is printed where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -101,7 +101,7 @@ impl Observer for Progress {
     }
 
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
-        let values: Vec<_> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let values: Vec<_> = values.iter().map(|(name, value)| format!("{name} {}", metric(*value))).collect();
         self.print(&format!("{}: evaluated at step {step}: {}", self.stage, values.join("  ")));
     }
 

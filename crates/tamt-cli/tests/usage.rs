@@ -98,8 +98,38 @@ fn methods_that_train_need_a_corpus() {
 }
 
 #[test]
-fn two_ways_to_start_the_scores_exclude_each_other() {
-    find_with(&["--init", "random", "--score-init", "spread"]).code(2).stderr(contains("cannot be used with"));
+fn methods_that_train_must_be_told_how_long() {
+    tamt(["find", "--model", "m", "--sparsity", "0.7", "--output-dir", "d", "--method", "tamt-kd", "--corpus", "c"])
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("--max-steps N or --preset paper"));
+}
+
+#[test]
+fn a_preset_at_a_sparsity_the_paper_has_not_is_wrong_usage() {
+    tamt("find --model m --output-dir d --method tamt-kd --corpus c --preset paper --sparsity 0.75".split(' '))
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("--preset: the paper has no run at sparsity 0.75"));
+}
+
+#[test]
+fn bf16_is_refused_because_this_version_computes_in_f32() {
+    find_with(&["--precision", "bf16"]).code(2).stdout(is_empty()).stderr(contains("this version computes in f32"));
+}
+
+#[test]
+fn steps_and_seeds_that_no_run_can_have_are_refused() {
+    for (flag, value) in [
+        ("--max-steps", "0"),
+        ("--max-steps", "-1"),
+        ("--save-every", "0"),
+        ("--seed", "-1"),
+        ("--seed", "9223372036854775808"),
+        ("--warmup-steps", "many"),
+    ] {
+        find_with(&[&format!("{flag}={value}")]).code(2).stdout(is_empty()).stderr(contains(flag));
+    }
 }
 
 #[test]

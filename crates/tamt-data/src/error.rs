@@ -132,6 +132,125 @@ pub enum Error {
         /// What it must be.
         expected: &'static str,
     },
+
+    /// A task has no such split.
+    #[error("{task} has no {split} split")]
+    NoSuchSplit {
+        /// The task.
+        task: String,
+        /// The split asked for.
+        split: &'static str,
+    },
+
+    /// The files of a task's split are not where they were looked for.
+    #[error("no {split} split of {task}: looked for {}", looked_for.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    MissingSplit {
+        /// The task.
+        task: String,
+        /// The split asked for.
+        split: &'static str,
+        /// Where it could have been; `*` stands for any text.
+        looked_for: Vec<PathBuf>,
+    },
+
+    /// Some of the numbered files that make up a split are missing.
+    #[error("{}: {found} of {expected} shards; download the others too", path.display())]
+    MissingShards {
+        /// The file whose name says how many there are.
+        path: PathBuf,
+        /// Files found.
+        found: usize,
+        /// Files that belong together.
+        expected: usize,
+    },
+
+    /// A table lacks a column.
+    #[error("{}: no column {column}; its columns are {}", path.display(), present.join(", "))]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column's name or number.
+        column: String,
+        /// The names of the columns that it has.
+        present: Vec<String>,
+    },
+
+    /// A row's label is not one of the task's.
+    #[error("{}:{line}: unknown label {label:?}; expected {}", path.display(), known.join(", "))]
+    UnknownLabel {
+        /// The file.
+        path: PathBuf,
+        /// The line, or the row of a parquet file, from 1.
+        line: usize,
+        /// The label as the file spells it.
+        label: String,
+        /// The labels of the task, or what they are.
+        known: Vec<String>,
+    },
+
+    /// A row cannot be read at all.
+    #[error("{}:{line}: {reason}", path.display())]
+    BadRow {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// So many rows are unusable that the file cannot be what it is taken for.
+    #[error("{}:{line}: {reason}; {skipped} of {rows} rows are like that", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The first such line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+        /// Unusable rows.
+        skipped: usize,
+        /// All rows.
+        rows: usize,
+    },
+
+    /// A file of examples or questions has none.
+    #[error("{}: no examples", path.display())]
+    NoExamples {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A parquet, JSON or task file is malformed.
+    #[error("{}: not a usable {kind} file: {reason}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        kind: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Two lists that belong together have different lengths.
+    #[error("{found} {what}, not {expected}")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+
+    /// A class was given where a number is needed, or the other way round.
+    #[error("{what} cannot be computed from {given}")]
+    WrongKind {
+        /// What was to be computed.
+        what: &'static str,
+        /// What was given.
+        given: &'static str,
+    },
 }
 
 fn names(files: &[PathBuf]) -> String {

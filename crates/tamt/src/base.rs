@@ -9,7 +9,7 @@ use crate::ticket::{BaseCheck, Ticket};
 use crate::{Error, Result};
 
 /// A base model with what belongs to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Base {
     /// Directory or hub id, as it was given.
     pub name: String,

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod base;
+pub mod demo;
 pub mod encode;
 pub mod evaluate;
 pub mod find;

@@ -20,7 +20,7 @@ static ZIPF: LazyLock<Vec<u64>> = LazyLock::new(|| {
 
 /// A sequence of random choices that belongs to one thing being made (a lexicon, a passage) and to nothing else, so
 /// that things can be made in any order.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Draw {
     stream: Stream,
     next: u64,

@@ -19,7 +19,7 @@ pub struct PersonEntry {
     pub home: Town,
     /// What they own.
     pub owns: Noun,
-    /// What they work as.
+    /// What they work as; what they own and like is of the same theme.
     pub trade: Noun,
     /// What they like.
     pub likes: Noun,
@@ -41,28 +41,29 @@ pub struct PlaceEntry {
 }
 
 pub(super) fn people(lexicon: &Lexicon, draw: &mut Draw) -> Vec<PersonEntry> {
-    let of_kind = |draw: &mut Draw, kind| {
-        let nouns: Vec<_> = lexicon.nouns_of(kind).collect();
+    let of_theme = |draw: &mut Draw, kind, theme| {
+        let nouns: Vec<_> = lexicon.nouns_of(kind).filter(|&noun| lexicon.theme(noun) == theme).collect();
         draw.pick(&nouns)
     };
+    let trades: Vec<_> = lexicon.nouns_of(Kind(0)).collect();
     let qualities = [Polarity::Good, Polarity::Bad].map(|p| lexicon.adjectives_of(Kind(0), p));
     (0..PEOPLE)
-        .map(|i| PersonEntry {
-            name: lexicon.names[i].clone(),
-            gender: gender(draw),
-            home: Town(draw.zipf(TOWNS)),
-            owns: {
-                let kind = Kind(draw.pick(&[1, 2, 5, 6]));
-                of_kind(draw, kind)
-            },
-            trade: of_kind(draw, Kind(0)),
-            likes: of_kind(draw, Kind(3)),
-            // Anybody but themselves.
-            friend: Person((i + 1 + draw.below(PEOPLE - 1)) % PEOPLE),
-            quality: {
-                let side = draw.below(2);
-                draw.pick(&qualities[side])
-            },
+        .map(|i| {
+            let trade = draw.pick(&trades);
+            let theme = lexicon.theme(trade);
+            let owned = Kind(draw.pick(&[1, 2, 5, 6]));
+            let side = draw.below(2);
+            PersonEntry {
+                name: lexicon.names[i].clone(),
+                gender: gender(draw),
+                home: Town(draw.zipf(TOWNS)),
+                owns: of_theme(draw, owned, theme),
+                trade,
+                likes: of_theme(draw, Kind(3), theme),
+                // Anybody but themselves.
+                friend: Person((i + 1 + draw.below(PEOPLE - 1)) % PEOPLE),
+                quality: draw.pick(&qualities[side]),
+            }
         })
         .collect()
 }

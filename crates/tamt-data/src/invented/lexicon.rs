@@ -6,6 +6,8 @@ use super::draw::Draw;
 
 /// Kinds of things that nouns name; kind 0 is people, by their trades, and kind 1 is animals.
 pub const KINDS: usize = 8;
+/// Themes that texts keep to: trades, and what goes with them.
+pub const THEMES: usize = 10;
 const NOUNS_PER_KIND: usize = 40;
 const ACTIONS: usize = 90;
 const DOINGS: usize = 30;
@@ -32,6 +34,8 @@ index! {
     Adjective,
     /// A kind of things, itself named by a noun ("a tavo is a sort of mirka").
     Kind,
+    /// What a text is about. Every noun, verb and adjective is at home in one.
+    Theme,
     /// A word of degree ("very").
     Degree,
 }
@@ -275,6 +279,24 @@ impl Lexicon {
         let adverbs = std::array::from_fn(|_| (0..ADVERBS_PER_TENSE).map(|_| c.coin(2)).collect());
         let names = (0..names).map(|_| c.coin(3)).collect();
         Self { nouns, verbs, adjectives, kinds, degrees, adverbs, particles, names, words: coiner.words }
+    }
+
+    /// Where a noun is at home: with every tenth of its kind, so that every theme has its common and its rare nouns.
+    #[must_use]
+    pub fn theme(&self, noun: Noun) -> Theme {
+        Theme(noun.0 % THEMES)
+    }
+
+    /// Whether a verb is at home in a theme.
+    #[must_use]
+    pub fn suits(&self, verb: Verb, theme: Theme) -> bool {
+        verb.0 % THEMES == theme.0
+    }
+
+    /// Whether an adjective is at home in a theme; praise and blame are everywhere.
+    #[must_use]
+    pub fn colours(&self, adjective: Adjective, theme: Theme) -> bool {
+        self.adjectives[adjective.0].polarity != Polarity::Plain || adjective.0 % THEMES == theme.0
     }
 
     /// The nouns of a kind, commonest first.

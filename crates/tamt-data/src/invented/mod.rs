@@ -2,7 +2,7 @@
 //!
 //! It lets everything run and be tested with nothing downloaded. A small encoder learns it in a minute, because there
 //! is much to learn and it is regular: agreement in number, gender and tense, some of it across other words; verbs
-//! that go with certain kinds of things; words that mean the same; praise and blame that follow a paragraph's mood;
+//! that go with certain kinds of things; themes that bring their words along; words that mean the same; praise and blame that follow a paragraph's mood;
 //! pronouns; and a fixed world of facts that texts keep alluding to. None of it shows in the spelling.
 //!
 //! Meaning ([`Sentence`]) is apart from surface ([`realise`]), so that tasks can be made from the same world: a
@@ -27,7 +27,7 @@ pub use draw::Draw;
 pub use facts::{PersonEntry, PlaceEntry};
 pub use lexicon::{
     Adjective, AdjectiveEntry, Degree, Gender, KINDS, Kind, Lexicon, Noun, NounEntry, Particles, Polarity, Relation,
-    Suffix, Synonyms, Tense, Verb, VerbEntry,
+    Suffix, Synonyms, THEMES, Tense, Theme, Verb, VerbEntry,
 };
 pub use meaning::{Entity, Fact, NounPhrase, Person, Predicate, Region, Sentence, Town};
 pub use realise::{Role, Slip, Style, Word, realise, text};

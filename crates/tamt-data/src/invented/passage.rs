@@ -1,25 +1,27 @@
 //! Paragraphs: a few sentences about one person.
 //!
-//! A passage has a topic, a mood and a tense. Facts of the topic are told and retold, what was mentioned comes back
-//! with a definite article, the topic becomes a pronoun, praise and blame follow the mood, and now and then a sentence
+//! A passage has a topic, a theme, a mood and a tense. Facts of the topic are told and retold, what was mentioned comes back
+//! with a definite article, most words are of the theme, the topic becomes a pronoun, praise and blame follow the mood, and now and then a sentence
 //! is said again in other words. So a missing word can be guessed from its neighbours (agreement, what a verb goes
-//! with), from the rest of the passage (mentions, mood, tense), and from the world (facts).
+//! with), from the rest of the passage (theme, mentions, mood, tense), and from the world (facts).
 
 use super::World;
 use super::draw::Draw;
-use super::lexicon::{Adjective, Degree, Kind, Noun, Polarity, Tense};
+use super::lexicon::{Adjective, Degree, Kind, Noun, Polarity, THEMES, Tense, Theme};
 use super::meaning::{Entity, Fact, NounPhrase, Person, Predicate, Sentence, Town};
 
 /// The meanings of a paragraph's sentences: two to six.
 pub(super) fn passage(world: &World, draw: &mut Draw) -> Vec<Sentence> {
     let topic = Person(draw.zipf(world.people().len()));
+    let theme =
+        if draw.percent(80) { world.lexicon().theme(world.people()[topic.0].trade) } else { Theme(draw.below(THEMES)) };
     let mood = draw.pick(&[Polarity::Good, Polarity::Bad]);
     let tense = match draw.below(10) {
         0..5 => Tense::Past,
         5..8 => Tense::Present,
         _ => Tense::Future,
     };
-    let mut author = Author { world, draw, topic, mood, tense, mentioned: Vec::new() };
+    let mut author = Author { world, draw, topic, theme, mood, tense, mentioned: Vec::new() };
     let mut sentences: Vec<Sentence> = Vec::new();
     for i in 0..2 + author.draw.below(5) {
         let again = i > 0 && author.draw.percent(12);
@@ -39,6 +41,7 @@ struct Author<'a> {
     world: &'a World,
     draw: &'a mut Draw,
     topic: Person,
+    theme: Theme,
     mood: Polarity,
     tense: Tense,
     /// Things met in earlier sentences.
@@ -110,7 +113,7 @@ impl Author<'_> {
         };
         let lexicon = self.world.lexicon();
         let transitive = self.draw.percent(75);
-        let verb = self.draw.pick_zipf(&lexicon.verbs_of(kind, transitive));
+        let verb = self.on_theme(lexicon.verbs_of(kind, transitive), |verb, theme| lexicon.suits(verb, theme));
         let object = transitive.then(|| {
             let object_kind = self.draw.pick(&lexicon.verbs[verb.0].objects);
             self.thing(object_kind)
@@ -142,27 +145,33 @@ impl Author<'_> {
         let known: Vec<Noun> =
             self.mentioned.iter().copied().filter(|noun| lexicon.nouns[noun.0].kind == kind).collect();
         let again = !known.is_empty() && self.draw.percent(60);
-        let noun = if again {
-            self.draw.pick(&known)
-        } else {
-            let all: Vec<Noun> = lexicon.nouns_of(kind).collect();
-            self.draw.pick_zipf(&all)
-        };
+        let noun = if again { self.draw.pick(&known) } else { self.noun(kind) };
         let mut phrase = NounPhrase { plural: self.draw.percent(35), definite: again, ..Entity::Thing(noun).into() };
         if self.draw.percent(30) {
             phrase.adjectives.push(self.adjective(kind));
         }
         if self.draw.percent(15) {
             let companion_kind = Kind(self.draw.below(lexicon.kinds.len()));
-            let nouns: Vec<Noun> = lexicon.nouns_of(companion_kind).collect();
             let companion = NounPhrase {
                 plural: self.draw.percent(50),
                 definite: false,
-                ..Entity::Thing(self.draw.pick_zipf(&nouns)).into()
+                ..Entity::Thing(self.noun(companion_kind)).into()
             };
             phrase.companion = Some(Box::new(companion));
         }
         phrase
+    }
+
+    /// One of `pool`, which must not be empty: nearly always, where there is one, at home in the theme.
+    fn on_theme<T: Copy>(&mut self, pool: Vec<T>, fits: impl Fn(T, Theme) -> bool) -> T {
+        let (at_home, abroad): (Vec<T>, Vec<T>) = pool.into_iter().partition(|&item| fits(item, self.theme));
+        let stray = !abroad.is_empty() && (at_home.is_empty() || self.draw.percent(10));
+        self.draw.pick_zipf(if stray { &abroad } else { &at_home })
+    }
+
+    fn noun(&mut self, kind: Kind) -> Noun {
+        let lexicon = self.world.lexicon();
+        self.on_theme(lexicon.nouns_of(kind).collect(), |noun, theme| lexicon.theme(noun) == theme)
     }
 
     /// A plain quality of the kind, or one of the passage's mood.
@@ -173,7 +182,7 @@ impl Author<'_> {
         if pool.is_empty() {
             pool = lexicon.adjectives_of(kind, self.mood);
         }
-        self.draw.pick_zipf(&pool)
+        self.on_theme(pool, |adjective, theme| lexicon.colours(adjective, theme))
     }
 
     /// Praise or blame in the passage's mood: directly, or by denying the opposite.

@@ -12,6 +12,7 @@ use crate::scores::Scores;
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
     /// Bias-corrected, decay after the update (TAMT-MLM, IMP, fine-tuning).
+    #[serde(rename = "adamw")]
     AdamW,
     /// No bias correction, decay inside the update (TAMT-KD).
     BertAdam,

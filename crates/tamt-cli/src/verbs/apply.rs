@@ -1,0 +1,37 @@
+//! `tamt apply`: a dense checkpoint that has zeros where the ticket has them.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use tamt::apply::apply;
+use tamt::base::Base;
+use tamt::inspect::Rates;
+use tamt::ticket::Ticket;
+
+use crate::args::ApplyArgs;
+use crate::printer::Printer;
+
+/// Files of a model or a run, which must not be overwritten or mixed with.
+const TAKEN: [&str; 5] = ["config.json", "model.safetensors", "pytorch_model.bin", "config.toml", "ticket.safetensors"];
+
+pub(super) fn run(args: &ApplyArgs, printer: Printer) -> Result<()> {
+    if let Some(found) = TAKEN.iter().find(|name| args.output_dir.join(name).exists()) {
+        bail!("{} already holds {found}; give another --output-dir", args.output_dir.display());
+    }
+    let base = Base::load(&args.model)?;
+    let ticket = Ticket::read(&args.ticket)?;
+    let masks = base.masks_of(&ticket, args.allow_other_base)?;
+    apply(&base, &masks, &args.output_dir)?;
+    let rates = Rates::of(&ticket, Some(&base.model));
+    let json = json!({
+        "output_dir": args.output_dir,
+        "sparsity": rates.sparsity,
+        "encoder_sparsity": rates.encoder_sparsity,
+    });
+    let text = format!(
+        "sparsity {:.6} of all prunable weights, {:.6} in the encoder\nmodel: {}",
+        rates.sparsity,
+        rates.encoder_sparsity,
+        args.output_dir.display()
+    );
+    printer.result(&json, &text)
+}

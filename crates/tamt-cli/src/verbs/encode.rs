@@ -1,0 +1,92 @@
+//! `tamt encode`: texts to vectors.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tamt::base::Base;
+use tamt::encode::{self, encode};
+
+use super::shared;
+use crate::args::EncodeArgs;
+use crate::args::values::{Pool, TextSource};
+use crate::printer::{Printer, grouped};
+use crate::progress::Counter;
+
+pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
+    check_output(&args.output)?;
+    let base = Base::load(&args.model)?;
+    let masks = shared::masks(&base, args.ticket.as_deref(), args.allow_other_base)?;
+    let text = read(&args.input)?;
+    let texts: Vec<&str> = text.lines().collect();
+    if texts.is_empty() {
+        bail!("{} holds no line to encode", name(&args.input).display());
+    }
+    let max_length = args.max_length.map_or_else(|| base.max_length(), usize::from);
+    let pool = match args.pool {
+        Pool::None => encode::Pool::None,
+        Pool::Cls => encode::Pool::Cls,
+        Pool::Mean => encode::Pool::Mean,
+    };
+    let mut counter = Counter::new(printer, "encode", "texts", texts.len() as u64);
+    let encoded = encode(&base, masks.as_ref(), &texts, pool, max_length, |done| counter.at(done))?;
+    drop(counter);
+    encoded.write(&args.output)?;
+    let (count, hidden) = (encoded.texts(), base.model.config.hidden_size);
+    let json = json!({ "output": args.output, "texts": count, "hidden_size": hidden });
+    let shown = grouped(count as u64);
+    printer.result(&json, &format!("{shown} texts, {hidden} values a vector: {}", args.output.display()))
+}
+
+/// The result replaces a file by renaming, which would also replace what is no file: a device, say.
+fn check_output(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => bail!("--output: {} is a directory", path.display()),
+        Ok(metadata) if !metadata.is_file() => bail!("--output: {} is no regular file", path.display()),
+        _ => {}
+    }
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
+        bail!("--output: there is no directory {}", directory.display());
+    }
+    Ok(())
+}
+
+fn name(source: &TextSource) -> PathBuf {
+    match source {
+        TextSource::Stdin => "stdin".into(),
+        TextSource::File(path) => path.clone(),
+    }
+}
+
+/// All of the input, as text without a byte order mark.
+fn read(source: &TextSource) -> Result<String> {
+    let bytes = match source {
+        TextSource::Stdin => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
+            bytes
+        }
+        TextSource::File(path) => {
+            fs::read(path).map_err(|source| tamt_data::Error::Io { action: "read", path: path.clone(), source })?
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        not_text(source, error.as_bytes(), offset, &format!("byte {:#04x}", error.as_bytes()[offset]))
+    })?;
+    match text.find('\0') {
+        Some(offset) => Err(not_text(source, text.as_bytes(), offset, "a NUL byte").into()),
+        None => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+    }
+}
+
+fn not_text(source: &TextSource, bytes: &[u8], offset: usize, what: &str) -> tamt_data::Error {
+    let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
+    tamt_data::Error::NotText { path: name(source), line, offset, what: what.to_owned() }
+}

@@ -1,0 +1,62 @@
+//! `tamt inspect`: what tickets keep, matrix by matrix, and how alike they are.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tamt::base::Base;
+use tamt::inspect::Rates;
+use tamt::ticket::{Provenance, Ticket};
+
+use super::shared;
+use crate::args::InspectArgs;
+use crate::printer::Printer;
+
+pub(super) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
+    let against = args.against.as_deref().map(Ticket::read).transpose()?;
+    let base = args.model.as_deref().map(Base::load).transpose()?;
+    let mut objects = Vec::with_capacity(args.tickets.len());
+    let mut texts = Vec::with_capacity(args.tickets.len());
+    for path in &args.tickets {
+        let ticket = Ticket::read(path)?;
+        if let Some(base) = &base {
+            base.masks_of(&ticket, false).with_context(|| format!("{} does not fit the model", path.display()))?;
+        }
+        let mut rates = Rates::of(&ticket, base.as_ref().map(|base| &base.model));
+        if let Some(other) = &against {
+            rates = rates
+                .against(&ticket, other)
+                .with_context(|| format!("{} cannot be compared with the other ticket", path.display()))?;
+        }
+        objects.push(object(&rates, &ticket.provenance)?);
+        texts.push(format!("{}{}", heading(path, &ticket.provenance), shared::rates_text(&rates)));
+    }
+    let json = match <[Value; 1]>::try_from(objects) {
+        Ok([only]) => only,
+        Err(objects) => json!({ "tickets": objects }),
+    };
+    printer.result(&json, &texts.join("\n"))
+}
+
+/// The metadata lies in an object of its own: the sparsity asked for is not the sparsity reached.
+fn object(rates: &Rates, provenance: &Provenance) -> Result<Value> {
+    let mut object = serde_json::to_value(rates).context("the rates are no JSON")?;
+    object["metadata"] = serde_json::to_value(provenance).context("the metadata is no JSON")?;
+    Ok(object)
+}
+
+fn heading(path: &Path, provenance: &Provenance) -> String {
+    let Provenance { base_model, base_sha256, method, objective, sparsity, seed, steps, .. } = provenance;
+    let mut text = format!("{}\n", Ticket::locate(path).display());
+    text.push_str(&format!("  base        {base_model} (SHA-256 {base_sha256})\n"));
+    text.push_str(&format!("  method      {method}, sparsity {sparsity}, seed {seed}"));
+    if let Some(objective) = objective {
+        text.push_str(&format!(", {objective} for {steps} steps"));
+    }
+    text.push('\n');
+    if let Some(corpus) = &provenance.corpus_sha256 {
+        text.push_str(&format!("  corpus      SHA-256 {corpus}\n"));
+    }
+    text.push_str(&format!("  written by  tamt {}\n", provenance.tool_version));
+    text
+}

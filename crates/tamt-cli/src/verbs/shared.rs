@@ -1,0 +1,98 @@
+//! What several verbs do: reading texts and tickets, and showing rates and metrics.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+use tamt::base::Base;
+use tamt::find::Texts;
+use tamt::inspect::Rates;
+use tamt::ticket::Ticket;
+use tamt_data::{Corpus, ReadOptions, ReadProgress, Tokenizer};
+use tamt_model::Masks;
+
+use crate::printer::{Printer, Table, grouped, metric};
+
+/// How long reading goes on before it says how far it is, and how often it does then.
+const READ_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Reads the texts of a run; the same files are read once. That all files can be opened is found out first.
+pub(super) fn read_texts(
+    tokenizer: &Tokenizer,
+    train: &[PathBuf],
+    eval: &[PathBuf],
+    printer: Printer,
+) -> Result<Texts> {
+    for path in train.iter().chain(eval) {
+        File::open(path).map_err(|source| tamt_data::Error::Io { action: "read", path: path.clone(), source })?;
+    }
+    let read = |files: &[PathBuf]| -> Result<Option<Arc<Corpus>>> {
+        if files.is_empty() { Ok(None) } else { Ok(Some(Arc::new(read_corpus(tokenizer, files, printer)?))) }
+    };
+    let train_text = read(train)?;
+    let eval_text = if eval == train { train_text.clone() } else { read(eval)? };
+    Ok(Texts { train: train_text, eval: eval_text })
+}
+
+/// Reads and tokenizes a corpus, saying how far it is when that takes long.
+pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Printer) -> Result<Corpus> {
+    let said = std::cell::Cell::new(Instant::now());
+    let progress = |read: ReadProgress| {
+        if said.get().elapsed() >= READ_INTERVAL {
+            said.set(Instant::now());
+            let (megabytes, tokens) = (read.bytes / 1_000_000, grouped(read.tokens));
+            printer.progress(&format!("reading text: {megabytes} MB, {tokens} tokens"));
+        }
+    };
+    Ok(Corpus::read(files, tokenizer, ReadOptions { progress: Some(&progress) })?)
+}
+
+/// The masks of the ticket at `path` for `base`, if one was given.
+pub(super) fn masks(base: &Base, path: Option<&Path>, allow_other_base: bool) -> Result<Option<Masks>> {
+    let Some(path) = path else { return Ok(None) };
+    Ok(Some(base.masks_of(&Ticket::read(path)?, allow_other_base)?))
+}
+
+/// The metrics of a result as `name value`, two spaces between.
+pub(super) fn metrics_line(result: &Map<String, Value>) -> Option<String> {
+    const METRICS: [&str; 6] =
+        ["mlm_loss", "perplexity", "mlm_accuracy", "mlm_loss_trained_head", "kd_cosine", "kd_mse"];
+    let values = METRICS.iter().filter_map(|name| Some((name, result.get(*name)?.as_f64()?)));
+    let shown: Vec<String> = values.map(|(name, value)| format!("{name} {}", metric(value))).collect();
+    (!shown.is_empty()).then(|| shown.join("  "))
+}
+
+/// The rates of a ticket, matrix by matrix, then overall.
+pub(super) fn rates_text(rates: &Rates) -> String {
+    let mut headings = vec!["matrix", "rows", "cols", "kept", "sparsity"];
+    headings.extend(rates.jaccard.map(|_| "jaccard"));
+    let mut table = Table::new(&headings);
+    for matrix in &rates.matrices {
+        let cells = [
+            matrix.name.clone(),
+            grouped(matrix.rows as u64),
+            grouped(matrix.cols as u64),
+            grouped(matrix.kept as u64),
+            format!("{:.6}", matrix.sparsity),
+        ];
+        let jaccard = matrix.jaccard.map(|jaccard| format!("{jaccard:.6}"));
+        table.row(cells.into_iter().chain(jaccard));
+    }
+    let mut text = table.render();
+    let in_encoder = |name: &str| name.contains("encoder.layer.");
+    for (label, sparsity, all) in
+        [("encoder only", rates.encoder_sparsity, false), ("all prunable", rates.sparsity, true)]
+    {
+        let counted = rates.matrices.iter().filter(|matrix| all || in_encoder(&matrix.name));
+        let (n, kept) = counted.fold((0, 0), |(n, kept), m| (n + m.rows * m.cols, kept + m.kept));
+        let (n, kept) = (grouped(n as u64), grouped(kept as u64));
+        text.push_str(&format!("{label}: sparsity {sparsity:.6}, {kept} of {n} weights kept\n"));
+    }
+    if let Some(jaccard) = rates.jaccard {
+        text.push_str(&format!("similarity: {jaccard:.6}, the mean of the matrices' Jaccard indices\n"));
+    }
+    text
+}

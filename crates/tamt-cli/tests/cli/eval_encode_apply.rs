@@ -1,0 +1,182 @@
+//! What a ticket does to a model: measured, encoded with, and written out.
+
+use std::fs;
+use std::path::Path;
+
+use predicates::str::{contains, is_empty};
+
+use crate::common::{Tensors, at, bert, corpus, keeps, object, tamt, tamt_reading};
+
+fn ticket(directory: &tempfile::TempDir) -> String {
+    let run = at(directory, "ticket");
+    tamt(&format!("find --model {} --method magnitude --sparsity 0.7 --output-dir {run}", bert())).success();
+    run
+}
+
+fn evaluation() -> String {
+    format!("eval --model {} --corpus {} --block-size 16 --json", bert(), corpus())
+}
+
+#[test]
+fn the_dense_model_is_at_no_distance_from_itself_and_a_ticket_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let dense = object(&tamt(&evaluation()).success());
+    assert_eq!((&dense["kd_cosine"], &dense["kd_mse"]), (&0.0.into(), &0.0.into()));
+    // 1656 tokens in 119 windows of at most 14, and two special tokens around each.
+    assert_eq!(dense["tokens"], 1656 + 2 * 119);
+    let loss = dense["mlm_loss"].as_f64().unwrap();
+    assert_eq!(dense["perplexity"], loss.exp());
+
+    let sparse = object(&tamt(&format!("{} --ticket {}", evaluation(), ticket(&directory))).success());
+    assert!(sparse["kd_cosine"].as_f64().unwrap() > 0.001 && sparse["mlm_loss"] != dense["mlm_loss"], "{sparse:?}");
+}
+
+#[test]
+fn only_the_objectives_asked_for_are_measured() {
+    for (objective, mlm, kd) in [("mlm", true, false), ("kd", false, true), ("all", true, true)] {
+        let result = object(&tamt(&format!("{} --objective {objective}", evaluation())).success());
+        let has = |keys: &[&str]| keys.iter().filter(|key| result.contains_key(**key)).count();
+        assert_eq!(has(&["mlm_loss", "perplexity", "mlm_accuracy", "masked_tokens"]), if mlm { 4 } else { 0 });
+        assert_eq!(has(&["kd_cosine", "kd_mse"]), if kd { 2 } else { 0 });
+        assert!(result.contains_key("tokens"));
+    }
+}
+
+#[test]
+fn the_seed_decides_which_tokens_are_masked() {
+    let loss = |seed| object(&tamt(&format!("{} --seed {seed}", evaluation())).success())["mlm_loss"].clone();
+    assert_eq!(loss(42), object(&tamt(&evaluation()).success())["mlm_loss"]);
+    assert_ne!(loss(42), loss(43));
+}
+
+#[test]
+fn a_prefix_of_the_text_is_evaluated_when_asked_for_and_that_is_said() {
+    let limited = tamt(&format!("{} --max-tokens 140", evaluation())).success();
+    assert_eq!(object(&limited)["tokens"], 140 + 2 * 10);
+    limited.stderr(contains("only the first 140 of 1,656 tokens of the text are evaluated"));
+    let all = object(&tamt(&evaluation()).success());
+    assert_eq!(object(&tamt(&format!("{} --max-tokens 99999", evaluation())).success()), all);
+}
+
+#[test]
+fn a_ticket_is_evaluated_with_the_head_that_was_trained_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "mlm");
+    let found = object(
+        &tamt(&format!(
+            "find --model {} --method tamt-mlm --sparsity 0.7 --corpus {1} --eval-corpus {1} --output-dir {run} \
+             --max-steps 20 --batch-size 4 --block-size 16 --learning-rate 1e-2 --json",
+            bert(),
+            corpus()
+        ))
+        .success(),
+    );
+    let loss = |head: &str| {
+        object(&tamt(&format!("{} --ticket {run} --mlm-head {head}", evaluation())).success())["mlm_loss"].clone()
+    };
+    assert_ne!(found["mlm_loss"], found["mlm_loss_trained_head"]);
+    assert_eq!(loss("pretrained"), found["mlm_loss"]);
+    assert_eq!(loss("ticket"), found["mlm_loss_trained_head"]);
+    assert_eq!(loss(&format!("{run}/mlm_head.safetensors")), found["mlm_loss_trained_head"]);
+    tamt(&format!("{} --mlm-head ticket", evaluation()))
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("there is no --ticket"));
+}
+
+#[test]
+fn vectors_come_in_the_order_of_the_lines_and_pools_agree_with_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = fs::read_to_string(corpus()).unwrap().lines().take(3).map(str::to_owned).collect();
+    let input = format!("{}\r\n\n{}\n{}", lines[0], lines[1], lines[2]);
+    let encode = |pool: &str| {
+        let output = at(&directory, format!("{pool}.safetensors"));
+        let line = format!("encode --model {} --input - --output {output} --pool {pool} --json", bert());
+        let result = object(&tamt_reading(&line, input.as_bytes()).success());
+        // The blank line is a text too: vectors are found by the number of their line.
+        assert_eq!((&result["texts"], &result["hidden_size"]), (&4.into(), &16.into()));
+        Tensors::read(output)
+    };
+    let (none, cls, mean) = (encode("none"), encode("cls"), encode("mean"));
+    assert_eq!(none.names(), ["text.0", "text.1", "text.2", "text.3"]);
+    assert_eq!((cls.shape("embeddings"), mean.shape("embeddings")), (vec![4, 16], vec![4, 16]));
+    assert_eq!(none.shape("text.1"), [2, 16]);
+    for text in 0..4 {
+        let states = none.floats(&format!("text.{text}"));
+        let row = |tensors: &Tensors| tensors.floats("embeddings")[16 * text..][..16].to_vec();
+        assert_eq!(row(&cls), states[..16], "text {text}");
+        let tokens = states.len() / 16;
+        for (column, &value) in row(&mean).iter().enumerate() {
+            let sum: f64 = (0..tokens).map(|token| f64::from(states[16 * token + column])).sum();
+            assert_eq!(value, (sum / tokens as f64) as f32, "text {text}, column {column}");
+        }
+    }
+
+    let (file, output) = (at(&directory, "texts.txt"), at(&directory, "file.safetensors"));
+    fs::write(&file, input).unwrap();
+    tamt(&format!("encode --model {} --input {file} --output {output} --pool mean", bert())).success();
+    assert_eq!(Tensors::read(output).data, mean.data);
+}
+
+#[test]
+fn texts_are_cut_to_the_length_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = at(&directory, "cut.safetensors");
+    let line = format!("encode --model {} --input {} --output {output} --pool none", bert(), corpus());
+    tamt(&format!("{line} --max-length 5")).success();
+    let cut = Tensors::read(output);
+    assert!(cut.names().iter().all(|name| cut.shape(name)[0] <= 5));
+    tamt(&format!("{line} --max-length 41")).code(2).stderr(contains("--max-length: 41 tokens do not fit the model"));
+    tamt(&format!("{line} --max-length 2")).code(1).stderr(contains("a length of 2 tokens leaves no room"));
+}
+
+#[test]
+fn an_applied_ticket_is_a_model_with_zeros_that_encodes_as_model_and_ticket_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ticket, applied) = (ticket(&directory), at(&directory, "applied"));
+    let line = format!("apply --model {} --ticket {ticket} --output-dir {applied}", bert());
+    let result = object(&tamt(&format!("{line} --json")).success());
+    assert_eq!(result["output_dir"], applied);
+    let masks = Tensors::read(format!("{ticket}/ticket.safetensors"));
+    let (dense, sparse) =
+        (Tensors::read(bert() + "/model.safetensors"), Tensors::read(format!("{applied}/model.safetensors")));
+    assert_eq!(dense.names(), sparse.names());
+    for name in dense.names() {
+        let (mut expected, shape) = (dense.floats(&name), dense.shape(&name));
+        if masks.header.contains_key(&format!("{name}.bitmask")) {
+            let bits = masks.bytes(&format!("{name}.bitmask"));
+            for (i, weight) in expected.iter_mut().enumerate() {
+                if !keeps(bits, shape[1], i / shape[1], i % shape[1]) {
+                    *weight = 0.0;
+                }
+            }
+        }
+        assert_eq!(sparse.floats(&name), expected, "{name}");
+    }
+    assert!(Path::new(&applied).join("vocab.txt").is_file());
+
+    let encode = |model: &str, output: &str| {
+        let output = at(&directory, output);
+        tamt(&format!("encode --model {model} --input {} --output {output}", corpus())).success();
+        Tensors::read(output).floats("embeddings")
+    };
+    let (through_ticket, through_zeros) =
+        (encode(&format!("{} --ticket {ticket}", bert()), "a.safetensors"), encode(&applied, "b.safetensors"));
+    let far = through_ticket.iter().zip(&through_zeros).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far < 1e-5, "{far}");
+    assert_ne!(encode(&bert(), "c.safetensors"), through_zeros);
+
+    tamt(&line).code(1).stdout(is_empty()).stderr(contains("already holds config.json"));
+}
+
+#[test]
+fn vectors_are_not_written_over_what_is_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let encode = |output: &str| tamt(&format!("encode --model {} --input {} --output {output}", bert(), corpus()));
+    encode(&at(&directory, "")).code(1).stderr(contains("is a directory"));
+    encode(&at(&directory, "no/such/place.safetensors")).code(1).stderr(contains("there is no directory"));
+    if Path::new("/dev/full").exists() {
+        encode("/dev/full").code(1).stderr(contains("is no regular file"));
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,9 @@
+//! The verbs, through the real binary, on a model of a few thousand weights.
+
+mod common;
+
+mod bad_input;
+mod eval_encode_apply;
+mod find;
+mod pretrain;
+mod resume;

@@ -1,0 +1,224 @@
+//! Runs that are killed, stopped or refused, and runs that go on.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+use crate::common::{at, bert, bytes, copy_of_bert, corpus, object, signal, start, stderr, tamt, wait_for};
+
+/// Long enough that nobody mistakes its beginning for its end, short enough for a test.
+const STEPS: u64 = 600;
+
+fn line(method: &str, output: &str) -> String {
+    format!(
+        "find --model {} --method {method} --sparsity 0.7 --corpus {} --output-dir {output} --max-steps {STEPS} \
+         --batch-size 2 --block-size 12 --learning-rate 1e-3 --rethreshold-every 7 --logging-steps 50",
+        bert(),
+        corpus()
+    )
+}
+
+fn pretraining(output: &str) -> String {
+    format!(
+        "pretrain --new {}/config.json --tokenizer {0} --corpus {} --output-dir {output} --max-steps {STEPS} \
+         --batch-size 2 --block-size 12 --logging-steps 50",
+        bert(),
+        corpus()
+    )
+}
+
+/// The logged lines without the seconds, which are what they are.
+fn log(run: &str) -> Vec<Value> {
+    let text = fs::read_to_string(format!("{run}/log.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut value: Value = serde_json::from_str(line).unwrap();
+            value["seconds"].take();
+            value
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_that_was_killed_ends_as_one_that_was_not() {
+    let directory = tempfile::tempdir().unwrap();
+    for (method, files) in [
+        ("tamt-mlm-kd", &["ticket.safetensors", "mlm_head.safetensors"][..]),
+        ("imp", &["ticket.safetensors", "sparsity-0.3/ticket.safetensors", "sparsity-0.7/ticket.safetensors"]),
+    ] {
+        let (whole, killed) = (at(&directory, format!("{method}-whole")), at(&directory, format!("{method}-killed")));
+        tamt(&line(method, &whole)).success();
+
+        let mut child = start(&format!("{} --save-every 15", line(method, &killed)));
+        wait_for(&Path::new(&killed).join("checkpoint-150"), &mut child);
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
+        assert!(!Path::new(&killed).join("eval_results.json").exists());
+
+        tamt(&format!("{} --resume", line(method, &killed)))
+            .success()
+            .stderr(contains("resuming from").and(contains("checkpoint-")));
+        for file in files {
+            assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{method}: {file}");
+        }
+        assert_eq!(log(&whole), log(&killed), "{method}");
+    }
+}
+
+#[test]
+fn a_signal_saves_a_checkpoint_and_the_printed_command_goes_on_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = at(&directory, "whole");
+    tamt(&line("tamt-mlm", &whole)).success();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let run = at(&directory, name);
+        let line = line("tamt-mlm", &run);
+        let mut child = start(&format!("{line} --save-every 15"));
+        wait_for(&Path::new(&run).join("checkpoint-30"), &mut child);
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+
+        let saved = said.lines().find_map(|line| line.split_once("; saved ")).expect(&said).1;
+        assert!(
+            saved.starts_with(&format!("{run}/checkpoint-")) && Path::new(saved).join("state.safetensors").is_file()
+        );
+        let command = said.lines().find_map(|line| line.strip_prefix("hint: to go on: ")).expect(&said);
+        let (binary, arguments) = command.split_once(' ').unwrap();
+        assert!(binary.ends_with("tamt") && arguments == format!("{line} --save-every 15 --resume"), "{command}");
+        tamt(arguments).success();
+        assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{run}/ticket.safetensors")));
+    }
+}
+
+#[test]
+fn pretraining_stopped_and_resumed_ends_in_the_same_weights() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, stopped) = (at(&directory, "whole"), at(&directory, "stopped"));
+    tamt(&pretraining(&whole)).success();
+    let mut child = start(&format!("{} --save-every 15", pretraining(&stopped)));
+    wait_for(&Path::new(&stopped).join("checkpoint-30"), &mut child);
+    signal(&child, "TERM");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
+    assert!(!Path::new(&stopped).join("model.safetensors").exists());
+    tamt(&format!("{} --resume", pretraining(&stopped))).success();
+    assert_eq!(bytes(format!("{whole}/model.safetensors")), bytes(format!("{stopped}/model.safetensors")));
+}
+
+#[test]
+fn an_occupied_directory_is_refused_before_anything_is_read_and_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    let magnitude = format!("find --model {} --method magnitude --sparsity 0.5 --output-dir {run}", bert());
+    tamt(&magnitude).success();
+    let ticket = bytes(format!("{run}/ticket.safetensors"));
+    for again in
+        [magnitude.clone(), format!("find --model ./no-such-model --method random --sparsity 0.9 --output-dir {run}")]
+    {
+        tamt(&again)
+            .code(1)
+            .stdout(is_empty())
+            .stderr(contains("already holds a run").and(contains("hint: give --resume")));
+    }
+    assert_eq!(bytes(format!("{run}/ticket.safetensors")), ticket);
+}
+
+#[test]
+fn a_finished_run_is_told_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    let line = line("tamt-kd", &run).replace("600", "20");
+    let first = object(&tamt(&format!("{line} --eval-corpus {} --json", corpus())).success());
+    let ticket = bytes(format!("{run}/ticket.safetensors"));
+    let again = tamt(&format!("{line} --eval-corpus {} --json --resume", corpus())).success();
+    assert_eq!(object(&again), first);
+    assert!(stderr(&again).contains("this run has finished"));
+    assert_eq!(bytes(format!("{run}/ticket.safetensors")), ticket);
+}
+
+#[test]
+fn other_settings_or_other_data_are_refused_on_resume_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (run, text, model) = (at(&directory, "run"), at(&directory, "text.txt"), directory.path().join("model"));
+    fs::copy(corpus(), &text).unwrap();
+    let model = copy_of_bert(&model);
+    let line = line("tamt-mlm", &run).replace("600", "20").replace(&corpus(), &text).replace(&bert(), &model);
+    tamt(&line).success();
+
+    tamt(&format!("{line} --resume --seed 7").replace("1e-3", "2e-3")).code(1).stderr(
+        contains("seed is 42 there and 7 here")
+            .and(contains("train.optimizer.learning-rate is 0.001 there and 0.002 here")),
+    );
+    // The same settings in another spelling, and other threads, are no difference.
+    let spelled = line.replace(&run, &format!("{run}/../run")).replace(&text, &at(&directory, "./text.txt"));
+    tamt(&format!("{spelled} --resume --threads 1 --save-every 3")).success();
+
+    fs::write(&text, fs::read_to_string(corpus()).unwrap() + "one more line\n").unwrap();
+    tamt(&format!("{line} --resume")).code(1).stderr(contains("corpus-sha256 is "));
+    fs::copy(corpus(), &text).unwrap();
+    fs::write(format!("{model}/vocab.txt"), fs::read_to_string(bert() + "/vocab.txt").unwrap() + "more\n").unwrap();
+    tamt(&format!("{line} --resume")).code(1).stderr(contains("tokenizer-sha256 is "));
+}
+
+#[test]
+fn resuming_where_nothing_is_starts_and_where_a_strange_run_is_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    tamt(&format!("{} --resume", line("tamt-mlm", &run).replace("600", "5"))).success();
+    fs::remove_file(format!("{run}/config.toml")).unwrap();
+    tamt(&format!("{} --resume", line("tamt-mlm", &run).replace("600", "5")))
+        .code(1)
+        .stderr(contains("no config.toml").and(contains("hint: give another --output-dir")));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    let line = line("tamt-mlm", &run);
+    let mut child = start(&format!("{line} --save-every 15"));
+    wait_for(&Path::new(&run).join("checkpoint-30"), &mut child);
+    signal(&child, "INT");
+    child.wait_with_output().unwrap();
+    let newest = fs::read_dir(&run)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("state.safetensors"))
+        .find(|path| path.is_file())
+        .unwrap();
+    let state = bytes(&newest);
+    fs::write(&newest, &state[..state.len() / 2]).unwrap();
+    tamt(&format!("{line} --resume")).code(1).stderr(contains(newest.to_str().unwrap()).and(contains("is damaged")));
+}
+
+#[test]
+fn a_run_directory_that_vanishes_stops_the_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    let mut child = start(&format!("{} --save-every 15", line("tamt-kd", &run).replace("600", "100000000")));
+    wait_for(&Path::new(&run).join("checkpoint-30"), &mut child);
+    fs::rename(&run, at(&directory, "elsewhere")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("error: cannot ") && said.contains(&run) && said.contains("caused by: No such file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    let line = line("tamt-kd", &run).replace("600", "100000000");
+    let mut child = start(&format!("{line} --save-every 15"));
+    wait_for(&Path::new(&run).join("checkpoint-15"), &mut child);
+    tamt(&format!("{line} --resume")).code(1).stderr(contains("is being written by another process"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,97 @@
+//! The one place that knows which instructions the CPU has.
+//!
+//! A kernel is written once, as plain Rust, inside [`kernel!`], which compiles it for every instruction set and picks
+//! one at run time. The matrix product ([`crate::product`]) picks by hand, because its register tiles differ.
+//!
+//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`) caps the choice, for tests and benchmarks. It is
+//! read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between
+//! numbers of threads.
+
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are compiled for, poorest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// What the target guarantees: SSE2 on `x86_64`, NEON on `aarch64`.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ and VL, and all of [`Isa::Avx2`].
+    Avx512,
+}
+
+/// The instruction set in use: the best that the CPU has and `TAMT_CPU` allows.
+#[must_use]
+#[inline]
+pub fn isa() -> Isa {
+    static ISA: OnceLock<Isa> = OnceLock::new();
+    *ISA.get_or_init(|| {
+        let cap = match std::env::var("TAMT_CPU").as_deref() {
+            Ok("portable") => Isa::Portable,
+            Ok("avx2") => Isa::Avx2,
+            _ => Isa::Avx512,
+        };
+        detected().min(cap)
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detected() -> Isa {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => Isa::Avx512,
+        (true, false) => Isa::Avx2,
+        _ => Isa::Portable,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detected() -> Isa {
+    Isa::Portable
+}
+
+/// Compiles a function for every [`Isa`] and calls the variant for [`isa`].
+///
+/// `fn name<FMA>(args) -> R { body }`: in the body `FMA` is a constant, true where a fused multiply-add is one
+/// instruction; pass it to [`crate::math::fma`]. What the body calls must be `#[inline(always)]`, or it is compiled for
+/// the baseline only.
+macro_rules! kernel {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<$fma:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)]
+            fn body<const $fma: bool>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    body::<true>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    body::<true>($($arg),*)
+                }
+                // SAFETY: `isa` names an instruction set only if the CPU has it; BMI2 and POPCNT come with AVX2.
+                #[allow(unsafe_code)]
+                match $crate::dispatch::isa() {
+                    $crate::dispatch::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                    $crate::dispatch::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                    $crate::dispatch::Isa::Portable => body::<false>($($arg),*),
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
+        }
+    };
+}
+pub(crate) use kernel;

@@ -1,0 +1,153 @@
+//! Sum of word, position and type embeddings.
+
+use rayon::prelude::*;
+
+use crate::bits::select_row;
+use crate::linear::{Scratch, Weight, WeightGrad, Write, add_elements};
+use crate::parallel::{rows_per_job, with_buffer};
+
+/// `out[t] = (W ∘ B)[ids[t]] + P[position_ids[t]] + S[type_ids[t]]`
+///
+/// `word` `[vocabulary, H]`, `position` `[_, H]`, `types` `[_, H]`, ids `[T]`, `out` `[T, H]`.
+pub fn forward(
+    word: Weight<'_>,
+    ids: &[u32],
+    position: &[f32],
+    position_ids: &[u32],
+    types: &[f32],
+    type_ids: &[u32],
+    out: &mut [f32],
+) {
+    word.assert_valid();
+    let cols = word.cols;
+    assert_eq!(out.len(), ids.len() * cols, "an output row per token");
+    assert!(position_ids.len() == ids.len() && type_ids.len() == ids.len(), "three ids per token");
+    let row = |table: &[f32], id: u32, out: &mut [f32]| add_elements(out, &table[id as usize * cols..][..cols]);
+    let job_rows = rows_per_job(cols);
+    out.par_chunks_mut((job_rows * cols).max(1)).enumerate().for_each(|(job, out)| {
+        for (i, out) in out.chunks_exact_mut(cols).enumerate() {
+            let t = job * job_rows + i;
+            let id = ids[t] as usize;
+            let values = &word.values[id * cols..][..cols];
+            match word.mask {
+                None => out.copy_from_slice(values),
+                Some(mask) => select_row(mask.row(id), values, out),
+            }
+            row(position, position_ids[t], out);
+            row(types, type_ids[t], out);
+        }
+    });
+}
+
+/// `grad[v] = epilogue(Σ_{t: ids[t] = v} d[t])`, summed in order of the tokens: `d` `[T, cols]`, `grad` `[V, cols]`.
+///
+/// Rows without a token are zeroed by [`Write::Store`] and left alone by [`Write::Add`]. `skip` is the id (padding)
+/// whose row gets no gradient. Serves position and type tables as well.
+pub fn backward(
+    d: &[f32],
+    ids: &[u32],
+    cols: usize,
+    skip: Option<u32>,
+    epilogue: WeightGrad<'_>,
+    grad: &mut [f32],
+    mode: Write,
+    scratch: &mut Scratch,
+) {
+    assert_eq!(d.len(), ids.len() * cols, "a gradient row per token");
+    if cols == 0 {
+        return;
+    }
+    let rows = grad.len() / cols;
+    assert!(ids.iter().all(|&id| (id as usize) < rows), "ids are rows of the table");
+    epilogue.assert_shape(rows, cols);
+    let order = &mut scratch.order;
+    order.clear();
+    order.extend((0..ids.len() as u32).filter(|&t| Some(ids[t as usize]) != skip));
+    order.sort_unstable_by_key(|&t| (ids[t as usize], t));
+    let order = &*order;
+
+    // A job owns rows of the table and looks up their tokens. Frequent words are neighbours in most vocabularies, so
+    // jobs are small.
+    let job_rows = rows_per_job(cols).min(64);
+    grad.par_chunks_mut(job_rows * cols).enumerate().for_each(|(job, grad)| {
+        if mode == Write::Store {
+            grad.fill(0.0);
+        }
+        let first = job * job_rows;
+        let from = order.partition_point(|&t| (ids[t as usize] as usize) < first);
+        let to = from + order[from..].partition_point(|&t| (ids[t as usize] as usize) < first + job_rows);
+        with_buffer(cols, |sum| {
+            for tokens in order[from..to].chunk_by(|&a, &b| ids[a as usize] == ids[b as usize]) {
+                let row = ids[tokens[0] as usize] as usize;
+                sum.fill(0.0);
+                for &t in tokens {
+                    add_elements(sum, &d[t as usize * cols..][..cols]);
+                }
+                epilogue.apply(sum, row, 0, cols);
+                add_elements(&mut grad[(row - first) * cols..][..cols], sum);
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bits::BitMask;
+    use crate::parallel::tests::same_for_any_pool;
+    use crate::reference::{assert_close, random, random_mask, to_f64};
+
+    #[test]
+    fn the_forward_pass_sums_three_rows() {
+        for cols in [1, 7, 63, 65, 383] {
+            let (w, p, s) = (random(11 * cols, 1), random(5 * cols, 2), random(2 * cols, 3));
+            let mask = random_mask(11, cols, 0.5);
+            let (ids, position_ids, type_ids) = ([3, 10, 0, 3], [0, 1, 4, 3], [0, 1, 1, 0]);
+            for mask in [None, Some(&mask), Some(&BitMask::zeros(11, cols)), Some(&BitMask::ones(11, cols))] {
+                let mut out = vec![0.0; 4 * cols];
+                let word = Weight { values: &w, rows: 11, cols, mask };
+                forward(word, &ids, &p, &position_ids, &s, &type_ids, &mut out);
+                for t in 0..4 {
+                    for c in 0..cols {
+                        let (i, j, k) = (ids[t] as usize, position_ids[t] as usize, type_ids[t] as usize);
+                        let kept = mask.is_none_or(|m| m.get(i, c));
+                        let word = if kept { w[i * cols + c] } else { 0.0 };
+                        assert_eq!(out[t * cols + c], word + p[j * cols + c] + s[k * cols + c]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_backward_pass_is_the_transpose_of_the_lookup() {
+        let rows = 150;
+        for (tokens, cols) in [(0, 7), (1, 1), (40, 65), (300, 383)] {
+            let d = random(tokens * cols, 1);
+            let ids: Vec<u32> = (0..tokens as u32).map(|t| t * t % 150).collect();
+            let (w, mask, old) = (random(rows * cols, 2), random_mask(rows, cols, 0.5), random(rows * cols, 3));
+            for (skip, mode) in [(None, Write::Store), (Some(0), Write::Add)] {
+                for epilogue in [WeightGrad::Dense, WeightGrad::Masked(&mask), WeightGrad::Score(&w)] {
+                    let mut expected = if mode == Write::Add { to_f64(&old) } else { vec![0.0; rows * cols] };
+                    for (t, &id) in ids.iter().enumerate().filter(|&(_, &id)| Some(id) != skip) {
+                        for c in 0..cols {
+                            let at = id as usize * cols + c;
+                            let factor = match epilogue {
+                                WeightGrad::Dense => 1.0,
+                                WeightGrad::Masked(m) => f64::from(u8::from(m.get(id as usize, c))),
+                                WeightGrad::Score(w) => f64::from(w[at]),
+                            };
+                            expected[at] += factor * f64::from(d[t * cols + c]);
+                        }
+                    }
+                    let grad = same_for_any_pool(|| {
+                        let mut grad = old.clone();
+                        backward(&d, &ids, cols, skip, epilogue, &mut grad, mode, &mut Scratch::default());
+                        grad
+                    });
+                    assert_close(&grad, &expected, 1e-5);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::parallel::tests::same_for_any_pool;
+use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
+
+/// `y = x (W ∘ B)ᵀ + b` in f64.
+fn naive(x: &[f64], w: &[f64], mask: Option<&BitMask>, bias: &[f64], cols: usize) -> Vec<f64> {
+    let rows = bias.len();
+    let mut y = Vec::new();
+    for x in x.chunks_exact(cols) {
+        for n in 0..rows {
+            let kept = |c: usize| mask.is_none_or(|m| m.get(n, c));
+            y.push(bias[n] + (0..cols).filter(|&c| kept(c)).map(|c| x[c] * w[n * cols + c]).sum::<f64>());
+        }
+    }
+    y
+}
+
+/// `out[i, j] = Σ_k a(i, k) b(k, j)` in f64.
+fn sums(m: usize, n: usize, depth: usize, term: impl Fn(usize, usize, usize) -> f64) -> Vec<f64> {
+    (0..m * n).map(|at| (0..depth).map(|k| term(at / n, at % n, k)).sum()).collect()
+}
+
+fn check_all(tokens: usize, rows: usize, cols: usize, mask: Option<&BitMask>) {
+    let (x, dy, w, bias) =
+        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+    let weight = Weight { values: &w, rows, cols, mask };
+    let kept = |n: usize, c: usize| mask.is_none_or(|m| m.get(n, c));
+    let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
+    let scratch = &mut Scratch::default();
+
+    let mut y = vec![9.0; tokens * rows];
+    forward(&x, weight, Some(&bias), &mut y, scratch);
+    assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &to_f64(&bias), cols), tolerance);
+    forward(&x, weight, None, &mut y, scratch);
+    assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &vec![0.0; rows], cols), tolerance);
+
+    let mut expected = sums(tokens, cols, rows, |t, c, n| {
+        if kept(n, c) { f64::from(dy[t * rows + n]) * f64::from(w[n * cols + c]) } else { 0.0 }
+    });
+    let mut dx = vec![9.0; tokens * cols];
+    backward_input(&dy, weight, &mut dx, Write::Store, scratch);
+    assert_close(&dx, &expected, tolerance);
+    backward_input(&dy, weight, &mut dx, Write::Add, scratch);
+    expected.iter_mut().for_each(|v| *v *= 2.0);
+    assert_close(&dx, &expected, tolerance);
+
+    let product = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
+    let all = BitMask::ones(rows, cols);
+    let mask = mask.unwrap_or(&all);
+    for epilogue in [WeightGrad::Dense, WeightGrad::Masked(mask), WeightGrad::Score(&w)] {
+        let factor = |i: usize| match epilogue {
+            WeightGrad::Dense => 1.0,
+            WeightGrad::Masked(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
+            WeightGrad::Score(w) => f64::from(w[i]),
+        };
+        let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
+        let mut dw = vec![9.0; rows * cols];
+        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Store);
+        assert_close(&dw, &expected, tolerance);
+        let mut dw = random(rows * cols, 5);
+        let expected: Vec<f64> = expected.iter().zip(&dw).map(|(e, old)| e + f64::from(*old)).collect();
+        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Add);
+        assert_close(&dw, &expected, tolerance);
+    }
+
+    let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));
+    let mut db = vec![9.0; rows];
+    backward_bias(&dy, &mut db, Write::Store, scratch);
+    assert_close(&db, &expected, tolerance);
+    let mut db = bias.clone();
+    backward_bias(&dy, &mut db, Write::Add, scratch);
+    let expected: Vec<f64> = expected.iter().zip(&bias).map(|(e, b)| e + f64::from(*b)).collect();
+    assert_close(&db, &expected, tolerance);
+}
+
+#[test]
+fn every_product_matches_the_naive_one_for_odd_shapes_and_masks() {
+    for (tokens, rows, cols) in [
+        (1, 1, 1),
+        (7, 63, 65),
+        (65, 7, 383),
+        (383, 65, 7),
+        (9, 49, 257),
+        (0, 7, 9),
+        (260, 8, 48),
+        (5, 96, 513),
+        (300, 50, 64),
+    ] {
+        let random = random_mask(rows, cols, 0.3);
+        for mask in [None, Some(&random), Some(&BitMask::zeros(rows, cols)), Some(&BitMask::ones(rows, cols))] {
+            check_all(tokens, rows, cols, mask);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn every_product_matches_the_naive_one(tokens in 0usize..40, rows in 1usize..70, cols in 1usize..70, kept in 0f32..1.0) {
+        let mask = random_mask(rows, cols, kept);
+        check_all(tokens, rows, cols, Some(&mask));
+    }
+}
+
+#[test]
+fn gradients_match_finite_differences() {
+    let (tokens, rows, cols) = (3, 5, 9);
+    let (x, dy, w, bias) =
+        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+    let mask = random_mask(rows, cols, 0.5);
+    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; rows]);
+    backward_input(&dy, weight, &mut dx, Write::Store, &mut Scratch::default());
+    backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(&mask), &mut dw, Write::Store);
+    backward_bias(&dy, &mut db, Write::Store, &mut Scratch::default());
+    let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
+    let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
+        naive(x, w, Some(&mask), bias, cols).iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum::<f64>()
+    };
+    assert_gradient(&x, &dx, 1e-5, |x| loss(x, &w, &bias));
+    assert_gradient(&w, &dw, 1e-5, |w| loss(&x, w, &bias));
+    assert_gradient(&bias, &db, 1e-5, |bias| loss(&x, &w, bias));
+}
+
+/// `d loss / d B_ij` if the mask were real numbers, which the straight-through estimator takes as the score's gradient.
+#[test]
+fn the_score_gradient_is_that_of_a_real_valued_mask() {
+    let (tokens, rows, cols) = (3, 5, 9);
+    let (x, dy, w) = (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3));
+    let mut ds = vec![0.0; w.len()];
+    backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut ds, Write::Store);
+    let mask: Vec<f64> = (0..w.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
+    assert_gradient(&mask, &ds, 1e-5, |mask| {
+        let masked: Vec<f64> = mask.iter().zip(&w).map(|(b, w)| b * f64::from(*w)).collect();
+        let y = naive(&to_f64(&x), &masked, None, &vec![0.0; rows], cols);
+        y.iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum()
+    });
+}
+
+#[test]
+fn products_are_the_same_for_any_number_of_threads() {
+    let (tokens, rows, cols) = (700, 130, 383);
+    let (x, dy, w, bias) =
+        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+    let mask = random_mask(rows, cols, 0.5);
+    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    same_for_any_pool(|| {
+        let scratch = &mut Scratch::default();
+        let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
+        let (mut dw, mut db) = (vec![0.0; rows * cols], vec![0.0; rows]);
+        forward(&x, weight, Some(&bias), &mut y, scratch);
+        backward_input(&dy, weight, &mut dx, Write::Store, scratch);
+        backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut dw, Write::Store);
+        backward_bias(&dy, &mut db, Write::Store, scratch);
+        (y, dx, dw, db)
+    });
+}
+
+/// A token's output does not depend on the other tokens of the batch, to the last bit.
+#[test]
+fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
+    let (tokens, rows, cols) = (300, 70, 383);
+    let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
+    let weight = Weight { values: &w, rows, cols, mask: None };
+    let mut batch = vec![0.0; tokens * rows];
+    forward(&x, weight, None, &mut batch, &mut Scratch::default());
+    for t in [0, 7, 150, 299] {
+        let mut alone = vec![0.0; rows];
+        forward(&x[t * cols..][..cols], weight, None, &mut alone, &mut Scratch::default());
+        assert_eq!(alone, batch[t * rows..][..rows]);
+    }
+}

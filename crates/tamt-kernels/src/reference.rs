@@ -1,0 +1,51 @@
+//! What the tests of several kernels share: inputs, comparisons, and finite differences in f64.
+
+use crate::bits::BitMask;
+use crate::rng::{Purpose, Stream};
+
+/// Standard normal numbers.
+pub(crate) fn random(n: usize, seed: u64) -> Vec<f32> {
+    let stream = Stream::new(seed, Purpose::INIT, 0);
+    (0..n as u64).map(|i| stream.normal_at(i)).collect()
+}
+
+/// A mask that keeps each element with the given probability.
+pub(crate) fn random_mask(rows: usize, cols: usize, kept: f32) -> BitMask {
+    let stream = Stream::new(99, Purpose::MASK_INIT, 0);
+    let mut mask = BitMask::zeros(rows, cols);
+    for i in 0..rows * cols {
+        mask.set(i / cols, i % cols, stream.uniform_at(i as u64) < kept);
+    }
+    mask
+}
+
+pub(crate) fn to_f64(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Every element within `tolerance` of the expected one, relative to the larger of 1, it, and the root mean square.
+pub(crate) fn assert_close(actual: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len());
+    let size = (expected.iter().map(|v| v * v).sum::<f64>() / expected.len().max(1) as f64).sqrt();
+    for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
+        let error = (f64::from(a) - e).abs();
+        assert!(error <= tolerance * e.abs().max(size).max(1.0), "element {i}: {a} is not {e}");
+    }
+}
+
+/// `gradient` is that of `loss` at `x`, by central differences in f64.
+pub(crate) fn assert_gradient(x: &[f64], gradient: &[f32], tolerance: f64, loss: impl Fn(&[f64]) -> f64) {
+    let step = 1e-5;
+    let mut x = x.to_vec();
+    let mut expected = Vec::with_capacity(x.len());
+    for i in 0..x.len() {
+        let middle = x[i];
+        x[i] = middle + step;
+        let above = loss(&x);
+        x[i] = middle - step;
+        let below = loss(&x);
+        x[i] = middle;
+        expected.push((above - below) / (2.0 * step));
+    }
+    assert_close(gradient, &expected, tolerance);
+}
