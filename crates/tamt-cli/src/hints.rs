@@ -27,7 +27,7 @@ fn resuming(line: &[OsString]) -> String {
 }
 
 /// An argument as a shell takes it back.
-fn quoted(argument: &str) -> String {
+pub(crate) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         argument.to_owned()

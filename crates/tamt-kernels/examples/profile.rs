@@ -1,6 +1,6 @@
 //! Times the kernels at the shapes of one mask-training step: 6 layers x 384, FFN 1536, 12 heads, 16 x 128 tokens.
 //!
-//! `cargo run --release -p tamt-kernels --example profile [threads] [name part]`. Prints the best of several runs, in
+//! `cargo run --release -p tamt-kernels --example profile [threads] [group] [part of a name]`. Prints the best of several runs, in
 //! CPU time summed over threads where the system tells it (a busy machine disturbs it less), and wall-clock time.
 #![allow(clippy::print_stdout)]
 
@@ -27,11 +27,19 @@ fn cpu_seconds() -> f64 {
 }
 
 struct Bench {
+    group: Option<String>,
     filter: Option<String>,
     threads: usize,
 }
 
 impl Bench {
+    /// Runs a group of measurements if the filter names none or this one.
+    fn group(&self, name: &str, f: impl FnOnce()) {
+        if self.group.as_ref().is_none_or(|group| group == name) {
+            f();
+        }
+    }
+
     fn time(&self, name: &str, flop: f64, mut f: impl FnMut()) {
         if self.filter.as_ref().is_some_and(|part| !name.contains(part)) {
             return;
@@ -64,7 +72,7 @@ fn wave(n: usize, seed: f32) -> Vec<f32> {
 fn main() {
     let mut args = std::env::args().skip(1);
     let threads = args.next().and_then(|t| t.parse().ok()).unwrap_or(2);
-    let bench = Bench { filter: args.next(), threads };
+    let bench = Bench { group: args.next(), filter: args.next(), threads };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool starts");
     pool.install(|| run(&bench));
 }
@@ -73,13 +81,13 @@ fn run(b: &Bench) {
     println!("{} threads, {:?}", b.threads, tamt_kernels::dispatch::isa());
     let shapes = [(2048, 384, 384), (2048, 1536, 384), (2048, 384, 1536), (256, 30522, 384), (512, 768, 768)];
     for (tokens, rows, cols) in shapes {
-        products(b, tokens, rows, cols);
+        b.group("linear", || products(b, tokens, rows, cols));
     }
     for (sequences, length, heads, head_dim) in [(16, 128, 12, 32), (4, 512, 12, 64)] {
-        attentions(b, sequences, length, heads, head_dim);
+        b.group("attention", || attentions(b, sequences, length, heads, head_dim));
     }
-    elementwise(b);
-    masks(b);
+    b.group("elementwise", || elementwise(b));
+    b.group("masks", || masks(b));
 }
 
 fn products(b: &Bench, tokens: usize, rows: usize, cols: usize) {

@@ -192,7 +192,7 @@ unsafe fn block_product(
     packed: &mut [f32],
 ) {
     let packed = &mut packed[..PackedLhs::len(block.rows, depth)];
-    let lhs = PackedLhs::pack(lhs, block.rows, depth, packed);
+    let lhs = PackedLhs::pack(lhs, 0..block.rows, 0..depth, packed);
     // SAFETY: the caller's.
     unsafe { multiply(block, lhs, 0, rhs, 0, start) }
 }
@@ -350,7 +350,7 @@ kernel! {
         for v in x.iter_mut() {
             *v = exp::<FMA>(fma::<FMA>(*v, scale, -max));
         }
-        let sum = sum_by(x.len(), |i| x[i]);
+        let sum = sum_by([x], |[v]| v);
         let inverse = 1.0 / sum;
         for v in x.iter_mut() {
             *v *= inverse;
@@ -371,7 +371,7 @@ kernel! {
 kernel! {
     /// `dp = p (dp - dctx · ctx) scale`, one query
     fn score_gradient<FMA>(dp: &mut [f32], p: &[f32], dctx: &[f32], ctx: &[f32], scale: f32) {
-        let mean = sum_by(dctx.len(), |c| dctx[c] * ctx[c]);
+        let mean = sum_by([dctx, ctx], |[dctx, ctx]| dctx * ctx);
         for (dp, p) in dp.iter_mut().zip(p) {
             *dp = p * (*dp - mean) * scale;
         }

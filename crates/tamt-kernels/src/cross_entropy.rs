@@ -85,7 +85,7 @@ kernel! {
     /// The maximum, and `Σ exp(x - max)`.
     fn exp_sum<FMA>(x: &[f32]) -> (f32, f32) {
         let max = max_of(x);
-        (max, sum_by(x.len(), |i| exp::<FMA>(x[i] - max)))
+        (max, sum_by([x], |[v]| exp::<FMA>(v - max)))
     }
 }
 

@@ -42,10 +42,10 @@ kernel! {
     fn cosine_rows<FMA>(s: &[f32], t: &[f32], cols: usize, weight: f32, ds: &mut [f32]) -> f64 {
         let mut sum = 0.0;
         for (i, (s, t)) in s.chunks_exact(cols).zip(t.chunks_exact(cols)).enumerate() {
-            let norm_s = sum_by(cols, |c| s[c] * s[c]).sqrt();
-            let norm_t = sum_by(cols, |c| t[c] * t[c]).sqrt().max(EPS);
+            let norm_s = sum_by([s], |[s]| s * s).sqrt();
+            let norm_t = sum_by([t], |[t]| t * t).sqrt().max(EPS);
             let inverse = 1.0 / (norm_s.max(EPS) * norm_t);
-            let cosine = sum_by(cols, |c| s[c] * t[c]) * inverse;
+            let cosine = sum_by([s, t], |[s, t]| s * t) * inverse;
             sum += 1.0 - f64::from(cosine);
             if !ds.is_empty() {
                 // a norm held at EPS has no gradient

@@ -93,8 +93,8 @@ kernel! {
     ) {
         let cols = gamma.len();
         for (t, (s, y)) in s.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
-            let m = sum_by(cols, |c| s[c]) / cols as f32;
-            let variance = sum_by(cols, |c| (s[c] - m) * (s[c] - m)) / cols as f32;
+            let m = sum_by([s], |[s]| s) / cols as f32;
+            let variance = sum_by([s], |[s]| (s - m) * (s - m)) / cols as f32;
             let r = 1.0 / (variance + eps).sqrt();
             for c in 0..cols {
                 y[c] = fma::<FMA>((s[c] - m) * r, gamma[c], beta[c]);
@@ -111,8 +111,8 @@ kernel! {
         for (t, ds) in ds.chunks_exact_mut(cols).enumerate() {
             let (dy, s) = (&dy[t * cols..][..cols], &s[t * cols..][..cols]);
             let (m, r) = (mean[t], rstd[t]);
-            let average = sum_by(cols, |c| dy[c] * gamma[c]) / cols as f32;
-            let correlation = sum_by(cols, |c| dy[c] * gamma[c] * ((s[c] - m) * r)) / cols as f32;
+            let average = sum_by([dy, gamma], |[dy, gamma]| dy * gamma) / cols as f32;
+            let correlation = sum_by([dy, gamma, s], |[dy, gamma, s]| dy * gamma * ((s - m) * r)) / cols as f32;
             for c in 0..cols {
                 ds[c] = r * (dy[c] * gamma[c] - average - (s[c] - m) * r * correlation);
             }

@@ -6,7 +6,7 @@ use crate::bits::{BitMask, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order};
 use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer};
-use crate::product::{PackedLhs, Start, product};
+use crate::product::{DEEP, PackedLhs, Start, deep_product, product};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +126,9 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
     assert_eq!(dy.len(), tokens * w.rows, "output gradient of as many rows as the input's");
     let lhs = Operand::new(dy, w.rows, Order::LaneRows);
     let rhs = Operand { mask: w.mask, ..Operand::new(w.values, w.cols, Order::DepthRows) };
+    if w.rows > DEEP {
+        return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
+    }
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
     let packed = scratch.floats.get(PackedLhs::len(tokens, w.rows));
     product((tokens, w.cols, w.rows), &lhs, &rhs, dx, packed, |strip| strip.multiply(start));

@@ -81,35 +81,40 @@ pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
 /// Partial sums that a vectorised reduction keeps. Fixed, so that every instruction set adds in the same order.
 pub(crate) const LANES: usize = 32;
 
-/// Adds up the lanes pairwise.
+/// The first half of the lanes plus the second.
 #[inline(always)]
-pub(crate) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+fn fold<const N: usize, const HALF: usize>(lanes: [f32; N]) -> [f32; HALF] {
+    std::array::from_fn(|i| lanes[i] + lanes[i + HALF])
 }
 
-/// `Σ term(i)` over `0..n`, in [`LANES`] partial sums.
+/// Adds up the lanes pairwise.
 #[inline(always)]
-pub(crate) fn sum_by(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    let sixteen: [f32; 16] = fold(lanes);
+    let eight: [f32; 8] = fold(sixteen);
+    let four: [f32; 4] = fold(eight);
+    let two: [f32; 2] = fold(four);
+    two[0] + two[1]
+}
+
+/// `Σ term(elements)` over slices of the same length, side by side, in [`LANES`] partial sums.
+#[inline(always)]
+pub(crate) fn sum_by<const K: usize>(x: [&[f32]; K], term: impl Fn([f32; K]) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
-    let whole = n / LANES * LANES;
-    let mut start = 0;
-    while start < whole {
+    let parts = x.map(|x| x.as_chunks::<LANES>());
+    let whole = parts[0].0.len();
+    for chunk in 0..whole {
+        let chunks = parts.map(|(chunks, _)| &chunks[chunk]);
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(start + lane);
+            *sum += term(chunks.map(|chunk| chunk[lane]));
         }
-        start += LANES;
     }
-    for i in whole..n {
-        lanes[i - whole] += term(i);
+    // apart from the lanes: an index known only at run time would keep them out of registers
+    let mut rest = 0.0;
+    for i in 0..parts[0].1.len() {
+        rest += term(parts.map(|(_, rest)| rest[i]));
     }
-    sum_lanes(lanes)
+    sum_lanes(lanes) + rest
 }
 
 /// The largest element; negative infinity for none. NaN is ignored.
@@ -201,8 +206,9 @@ pub(crate) mod tests {
 
     #[test]
     fn lane_sums_cover_every_length() {
+        let x: Vec<f32> = (0..130).map(|i| i as f32).collect();
         for n in 0..130 {
-            assert_eq!(sum_by(n, |i| i as f32), (n * n.max(1) - n) as f32 / 2.0);
+            assert_eq!(sum_by([&x[..n]], |[v]| v), (n * n.max(1) - n) as f32 / 2.0);
         }
     }
 

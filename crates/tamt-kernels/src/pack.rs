@@ -52,10 +52,22 @@ impl<'a> Operand<'a> {
 
     fn pack_depth_rows(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let count = lanes.len();
+        if self.mask.is_none() && count == width {
+            let rows = &self.data[depth.start * self.stride + lanes.start..];
+            // the widths of the register tiles: a copy of known size is a few moves, not a call
+            match width {
+                4 => return copy_rows::<4>(rows, self.stride, out),
+                8 => return copy_rows::<8>(rows, self.stride, out),
+                16 => return copy_rows::<16>(rows, self.stride, out),
+                24 => return copy_rows::<24>(rows, self.stride, out),
+                32 => return copy_rows::<32>(rows, self.stride, out),
+                48 => return copy_rows::<48>(rows, self.stride, out),
+                _ => {}
+            }
+        }
         for (k, out) in depth.zip(out.chunks_exact_mut(width)) {
             let row = &self.data[k * self.stride + lanes.start..][..count];
             match self.mask {
-                None if count == width => out.copy_from_slice(row),
                 None => out[..count].copy_from_slice(row),
                 Some(mask) => select_row(&mask.row(k)[lanes.start / 8..], row, &mut out[..count]),
             }
@@ -76,6 +88,13 @@ impl<'a> Operand<'a> {
             }
             transpose(masked, steps, lanes.len(), steps, out, width);
         });
+    }
+}
+
+/// Row `k` of `out` becomes the first `W` elements of row `k` of `x`.
+fn copy_rows<const W: usize>(x: &[f32], stride: usize, out: &mut [f32]) {
+    for (k, out) in out.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        *out = *x[k * stride..].first_chunk().expect("the input holds the rows");
     }
 }
 
@@ -111,17 +130,32 @@ fn transpose_squares(
         return (0, 0);
     }
     let done = (rows / 8 * 8, cols / 8 * 8);
-    for i in (0..done.0).step_by(8) {
-        for j in (0..done.1).step_by(8) {
-            let (x, out) = (&x[i * stride + j..][..7 * stride + 8], &mut out[j * width + i..][..7 * width + 8]);
-            // SAFETY: AVX is there, and the slices hold eight rows of eight.
-            #[allow(unsafe_code)]
-            unsafe {
-                transpose_eight(x.as_ptr(), stride, out.as_mut_ptr(), width);
-            }
-        }
+    // SAFETY: AVX is there; `transpose` checked that both buffers hold the rows and columns.
+    #[allow(unsafe_code)]
+    unsafe {
+        transpose_squares_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
     }
     done
+}
+
+/// # Safety
+/// Needs AVX; `x` holds `rows` rows and `cols` columns, `out` the transpose; both are multiples of 8.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[allow(unsafe_code)]
+unsafe fn transpose_squares_avx(
+    x: *const f32,
+    stride: usize,
+    (rows, cols): (usize, usize),
+    out: *mut f32,
+    width: usize,
+) {
+    for i in (0..rows).step_by(8) {
+        for j in (0..cols).step_by(8) {
+            // SAFETY: the caller's.
+            unsafe { transpose_eight(x.add(i * stride + j), stride, out.add(j * width + i), width) };
+        }
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -135,17 +169,19 @@ fn transpose_squares(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: 
 /// Needs AVX; eight rows of eight floats must be readable at `x` and writable at `out`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
+#[inline]
 #[allow(unsafe_code)]
 unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: usize) {
     use std::arch::x86_64::{
-        __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
         _mm256_unpacklo_ps,
     };
     // SAFETY: the caller's.
-    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.add(i * stride)) });
-    let pair = |i: usize| (_mm256_unpacklo_ps(r[i], r[i + 1]), _mm256_unpackhi_ps(r[i], r[i + 1]));
+    let row = |i: usize| unsafe { _mm256_loadu_ps(x.add(i * stride)) };
     let quad = |i: usize| {
-        let ((a, b), (c, d)) = (pair(i), pair(i + 2));
+        let (r0, r1, r2, r3) = (row(i), row(i + 1), row(i + 2), row(i + 3));
+        let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+        let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
         [
             _mm256_shuffle_ps::<0x44>(a, c),
             _mm256_shuffle_ps::<0xee>(a, c),

@@ -4,17 +4,17 @@
 //! side by side, for a block of the depth at a time. The left operand `A` `[m, depth]` is packed once, so that a job
 //! reads it front to back; each job packs its columns of the right operand `B` `[depth, n]` (masked on the way, so a
 //! masked matrix never exists) and keeps the block in the first-level cache while its rows of `A` pass by. Every element
-//! of `C` is a sum in order of the depth, broken at multiples of [`DEPTH_BLOCK`] only: how the work was split cannot be
-//! seen in the result.
+//! of `C` is a sum in order of the depth, broken at fixed steps of the depth only: how the work was split cannot be seen
+//! in the result.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::dispatch::{Isa, isa};
-use crate::linear::add_elements;
+use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::Operand;
-use crate::parallel::{Shared, with_buffer};
+use crate::parallel::{Buffer, Shared, with_buffer};
 use crate::simd::{Portable, Simd};
 
 /// Steps of the depth that a panel block has: with 48 columns, 48 KB.
@@ -36,6 +36,16 @@ pub(crate) fn tile_cols() -> usize {
         Isa::Avx512 => 48,
         Isa::Avx2 => 24,
         Isa::Portable => 8,
+    }
+}
+
+/// Floats in a vector. Narrow panels of the right operand are this wide, or twice.
+#[inline]
+fn vector_lanes() -> usize {
+    match isa() {
+        Isa::Avx512 => 16,
+        Isa::Avx2 => 8,
+        Isa::Portable => 4,
     }
 }
 
@@ -65,7 +75,9 @@ pub(crate) struct PackedLhs<'a> {
     data: &'a [f32],
     /// Rows in whole panels.
     padded_rows: usize,
-    depth: usize,
+    /// The steps of the depth that are packed.
+    from: usize,
+    to: usize,
 }
 
 impl<'a> PackedLhs<'a> {
@@ -74,19 +86,19 @@ impl<'a> PackedLhs<'a> {
         rows.next_multiple_of(tile_rows()) * depth
     }
 
-    /// Packs all of an operand `[rows, depth]`, on this thread.
-    pub(crate) fn pack(lhs: &Operand<'_>, rows: usize, depth: usize, out: &'a mut [f32]) -> Self {
-        let padded_rows = rows.next_multiple_of(tile_rows());
-        let mut from = 0;
+    /// Packs rows and steps of an operand on this thread.
+    pub(crate) fn pack(lhs: &Operand<'_>, rows: Range<usize>, depth: Range<usize>, out: &'a mut [f32]) -> Self {
+        let padded_rows = rows.len().next_multiple_of(tile_rows());
+        let mut from = depth.start;
         for out in out.chunks_mut((padded_rows * DEPTH_BLOCK).max(1)) {
-            let to = depth.min(from + DEPTH_BLOCK);
-            lhs.pack(0..rows, from..to, tile_rows(), out);
+            let to = depth.end.min(from + DEPTH_BLOCK);
+            lhs.pack(rows.clone(), from..to, tile_rows(), out);
             from = to;
         }
-        Self { data: out, padded_rows, depth }
+        Self { data: out, padded_rows, from: depth.start, to: depth.end }
     }
 
-    /// As [`pack`](Self::pack), on the current pool.
+    /// Packs all of an operand `[rows, depth]` on the current pool.
     fn pack_parallel(lhs: &Operand<'_>, rows: usize, depth: usize, out: &'a mut [f32]) -> Self {
         let padded_rows = rows.next_multiple_of(tile_rows());
         let job_rows = PACK_ROWS.next_multiple_of(tile_rows());
@@ -97,12 +109,13 @@ impl<'a> PackedLhs<'a> {
                 lhs.pack(job * job_rows..rows.min((job + 1) * job_rows), from..to, tile_rows(), out);
             });
         });
-        Self { data: out, padded_rows, depth }
+        Self { data: out, padded_rows, from: 0, to: depth }
     }
 
     /// The panels from row `row` on, for the steps of `block`.
     fn panels(&self, row: usize, block: &Range<usize>) -> &'a [f32] {
-        &self.data[block.start * self.padded_rows + row * block.len()..block.end * self.padded_rows]
+        let (start, end) = (block.start - self.from, block.end - self.from);
+        &self.data[start * self.padded_rows + row * block.len()..end * self.padded_rows]
     }
 }
 
@@ -124,19 +137,20 @@ pub(crate) unsafe fn multiply(
     first_col: usize,
     start: Start<'_>,
 ) {
-    let (depth, tile_cols) = (lhs.depth, tile_cols());
+    let tile_cols = tile_cols();
     with_buffer(DEPTH_BLOCK * tile_cols, |packed| {
         let mut col = 0;
         while col < c.cols {
             let cols = tile_cols.min(c.cols - col);
-            let mut from = 0;
+            let width = cols.next_multiple_of(vector_lanes());
+            let mut from = lhs.from;
             // at least once, so that a product of depth 0 still writes its start
-            while from < depth || from == 0 {
-                let block = from..depth.min(from + DEPTH_BLOCK);
-                let packed = &mut packed[..block.len() * tile_cols];
-                rhs.pack(first_col + col..first_col + col + cols, block.clone(), tile_cols, packed);
+            while from < lhs.to || from == lhs.from {
+                let block = from..lhs.to.min(from + DEPTH_BLOCK);
+                let packed = &mut packed[..block.len() * width];
+                rhs.pack(first_col + col..first_col + col + cols, block.clone(), width, packed);
                 let start = match start {
-                    _ if from > 0 => Start::Sum,
+                    _ if from > lhs.from => Start::Sum,
                     Start::Bias(bias) => Start::Bias(&bias[col..col + cols]),
                     other => other,
                 };
@@ -199,38 +213,61 @@ unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
     rhs: &[f32],
     start: Start<'_>,
 ) {
+    // SAFETY: the caller's.
+    unsafe {
+        match c.cols.div_ceil(S::LANES) {
+            1 => tiles::<S, MR, 1>(c, steps, lhs, rhs, start),
+            2 => tiles::<S, MR, 2>(c, steps, lhs, rhs, start),
+            _ => tiles::<S, MR, NV>(c, steps, lhs, rhs, start),
+        }
+    }
+}
+
+/// The widest panel and the highest tile of any instruction set.
+const MAX_COLS: usize = 48;
+const MAX_ROWS: usize = 8;
+
+/// All tiles of a strip of at most `NV` vectors.
+///
+/// # Safety
+/// As [`strip`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(
+    c: Block,
+    steps: usize,
+    lhs: &[f32],
+    rhs: &[f32],
+    start: Start<'_>,
+) {
     let width = NV * S::LANES;
-    // The bias, padded so that the tile can load whole vectors.
-    let mut bias = [0.0; 64];
+    assert!(rhs.len() == steps * width && c.cols <= width, "a packed panel of the strip's width");
+    // padded, so that the tile can load whole vectors
+    let mut bias = [0.0; MAX_COLS];
     if let Start::Bias(values) = start {
         bias[..values.len()].copy_from_slice(values);
     }
+    let mut edge = [0.0; MAX_ROWS * MAX_COLS];
     for (panel, row) in (0..c.rows).step_by(MR).enumerate() {
         let rows = MR.min(c.rows - row);
-        let a = lhs[panel * steps * MR..][..steps * MR].as_ptr();
-        let b = rhs[..steps * width].as_ptr();
-        // SAFETY: the tile's rows and columns lie in the block; a full tile writes straight into it, a ragged one goes
-        // through `edge`.
+        let a = &lhs[panel * steps * MR..][..steps * MR];
+        // SAFETY: the tile's rows and columns lie in the block; a full tile is written straight into it, a ragged one
+        // goes through `edge`.
         unsafe {
             let out = c.start.add(row * c.stride);
             if rows == MR && c.cols == width {
-                tile::<S, MR, NV>(steps, a, b, width, out, c.stride, start, &bias);
+                tile::<S, MR, NV>(steps, a.as_ptr(), rhs.as_ptr(), out, c.stride, start, &bias);
                 continue;
             }
-            let mut edge = [0.0; 8 * 64];
+            let edge = edge.as_mut_ptr();
             if matches!(start, Start::Sum) {
                 for i in 0..rows {
-                    std::ptr::copy_nonoverlapping(out.add(i * c.stride), edge.as_mut_ptr().add(i * 64), c.cols);
+                    std::ptr::copy_nonoverlapping(out.add(i * c.stride), edge.add(i * MAX_COLS), c.cols);
                 }
             }
-            let edge_out = edge.as_mut_ptr();
-            match c.cols.div_ceil(S::LANES) {
-                1 => tile::<S, MR, 1>(steps, a, b, width, edge_out, 64, start, &bias),
-                2 => tile::<S, MR, 2>(steps, a, b, width, edge_out, 64, start, &bias),
-                _ => tile::<S, MR, NV>(steps, a, b, width, edge_out, 64, start, &bias),
-            }
+            tile::<S, MR, NV>(steps, a.as_ptr(), rhs.as_ptr(), edge, MAX_COLS, start, &bias);
             for i in 0..rows {
-                std::ptr::copy_nonoverlapping(edge.as_ptr().add(i * 64), out.add(i * c.stride), c.cols);
+                std::ptr::copy_nonoverlapping(edge.add(i * MAX_COLS), out.add(i * c.stride), c.cols);
             }
         }
     }
@@ -239,18 +276,17 @@ unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
 /// `MR` rows of `NV` vectors of `C`, held in registers over `steps` of the depth.
 ///
 /// # Safety
-/// `a` has `steps * MR` floats, `b` `steps * width`, `c` `MR` rows of `NV` vectors; the instruction set of `S`.
+/// `a` has `steps` times `MR` floats, `b` `steps` times `NV` vectors, `c` `MR` rows of `NV` vectors; the instruction set of `S`.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
     steps: usize,
     mut a: *const f32,
     mut b: *const f32,
-    width: usize,
     c: *mut f32,
     stride: usize,
     start: Start<'_>,
-    bias: &[f32; 64],
+    bias: &[f32; MAX_COLS],
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -267,7 +303,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
                 }
             }
             a = a.add(MR);
-            b = b.add(width);
+            b = b.add(NV * S::LANES);
         }
         for (i, row) in sums.iter().enumerate() {
             for (v, &sum) in row.iter().enumerate() {
@@ -352,10 +388,54 @@ pub(crate) fn product(
     let groups = m.div_ceil(group_rows);
     let c = Shared::new(c);
     (0..panels * groups).into_par_iter().for_each(|index| {
-        let (panel, group) = (index / groups, index % groups);
+        // neighbours share rows, so that the packed rows are still in a cache
+        let (group, panel) = (index / panels, index % panels);
         let (row, col) = (group * group_rows, panel * tile_cols);
         let rows = group_rows.min(m - row);
         let cols = tile_cols.min(n - col);
         job(Strip { row, rows, col, cols, c: &c, stride: n, lhs, rhs });
     });
+}
+
+/// A depth beyond this (a vocabulary) is cut as well: [`deep_product`].
+pub(crate) const DEEP: usize = 16 * 1024;
+
+/// Steps of the depth that a job of a deep product sums.
+const DEEP_CHUNK: usize = 2048;
+
+/// Rows of a deep product that are worked on together.
+const DEEP_ROWS: usize = 256;
+
+/// `C (+)= A B` where the depth is much larger than `C`: each job goes through a chunk of the depth once, front to back,
+/// for all of `C`, and the chunks' results are added in order.
+pub(crate) fn deep_product(
+    (m, n, depth): (usize, usize, usize),
+    lhs: &Operand<'_>,
+    rhs: &Operand<'_>,
+    c: &mut [f32],
+    mode: Write,
+    scratch: &mut Buffer,
+) {
+    for (group, c) in c.chunks_mut((DEEP_ROWS * n).max(1)).enumerate() {
+        let rows = group * DEEP_ROWS..m.min((group + 1) * DEEP_ROWS);
+        let partials = scratch.get(depth.div_ceil(DEEP_CHUNK) * c.len());
+        partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
+            let block = Block { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
+            let steps = chunk * DEEP_CHUNK..depth.min((chunk + 1) * DEEP_CHUNK);
+            with_buffer(PackedLhs::len(rows.len(), DEPTH_BLOCK), |packed| {
+                for from in steps.clone().step_by(DEPTH_BLOCK) {
+                    let steps = from..steps.end.min(from + DEPTH_BLOCK);
+                    let packed = &mut packed[..PackedLhs::len(rows.len(), steps.len())];
+                    let lhs = PackedLhs::pack(lhs, rows.clone(), steps.clone(), packed);
+                    let start = if from % DEEP_CHUNK == 0 { Start::Zero } else { Start::Sum };
+                    // SAFETY: the block is all of this job's partial result.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        multiply(block, lhs, 0, rhs, 0, start);
+                    }
+                }
+            });
+        });
+        add_partials(partials, c, mode);
+    }
 }

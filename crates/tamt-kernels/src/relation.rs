@@ -73,7 +73,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
             for (x, gram) in [(s, &mut *student), (t, &mut *teacher)] {
                 let lhs = Operand::new(&x[first * cols..], cols, Order::LaneRows);
                 let rhs = Operand::new(x, cols, Order::LaneRows);
-                let lhs = PackedLhs::pack(&lhs, count, cols, &mut packed[..PackedLhs::len(count, cols)]);
+                let lhs = PackedLhs::pack(&lhs, 0..count, 0..cols, &mut packed[..PackedLhs::len(count, cols)]);
                 let block = Block { start: gram.as_mut_ptr(), stride: rows, rows: count, cols: rows };
                 // SAFETY: the block is all of `gram`.
                 #[allow(unsafe_code)]
@@ -86,7 +86,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
                 let ds = &mut ds[first * cols..(first + count) * cols];
                 let lhs = Operand::new(student, rows, Order::LaneRows);
                 let rhs = Operand::new(s, cols, Order::DepthRows);
-                let lhs = PackedLhs::pack(&lhs, count, rows, &mut packed[..PackedLhs::len(count, rows)]);
+                let lhs = PackedLhs::pack(&lhs, 0..count, 0..rows, &mut packed[..PackedLhs::len(count, rows)]);
                 let block = Block { start: ds.as_mut_ptr(), stride: cols, rows: count, cols };
                 // SAFETY: the block is all of `ds`.
                 #[allow(unsafe_code)]

@@ -204,6 +204,7 @@ pub struct Workspace {
     pub(crate) hidden: [Vec<f32>; 5],
     pub(crate) ffn: Vec<f32>,
     pub(crate) head: crate::mlm_head::HeadBuffers,
+    pub(crate) task: crate::task_head::TaskBuffers,
 }
 
 impl Workspace {

@@ -35,6 +35,8 @@ pub(crate) enum Site {
     AttentionProbabilities(usize),
     AttentionOutput(usize),
     Output(usize),
+    /// A place of the task head; numbered apart from the layers.
+    Head(usize),
 }
 
 impl DropoutPlan {
@@ -50,6 +52,7 @@ impl DropoutPlan {
             Site::AttentionProbabilities(l) => (self.attention, 3 * l + 1),
             Site::AttentionOutput(l) => (self.hidden, 3 * l + 2),
             Site::Output(l) => (self.hidden, 3 * l + 3),
+            Site::Head(place) => (self.hidden, (1 << 30) + place),
         };
         (p > 0.0).then(|| Dropout { p, stream: self.stream.fork(number as u32) })
     }

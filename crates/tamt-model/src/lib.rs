@@ -13,6 +13,7 @@ mod layer;
 mod mlm_head;
 pub mod model;
 mod params;
+mod task_head;
 pub mod write;
 
 pub use activations::{Activations, HiddenGrads, Keep, Workspace};
@@ -24,4 +25,5 @@ pub use encoder::{DropoutPlan, Pass};
 pub use error::{Error, Result};
 pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts};
+pub use task_head::{TaskHead, TaskKind};
 pub use params::{GradKind, Grads, Masks, ParamId, Params, Spec, Trainable};

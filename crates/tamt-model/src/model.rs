@@ -8,6 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Family};
 use crate::error::{Error, Result};
 use crate::params::{ParamId, Params, Spec};
+use crate::task_head::{TaskHead, TaskKind};
 use crate::write::write_model;
 
 /// A dense map `y = x Wᵀ + b`.
@@ -104,6 +105,8 @@ pub struct Model {
     pub pooler: Option<Dense>,
     /// The MLM head, if the checkpoint has one.
     pub mlm_head: Option<MlmHead>,
+    /// The task head, if one was asked for.
+    pub task_head: Option<TaskHead>,
 }
 
 /// Optional parts of a model.
@@ -113,6 +116,8 @@ pub struct Parts {
     pub pooler: bool,
     /// The MLM head.
     pub mlm_head: bool,
+    /// A task head; BERT's sequence head brings the pooler with it.
+    pub task: Option<TaskKind>,
 }
 
 impl Model {
@@ -127,6 +132,7 @@ impl Model {
         let parts = Parts {
             pooler: checkpoint.contains("pooler.dense.weight"),
             mlm_head: checkpoint.contains(&format!("{}.weight", head.dense)),
+            task: None,
         };
         let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
         for id in model.params.ids() {
@@ -135,6 +141,45 @@ impl Model {
         }
         model.check_decoder_is_tied(&checkpoint, dir)?;
         Ok(model)
+    }
+
+    /// Reads an encoder for a task: with a task head and without an MLM head. A head (or pooler) that the checkpoint has
+    /// is loaded; one that it lacks starts at random, as the reference starts it: N(0, `initializer_range`) and zero
+    /// biases, but RoBERTa's sequence head U(-1/sqrt(in), 1/sqrt(in)) throughout.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; a head of another shape (another number of labels) is an error too.
+    pub fn load_for_task(dir: &Path, task: TaskKind, seed: u64) -> Result<Self> {
+        let config = Config::read(dir.join("config.json"))?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let parts = Parts { pooler: false, mlm_head: false, task: Some(task) };
+        let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
+        for id in model.params.ids() {
+            let Spec { name, shape, .. } = model.params.spec(id).clone();
+            let in_head = !name.starts_with("embeddings.") && !name.starts_with("encoder.");
+            if checkpoint.contains(&name) || !in_head {
+                checkpoint.load_f32(&name, &shape, model.params.get_mut(id))?;
+            } else {
+                model.start_head_tensor(id, seed);
+            }
+        }
+        Ok(model)
+    }
+
+    fn start_head_tensor(&mut self, id: ParamId, seed: u64) {
+        let spec = self.params.spec(id);
+        let two_layer = matches!(self.task_head, Some(TaskHead::TwoLayer { .. })) && !spec.name.starts_with("pooler.");
+        let is_matrix = spec.shape.len() == 2;
+        let stream = Stream::new(seed, Purpose::INIT, id.index() as u64);
+        let bound = 1.0 / (self.config.hidden_size as f32).sqrt();
+        let range = self.config.initializer_range;
+        for (i, value) in self.params.get_mut(id).iter_mut().enumerate() {
+            *value = match (two_layer, is_matrix) {
+                (true, _) => bound * (2.0 * stream.uniform_at(i as u64) - 1.0),
+                (false, true) => range * stream.normal_at(i as u64),
+                (false, false) => 0.0,
+            };
+        }
     }
 
     /// A randomly initialised model: weights from N(0, `initializer_range`), the padding row, biases and shifts zero,
@@ -174,7 +219,7 @@ impl Model {
         if self.mlm_head.is_some() {
             return self;
         }
-        let parts = Parts { pooler: self.pooler.is_some(), mlm_head: true };
+        let parts = Parts { pooler: self.pooler.is_some(), mlm_head: true, task: None };
         let mut model = Self::random(self.config.clone(), parts, seed);
         // A prefix-less encoder needs its prefix beside a head: `transformers` reads both from one file that way.
         for id in self.params.ids() {
@@ -264,7 +309,8 @@ impl Model {
                 }
             })
             .collect();
-        let pooler = parts.pooler.then(|| dense(&mut add, "pooler.dense", hidden, hidden));
+        let pooled = family == Family::Bert && matches!(parts.task, Some(TaskKind::Sequence { .. }));
+        let pooler = (parts.pooler || pooled).then(|| dense(&mut add, "pooler.dense", hidden, hidden));
         let mlm_head = parts.mlm_head.then(|| {
             let names = mlm_names(family);
             MlmHead {
@@ -273,8 +319,18 @@ impl Model {
                 decoder_bias: add(names.bias.into(), &[config.vocab_size]),
             }
         });
+        let task_head = parts.task.map(|task| match (task, pooler) {
+            (TaskKind::Span, _) => TaskHead::Span { qa_outputs: dense(&mut add, "qa_outputs", 2, hidden) },
+            (TaskKind::Sequence { outputs }, Some(pooler)) if pooled => {
+                TaskHead::Pooled { pooler, classifier: dense(&mut add, "classifier", outputs, hidden) }
+            }
+            (TaskKind::Sequence { outputs }, _) => TaskHead::TwoLayer {
+                dense: dense(&mut add, "classifier.dense", hidden, hidden),
+                out_proj: dense(&mut add, "classifier.out_proj", outputs, hidden),
+            },
+        });
         params.allocate();
-        Self { config, params, embeddings, layers, pooler, mlm_head }
+        Self { config, params, embeddings, layers, pooler, mlm_head, task_head }
     }
 
     /// A decoder of its own would silently be ignored otherwise.
@@ -293,14 +349,15 @@ impl Model {
     }
 
     fn written_config(&self) -> Config {
-        let class = match (self.config.family, self.mlm_head.is_some()) {
-            (Family::Bert, false) => "BertModel",
-            (Family::Bert, true) => "BertForMaskedLM",
-            (Family::Roberta, false) => "RobertaModel",
-            (Family::Roberta, true) => "RobertaForMaskedLM",
+        let family = if self.config.family == Family::Bert { "Bert" } else { "Roberta" };
+        let class = match (self.task_head, self.mlm_head) {
+            (Some(TaskHead::Span { .. }), _) => "ForQuestionAnswering",
+            (Some(_), _) => "ForSequenceClassification",
+            (None, Some(_)) => "ForMaskedLM",
+            (None, None) => "Model",
         };
         let mut config = self.config.clone();
-        config.set_extra("architectures", serde_json::json!([class]));
+        config.set_extra("architectures", serde_json::json!([format!("{family}{class}")]));
         config
     }
 }
@@ -331,6 +388,6 @@ fn mlm_names(family: Family) -> MlmNames {
 
 /// The name `transformers` gives a tensor in a model with a head.
 fn default_checkpoint_name(family: Family, name: &str) -> String {
-    let in_head = name.starts_with("cls.") || name.starts_with("lm_head.");
+    let in_head = ["cls.", "lm_head.", "classifier.", "qa_outputs."].iter().any(|head| name.starts_with(head));
     if in_head { name.to_owned() } else { format!("{}.{name}", family.prefix()) }
 }

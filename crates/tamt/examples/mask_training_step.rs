@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "intermediate_size": {}, "max_position_embeddings": 512, "type_vocab_size": 2}}"#,
         shape.vocab, shape.hidden, shape.layers, shape.heads, shape.ffn
     );
-    let mut model = Model::random(Config::from_json(&json)?, Parts { pooler: false, mlm_head: true }, 1);
+    let mut model = Model::random(Config::from_json(&json)?, Parts { pooler: false, mlm_head: true, task: None }, 1);
     let ids = pruned_matrices(&model, None)?;
     let sparsity = Sparsity::new(shape.sparsity)?;
     let masks = magnitude(&model, &ids, sparsity, Scope::Local);

@@ -144,18 +144,20 @@ pub(crate) fn magnitude_of_survivors(
     let survivors: Vec<(ParamId, Vec<f32>)> = ids
         .iter()
         .map(|&id| {
-            let mut values = model.params.get(id).to_vec();
+            let mut magnitudes: Vec<f32> = model.params.get(id).iter().map(|w| w.abs()).collect();
             if let Some(mask) = masks.get(id) {
-                mask.mask_in_place(&mut values);
+                // Below every magnitude: a weight that is kept and is zero must not be dropped in their place.
+                let dropped = |i: usize| !mask.get(i / mask.cols(), i % mask.cols());
+                magnitudes.iter_mut().enumerate().filter(|(i, _)| dropped(*i)).for_each(|(_, value)| *value = -1.0);
             }
-            (id, values)
+            (id, magnitudes)
         })
         .collect();
     let values = |id: ParamId| {
         let (_, values) = survivors.iter().find(|(other, _)| *other == id).expect("every pruned matrix was copied");
         values.as_slice()
     };
-    cut_masks(model, ids, scope, Key::Magnitude, |n| sparsity.zeros(n), values)
+    cut_masks(model, ids, scope, Key::Value, |n| sparsity.zeros(n), values)
 }
 
 /// Random pruning: drops uniformly chosen weights, another choice for each seed.
@@ -249,6 +251,16 @@ mod tests {
             assert_eq!(mask.intersection_count(half.get(id).unwrap()), mask.count_ones());
             assert_eq!((mask.len() - mask.count_ones()) as u64, (mask.len() as f64 * 0.8).floor() as u64);
         }
+    }
+
+    #[test]
+    fn what_is_pruned_as_far_as_wanted_stays_as_it_is_even_where_kept_weights_are_zero() {
+        let mut model = tiny_model();
+        let ids = pruned_matrices(&model, None).unwrap();
+        ids.iter().for_each(|&id| model.params.get_mut(id)[..20].fill(0.0));
+        let half = Sparsity::new(0.5).unwrap();
+        let masks = random(&model, &ids, half, Scope::Local, 1);
+        assert_eq!(magnitude_of_survivors(&model, &ids, &masks, half, Scope::Local), masks);
     }
 
     #[test]

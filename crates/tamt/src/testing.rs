@@ -9,5 +9,5 @@ pub(crate) fn tiny_model() -> Model {
             "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 32, "type_vocab_size": 2}"#,
     )
     .expect("the configuration is valid");
-    Model::random(config, Parts { pooler: true, mlm_head: true }, 7)
+    Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, 7)
 }

@@ -1,22 +1,29 @@
 use std::path::PathBuf;
 
-use super::Common;
+use super::{Common, values};
 
 const EXAMPLES: &str = "\
 Examples:
   tamt demo
-  tamt demo --seed 7 --output-dir demo-7";
+  tamt demo --seed 7 --output-dir demo-7
+
+  Going on after Ctrl-C:
+    tamt demo --resume";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
-    /// Where the runs are written [default: a temporary directory, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) output_dir: Option<PathBuf>,
+    /// Where the texts, the model, the tickets and the results are written
+    #[arg(long, value_name = "DIR", default_value = "tamt-demo")]
+    pub(crate) output_dir: PathBuf,
 
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 42)]
-    pub(crate) seed: u64,
+    /// Seed of everything random, the language included [default: 42]
+    #[arg(long, value_name = "N", value_parser = values::seed)]
+    pub(crate) seed: Option<u64>,
+
+    /// Go on with the demonstration in the output directory; an empty directory starts a new one
+    #[arg(long)]
+    pub(crate) resume: bool,
 
     #[command(flatten)]
     pub(crate) common: Common,

@@ -1,6 +1,7 @@
 //! What the verbs do, one file each.
 
 mod apply;
+mod demo;
 mod encode;
 mod eval;
 mod find;
@@ -16,7 +17,7 @@ use crate::printer::Printer;
 /// Carries out a verb.
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
     match verb {
-        Verb::Demo(_) => anyhow::bail!("`demo` is not wired yet"),
+        Verb::Demo(args) => demo::run(args, printer),
         Verb::Pretrain(args) => pretrain::run(args, printer),
         Verb::Find(args) => find::run(args, printer),
         Verb::Inspect(args) => inspect::run(args, printer),

@@ -55,7 +55,7 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let (model, tokenizer) = match origin {
         Origin::Given(base) => (base.model, base.tokenizer),
         Origin::New { path, config, tokenizer, .. } => {
-            let model = Model::random(config, Parts { pooler: true, mlm_head: true }, settings.seed);
+            let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
             check_vocabulary(&model, &tokenizer, path)?;
             (model, tokenizer)
         }

@@ -158,7 +158,7 @@ pub struct Source {
 }
 
 /// What a model's head has to produce.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Head {
     /// One of these labels; a [`Label::Class`] is an index into them.
     Classification {
@@ -166,7 +166,11 @@ pub enum Head {
         labels: Vec<String>,
     },
     /// A number.
-    Regression,
+    Regression {
+        /// The least and the greatest label that there is; predictions beyond are not wrong, but submissions are kept
+        /// within.
+        range: Option<(f32, f32)>,
+    },
     /// The first and the last token of an answer.
     Span {
         /// Whether there are questions without an answer (SQuAD 2.0).
@@ -261,7 +265,7 @@ impl Task {
     pub fn labels(&self) -> &[String] {
         match &self.head {
             Head::Classification { labels } => labels,
-            Head::Regression | Head::Span { .. } => &[],
+            Head::Regression { .. } | Head::Span { .. } => &[],
         }
     }
 
@@ -270,7 +274,7 @@ impl Task {
     pub fn outputs(&self) -> usize {
         match &self.head {
             Head::Classification { labels } => labels.len(),
-            Head::Regression => 1,
+            Head::Regression { .. } => 1,
             Head::Span { .. } => 2,
         }
     }
@@ -287,7 +291,7 @@ impl Task {
         if logits.len() != self.outputs() {
             return Err(Error::Count { what: "outputs", expected: self.outputs(), found: logits.len() });
         }
-        if self.head == Head::Regression {
+        if matches!(self.head, Head::Regression { .. }) {
             return Ok(Label::Value(logits[0]));
         }
         let best = (1..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });

@@ -109,6 +109,9 @@ pub(super) static TASKS: LazyLock<Vec<Task>> = LazyLock::new(|| {
     ]
 });
 
+/// STS-B, GLUE's only regression, grades similarity from 0 to 5.
+const SIMILARITY: (f32, f32) = (0.0, 5.0);
+
 const ENTAILMENT: &[&str] = &["entailment", "not_entailment"];
 
 /// What the GLUE tasks have in common, and where they differ.
@@ -160,22 +163,23 @@ impl Glue {
 
     fn declare(self) -> Task {
         let owned = |labels: &[&str]| labels.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let source = |split: Split, file: String, format, texts: &(Column, Option<Column>), id: &str, label: &str| Source {
-            split,
-            file,
-            layout: Layout::Table {
-                format,
-                header: true,
-                columns: Columns {
-                    // Only test files have ids that matter, and not all other files have any.
-                    id: (!split.is_labelled()).then(|| id.into()),
-                    first: texts.0.clone(),
-                    second: texts.1.clone(),
-                    label: Some(label.into()),
+        let source =
+            |split: Split, file: String, format, texts: &(Column, Option<Column>), id: &str, label: &str| Source {
+                split,
+                file,
+                layout: Layout::Table {
+                    format,
+                    header: true,
+                    columns: Columns {
+                        // Only test files have ids that matter, and not all other files have any.
+                        id: (!split.is_labelled()).then(|| id.into()),
+                        first: texts.0.clone(),
+                        second: texts.1.clone(),
+                        label: Some(label.into()),
+                    },
+                    integer_labels: if format == Format::Parquet { owned(self.hub_labels) } else { Vec::new() },
                 },
-                integer_labels: if format == Format::Parquet { owned(self.hub_labels) } else { Vec::new() },
-            },
-        };
+            };
         let tsv = self
             .splits
             .iter()
@@ -191,7 +195,7 @@ impl Glue {
             name: self.name.to_owned(),
             folders: vec![self.folder.to_owned(), self.hub.to_owned()],
             head: match self.labels {
-                [] => Head::Regression,
+                [] => Head::Regression { range: Some(SIMILARITY) },
                 labels => Head::Classification { labels: owned(labels) },
             },
             sources: tsv.chain(parquet).collect(),

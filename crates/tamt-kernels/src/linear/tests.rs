@@ -158,6 +158,25 @@ fn products_are_the_same_for_any_number_of_threads() {
     });
 }
 
+/// The input gradient of a decoder over a vocabulary sums over the vocabulary in chunks.
+#[test]
+fn gradients_through_a_vocabulary_match_the_formula() {
+    let (tokens, rows, cols) = (260, DEEP + 777, 3);
+    let (dy, w, old) = (random(tokens * rows, 1), random(rows * cols, 2), random(tokens * cols, 3));
+    let mask = random_mask(rows, cols, 0.5);
+    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let dx = same_for_any_pool(|| {
+        let mut dx = old.clone();
+        backward_input(&dy, weight, &mut dx, Write::Add, &mut Scratch::default());
+        dx
+    });
+    let mut expected = sums(tokens, cols, rows, |t, c, n| {
+        if mask.get(n, c) { f64::from(dy[t * rows + n]) * f64::from(w[n * cols + c]) } else { 0.0 }
+    });
+    expected.iter_mut().zip(&old).for_each(|(e, old)| *e += f64::from(*old));
+    assert_close(&dx, &expected, 1e-5);
+}
+
 /// A token's output does not depend on the other tokens of the batch, to the last bit.
 #[test]
 fn a_token_gives_the_same_bits_alone_and_in_a_batch() {

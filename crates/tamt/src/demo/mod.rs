@@ -118,7 +118,7 @@ impl Demo<'_> {
             read_eval_results(&path)?
         } else {
             let config = self.settings.config(tokenizer.vocab_size())?;
-            let model = Model::random(config, Parts { pooler: true, mlm_head: true }, settings.seed);
+            let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
             let stop = self.stop.clone();
             pretrain(model, tokenizer, texts, &settings, directory, &mut self.stages, stop)?.to_json(&path)
         };
@@ -157,7 +157,7 @@ impl Demo<'_> {
         let specials = base.tokenizer.specials();
         let blocks = Blocks::new(corpus, self.settings.block_size, Tail::Keep, specials)?;
         let probability = self.settings.pretraining().objective.mlm_probability;
-        Ok(EvalText::new(blocks, specials.clone(), probability, crate::EVAL_SEED))
+        Ok(EvalText::new(blocks, *specials, probability, crate::EVAL_SEED))
     }
 
     fn ticket(&mut self, method: Method, sparsity: Sparsity, base: &Base, texts: &Texts) -> Result<TicketLosses> {

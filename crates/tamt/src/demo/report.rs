@@ -1,6 +1,5 @@
 //! What a demonstration found, as tables and sentences. Every number and every claim is computed from the losses.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -124,13 +123,19 @@ impl DemoReport {
         rows
     }
 
+    /// The sparsity to look at first: the paper's 70 %, or else the middle one.
+    #[must_use]
+    pub fn usual_sparsity(&self) -> Option<Sparsity> {
+        let sparsities = self.sparsities();
+        let paper = sparsities.iter().copied().find(|s| (s.share() - 0.7).abs() < 1e-9);
+        paper.or_else(|| sparsities.get(sparsities.len() / 2).copied())
+    }
+
     /// What the losses say, in a few sentences.
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
+        let Some(at) = self.usual_sparsity() else { return Vec::new() };
         let sparsities = self.sparsities();
-        // The paper's sparsity, or the middle one.
-        let paper = sparsities.iter().copied().find(|s| (s.share() - 0.7).abs() < 1e-9);
-        let Some(at) = paper.or_else(|| sparsities.get(sparsities.len() / 2).copied()) else { return Vec::new() };
         let mut findings: Vec<String> = Loss::ALL.iter().filter_map(|&loss| self.comparison(loss, at)).collect();
         findings.push(format!(
             "For scale: the dense model has an MLM loss of {:.3}, and knowing only how common each token is gives {:.3}.",
@@ -149,17 +154,12 @@ impl DemoReport {
 
     fn comparison(&self, loss: Loss, at: Sparsity) -> Option<String> {
         let best = self.best_trained(loss, at)?;
-        let others: Vec<String> = [Method::Imp, Method::Magnitude, Method::Random]
-            .into_iter()
-            .filter_map(|method| Some(format!("{} {:.3}", method.name(), self.loss(loss, method, at)?)))
-            .collect();
-        let (name, percent) = (loss.name(), percent(at));
-        let mut text =
-            format!("At {percent} the best trained mask ({}) has a {name} of {:.3}", best.method.name(), loss.of(best));
-        match others.split_last() {
-            None => {}
-            Some((only, [])) => write!(text, ", where {only} is").expect("text grows"),
-            Some((last, rest)) => write!(text, "; {} and {last}", rest.join(", ")).expect("text grows"),
+        let (best, name) = (loss.of(best), best.method.name());
+        let mut text = format!("{} at {}: {best:.3} with the best trained mask ({name})", loss.name(), percent(at));
+        for method in [Method::Imp, Method::Magnitude, Method::Random] {
+            if let Some(value) = self.loss(loss, method, at) {
+                text.push_str(&format!(", {value:.3} with {}", method.name()));
+            }
         }
         text.push('.');
         Some(text)
@@ -277,8 +277,8 @@ mod tests {
         assert_eq!(
             findings[..2],
             [
-                "At 70 % the best trained mask (tamt-mlm) has a MLM loss of 2.500; magnitude 4.000 and random 5.000.",
-                "At 70 % the best trained mask (tamt-kd) has a KD loss of 0.125; magnitude 0.250 and random 0.500.",
+                "MLM loss at 70 %: 2.500 with the best trained mask (tamt-mlm), 4.000 with magnitude, 5.000 with random.",
+                "KD loss at 70 %: 0.125 with the best trained mask (tamt-kd), 0.250 with magnitude, 0.500 with random.",
             ]
         );
         assert!(findings[3].contains("at every sparsity"), "{findings:?}");

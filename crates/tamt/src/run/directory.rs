@@ -36,6 +36,8 @@ const RUN_FILES: [&str; 7] = [
 pub struct RunDir {
     path: PathBuf,
     resumed: bool,
+    /// What the directory held when the settings had been recorded.
+    at_start: BTreeSet<String>,
     /// The advisory lock ends when this file is closed, also when the process is killed.
     _lock: File,
 }
@@ -66,7 +68,7 @@ impl RunDir {
             Some(recorded) => settings::require_equal(path, &recorded, settings)?,
             None => settings::write(path, settings)?,
         }
-        Ok(Self { path: path.to_owned(), resumed, _lock: lock })
+        Ok(Self { path: path.to_owned(), resumed, at_start: entries(path)?, _lock: lock })
     }
 
     /// Finds out before a run has read its inputs whether [`RunDir::create`] would refuse the directory for what it
@@ -179,6 +181,17 @@ impl RunDir {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for RunDir {
+    /// A run that failed before it wrote anything, for settings that do not fit its text, say, leaves the directory
+    /// free for another.
+    fn drop(&mut self) {
+        if !self.resumed && entries(&self.path).is_ok_and(|names| names == self.at_start) {
+            // Where this fails, the next run is refused and told to resume; nothing is lost.
+            let _ = fs::remove_file(self.file(settings::FILE));
+        }
     }
 }
 
@@ -308,6 +321,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let first = settings("seed = 42\nthreads = 1\nsave_every = 10");
         drop(RunDir::create(root.path(), &first, true).unwrap());
+        assert!(!root.path().join("config.toml").exists(), "a run that wrote nothing occupies its directory");
+        let run = RunDir::create(root.path(), &first, true).unwrap();
+        fs::write(run.file("log.jsonl"), "").unwrap();
+        drop(run);
         let free = settings("seed = 42\nthreads = 8\nsave_every = 20\nresume = true");
         assert!(RunDir::create(root.path(), &free, true).unwrap().resumed());
         assert!(fs::read_to_string(root.path().join("config.toml")).unwrap().contains("threads = 1"));
@@ -393,12 +410,17 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_half_written_is_removed() {
         let root = tempfile::tempdir().unwrap();
-        drop(RunDir::create(root.path(), &settings(""), false).unwrap());
+        let run = RunDir::create(root.path(), &settings(""), false).unwrap();
+        fs::write(run.file("log.jsonl"), "").unwrap();
+        drop(run);
         fs::create_dir(root.path().join(".checkpoint-7.partial")).unwrap();
         fs::write(root.path().join(".checkpoint-7.partial/state.safetensors"), "half").unwrap();
         fs::write(root.path().join(".tmp-a1B2c3"), "half").unwrap();
         let run = RunDir::create(root.path(), &settings(""), true).unwrap();
-        assert_eq!(entries(root.path()).unwrap().into_iter().collect::<Vec<_>>(), [".lock", "config.toml"]);
+        assert_eq!(
+            entries(root.path()).unwrap().into_iter().collect::<Vec<_>>(),
+            [".lock", "config.toml", "log.jsonl"]
+        );
         assert_eq!(run.latest_checkpoint().unwrap(), None);
     }
 

@@ -5,3 +5,4 @@ mod files;
 mod mask_training;
 mod model;
 mod numerics;
+mod tune;

@@ -1,0 +1,73 @@
+//! `tamt demo`: the whole way on an invented language, from pre-training to tickets of every method.
+
+use std::env;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tamt::demo::{DemoReport, DemoSettings, Loss, MODEL_DIR, VALID_FILE, cell, percent, run as demonstrate};
+use tamt::find::Method;
+
+use crate::args::DemoArgs;
+use crate::hints::quoted;
+use crate::printer::{Printer, Table};
+use crate::progress::{Progress, duration};
+use crate::signals;
+
+pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
+    let mut settings = DemoSettings::default();
+    settings.seed = args.seed.unwrap_or(settings.seed);
+    let output = args.output_dir.display();
+    printer.info(&format!("a demonstration with seed {}, minutes on two cores; output: {output}", settings.seed))?;
+    let stop = signals::stop_on_signals(printer)?;
+    let mut progress = Progress::new(printer);
+    let report = demonstrate(&settings, &args.output_dir, args.resume, &mut progress, &stop)?;
+    drop(progress);
+    let json = serde_json::to_value(&report).context("the results are no JSON")?;
+    printer.result(&json, &text(&report))
+}
+
+fn text(report: &DemoReport) -> String {
+    let mut text = String::new();
+    for loss in Loss::ALL {
+        text.push_str(&format!("\n{}, {}, by sparsity\n\n{}", loss.name(), loss.explanation(), table(report, loss)));
+    }
+    text.push_str(&format!("\n{}\n", report.findings().join("\n")));
+    text.push_str(&format!("\n{} of runs; results.json, .md and .csv are in ", duration(report.seconds)));
+    text.push_str(&format!("{}\n", report.output_dir.display()));
+    let commands = commands(report);
+    if !commands.is_empty() {
+        text.push_str(&format!("\nTo look further:\n  {}\n", commands.join("\n  ")));
+    }
+    text
+}
+
+fn table(report: &DemoReport, loss: Loss) -> String {
+    let headings: Vec<String> = report.sparsities().into_iter().map(percent).collect();
+    let headings: Vec<&str> = ["method"].into_iter().chain(headings.iter().map(String::as_str)).collect();
+    let mut table = Table::new(&headings);
+    for (name, losses) in report.rows(loss) {
+        table.row([name.to_owned()].into_iter().chain(losses.into_iter().map(cell)));
+    }
+    table.render()
+}
+
+/// What can be asked of the files that are there now, as lines for a shell in this directory.
+fn commands(report: &DemoReport) -> Vec<String> {
+    let Some(at) = report.usual_sparsity() else { return Vec::new() };
+    let Some(best) = report.best_trained(Loss::Mlm, at) else { return Vec::new() };
+    // As the program was called: it need not be where a shell looks.
+    let program = env::args_os().next().map_or_else(|| "tamt".to_owned(), |name| quoted(&name.to_string_lossy()));
+    let shown = |path: &Path| quoted(&path.to_string_lossy());
+    let output = |name: &str| shown(&report.output_dir.join(name));
+    let (model, ticket) = (output(MODEL_DIR), shown(&best.ticket));
+    let mut commands = Vec::new();
+    if let Some(magnitude) = report.ticket(Method::Magnitude, at) {
+        commands.push(format!("{program} inspect {ticket} --against {}", shown(&magnitude.ticket)));
+    }
+    commands.push(format!(
+        "{program} eval --model {model} --ticket {ticket} --corpus {} --objective all",
+        output(VALID_FILE)
+    ));
+    commands.push(format!("{program} apply --model {model} --ticket {ticket} --output-dir {}", output("applied")));
+    commands
+}
