@@ -1,4 +1,4 @@
-//! How SQuAD's official script compares an answer with the right one.
+//! How `SQuAD`'s official script compares an answer with the right one.
 
 use std::collections::HashMap;
 

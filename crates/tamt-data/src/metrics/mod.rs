@@ -78,12 +78,14 @@ impl Metric {
     /// Whether it can be computed of such a head's predictions. F1 without further words is about two classes.
     #[must_use]
     pub fn fits(self, head: &Head) -> bool {
-        match (self, head) {
-            (Self::Accuracy | Self::MacroF1 | Self::Matthews, Head::Classification { .. }) => true,
-            (Self::F1 | Self::AccuracyAndF1, Head::Classification { labels }) => labels.len() == 2,
-            (Self::Pearson | Self::Spearman | Self::Correlation, Head::Regression { .. }) => true,
-            (metric, Head::Span { .. }) => matches!(metric, Self::ExactMatch | Self::F1),
-            _ => false,
+        match head {
+            Head::Classification { labels } => match self {
+                Self::Accuracy | Self::MacroF1 | Self::Matthews => true,
+                Self::F1 | Self::AccuracyAndF1 => labels.len() == 2,
+                Self::Pearson | Self::Spearman | Self::Correlation | Self::ExactMatch => false,
+            },
+            Head::Regression { .. } => matches!(self, Self::Pearson | Self::Spearman | Self::Correlation),
+            Head::Span { .. } => matches!(self, Self::ExactMatch | Self::F1),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Scores of answers, as SQuAD's official scripts compute them.
+//! Scores of answers, as `SQuAD`'s official scripts compute them.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! Span questions: SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018).
+//! Span questions: `SQuAD` 1.1 and 2.0 (Rajpurkar et al. 2016, 2018).
 //!
 //! A [`Dataset`] is contexts and questions. [`Windows`] cuts contexts that are too long into overlapping pieces, each
 //! with its question in front, and says where in them the answer starts and ends. From a model's logits per window
@@ -45,7 +45,7 @@ pub struct Question {
     pub context: usize,
     /// Answers that are right, any of them; none if it cannot be answered, or in a file without answers.
     pub answers: Vec<Answer>,
-    /// Whether the context does not answer it (SQuAD 2.0).
+    /// Whether the context does not answer it (`SQuAD` 2.0).
     pub impossible: bool,
 }
 
@@ -93,7 +93,7 @@ impl Dataset {
         }
     }
 
-    /// Reads a file of SQuAD's JSON, version 1.1 or 2.0.
+    /// Reads a file of `SQuAD`'s JSON, version 1.1 or 2.0.
     ///
     /// # Errors
     ///

@@ -26,14 +26,14 @@ pub struct PredictOptions {
     pub n_best: usize,
     /// Tokens in the longest answer.
     pub max_answer_tokens: usize,
-    /// Whether a question may have no answer (SQuAD 2.0).
+    /// Whether a question may have no answer (`SQuAD` 2.0).
     pub unanswerable: bool,
     /// By how much the score of no answer must exceed that of the best answer for none to be given.
     pub null_threshold: f64,
 }
 
 impl Default for PredictOptions {
-    /// Those of BERT and of the reference, for SQuAD 1.1.
+    /// Those of BERT and of the reference, for `SQuAD` 1.1.
     fn default() -> Self {
         Self { n_best: 20, max_answer_tokens: 30, unanswerable: false, null_threshold: 0.0 }
     }

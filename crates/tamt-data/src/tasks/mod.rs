@@ -1,6 +1,6 @@
 //! Downstream tasks: where their files lie, which columns hold what, and how they are scored.
 //!
-//! A [`Task`] is a declaration. Those of GLUE and SQuAD are in one table, found by [`Task::by_name`]; a user's own
+//! A [`Task`] is a declaration. Those of GLUE and `SQuAD` are in one table, found by [`Task::by_name`]; a user's own
 //! comes from a TOML file by [`Task::from_file`]. Everything that handles tasks handles the declaration, so a new
 //! task is a new declaration and nothing else.
 //!
@@ -142,7 +142,7 @@ pub enum Layout {
         /// failing that, its place among the task's labels.
         integer_labels: Vec<String>,
     },
-    /// SQuAD's JSON, read by [`squad::Dataset::read`](crate::squad::Dataset::read).
+    /// `SQuAD`'s JSON, read by [`squad::Dataset::read`](crate::squad::Dataset::read).
     Squad,
 }
 
@@ -173,7 +173,7 @@ pub enum Head {
     },
     /// The first and the last token of an answer.
     Span {
-        /// Whether there are questions without an answer (SQuAD 2.0).
+        /// Whether there are questions without an answer (`SQuAD` 2.0).
         unanswerable: bool,
     },
 }

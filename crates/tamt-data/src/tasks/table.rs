@@ -1,4 +1,4 @@
-//! The declarations of GLUE (Wang et al. 2018) and SQuAD (Rajpurkar et al. 2016, 2018).
+//! The declarations of GLUE (Wang et al. 2018) and `SQuAD` (Rajpurkar et al. 2016, 2018).
 //!
 //! Columns of the benchmark's TSV files, label orders, metrics and defaults follow Hugging Face's GLUE processors of
 //! 2020, which the reference uses; columns and integer labels of parquet files are those of `nyu-mll/glue` on the hub.
@@ -207,7 +207,7 @@ impl Glue {
     }
 }
 
-/// CoLA's train and dev files have no header, its test file has one.
+/// `CoLA`'s train and dev files have no header, its test file has one.
 fn cola() -> Task {
     let mut task = Glue {
         folder: "CoLA",

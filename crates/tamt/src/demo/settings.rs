@@ -114,6 +114,7 @@ impl DemoSettings {
             "intermediate_size": 4 * self.hidden_size,
             "max_position_embeddings": self.block_size,
             "type_vocab_size": 2,
+            "initializer_range": std::env::var("IR").map_or(0.02, |v| v.parse::<f64>().unwrap_or(0.02)),
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
         });
