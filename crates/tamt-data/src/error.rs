@@ -143,7 +143,7 @@ pub enum Error {
     },
 
     /// The files of a task's split are not where they were looked for.
-    #[error("no {split} split of {task}: looked for {}", looked_for.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error("no {split} split of {task}: looked for {}", list(looked_for))]
     MissingSplit {
         /// The task.
         task: String,
@@ -259,4 +259,8 @@ fn names(files: &[PathBuf]) -> String {
         [first, rest @ ..] => format!("{} and {} more have", first.display(), rest.len()),
         [] => "no files, so it has".to_owned(),
     }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

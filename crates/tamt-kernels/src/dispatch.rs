@@ -1,7 +1,7 @@
 //! The one place that knows which instructions the CPU has.
 //!
-//! A kernel is written once, as plain Rust, inside [`kernel!`], which compiles it for every instruction set and picks
-//! one at run time. The matrix product ([`crate::product`]) picks by hand, because its register tiles differ.
+//! A kernel is written once, as plain Rust, inside the macro `kernel!`, which compiles it for every instruction set and picks
+//! one at run time. The matrix product picks by hand, because its register tiles differ.
 //!
 //! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`) caps the choice, for tests and benchmarks. It is
 //! read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between

@@ -10,8 +10,8 @@ use crate::parallel::CHUNK;
 /// *before* the correction, decay after the update.
 ///
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g²`, `p -= lr sqrt(1 - b2ᵗ) / (1 - b1ᵗ) m / (sqrt(v) + eps)`,
-/// `p -= lr wd p`. (`torch.optim.AdamW` adds `eps` after the correction; the two differ where gradients are as small as
-/// `eps`.)
+/// `p -= lr wd p`. (`torch.optim.AdamW` adds `eps` after the correction, which is this with `eps sqrt(1 - b2ᵗ)` at
+/// step `t`; the two differ where gradients are not much larger than `eps`.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Decay of the first moment.

@@ -3,7 +3,7 @@
 //! Both operands are packed into panels: `[panels][steps][width]`, the elements that one step of the register tile needs
 //! side by side, for a block of the depth at a time. The left operand `A` `[m, depth]` is packed once, so that a job
 //! reads it front to back; each job packs its columns of the right operand `B` `[depth, n]` (masked on the way, so a
-//! masked matrix never exists) and keeps the block in the first-level cache while its rows of `A` pass by. Every element
+//! masked matrix never exists) and keeps the block in a near cache while its rows of `A` pass by. Every element
 //! of `C` is a sum in order of the depth, broken at fixed steps of the depth only: how the work was split cannot be seen
 //! in the result.
 
@@ -17,8 +17,8 @@ use crate::pack::Operand;
 use crate::parallel::{Buffer, Shared, with_buffer};
 use crate::simd::{Portable, Simd};
 
-/// Steps of the depth that a panel block has: with 48 columns, 48 KB.
-pub(crate) const DEPTH_BLOCK: usize = 256;
+/// Steps of the depth that a panel block has: with 48 columns, 72 KB, a part of the second-level cache.
+pub(crate) const DEPTH_BLOCK: usize = 384;
 
 /// Rows of the register tile, the width of a panel of the left operand.
 #[inline]
@@ -365,7 +365,7 @@ impl Strip<'_> {
 }
 
 /// Strips that a product is cut into, where its shape allows: enough for many cores and an even end.
-const STRIPS: usize = 48;
+const STRIPS: usize = 24;
 
 /// `C = A B` in strips on the current pool: `c` is `[m, n]`, `packed` has [`PackedLhs::len`] floats, `job` computes a strip.
 pub(crate) fn product(
@@ -383,7 +383,7 @@ pub(crate) fn product(
     let lhs = PackedLhs::pack_parallel(lhs, m, depth, packed);
     let panels = n.div_ceil(tile_cols);
     // few panels: cut the rows too, but keep enough of them to pay for packing the panel once more
-    let groups = STRIPS.div_ceil(panels).min(m / (16 * tile_rows)).max(1);
+    let groups = STRIPS.div_ceil(panels).min(m / (24 * tile_rows)).max(1);
     let group_rows = m.div_ceil(groups).next_multiple_of(tile_rows);
     let groups = m.div_ceil(group_rows);
     let c = Shared::new(c);
@@ -401,7 +401,7 @@ pub(crate) fn product(
 pub(crate) const DEEP: usize = 16 * 1024;
 
 /// Steps of the depth that a job of a deep product sums.
-const DEEP_CHUNK: usize = 2048;
+const DEEP_CHUNK: usize = 6 * DEPTH_BLOCK;
 
 /// Rows of a deep product that are worked on together.
 const DEEP_ROWS: usize = 256;

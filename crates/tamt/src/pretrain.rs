@@ -122,7 +122,7 @@ pub fn pretrain(
         None => None,
         Some(corpus) => {
             let blocks = Blocks::new(corpus, settings.block_size, Tail::Keep, specials)?;
-            Some(EvalText::new(blocks, specials.clone(), settings.objective.mlm_probability, crate::EVAL_SEED))
+            Some(EvalText::new(blocks, *specials, settings.objective.mlm_probability, crate::EVAL_SEED))
         }
     };
     let head = model.mlm_head.expect("a head was added where there was none");
@@ -135,7 +135,7 @@ pub fn pretrain(
     .collect();
     let mut learner = Learner::new(&mut model, None, None, &trainable, settings.train.optimizer);
     let mut method = Pretraining {
-        batches: TextBatches::new(blocks, settings.batch_size, specials.clone(), Some(corruption), settings.seed)?,
+        batches: TextBatches::new(blocks, settings.batch_size, *specials, Some(corruption), settings.seed)?,
         objective: Objective::new(settings.objective, settings.seed),
         eval,
         batch: Batch::default(),

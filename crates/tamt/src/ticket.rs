@@ -139,14 +139,14 @@ impl Ticket {
     /// # Errors
     /// [`Error::OtherBase`] if the base model's digest differs, [`Error::TicketMismatch`] if a name or a shape does.
     pub fn masks(&self, model: &Model, check: BaseCheck<'_>) -> Result<Masks> {
-        if let BaseCheck::Sha256(model_sha256) = check {
-            if self.provenance.base_sha256 != model_sha256 {
-                return Err(Error::OtherBase {
-                    base_model: self.provenance.base_model.clone(),
-                    ticket_sha256: self.provenance.base_sha256.clone(),
-                    model_sha256: model_sha256.to_owned(),
-                });
-            }
+        if let BaseCheck::Sha256(model_sha256) = check
+            && self.provenance.base_sha256 != model_sha256
+        {
+            return Err(Error::OtherBase {
+                base_model: self.provenance.base_model.clone(),
+                ticket_sha256: self.provenance.base_sha256.clone(),
+                model_sha256: model_sha256.to_owned(),
+            });
         }
         let prunable: HashMap<&str, _> =
             model.prunable().into_iter().map(|id| (model.params.spec(id).checkpoint_name.as_str(), id)).collect();

@@ -86,7 +86,7 @@ fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
     }
     let specials = base.tokenizer.specials();
     let blocks = Blocks::new(Arc::new(corpus), block_size, Tail::Keep, specials).map_err(tamt::Error::from)?;
-    Ok(EvalText::new(blocks, specials.clone(), corruption.probability, args.seed))
+    Ok(EvalText::new(blocks, *specials, corruption.probability, args.seed))
 }
 
 fn result_text(evaluation: &Evaluation) -> String {

@@ -19,29 +19,26 @@ use crate::record::Record;
 use crate::{resolve, signals};
 
 /// What training starts from.
-enum Origin<'a> {
-    /// A model that there is.
-    Given(Box<Base>),
-    /// A model to be made.
-    New { path: &'a Path, config: Config, tokenizer: Tokenizer, sha256: String },
+struct Origin {
+    model: Model,
+    tokenizer: Tokenizer,
+    /// Whether the model was made for this run.
+    is_new: bool,
+    /// The model's name, or the file of its configuration.
+    name: String,
+    /// The digest of its weights, or of that file.
+    sha256: String,
 }
 
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     RunDir::check(&args.output_dir, args.training.resume)?;
-    let origin = origin(args)?;
-    let (tokenizer, config) = match &origin {
-        Origin::Given(base) => (&base.tokenizer, &base.model.config),
-        Origin::New { tokenizer, config, .. } => (tokenizer, config),
-    };
-    let texts = shared::read_texts(tokenizer, &args.corpus, &args.training.eval_corpus, printer)?;
-    let (settings, defaults) = resolve::pretrain(args, config.max_length());
+    let origin = Origin::of(args)?;
+    let texts = shared::read_texts(&origin.tokenizer, &args.corpus, &args.training.eval_corpus, printer)?;
+    let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
 
     let mut record = Record::new("pretrain", &settings, &defaults)?;
-    match &origin {
-        Origin::Given(base) => record.model("model", &base.name, &base.sha256),
-        Origin::New { path, sha256, .. } => record.model("new", &path.display().to_string(), sha256),
-    }
-    record.tokenizer(tokenizer)?;
+    record.model(if origin.is_new { "new" } else { "model" }, &origin.name, &origin.sha256);
+    record.tokenizer(&origin.tokenizer)?;
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
     let directory = RunDir::create(&args.output_dir, record.table(), args.training.resume)?;
     if directory.finished() {
@@ -49,42 +46,44 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
         let json = read_eval_results(&args.output_dir)?;
         return show(json, &args.output_dir, printer);
     }
-    record.announce(printer, &headline(&settings, &origin), &args.output_dir)?;
+    record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;
 
     let stop = signals::stop_on_signals(printer)?;
-    let (model, tokenizer) = match origin {
-        Origin::Given(base) => (base.model, base.tokenizer),
-        Origin::New { path, config, tokenizer, .. } => {
-            let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
-            check_vocabulary(&model, &tokenizer, path)?;
-            (model, tokenizer)
-        }
-    };
     let mut progress = Progress::new(printer);
-    let trained = pretrain(model, &tokenizer, &texts, &settings, directory, &mut progress, stop)?;
+    let trained = pretrain(origin.model, &origin.tokenizer, &texts, &settings, directory, &mut progress, stop)?;
     drop(progress);
     show(trained.to_json(&args.output_dir), &args.output_dir, printer)
 }
 
-fn origin(args: &PretrainArgs) -> Result<Origin<'_>> {
-    match (&args.new, &args.tokenizer, &args.model) {
-        (Some(path), Some(tokenizer), _) => {
-            let config = Config::read(path).map_err(tamt::Error::from)?;
-            let sha256 = sha256_file(path).map_err(tamt::Error::from)?;
-            let directory = hub::resolve(tokenizer).map_err(tamt::Error::from)?;
-            let tokenizer = Tokenizer::from_dir(&directory).map_err(tamt::Error::from)?;
-            Ok(Origin::New { path, config, tokenizer, sha256 })
+impl Origin {
+    fn of(args: &PretrainArgs) -> Result<Self> {
+        match (&args.new, &args.tokenizer, &args.model) {
+            (Some(path), Some(tokenizer), _) => Self::new(args, path, tokenizer),
+            (_, _, Some(name)) => {
+                let Base { model, tokenizer, name, sha256, .. } = Base::load(name)?;
+                Ok(Self { model, tokenizer, is_new: false, name, sha256 })
+            }
+            _ => unreachable!("the command line requires --model, or --new with --tokenizer"),
         }
-        (_, _, Some(model)) => Ok(Origin::Given(Box::new(Base::load(model)?))),
-        _ => unreachable!("the command line requires --model, or --new with --tokenizer"),
+    }
+
+    fn new(args: &PretrainArgs, path: &Path, tokenizer: &str) -> Result<Self> {
+        let config = Config::read(path).map_err(tamt::Error::from)?;
+        let sha256 = sha256_file(path).map_err(tamt::Error::from)?;
+        let directory = hub::resolve(tokenizer).map_err(tamt::Error::from)?;
+        let tokenizer = Tokenizer::from_dir(&directory).map_err(tamt::Error::from)?;
+        let (settings, _) = resolve::pretrain(args, config.max_length());
+        let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
+        check_vocabulary(&model, &tokenizer, &directory)?;
+        Ok(Self { model, tokenizer, is_new: true, name: path.display().to_string(), sha256 })
     }
 }
 
-fn headline(settings: &PretrainSettings, origin: &Origin<'_>) -> String {
-    let what = match (settings.part, origin) {
-        (_, Origin::New { .. }) => "a new model",
-        (Train::All, _) => "all weights",
-        (Train::Head, _) => "the MLM head",
+fn headline(settings: &PretrainSettings, is_new: bool) -> String {
+    let what = match settings.part {
+        _ if is_new => "a new model",
+        Train::All => "all weights",
+        Train::Head => "the MLM head",
     };
     format!("pre-training {what}, {} steps", settings.train.max_steps)
 }

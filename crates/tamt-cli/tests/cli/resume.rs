@@ -51,7 +51,7 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
         ("imp", &["ticket.safetensors", "sparsity-0.3/ticket.safetensors", "sparsity-0.7/ticket.safetensors"]),
     ] {
         let (whole, killed) = (at(&directory, format!("{method}-whole")), at(&directory, format!("{method}-killed")));
-        tamt(&line(method, &whole)).success();
+        tamt(&format!("{} --threads 1", line(method, &whole))).success();
 
         let mut child = start(&format!("{} --save-every 15", line(method, &killed)));
         wait_for(&Path::new(&killed).join("checkpoint-150"), &mut child);
@@ -73,7 +73,7 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
 fn a_signal_saves_a_checkpoint_and_the_printed_command_goes_on_from_it() {
     let directory = tempfile::tempdir().unwrap();
     let whole = at(&directory, "whole");
-    tamt(&line("tamt-mlm", &whole)).success();
+    tamt(&format!("{} --threads 1", line("tamt-mlm", &whole))).success();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let run = at(&directory, name);
         let line = line("tamt-mlm", &run);
@@ -100,7 +100,7 @@ fn a_signal_saves_a_checkpoint_and_the_printed_command_goes_on_from_it() {
 fn pretraining_stopped_and_resumed_ends_in_the_same_weights() {
     let directory = tempfile::tempdir().unwrap();
     let (whole, stopped) = (at(&directory, "whole"), at(&directory, "stopped"));
-    tamt(&pretraining(&whole)).success();
+    tamt(&format!("{} --threads 1", pretraining(&whole))).success();
     let mut child = start(&format!("{} --save-every 15", pretraining(&stopped)));
     wait_for(&Path::new(&stopped).join("checkpoint-30"), &mut child);
     signal(&child, "TERM");

@@ -1,5 +1,6 @@
 //! A user's own task, declared in a TOML file.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::path::Path;
 
@@ -207,8 +208,8 @@ fn head(kind: Kind, labels: Option<Vec<String>>, range: Option<(f32, f32)>) -> R
         (Kind::Classification, None, _) => Err("a classification needs labels".to_owned()),
         (Kind::Classification, Some(_), Some(_)) => Err("a classification has no range".to_owned()),
         (Kind::Regression, Some(_), _) => Err("a regression has no labels".to_owned()),
-        // A NaN is in no order.
-        (Kind::Regression, None, Some((least, greatest))) if !(least < greatest) => {
+        // A NaN has no place in an order.
+        (Kind::Regression, None, Some((least, greatest))) if least.partial_cmp(&greatest) != Some(Ordering::Less) => {
             Err(format!("range = [{least}, {greatest}] is no range"))
         }
         (Kind::Regression, None, range) => Ok(Head::Regression { range }),

@@ -17,7 +17,7 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
     // No pre-training objective reaches the pooler: it keeps the mask it starts from.
     let pooler = model.pooler.map(|p| p.weight);
     let trained: Vec<_> = plan.ids.iter().copied().filter(|&id| Some(id) != pooler).collect();
-    let untouched = super::untouched(&model, settings)?;
+    let untouched = super::untouched(model, settings)?;
     for name in &untouched {
         session.observer.note(&format!("{name}: no objective reaches it, so it keeps the mask it starts from"));
     }

@@ -263,7 +263,7 @@ impl Plan<'_> {
         let blocks = Blocks::new(corpus, s.block_size, Tail::Drop, specials)?;
         let corruption =
             s.objective.mlm.then(|| Corruption { probability: s.objective.mlm_probability, ..Corruption::default() });
-        TextBatches::new(blocks, s.batch_size, specials.clone(), corruption, s.seed)
+        TextBatches::new(blocks, s.batch_size, *specials, corruption, s.seed)
     }
 
     fn objective(&self) -> Objective {
@@ -280,5 +280,5 @@ fn eval_text(base: &Base, texts: &Texts, settings: &FindSettings) -> Result<Opti
     let specials = base.tokenizer.specials();
     let blocks = Blocks::new(corpus, settings.block_size, Tail::Keep, specials)?;
     let probability = settings.objective.mlm_probability;
-    Ok(Some(EvalText::new(blocks, specials.clone(), probability, crate::EVAL_SEED)))
+    Ok(Some(EvalText::new(blocks, *specials, probability, crate::EVAL_SEED)))
 }

@@ -44,7 +44,7 @@ pub struct OptimizerSettings {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// Weight decay, on matrices and scores; biases and LayerNorms have none.
+    /// Weight decay, on matrices and scores; biases and `LayerNorm`s have none.
     pub weight_decay: f32,
     /// What the norm limit applies to.
     pub clip: Clip,
