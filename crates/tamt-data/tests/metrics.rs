@@ -175,7 +175,7 @@ fn answers_and_n_best_lists_are_those_of_the_reference() {
                 None => assert_eq!(prediction.null_score_diff, None),
             }
         }
-        assert_eq!(empty > 0, spans.null_threshold < 0.0, "{empty} without an answer");
+        assert_eq!(empty > 0, spans.unanswerable, "{empty} without an answer");
     }
 }
 

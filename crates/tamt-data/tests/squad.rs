@@ -48,7 +48,7 @@ fn answers_are_placed_by_characters_moved_or_counted() {
     assert_eq!(span(2), None);
     assert_eq!(span(3), Some("北京"));
     assert_eq!((dataset.moved, &*dataset.unlocated), (2, &["absent".to_owned()][..]));
-    let trainable: Vec<bool> = dataset.questions.iter().map(|question| question.is_trainable()).collect();
+    let trainable: Vec<bool> = dataset.questions.iter().map(tamt_data::squad::Question::is_trainable).collect();
     assert_eq!(trainable, [true, true, false, true, true, true]);
     assert!(dataset.questions[5].answers.is_empty(), "plausible answers are not right ones");
 

@@ -25,5 +25,5 @@ pub use encoder::{DropoutPlan, Pass};
 pub use error::{Error, Result};
 pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts};
-pub use task_head::{TaskHead, TaskKind};
 pub use params::{GradKind, Grads, Masks, ParamId, Params, Spec, Trainable};
+pub use task_head::{TaskHead, TaskKind};

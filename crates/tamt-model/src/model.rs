@@ -126,7 +126,7 @@ impl Model {
     /// # Errors
     /// If the configuration or the weights are missing, malformed, of wrong shapes or not finite.
     pub fn load(dir: &Path) -> Result<Self> {
-        let config = Config::read(&dir.join("config.json"))?;
+        let config = Config::read(dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let head = mlm_names(config.family);
         let parts = Parts {

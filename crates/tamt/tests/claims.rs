@@ -2,6 +2,9 @@
 //! can do than magnitude pruning does, and magnitude pruning keeps more than chance. On several seeds, each with a
 //! language, a model and texts of its own.
 
+// The losses themselves are worth seeing.
+#![allow(clippy::print_stdout)]
+
 use tamt::demo::{DemoReport, DemoSettings, Loss, run};
 use tamt::find::Method;
 use tamt::prune::Sparsity;

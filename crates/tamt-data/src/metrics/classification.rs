@@ -35,7 +35,7 @@ fn f1_of(class: u32, predictions: &[u32], gold: &[u32]) -> f64 {
 }
 
 /// Matthews correlation coefficient, for any number of classes (Gorodkin 2004), as scikit-learn's
-/// `matthews_corrcoef`: with c right of s predictions, p[k] predictions of class k and t[k] examples of it,
+/// `matthews_corrcoef`: with c right of s predictions, `p[k]` predictions of class k and `t[k]` examples of it,
 ///
 /// ```text
 /// (c s - Σ p[k] t[k]) / sqrt((s² - Σ p[k]²) (s² - Σ t[k]²))

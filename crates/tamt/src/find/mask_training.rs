@@ -42,7 +42,8 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         masked: MaskedTokens::default(),
         last_evaluation: None,
     };
-    let mut learner = Learner::new(&mut plan.base.model, Some(masks), Some(scores), &trainable, settings.train.optimizer);
+    let mut learner =
+        Learner::new(&mut plan.base.model, Some(masks), Some(scores), &trainable, settings.train.optimizer);
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
     if let Some(head) = &mut method.base_head {
         HeadWeights::write(learner.model, session.directory.path())?;

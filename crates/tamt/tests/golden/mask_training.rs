@@ -35,7 +35,8 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
     let optimizer = if mlm { OptimizerSettings::adamw(2e-3) } else { OptimizerSettings::bert_adam(2e-3) };
     let mut model = golden.model();
     let mut learner = learner(&mut model, 0.7, mlm, optimizer);
-    let settings = ObjectiveSettings { mlm, kd: kd.then(KdSettings::default), mlm_probability: 0.15, dropout: Some(0.0) };
+    let settings =
+        ObjectiveSettings { mlm, kd: kd.then(KdSettings::default), mlm_probability: 0.15, dropout: Some(0.0) };
     let mut objective = Objective::new(settings, 0);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
 
@@ -81,11 +82,16 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
         // In the larger set's MLM runs one score lies within 1e-8 of its threshold: rounding decides its mask bit, and the
         // rest of the run bends a little. PyTorch, recomputing them, differs from itself as much.
         assert_close(&module, scores, &expected, 5e-2);
-        let mean = scores.iter().zip(&expected).map(|(&a, b)| (f64::from(a) - b).abs()).sum::<f64>() / expected.len() as f64;
+        let mean =
+            scores.iter().zip(&expected).map(|(&a, b)| (f64::from(a) - b).abs()).sum::<f64>() / expected.len() as f64;
         assert!(mean <= 2e-4, "{module}: off by {mean:.1e} on the average");
         let mask = learner.masks.as_ref().unwrap().get(id).unwrap();
         let expected = file.floats(&format!("mask.{module}"));
-        flipped += expected.iter().enumerate().filter(|&(i, &e)| mask.get(i / mask.cols(), i % mask.cols()) != (e > 0.5)).count();
+        flipped += expected
+            .iter()
+            .enumerate()
+            .filter(|&(i, &e)| mask.get(i / mask.cols(), i % mask.cols()) != (e > 0.5))
+            .count();
         weights += mask.len();
     }
     println!("  {what}: {flipped} of {weights} mask bits differ");
@@ -129,8 +135,7 @@ fn distillation_variants_are_those_of_autograd() {
         let mut learner = learner(&mut model, 0.5, false, OptimizerSettings::adamw(0.0));
         assert_eq!(file.names("loss.").len(), variants.len());
         for (name, kd) in &variants {
-            let settings =
-                ObjectiveSettings { mlm: false, kd: Some(*kd), mlm_probability: 0.15, dropout: Some(0.0) };
+            let settings = ObjectiveSettings { mlm: false, kd: Some(*kd), mlm_probability: 0.15, dropout: Some(0.0) };
             let batch = file.batch(learner.model, "input_ids");
             let Learner { model, masks, grads, .. } = &mut learner;
             let loss = Objective::new(settings, 0)

@@ -27,9 +27,8 @@ fn hidden_states_and_logits_are_those_of_transformers() {
             let log_z = golden.iter().map(|l| l.exp()).sum::<f64>().ln();
             for label in [0, vocab / 2, vocab - 1] {
                 let hidden = activations.last_hidden();
-                let outcome = model
-                    .mlm_loss(hidden, &[row as u32], &[label as u32], None, &mut Workspace::default())
-                    .unwrap();
+                let outcome =
+                    model.mlm_loss(hidden, &[row as u32], &[label as u32], None, &mut Workspace::default()).unwrap();
                 let expected = log_z - golden[label];
                 assert!((outcome.loss_sum - expected).abs() < 2e-5, "{} and {expected}", outcome.loss_sum);
             }
@@ -43,8 +42,7 @@ fn gradients_of_every_weight_are_those_of_autograd() {
         let (model, Some(file)) = (golden.model(), golden.file("mlm_grad")) else { return };
         let batch = file.batch(&model, "input_ids");
         let (positions, labels) = labels_of(&file, "labels");
-        let trainable: Vec<Trainable> =
-            model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
+        let trainable: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
         let mut grads = Grads::new(&model.params, &trainable);
         let loss = mlm_backward(&model, &batch, &positions, &labels, &mut grads);
         assert_close("loss", &[loss as f32], &file.floats("loss"), 1e-5);

@@ -22,8 +22,7 @@ fn schedules_are_those_of_transformers() {
     let rows: Vec<Row> = serde_json::from_str(&text).unwrap();
     assert!(rows.len() >= 6);
     for row in rows {
-        let schedule =
-            Schedule { shape: row.schedule, warmup_steps: row.warmup_steps, horizon: row.training_steps };
+        let schedule = Schedule { shape: row.schedule, warmup_steps: row.warmup_steps, horizon: row.training_steps };
         for (t, expected) in row.factors.iter().enumerate() {
             let factor = schedule.factor(t as u64);
             assert!((factor - expected).abs() < 1e-12, "{schedule:?} at {t}: {factor} and {expected}");

@@ -3,9 +3,7 @@
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
 use tamt_kernels::cross_entropy;
-use tamt_model::{
-    Activations, Batch, GradKind, HiddenGrads, Keep, Masks, Model, Pass, TaskKind, Trainable, Workspace,
-};
+use tamt_model::{Activations, Batch, GradKind, HiddenGrads, Keep, Masks, Model, Pass, TaskKind, Trainable, Workspace};
 
 use crate::files::{Tensors, assert_close, assert_close_above, for_each};
 use crate::model::by_checkpoint_name;

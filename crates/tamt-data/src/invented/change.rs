@@ -1,0 +1,123 @@
+//! Meanings that differ from a meaning in one thing, or say less than it.
+
+use super::World;
+use super::draw::Draw;
+use super::lexicon::{Kind, Noun, Tense};
+use super::meaning::{Entity, NounPhrase, Person, Predicate, Region, Sentence, Town};
+
+/// What can be changed in a meaning by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Subject,
+    Predicate,
+    Object,
+    Place,
+    Tense,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 5] = [Self::Subject, Self::Predicate, Self::Object, Self::Place, Self::Tense];
+}
+
+/// The sentence with another subject, verb, .. of the same sort; none if it has no such part, or no other of its sort.
+pub(super) fn changed(world: &World, sentence: &Sentence, part: Part, draw: &mut Draw) -> Option<Sentence> {
+    let mut other = sentence.clone();
+    match part {
+        Part::Subject => other.subject.entity = another_entity(world, sentence.subject.entity, draw),
+        Part::Predicate => other.predicate = another_predicate(world, sentence, draw)?,
+        Part::Object => match &mut other.predicate {
+            Predicate::Act { object: Some(object), .. } => object.entity = another_entity(world, object.entity, draw),
+            Predicate::Act { .. } | Predicate::Quality { .. } | Predicate::SortOf(_) => return None,
+        },
+        Part::Place => other.place = Some(Town(another(sentence.place?.0, world.towns().len(), draw))),
+        Part::Tense => {
+            let tenses = [Tense::Past, Tense::Present, Tense::Future];
+            other.tense = tenses[another(sentence.tense as usize, tenses.len(), draw)];
+            if sentence.adverb.is_some() {
+                other.adverb = Some(draw.below(world.lexicon().adverbs_of(other.tense).len()));
+            }
+        }
+    }
+    Some(other)
+}
+
+/// The sentence with names for pronouns, which say too little when alone.
+pub(super) fn explicit(sentence: &Sentence) -> Sentence {
+    let mut explicit = sentence.clone();
+    explicit.subject.pronoun = false;
+    explicit
+}
+
+/// A sentence that follows from this one: one that says no more, and of an affirmation, mostly less.
+pub(super) fn weakened(sentence: &Sentence, draw: &mut Draw) -> Sentence {
+    let mut weaker = explicit(sentence);
+    // Denying much denies little, but denying little denies nothing more.
+    if sentence.negated {
+        return weaker;
+    }
+    let mut drops = || draw.percent(60);
+    if drops() {
+        weaker.place = None;
+    }
+    if drops() {
+        weaker.adverb = None;
+    }
+    let mut bare = |phrase: &mut NounPhrase| {
+        if drops() {
+            phrase.adjectives.clear();
+            phrase.companion = None;
+        }
+    };
+    bare(&mut weaker.subject);
+    if let Predicate::Act { object: Some(object), .. } = &mut weaker.predicate {
+        bare(object);
+    }
+    weaker
+}
+
+/// A number below `n` that is not `i`. Panics unless `n` is above 1.
+fn another(i: usize, n: usize, draw: &mut Draw) -> usize {
+    (i + 1 + draw.below(n - 1)) % n
+}
+
+fn another_entity(world: &World, entity: Entity, draw: &mut Draw) -> Entity {
+    match entity {
+        Entity::Thing(Noun(noun)) => {
+            let kind = world.lexicon().nouns[noun].kind;
+            let others: Vec<Noun> = world.lexicon().nouns_of(kind).filter(|other| other.0 != noun).collect();
+            Entity::Thing(draw.pick_zipf(&others))
+        }
+        Entity::Person(Person(i)) => Entity::Person(Person(another(i, world.people().len(), draw))),
+        Entity::Town(Town(i)) => Entity::Town(Town(another(i, world.towns().len(), draw))),
+        Entity::Region(Region(i)) => Entity::Region(Region(another(i, world.regions().len(), draw))),
+    }
+}
+
+fn another_predicate(world: &World, sentence: &Sentence, draw: &mut Draw) -> Option<Predicate> {
+    let lexicon = world.lexicon();
+    let kind_of = |phrase: &NounPhrase| match phrase.entity {
+        Entity::Thing(noun) => lexicon.nouns[noun.0].kind,
+        Entity::Person(_) | Entity::Town(_) | Entity::Region(_) => Kind(0),
+    };
+    let subject = kind_of(&sentence.subject);
+    match &sentence.predicate {
+        Predicate::Act { verb, object } => {
+            let mut verbs = lexicon.verbs_of(subject, object.is_some());
+            // The verbs of facts are in no such list, and have no others of their sort.
+            let place = verbs.iter().position(|other| other == verb)?;
+            verbs.remove(place);
+            if let Some(object) = object {
+                verbs.retain(|verb| lexicon.verbs[verb.0].objects.contains(&kind_of(object)));
+            }
+            (!verbs.is_empty()).then(|| Predicate::Act { verb: draw.pick_zipf(&verbs), object: object.clone() })
+        }
+        Predicate::Quality { adjective, degree } => {
+            let polarity = lexicon.adjectives[adjective.0].polarity;
+            let mut adjectives = lexicon.adjectives_of(subject, polarity);
+            adjectives.retain(|other| other != adjective);
+            (!adjectives.is_empty())
+                .then(|| Predicate::Quality { adjective: draw.pick_zipf(&adjectives), degree: *degree })
+        }
+        Predicate::SortOf(Kind(kind)) => Some(Predicate::SortOf(Kind(another(*kind, lexicon.kinds.len(), draw)))),
+    }
+}
