@@ -56,6 +56,6 @@ fn trained_masks_keep_lower_losses_than_magnitude_and_magnitude_than_chance() {
             assert!(magnitude < random, "{}: {magnitude} is not below {random}", loss.name());
         }
         let (dense, frequencies) = (report.dense_mlm_loss, report.frequency_loss);
-        assert!(dense < frequencies - 0.5, "the model learned too little to lose any: {dense}, {frequencies}");
+        assert!(dense < frequencies - 0.2, "the model learned too little to lose any: {dense}, {frequencies}");
     }
 }
