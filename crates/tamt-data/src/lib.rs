@@ -7,6 +7,8 @@
 //! * [`Corpus`] is text files as one stream of tokens, with a digest that says which text it was. [`Blocks`] cuts it
 //!   into windows, [`Sampler`] says which of them make up the batch of a step.
 //! * [`Corruption`] hides tokens for masked language modelling.
+//! * [`tasks`] is GLUE, `SQuAD` and what a user declares: where files lie, which columns hold what, how answers are
+//!   written down. [`squad`] reads span questions, and [`metrics`] scores answers.
 //! * [`invented`] makes text in an invented language, for when there is no other.
 //!
 //! Whatever is random is a function of a seed and of a place (step, epoch, position), and whatever is parallel is put
@@ -55,7 +57,10 @@
 mod corpus;
 mod error;
 pub mod invented;
+pub mod metrics;
 mod mlm;
+pub mod squad;
+pub mod tasks;
 mod text;
 mod tokenizer;
 

@@ -1,0 +1,67 @@
+//! Metrics of classes: integers from 0. All take predictions and right classes of the same length.
+
+use std::collections::BTreeMap;
+
+/// Right predictions / all; not a number if there are none. As scikit-learn's `accuracy_score`.
+#[must_use]
+pub fn accuracy(predictions: &[u32], gold: &[u32]) -> f64 {
+    let right = predictions.iter().zip(gold).filter(|(p, g)| p == g).count();
+    right as f64 / gold.len() as f64
+}
+
+/// F1 of class 1: 2 TP / (2 TP + FP + FN), 0 if class 1 is neither predicted nor right anywhere. As scikit-learn's
+/// `f1_score`.
+#[must_use]
+pub fn f1(predictions: &[u32], gold: &[u32]) -> f64 {
+    f1_of(1, predictions, gold)
+}
+
+/// The mean F1 of the classes that are predicted or right anywhere. As scikit-learn's `f1_score(average="macro")`.
+#[must_use]
+pub fn f1_macro(predictions: &[u32], gold: &[u32]) -> f64 {
+    let mut classes = [predictions, gold].concat();
+    classes.sort_unstable();
+    classes.dedup();
+    classes.iter().map(|&class| f1_of(class, predictions, gold)).sum::<f64>() / classes.len() as f64
+}
+
+fn f1_of(class: u32, predictions: &[u32], gold: &[u32]) -> f64 {
+    let count = |labels: &[u32]| labels.iter().filter(|&&label| label == class).count();
+    let both = predictions.iter().zip(gold).filter(|&(&p, &g)| p == class && g == class).count();
+    match count(predictions) + count(gold) {
+        0 => 0.0,
+        either => 2.0 * both as f64 / either as f64,
+    }
+}
+
+/// Matthews correlation coefficient, for any number of classes (Gorodkin 2004), as scikit-learn's
+/// `matthews_corrcoef`: with c right of s predictions, `p[k]` predictions of class k and `t[k]` examples of it,
+///
+/// ```text
+/// (c s - Σ p[k] t[k]) / sqrt((s² - Σ p[k]²) (s² - Σ t[k]²))
+/// ```
+///
+/// and 0 where a factor of the denominator is 0: all predictions, or all examples, of one class.
+#[must_use]
+pub fn matthews_correlation(predictions: &[u32], gold: &[u32]) -> f64 {
+    // Per class: predictions of it, examples of it.
+    let mut counts: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    let mut right = 0_u64;
+    for (&p, &g) in predictions.iter().zip(gold) {
+        counts.entry(p).or_default().0 += 1;
+        counts.entry(g).or_default().1 += 1;
+        right += u64::from(p == g);
+    }
+    // Exact: sums of products of counts below 2^63.
+    let s = predictions.len() as i128;
+    let sum = |term: fn(i128, i128) -> i128| -> i128 {
+        counts.values().map(|&(p, t)| term(i128::from(p), i128::from(t))).sum()
+    };
+    let covariance = i128::from(right) * s - sum(|p, t| p * t);
+    let of_predictions = s * s - sum(|p, _| p * p);
+    let of_gold = s * s - sum(|_, t| t * t);
+    if of_predictions == 0 || of_gold == 0 {
+        return 0.0;
+    }
+    covariance as f64 / (of_predictions as f64 * of_gold as f64).sqrt()
+}

@@ -1,0 +1,88 @@
+//! From examples to tokens.
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use tamt_kernels::rng::{Purpose, Stream};
+
+use super::{Example, Label};
+use crate::{Error, Pair, Result, Tokenizer};
+
+/// An example as a model sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// `cls` text `sep`, or `cls` first `sep` second `sep` (RoBERTa: two `sep` in the middle).
+    pub ids: Vec<u32>,
+    /// 0 for the first text, 1 for the second (RoBERTa: 0); as many as `ids`.
+    pub type_ids: Vec<u32>,
+    /// The right answer.
+    pub label: Option<Label>,
+}
+
+/// Tokenizes examples, in parallel, keeping their order. Of a pair that is too long the longer text is cut first.
+///
+/// # Errors
+///
+/// [`Error::Length`] if `max_length` has no room for text, [`Error::Tokenize`].
+pub fn encode(examples: &[Example], tokenizer: &Tokenizer, max_length: usize) -> Result<Vec<Feature>> {
+    let feature = |example: &Example| {
+        let Pair { ids, type_ids } = match &example.second {
+            Some(second) => tokenizer.encode_pair(&example.first, second, max_length)?,
+            None => {
+                let ids = tokenizer.encode(&example.first, max_length)?;
+                Pair { type_ids: vec![0; ids.len()], ids }
+            }
+        };
+        Ok(Feature { ids, type_ids, label: example.label })
+    };
+    examples.par_iter().with_min_len(64).map(feature).collect()
+}
+
+/// `n` of the numbers below `total`, ascending: the examples of a small training set. They depend on the seed and the
+/// task's name only, so that methods are compared on the same examples, and a smaller set is part of every larger one.
+///
+/// # Errors
+///
+/// [`Error::OutOfRange`] unless `n` is at least 1 and at most `total`.
+pub fn subset(task: &str, total: usize, n: usize, seed: u64) -> Result<Vec<usize>> {
+    let out_of_range = |expected| Error::OutOfRange { name: "train examples", value: n as f64, expected };
+    if n == 0 {
+        return Err(out_of_range("must be at least 1"));
+    }
+    if n > total {
+        return Err(out_of_range("must not exceed the examples of the training set"));
+    }
+    let total = u32::try_from(total).map_err(|_| out_of_range("the training set must be below 2^32 examples"))?;
+    let digest = Sha256::digest(task.as_bytes());
+    let site = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let mut order: Vec<u32> = (0..total).collect();
+    Stream::new(seed, Purpose::SUBSET, 0).fork(site).shuffle(&mut order);
+    let mut chosen: Vec<usize> = order[..n].iter().map(|&i| i as usize).collect();
+    chosen.sort_unstable();
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subset_depends_on_seed_and_task_and_lies_in_every_larger_one() {
+        let small = subset("cola", 8551, 100, 1).unwrap();
+        let large = subset("cola", 8551, 1000, 1).unwrap();
+        assert_eq!(small, subset("cola", 8551, 100, 1).unwrap());
+        assert_ne!(small, subset("cola", 8551, 100, 2).unwrap());
+        assert_ne!(small, subset("sst2", 8551, 100, 1).unwrap());
+        assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
+        assert!(small.windows(2).all(|w| w[0] < w[1]), "ascending, each once");
+        assert_eq!(subset("cola", 10, 10, 3).unwrap(), (0..10).collect::<Vec<_>>());
+        // Spread over the whole: a quarter of them in each quarter, give or take five deviations.
+        let first = large.iter().filter(|&&i| i < 8551 / 4).count();
+        assert!((180..320).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn a_subset_of_nothing_or_of_more_than_all_is_refused() {
+        assert!(matches!(subset("rte", 10, 0, 1), Err(Error::OutOfRange { .. })));
+        assert!(matches!(subset("rte", 10, 11, 1), Err(Error::OutOfRange { .. })));
+    }
+}
