@@ -1,11 +1,10 @@
-//! Corpora: text files as one stream of tokens, cut into blocks, drawn in batches.
+//! Corpora: text files as one stream of tokens, cut into blocks.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use tamt_kernels::rng::{Purpose, Stream};
 
 use crate::text::{checked_text, read_bytes};
 use crate::{Error, Result, Specials, Tokenizer};
@@ -198,74 +197,5 @@ impl Blocks {
         ids.push(self.cls);
         ids.extend_from_slice(self.window(i));
         ids.push(self.sep);
-    }
-}
-
-/// The order in which blocks are trained on: each epoch is a permutation of its own, cut into batches. Blocks left
-/// over at the end of an epoch sit that epoch out.
-///
-/// A batch is a function of the seed and the step, so a resumed run needs no state but its step.
-#[derive(Debug)]
-pub struct Sampler {
-    blocks: u32,
-    batch_size: usize,
-    seed: u64,
-    /// The permutation of the epoch asked for last.
-    epoch: Mutex<Option<(u64, Arc<[u32]>)>>,
-}
-
-impl Sampler {
-    /// A sampler of batches of `batch_size` among `blocks` blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfRange`] if `batch_size` is 0 or there are more than 2^32 blocks, [`Error::TooFewBlocks`] if there
-    /// are fewer blocks than fit in a batch.
-    pub fn new(blocks: usize, batch_size: usize, seed: u64) -> Result<Self> {
-        let out_of_range = |name, value: usize, expected| Error::OutOfRange { name, value: value as f64, expected };
-        if batch_size == 0 {
-            return Err(out_of_range("batch size", 0, "must be at least 1"));
-        }
-        if blocks < batch_size {
-            return Err(Error::TooFewBlocks { blocks, batch_size });
-        }
-        let blocks = u32::try_from(blocks).map_err(|_| out_of_range("blocks", blocks, "must be below 2^32"))?;
-        Ok(Self { blocks, batch_size, seed, epoch: Mutex::new(None) })
-    }
-
-    /// Batches in an epoch.
-    #[must_use]
-    pub fn batches_per_epoch(&self) -> u64 {
-        (self.blocks as usize / self.batch_size) as u64
-    }
-
-    /// Blocks in a batch.
-    #[must_use]
-    pub fn batch_size(&self) -> usize {
-        self.batch_size
-    }
-
-    /// The blocks of `step`, which counts batches from 0.
-    #[must_use]
-    pub fn batch(&self, step: u64) -> Vec<u32> {
-        let epoch = step / self.batches_per_epoch();
-        let within = (step % self.batches_per_epoch()) as usize;
-        let start = within * self.batch_size;
-        self.permutation(epoch)[start..start + self.batch_size].to_vec()
-    }
-
-    fn permutation(&self, epoch: u64) -> Arc<[u32]> {
-        // A panic elsewhere cannot leave a half-written cache: the value is replaced whole.
-        let mut cached = self.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((of, order)) = &*cached
-            && *of == epoch
-        {
-            return Arc::clone(order);
-        }
-        let mut order: Vec<u32> = (0..self.blocks).collect();
-        Stream::new(self.seed, Purpose::SHUFFLE, epoch).shuffle(&mut order);
-        let order: Arc<[u32]> = order.into();
-        *cached = Some((epoch, Arc::clone(&order)));
-        order
     }
 }

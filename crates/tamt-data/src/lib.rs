@@ -5,7 +5,8 @@
 //!
 //! * [`Tokenizer`] reads a checkpoint's tokenizer, in whichever of three formats it comes.
 //! * [`Corpus`] is text files as one stream of tokens, with a digest that says which text it was. [`Blocks`] cuts it
-//!   into windows, [`Sampler`] says which of them make up the batch of a step.
+//!   into windows, [`Sampler`] says which of them make up the batch of a step. [`LengthSampler`] does so for examples,
+//!   putting those of like length together, and [`length_batches`] for predictions, where order does not matter.
 //! * [`Corruption`] hides tokens for masked language modelling.
 //! * [`tasks`] is GLUE, `SQuAD` and what a user declares: where files lie, which columns hold what, how answers are
 //!   written down. [`squad`] reads span questions, and [`metrics`] scores answers.
@@ -59,12 +60,14 @@ mod error;
 pub mod invented;
 pub mod metrics;
 mod mlm;
+mod sampler;
 pub mod squad;
 pub mod tasks;
 mod text;
 mod tokenizer;
 
-pub use corpus::{Blocks, Corpus, ReadOptions, ReadProgress, Sampler, Tail};
+pub use corpus::{Blocks, Corpus, ReadOptions, ReadProgress, Tail};
 pub use error::{Error, Result};
 pub use mlm::{Corruption, Masked};
+pub use sampler::{LengthSampler, Sampler, length_batches};
 pub use tokenizer::{Pair, Specials, Tokenized, Tokenizer};

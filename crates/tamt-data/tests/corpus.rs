@@ -1,13 +1,12 @@
-//! Reading corpora, cutting blocks, drawing batches.
+//! Reading corpora and cutting blocks.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
-use tamt_data::{Blocks, Corpus, Error, ReadOptions, Sampler, Tail, Tokenizer};
+use tamt_data::{Blocks, Corpus, Error, ReadOptions, Tail, Tokenizer};
 use tempfile::TempDir;
 
 fn tokenizer(name: &str) -> Tokenizer {
@@ -185,41 +184,6 @@ fn a_corpus_shorter_than_a_window_is_refused_for_training_only() {
     assert_eq!(cut(Tail::Keep, 12).unwrap().len(), 1);
     assert_eq!(cut(Tail::Drop, 11).unwrap().len(), 1);
     assert!(matches!(cut(Tail::Keep, 2), Err(Error::Length { length: 2, specials: 2 })));
-}
-
-#[test]
-fn an_epoch_visits_blocks_once_and_epochs_differ() {
-    let sampler = Sampler::new(23, 4, 7).unwrap();
-    assert_eq!(sampler.batches_per_epoch(), 5);
-    let epoch = |e: u64| -> Vec<u32> { (e * 5..e * 5 + 5).flat_map(|s| sampler.batch(s)).collect() };
-    let first = epoch(0);
-    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 20);
-    assert!(first.iter().all(|&b| b < 23));
-    assert_ne!(first, epoch(1));
-    let other_seed = Sampler::new(23, 4, 8).unwrap();
-    assert_ne!(sampler.batch(0), other_seed.batch(0));
-    // The three left out differ between epochs, so that in time every block is seen.
-    let seen: HashSet<u32> = (0..20).flat_map(epoch).collect();
-    assert_eq!(seen.len(), 23);
-}
-
-#[test]
-fn a_resumed_sampler_continues_where_it_was() {
-    let straight = Sampler::new(100, 8, 1).unwrap();
-    let all: Vec<_> = (0..40).map(|s| straight.batch(s)).collect();
-    for step in [39, 3, 17, 0, 25] {
-        let resumed = Sampler::new(100, 8, 1).unwrap();
-        assert_eq!(resumed.batch(step), all[step as usize]);
-        // Going back is as good as going on.
-        assert_eq!(straight.batch(step), all[step as usize]);
-    }
-}
-
-#[test]
-fn batches_that_cannot_be_filled_are_refused() {
-    assert!(matches!(Sampler::new(7, 8, 0), Err(Error::TooFewBlocks { blocks: 7, batch_size: 8 })));
-    assert!(matches!(Sampler::new(7, 0, 0), Err(Error::OutOfRange { .. })));
-    assert_eq!(Sampler::new(8, 8, 0).unwrap().batches_per_epoch(), 1);
 }
 
 /// Loading a tokenizer costs more than a case.
