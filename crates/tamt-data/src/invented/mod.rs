@@ -12,12 +12,15 @@
 //! Words come from a [`World`]'s seed; which sentences are made of them, from another seed, a [`Split`] and a
 //! paragraph's number.
 
+mod change;
 mod draw;
 mod facts;
 mod lexicon;
 mod meaning;
 mod passage;
+mod questions;
 mod realise;
+mod tasks;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -31,13 +34,19 @@ pub use lexicon::{
 };
 pub use meaning::{Entity, Fact, NounPhrase, Person, Predicate, Region, Sentence, Town};
 pub use realise::{Role, Slip, Style, Word, realise, text};
+pub use tasks::TaskSizes;
 
 use crate::{Error, Result};
 
 /// Sites of [`Draw`]: what a sequence of choices is for.
 const LEXICON: u32 = 0;
 const FACTS: u32 = 1;
+/// One for each split.
 const PASSAGE: u32 = 2;
+/// One for each task and split.
+const TASKS: u32 = 8;
+/// One for each split.
+const QUESTIONS: u32 = 32;
 
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 

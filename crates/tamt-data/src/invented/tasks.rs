@@ -262,7 +262,9 @@ fn entailment(world: &World, draw: &mut Draw) -> Example {
     let mut hypothesis = weakened(told, draw);
     if !follows {
         // Something else may have been told as well: then it would follow after all.
-        let told_too = |h: &Sentence| sentences[..n].iter().any(|s| explicit(s).subject == h.subject && s.predicate == h.predicate);
+        let told_too = |h: &Sentence| {
+            sentences[..n].iter().any(|s| explicit(s).subject == h.subject && s.predicate == h.predicate)
+        };
         hypothesis = (0..8)
             .map(|_| different(world, &hypothesis, draw))
             .find(|h| h.negated != told.negated || h.tense != told.tense || h.place != told.place || !told_too(h))
