@@ -60,6 +60,7 @@ mod error;
 pub mod invented;
 pub mod metrics;
 mod mlm;
+mod panics;
 mod sampler;
 pub mod squad;
 pub mod tasks;

@@ -1,0 +1,55 @@
+//! Panics of other crates, made values.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    /// Whether panics of this thread are caught, and so are nobody's business.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `f` gives, or what it says when it panics, which is then not printed.
+///
+/// The first call puts a panic hook in front of the one that there is. It keeps silent about panics in an `f`, and
+/// passes all others on, on every thread.
+///
+/// `f` must leave nothing behind that a panic could have left half done.
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // While a thread ends there is no such variable, and no `f` either.
+            if !CAUGHT.try_with(Cell::get).unwrap_or(false) {
+                before(info);
+            }
+        }));
+    });
+    let outer = CAUGHT.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    CAUGHT.set(outer);
+    result.map_err(|panic| message(&*panic))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no reason given").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_what_it_said() {
+        assert_eq!(caught(|| 3), Ok(3));
+        assert_eq!(caught(|| panic!("four is {}", 4)), Err::<(), _>("four is 4".to_owned()));
+        assert_eq!(caught(|| panic!("plain")), Err::<(), _>("plain".to_owned()));
+        assert_eq!(caught(|| panic::panic_any(7)), Err::<(), _>("no reason given".to_owned()));
+        // One inside another.
+        assert_eq!(caught(|| (caught(|| panic!("inner")), 3)), Ok((Err::<(), _>("inner".to_owned()), 3)));
+        assert!(!CAUGHT.get());
+    }
+}

@@ -1,0 +1,87 @@
+//! Parquet files in every form in which they are written. `tests/fixtures/make_parquet.py` made them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tamt_data::Error;
+use tamt_data::tasks::{Examples, Label, Split, Task, read};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hub")
+}
+
+/// The examples of one of the files in `own`, with these columns as text and label.
+fn own(file: &str, text: &str, label: &str, more: &str) -> Result<Examples, Error> {
+    let declaration = format!(
+        "name = \"own\"\n{more}\n[files]\ntrain = \"own/{file}.parquet\"\n\
+         [columns]\nfirst = \"{text}\"\nlabel = \"{label}\"\n"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("task.toml");
+    fs::write(&path, declaration).unwrap();
+    read(&Task::from_file(&path).unwrap(), &fixtures(), Split::Train)
+}
+
+const CLASSES: &str = "kind = \"classification\"\nlabels = [\"0\", \"1\", \"2\"]";
+const NUMBERS: &str = "kind = \"regression\"";
+
+#[test]
+fn every_encoding_page_version_and_compression_gives_the_same_rows() {
+    let files = ["delta_length_1", "delta_length_2", "delta_1", "delta_2", "plain_1", "plain_2", "dictionary_2"];
+    for file in files {
+        let Examples { items, skipped, .. } = own(file, "text", "stars", CLASSES).unwrap();
+        let expected: Vec<(String, Option<Label>)> = (0..500)
+            .filter(|i| i % 50 != 3)
+            .map(|i| (format!("the keeper kept map {i}"), Some(Label::Class(i % 3))))
+            .collect();
+        // Three row groups of several pages each follow one another.
+        let found: Vec<_> = items.into_iter().map(|row| (row.first, row.label)).collect();
+        assert_eq!(found, expected, "{file}");
+        let lines: Vec<usize> = skipped.iter().map(|row| row.line).collect();
+        assert_eq!(lines, (0..10).map(|i| 50 * i + 4).collect::<Vec<_>>(), "{file}");
+        assert_eq!(skipped[0].reason, "no value in column \"text\"");
+    }
+}
+
+#[test]
+fn values_of_all_plain_kinds_are_read() {
+    let texts = |column: &str| -> Vec<String> {
+        own("kinds", column, "idx", CLASSES).unwrap().items.into_iter().map(|row| row.first).collect()
+    };
+    assert_eq!(texts("int8"), ["1", "-2", "3"]);
+    assert_eq!(texts("uint32"), ["4294967295", "0", "1"]);
+    assert_eq!(texts("uint64"), ["18446744073709550000", "0", "1"]);
+    assert_eq!(texts("large"), ["x", "y", "z"]);
+    assert_eq!(texts("binary"), ["bytes", "", "café"]);
+    assert_eq!(texts("words"), ["p", "q", "p"]);
+    let truth = own("kinds", "bool", "idx", CLASSES).unwrap_err();
+    assert!(truth.to_string().ends_with("kinds.parquet:2: no value in column \"bool\"; 1 of 3 rows are like that"));
+    let numbers = own("kinds", "idx", "int8", NUMBERS).unwrap();
+    assert_eq!(
+        numbers.items.iter().map(|row| row.label.unwrap()).collect::<Vec<_>>(),
+        [1.0, -2.0, 3.0].map(Label::Value)
+    );
+}
+
+#[test]
+fn what_is_neither_text_nor_a_number_is_refused_by_name() {
+    for (file, column, reason) in [
+        ("kinds", "record", "column \"record\" holds lists or records, not values"),
+        ("kinds", "date", "column \"date\" holds DATE, which is neither text nor a plain number"),
+        ("kinds", "price", "column \"price\" holds DECIMAL, which is neither text nor a plain number"),
+        ("kinds", "latin", "column \"latin\" holds bytes that are no text"),
+        ("gzip", "text", "column \"text\" is compressed with GZIP; only snappy and zstd are read"),
+    ] {
+        let error = own(file, column, "idx", CLASSES).unwrap_err();
+        assert!(matches!(error, Error::BadFile { kind: "parquet", .. }), "{error}");
+        assert!(error.to_string().ends_with(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_repository_of_one_task_has_its_files_in_a_data_directory() {
+    let task = Task::by_name("sst2").unwrap();
+    let examples = read(task, &fixtures().join("single"), Split::Train).unwrap();
+    let texts: Vec<_> = examples.items.iter().map(|example| (example.first.as_str(), example.label.unwrap())).collect();
+    assert_eq!(texts, [("a good map", Label::Class(1)), ("a bad map", Label::Class(0))]);
+}
