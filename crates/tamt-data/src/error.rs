@@ -143,18 +143,24 @@ pub enum Error {
     },
 
     /// The files of a task's split are not where they were looked for.
-    #[error("no {split} split of {task}: looked for {}", list(looked_for))]
+    #[error(
+        "no {split} split of {task}: looked for {} in {}",
+        one_of(files),
+        one_of(&folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>())
+    )]
     MissingSplit {
         /// The task.
         task: String,
         /// The split asked for.
         split: &'static str,
-        /// Where it could have been; `*` stands for any text.
-        looked_for: Vec<PathBuf>,
+        /// What its files are called; `*` stands for any text.
+        files: Vec<String>,
+        /// Where they could have been.
+        folders: Vec<PathBuf>,
     },
 
-    /// Some of the numbered files that make up a split are missing.
-    #[error("{}: {found} of {expected} shards; download the others too", path.display())]
+    /// Some of the numbered files that make up a split are missing, or there are files of two downloads.
+    #[error("{}: its name says that there are {expected} such files, and there are {found}", path.display())]
     MissingShards {
         /// The file whose name says how many there are.
         path: PathBuf,
@@ -221,7 +227,7 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A parquet, JSON or task file is malformed.
+    /// A parquet, CSV, JSON or task file is malformed.
     #[error("{}: not a usable {kind} file: {reason}", path.display())]
     BadFile {
         /// The file.
@@ -261,6 +267,9 @@ fn names(files: &[PathBuf]) -> String {
     }
 }
 
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+fn one_of(names: &[String]) -> String {
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        names => names.concat(),
+    }
 }

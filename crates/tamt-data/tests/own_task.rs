@@ -1,21 +1,15 @@
-//! A user's own task, declared in a file, and what damaged files do to readers.
+//! A user's own task, declared in a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use tamt_data::Error;
 use tamt_data::metrics::Metric;
-use tamt_data::squad::Dataset;
 use tamt_data::tasks::{Example, Head, Label, Split, Task, read};
 use tempfile::TempDir;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-fn task(name: &str) -> &'static Task {
-    Task::by_name(name).unwrap()
 }
 
 /// A directory with these files.
@@ -136,6 +130,12 @@ fn a_wrong_declaration_is_refused_with_the_reason() {
         ("train = \"data.tsv\"", "", "files names no file"),
         ("name = \"reviews\"", "name = \"reviews\"\nheader = false", "column \"text\" must be given by number"),
         ("first = \"text\"", "first = \"text\"\nthird = \"x\"", "unknown field `third`"),
+        ("\"accuracy\", \"f1\"]", "\"accuracy\", \"f1\", \"accuracy\"]", "the metric \"accuracy\" is listed twice"),
+        ("[\"no\", \"yes\"]", "[\"no\", \"yes \"]", "the label \"yes \" cannot be told from others"),
+        ("name = \"reviews\"", "name = \"../reviews\"", "must be of letters, digits, - and _"),
+        ("data.tsv", "*/data.tsv", "* can stand in a file's name, not in a directory's"),
+        ("epochs = 5", "epochs = 0", "must be at least 1"),
+        ("epochs = 5", "learning_rate = -1.0", "learning_rate = -1 must be above 0"),
         ("name = \"reviews\"", "name = ", "TOML parse error at line 2"),
     ] {
         let message = own(from, to);
@@ -143,46 +143,37 @@ fn a_wrong_declaration_is_refused_with_the_reason() {
     }
 }
 
-proptest! {
-    #[test]
-    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let dir = dir(&[]);
-        for (file, name) in [("train.tsv", "sst2"), ("train-a.parquet", "rte"), ("train-v1.1.json", "squad")] {
-            fs::write(dir.path().join(file), &bytes).unwrap();
-            let _ = read(task(name), dir.path(), Split::Train);
-            let _ = Dataset::read(task(name), dir.path(), Split::Train);
-        }
-        for format in ["csv", "jsonl"] {
-            fs::write(dir.path().join(format!("data.{format}")), &bytes).unwrap();
-            let _ = read(&own(&OWN.replace("FORMAT", format)).unwrap(), dir.path(), Split::Train);
-        }
+#[test]
+fn a_pattern_may_go_into_directories_and_have_several_stars() {
+    let task = own(&OWN.replace("data.FORMAT", "parts/*-of-*.csv")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("parts/2-of-2.csv.csv")).unwrap();
+    for (name, content) in [("1-of-2.csv", "text,stars\na,yes\n"), ("2-of-2.csv", "text,stars\nb,no\n")] {
+        fs::write(dir.path().join("parts").join(name), content).unwrap();
     }
+    let examples = read(&task, dir.path(), Split::Train).unwrap();
+    assert_eq!(examples.items.iter().map(|e| e.first.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let error = read(&task, dir.path(), Split::Dev).unwrap_err();
+    assert!(matches!(error, Error::NoSuchSplit { split: "dev", .. }), "{error}");
+}
 
-    /// Half-right files get further than random ones.
-    #[test]
-    fn no_damage_to_a_parquet_file_makes_its_reader_panic(
-        at in 0_usize..1589,
-        byte in any::<u8>(),
-        cut in any::<bool>(),
-    ) {
-        let mut bytes = fs::read(fixtures().join("hub/mnli/test_matched-00000-of-00001.parquet")).unwrap();
-        if cut {
-            bytes.truncate(at);
-        } else {
-            bytes[at] = byte;
-        }
-        let dir = dir(&[]);
-        fs::write(dir.path().join("test_matched-a.parquet"), &bytes).unwrap();
-        let _ = read(task("mnli"), dir.path(), Split::Test);
-    }
+#[test]
+fn csv_records_are_named_by_the_line_they_start_in() {
+    let task = own(&OWN.replace("FORMAT", "csv")).unwrap();
+    let read_csv = |content: &str| read(&task, dir(&[("data.csv", content)]).path(), Split::Train);
+    let mut content = "text,stars\r\n\"two\r\nlines\",yes\r\n\r\n\r\nragged\r\n".to_owned();
+    content += &"a,no\r\n".repeat(9);
+    let examples = read_csv(&content).unwrap();
+    assert_eq!((examples.items.len(), examples.items[0].first.as_str()), (10, "two\r\nlines"));
+    let skipped: Vec<(usize, &str)> = examples.skipped.iter().map(|s| (s.line, s.reason.as_str())).collect();
+    assert_eq!(skipped, [(6, "1 columns, not 2")]);
 
-    #[test]
-    fn no_lines_of_tabs_and_words_make_the_tsv_reader_panic(text in "([a1]{0,2}[\t\r\n\"]{0,2}){0,30}") {
-        for (file, name) in [("train.tsv", "cola"), ("dev.tsv", "stsb")] {
-            let dir = dir(&[(file, &text)]);
-            for split in Split::ALL {
-                let _ = read(task(name), dir.path(), split);
-            }
-        }
-    }
+    let error = read_csv("text,stars\na,yes\nb,\"no\nc,yes\n").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("data.csv:3: a quotation mark is not closed, so the rest of the file is one record")
+    );
+    let error = read_csv("text,stars\na,yes\nb,\"maybe\"\n").unwrap_err();
+    assert!(error.to_string().ends_with("data.csv:3: unknown label \"maybe\"; expected no, yes"), "{error}");
 }

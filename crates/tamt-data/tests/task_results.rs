@@ -67,7 +67,9 @@ fn examples_become_features_in_order_and_cut_to_length() {
                 let pair = tokenizer.encode_pair(text, "the map", 12).unwrap();
                 (pair.ids, pair.type_ids)
             } else {
-                (tokenizer.encode(text, 12).unwrap(), vec![0; 12])
+                let ids = tokenizer.encode(text, 12).unwrap();
+                let type_ids = vec![0; ids.len()];
+                (ids, type_ids)
             };
             assert_eq!((&feature.ids, &feature.type_ids), (&ids, &type_ids), "{name} {i}");
             assert_eq!(feature.label, Some(Label::Class(1)));

@@ -1,13 +1,13 @@
 //! A user's own task, declared in a TOML file.
 
 use std::cmp::Ordering;
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{Column, Columns, Defaults, Format, Head, Layout, Source, Split, Task};
 use crate::metrics::Metric;
+use crate::text::read_text;
 use crate::{Error, Result};
 
 /// What may stand in the file.
@@ -100,7 +100,7 @@ impl Task {
     /// format = "tsv"                     # tsv, csv, jsonl, parquet; default: by the files' endings
     /// header = true                      # default; false for TSV and CSV without column names
     ///
-    /// [files]                            # in the data directory; `*` stands for any text
+    /// [files]                            # in the data directory, or in one inside it; `*` stands for any text
     /// train = "train.tsv"
     /// dev = "dev.tsv"
     /// test = "test.tsv"                  # optional, as is its label column
@@ -121,10 +121,9 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::BadFile`] saying what is wrong with the declaration.
+    /// [`Error::Io`], [`Error::NotText`]; [`Error::BadFile`] saying what is wrong with the declaration.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+        let text = read_text(path)?;
         let declaration: Declaration =
             toml::from_str(&text).map_err(|e| bad(path, e.to_string().trim_end().to_owned()))?;
         task(declaration).map_err(|reason| bad(path, reason))
@@ -138,6 +137,10 @@ fn bad(path: &Path, reason: String) -> Error {
 fn task(declaration: Declaration) -> Result<Task, String> {
     let Declaration { name, kind, labels, range, metrics, primary, format, header, files, columns, defaults } =
         declaration;
+    // Predictions are written to a file of that name.
+    if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_')) {
+        return Err(format!("name = {name:?} must be of letters, digits, - and _"));
+    }
     let head = head(kind, labels, range)?;
     let metrics = match metrics {
         Some(keys) => keys.iter().map(|key| metric(key, &head)).collect::<Result<Vec<_>, _>>()?,
@@ -148,6 +151,9 @@ fn task(declaration: Declaration) -> Result<Task, String> {
         Some(key) => metric(&key, &head)?,
         None => *metrics.first().ok_or("metrics is empty")?,
     };
+    if let Some((_, twice)) = metrics.iter().enumerate().find(|(i, metric)| metrics[..*i].contains(metric)) {
+        return Err(format!("the metric {:?} is listed twice", twice.key()));
+    }
     if !metrics.contains(&primary) {
         return Err(format!("primary = {:?} is not among the metrics", primary.key()));
     }
@@ -169,6 +175,11 @@ fn task(declaration: Declaration) -> Result<Task, String> {
                 format!("no format for {file:?}: set format to \"tsv\", \"csv\", \"jsonl\" or \"parquet\"")
             })?,
         };
+        if let Some((folder, _)) = file.rsplit_once('/')
+            && folder.contains('*')
+        {
+            return Err(format!("{file:?}: * can stand in a file's name, not in a directory's"));
+        }
         let layout = Layout::Table {
             format,
             header: header.unwrap_or(true),
@@ -182,16 +193,28 @@ fn task(declaration: Declaration) -> Result<Task, String> {
         return Err("files names no file".to_owned());
     }
 
-    let usual = Defaults::default();
-    let defaults = Defaults {
-        batch_size: defaults.batch_size.unwrap_or(usual.batch_size),
-        learning_rate: defaults.learning_rate.unwrap_or(usual.learning_rate),
-        epochs: defaults.epochs.unwrap_or(usual.epochs),
-        max_length: defaults.max_length.unwrap_or(usual.max_length),
-        eval_every: defaults.eval_every.unwrap_or(usual.eval_every),
-    };
+    let defaults = settings(&defaults)?;
     let submissions = vec![(Split::Test, format!("{name}.tsv"))];
     Ok(Task { name, folders: Vec::new(), head, sources, metrics, primary, defaults, submissions })
+}
+
+fn settings(given: &Settings) -> Result<Defaults, String> {
+    let usual = Defaults::default();
+    let defaults = Defaults {
+        batch_size: given.batch_size.unwrap_or(usual.batch_size),
+        learning_rate: given.learning_rate.unwrap_or(usual.learning_rate),
+        epochs: given.epochs.unwrap_or(usual.epochs),
+        max_length: given.max_length.unwrap_or(usual.max_length),
+        eval_every: given.eval_every.unwrap_or(usual.eval_every),
+    };
+    let Defaults { batch_size, learning_rate, epochs, max_length, eval_every } = defaults;
+    if batch_size == 0 || epochs == 0 || max_length == 0 || eval_every == 0 {
+        return Err("batch_size, epochs, max_length and eval_every must be at least 1".to_owned());
+    }
+    if !(learning_rate > 0.0 && learning_rate.is_finite()) {
+        return Err(format!("learning_rate = {learning_rate} must be above 0"));
+    }
+    Ok(defaults)
 }
 
 fn head(kind: Kind, labels: Option<Vec<String>>, range: Option<(f32, f32)>) -> Result<Head, String> {
@@ -199,6 +222,10 @@ fn head(kind: Kind, labels: Option<Vec<String>>, range: Option<(f32, f32)>) -> R
         (Kind::Classification, Some(labels), None) => {
             if labels.len() < 2 {
                 return Err("a classification needs at least two labels".to_owned());
+            }
+            // Files are read without white space around labels, and predictions written between tabs.
+            if let Some(odd) = labels.iter().find(|l| l.is_empty() || l.trim() != **l || l.contains(char::is_control)) {
+                return Err(format!("the label {odd:?} cannot be told from others in a file"));
             }
             match labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
                 Some((_, twice)) => Err(format!("the label {twice:?} is listed twice")),

@@ -206,37 +206,40 @@ pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Loc
     if !task.has(split) {
         return Err(Error::NoSuchSplit { task: task.name.clone(), split: split.name() });
     }
-    let mut looked_for = Vec::new();
-    let folders = task.folders.iter().map(|folder| dir.join(folder)).chain([dir.to_owned()]);
-    for folder in folders {
-        for source in task.sources.iter().filter(|source| source.split == split) {
-            let files = matching(&folder, &source.file)?;
+    let sources = || task.sources.iter().filter(|source| source.split == split);
+    let folders: Vec<PathBuf> = task.folders.iter().map(|folder| dir.join(folder)).chain([dir.to_owned()]).collect();
+    for folder in &folders {
+        for source in sources() {
+            let files = matching(folder, &source.file)?;
             if !files.is_empty() {
                 return Ok(Located { source, files });
             }
-            looked_for.push(folder.join(&source.file));
         }
     }
-    Err(Error::MissingSplit { task: task.name.clone(), split: split.name(), looked_for })
+    let files = sources().map(|source| source.file.clone()).collect();
+    Err(Error::MissingSplit { task: task.name.clone(), split: split.name(), files, folders })
 }
 
-/// The files in `folder` that match `pattern`, in the order of their names.
+/// The files in `folder` that match `pattern`, in the order of their names. The pattern may go into directories by
+/// name.
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
-    let Some((before, after)) = pattern.split_once('*') else {
-        let path = folder.join(pattern);
-        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
+    let path = folder.join(pattern);
+    let (Some(folder), Some(pattern)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Vec::new());
     };
-    let io = |source| Error::Io { action: "read", path: folder.to_owned(), source };
+    if !pattern.contains('*') {
+        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
+    }
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
+    let io = |source| Error::Io { action: "read", path: folder.to_owned(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        if let Some(name) = name.to_str()
-            && name.len() >= before.len() + after.len()
-            && name.starts_with(before)
-            && name.ends_with(after)
+        let entry = entry.map_err(io)?;
+        if let Some(name) = entry.file_name().to_str()
+            && matches(pattern, name)
+            && entry.path().is_file()
         {
             names.push(name.to_owned());
         }
@@ -250,9 +253,60 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// How many files the name `train-00000-of-00002.parquet` says there are.
+/// Whether `name` is `pattern` with some text for each `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// How many files the name `train-00000-of-00002.parquet` says there are; a checksum may follow the number.
 fn shards(name: &str) -> Option<usize> {
-    let (stem, _) = name.rsplit_once('.')?;
-    let (_, count) = stem.rsplit_once("-of-")?;
-    count.parse().ok()
+    let (_, count) = name.rsplit_once("-of-")?;
+    let digits = count.find(|c: char| !c.is_ascii_digit()).unwrap_or(count.len());
+    count[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, fits) in [
+            ("train-*.parquet", "train-00000-of-00001.parquet", true),
+            ("train-*.parquet", "train-.parquet", true),
+            ("train-*.parquet", "train.parquet", false),
+            ("a*a", "a", false),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "acb", false),
+            ("*", "anything", true),
+            ("x", "xy", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_shards_name_says_how_many_there_are() {
+        for (name, count) in [
+            ("train-00000-of-00002.parquet", Some(2)),
+            ("train-00000-of-00013-a09b74b3ef9c3b56.parquet", Some(13)),
+            ("part-1.parquet", None),
+            ("words-of-wisdom.csv", None),
+        ] {
+            assert_eq!(shards(name), count, "{name}");
+        }
+    }
 }

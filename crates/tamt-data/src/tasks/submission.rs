@@ -36,8 +36,9 @@ pub fn submission(task: &Task, examples: &[Example], predictions: &[Label]) -> R
             (_, Label::Class(_)) => return Err(Error::WrongKind { what: "a submission", given: "a class" }),
             (_, Label::Value(_)) => return Err(Error::WrongKind { what: "a submission", given: "a number" }),
         };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}\t{spelling}", example.id);
+        // A tab or a line end in it would be taken for the end of a value; writing to a string cannot fail.
+        let id = example.id.replace(char::is_control, " ");
+        let _ = writeln!(text, "{id}\t{spelling}");
     }
     Ok(text)
 }

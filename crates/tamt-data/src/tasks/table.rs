@@ -127,7 +127,7 @@ struct Glue {
     label: &'static str,
     id: &'static str,
     parquet: (Column, Option<Column>),
-    /// A split, its TSV file without the ending, its parquet files without shard and ending.
+    /// A split, its TSV file without the ending, its parquet files without directory, shard and ending.
     splits: &'static [(Split, &'static str, &'static str)],
     metrics: &'static [Metric],
     primary: Metric,
@@ -184,8 +184,12 @@ impl Glue {
             .splits
             .iter()
             .map(|&(split, file, _)| source(split, format!("{file}.tsv"), Format::Tsv, &self.tsv, self.id, self.label));
-        let parquet = self.splits.iter().map(|&(split, _, file)| {
-            source(split, format!("{file}-*.parquet"), Format::Parquet, &self.parquet, "idx", "label")
+        // In the directory of the task's configuration on the hub, or in that of a repository of one task.
+        let parquet = self.splits.iter().flat_map(|&(split, _, file)| {
+            ["", "data/"].map(|folder| {
+                let file = format!("{folder}{file}-*.parquet");
+                source(split, file, Format::Parquet, &self.parquet, "idx", "label")
+            })
         });
         let submissions = match self.submissions {
             [] => vec![(Split::Test, format!("{}.tsv", self.folder))],
