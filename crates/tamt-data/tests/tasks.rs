@@ -1,12 +1,9 @@
 //! Tasks through their files: the benchmark's, the hub's, a user's own, and broken ones.
 
-#![allow(clippy::print_stdout, reason = "skips are printed")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tamt_data::Error;
-use tamt_data::squad::Dataset;
 use tamt_data::tasks::{Defaults, Example, Examples, Label, Split, Task, read};
 use tempfile::TempDir;
 
@@ -264,47 +261,4 @@ fn a_missing_shard_is_noticed() {
     fs::copy(fixtures().join("hub/mnli").join(shard), dir.path().join(shard)).unwrap();
     let error = read(task("mnli"), dir.path(), Split::Train).unwrap_err();
     assert!(matches!(error, Error::MissingShards { found: 1, expected: 2, .. }), "{error}");
-}
-
-fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let path = std::env::var_os("TAMT_SHARED").map_or_else(beside, PathBuf::from).join("data");
-    if !path.is_dir() {
-        println!("skipped: no data at {}", path.display());
-        return None;
-    }
-    Some(path)
-}
-
-#[test]
-fn the_real_glue_files_are_read_to_the_last_line() {
-    let Some(data) = shared() else {
-        return;
-    };
-    for (name, train, dev) in [("cola", 8551, 1043), ("sst2", 67349, 872), ("rte", 2490, 277), ("mrpc", 3668, 408)] {
-        for (split, expected) in [(Split::Train, train), (Split::Dev, dev)] {
-            let examples = read(task(name), &data.join("glue"), split).unwrap();
-            assert_eq!(examples.items.len(), expected, "{name}");
-            assert_eq!(examples.skipped, [], "{name}");
-            assert!(examples.items.iter().all(|e| !e.first.trim().is_empty()), "{name}");
-            let ones = examples.items.iter().filter(|e| class(e) == 1).count();
-            assert!((expected / 4..expected * 4 / 5).contains(&ones), "{name}: {ones} of class 1");
-        }
-    }
-}
-
-#[test]
-fn the_real_squad_files_are_read_and_every_answer_is_found() {
-    let Some(data) = shared() else {
-        return;
-    };
-    for (split, questions) in [(Split::Train, 87599), (Split::Dev, 10570)] {
-        let dataset = Dataset::read(task("squad"), &data.join("squad"), split).unwrap();
-        assert_eq!(dataset.questions.len(), questions);
-        assert_eq!((dataset.moved, dataset.unlocated.len()), (0, 0));
-        for question in &dataset.questions {
-            let span = question.span().unwrap();
-            assert_eq!(&dataset.contexts[question.context][span], question.answers[0].text.trim());
-        }
-    }
 }
