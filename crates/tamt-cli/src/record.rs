@@ -41,6 +41,16 @@ impl Record {
         self.table.insert(key.to_owned(), value.into());
     }
 
+    /// As [`Record::set`], with a key that is put together.
+    pub(crate) fn set_owned(&mut self, key: String, value: impl Into<Value>) {
+        self.table.insert(key, value.into());
+    }
+
+    /// One more line about the inputs.
+    pub(crate) fn input(&mut self, label: &'static str, value: String) {
+        self.inputs.push((label, value));
+    }
+
     /// Records a model and the digest of its weights or, before it has any, of its configuration.
     pub(crate) fn model(&mut self, key: &'static str, name: &str, sha256: &str) {
         self.set(key, name);

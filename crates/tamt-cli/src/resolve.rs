@@ -9,11 +9,14 @@ use tamt::pretrain::{PretrainSettings, Train};
 use tamt::prune::{Scope, Sparsity};
 use tamt::scores::{Binarizer, ScoreInit};
 use tamt::train::{Clip, OptimizerKind, OptimizerSettings, Shape, TrainSettings};
+use tamt::tune::{DistillSettings, Duration, InputSettings, Keep, TuneSettings};
+use tamt_data::tasks::Task;
 
 use crate::args::find::DistillationArgs;
 use crate::args::training::{OptimizerArgs, TrainingArgs};
+use crate::args::tune::TaskArgs;
 use crate::args::values::{self, InitialMask};
-use crate::args::{FindArgs, PretrainArgs};
+use crate::args::{FindArgs, PretrainArgs, TuneArgs};
 use crate::exit::UsageError;
 
 /// Replaces a setting where a flag was given.
@@ -131,6 +134,58 @@ pub(crate) fn pretrain(args: &PretrainArgs, max_length: usize) -> (PretrainSetti
     (settings, defaults)
 }
 
+/// The settings of a fine-tuning, for a model with room for `longest` tokens.
+pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings {
+    let mut settings = TuneSettings::new(task);
+    inputs(&mut settings.inputs, &args.task, longest);
+    let fitting = &args.fitting;
+    set(&mut settings.duration, &fitting.epochs.map(Duration::Epochs));
+    set(&mut settings.duration, &fitting.max_steps.map(Duration::MaxSteps));
+    settings.train_examples = fitting.train_examples.map(usize::from);
+    set(&mut settings.batch_size, &fitting.batch_size.map(usize::from));
+    set(&mut settings.seed, &fitting.seed);
+    settings.dropout = fitting.dropout.map(|p| p as f32);
+    set(&mut settings.eval_every, &fitting.eval_every);
+    set(&mut settings.save_every, &fitting.save_every);
+    set(&mut settings.logging_steps, &fitting.logging_steps);
+    settings.early_stopping = fitting.early_stopping;
+    set(&mut settings.keep, &fitting.keep.map(Keep::from));
+    settings.predict_test = args.predict_test;
+    settings.lr_horizon_steps = args.optimizer.lr_horizon_steps;
+    set(&mut settings.lr_schedule, &args.optimizer.lr_schedule.map(Shape::from));
+    set(&mut settings.warmup_steps, &args.optimizer.warmup_steps);
+    optimizer(&mut settings.optimizer, &args.optimizer);
+    if args.teacher.teacher.is_some() {
+        let mut kd = DistillSettings::default();
+        set_single(&mut kd.temperature, args.teacher.kd_temperature);
+        set_single(&mut kd.logits_weight, args.teacher.kd_logits_weight);
+        set_single(&mut kd.hidden_weight, args.teacher.kd_hidden_weight);
+        settings.distillation = Some(kd);
+    }
+    settings
+}
+
+/// How a task becomes tokens, for a model with room for `longest` of them.
+pub(crate) fn inputs(settings: &mut InputSettings, args: &TaskArgs, longest: usize) {
+    settings.max_length = args.max_length.map_or(settings.max_length.min(longest), usize::from);
+    if let Some(spans) = &mut settings.spans {
+        set(&mut spans.doc_stride, &args.doc_stride.map(usize::from));
+        set(&mut spans.max_query_length, &args.max_query_length.map(usize::from));
+        set(&mut spans.n_best, &args.n_best.map(usize::from));
+        set(&mut spans.max_answer_length, &args.max_answer_length.map(usize::from));
+        set(&mut spans.null_threshold, &args.null_threshold);
+    }
+}
+
+/// The seeds of a fine-tuning: at least one, each once.
+pub(crate) fn seeds(args: &TuneArgs) -> Result<Vec<u64>> {
+    let seeds = &args.fitting.seeds;
+    if let Some(twice) = seeds.iter().enumerate().find(|(i, seed)| seeds[..*i].contains(seed)) {
+        bail!(UsageError(format!("--seeds: {} is given twice", twice.1)));
+    }
+    Ok(if seeds.is_empty() { vec![args.fitting.seed.unwrap_or(42)] } else { seeds.clone() })
+}
+
 fn loop_settings(train: &mut TrainSettings, args: &TrainingArgs) {
     set(&mut train.eval_every, &args.eval_every);
     set(&mut train.save_every, &args.save_every);
@@ -242,6 +297,7 @@ same_names! {
     values::Clip => Clip { Global, PerTensor, None }
     values::LrSchedule => Shape { Constant, Linear, Cosine }
     values::TrainableWeights => Train { Head, All }
+    values::KeptModel => Keep { Best, Final }
 }
 
 impl From<InitialMask> for Start {

@@ -14,6 +14,7 @@ mod mlm_head;
 pub mod model;
 mod params;
 mod task_head;
+mod task_model;
 pub mod write;
 
 pub use activations::{Activations, HiddenGrads, Keep, Workspace};
@@ -27,3 +28,4 @@ pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts};
 pub use params::{GradKind, Grads, Masks, ParamId, Params, Spec, Trainable};
 pub use task_head::{TaskHead, TaskKind};
+pub use task_model::HeadStart;

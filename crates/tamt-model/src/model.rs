@@ -143,45 +143,6 @@ impl Model {
         Ok(model)
     }
 
-    /// Reads an encoder for a task: with a task head and without an MLM head. A head (or pooler) that the checkpoint has
-    /// is loaded; one that it lacks starts at random, as the reference starts it: N(0, `initializer_range`) and zero
-    /// biases, but RoBERTa's sequence head U(-1/sqrt(in), 1/sqrt(in)) throughout.
-    ///
-    /// # Errors
-    /// As [`Model::load`]; a head of another shape (another number of labels) is an error too.
-    pub fn load_for_task(dir: &Path, task: TaskKind, seed: u64) -> Result<Self> {
-        let config = Config::read(dir.join("config.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let parts = Parts { pooler: false, mlm_head: false, task: Some(task) };
-        let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
-        for id in model.params.ids() {
-            let Spec { name, shape, .. } = model.params.spec(id).clone();
-            let in_head = !name.starts_with("embeddings.") && !name.starts_with("encoder.");
-            if checkpoint.contains(&name) || !in_head {
-                checkpoint.load_f32(&name, &shape, model.params.get_mut(id))?;
-            } else {
-                model.start_head_tensor(id, seed);
-            }
-        }
-        Ok(model)
-    }
-
-    fn start_head_tensor(&mut self, id: ParamId, seed: u64) {
-        let spec = self.params.spec(id);
-        let two_layer = matches!(self.task_head, Some(TaskHead::TwoLayer { .. })) && !spec.name.starts_with("pooler.");
-        let is_matrix = spec.shape.len() == 2;
-        let stream = Stream::new(seed, Purpose::INIT, id.index() as u64);
-        let bound = 1.0 / (self.config.hidden_size as f32).sqrt();
-        let range = self.config.initializer_range;
-        for (i, value) in self.params.get_mut(id).iter_mut().enumerate() {
-            *value = match (two_layer, is_matrix) {
-                (true, _) => bound * (2.0 * stream.uniform_at(i as u64) - 1.0),
-                (false, true) => range * stream.normal_at(i as u64),
-                (false, false) => 0.0,
-            };
-        }
-    }
-
     /// A randomly initialised model: weights from N(0, `initializer_range`), the padding row, biases and shifts zero,
     /// LayerNorm scales one.
     #[must_use]
@@ -272,7 +233,7 @@ impl Model {
         self.layers.iter().position(|layer| layer.dense().iter().any(|d| d.weight == id))
     }
 
-    fn declare(config: Config, parts: Parts, original: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn declare(config: Config, parts: Parts, original: impl Fn(&str) -> Option<String>) -> Self {
         let family = config.family;
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
         let mut params = Params::default();
@@ -387,7 +348,7 @@ fn mlm_names(family: Family) -> MlmNames {
 }
 
 /// The name `transformers` gives a tensor in a model with a head.
-fn default_checkpoint_name(family: Family, name: &str) -> String {
+pub(crate) fn default_checkpoint_name(family: Family, name: &str) -> String {
     let in_head = ["cls.", "lm_head.", "classifier.", "qa_outputs."].iter().any(|head| name.starts_with(head));
     if in_head { name.to_owned() } else { format!("{}.{name}", family.prefix()) }
 }

@@ -61,6 +61,11 @@ impl Params {
         &self.specs[id.0]
     }
 
+    /// Changes the name that a tensor is written under.
+    pub(crate) fn rename(&mut self, id: ParamId, checkpoint_name: String) {
+        self.specs[id.0].checkpoint_name = checkpoint_name;
+    }
+
     /// The tensor of this canonical name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ParamId> {

@@ -124,6 +124,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// A checkpoint's task head does not fit the task.
+    #[error("{}", WrongHead(path, task, *outputs, *found))]
+    Head {
+        /// The model's directory.
+        path: PathBuf,
+        /// The task.
+        task: String,
+        /// Outputs that the task needs.
+        outputs: usize,
+        /// Outputs that the head has; `None` where there is no head.
+        found: Option<usize>,
+    },
+
     /// The tokenizer knows tokens that the embeddings have no rows for.
     #[error("the tokenizer in {} knows {tokens} tokens and the model's embeddings have {rows} rows", .path.display())]
     Vocabulary {
@@ -179,6 +192,19 @@ struct Lines<'a>(&'a [SettingDifference]);
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
+    }
+}
+
+struct WrongHead<'a>(&'a Path, &'a str, usize, Option<usize>);
+
+impl fmt::Display for WrongHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(path, task, outputs, found) = self;
+        let path = path.display();
+        match found {
+            Some(found) => write!(f, "{path}: its head has {found} outputs, and {task} needs {outputs}"),
+            None => write!(f, "{path}: it has no head for {task}; it was not fine-tuned"),
+        }
     }
 }
 

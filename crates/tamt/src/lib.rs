@@ -18,6 +18,7 @@ mod tensor_file;
 mod testing;
 pub mod ticket;
 pub mod train;
+pub mod tune;
 
 mod error;
 

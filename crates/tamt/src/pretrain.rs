@@ -12,7 +12,9 @@ use crate::evaluate::{EvalText, Evaluation, Wanted};
 use crate::find::Texts;
 use crate::objective::{MaskedTokens, Objective, ObjectiveSettings, StepLoss, TextBatches};
 use crate::run::{Observer, RunDir, Stop, write_eval_results};
-use crate::train::{Learner, Method, Metrics, OptimizerSettings, Schedule, Session, Shape, TrainSettings, train};
+use crate::train::{
+    Learner, Method, Metrics, OptimizerSettings, Schedule, Session, Shape, TrainSettings, named, train,
+};
 use crate::{Error, Result};
 
 /// Which weights learn.
@@ -175,12 +177,12 @@ impl Method for Pretraining {
         self.objective.losses_and_gradients(model, None, &self.batch, &self.masked, step, grads)
     }
 
-    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let wanted = Wanted { mlm: true, kd: false };
         let evaluation = text.evaluate(learner.model, None, wanted, None, |_| ())?;
         self.last_evaluation = Some(evaluation);
-        Ok(evaluation.metrics())
+        Ok(named(evaluation.metrics()))
     }
 
     fn save(&self, _: &Learner<'_>, _: &Path, _: u64) -> Result<()> {

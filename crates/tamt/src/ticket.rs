@@ -152,6 +152,10 @@ impl Ticket {
             model.prunable().into_iter().map(|id| (model.params.spec(id).checkpoint_name.as_str(), id)).collect();
         let mut masks = Masks::default();
         for (name, mask) in &self.matrices {
+            // A task may have no use for the pooler, and its model then has none.
+            if model.task_head.is_some() && model.pooler.is_none() && name.ends_with("pooler.dense.weight") {
+                continue;
+            }
             let id = *prunable.get(name.as_str()).ok_or_else(|| Error::TicketMismatch {
                 name: name.clone(),
                 reason: "the model has no such matrix to prune".to_owned(),

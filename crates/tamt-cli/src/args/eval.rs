@@ -1,7 +1,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::ArgGroup;
+
 use super::Common;
+use super::tune::TaskArgs;
 use super::values::{self, EvalHead, EvalObjective};
 
 const EXAMPLES: &str = "\
@@ -13,10 +16,13 @@ Examples:
     tamt eval --model bert-base-uncased --ticket omp70 --corpus wiki.valid.raw
 
   Mask training also trains the MLM head; with that one instead of the model's:
-    tamt eval --model bert-base-uncased --ticket mlm70 --mlm-head ticket --corpus wiki.valid.raw";
+    tamt eval --model bert-base-uncased --ticket mlm70 --mlm-head ticket --corpus wiki.valid.raw
+
+  A fine-tuned model on its task's development set:
+    tamt eval --model mrpc70 --task mrpc --data glue/MRPC";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("what").args(["corpus", "task", "task_file"]).required(true))]
 pub(crate) struct EvalArgs {
     /// Directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "MODEL")]
@@ -31,7 +37,7 @@ pub(crate) struct EvalArgs {
     pub(crate) allow_other_base: bool,
 
     /// Text to evaluate on, one paragraph a line
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) corpus: Vec<PathBuf>,
 
     /// What is measured [default: all, or kd for a model without an MLM head]
@@ -57,6 +63,9 @@ pub(crate) struct EvalArgs {
     /// Seed of the masked positions
     #[arg(long, value_name = "N", default_value_t = tamt::EVAL_SEED, value_parser = values::seed)]
     pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
 
     #[command(flatten)]
     pub(crate) common: Common,

@@ -9,6 +9,7 @@ pub(crate) mod find;
 mod inspect;
 mod pretrain;
 pub(crate) mod training;
+pub(crate) mod tune;
 pub(crate) mod values;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub(crate) use eval::EvalArgs;
 pub(crate) use find::FindArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use pretrain::PretrainArgs;
+pub(crate) use tune::TuneArgs;
 
 use crate::config_file;
 use values::Precision;
@@ -52,9 +54,11 @@ pub(crate) enum Verb {
     Pretrain(PretrainArgs),
     /// Find a subnetwork of a pre-trained encoder and write it as a ticket
     Find(FindArgs),
+    /// Fine-tune a ticket, or the dense model, on a task
+    Tune(TuneArgs),
     /// Show what tickets keep, matrix by matrix, and how alike they are
     Inspect(InspectArgs),
-    /// Measure a model, dense or under a ticket, on text
+    /// Measure a model, dense or under a ticket, on text or on a task
     Eval(EvalArgs),
     /// Turn texts into vectors
     Encode(EncodeArgs),
@@ -93,6 +97,7 @@ impl Verb {
             Self::Demo(args) => &args.common,
             Self::Pretrain(args) => &args.common,
             Self::Find(args) => &args.common,
+            Self::Tune(args) => &args.common,
             Self::Inspect(args) => &args.common,
             Self::Eval(args) => &args.common,
             Self::Encode(args) => &args.common,

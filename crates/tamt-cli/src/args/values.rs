@@ -153,6 +153,15 @@ pub(crate) enum EvalObjective {
     All,
 }
 
+/// The model of a fine-tuning that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeptModel {
+    /// The one with the best score on the development set
+    Best,
+    /// The last one
+    Final,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pool {
     /// One vector per token

@@ -1,4 +1,4 @@
-//! `tamt eval`: a model, dense or under a ticket, on text.
+//! `tamt eval`: a model, dense or under a ticket, on text or on a task.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tamt::mlm_head::{HEAD_FILE, HeadWeights};
 use tamt::ticket::Ticket;
 use tamt_data::{Blocks, Corruption, Tail};
 
-use super::shared;
+use super::{shared, task};
 use crate::args::EvalArgs;
 use crate::args::values::{EvalHead, EvalObjective};
 use crate::exit::UsageError;
@@ -21,6 +21,9 @@ use crate::progress::Counter;
 const BLOCK_SIZE: usize = 512;
 
 pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
+    if args.corpus.is_empty() {
+        return task::evaluate(args, printer);
+    }
     let head = head_file(args)?;
     let mut base = Base::load(&args.model)?;
     let masks = shared::masks(&base, args.ticket.as_deref(), args.allow_other_base)?;

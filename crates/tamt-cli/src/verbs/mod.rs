@@ -8,6 +8,8 @@ mod find;
 mod inspect;
 mod pretrain;
 mod shared;
+mod task;
+mod tune;
 
 use anyhow::Result;
 
@@ -20,6 +22,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Demo(args) => demo::run(args, printer),
         Verb::Pretrain(args) => pretrain::run(args, printer),
         Verb::Find(args) => find::run(args, printer),
+        Verb::Tune(args) => tune::run(args, printer),
         Verb::Inspect(args) => inspect::run(args, printer),
         Verb::Eval(args) => eval::run(args, printer),
         Verb::Encode(args) => encode::run(args, printer),

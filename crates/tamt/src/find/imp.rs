@@ -7,7 +7,7 @@ use super::{EvalText, GradKind, HeadWeights, Learner, Masks, Objective, Outcome,
 use super::{Rewind, Session, Sparsity, TICKET_FILE, TextBatches, Trainable, Wanted, prune, ticket, train};
 use crate::objective::{MaskedTokens, StepLoss};
 use crate::prune::Scope;
-use crate::train::{Method, Metrics};
+use crate::train::{Method, Metrics, named};
 use tamt_model::{Batch, Model};
 
 /// The sparsities of a run: every tenth below the wanted one, then that one. Training lies between two of them.
@@ -120,10 +120,10 @@ impl Method for Imp {
     }
 
     /// The ticket as it would be used: masks over the pre-trained weights.
-    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let masks: Option<&Masks> = learner.masks.as_ref();
-        Ok(text.evaluate(&mut self.pretrained, masks, self.wanted, None, |_| ())?.metrics())
+        Ok(named(text.evaluate(&mut self.pretrained, masks, self.wanted, None, |_| ())?.metrics()))
     }
 
     fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()> {

@@ -7,7 +7,7 @@ use super::{
 };
 use super::{Scores, Session, TICKET_FILE, TextBatches, Trainable, Wanted, ticket, train};
 use crate::objective::{MaskedTokens, StepLoss};
-use crate::train::{Method, Metrics};
+use crate::train::{Method, Metrics, named};
 use tamt_model::Batch;
 
 pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outcome> {
@@ -97,7 +97,7 @@ impl Method for MaskTraining {
 
     /// Evaluates the exact masks with the base model's head, and with the trained one where there is one: losses of
     /// different methods compare under the same head.
-    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let masks = settled(learner);
         let model = &mut *learner.model;
@@ -111,7 +111,7 @@ impl Method for MaskTraining {
         }
         let evaluation = evaluation?;
         self.last_evaluation = Some(evaluation);
-        Ok(evaluation.metrics())
+        Ok(named(evaluation.metrics()))
     }
 
     fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()> {

@@ -45,6 +45,8 @@ impl ObjectiveSettings {
 pub struct StepLoss {
     /// What was minimised.
     pub total: f64,
+    /// The loss against a task's labels.
+    pub task: Option<f64>,
     /// Mean cross-entropy over masked tokens.
     pub mlm: Option<f64>,
     /// The distillation loss, before its weight.

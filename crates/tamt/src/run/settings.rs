@@ -12,9 +12,10 @@ pub(super) const FILE: &str = "config.toml";
 
 /// Settings that say how a run is carried out or shown, and cannot change what it computes, in whichever table; and
 /// paths, whose contents are recorded as digests. Both spellings of their names count.
-const FREE: [&str; 13] = [
+const FREE: [&str; 16] = [
     "config",
     "corpus",
+    "data",
     "eval_corpus",
     "json",
     "logging_steps",
@@ -24,7 +25,9 @@ const FREE: [&str; 13] = [
     "quiet",
     "resume",
     "save_every",
+    "teacher",
     "threads",
+    "ticket",
     "tokenizer",
 ];
 

@@ -4,6 +4,7 @@ mod optimizer;
 mod schedule;
 mod state;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -87,7 +88,21 @@ impl<'m> Learner<'m> {
 }
 
 /// Values of an evaluation by name.
-pub type Metrics = Vec<(&'static str, f64)>;
+pub type Metrics = Vec<(Cow<'static, str>, f64)>;
+
+/// Names and values of an evaluation as [`Metrics`].
+pub(crate) fn named(values: Vec<(&'static str, f64)>) -> Metrics {
+    values.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect()
+}
+
+/// The best evaluation so far, by the metric that decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Best {
+    /// Steps done when it was made.
+    pub step: u64,
+    /// The deciding metric's value.
+    pub value: f64,
+}
 
 /// What distinguishes one kind of training from another.
 pub trait Method {
@@ -111,17 +126,36 @@ pub trait Method {
         Ok(())
     }
 
-    /// Losses on held-out text.
+    /// Losses or scores on held-out data, after `done` steps.
     ///
     /// # Errors
     /// If the model lacks what the loss needs.
-    fn evaluate(&mut self, learner: &mut Learner<'_>) -> Result<Metrics>;
+    fn evaluate(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<Metrics>;
+
+    /// The best evaluation so far, for a method that keeps one.
+    fn best(&self) -> Option<Best> {
+        None
+    }
+
+    /// Whether to stop before the last step: asked after each evaluation.
+    fn is_exhausted(&self) -> bool {
+        false
+    }
 
     /// Writes what a user of the run wants of this moment (a ticket, a head) into `directory`.
     ///
     /// # Errors
     /// If a file cannot be written.
     fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()>;
+
+    /// Takes back from a checkpoint what [`Method::save`] put there and the method needs to go on.
+    ///
+    /// # Errors
+    /// If it is missing or damaged.
+    fn restore(&mut self, learner: &Learner<'_>, directory: &Path) -> Result<()> {
+        let _ = (learner, directory);
+        Ok(())
+    }
 
     /// Batches in an epoch, for the record.
     fn batches_per_epoch(&self) -> u64;
@@ -148,6 +182,8 @@ impl std::fmt::Debug for Session<'_> {
 pub struct Trained {
     /// The final evaluation.
     pub metrics: Metrics,
+    /// Optimiser steps taken; fewer than were planned where the method was exhausted.
+    pub steps: u64,
     /// Seconds of this call, evaluations included.
     pub seconds: f64,
     /// The record so far, to be written with the result.
@@ -178,6 +214,7 @@ pub fn train(
     let mut done = 0;
     if let Some((step, path)) = &checkpoint {
         state::load(learner, path, *step)?;
+        method.restore(learner, path)?;
         record = TrainerState::read(path)?;
         done = *step;
         session.observer.note(&format!("resuming from {}", path.display()));
@@ -185,8 +222,9 @@ pub fn train(
     let mut log = Log::open(session.directory.path(), checkpoint.as_ref().map(|(step, _)| *step))?;
     session.observer.plan(stage, settings.max_steps, done);
     let mut interval = Interval::default();
+    let mut exhausted = None;
 
-    while done < settings.max_steps {
+    while exhausted.is_none() && done < settings.max_steps {
         if let Some(signal) = session.stop.requested() {
             if checkpoint.as_ref().is_none_or(|(step, _)| *step < done) {
                 let path = save_checkpoint(method, learner, &session.directory, &record, done)?;
@@ -229,8 +267,11 @@ pub fn train(
             record.log(&values);
         }
         if settings.eval_every > 0 && done.is_multiple_of(settings.eval_every) && done < settings.max_steps {
-            let metrics = method.evaluate(learner)?;
-            report(&mut log, &mut record, session.observer, done, &metrics)?;
+            let metrics = evaluate(method, learner, &mut log, &mut record, session.observer, done)?;
+            if method.is_exhausted() {
+                exhausted = Some(metrics);
+                break;
+            }
         }
         if settings.save_every > 0 && done.is_multiple_of(settings.save_every) && done < settings.max_steps {
             let path = save_checkpoint(method, learner, &session.directory, &record, done)?;
@@ -238,29 +279,38 @@ pub fn train(
         }
     }
 
-    let metrics = method.evaluate(learner)?;
-    report(&mut log, &mut record, session.observer, done, &metrics)?;
+    let metrics = match exhausted {
+        Some(metrics) => metrics,
+        None => evaluate(method, learner, &mut log, &mut record, session.observer, done)?,
+    };
     log.flush()?;
     session.observer.finish();
-    Ok(Trained { metrics, seconds: started.elapsed().as_secs_f64(), state: record })
+    Ok(Trained { metrics, steps: done, seconds: started.elapsed().as_secs_f64(), state: record })
 }
 
-fn report(
+fn evaluate(
+    method: &mut dyn Method,
+    learner: &mut Learner<'_>,
     log: &mut Log,
     record: &mut TrainerState,
     observer: &mut dyn Observer,
-    step: u64,
-    metrics: &Metrics,
-) -> Result<()> {
-    if metrics.is_empty() {
-        return Ok(());
+    done: u64,
+) -> Result<Metrics> {
+    let metrics = method.evaluate(learner, done)?;
+    if let Some(best) = method.best() {
+        record.best_metric = Some(best.value);
+        record.best_global_step = Some(best.step);
     }
-    let named: Vec<(String, f64)> = metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value)).collect();
-    let named: Vec<(&str, f64)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    log.scalars(step, &named)?;
-    record.log(&named);
-    observer.evaluated(step, metrics);
-    Ok(())
+    if metrics.is_empty() {
+        return Ok(metrics);
+    }
+    let logged: Vec<(String, f64)> = metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value)).collect();
+    let logged: Vec<(&str, f64)> = logged.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    log.scalars(done, &logged)?;
+    record.log(&logged);
+    let shown: Vec<(&str, f64)> = metrics.iter().map(|(name, value)| (name.as_ref(), *value)).collect();
+    observer.evaluated(done, &shown);
+    Ok(metrics)
 }
 
 fn save_checkpoint(
@@ -282,10 +332,9 @@ fn save_checkpoint(
 impl StepLoss {
     /// The summands by name, where there is more than one.
     fn parts(&self) -> Vec<(&'static str, f64)> {
-        match (self.mlm, self.kd) {
-            (Some(mlm), Some(kd)) => vec![("mlm_loss", mlm), ("kd_loss", kd)],
-            _ => Vec::new(),
-        }
+        let all = [("task_loss", self.task), ("mlm_loss", self.mlm), ("kd_loss", self.kd)];
+        let parts: Vec<_> = all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        if parts.len() > 1 { parts } else { Vec::new() }
     }
 }
 

@@ -3,7 +3,9 @@
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
 use tamt_kernels::cross_entropy;
-use tamt_model::{Activations, Batch, GradKind, HiddenGrads, Keep, Masks, Model, Pass, TaskKind, Trainable, Workspace};
+use tamt_model::{
+    Activations, Batch, GradKind, HeadStart, HiddenGrads, Keep, Masks, Model, Pass, TaskKind, Trainable, Workspace,
+};
 
 use crate::files::{Tensors, assert_close, assert_close_above, for_each};
 use crate::model::by_checkpoint_name;
@@ -13,7 +15,8 @@ fn fine_tuning_a_ticket_is_that_of_pytorch() {
     for_each(|golden| {
         let Some(file) = golden.file("tune") else { return };
         let directory = golden.folder.join(golden.kind).join("classifier");
-        let mut model = Model::load_for_task(&directory, TaskKind::Sequence { outputs: 3 }, 0).unwrap();
+        let mut model =
+            Model::load_for_task(&directory, TaskKind::Sequence { outputs: 3 }, HeadStart::Checkpoint).unwrap();
         let ids = pruned_matrices(&model, None).unwrap();
         let masks = magnitude(&model, &ids, Sparsity::new(0.7).unwrap(), Scope::Local);
         apply(&mut model, &masks);

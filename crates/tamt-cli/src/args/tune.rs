@@ -1,0 +1,185 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::ArgGroup;
+
+use super::Common;
+use super::training::OptimizerArgs;
+use super::values::{self, KeptModel};
+
+const EXAMPLES: &str = "\
+Examples:
+  A ticket on a GLUE task, with the benchmark's settings:
+    tamt tune --model bert-base-uncased --ticket mlm70 --task mrpc --data glue/MRPC --output-dir mrpc70
+
+  Three seeds, mean and standard deviation:
+    tamt tune --model bert-base-uncased --ticket mlm70 --task rte --data glue --seeds 1,2,3 --output-dir rte70
+
+  Little data: the same 1,000 examples for every method:
+    tamt tune --model bert-base-uncased --ticket mlm70 --task mnli --data glue --train-examples 1000 \\
+      --epochs 8 --output-dir mnli70-1k
+
+  A task of one's own:
+    tamt tune --model bert-base-uncased --task-file reviews.toml --data reviews --output-dir reviews-dense";
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("which").args(["task", "task_file"]).required(true))]
+pub(crate) struct TuneArgs {
+    /// Directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) ticket: Option<PathBuf>,
+
+    /// Accept a ticket that was found in other weights
+    #[arg(long, requires = "ticket")]
+    pub(crate) allow_other_base: bool,
+
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+
+    /// Where the run is written; with several seeds, a directory for each in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
+
+    /// Start with a new head although the model has one
+    #[arg(long)]
+    pub(crate) new_head: bool,
+
+    /// Write predictions for the test splits too, in the form of the GLUE server
+    #[arg(long)]
+    pub(crate) predict_test: bool,
+
+    #[command(flatten)]
+    pub(crate) fitting: FittingArgs,
+
+    #[command(flatten)]
+    pub(crate) teacher: TeacherArgs,
+
+    #[command(flatten)]
+    pub(crate) optimizer: OptimizerArgs,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Which task, where its data lies, and how it becomes tokens.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Task")]
+pub(crate) struct TaskArgs {
+    /// cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, squad or squad2
+    #[arg(long, value_name = "TASK", requires = "data")]
+    pub(crate) task: Option<String>,
+
+    /// A task of one's own, declared in a TOML file
+    #[arg(long, value_name = "FILE.toml", requires = "data", conflicts_with = "task")]
+    pub(crate) task_file: Option<PathBuf>,
+
+    /// The task's directory, or one of several tasks' directories
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Tokens per sequence, specials included [default: the task's, or what the model holds if less]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_length: Option<NonZeroUsize>,
+
+    /// Spans: tokens from the start of a window to the start of the next [default: 128]
+    #[arg(long, value_name = "N")]
+    pub(crate) doc_stride: Option<NonZeroUsize>,
+
+    /// Spans: tokens of the question that are kept [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_query_length: Option<NonZeroUsize>,
+
+    /// Spans: candidates per window and per question [default: 20]
+    #[arg(long, value_name = "N")]
+    pub(crate) n_best: Option<NonZeroUsize>,
+
+    /// Spans: tokens in the longest answer [default: 30]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_answer_length: Option<NonZeroUsize>,
+
+    /// Spans: how much better no answer must score than the best one to be given [default: 0]
+    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
+    pub(crate) null_threshold: Option<f64>,
+}
+
+/// The course of fine-tuning. Defaults are the task's.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct FittingArgs {
+    /// Times through the training set
+    #[arg(long, value_name = "X", value_parser = values::positive)]
+    pub(crate) epochs: Option<f64>,
+
+    /// Optimiser steps, instead of --epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs", value_parser = values::steps)]
+    pub(crate) max_steps: Option<u64>,
+
+    /// Train on N examples only (questions, for spans), the same ones for every method
+    #[arg(long, value_name = "N")]
+    pub(crate) train_examples: Option<NonZeroUsize>,
+
+    /// Examples (windows, for spans) per step
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<NonZeroUsize>,
+
+    /// Seed of head, data order, subset and dropout [default: 42]
+    #[arg(long, value_name = "N", value_parser = values::seed)]
+    pub(crate) seed: Option<u64>,
+
+    /// Several seeds, one run each; the result is their mean and standard deviation
+    #[arg(long, value_name = "1,2,..", value_delimiter = ',', conflicts_with = "seed", value_parser = values::seed)]
+    pub(crate) seeds: Vec<u64>,
+
+    /// Dropout rate in training [default: the model's own]
+    #[arg(long, value_name = "P", value_parser = values::dropout)]
+    pub(crate) dropout: Option<f64>,
+
+    /// Evaluate every N steps [default: the task's]
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) eval_every: Option<u64>,
+
+    /// Stop after N evaluations without a better score
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) early_stopping: Option<u64>,
+
+    /// Which model is written [default: best]
+    #[arg(long, value_enum)]
+    pub(crate) keep: Option<KeptModel>,
+
+    /// Save a checkpoint every N steps [default: only when stopped by a signal]
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) save_every: Option<u64>,
+
+    /// Log every N steps [default: 10]
+    #[arg(long, value_name = "N", value_parser = values::steps)]
+    pub(crate) logging_steps: Option<u64>,
+
+    /// Go on with the run in the output directory; an empty directory starts a new one
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+/// Learning from a dense model that was tuned on the same task.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Distillation")]
+pub(crate) struct TeacherArgs {
+    /// Learn from this model too: what `tamt tune` wrote for the same task
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) teacher: Option<String>,
+
+    /// Softens the outputs of both [default: 2]
+    #[arg(long, value_name = "X", requires = "teacher", value_parser = values::positive)]
+    pub(crate) kd_temperature: Option<f64>,
+
+    /// Weight of the teacher's outputs beside the labels [default: 1]
+    #[arg(long, value_name = "X", requires = "teacher", value_parser = values::not_negative)]
+    pub(crate) kd_logits_weight: Option<f64>,
+
+    /// Weight of the teacher's hidden states [default: 1]
+    #[arg(long, value_name = "X", requires = "teacher", value_parser = values::not_negative)]
+    pub(crate) kd_hidden_weight: Option<f64>,
+}

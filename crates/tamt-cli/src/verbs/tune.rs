@@ -1,0 +1,199 @@
+//! `tamt tune`: a ticket, or the dense model, fine-tuned on a task.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+use tamt::run::{RunDir, Stop, read_eval_results, write_eval_results};
+use tamt::ticket::Ticket;
+use tamt::tune::{TaskData, TaskModel, TuneSettings, summary, tune};
+use tamt_data::tasks::Task;
+use tamt_model::HeadStart;
+use tamt_model::digest::sha256_file;
+
+use super::task;
+use crate::args::TuneArgs;
+use crate::printer::{Printer, Table, grouped, metric};
+use crate::progress::{Progress, duration};
+use crate::record::Record;
+use crate::{resolve, signals};
+
+pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
+    let task = task::declaration(&args.task)?;
+    let seeds = resolve::seeds(args)?;
+    RunDir::check(&args.output_dir, args.fitting.resume)?;
+    let first = load(args, &task, seeds[0])?;
+    let longest = first.model.config.max_length();
+    let settings = resolve::tune(args, &task, longest);
+    settings.validate(longest)?;
+    let ticket = args.ticket.as_deref().map(Ticket::read).transpose()?;
+    if let Some(ticket) = &ticket {
+        first.masks_of(ticket, args.allow_other_base)?;
+    }
+    let data = TaskData::read(&task, task::directory(&args.task), &first.tokenizer, &settings)?;
+    let job = Job { args, task: &task, settings, ticket, data, printer };
+    let record = job.record(&first, longest)?;
+    if let [seed] = *seeds {
+        let directory = RunDir::create(&args.output_dir, record.table(), args.fitting.resume)?;
+        if directory.finished() {
+            printer.info("this run has finished; its result was:")?;
+            return show(&read_eval_results(&args.output_dir)?, &args.output_dir, printer);
+        }
+        job.announce(&record)?;
+        let stop = signals::stop_on_signals(printer)?;
+        let result = job.run(first, seed, directory, stop)?;
+        return show(&result, &args.output_dir, printer);
+    }
+    job.run_seeds(&seeds, &record)
+}
+
+fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
+    let head = if args.new_head { HeadStart::Fresh(seed) } else { HeadStart::Random(seed) };
+    Ok(TaskModel::load(&args.model, task, head)?)
+}
+
+/// What all seeds share.
+struct Job<'a> {
+    args: &'a TuneArgs,
+    task: &'a Task,
+    settings: TuneSettings,
+    ticket: Option<Ticket>,
+    data: TaskData,
+    printer: Printer,
+}
+
+impl Job<'_> {
+    fn record(&self, model: &TaskModel, longest: usize) -> Result<Record> {
+        let args = self.args;
+        let mut defaults = TuneSettings::new(self.task);
+        defaults.inputs.max_length = defaults.inputs.max_length.min(longest);
+        let mut record = Record::new("tune", &self.settings, &defaults)?;
+        record.model("model", &model.name, &model.sha256);
+        record.tokenizer(&model.tokenizer)?;
+        if args.new_head {
+            record.set("new-head", true);
+        }
+        if let Some(path) = &args.ticket {
+            record.set("ticket", path.display().to_string());
+            record.set("ticket-sha256", sha256_file(&Ticket::locate(path)).map_err(tamt::Error::from)?);
+            record.input("ticket", path.display().to_string());
+        }
+        if let Some(teacher) = &args.teacher.teacher {
+            let model = TaskModel::load(teacher, self.task, HeadStart::Checkpoint)?;
+            record.set("teacher", teacher.as_str());
+            record.set("teacher-sha256", model.sha256);
+            record.input("teacher", teacher.clone());
+        }
+        if let Some(path) = &args.task.task_file {
+            record.set("task-file-sha256", sha256_file(path).map_err(tamt::Error::from)?);
+        }
+        record.set("data", task::directory(&args.task).display().to_string());
+        for inputs in self.data.all() {
+            let digests: Vec<String> = inputs
+                .files
+                .iter()
+                .map(|path| sha256_file(path))
+                .collect::<Result<_, _>>()
+                .map_err(tamt::Error::from)?;
+            record.set_owned(format!("{}-sha256", inputs.split.name()), digests);
+            let files: Vec<String> = inputs.files.iter().map(|file| file.display().to_string()).collect();
+            let count = grouped(inputs.examples() as u64);
+            record.input(inputs.split.name(), format!("{} ({count} examples)", files.join(", ")));
+        }
+        if args.fitting.seeds.len() > 1 {
+            record.set("seeds", args.fitting.seeds.iter().map(|&seed| seed as i64).collect::<Vec<i64>>());
+        }
+        Ok(record)
+    }
+
+    fn announce(&self, record: &Record) -> Result<()> {
+        let what = if self.ticket.is_some() { "a ticket" } else { "the dense model" };
+        record.announce(self.printer, &format!("fine-tuning {what} on {}", self.task.name), &self.args.output_dir)?;
+        for note in self.data.all().flat_map(|inputs| &inputs.notes) {
+            self.printer.info(note)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, model: TaskModel, seed: u64, directory: RunDir, stop: Stop) -> Result<Map<String, Value>> {
+        let masks =
+            self.ticket.as_ref().map(|ticket| model.masks_of(ticket, self.args.allow_other_base)).transpose()?;
+        let teacher = match &self.args.teacher.teacher {
+            Some(name) => Some(TaskModel::load(name, self.task, HeadStart::Checkpoint)?.model),
+            None => None,
+        };
+        let settings = TuneSettings { seed, ..self.settings.clone() };
+        let mut progress = Progress::new(self.printer);
+        let ticket = self.ticket.as_ref().zip(masks);
+        let tuned = tune(self.task, model, ticket, teacher, &self.data, &settings, directory, &mut progress, stop)?;
+        Ok(tuned.to_json())
+    }
+
+    fn run_seeds(&self, seeds: &[u64], record: &Record) -> Result<()> {
+        let (root, resume) = (&self.args.output_dir, self.args.fitting.resume);
+        let directory = RunDir::create(root, record.table(), resume)?;
+        self.announce(record)?;
+        let stop = signals::stop_on_signals(self.printer)?;
+        let mut runs = Vec::with_capacity(seeds.len());
+        for &seed in seeds {
+            let path = root.join(format!("seed-{seed}"));
+            let mut table = record.table().clone();
+            table.remove("seeds");
+            table.insert("seed".to_owned(), i64::try_from(seed).unwrap_or(i64::MAX).into());
+            let run = RunDir::create(&path, &table, directory.resumed())?;
+            if run.finished() {
+                runs.push(read_eval_results(&path)?);
+                continue;
+            }
+            self.printer.info(&format!("seed {seed}"))?;
+            let model = load(self.args, self.task, seed)?;
+            runs.push(self.run(model, seed, run, stop.clone())?);
+        }
+        let result = summary(root, &runs);
+        write_eval_results(root, &result)?;
+        show_seeds(&result, &runs, root, self.printer)
+    }
+}
+
+/// Whether a result's value is a score or a loss.
+fn is_measure(key: &str) -> bool {
+    let other = ["seed", "steps", "seconds", "train_examples", "best_step", "sparsity", "encoder_sparsity"];
+    !other.contains(&key)
+}
+
+fn show(result: &Map<String, Value>, output_dir: &Path, printer: Printer) -> Result<()> {
+    let mut table = Table::new(&["measure", "final", "best"]);
+    let text = |value: Option<&Value>| value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), metric);
+    for (key, value) in result.iter().filter(|(key, _)| is_measure(key) && !key.starts_with("best_")) {
+        if value.is_number() || value.is_null() {
+            table.row([key.clone(), text(Some(value)), text(result.get(&format!("best_{key}")))]);
+        }
+    }
+    let number = |key: &str| result.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+    let mut out = table.render();
+    if let Some(step) = result.get("best_step").and_then(Value::as_u64) {
+        let primary = result.get("primary_metric").and_then(Value::as_str).unwrap_or_default();
+        out.push_str(&format!("best by {primary}, at step {step}\n"));
+    }
+    out.push_str(&format!("{} steps in {}\n", number("steps"), duration(number("seconds"))));
+    out.push_str(&format!("model: {}\n", output_dir.display()));
+    printer.result(&Value::Object(result.clone()), &out)
+}
+
+fn show_seeds(result: &Map<String, Value>, runs: &[Map<String, Value>], root: &Path, printer: Printer) -> Result<()> {
+    let empty = Map::new();
+    let of = |key: &str| result.get(key).and_then(Value::as_object).unwrap_or(&empty);
+    let (mean, std) = (of("mean"), of("std"));
+    let seeds: Vec<String> =
+        runs.iter().map(|run| format!("seed {}", run.get("seed").unwrap_or(&Value::Null))).collect();
+    let headings: Vec<&str> = ["measure", "mean", "std"].into_iter().chain(seeds.iter().map(String::as_str)).collect();
+    let mut table = Table::new(&headings);
+    let text = |value: Option<&Value>| value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), metric);
+    for key in mean.keys().filter(|key| is_measure(key)) {
+        let cells = [key.clone(), text(mean.get(key)), text(std.get(key))];
+        table.row(cells.into_iter().chain(runs.iter().map(|run| text(run.get(key)))));
+    }
+    let seconds = result.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
+    let out = format!("{}{} runs in {}\nmodels: {}\n", table.render(), runs.len(), duration(seconds), root.display());
+    printer.result(&Value::Object(result.clone()), &out)
+}

@@ -1,0 +1,169 @@
+//! The best model of a run so far.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use tamt_model::{Model, Params};
+
+use crate::tensor_file::{self, Tensor};
+use crate::train::{Best, Metrics};
+use crate::{Error, Result};
+
+/// The best model's weights in a checkpoint, with what [`Standing`] says in the metadata.
+const FILE: &str = "best.safetensors";
+
+/// How the evaluations so far compare.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Standing {
+    /// Steps at the best evaluation, the deciding metric's value and all metrics.
+    best: Option<(u64, f64, Vec<(String, f64)>)>,
+    /// Evaluations since.
+    since: u64,
+}
+
+/// Keeps the weights of the best evaluation.
+#[derive(Debug)]
+pub(super) struct BestModel {
+    /// The metric that decides: more is better.
+    metric: &'static str,
+    standing: Standing,
+    params: Option<Params>,
+    /// Whether the weights are wanted at the end.
+    keeps_weights: bool,
+}
+
+impl BestModel {
+    pub(super) fn new(metric: &'static str, keeps_weights: bool) -> Self {
+        Self { metric, standing: Standing::default(), params: None, keeps_weights }
+    }
+
+    /// Takes note of an evaluation. The first of equals stays; what is not a number is never better.
+    pub(super) fn see(&mut self, done: u64, metrics: &Metrics, model: &Model) {
+        let value = metrics.iter().find(|(name, _)| name == self.metric).map_or(f64::NAN, |(_, value)| *value);
+        let is_better = match &self.standing.best {
+            Some((_, best, _)) => value > *best,
+            None => !value.is_nan(),
+        };
+        if !is_better {
+            self.standing.since += 1;
+            return;
+        }
+        // What is not finite could not be written down.
+        let finite = metrics.iter().filter(|(_, v)| v.is_finite()).map(|(name, v)| (name.to_string(), *v));
+        self.standing = Standing { best: Some((done, value, finite.collect())), since: 0 };
+        if !self.keeps_weights {
+            return;
+        }
+        match &mut self.params {
+            Some(params) => params.ids().for_each(|id| params.get_mut(id).copy_from_slice(model.params.get(id))),
+            none => *none = Some(model.params.clone()),
+        }
+    }
+
+    pub(super) fn best(&self) -> Option<Best> {
+        self.standing.best.as_ref().map(|&(step, value, _)| Best { step, value })
+    }
+
+    /// All metrics of the best evaluation that are numbers.
+    pub(super) fn metrics(&self) -> &[(String, f64)] {
+        self.standing.best.as_ref().map_or(&[], |(_, _, metrics)| metrics)
+    }
+
+    /// Evaluations since the best.
+    pub(super) fn since(&self) -> u64 {
+        self.standing.since
+    }
+
+    /// Puts the best weights into the model, if they were kept.
+    pub(super) fn put_into(&self, model: &mut Model) {
+        if let Some(params) = &self.params {
+            params.ids().for_each(|id| model.params.get_mut(id).copy_from_slice(params.get(id)));
+        }
+    }
+
+    pub(super) fn write(&self, directory: &Path) -> Result<()> {
+        let tensors: Vec<Tensor<'_>> = self
+            .params
+            .iter()
+            .flat_map(|params| params.ids().map(|id| (params.spec(id), params.get(id))))
+            .map(|(spec, values)| Tensor::f32(spec.name.as_str(), &spec.shape, values))
+            .collect();
+        let standing = serde_json::to_string(&self.standing).expect("finite numbers are JSON");
+        let metadata = BTreeMap::from([("standing".to_owned(), standing)]);
+        tensor_file::write(&directory.join(FILE), &tensors, &metadata)
+    }
+
+    pub(super) fn read(&mut self, directory: &Path, model: &Model) -> Result<()> {
+        let path = directory.join(FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        self.parse(&bytes, model).map_err(|reason| Error::Damaged { path, reason })
+    }
+
+    fn parse(&mut self, bytes: &[u8], model: &Model) -> Result<(), String> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+        let standing = header.metadata().as_ref().and_then(|m| m.get("standing")).ok_or("it has no standing")?;
+        self.standing = serde_json::from_str(standing).map_err(|e| format!("its standing: {e}"))?;
+        if self.standing.best.is_none() || !self.keeps_weights {
+            return Ok(());
+        }
+        let mut params = model.params.clone();
+        for id in params.ids() {
+            let name = params.spec(id).name.clone();
+            let tensor = file.tensor(&name).map_err(|e| e.to_string())?;
+            let values = params.get_mut(id);
+            if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * values.len() {
+                return Err(format!("{name} does not have {} values of F32", values.len()));
+            }
+            values.iter_mut().zip(tensor.data().as_chunks::<4>().0).for_each(|(v, &b)| *v = f32::from_le_bytes(b));
+        }
+        self.params = Some(params);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tiny_model;
+
+    fn metrics(value: f64) -> Metrics {
+        vec![("accuracy".into(), value), ("loss".into(), f64::NAN)]
+    }
+
+    #[test]
+    fn the_first_of_equals_stays_and_what_is_no_number_is_never_better() {
+        let mut model = tiny_model();
+        let id = model.embeddings.word;
+        let mut best = BestModel::new("accuracy", true);
+        for (step, value) in [(1, f64::NAN), (2, 0.5), (3, 0.7), (4, 0.7), (5, f64::NAN), (6, 0.6)] {
+            model.params.get_mut(id)[0] = step as f32;
+            best.see(step, &metrics(value), &model);
+        }
+        assert_eq!(best.best(), Some(Best { step: 3, value: 0.7 }));
+        assert_eq!((best.since(), best.metrics()), (3, &[("accuracy".to_owned(), 0.7)][..]));
+        best.put_into(&mut model);
+        assert_eq!(model.params.get(id)[0], 3.0);
+    }
+
+    #[test]
+    fn a_written_best_model_is_read_back() {
+        let (model, directory) = (tiny_model(), tempfile::tempdir().unwrap());
+        for keeps_weights in [true, false] {
+            let mut best = BestModel::new("accuracy", keeps_weights);
+            best.write(directory.path()).unwrap();
+            BestModel::new("accuracy", keeps_weights).read(directory.path(), &model).unwrap();
+            best.see(7, &metrics(0.1 + 0.2), &model);
+            best.see(8, &metrics(0.1), &model);
+            best.write(directory.path()).unwrap();
+            let mut read = BestModel::new("accuracy", keeps_weights);
+            read.read(directory.path(), &model).unwrap();
+            assert_eq!(read.standing, best.standing);
+            assert_eq!(read.params.is_some(), keeps_weights);
+        }
+        std::fs::write(directory.path().join(FILE), "no").unwrap();
+        assert!(matches!(BestModel::new("f1", true).read(directory.path(), &model), Err(Error::Damaged { .. })));
+    }
+}

@@ -1,0 +1,212 @@
+//! A split of a task as a model sees it.
+
+use std::path::{Path, PathBuf};
+
+use tamt_data::squad::{Dataset, WindowOptions, Windows};
+use tamt_data::tasks::{self, Example, Feature, Head, Label, Split, Task, encode, subset};
+use tamt_data::{Tokenizer, length_batches};
+use tamt_model::{Batch, Config};
+
+use super::settings::InputSettings;
+use crate::{Error, Result};
+
+/// Tokens that go through the model together in an evaluation; does not change the result.
+const EVAL_TOKENS: usize = 4096;
+
+/// A split of a task: what stands in its files, and as tokens.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The split.
+    pub split: Split,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    /// What a user should know of them: rows skipped, answers not found.
+    pub notes: Vec<String>,
+    pub(super) items: Items,
+}
+
+/// Examples and their tokens.
+#[derive(Clone, Debug)]
+pub(super) enum Items {
+    /// A sequence for each example.
+    Sequences { examples: Vec<Example>, features: Vec<Feature> },
+    /// Some windows for each question.
+    Spans { dataset: Dataset, windows: Windows },
+}
+
+/// The right answers of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Targets {
+    /// A class for each sequence.
+    Classes(Vec<u32>),
+    /// A number for each sequence.
+    Values(Vec<f32>),
+    /// First and last token of the answer in each window.
+    Spans(Vec<(u32, u32)>),
+}
+
+impl Inputs {
+    /// Reads and tokenizes a split from the task's directory.
+    ///
+    /// # Errors
+    /// Those of [`tamt_data::tasks::read`], [`Dataset::read`], [`encode`] and [`Windows::new`].
+    pub fn read(
+        task: &Task,
+        dir: &Path,
+        split: Split,
+        tokenizer: &Tokenizer,
+        settings: &InputSettings,
+    ) -> Result<Self> {
+        if let Head::Span { .. } = task.head {
+            let dataset = Dataset::read(task, dir, split)?;
+            let notes = span_notes(&dataset, split);
+            let files = vec![dataset.path.clone()];
+            let dataset = if split == Split::Train { trainable(&dataset)? } else { dataset };
+            let windows = windows(&dataset, tokenizer, settings)?;
+            return Ok(Self { split, files, notes, items: Items::Spans { dataset, windows } });
+        }
+        let read = tasks::read(task, dir, split)?;
+        let notes = skipped_notes(&read.skipped);
+        let features = encode(&read.items, tokenizer, settings.max_length)?;
+        Ok(Self { split, files: read.files, notes, items: Items::Sequences { examples: read.items, features } })
+    }
+
+    /// `n` of the examples (questions), those that the task and the seed decide; a subset lies in every larger one.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if `n` is 0 or more than there are.
+    pub fn subset(&self, task: &Task, n: usize, seed: u64, tokenizer: &Tokenizer, s: &InputSettings) -> Result<Self> {
+        let chosen = subset(&task.name, self.examples(), n, seed)?;
+        let items = match &self.items {
+            Items::Sequences { examples, features } => Items::Sequences {
+                examples: chosen.iter().map(|&i| examples[i].clone()).collect(),
+                features: chosen.iter().map(|&i| features[i].clone()).collect(),
+            },
+            Items::Spans { dataset, .. } => {
+                let dataset = dataset.select(&chosen)?;
+                let windows = windows(&dataset, tokenizer, s)?;
+                Items::Spans { dataset, windows }
+            }
+        };
+        Ok(Self { items, ..self.clone() })
+    }
+
+    /// How many examples (questions) there are.
+    #[must_use]
+    pub fn examples(&self) -> usize {
+        match &self.items {
+            Items::Sequences { examples, .. } => examples.len(),
+            Items::Spans { dataset, .. } => dataset.questions.len(),
+        }
+    }
+
+    /// How many sequences (windows) go through the model.
+    #[must_use]
+    pub fn sequences(&self) -> u64 {
+        match &self.items {
+            Items::Sequences { features, .. } => features.len() as u64,
+            Items::Spans { windows, .. } => windows.len() as u64,
+        }
+    }
+
+    /// Tokens of each sequence (window).
+    pub(super) fn lengths(&self) -> Vec<usize> {
+        match &self.items {
+            Items::Sequences { features, .. } => features.iter().map(|feature| feature.ids.len()).collect(),
+            Items::Spans { windows, .. } => (0..windows.len()).map(|i| windows.ids_len(i)).collect(),
+        }
+    }
+
+    /// Batches of an evaluation, of sequences of like length.
+    pub(super) fn batches(&self) -> Vec<Vec<u32>> {
+        length_batches(&self.lengths(), EVAL_TOKENS)
+    }
+
+    /// Puts the sequences (windows) with these numbers into `batch`.
+    pub(super) fn fill(&self, chosen: &[u32], config: &Config, batch: &mut Batch) {
+        batch.clear();
+        for &i in chosen {
+            match &self.items {
+                Items::Sequences { features, .. } => {
+                    let feature = &features[i as usize];
+                    batch.ids.extend_from_slice(&feature.ids);
+                    batch.type_ids.extend_from_slice(&feature.type_ids);
+                }
+                Items::Spans { windows, .. } => windows.fill(i as usize, &mut batch.ids, &mut batch.type_ids),
+            }
+            batch.close_sequence(0);
+        }
+        // A model with one segment has no row for the second.
+        let last = config.type_vocab_size as u32 - 1;
+        batch.type_ids.iter_mut().for_each(|id| *id = (*id).min(last));
+        batch.locate(config);
+    }
+
+    /// The right answers of the sequences (windows) with these numbers; `None` if one has none.
+    pub(super) fn targets(&self, chosen: &[u32]) -> Option<Targets> {
+        match &self.items {
+            Items::Spans { windows, .. } => Some(Targets::Spans(
+                chosen
+                    .iter()
+                    .map(|&i| windows.window(i as usize).answer)
+                    .map(|(start, end)| (start as u32, end as u32))
+                    .collect(),
+            )),
+            Items::Sequences { features, .. } => {
+                let labels = chosen.iter().map(|&i| features[i as usize].label).collect::<Option<Vec<Label>>>()?;
+                let classes = labels.iter().map(|label| match label {
+                    Label::Class(class) => Some(*class),
+                    Label::Value(_) => None,
+                });
+                if let Some(classes) = classes.collect::<Option<Vec<u32>>>() {
+                    return Some(Targets::Classes(classes));
+                }
+                let values = labels.iter().map(|label| match label {
+                    Label::Value(value) => *value,
+                    Label::Class(class) => *class as f32,
+                });
+                Some(Targets::Values(values.collect()))
+            }
+        }
+    }
+}
+
+/// Only questions whose answer is found, or that have none, can be trained on.
+fn trainable(dataset: &Dataset) -> Result<Dataset> {
+    let usable: Vec<usize> = (0..dataset.questions.len()).filter(|&i| dataset.questions[i].is_trainable()).collect();
+    if usable.is_empty() {
+        return Err(tamt_data::Error::NoExamples { path: dataset.path.clone() }.into());
+    }
+    Ok(dataset.select(&usable)?)
+}
+
+fn windows(dataset: &Dataset, tokenizer: &Tokenizer, settings: &InputSettings) -> Result<Windows> {
+    let spans = settings.spans.ok_or_else(|| Error::setting("task", "a span task needs the settings of windows"))?;
+    let options =
+        WindowOptions { max_length: settings.max_length, stride: spans.doc_stride, max_query: spans.max_query_length };
+    Ok(Windows::new(dataset, tokenizer, options)?)
+}
+
+fn skipped_notes(skipped: &[tasks::Skipped]) -> Vec<String> {
+    let Some(first) = skipped.first() else { return Vec::new() };
+    vec![match skipped.len() {
+        1 => format!("skipped a row: {first}"),
+        n => format!("skipped {n} rows; the first: {first}"),
+    }]
+}
+
+fn span_notes(dataset: &Dataset, split: Split) -> Vec<String> {
+    let path = dataset.path.display();
+    let mut notes = Vec::new();
+    if dataset.moved > 0 {
+        notes.push(format!("{path}: {} answers stand elsewhere than it says, and were found", dataset.moved));
+    }
+    if !dataset.unlocated.is_empty() {
+        let (n, first) = (dataset.unlocated.len(), &dataset.unlocated[0]);
+        let consequence = if split == Split::Train { "skipped" } else { "scored all the same" };
+        notes.push(format!(
+            "{path}: {n} questions have no answer that occurs in their context, {consequence}; the first: {first}"
+        ));
+    }
+    notes
+}
