@@ -10,7 +10,7 @@
 //! * [`Corruption`] hides tokens for masked language modelling.
 //! * [`tasks`] is GLUE, `SQuAD` and what a user declares: where files lie, which columns hold what, how answers are
 //!   written down. [`squad`] reads span questions, and [`metrics`] scores answers.
-//! * [`invented`] makes text in an invented language, for when there is no other.
+//! * [`invented`] makes text in an invented language, and tasks about it, for when there are no others.
 //!
 //! Whatever is random is a function of a seed and of a place (step, epoch, position), and whatever is parallel is put
 //! back in order. So results do not depend on the number of threads, and a run resumed at a step sees what it

@@ -32,7 +32,7 @@ fn questions() -> Dataset {
         qa("placed", vec![answer("Zürich", 10)]),
         qa("moved", vec![answer("KEEPER", 0)]),
         qa("absent", vec![answer("the sailor", 3)]),
-        qa("second", vec![answer("nowhere", -1), answer("北京", 9999)]),
+        qa("second", vec![json!({"text": "nowhere"}), answer("her sea", -1), answer("北京", 9999)]),
         json!({"id": "none", "question": "why", "answers": [], "is_impossible": true}),
         json!({"id": "plausible", "question": "why", "answers": [answer("map", 1)], "is_impossible": true}),
     ]});

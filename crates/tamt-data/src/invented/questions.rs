@@ -6,16 +6,22 @@
 
 use serde_json::{Value, json};
 
-use super::World;
 use super::change::explicit;
 use super::draw::Draw;
-use super::meaning::Sentence;
+use super::meaning::{Predicate, Sentence};
 use super::realise::{Role, Style, Word, realise, text};
+use super::tasks::of_split;
+use super::{Split, World};
 
 /// A data set of `passages` passages, with up to two questions about each.
-pub(super) fn json(world: &World, site: u32, seed: u64, passages: usize) -> String {
-    let paragraphs: Vec<Value> =
-        (0..passages).map(|i| paragraph(world, i, &mut Draw::new(seed, site, i as u64))).collect();
+pub(super) fn json(world: &World, site: u32, seed: u64, split: Split, passages: usize) -> String {
+    let paragraph = |i| {
+        let draw = &mut Draw::new(seed, site, i as u64);
+        let (context, told) = of_split(split, || passage(world, draw), |(context, _)| context.clone());
+        let qas = questions(world, i, &told, draw);
+        json!({"context": context, "qas": qas})
+    };
+    let paragraphs: Vec<Value> = (0..passages).map(paragraph).collect();
     let data = json!({"version": "1.1", "data": [{"title": "world", "paragraphs": paragraphs}]});
     format!("{data}\n")
 }
@@ -28,7 +34,7 @@ struct Told {
     start: usize,
 }
 
-fn paragraph(world: &World, index: usize, draw: &mut Draw) -> Value {
+fn passage(world: &World, draw: &mut Draw) -> (String, Vec<Told>) {
     let mut context = String::new();
     let mut told = Vec::new();
     for (sentence, style) in world.draw_passage(draw) {
@@ -36,24 +42,26 @@ fn paragraph(world: &World, index: usize, draw: &mut Draw) -> Value {
         if !context.is_empty() {
             context.push(' ');
         }
-        told.push(Told { sentence, start: context.len(), words: words.clone() });
+        let start = context.len();
         context += &text(&words);
+        told.push(Told { sentence, words, start });
     }
-    let mut questions = Vec::new();
+    (context, told)
+}
+
+/// One or two, with their answers.
+fn questions(world: &World, index: usize, told: &[Told], draw: &mut Draw) -> Vec<Value> {
+    let mut asked: Vec<(String, Vec<Value>)> = Vec::new();
     for _ in 0..2 {
         let about = &told[draw.below(told.len())].sentence;
         let role = draw.pick(&askable(about));
-        let asked = question(world, about, role, draw);
-        if questions.iter().all(|(earlier, _)| *earlier != asked) {
-            questions.push((asked, answers(&told, about, role)));
+        let question = question(world, about, role, draw);
+        if asked.iter().all(|(earlier, _)| *earlier != question) {
+            asked.push((question, answers(world, told, about, role)));
         }
     }
-    let qas: Vec<Value> = questions
-        .into_iter()
-        .enumerate()
-        .map(|(i, (question, answers))| json!({"id": format!("{index}-{i}"), "question": question, "answers": answers}))
-        .collect();
-    json!({"context": context, "qas": qas})
+    let qa = |(i, (question, answers))| json!({"id": format!("{index}-{i}"), "question": question, "answers": answers});
+    asked.into_iter().enumerate().map(qa).collect()
 }
 
 /// The phrases that can be left out: always the subject.
@@ -72,17 +80,36 @@ fn question(world: &World, about: &Sentence, role: Role, draw: &mut Draw) -> Str
     text(&words)
 }
 
-/// The phrase in each sentence that says the same; the passage may say it again in other words.
-fn answers(told: &[Told], about: &Sentence, role: Role) -> Vec<Value> {
-    let same = told.iter().filter(|other| other.sentence == *about);
-    same.map(|Told { words, start, .. }| {
-        let from = words.iter().position(|word| word.role == role).unwrap_or(words.len());
-        let phrase: Vec<Word> = words[from..].iter().take_while(|word| word.role == role).cloned().collect();
-        let before = text(&words[..from]).len();
-        // The full stop is no part of it; before a first word there is no space.
-        let answer = text(&phrase);
-        let at = if from == 0 { *start } else { start + before };
-        json!({"text": answer.trim_end_matches('.'), "answer_start": at})
-    })
-    .collect()
+/// The phrase in each sentence that answers the question; the passage may say the same again, or the same of another.
+fn answers(world: &World, told: &[Told], about: &Sentence, role: Role) -> Vec<Value> {
+    let answering = told.iter().filter(|told| answers_too(world, &told.sentence, about, role));
+    answering
+        .map(|Told { words, start, .. }| {
+            let from = words.iter().position(|word| word.role == role).unwrap_or(words.len());
+            let phrase: Vec<Word> = words[from..].iter().take_while(|word| word.role == role).cloned().collect();
+            let before = text(&words[..from]).len();
+            // The full stop is no part of it; before a first word there is no space.
+            let answer = text(&phrase);
+            let at = if from == 0 { *start } else { start + before };
+            json!({"text": answer.trim_end_matches('.'), "answer_start": at})
+        })
+        .collect()
+}
+
+/// Whether `told` says the same as `about` but for the phrase in that role. Of a subject left out, endings tell number and
+/// gender.
+fn answers_too(world: &World, told: &Sentence, about: &Sentence, role: Role) -> bool {
+    let (mut told, about) = (explicit(told), explicit(about));
+    let shown = |s: &Sentence| (s.subject.plural, world.gender(s.subject.entity));
+    match role {
+        Role::Subject if shown(&told) == shown(&about) => told.subject = about.subject.clone(),
+        Role::Object => {
+            if let (Predicate::Act { object: Some(object), .. }, Some(asked)) = (&mut told.predicate, about.object()) {
+                *object = asked.clone();
+            }
+        }
+        Role::Place if told.place.is_some() => told.place = about.place,
+        Role::Subject | Role::Predicate | Role::Place | Role::Time | Role::Link => {}
+    }
+    told == about
 }

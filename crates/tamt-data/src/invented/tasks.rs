@@ -9,11 +9,14 @@
 //! | `RTE` | whether a sentence follows from a few |
 //! | `squad` | what stands in a passage at the place that is left out of a sentence |
 //!
-//! Labels come from meanings, never from the words that were put in.
+//! Labels come from meanings, never from the words that were put in. Texts say themselves which split they belong to, so
+//! that none is in two of them.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use super::change::{Part, changed, explicit, weakened};
 use super::draw::Draw;
@@ -122,7 +125,7 @@ impl World {
         }
         for (split, name) in [(Split::Train, "train-v1.1.json"), (Split::Valid, "dev-v1.1.json")] {
             let site = QUESTIONS + split as u32;
-            write("squad", name, questions::json(self, site, seed, sizes.of(split)))?;
+            write("squad", name, questions::json(self, site, seed, split, sizes.of(split)))?;
         }
         Ok(())
     }
@@ -131,7 +134,8 @@ impl World {
         let form = usize::from(split == Split::Test);
         let mut table = layout.headers[form].to_owned();
         for i in 0..n {
-            let (texts, label) = (layout.example)(self, &mut Draw::new(seed, site, i as u64));
+            let draw = &mut Draw::new(seed, site, i as u64);
+            let (texts, label) = of_split(split, || (layout.example)(self, draw), |(texts, _)| texts.join("\t"));
             let row = layout.rows[form]
                 .replace("{i}", &i.to_string())
                 .replace("{label}", &label)
@@ -140,6 +144,22 @@ impl World {
             table += &row;
         }
         table
+    }
+}
+
+/// The first thing made whose text belongs to `split`: of ten texts eight are of the training set, one is of the dev and
+/// one of the test set.
+pub(super) fn of_split<T>(split: Split, mut make: impl FnMut() -> T, text: impl Fn(&T) -> String) -> T {
+    loop {
+        let made = make();
+        let of = match Sha256::digest(text(&made))[0] % 10 {
+            0..8 => Split::Train,
+            8 => Split::Valid,
+            _ => Split::Test,
+        };
+        if of == split {
+            return made;
+        }
     }
 }
 
@@ -201,13 +221,16 @@ fn judgement(world: &World, sentence: &Sentence) -> Option<bool> {
 
 /// A meaning in other words, or a meaning that differs in one thing in other words.
 fn paraphrase(world: &World, draw: &mut Draw) -> Example {
-    let first = explicit(&sentence(world, draw, |_| true));
     let same = draw.percent(50);
-    let second = if same { first.clone() } else { different(world, &first, draw) };
-    let a = say_somehow(world, &first, draw);
-    // The same words would be no paraphrase; where there is no other way to say it, they have to be.
-    let b = (0..8).map(|_| say_somehow(world, &second, draw)).find(|b| *b != a).unwrap_or_else(|| a.clone());
-    (vec![a, b], u8::from(same).to_string())
+    loop {
+        let first = explicit(&sentence(world, draw, |_| true));
+        let second = if same { first.clone() } else { different(world, &first, draw) };
+        let a = say_somehow(world, &first, draw);
+        // The same words would be no paraphrase, and some meanings have few others.
+        if let Some(b) = (0..8).map(|_| say_somehow(world, &second, draw)).find(|b| *b != a) {
+            return (vec![a, b], u8::from(same).to_string());
+        }
+    }
 }
 
 /// The meaning with another part, or denied.

@@ -134,7 +134,8 @@ impl Dataset {
             let given = if impossible { Vec::new() } else { qa.answers };
             let mut answers = Vec::with_capacity(given.len());
             for answer in given {
-                let stated = usize::try_from(answer.answer_start).ok().and_then(|start| starts.get(start).copied());
+                let stated = answer.answer_start.and_then(|start| usize::try_from(start).ok());
+                let stated = stated.and_then(|start| starts.get(start).copied());
                 let span = locate_answer(&text, &answer.text, stated);
                 self.moved += usize::from(span.as_ref().is_some_and(|span| Some(span.start) != stated));
                 answers.push(Answer { text: answer.text, span });
@@ -216,8 +217,8 @@ mod json {
     #[derive(Deserialize)]
     pub(super) struct Answer {
         pub(super) text: String,
-        /// In characters; -1 in some files whose answers are not placed.
-        pub(super) answer_start: i64,
+        /// In characters; absent or -1 in some files whose answers are not placed.
+        pub(super) answer_start: Option<i64>,
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Feature {
 
 /// Tokenizes examples, in parallel, keeping their order. Of a pair that is too long the longer text is cut first.
 ///
+/// Texts are tokenized as they stand, as `transformers` does today; the reference puts a space before RoBERTa's.
+///
 /// # Errors
 ///
 /// [`Error::Length`] if `max_length` has no room for text, [`Error::Tokenize`].

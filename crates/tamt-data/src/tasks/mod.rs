@@ -4,8 +4,8 @@
 //! comes from a TOML file by [`Task::from_file`]. Everything that handles tasks handles the declaration, so a new
 //! task is a new declaration and nothing else.
 //!
-//! [`read`] turns a split's files into [`Example`]s, whatever their format; [`encode`] turns those into tokens;
-//! [`Task::score`] compares predictions with labels, and [`submission`] writes them as the GLUE server wants them.
+//! [`read()`] turns a split's files into [`Example`]s, whatever their format; [`encode`] turns those into tokens;
+//! [`Task::score`] compares predictions with labels, and [`submission()`] writes them as the GLUE server wants them.
 //! Span questions have a reader of their own in [`squad`](crate::squad).
 
 mod cells;
