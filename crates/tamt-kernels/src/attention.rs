@@ -10,9 +10,9 @@ use crate::dispatch::kernel;
 use crate::dropout::{Dropout, apply_from};
 use crate::linear::Scratch;
 use crate::math::{exp, fma, max_of, sum_by};
-use crate::pack::{Operand, Order};
-use crate::parallel::{Shared, with_buffer};
-use crate::product::{Block, PackedLhs, Start, multiply};
+use crate::pack::{Operand, Order, Panels, Side};
+use crate::parallel::{Shared, with_parts};
+use crate::product::{Block, Lhs, Start, multiply};
 
 /// The shape of a packed batch of `T` tokens. `q`, `k`, `v` and the context are `[T, heads * head_dim]`.
 #[derive(Clone, Copy, Debug)]
@@ -114,98 +114,90 @@ impl Job {
         Block { start: out.pointer(self.at(t)), stride: self.width, rows, cols: self.head_dim }
     }
 
+    /// Elements from one query's scores to the next one's in a block `[queries, keys]`. Reading down a column of a block
+    /// whose rows are a multiple of 512 bytes would find room for a few lines only in the first-level cache.
+    fn score_stride(&self) -> usize {
+        if self.len >= 128 && self.len.is_multiple_of(64) { self.len + 16 } else { self.len }
+    }
+
+    /// Floats of a block of scores.
+    fn block_len(&self) -> usize {
+        QUERIES.min(self.len) * self.score_stride()
+    }
+
+    /// The scores of each query of a block.
+    fn score_rows<'x>(&self, x: &'x mut [f32], queries: Queries) -> impl Iterator<Item = &'x mut [f32]> + use<'x> {
+        let len = self.len;
+        x.chunks_exact_mut(self.score_stride()).take(queries.count).map(move |row| &mut row[..len])
+    }
+
     /// Drops probabilities of a block `[queries, keys]`.
     fn drop(&self, x: &mut [f32], queries: Queries, dropout: Option<Dropout>) {
-        if let Some(d) = dropout {
-            let d = Dropout { stream: d.stream.fork(self.index), ..d };
-            apply_from(x, (queries.from * self.len) as u64, d);
+        let Some(d) = dropout else { return };
+        let d = Dropout { stream: d.stream.fork(self.index), ..d };
+        let first = queries.from * self.len;
+        if self.score_stride() == self.len {
+            return apply_from(&mut x[..queries.count * self.len], first as u64, d);
+        }
+        for (i, row) in self.score_rows(x, queries).enumerate() {
+            apply_from(row, (first + i * self.len) as u64, d);
         }
     }
 
-    /// `out[i, j] = x[i] · y[j]` for a block of queries `i` and all keys `j`; `out` is `[queries, keys]`.
-    fn dot_products(&self, x: &[f32], y: &[f32], queries: Queries, packed: &mut [f32], out: &mut [f32]) {
-        let lhs = self.rows(x, queries.from, Order::LaneRows);
-        let rhs = self.rows(y, 0, Order::LaneRows);
-        let block = Block { start: out.as_mut_ptr(), stride: self.len, rows: queries.count, cols: self.len };
-        assert_eq!(out.len(), queries.count * self.len, "a block of scores");
-        // SAFETY: the block is all of `out`.
+    /// Floats of the panels of [`Job::transposed_panels`] or [`Job::panels`] of `tokens` tokens.
+    fn panels_len(&self, tokens: usize) -> usize {
+        let transposed = Panels::len(Side::Right, tokens, self.head_dim);
+        transposed.max(Panels::len(Side::Right, self.head_dim, tokens))
+    }
+
+    /// The job's part of a `[T, width]` buffer as the right operand `[head_dim, tokens]`.
+    fn transposed_panels<'b>(&self, x: &[f32], out: &'b mut [f32]) -> Panels<'b> {
+        let out = &mut out[..Panels::len(Side::Right, self.len, self.head_dim)];
+        Panels::pack(Side::Right, &self.rows(x, 0, Order::LaneRows), 0..self.len, 0..self.head_dim, out)
+    }
+
+    /// Tokens of the job's part of a `[T, width]` buffer as the right operand `[tokens, head_dim]`.
+    fn panels<'b>(&self, x: &[f32], tokens: Queries, out: &'b mut [f32]) -> Panels<'b> {
+        let out = &mut out[..Panels::len(Side::Right, self.head_dim, tokens.count)];
+        let rows = self.rows(x, tokens.from, Order::DepthRows);
+        Panels::pack(Side::Right, &rows, 0..self.head_dim, 0..tokens.count, out)
+    }
+
+    fn all(&self) -> Queries {
+        Queries { from: 0, count: self.len }
+    }
+
+    /// `out[i, j] = x[i] · y[j]` for a block of queries `i` and all keys `j`; `y` is [`Job::transposed_panels`].
+    fn dot_products(&self, x: &[f32], y: Panels<'_>, queries: Queries, out: &mut [f32]) {
+        let lhs = Lhs::Plain(self.rows(x, queries.from, Order::LaneRows));
+        assert!(out.len() >= queries.count * self.score_stride(), "a block of scores");
+        let block = Block { start: out.as_mut_ptr(), stride: self.score_stride(), rows: queries.count, cols: self.len };
+        // SAFETY: the block lies in `out`.
         #[allow(unsafe_code)]
         unsafe {
-            block_product(&lhs, self.head_dim, &rhs, block, Start::Zero, packed);
+            multiply(block, lhs, y, 0, Start::Zero);
         }
     }
 
-    /// `out[i] = Σ_j p[i, j] y[j]` for a block of queries.
-    fn mix_keys(
-        &self,
-        p: &[f32],
-        y: &[f32],
-        queries: Queries,
-        start: Start<'_>,
-        packed: &mut [f32],
-        out: &Shared<'_, f32>,
-    ) {
-        let lhs = Operand::new(p, self.len, Order::LaneRows);
-        let rhs = self.rows(y, 0, Order::DepthRows);
+    /// `out[i] = Σ_j p[i, j] y[j]` for a block of queries; `y` is [`Job::panels`] of all tokens.
+    fn mix_keys(&self, p: &[f32], y: Panels<'_>, queries: Queries, start: Start<'_>, out: &Shared<'_, f32>) {
+        let lhs = Lhs::Plain(Operand::new(p, self.score_stride(), Order::LaneRows));
         // SAFETY: these rows and columns of the output are this job's.
         #[allow(unsafe_code)]
         unsafe {
-            block_product(&lhs, self.len, &rhs, self.block(out, queries.from, queries.count), start, packed);
+            multiply(self.block(out, queries.from, queries.count), lhs, y, 0, start);
         }
     }
 
-    /// `out[j] = Σ_i p[i, j] x[i]` over a block of queries, for all keys.
-    fn mix_queries(
-        &self,
-        p: &[f32],
-        x: &[f32],
-        queries: Queries,
-        start: Start<'_>,
-        packed: &mut [f32],
-        out: &Shared<'_, f32>,
-    ) {
-        let lhs = Operand::new(p, self.len, Order::DepthRows);
-        let rhs = self.rows(x, queries.from, Order::DepthRows);
+    /// `out[j] = Σ_i p[i, j] x[i]` over a block of queries, for all keys; `x` is [`Job::panels`] of the queries.
+    fn mix_queries(&self, p: &[f32], x: Panels<'_>, start: Start<'_>, out: &Shared<'_, f32>) {
+        let lhs = Lhs::Plain(Operand::new(p, self.score_stride(), Order::DepthRows));
         // SAFETY: these rows and columns of the output are this job's.
         #[allow(unsafe_code)]
         unsafe {
-            block_product(&lhs, queries.count, &rhs, self.block(out, 0, self.len), start, packed);
+            multiply(self.block(out, 0, self.len), lhs, x, 0, start);
         }
     }
-
-    /// Floats of packed operands that the products above need.
-    fn packed_len(&self) -> usize {
-        let queries = QUERIES.min(self.len);
-        PackedLhs::len(queries, self.head_dim.max(self.len)).max(PackedLhs::len(self.len, queries))
-    }
-}
-
-/// # Safety
-/// As [`multiply`].
-#[allow(unsafe_code)]
-unsafe fn block_product(
-    lhs: &Operand<'_>,
-    depth: usize,
-    rhs: &Operand<'_>,
-    block: Block,
-    start: Start<'_>,
-    packed: &mut [f32],
-) {
-    let packed = &mut packed[..PackedLhs::len(block.rows, depth)];
-    let lhs = PackedLhs::pack(lhs, 0..block.rows, 0..depth, packed);
-    // SAFETY: the caller's.
-    unsafe { multiply(block, lhs, 0, rhs, 0, start) }
-}
-
-/// Splits a thread's buffer into a packed operand and `N` blocks of scores.
-fn with_blocks<const N: usize>(job: &Job, f: impl FnOnce(&mut [f32], [&mut [f32]; N])) {
-    let size = (QUERIES.min(job.len) * job.len).next_multiple_of(16);
-    let packed = job.packed_len().next_multiple_of(16);
-    with_buffer(packed + N * size, |buffer| {
-        let (packed, rest) = buffer.split_at_mut(packed);
-        let mut blocks = rest.chunks_exact_mut(size);
-        f(packed, std::array::from_fn(|_| blocks.next().expect("the buffer has N blocks")));
-    });
 }
 
 /// `ctx = dropout(softmax(q kᵀ / sqrt(head_dim))) v`, per sequence and head.
@@ -227,11 +219,13 @@ pub fn forward(
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (ctx, lse) = (Shared::new(ctx), Shared::new(lse));
     (0..shape.jobs()).into_par_iter().map(|index| shape.job(index)).filter(|job| job.len > 0).for_each(|job| {
-        with_blocks(&job, |packed, [scores]| {
+        let panels = job.panels_len(job.len);
+        with_parts([panels, panels, job.block_len()], |[keys, values, p]| {
+            let keys = job.transposed_panels(k, keys);
+            let values = job.panels(v, job.all(), values);
             for queries in job.blocks() {
-                let p = &mut scores[..queries.count * job.len];
-                job.dot_products(q, k, queries, packed, p);
-                for (i, row) in p.chunks_exact_mut(job.len).enumerate() {
+                job.dot_products(q, keys, queries, p);
+                for (i, row) in job.score_rows(p, queries).enumerate() {
                     let at = (job.first + queries.from + i) * job.heads + job.head;
                     // SAFETY: this token and head are this job's.
                     #[allow(unsafe_code)]
@@ -239,7 +233,7 @@ pub fn forward(
                     lse[0] = softmax(row, shape.scale());
                 }
                 job.drop(p, queries, dropout);
-                job.mix_keys(p, v, queries, Start::Zero, packed, &ctx);
+                job.mix_keys(p, values, queries, Start::Zero, &ctx);
             }
         });
     });
@@ -269,31 +263,36 @@ pub fn backward(
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
     (0..shape.jobs()).into_par_iter().map(|index| shape.job(index)).filter(|job| job.len > 0).for_each(|job| {
-        with_blocks(&job, |packed, [p, dropped, dp]| {
+        let (panels, block) = (job.panels_len(job.len), job.block_len());
+        let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block, block];
+        with_parts(sizes, |[keys_t, values_t, keys, own, p, dropped, dp]| {
+            let keys_t = job.transposed_panels(k, keys_t);
+            let values_t = job.transposed_panels(v, values_t);
+            let keys = job.panels(k, job.all(), keys);
             for queries in job.blocks() {
-                let size = queries.count * job.len;
-                let (p, dropped, dp) = (&mut p[..size], &mut dropped[..size], &mut dp[..size]);
                 let start = if queries.from == 0 { Start::Zero } else { Start::Sum };
-                job.dot_products(q, k, queries, packed, p);
-                for (i, row) in p.chunks_exact_mut(job.len).enumerate() {
+                job.dot_products(q, keys_t, queries, p);
+                for (i, row) in job.score_rows(p, queries).enumerate() {
                     probabilities(row, shape.scale(), lse[(job.first + queries.from + i) * job.heads + job.head]);
                 }
+                let dctx_panels = job.panels(dctx, queries, own);
                 if dropout.is_some() {
                     dropped.copy_from_slice(p);
                     job.drop(dropped, queries, dropout);
-                    job.mix_queries(dropped, dctx, queries, start, packed, &dv);
+                    job.mix_queries(dropped, dctx_panels, start, &dv);
                 } else {
-                    job.mix_queries(p, dctx, queries, start, packed, &dv);
+                    job.mix_queries(p, dctx_panels, start, &dv);
                 }
-                job.dot_products(dctx, v, queries, packed, dp);
+                job.dot_products(dctx, values_t, queries, dp);
                 job.drop(dp, queries, dropout);
-                for (i, (dp, p)) in dp.chunks_exact_mut(job.len).zip(p.chunks_exact(job.len)).enumerate() {
+                let rows = job.score_rows(dp, queries).zip(job.score_rows(p, queries));
+                for (i, (dp, p)) in rows.enumerate() {
                     let at = job.at(queries.from + i);
                     let part = at..at + job.head_dim;
                     score_gradient(dp, p, &dctx[part.clone()], &ctx[part], shape.scale());
                 }
-                job.mix_keys(dp, k, queries, Start::Zero, packed, &dq);
-                job.mix_queries(dp, q, queries, start, packed, &dk);
+                job.mix_keys(dp, keys, queries, Start::Zero, &dq);
+                job.mix_queries(dp, job.panels(q, queries, own), start, &dk);
             }
         });
     });
@@ -326,16 +325,21 @@ pub fn score_mse(
         if job.len == 0 {
             return;
         }
-        with_blocks(&job, |packed, [s, t]| {
+        let (panels, block) = (job.panels_len(job.len), job.block_len());
+        let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block];
+        with_parts(sizes, |[keys_t, teacher_t, keys, own, s, t]| {
+            let keys_t = job.transposed_panels(k, keys_t);
+            let teacher_t = job.transposed_panels(k_teacher, teacher_t);
+            let keys = job.panels(k, job.all(), keys);
             for queries in job.blocks() {
-                let size = queries.count * job.len;
-                let (s, t) = (&mut s[..size], &mut t[..size]);
-                job.dot_products(q, k, queries, packed, s);
-                job.dot_products(q_teacher, k_teacher, queries, packed, t);
-                *sum += score_difference(s, t, shape.scale(), weight);
+                job.dot_products(q, keys_t, queries, s);
+                job.dot_products(q_teacher, teacher_t, queries, t);
+                for (s, t) in job.score_rows(s, queries).zip(job.score_rows(t, queries)) {
+                    *sum += score_difference(s, t, shape.scale(), weight);
+                }
                 if let Some((dq, dk)) = &grads {
-                    job.mix_keys(s, k, queries, Start::Sum, packed, dq);
-                    job.mix_queries(s, q, queries, Start::Sum, packed, dk);
+                    job.mix_keys(s, keys, queries, Start::Sum, dq);
+                    job.mix_queries(s, job.panels(q, queries, own), Start::Sum, dk);
                 }
             }
         });

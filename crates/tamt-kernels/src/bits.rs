@@ -207,18 +207,24 @@ fn select_eight(byte: u8, w: &[f32; 8]) -> [f32; 8] {
     std::array::from_fn(|bit| f32::from_bits(w[bit].to_bits() & 0u32.wrapping_sub(byte >> bit & 1)))
 }
 
+/// `out = w ∘ bits`, one row or a part of one that begins at a byte; for the inside of a [`kernel!`].
+#[inline(always)]
+pub(crate) fn select(bits: &[u8], w: &[f32], out: &mut [f32]) {
+    let whole = w.len() / 8;
+    let (out, out_rest) = out.as_chunks_mut::<8>();
+    let (w, w_rest) = w.as_chunks::<8>();
+    for ((out, w), &byte) in out.iter_mut().zip(w).zip(bits) {
+        *out = select_eight(byte, w);
+    }
+    for (bit, (out, &w)) in out_rest.iter_mut().zip(w_rest).enumerate() {
+        *out = if bits[whole] >> bit & 1 == 1 { w } else { 0.0 };
+    }
+}
+
 kernel! {
-    /// `out = w ∘ bits`, one row or a part of one that begins at a byte.
+    /// [`select`] as a function of its own.
     pub(crate) fn select_row<FMA>(bits: &[u8], w: &[f32], out: &mut [f32]) {
-        let whole = w.len() / 8;
-        let (out, out_rest) = out.as_chunks_mut::<8>();
-        let (w, w_rest) = w.as_chunks::<8>();
-        for ((out, w), &byte) in out.iter_mut().zip(w).zip(bits) {
-            *out = select_eight(byte, w);
-        }
-        for (bit, (out, &w)) in out_rest.iter_mut().zip(w_rest).enumerate() {
-            *out = if bits[whole] >> bit & 1 == 1 { w } else { 0.0 };
-        }
+        select(bits, w, out);
     }
 }
 

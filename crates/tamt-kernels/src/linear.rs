@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use crate::bits::{BitMask, mask_row};
 use crate::dispatch::kernel;
-use crate::pack::{Operand, Order};
+use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer};
-use crate::product::{DEEP, PackedLhs, Start, deep_product, product};
+use crate::product::{DEEP, Start, deep_product, packing_product, product};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ impl Weight<'_> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(crate) floats: Buffer,
+    pub(crate) panels: Buffer,
     pub(crate) sums: Vec<f64>,
     pub(crate) order: Vec<u32>,
 }
@@ -104,19 +105,41 @@ fn rows_of(x: &[f32], cols: usize, what: &str) -> usize {
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
 pub fn forward(x: &[f32], w: Weight<'_>, bias: Option<&[f32]>, y: &mut [f32], scratch: &mut Scratch) {
-    w.assert_valid();
-    let tokens = rows_of(y, w.rows, "output");
-    assert_eq!(x.len(), tokens * w.cols, "input of as many rows as the output");
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), w.rows, "a bias per output feature");
+    forward_each(x, [Layer { weight: w, bias, output: y }], scratch);
+}
+
+/// A layer of several that [`forward_each`] applies to one input.
+#[derive(Debug)]
+pub struct Layer<'a> {
+    /// `W` and `B`, `[rows, cols]`
+    pub weight: Weight<'a>,
+    /// `b`, `[rows]`
+    pub bias: Option<&'a [f32]>,
+    /// `y`, `[T, rows]`
+    pub output: &'a mut [f32],
+}
+
+/// [`forward`] of layers with the same input (Q, K and V), which is packed once. At least one of them has rows.
+pub fn forward_each<const N: usize>(x: &[f32], layers: [Layer<'_>; N], scratch: &mut Scratch) {
+    let cols = layers[0].weight.cols;
+    let tokens = rows_of(layers[0].output, layers[0].weight.rows, "output");
+    assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
+    let lhs = Operand::new(x, cols, Order::LaneRows);
+    let packed = scratch.floats.get(Panels::len(Side::Left, tokens, cols));
+    let lhs = Panels::pack_parallel(Side::Left, &lhs, 0..tokens, cols, packed);
+    for Layer { weight: w, bias, output } in layers {
+        w.assert_valid();
+        assert_eq!(w.cols, cols, "layers of the same input");
+        assert_eq!(output.len(), tokens * w.rows, "outputs of as many rows");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), w.rows, "a bias per output feature");
+        }
+        let rhs = Operand { mask: w.mask, ..Operand::new(w.values, cols, Order::LaneRows) };
+        packing_product((tokens, w.rows), lhs, &rhs, output, &mut scratch.panels, |strip| match bias {
+            None => strip.multiply(Start::Zero),
+            Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
+        });
     }
-    let lhs = Operand::new(x, w.cols, Order::LaneRows);
-    let rhs = Operand { mask: w.mask, ..Operand::new(w.values, w.cols, Order::LaneRows) };
-    let packed = scratch.floats.get(PackedLhs::len(tokens, w.cols));
-    product((tokens, w.rows, w.cols), &lhs, &rhs, y, packed, |strip| match bias {
-        None => strip.multiply(Start::Zero),
-        Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
-    });
 }
 
 /// `dx = dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
@@ -130,8 +153,9 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
         return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
     }
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
-    let packed = scratch.floats.get(PackedLhs::len(tokens, w.rows));
-    product((tokens, w.cols, w.rows), &lhs, &rhs, dx, packed, |strip| strip.multiply(start));
+    let packed = scratch.floats.get(Panels::len(Side::Left, tokens, w.rows));
+    let lhs = Panels::pack_parallel(Side::Left, &lhs, 0..tokens, w.rows, packed);
+    packing_product((tokens, w.cols), lhs, &rhs, dx, &mut scratch.panels, |strip| strip.multiply(start));
 }
 
 /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `x` `[T, cols]`, `dw` `[rows, cols]`.
@@ -144,28 +168,66 @@ pub fn backward_weight(
     dw: &mut [f32],
     mode: Write,
 ) {
-    assert_eq!(dw.len(), rows * cols, "weight gradient of the declared shape");
-    epilogue.assert_shape(rows, cols);
     let tokens = rows_of(dy, rows, "output gradient");
-    assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
-    let lhs = Operand::new(dy, rows, Order::DepthRows);
-    let rhs = Operand::new(x, cols, Order::DepthRows);
-    with_buffer(PackedLhs::len(rows, tokens), |packed| {
-        product((rows, cols, tokens), &lhs, &rhs, dw, packed, |mut strip| match (epilogue, mode) {
-            (WeightGrad::Dense, Write::Add) => strip.multiply(Start::Sum),
-            (_, Write::Store) => {
-                strip.multiply(Start::Zero);
-                let (first, col) = (strip.row, strip.col);
-                for i in 0..strip.rows {
-                    epilogue.apply(strip.row_mut(i), first + i, col, cols);
-                }
-            }
-            (_, Write::Add) => {
-                let (first, col) = (strip.row, strip.col);
-                strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols));
-            }
-        });
+    with_buffer(Panels::len(Side::Right, cols, tokens), |packed| {
+        PackedInput::pack(x, tokens, cols, packed).backward_weight(dy, rows, epilogue, dw, mode);
     });
+}
+
+/// An input `[T, cols]`, packed for the weight gradients of several layers that share it (Q, K and V).
+#[derive(Clone, Copy, Debug)]
+pub struct PackedInput<'a> {
+    panels: Panels<'a>,
+    cols: usize,
+}
+
+/// Floats of an output gradient that are packed at a time: 16 MB.
+const LHS_FLOATS: usize = 4 << 20;
+
+impl<'a> PackedInput<'a> {
+    /// Packs `x` `[tokens, cols]` into buffers of `scratch`.
+    #[must_use]
+    pub fn new(x: &[f32], tokens: usize, cols: usize, scratch: &'a mut Scratch) -> Self {
+        Self::pack(x, tokens, cols, scratch.panels.get(Panels::len(Side::Right, cols, tokens)))
+    }
+
+    fn pack(x: &[f32], tokens: usize, cols: usize, packed: &'a mut [f32]) -> Self {
+        assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
+        let rhs = Operand::new(x, cols, Order::DepthRows);
+        Self { panels: Panels::pack_parallel(Side::Right, &rhs, 0..cols, tokens, packed), cols }
+    }
+
+    /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `dw` `[rows, cols]`.
+    pub fn backward_weight(&self, dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode: Write) {
+        let (cols, tokens) = (self.cols, self.panels.depth());
+        assert_eq!(dw.len(), rows * cols, "weight gradient of the declared shape");
+        assert_eq!(dy.len(), rows * tokens, "output gradient of as many rows as the input");
+        epilogue.assert_shape(rows, cols);
+        let lhs = Operand::new(dy, rows, Order::DepthRows);
+        let portions = (rows * tokens).div_ceil(LHS_FLOATS).max(1);
+        let portion = rows.div_ceil(portions).max(1);
+        for (index, dw) in dw.chunks_mut((portion * cols).max(1)).enumerate() {
+            let from = index * portion;
+            let portion = from..rows.min(from + portion);
+            with_buffer(Panels::len(Side::Left, portion.len(), tokens), |packed| {
+                let lhs = Panels::pack_parallel(Side::Left, &lhs, portion.clone(), tokens, packed);
+                product(portion.len(), cols, 0..cols, lhs, self.panels, dw, |mut strip| match (epilogue, mode) {
+                    (WeightGrad::Dense, Write::Add) => strip.multiply(Start::Sum),
+                    (_, Write::Store) => {
+                        strip.multiply(Start::Zero);
+                        let (first, col) = (from + strip.row, strip.col);
+                        for i in 0..strip.rows {
+                            epilogue.apply(strip.row_mut(i), first + i, col, cols);
+                        }
+                    }
+                    (_, Write::Add) => {
+                        let (first, col) = (from + strip.row, strip.col);
+                        strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols));
+                    }
+                });
+            });
+        }
+    }
 }
 
 /// `db = Σ_t dy[t]`: `dy` `[T, n]`, `db` `[n]`. Sums over chunks of tokens, then over the chunks in order.

@@ -2,10 +2,14 @@
 
 use std::ops::Range;
 
-use crate::bits::{BitMask, select_row};
+use rayon::prelude::*;
+
+use crate::bits::{BitMask, select, select_row};
+use crate::dispatch::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
+use crate::product::{depth_block, tile_cols, tile_rows, vector_lanes};
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
 #[derive(Clone, Copy)]
@@ -14,7 +18,7 @@ pub(crate) struct Operand<'a> {
     /// Elements from one row of `data` to the next.
     pub(crate) stride: usize,
     pub(crate) order: Order,
-    /// Mask of `data`, whose rows it shares; `data` then is the whole matrix.
+    /// Mask of `data`, whose rows it shares; `data` then is the whole matrix, and the operand a right one.
     pub(crate) mask: Option<&'a BitMask>,
 }
 
@@ -27,51 +31,155 @@ pub(crate) enum Order {
     DepthRows,
 }
 
+/// Which operand of a product a panel belongs to: the sides of the register tile have different widths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// `A`: a panel has the rows of the register tile.
+    Left,
+    /// `B`: a panel has the columns of the register tile, the last one perhaps fewer vectors.
+    Right,
+}
+
+impl Side {
+    /// Lanes of a panel.
+    #[inline]
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Self::Left => tile_rows(),
+            Self::Right => tile_cols(),
+        }
+    }
+
+    /// `lanes` with the padding of the last panel.
+    #[inline]
+    pub(crate) fn padded(self, lanes: usize) -> usize {
+        match self {
+            Self::Left => lanes.next_multiple_of(tile_rows()),
+            Self::Right => lanes.next_multiple_of(vector_lanes()),
+        }
+    }
+}
+
+/// An operand in the order in which the register tile reads it: `[depth blocks][panels][steps][width]`, padded with zeros.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels<'a> {
+    data: &'a [f32],
+    side: Side,
+    /// Lanes with the padding of the last panel.
+    padded: usize,
+    depth: usize,
+}
+
+/// Lanes that one job packs, about; a multiple of every width.
+const PACK_LANES: usize = 288;
+
+impl<'a> Panels<'a> {
+    /// Floats that `lanes` of `depth` steps take.
+    pub(crate) fn len(side: Side, lanes: usize, depth: usize) -> usize {
+        side.padded(lanes) * depth
+    }
+
+    /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len`] floats. With a mask, `lanes`
+    /// and `depth` begin at multiples of 8.
+    pub(crate) fn pack(
+        side: Side,
+        operand: &Operand<'_>,
+        lanes: Range<usize>,
+        depth: Range<usize>,
+        out: &'a mut [f32],
+    ) -> Self {
+        let padded = side.padded(lanes.len());
+        assert_eq!(out.len(), padded * depth.len(), "a buffer of the panels' size");
+        for (block, out) in out.chunks_mut((padded * depth_block()).max(1)).enumerate() {
+            let from = depth.start + block * depth_block();
+            operand.pack(side, lanes.clone(), from..depth.end.min(from + depth_block()), out);
+        }
+        Self { data: out, side, padded, depth: depth.len() }
+    }
+
+    /// [`Panels::pack`] on the current pool.
+    pub(crate) fn pack_parallel(
+        side: Side,
+        operand: &Operand<'_>,
+        lanes: Range<usize>,
+        depth: usize,
+        out: &'a mut [f32],
+    ) -> Self {
+        let padded = side.padded(lanes.len());
+        assert_eq!(out.len(), padded * depth, "a buffer of the panels' size");
+        out.par_chunks_mut((padded * depth_block()).max(1)).enumerate().for_each(|(block, out)| {
+            let from = block * depth_block();
+            let steps = from..depth.min(from + depth_block());
+            out.par_chunks_mut((PACK_LANES * steps.len()).max(1)).enumerate().for_each(|(job, out)| {
+                let first = lanes.start + job * PACK_LANES;
+                operand.pack(side, first..lanes.end.min(first + PACK_LANES), steps.clone(), out);
+            });
+        });
+        Self { data: out, side, padded, depth }
+    }
+
+    /// Steps of the depth.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The panels from lane `lane` on, for the steps `block`; `lane` begins a panel, `block` is a depth block.
+    #[inline]
+    pub(crate) fn panels_at(&self, lane: usize, block: &Range<usize>) -> &'a [f32] {
+        debug_assert!(lane.is_multiple_of(self.side.width()), "a panel begins here");
+        &self.data[block.start * self.padded + lane * block.len()..block.end * self.padded]
+    }
+}
+
 impl<'a> Operand<'a> {
     pub(crate) fn new(data: &'a [f32], stride: usize, order: Order) -> Self {
         Self { data, stride, order, mask: None }
     }
 
-    /// Packs panels of `width` lanes: `out` is `[panels][depth][width]`, padded with zeros to whole panels. With a mask,
-    /// `lanes` and `depth` begin at multiples of 8.
-    pub(crate) fn pack(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
+    /// Packs panels: `out` is `[panels][depth][width]`, padded with zeros.
+    fn pack(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         let steps = depth.len();
-        debug_assert_eq!(out.len(), lanes.len().div_ceil(width) * width * steps, "whole panels");
-        if steps == 0 {
-            return;
+        debug_assert_eq!(out.len(), side.padded(lanes.len()) * steps, "whole panels");
+        debug_assert!(self.mask.is_none() || side == Side::Right, "left panels do not begin at whole bytes of a mask");
+        if self.order == Order::DepthRows {
+            return self.pack_depth_rows(side, lanes, depth, out);
         }
-        for (panel, out) in out.chunks_exact_mut(width * steps).enumerate() {
-            let first = lanes.start + panel * width;
-            let lanes = first..lanes.end.min(first + width);
-            match self.order {
-                Order::DepthRows => self.pack_depth_rows(lanes, depth.clone(), width, out),
-                Order::LaneRows => self.pack_lane_rows(lanes, depth.clone(), width, out),
-            }
+        for first in (0..lanes.len()).step_by(side.width()) {
+            let lanes = lanes.start + first..lanes.end.min(lanes.start + first + side.width());
+            let width = side.padded(lanes.len());
+            self.pack_lane_rows(lanes, depth.clone(), width, &mut out[first * steps..][..width * steps]);
         }
     }
 
-    fn pack_depth_rows(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
-        let count = lanes.len();
-        if self.mask.is_none() && count == width {
-            let rows = &self.data[depth.start * self.stride + lanes.start..];
-            // the widths of the register tiles: a copy of known size is a few moves, not a call
-            match width {
-                4 => return copy_rows::<4>(rows, self.stride, out),
-                8 => return copy_rows::<8>(rows, self.stride, out),
-                16 => return copy_rows::<16>(rows, self.stride, out),
-                24 => return copy_rows::<24>(rows, self.stride, out),
-                32 => return copy_rows::<32>(rows, self.stride, out),
-                48 => return copy_rows::<48>(rows, self.stride, out),
-                _ => {}
+    fn pack_depth_rows(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+        let (steps, width) = (depth.len(), side.width());
+        let (whole, rest) = (lanes.len() / width * width, lanes.len() % width);
+        // Rows are read a few at a time over all panels: panel by panel, each would take a few floats of every row's
+        // cache line, and the next panel would fetch the lines again.
+        for done in (0..steps).step_by(STEPS_AT_ONCE) {
+            let portion = done..steps.min(done + STEPS_AT_ONCE);
+            let from = Rows {
+                data: &self.data[(depth.start + done) * self.stride + lanes.start..],
+                stride: self.stride,
+                bits: self.mask.map(|mask| {
+                    let first = (depth.start + done) * mask.row_bytes() + lanes.start / 8;
+                    (&mask.as_bytes()[first..], mask.row_bytes())
+                }),
+            };
+            copy_panels(from, whole, width, steps, portion.clone(), out);
+            if rest == 0 {
+                continue;
             }
-        }
-        for (k, out) in depth.zip(out.chunks_exact_mut(width)) {
-            let row = &self.data[k * self.stride + lanes.start..][..count];
-            match self.mask {
-                None => out[..count].copy_from_slice(row),
-                Some(mask) => select_row(&mask.row(k)[lanes.start / 8..], row, &mut out[..count]),
+            let narrow = side.padded(rest);
+            let out = &mut out[whole * steps..][portion.start * narrow..portion.end * narrow];
+            for (k, out) in out.chunks_exact_mut(narrow).enumerate() {
+                let row = &from.data[k * from.stride + whole..][..rest];
+                match from.bits {
+                    None => out[..rest].copy_from_slice(row),
+                    Some((bits, stride)) => select_row(&bits[k * stride + whole / 8..], row, &mut out[..rest]),
+                }
+                out[rest..].fill(0.0);
             }
-            out[count..].fill(0.0);
         }
     }
 
@@ -91,10 +199,43 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Row `k` of `out` becomes the first `W` elements of row `k` of `x`.
-fn copy_rows<const W: usize>(x: &[f32], stride: usize, out: &mut [f32]) {
-    for (k, out) in out.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        *out = *x[k * stride..].first_chunk().expect("the input holds the rows");
+/// Steps of the depth that are packed for all panels before the next ones.
+const STEPS_AT_ONCE: usize = 16;
+
+/// Some rows of a matrix, with the bits of their mask, from an element and its byte on.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
+    bits: Option<(&'a [u8], usize)>,
+}
+
+kernel! {
+    /// Steps `portion` of the panels of `width` lanes, `lanes` in all: `out` is `[panels][steps][width]`.
+    fn copy_panels<FMA>(from: Rows<'_>, lanes: usize, width: usize, steps: usize, portion: Range<usize>, out: &mut [f32]) {
+        // the widths of the register tiles: a copy of known size is a few moves
+        match width {
+            4 => copy_panels_of::<4>(from, lanes, steps, portion, out),
+            6 => copy_panels_of::<6>(from, lanes, steps, portion, out),
+            8 => copy_panels_of::<8>(from, lanes, steps, portion, out),
+            16 => copy_panels_of::<16>(from, lanes, steps, portion, out),
+            48 => copy_panels_of::<48>(from, lanes, steps, portion, out),
+            _ => unreachable!("no register tile is {width} wide"),
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_panels_of<const W: usize>(from: Rows<'_>, lanes: usize, steps: usize, portion: Range<usize>, out: &mut [f32]) {
+    for lane in (0..lanes).step_by(W) {
+        let out = &mut out[lane * steps..][portion.start * W..portion.end * W];
+        for (k, out) in out.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+            let row: &[f32; W] = from.data[k * from.stride + lane..].first_chunk().expect("the matrix holds the rows");
+            match from.bits {
+                None => *out = *row,
+                Some((bits, stride)) => select(&bits[k * stride + lane / 8..], row, out),
+            }
+        }
     }
 }
 
@@ -102,10 +243,10 @@ fn copy_rows<const W: usize>(x: &[f32], stride: usize, out: &mut [f32]) {
 fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out: &mut [f32], width: usize) {
     assert!(rows <= width && out.len() >= cols * width, "the output holds the panel");
     assert!(rows == 0 || x.len() >= (rows - 1) * stride + cols, "the input holds the rows");
-    // whole 8 x 8 squares first, then what is left below and to the right of them
-    let (square_rows, square_cols) = transpose_squares(x, stride, rows, cols, out, width);
+    // whole blocks first, then what is left below and to the right of them
+    let (block_rows, block_cols) = transpose_blocks(x, stride, rows, cols, out, width);
     for i in 0..rows {
-        for j in if i < square_rows { square_cols } else { 0 }..cols {
+        for j in if i < block_rows { block_cols } else { 0 }..cols {
             out[j * width + i] = x[i * stride + j];
         }
     }
@@ -116,9 +257,9 @@ fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out: &mut [f32]
     }
 }
 
-/// Transposes the 8 x 8 squares of the input where there are instructions for it; returns the rows and columns done.
+/// Transposes the blocks of the input for which there are instructions; returns the rows and columns done.
 #[cfg(target_arch = "x86_64")]
-fn transpose_squares(
+fn transpose_blocks(
     x: &[f32],
     stride: usize,
     rows: usize,
@@ -129,38 +270,109 @@ fn transpose_squares(
     if isa() < Isa::Avx2 {
         return (0, 0);
     }
-    let done = (rows / 8 * 8, cols / 8 * 8);
+    let done = (rows / 2 * 2, cols / 8 * 8);
     // SAFETY: AVX is there; `transpose` checked that both buffers hold the rows and columns.
     #[allow(unsafe_code)]
     unsafe {
-        transpose_squares_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
+        transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
     }
     done
 }
 
+/// Transposes groups of eight rows, then of four, then of two.
+///
 /// # Safety
-/// Needs AVX; `x` holds `rows` rows and `cols` columns, `out` the transpose; both are multiples of 8.
+/// Needs AVX; `x` holds `rows` rows and `cols` columns, `out` the transpose; rows are even, columns a multiple of 8.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[allow(unsafe_code)]
-unsafe fn transpose_squares_avx(
+unsafe fn transpose_blocks_avx(
     x: *const f32,
     stride: usize,
     (rows, cols): (usize, usize),
     out: *mut f32,
     width: usize,
 ) {
-    for i in (0..rows).step_by(8) {
-        for j in (0..cols).step_by(8) {
-            // SAFETY: the caller's.
-            unsafe { transpose_eight(x.add(i * stride + j), stride, out.add(j * width + i), width) };
+    let mut i = 0;
+    while i < rows {
+        // SAFETY: the caller's.
+        unsafe {
+            let (x, out) = (x.add(i * stride), out.add(i));
+            match rows - i {
+                8.. => {
+                    for j in (0..cols).step_by(8) {
+                        transpose_eight(x.add(j), stride, out.add(j * width), width);
+                    }
+                    i += 8;
+                }
+                4.. => {
+                    for j in (0..cols).step_by(4) {
+                        transpose_four(x.add(j), stride, out.add(j * width), width);
+                    }
+                    i += 4;
+                }
+                _ => {
+                    for j in (0..cols).step_by(4) {
+                        transpose_two(x.add(j), stride, out.add(j * width), width);
+                    }
+                    i += 2;
+                }
+            }
         }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn transpose_squares(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: usize) -> (usize, usize) {
+fn transpose_blocks(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: usize) -> (usize, usize) {
     (0, 0)
+}
+
+/// Transposes 4 x 4 floats.
+///
+/// # Safety
+/// Needs AVX; four rows of four floats must be readable at `x` and writable at `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usize) {
+    use std::arch::x86_64::{
+        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let [r0, r1, r2, r3] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(x.add(i * stride)));
+        let (a, b) = (_mm_unpacklo_ps(r0, r1), _mm_unpackhi_ps(r0, r1));
+        let (c, d) = (_mm_unpacklo_ps(r2, r3), _mm_unpackhi_ps(r2, r3));
+        _mm_storeu_ps(out, _mm_movelh_ps(a, c));
+        _mm_storeu_ps(out.add(width), _mm_movehl_ps(c, a));
+        _mm_storeu_ps(out.add(2 * width), _mm_movelh_ps(b, d));
+        _mm_storeu_ps(out.add(3 * width), _mm_movehl_ps(d, b));
+    }
+}
+
+/// Transposes 2 x 4 floats.
+///
+/// # Safety
+/// Needs AVX; two rows of four floats must be readable at `x`, four rows of two writable at `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usize) {
+    use std::arch::x86_64::{
+        _mm_castps_pd, _mm_loadu_ps, _mm_storeh_pd, _mm_storel_pd, _mm_unpackhi_ps, _mm_unpacklo_ps,
+    };
+    // SAFETY: the caller's; a store writes two floats, as a half of a vector of two doubles, and needs no alignment.
+    unsafe {
+        let (top, bottom) = (_mm_loadu_ps(x), _mm_loadu_ps(x.add(stride)));
+        let low = _mm_castps_pd(_mm_unpacklo_ps(top, bottom));
+        let high = _mm_castps_pd(_mm_unpackhi_ps(top, bottom));
+        _mm_storel_pd(out.cast(), low);
+        _mm_storeh_pd(out.add(width).cast(), low);
+        _mm_storel_pd(out.add(2 * width).cast(), high);
+        _mm_storeh_pd(out.add(3 * width).cast(), high);
+    }
 }
 
 /// Transposes 8 x 8 floats.
@@ -202,31 +414,61 @@ unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parallel::tests::same_for_any_pool;
     use crate::reference::{random, random_mask};
 
     #[test]
     fn panels_hold_every_element_and_pad_with_zeros() {
-        for (lanes, depth, width) in [(1, 1, 4), (20, 37, 8), (48, 16, 48), (50, 9, 24), (7, 65, 8), (3, 5, 48)] {
-            for order in [Order::LaneRows, Order::DepthRows] {
+        let shapes =
+            [(1, 1), (20, 37), (48, 16), (50, 9), (7, 65), (3, 5), (63, 383), (300, 400), (5, 800), (0, 3), (3, 0)];
+        for (lanes, depth) in shapes {
+            for (side, order) in
+                [Side::Left, Side::Right].into_iter().flat_map(|s| [(s, Order::LaneRows), (s, Order::DepthRows)])
+            {
                 let (rows, cols) =
                     if order == Order::LaneRows { (lanes + 8, depth + 8) } else { (depth + 8, lanes + 8) };
                 let data = random(rows * cols, 1);
                 let mask = random_mask(rows, cols, 0.5);
-                for mask in [None, Some(&mask)] {
+                for mask in [None, Some(&mask).filter(|_| side == Side::Right)] {
                     let operand = Operand { data: &data, stride: cols, order, mask };
-                    let mut out = vec![9.0; lanes.div_ceil(width) * width * depth];
-                    operand.pack(8..8 + lanes, 8..8 + depth, width, &mut out);
-                    for (at, &value) in out.iter().enumerate() {
-                        let lane = at / (width * depth) * width + at % width;
-                        let (r, c) = match order {
-                            Order::LaneRows => (8 + lane, 8 + at / width % depth),
-                            Order::DepthRows => (8 + at / width % depth, 8 + lane),
-                        };
-                        let kept = lane < lanes && mask.is_none_or(|m| m.get(r, c));
-                        assert_eq!(value, if kept { data[r * cols + c] } else { 0.0 }, "{order:?} {at}");
+                    let mut out = vec![9.0; Panels::len(side, lanes, depth)];
+                    let panels = Panels::pack(side, &operand, 8..8 + lanes, 8..8 + depth, &mut out);
+                    for lane in 0..side.padded(lanes) {
+                        let panel = lane / side.width() * side.width();
+                        let width = side.width().min(side.padded(lanes) - panel);
+                        for step in 0..depth {
+                            let from = step / depth_block() * depth_block();
+                            let block = from..depth.min(from + depth_block());
+                            let value = panels.panels_at(panel, &block)[(step - from) * width + lane - panel];
+                            let (r, c) = match order {
+                                Order::LaneRows => (8 + lane, 8 + step),
+                                Order::DepthRows => (8 + step, 8 + lane),
+                            };
+                            let kept = lane < lanes && mask.is_none_or(|m| m.get(r, c));
+                            let expected = if kept { data[r * cols + c] } else { 0.0 };
+                            assert_eq!(value, expected, "{side:?} {order:?} {lanes}x{depth}: {lane}, {step}");
+                        }
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn packing_is_the_same_on_any_number_of_threads() {
+        let (lanes, depth) = (700, 801);
+        let data = random(lanes * depth, 1);
+        for (side, order) in [(Side::Left, Order::DepthRows), (Side::Right, Order::LaneRows)] {
+            let stride = if order == Order::LaneRows { depth } else { lanes };
+            let operand = Operand::new(&data, stride, order);
+            let parallel = same_for_any_pool(|| {
+                let mut out = vec![9.0; Panels::len(side, lanes, depth)];
+                Panels::pack_parallel(side, &operand, 0..lanes, depth, &mut out);
+                out
+            });
+            let mut alone = vec![9.0; parallel.len()];
+            Panels::pack(side, &operand, 0..lanes, 0..depth, &mut alone);
+            assert_eq!(parallel, alone);
         }
     }
 }

@@ -118,6 +118,19 @@ pub(crate) fn with_buffer<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     result
 }
 
+/// [`with_buffer`] in parts, each on a cache-line boundary.
+pub(crate) fn with_parts<R, const N: usize>(lengths: [usize; N], f: impl FnOnce([&mut [f32]; N]) -> R) -> R {
+    let padded = lengths.map(|len| len.next_multiple_of(16));
+    with_buffer(padded.iter().sum(), |buffer| {
+        let mut rest = buffer;
+        f(std::array::from_fn(|part| {
+            let (taken, tail) = std::mem::take(&mut rest).split_at_mut(padded[part]);
+            rest = tail;
+            &mut taken[..lengths[part]]
+        }))
+    })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -147,6 +160,17 @@ pub(crate) mod tests {
             outer.fill(1.0);
             with_buffer(20, |inner| inner.fill(2.0));
             assert!(outer.iter().all(|&v| v == 1.0));
+        });
+    }
+
+    #[test]
+    fn parts_are_aligned_and_apart() {
+        with_parts([3, 0, 17], |[a, b, c]| {
+            assert!([&*a, &*b, &*c].iter().all(|part| (part.as_ptr() as usize).is_multiple_of(64)));
+            a.fill(1.0);
+            c.fill(2.0);
+            assert_eq!((a.len(), b.len(), c.len()), (3, 0, 17));
+            assert!(a.iter().all(|&v| v == 1.0) && c.iter().all(|&v| v == 2.0));
         });
     }
 

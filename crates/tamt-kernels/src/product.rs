@@ -1,11 +1,10 @@
 //! The dense f32 matrix product `C = A B` that linear layers and attention are made of.
 //!
-//! Both operands are packed into panels: `[panels][steps][width]`, the elements that one step of the register tile needs
-//! side by side, for a block of the depth at a time. The left operand `A` `[m, depth]` is packed once, so that a job
-//! reads it front to back; each job packs its columns of the right operand `B` `[depth, n]` (masked on the way, so a
-//! masked matrix never exists) and keeps the block in a near cache while its rows of `A` pass by. Every element
-//! of `C` is a sum in order of the depth, broken at fixed steps of the depth only: how the work was split cannot be seen
-//! in the result.
+//! Large operands are packed into panels (see [`crate::pack`]), the elements that one step of the register tile needs
+//! side by side, masked on the way, so that a masked matrix never exists. A job computes a block of `C` whose rows of `A`
+//! fit the second-level cache for a block of the depth; one panel of `B` at a time stays in the first-level cache while
+//! those rows pass by. Every element of `C` is a sum in order of the depth, broken at fixed steps of the depth only: how
+//! the work was split cannot be seen in the result.
 
 use std::ops::Range;
 
@@ -13,19 +12,24 @@ use rayon::prelude::*;
 
 use crate::dispatch::{Isa, isa};
 use crate::linear::{Write, add_elements, add_partials};
-use crate::pack::Operand;
+use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, with_buffer};
 use crate::simd::{Portable, Simd};
 
-/// Steps of the depth that a panel block has: with 48 columns, 72 KB, a part of the second-level cache.
-pub(crate) const DEPTH_BLOCK: usize = 384;
+/// Steps of the depth in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
+/// 72 KB with AVX-512, a part of the second-level cache.
+#[inline]
+pub(crate) fn depth_block() -> usize {
+    384
+}
 
 /// Rows of the register tile, the width of a panel of the left operand.
 #[inline]
 pub(crate) fn tile_rows() -> usize {
     match isa() {
         Isa::Avx512 => 8,
-        Isa::Avx2 | Isa::Portable => 4,
+        Isa::Avx2 => 6,
+        Isa::Portable => 4,
     }
 }
 
@@ -34,14 +38,14 @@ pub(crate) fn tile_rows() -> usize {
 pub(crate) fn tile_cols() -> usize {
     match isa() {
         Isa::Avx512 => 48,
-        Isa::Avx2 => 24,
+        Isa::Avx2 => 16,
         Isa::Portable => 8,
     }
 }
 
-/// Floats in a vector. Narrow panels of the right operand are this wide, or twice.
+/// Floats in a vector. The last panel of a right operand is some vectors wide.
 #[inline]
-fn vector_lanes() -> usize {
+pub(crate) fn vector_lanes() -> usize {
     match isa() {
         Isa::Avx512 => 16,
         Isa::Avx2 => 8,
@@ -60,6 +64,17 @@ pub(crate) enum Start<'a> {
     Sum,
 }
 
+impl<'a> Start<'a> {
+    /// The start for columns `cols` of the block, in a depth block that is the first one or not.
+    fn of(self, cols: Range<usize>, first: bool) -> Self {
+        match self {
+            _ if !first => Self::Sum,
+            Self::Bias(bias) => Self::Bias(&bias[cols]),
+            other => other,
+        }
+    }
+}
+
 /// A block of `C` in memory: element (i, j) at `start + i * stride + j`.
 #[derive(Clone, Copy)]
 pub(crate) struct Block {
@@ -69,117 +84,78 @@ pub(crate) struct Block {
     pub(crate) cols: usize,
 }
 
-/// A packed left operand, `[depth blocks][row panels][steps][tile_rows]`.
+/// A left operand: packed for large products, as it lies for small ones, whose rows stay in the first-level cache.
 #[derive(Clone, Copy)]
-pub(crate) struct PackedLhs<'a> {
-    data: &'a [f32],
-    /// Rows in whole panels.
-    padded_rows: usize,
-    /// The steps of the depth that are packed.
-    from: usize,
-    to: usize,
+pub(crate) enum Lhs<'a> {
+    /// Packed, from a row that begins a panel.
+    Packed(Panels<'a>, usize),
+    /// From the first element of its data; without a mask.
+    Plain(Operand<'a>),
 }
 
-impl<'a> PackedLhs<'a> {
-    /// Floats that `rows` of `depth` steps take.
-    pub(crate) fn len(rows: usize, depth: usize) -> usize {
-        rows.next_multiple_of(tile_rows()) * depth
-    }
-
-    /// Packs rows and steps of an operand on this thread.
-    pub(crate) fn pack(lhs: &Operand<'_>, rows: Range<usize>, depth: Range<usize>, out: &'a mut [f32]) -> Self {
-        let padded_rows = rows.len().next_multiple_of(tile_rows());
-        let mut from = depth.start;
-        for out in out.chunks_mut((padded_rows * DEPTH_BLOCK).max(1)) {
-            let to = depth.end.min(from + DEPTH_BLOCK);
-            lhs.pack(rows.clone(), from..to, tile_rows(), out);
-            from = to;
-        }
-        Self { data: out, padded_rows, from: depth.start, to: depth.end }
-    }
-
-    /// Packs all of an operand `[rows, depth]` on the current pool.
-    fn pack_parallel(lhs: &Operand<'_>, rows: usize, depth: usize, out: &'a mut [f32]) -> Self {
-        let padded_rows = rows.next_multiple_of(tile_rows());
-        let job_rows = PACK_ROWS.next_multiple_of(tile_rows());
-        out.par_chunks_mut((padded_rows * DEPTH_BLOCK).max(1)).enumerate().for_each(|(block, out)| {
-            let from = block * DEPTH_BLOCK;
-            let to = depth.min(from + DEPTH_BLOCK);
-            out.par_chunks_mut((job_rows * (to - from)).max(1)).enumerate().for_each(|(job, out)| {
-                lhs.pack(job * job_rows..rows.min((job + 1) * job_rows), from..to, tile_rows(), out);
-            });
-        });
-        Self { data: out, padded_rows, from: 0, to: depth }
-    }
-
-    /// The panels from row `row` on, for the steps of `block`.
-    fn panels(&self, row: usize, block: &Range<usize>) -> &'a [f32] {
-        let (start, end) = (block.start - self.from, block.end - self.from);
-        &self.data[start * self.padded_rows + row * block.len()..end * self.padded_rows]
-    }
-}
-
-/// Rows that one job packs.
-const PACK_ROWS: usize = 256;
-
-/// One block of `C = A B`, on this thread. `first_row` is the block's first row in `lhs`, a multiple of the tile's;
-/// `rhs` is packed here, a depth block of a panel at a time; `first_col` is the block's first column in it (with a mask,
-/// a multiple of 8).
+/// `C (+)= A B`, on this thread. `first_col` is the block's first column in `rhs`, where a panel begins. The depth is that of `rhs`.
 ///
 /// # Safety
 /// The block must be writable and nobody else's.
 #[allow(unsafe_code)]
-pub(crate) unsafe fn multiply(
-    c: Block,
-    lhs: PackedLhs<'_>,
-    first_row: usize,
-    rhs: &Operand<'_>,
-    first_col: usize,
-    start: Start<'_>,
-) {
-    let tile_cols = tile_cols();
-    with_buffer(DEPTH_BLOCK * tile_cols, |packed| {
-        let mut col = 0;
-        while col < c.cols {
-            let cols = tile_cols.min(c.cols - col);
-            let width = cols.next_multiple_of(vector_lanes());
-            let mut from = lhs.from;
-            // at least once, so that a product of depth 0 still writes its start
-            while from < lhs.to || from == lhs.from {
-                let block = from..lhs.to.min(from + DEPTH_BLOCK);
-                let packed = &mut packed[..block.len() * width];
-                rhs.pack(first_col + col..first_col + col + cols, block.clone(), width, packed);
-                let start = match start {
-                    _ if from > lhs.from => Start::Sum,
-                    Start::Bias(bias) => Start::Bias(&bias[col..col + cols]),
-                    other => other,
-                };
-                // SAFETY: columns col..col+cols of the block.
-                unsafe {
-                    let strip = Block { start: c.start.add(col), cols, ..c };
-                    strip_product(strip, block.len(), lhs.panels(first_row, &block), packed, start);
-                }
-                from += DEPTH_BLOCK;
+pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col: usize, start: Start<'_>) {
+    if let Lhs::Plain(a) = lhs {
+        let (rows, cols) = if a.order == Order::LaneRows { (c.rows, rhs.depth()) } else { (rhs.depth(), c.rows) };
+        assert!(rows * cols == 0 || a.data.len() >= (rows - 1) * a.stride + cols, "the left operand holds the block");
+        assert!(a.mask.is_none(), "a left operand without a mask");
+    }
+    let mut from = 0;
+    // at least once, so that a product of depth 0 still writes its start
+    while from < rhs.depth() || from == 0 {
+        let block = from..rhs.depth().min(from + depth_block());
+        let steps = block.len();
+        let a = match lhs {
+            Lhs::Packed(panels, row) => {
+                let a = panels.panels_at(row, &block);
+                assert!(a.len() >= c.rows.next_multiple_of(tile_rows()) * steps, "the left operand holds the block");
+                Rows { start: a.as_ptr(), row: 1, step: tile_rows(), packed: true }
             }
-            col += cols;
+            Lhs::Plain(Operand { data, stride, order, .. }) => {
+                let (row, step) = if order == Order::LaneRows { (stride, 1) } else { (1, stride) };
+                Rows { start: data.as_ptr().wrapping_add(from * step), row, step, packed: false }
+            }
+        };
+        for col in (0..c.cols).step_by(tile_cols()) {
+            let cols = tile_cols().min(c.cols - col);
+            let panel = &rhs.panels_at(first_col + col, &block)[..cols.next_multiple_of(vector_lanes()) * steps];
+            // SAFETY: columns col..col + cols of the block; the left operand was checked.
+            unsafe {
+                let strip = Block { start: c.start.add(col), cols, ..c };
+                strip_product(strip, steps, a, panel, start.of(col..col + cols, from == 0));
+            }
         }
-    });
+        from += depth_block();
+    }
+}
+
+/// A left operand's rows in memory: element (i, k) at `start + i * row + k * step`, or, packed, panels of the tile's rows.
+#[derive(Clone, Copy)]
+struct Rows {
+    start: *const f32,
+    row: usize,
+    step: usize,
+    packed: bool,
 }
 
 /// Adds the depth block's share to a strip of at most `tile_cols` columns.
 ///
 /// # Safety
-/// As [`multiply`].
+/// As [`multiply`]; `a` holds the strip's rows and `steps` steps, whole panels if it is packed.
 #[allow(unsafe_code)]
-unsafe fn strip_product(c: Block, steps: usize, lhs: &[f32], rhs: &[f32], start: Start<'_>) {
+unsafe fn strip_product(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
     // SAFETY: the caller's, and `isa` names only instruction sets that are there.
     unsafe {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => strip_avx512(c, steps, lhs, rhs, start),
+            Isa::Avx512 => strip_avx512(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => strip_avx2(c, steps, lhs, rhs, start),
-            _ => strip::<Portable, 4, 2>(c, steps, lhs, rhs, start),
+            Isa::Avx2 => strip_avx2(c, steps, a, rhs, start),
+            _ => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
         }
     }
 }
@@ -187,17 +163,18 @@ unsafe fn strip_product(c: Block, steps: usize, lhs: &[f32], rhs: &[f32], start:
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
-unsafe fn strip_avx512(c: Block, steps: usize, lhs: &[f32], rhs: &[f32], start: Start<'_>) {
+unsafe fn strip_avx512(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
     // SAFETY: the caller's.
-    unsafe { strip::<std::arch::x86_64::__m512, 8, 3>(c, steps, lhs, rhs, start) }
+    unsafe { strip::<std::arch::x86_64::__m512, 8, 3>(c, steps, a, rhs, start) }
 }
 
+// 6 x 2 vectors: with 4 x 3, as many sums, the compiler runs out of the sixteen registers and spills.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code)]
-unsafe fn strip_avx2(c: Block, steps: usize, lhs: &[f32], rhs: &[f32], start: Start<'_>) {
+unsafe fn strip_avx2(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
     // SAFETY: the caller's.
-    unsafe { strip::<std::arch::x86_64::__m256, 4, 3>(c, steps, lhs, rhs, start) }
+    unsafe { strip::<std::arch::x86_64::__m256, 6, 2>(c, steps, a, rhs, start) }
 }
 
 /// All tiles of a strip. `MR` rows and `NV` vectors are the register tile; narrower strips use fewer vectors.
@@ -209,16 +186,19 @@ unsafe fn strip_avx2(c: Block, steps: usize, lhs: &[f32], rhs: &[f32], start: St
 unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
     c: Block,
     steps: usize,
-    lhs: &[f32],
+    a: Rows,
     rhs: &[f32],
     start: Start<'_>,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        match c.cols.div_ceil(S::LANES) {
-            1 => tiles::<S, MR, 1>(c, steps, lhs, rhs, start),
-            2 => tiles::<S, MR, 2>(c, steps, lhs, rhs, start),
-            _ => tiles::<S, MR, NV>(c, steps, lhs, rhs, start),
+        match (c.cols.div_ceil(S::LANES), a.packed) {
+            (1, true) => tiles::<S, MR, 1, true>(c, steps, a, rhs, start),
+            (1, false) => tiles::<S, MR, 1, false>(c, steps, a, rhs, start),
+            (2, true) => tiles::<S, MR, 2, true>(c, steps, a, rhs, start),
+            (2, false) => tiles::<S, MR, 2, false>(c, steps, a, rhs, start),
+            (_, true) => tiles::<S, MR, NV, true>(c, steps, a, rhs, start),
+            (_, false) => tiles::<S, MR, NV, false>(c, steps, a, rhs, start),
         }
     }
 }
@@ -233,10 +213,10 @@ const MAX_ROWS: usize = 8;
 /// As [`strip`].
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
     c: Block,
     steps: usize,
-    lhs: &[f32],
+    a: Rows,
     rhs: &[f32],
     start: Start<'_>,
 ) {
@@ -250,13 +230,16 @@ unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(
     let mut edge = [0.0; MAX_ROWS * MAX_COLS];
     for (panel, row) in (0..c.rows).step_by(MR).enumerate() {
         let rows = MR.min(c.rows - row);
-        let a = &lhs[panel * steps * MR..][..steps * MR];
         // SAFETY: the tile's rows and columns lie in the block; a full tile is written straight into it, a ragged one
-        // goes through `edge`.
+        // goes through `edge`. Rows beyond the block are read as its last one where they are not padding.
         unsafe {
+            let a_rows: [*const f32; MR] = std::array::from_fn(|i| match PACKED {
+                true => a.start.add(panel * steps * MR + i),
+                false => a.start.add((row + i.min(rows - 1)) * a.row),
+            });
             let out = c.start.add(row * c.stride);
             if rows == MR && c.cols == width {
-                tile::<S, MR, NV>(steps, a.as_ptr(), rhs.as_ptr(), out, c.stride, start, &bias);
+                tile::<S, MR, NV, PACKED>(steps, &a_rows, a.step, rhs.as_ptr(), out, c.stride, start, &bias);
                 continue;
             }
             let edge = edge.as_mut_ptr();
@@ -265,7 +248,7 @@ unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(
                     std::ptr::copy_nonoverlapping(out.add(i * c.stride), edge.add(i * MAX_COLS), c.cols);
                 }
             }
-            tile::<S, MR, NV>(steps, a.as_ptr(), rhs.as_ptr(), edge, MAX_COLS, start, &bias);
+            tile::<S, MR, NV, PACKED>(steps, &a_rows, a.step, rhs.as_ptr(), edge, MAX_COLS, start, &bias);
             for i in 0..rows {
                 std::ptr::copy_nonoverlapping(edge.add(i * MAX_COLS), out.add(i * c.stride), c.cols);
             }
@@ -276,12 +259,14 @@ unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(
 /// `MR` rows of `NV` vectors of `C`, held in registers over `steps` of the depth.
 ///
 /// # Safety
-/// `a` has `steps` times `MR` floats, `b` `steps` times `NV` vectors, `c` `MR` rows of `NV` vectors; the instruction set of `S`.
+/// Each of `a_rows` has `steps` floats, `step` apart; `b` has `steps` times `NV` vectors, `c` `MR` rows of `NV` vectors. With
+/// `PACKED` the rows lie side by side and `step` is `MR`. The instruction set of `S`.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
     steps: usize,
-    mut a: *const f32,
+    a_rows: &[*const f32; MR],
+    step: usize,
     mut b: *const f32,
     c: *mut f32,
     stride: usize,
@@ -291,18 +276,20 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
     // SAFETY: the caller's.
     unsafe {
         let mut sums = [[S::zero(); NV]; MR];
+        let mut at = 0;
+        let packed = a_rows[0];
         for _ in 0..steps {
             let mut columns = [S::zero(); NV];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = S::load(b.add(v * S::LANES));
             }
             for (i, row) in sums.iter_mut().enumerate() {
-                let factor = S::splat(a.add(i));
+                let factor = S::splat(if PACKED { packed.add(at + i) } else { a_rows[i].add(at) });
                 for (sum, column) in row.iter_mut().zip(columns) {
                     *sum = factor.mul_add(column, *sum);
                 }
             }
-            a = a.add(MR);
+            at += if PACKED { MR } else { step };
             b = b.add(NV * S::LANES);
         }
         for (i, row) in sums.iter().enumerate() {
@@ -319,7 +306,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// A part of `C` that one job computes: some rows of one panel's columns.
+/// A block of `C` that one job computes.
 pub(crate) struct Strip<'a> {
     pub(crate) row: usize,
     pub(crate) rows: usize,
@@ -327,8 +314,10 @@ pub(crate) struct Strip<'a> {
     pub(crate) cols: usize,
     c: &'a Shared<'a, f32>,
     stride: usize,
-    lhs: PackedLhs<'a>,
-    rhs: &'a Operand<'a>,
+    lhs: Panels<'a>,
+    rhs: Panels<'a>,
+    /// The strip's first column in `rhs`.
+    rhs_col: usize,
 }
 
 impl Strip<'_> {
@@ -338,7 +327,7 @@ impl Strip<'_> {
         let c = self.c.pointer(self.row * self.stride + self.col);
         let block = Block { start: c, stride: self.stride, rows: self.rows, cols: self.cols };
         // SAFETY: the strips of a product are disjoint.
-        unsafe { multiply(block, self.lhs, self.row, self.rhs, self.col, start) }
+        unsafe { multiply(block, Lhs::Packed(self.lhs, self.row), self.rhs, self.rhs_col, start) }
     }
 
     /// Computes the strip beside its place, and adds each row after `change` had it, with the row's number from 0.
@@ -347,7 +336,7 @@ impl Strip<'_> {
         with_buffer(self.rows * self.cols, |aside| {
             let block = Block { start: aside.as_mut_ptr(), stride: self.cols, rows: self.rows, cols: self.cols };
             // SAFETY: the buffer is this thread's.
-            unsafe { multiply(block, self.lhs, self.row, self.rhs, self.col, Start::Zero) };
+            unsafe { multiply(block, Lhs::Packed(self.lhs, self.row), self.rhs, self.rhs_col, Start::Zero) };
             for (i, row) in aside.chunks_exact_mut(self.cols).enumerate() {
                 change(i, row);
                 add_elements(self.row_mut(i), row);
@@ -364,47 +353,77 @@ impl Strip<'_> {
     }
 }
 
-/// Strips that a product is cut into, where its shape allows: enough for many cores and an even end.
-const STRIPS: usize = 24;
+/// Rows of a job, a multiple of every tile's: 147 KB of `A` for a depth block.
+const JOB_ROWS: usize = 96;
 
-/// `C = A B` in strips on the current pool: `c` is `[m, n]`, `packed` has [`PackedLhs::len`] floats, `job` computes a strip.
+/// Columns of a job at most and at least, multiples of every panel's.
+const JOB_COLS: Range<usize> = 96..384;
+
+/// Jobs that a product is cut into where its shape allows: enough for many cores and an even end.
+const JOBS: usize = 48;
+
+/// `C = A B` on the current pool, `c` is `[m, n]`. `rhs` has the columns `cols` of `B`; `job` computes a strip of them.
 pub(crate) fn product(
-    (m, n, depth): (usize, usize, usize),
-    lhs: &Operand<'_>,
-    rhs: &Operand<'_>,
+    m: usize,
+    n: usize,
+    cols: Range<usize>,
+    lhs: Panels<'_>,
+    rhs: Panels<'_>,
     c: &mut [f32],
-    packed: &mut [f32],
     job: impl Fn(Strip<'_>) + Sync,
 ) {
-    if m == 0 || n == 0 {
+    if m == 0 || cols.is_empty() {
         return;
     }
-    let (tile_rows, tile_cols) = (tile_rows(), tile_cols());
-    let lhs = PackedLhs::pack_parallel(lhs, m, depth, packed);
-    let panels = n.div_ceil(tile_cols);
-    // few panels: cut the rows too, but keep enough of them to pay for packing the panel once more
-    let groups = STRIPS.div_ceil(panels).min(m / (24 * tile_rows)).max(1);
-    let group_rows = m.div_ceil(groups).next_multiple_of(tile_rows);
-    let groups = m.div_ceil(group_rows);
+    assert!(c.len() == m * n && cols.end <= n, "an output of the declared shape");
+    assert_eq!(lhs.depth(), rhs.depth(), "operands of the same depth");
+    let row_jobs = m.div_ceil(JOB_ROWS);
+    let wanted = JOBS.div_ceil(row_jobs);
+    let job_cols = cols.len().div_ceil(wanted).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
+    let col_jobs = cols.len().div_ceil(job_cols);
     let c = Shared::new(c);
-    (0..panels * groups).into_par_iter().for_each(|index| {
+    (0..row_jobs * col_jobs).into_par_iter().for_each(|index| {
         // neighbours share rows, so that the packed rows are still in a cache
-        let (group, panel) = (index / panels, index % panels);
-        let (row, col) = (group * group_rows, panel * tile_cols);
-        let rows = group_rows.min(m - row);
-        let cols = tile_cols.min(n - col);
-        job(Strip { row, rows, col, cols, c: &c, stride: n, lhs, rhs });
+        let (row, rhs_col) = (index / col_jobs * JOB_ROWS, index % col_jobs * job_cols);
+        let rows = JOB_ROWS.min(m - row);
+        let strip_cols = job_cols.min(cols.len() - rhs_col);
+        job(Strip { row, rows, col: cols.start + rhs_col, cols: strip_cols, c: &c, stride: n, lhs, rhs, rhs_col });
     });
+}
+
+/// Floats of a right operand that are packed at a time: 16 MB.
+const RHS_FLOATS: usize = 4 << 20;
+
+/// `C = A B` on the current pool with a right operand that is packed here, some columns at a time if it is large (a vocabulary).
+pub(crate) fn packing_product(
+    (m, n): (usize, usize),
+    lhs: Panels<'_>,
+    rhs: &Operand<'_>,
+    c: &mut [f32],
+    packed: &mut Buffer,
+    job: impl Fn(Strip<'_>) + Sync,
+) {
+    let depth = lhs.depth();
+    let portions = (n * depth).div_ceil(RHS_FLOATS).max(1);
+    let portion = n.div_ceil(portions).next_multiple_of(JOB_COLS.end);
+    for first in (0..n).step_by(portion) {
+        let cols = first..n.min(first + portion);
+        let packed = packed.get(Panels::len(Side::Right, cols.len(), depth));
+        let rhs = Panels::pack_parallel(Side::Right, rhs, cols.clone(), depth, packed);
+        product(m, n, cols, lhs, rhs, c, &job);
+    }
 }
 
 /// A depth beyond this (a vocabulary) is cut as well: [`deep_product`].
 pub(crate) const DEEP: usize = 16 * 1024;
 
 /// Steps of the depth that a job of a deep product sums.
-const DEEP_CHUNK: usize = 6 * DEPTH_BLOCK;
+fn deep_chunk() -> usize {
+    6 * depth_block()
+}
 
-/// Rows of a deep product that are worked on together.
-const DEEP_ROWS: usize = 256;
+/// Rows of a deep product that are worked on together, at most.
+const DEEP_ROWS: usize = 384;
 
 /// `C (+)= A B` where the depth is much larger than `C`: each job goes through a chunk of the depth once, front to back,
 /// for all of `C`, and the chunks' results are added in order.
@@ -416,22 +435,27 @@ pub(crate) fn deep_product(
     mode: Write,
     scratch: &mut Buffer,
 ) {
-    for (group, c) in c.chunks_mut((DEEP_ROWS * n).max(1)).enumerate() {
-        let rows = group * DEEP_ROWS..m.min((group + 1) * DEEP_ROWS);
-        let partials = scratch.get(depth.div_ceil(DEEP_CHUNK) * c.len());
+    let group_rows = m.div_ceil(m.div_ceil(DEEP_ROWS).max(1)).max(1);
+    for (group, c) in c.chunks_mut((group_rows * n).max(1)).enumerate() {
+        let rows = group * group_rows..m.min((group + 1) * group_rows);
+        let partials = scratch.get(depth.div_ceil(deep_chunk()) * c.len());
         partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
             let block = Block { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
-            let steps = chunk * DEEP_CHUNK..depth.min((chunk + 1) * DEEP_CHUNK);
-            with_buffer(PackedLhs::len(rows.len(), DEPTH_BLOCK), |packed| {
-                for from in steps.clone().step_by(DEPTH_BLOCK) {
-                    let steps = from..steps.end.min(from + DEPTH_BLOCK);
-                    let packed = &mut packed[..PackedLhs::len(rows.len(), steps.len())];
-                    let lhs = PackedLhs::pack(lhs, rows.clone(), steps.clone(), packed);
-                    let start = if from % DEEP_CHUNK == 0 { Start::Zero } else { Start::Sum };
+            let steps = chunk * deep_chunk()..depth.min((chunk + 1) * deep_chunk());
+            let lhs_len = Panels::len(Side::Left, rows.len(), depth_block()).next_multiple_of(16);
+            with_buffer(lhs_len + Panels::len(Side::Right, n, depth_block()), |packed| {
+                let (left, right) = packed.split_at_mut(lhs_len);
+                for from in steps.clone().step_by(depth_block()) {
+                    let part = from..steps.end.min(from + depth_block());
+                    let left = &mut left[..Panels::len(Side::Left, rows.len(), part.len())];
+                    let lhs = Panels::pack(Side::Left, lhs, rows.clone(), part.clone(), left);
+                    let right = &mut right[..Panels::len(Side::Right, n, part.len())];
+                    let rhs = Panels::pack(Side::Right, rhs, 0..n, part.clone(), right);
+                    let start = if from == steps.start { Start::Zero } else { Start::Sum };
                     // SAFETY: the block is all of this job's partial result.
                     #[allow(unsafe_code)]
                     unsafe {
-                        multiply(block, lhs, 0, rhs, 0, start);
+                        multiply(block, Lhs::Packed(lhs, 0), rhs, 0, start);
                     }
                 }
             });

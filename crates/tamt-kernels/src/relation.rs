@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use crate::dispatch::kernel;
 use crate::linear::Scratch;
-use crate::pack::{Operand, Order};
-use crate::parallel::{Shared, with_buffer};
-use crate::product::{Block, PackedLhs, Start, multiply};
+use crate::pack::{Operand, Order, Panels, Side};
+use crate::parallel::{Shared, with_parts};
+use crate::product::{Block, Lhs, Start, multiply};
 
 /// `Σ_sequences gram_mse`: for each sequence `bounds[i]..bounds[i + 1]` of the packed `[T, cols]` states `s` and `t`. `ds`,
 /// if wanted, gets `weight` times the gradient added.
@@ -62,36 +62,38 @@ const ROWS: usize = 128;
 fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mut ds: Option<&mut [f32]>) -> f64 {
     let scale = 1.0 / (cols as f32).sqrt();
     let mut sum = 0.0;
-    let size = (ROWS.min(rows) * rows).next_multiple_of(16);
-    let packed = PackedLhs::len(ROWS.min(rows), cols.max(rows)).next_multiple_of(16);
-    with_buffer(packed + 2 * size, |buffer| {
-        let (packed, grams) = buffer.split_at_mut(packed);
-        let (student, teacher) = grams.split_at_mut(size);
+    let block = ROWS.min(rows) * rows;
+    let (transposed, plain) = (Panels::len(Side::Right, rows, cols), Panels::len(Side::Right, cols, rows));
+    let parts = [transposed, transposed, if ds.is_some() { plain } else { 0 }, block, block];
+    with_parts(parts, |[states, teachers, plain, student, teacher]| {
+        let [states, teachers] = [(s, states), (t, teachers)].map(|(x, panels)| {
+            let lanes = Operand::new(x, cols, Order::LaneRows);
+            Panels::pack(Side::Right, &lanes, 0..rows, 0..cols, panels)
+        });
+        let plain = ds
+            .is_some()
+            .then(|| Panels::pack(Side::Right, &Operand::new(s, cols, Order::DepthRows), 0..cols, 0..rows, plain));
         for first in (0..rows).step_by(ROWS) {
             let count = ROWS.min(rows - first);
             let (student, teacher) = (&mut student[..count * rows], &mut teacher[..count * rows]);
-            for (x, gram) in [(s, &mut *student), (t, &mut *teacher)] {
-                let lhs = Operand::new(&x[first * cols..], cols, Order::LaneRows);
-                let rhs = Operand::new(x, cols, Order::LaneRows);
-                let lhs = PackedLhs::pack(&lhs, 0..count, 0..cols, &mut packed[..PackedLhs::len(count, cols)]);
+            for (x, panels, gram) in [(s, states, &mut *student), (t, teachers, &mut *teacher)] {
+                let lhs = Lhs::Plain(Operand::new(&x[first * cols..], cols, Order::LaneRows));
                 let block = Block { start: gram.as_mut_ptr(), stride: rows, rows: count, cols: rows };
                 // SAFETY: the block is all of `gram`.
                 #[allow(unsafe_code)]
                 unsafe {
-                    multiply(block, lhs, 0, &rhs, 0, Start::Zero);
+                    multiply(block, lhs, panels, 0, Start::Zero);
                 }
             }
             sum += gram_difference(student, teacher, scale, 4.0 * weight);
-            if let Some(ds) = &mut ds {
+            if let (Some(ds), Some(plain)) = (&mut ds, plain) {
                 let ds = &mut ds[first * cols..(first + count) * cols];
-                let lhs = Operand::new(student, rows, Order::LaneRows);
-                let rhs = Operand::new(s, cols, Order::DepthRows);
-                let lhs = PackedLhs::pack(&lhs, 0..count, 0..rows, &mut packed[..PackedLhs::len(count, rows)]);
+                let lhs = Lhs::Plain(Operand::new(student, rows, Order::LaneRows));
                 let block = Block { start: ds.as_mut_ptr(), stride: cols, rows: count, cols };
                 // SAFETY: the block is all of `ds`.
                 #[allow(unsafe_code)]
                 unsafe {
-                    multiply(block, lhs, 0, &rhs, 0, Start::Sum);
+                    multiply(block, lhs, plain, 0, Start::Sum);
                 }
             }
         }

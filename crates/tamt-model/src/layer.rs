@@ -1,7 +1,7 @@
 //! One transformer layer: attention and FFN, each `LayerNorm(residual + dropout(sub-layer))`.
 
 use tamt_kernels::attention::{self, Packed};
-use tamt_kernels::linear::{self, Scratch, Write};
+use tamt_kernels::linear::{self, PackedInput, Scratch, Write};
 use tamt_kernels::{activation, dropout, layer_norm, reduce};
 
 use crate::activations::{Activations, NormActs, Workspace};
@@ -37,6 +37,32 @@ impl Model {
         }
         if let Some((slot, mode, _)) = grads.slot(dense.bias) {
             linear::backward_bias(dy, slot, mode, scratch);
+        }
+    }
+
+    /// [`Model::dense_grads`] of maps with the same input, given with their output gradients.
+    fn shared_input_grads(
+        &self,
+        maps: &[(Dense, &[f32])],
+        x: &[f32],
+        pass: Pass<'_>,
+        grads: &mut Grads,
+        scratch: &mut Scratch,
+    ) {
+        if maps.iter().any(|(dense, _)| grads.wants(dense.weight)) {
+            let hidden = self.config.hidden_size;
+            let input = PackedInput::new(x, x.len() / hidden, hidden, scratch);
+            for (dense, dy) in maps {
+                if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
+                    let weight = self.params.weight(dense.weight, pass.masks);
+                    input.backward_weight(dy, weight.rows, epilogue(kind, weight), slot, mode);
+                }
+            }
+        }
+        for (dense, dy) in maps {
+            if let Some((slot, mode, _)) = grads.slot(dense.bias) {
+                linear::backward_bias(dy, slot, mode, scratch);
+            }
         }
     }
 
@@ -76,9 +102,13 @@ impl Model {
         let (before, after) = activations.hidden.split_at_mut(l + 1);
         let (input, output) = (&before[l], &mut after[0]);
 
-        self.dense_forward(layer.query, input, pass, &mut a.query, scratch);
-        self.dense_forward(layer.key, input, pass, &mut a.key, scratch);
-        self.dense_forward(layer.value, input, pass, &mut a.value, scratch);
+        let projections = [(layer.query, &mut a.query), (layer.key, &mut a.key), (layer.value, &mut a.value)];
+        let projections = projections.map(|(dense, output)| linear::Layer {
+            weight: self.params.weight(dense.weight, pass.masks),
+            bias: Some(self.params.get(dense.bias)),
+            output,
+        });
+        linear::forward_each(input, projections, scratch);
         attention::forward(
             &a.query,
             &a.key,
@@ -168,8 +198,9 @@ impl Model {
             reduce::add(dq, own_dq);
             reduce::add(dk, own_dk);
         }
-        for (dense, dy) in [(layer.query, dq), (layer.key, dk), (layer.value, dv)] {
-            self.dense_grads(dense, dy, input, pass, grads, scratch);
+        let projections = [(layer.query, dq.as_slice()), (layer.key, dk.as_slice()), (layer.value, dv.as_slice())];
+        self.shared_input_grads(&projections, input, pass, grads, scratch);
+        for (dense, dy) in projections {
             linear::backward_input(dy, weight(dense), flow, Write::Add, scratch);
         }
     }
