@@ -100,6 +100,19 @@ impl Observer for Progress {
         }
     }
 
+    fn advance(&mut self, done: u64) {
+        match &mut self.display {
+            Display::Hidden => {}
+            Display::Bar(bar) => bar.set_position(done),
+            Display::Lines { last } => {
+                if last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) || done == self.total {
+                    *last = Some(Instant::now());
+                    self.printer.progress(&format!("{}: {done}/{}", self.stage, self.total));
+                }
+            }
+        }
+    }
+
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
         let values: Vec<_> = values.iter().map(|(name, value)| format!("{name} {}", metric(*value))).collect();
         self.print(&format!("{}: evaluated at step {step}: {}", self.stage, values.join("  ")));

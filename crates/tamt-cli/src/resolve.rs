@@ -297,7 +297,7 @@ same_names! {
     values::Clip => Clip { Global, PerTensor, None }
     values::LrSchedule => Shape { Constant, Linear, Cosine }
     values::TrainableWeights => Train { Head, All }
-    values::KeptModel => Keep { Best, Final }
+    values::KeptModel => Keep { Best, Final, None }
 }
 
 impl From<InitialMask> for Start {

@@ -7,6 +7,10 @@ Examples:
   tamt demo
   tamt demo --seed 7 --output-dir demo-7
 
+  Its corpora and its tasks, for runs of one's own:
+    tamt demo --data-only language
+    tamt tune --model tamt-demo/model --task rte --data language/tasks --output-dir rte
+
   Going on after Ctrl-C:
     tamt demo --resume";
 
@@ -16,6 +20,10 @@ pub(crate) struct DemoArgs {
     /// Where the texts, the model, the tickets and the results are written
     #[arg(long, value_name = "DIR", default_value = "tamt-demo")]
     pub(crate) output_dir: PathBuf,
+
+    /// Only write the language's tokenizer, corpora and task files, into this directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output_dir", "resume"])]
+    pub(crate) data_only: Option<PathBuf>,
 
     /// Seed of everything random, the language included [default: 42]
     #[arg(long, value_name = "N", value_parser = values::seed)]

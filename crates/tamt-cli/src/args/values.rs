@@ -160,6 +160,8 @@ pub(crate) enum KeptModel {
     Best,
     /// The last one
     Final,
+    /// None: only results and predictions
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,10 @@ use std::env;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tamt::demo::{DemoReport, DemoSettings, Loss, MODEL_DIR, VALID_FILE, cell, percent, run as demonstrate};
+use tamt::demo::{
+    DemoReport, DemoSettings, Loss, MODEL_DIR, TASKS_DIR, TRAIN_FILE, VALID_FILE, cell, percent, run as demonstrate,
+    write_data,
+};
 use tamt::find::Method;
 
 use crate::args::DemoArgs;
@@ -16,6 +19,13 @@ use crate::signals;
 pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     let mut settings = DemoSettings::default();
     settings.seed = args.seed.unwrap_or(settings.seed);
+    if let Some(directory) = &args.data_only {
+        write_data(&settings, directory)?;
+        let json = serde_json::json!({ "output_dir": directory, "seed": settings.seed });
+        let shown = directory.display();
+        let text = format!("tokenizer/, {TRAIN_FILE}, {VALID_FILE} and {TASKS_DIR}/ of the language are in {shown}");
+        return printer.result(&json, &text);
+    }
     let output = args.output_dir.display();
     printer.info(&format!("a demonstration with seed {}, minutes on two cores; output: {output}", settings.seed))?;
     let stop = signals::stop_on_signals(printer)?;
@@ -30,6 +40,10 @@ fn text(report: &DemoReport) -> String {
     let mut text = String::new();
     for loss in Loss::ALL {
         text.push_str(&format!("\n{}, {}, by sparsity\n\n{}", loss.name(), loss.explanation(), table(report, loss)));
+    }
+    if !report.scores.is_empty() {
+        let table = score_table(report);
+        text.push_str(&format!("\nScores on tasks, best on the development set, mean over seeds\n\n{table}"));
     }
     text.push_str(&format!("\n{}\n", report.findings().join("\n")));
     text.push_str(&format!("\n{} of runs; results.json, .md and .csv are in ", duration(report.seconds)));
@@ -47,6 +61,18 @@ fn table(report: &DemoReport, loss: Loss) -> String {
     let mut table = Table::new(&headings);
     for (name, losses) in report.rows(loss) {
         table.row([name.to_owned()].into_iter().chain(losses.into_iter().map(cell)));
+    }
+    table.render()
+}
+
+fn score_table(report: &DemoReport) -> String {
+    let tasks = report.tasks();
+    let headings = ["ticket", "MLM loss", "KD loss"].into_iter().chain(tasks.iter().map(|(task, _)| *task));
+    let headings: Vec<&str> = headings.chain(["average"]).collect();
+    let mut table = Table::new(&headings);
+    for row in report.score_rows() {
+        let numbers = row.losses.into_iter().chain(row.scores.iter().copied().map(Some)).chain([Some(row.average())]);
+        table.row([row.name()].into_iter().chain(numbers.map(cell)));
     }
     table.render()
 }

@@ -8,19 +8,25 @@
 //! model/                                the pre-trained model, in Hugging Face layout
 //! tickets/tamt-mlm-0.7/ ...             a run for every method and sparsity
 //! tickets/imp-0.9/sparsity-0.7/ ...     iterative pruning passes the lower sparsities on its way
+//! tasks/CoLA/train.tsv ...               tasks in the language, in the files of the real ones
+//! tuned/cola/tamt-mlm-0.7-seed-1/ ...   a fine-tuning for every task, ticket and seed: scores and predictions
 //! results.json  results.md  results.csv
 //! ```
 
 mod report;
+mod scores;
 mod settings;
 mod stages;
+mod transfer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use report::{DemoReport, Loss, TicketLosses, cell, percent};
+pub use scores::ScoreRow;
 pub use settings::DemoSettings;
+pub use transfer::{TASKS_DIR, TUNED_DIR, TaskScore};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -71,9 +77,27 @@ pub fn run(
     let mut demo = Demo { settings, directory, stop, stages: Stages::new(settings, observer), seconds: 0.0 };
     let (tokenizer, texts) = demo.language()?;
     let mut base = demo.model(&tokenizer, &texts)?;
-    let report = demo.compare(&mut base, &texts)?;
+    let mut report = demo.compare(&mut base, &texts)?;
+    drop(base);
+    demo.transfer(&mut report)?;
     save(&report, output_dir)?;
     Ok(report)
+}
+
+/// Writes the language alone into `directory`: its tokenizer, its texts, and the files of its tasks.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_data(settings: &DemoSettings, directory: &Path) -> Result<()> {
+    let DemoSettings { seed, train_tokens, valid_tokens, .. } = *settings;
+    let world = World::new(seed);
+    let tokenizer = directory.join(TOKENIZER_DIR);
+    fs::create_dir_all(&tokenizer).map_err(Error::io("create directory", &tokenizer))?;
+    world.write_tokenizer(&tokenizer)?;
+    // Writing again writes the same bytes.
+    world.write_corpus(&directory.join(TRAIN_FILE), train_tokens, seed, Split::Train)?;
+    world.write_corpus(&directory.join(VALID_FILE), valid_tokens, seed, Split::Valid)?;
+    transfer::write_tasks(&world, settings, &directory.join(TASKS_DIR))
 }
 
 struct Demo<'a> {
@@ -86,23 +110,16 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    /// Writes the language's tokenizer and texts, and reads them as anyone would.
+    /// Writes the language's files, and reads its texts as anyone would.
     fn language(&mut self) -> Result<(Tokenizer, Texts)> {
         self.stages.begin("an invented language");
-        let DemoSettings { seed, train_tokens, valid_tokens, .. } = *self.settings;
-        let world = World::new(seed);
-        let directory = self.directory.file(TOKENIZER_DIR);
-        fs::create_dir_all(&directory).map_err(Error::io("create directory", &directory))?;
-        world.write_tokenizer(&directory)?;
-        let tokenizer = Tokenizer::from_dir(&directory)?;
-        let corpus = |name: &str, tokens, split| -> Result<Arc<Corpus>> {
+        write_data(self.settings, self.directory.path())?;
+        let tokenizer = Tokenizer::from_dir(&self.directory.file(TOKENIZER_DIR))?;
+        let corpus = |name: &str| -> Result<Arc<Corpus>> {
             let path = self.directory.file(name);
-            // A demonstration that is resumed writes the same bytes again.
-            world.write_corpus(&path, tokens, seed, split)?;
             Ok(Arc::new(Corpus::read(&[path], &tokenizer, ReadOptions::default())?))
         };
-        let train = corpus(TRAIN_FILE, train_tokens, Split::Train)?;
-        let eval = corpus(VALID_FILE, valid_tokens, Split::Valid)?;
+        let (train, eval) = (corpus(TRAIN_FILE)?, corpus(VALID_FILE)?);
         let (pieces, trained, held_out) = (tokenizer.vocab_size(), train.tokens.len(), eval.tokens.len());
         self.stages.end(&format!("{pieces} word pieces, {trained} tokens to train on, {held_out} held out"));
         Ok((tokenizer, Texts { train: Some(train), eval: Some(eval) }))
@@ -149,7 +166,25 @@ impl Demo<'_> {
             frequency_loss: frequency_loss(&train.tokens, &eval.tokens, base.tokenizer.vocab_size()),
             dense_mlm_loss: dense.mlm_loss.ok_or_else(nothing_masked)?,
             tickets,
+            scores: Vec::new(),
         })
+    }
+
+    /// Fine-tunes the dense model and tickets on tasks.
+    fn transfer(&mut self, report: &mut DemoReport) -> Result<()> {
+        if self.settings.task_sparsities.is_empty() {
+            return Ok(());
+        }
+        self.stages.begin("fine-tuning on six tasks");
+        let (root, resumed) = (self.directory.path(), self.directory.resumed());
+        let (scores, seconds) =
+            transfer::transfer(self.settings, root, resumed, &report.tickets, &mut self.stages, self.stop)?;
+        let runs: usize = scores.iter().map(|score| score.scores.len()).sum();
+        // Several runs go on at a time.
+        self.ended(&format!("{runs} runs"), seconds / rayon::current_num_threads() as f64);
+        report.scores = scores;
+        report.seconds = self.seconds;
+        Ok(())
     }
 
     /// The held-out text as every run evaluates it.
@@ -296,6 +331,10 @@ mod tests {
             mask_steps: 4,
             imp_steps_per_round: 1,
             sparsities: vec![Sparsity::new(0.3).unwrap(), Sparsity::new(0.45).unwrap()],
+            task_sparsities: vec![Sparsity::new(0.45).unwrap()],
+            task_train: 12,
+            task_dev: 6,
+            task_epochs: 1.0,
             ..DemoSettings::default()
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::transfer::TaskScore;
 use crate::find::Method;
 use crate::prune::Sparsity;
 
@@ -22,6 +23,8 @@ pub struct DemoReport {
     pub dense_mlm_loss: f64,
     /// Every ticket, method by method.
     pub tickets: Vec<TicketLosses>,
+    /// Scores of the dense model and of some tickets, task by task.
+    pub scores: Vec<TaskScore>,
 }
 
 /// A ticket with its losses under the base model's own head.
@@ -142,6 +145,7 @@ impl DemoReport {
             self.dense_mlm_loss, self.frequency_loss
         ));
         findings.extend(Loss::ALL.iter().filter_map(|&loss| self.order(loss, &sparsities)));
+        findings.extend(self.score_findings());
         findings
     }
 
@@ -199,6 +203,7 @@ impl DemoReport {
                 text.push_str(&format!("| {name} | {} |\n", cells.join(" | ")));
             }
         }
+        text.push_str(&self.scores_markdown());
         text.push_str("\n## Findings\n\n");
         for finding in self.findings() {
             text.push_str(&format!("* {finding}\n"));
@@ -255,6 +260,7 @@ mod tests {
             frequency_loss: 5.5,
             dense_mlm_loss: 2.0,
             tickets: losses.iter().map(ticket).collect(),
+            scores: Vec::new(),
         }
     }
 

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tamt_data::tasks::Task;
 use tamt_model::Config;
 
 use crate::find::{FindSettings, Method, imp_rounds};
 use crate::pretrain::{PretrainSettings, Train};
 use crate::prune::Sparsity;
+use crate::tune::{Duration, Keep, TuneSettings};
 use crate::{Error, Result};
 
 /// Everything that decides the result of a demonstration.
@@ -25,8 +27,10 @@ pub struct DemoSettings {
     pub layers: usize,
     /// Attention heads; divides the width.
     pub heads: usize,
-    /// Tokens in a sequence, special tokens included.
+    /// Tokens in a sequence of pre-training, special tokens included.
     pub block_size: usize,
+    /// Positions of the model: tokens in the longest sequence of a task.
+    pub positions: usize,
     /// Sequences in a batch.
     pub batch_size: usize,
     /// Steps of pre-training.
@@ -47,7 +51,22 @@ pub struct DemoSettings {
     pub methods: Vec<Method>,
     /// The sparsities to compare them at.
     pub sparsities: Vec<Sparsity>,
+    /// Those of them whose tickets are fine-tuned on tasks; none for no tasks.
+    pub task_sparsities: Vec<Sparsity>,
+    /// Examples of a task to train on; passages, for span questions.
+    pub task_train: usize,
+    /// Examples of a task to measure by.
+    pub task_dev: usize,
+    /// Times through them.
+    pub task_epochs: f64,
+    /// The learning rate that fine-tuning starts with.
+    pub task_learning_rate: f64,
+    /// Seeds of fine-tuning, a run each.
+    pub task_seeds: Vec<u64>,
 }
+
+/// The tasks of a demonstration.
+pub(super) const TASKS: [&str; 6] = ["cola", "sst2", "mrpc", "stsb", "rte", "squad"];
 
 impl Default for DemoSettings {
     /// All methods at 60, 70, 80 and 90 % on a BERT of four layers.
@@ -61,6 +80,7 @@ impl Default for DemoSettings {
             layers: 4,
             heads: 4,
             block_size: 32,
+            positions: 64,
             batch_size: 32,
             pretrain_steps: 1000,
             pretrain_learning_rate: 1e-3,
@@ -71,6 +91,12 @@ impl Default for DemoSettings {
             imp_learning_rate: 5e-4,
             methods: Method::ALL.to_vec(),
             sparsities: sparsities.to_vec(),
+            task_sparsities: sparsities[1..3].to_vec(),
+            task_train: 400,
+            task_dev: 200,
+            task_epochs: 3.0,
+            task_learning_rate: 1e-3,
+            task_seeds: vec![1, 2],
         }
     }
 }
@@ -96,6 +122,24 @@ impl DemoSettings {
         }
     }
 
+    /// The settings of a fine-tuning: the task's, at the demonstration's size. Only scores are kept.
+    #[must_use]
+    pub fn tuning(&self, task: &Task, seed: u64) -> TuneSettings {
+        let mut settings = TuneSettings::new(task);
+        settings.seed = seed;
+        settings.batch_size = 16;
+        settings.duration = Duration::Epochs(self.task_epochs);
+        settings.optimizer.learning_rate = self.task_learning_rate;
+        settings.inputs.max_length = self.positions;
+        if let Some(spans) = &mut settings.inputs.spans {
+            spans.doc_stride = self.positions / 2;
+            spans.max_query_length = self.positions / 2;
+        }
+        settings.keep = Keep::None;
+        settings.eval_every = 0;
+        settings
+    }
+
     /// The sparsity that iterative pruning goes to, past the others.
     pub(super) fn highest_sparsity(&self) -> Result<Sparsity> {
         let highest = self.sparsities.iter().copied().reduce(|a, b| if b > a { b } else { a });
@@ -115,7 +159,7 @@ impl DemoSettings {
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads,
             "intermediate_size": 4 * self.hidden_size,
-            "max_position_embeddings": self.block_size,
+            "max_position_embeddings": self.positions,
             "type_vocab_size": 2,
             // Narrow models learn nothing for long from the usual 0.02, which suits a width of 768.
             "initializer_range": 0.08,
@@ -168,7 +212,7 @@ mod tests {
         let settings = DemoSettings::default();
         settings.validate().unwrap();
         let config = settings.config(1002).unwrap();
-        assert_eq!(config.max_length(), settings.block_size);
+        assert_eq!(config.max_length(), settings.positions);
     }
 
     #[test]

@@ -16,7 +16,8 @@ impl<'a> Stages<'a> {
     /// The language, the pre-training, and a run for each method and sparsity; iterative pruning has one for all.
     pub(super) fn new(settings: &DemoSettings, observer: &'a mut dyn Observer) -> Self {
         let runs = |&method: &Method| if method == Method::Imp { 1 } else { settings.sparsities.len() };
-        let total = 2 + settings.methods.iter().map(runs).sum::<usize>();
+        let tasks = usize::from(!settings.task_sparsities.is_empty());
+        let total = 2 + settings.methods.iter().map(runs).sum::<usize>() + tasks;
         Self { observer, total, begun: 0, label: String::new() }
     }
 
@@ -24,6 +25,15 @@ impl<'a> Stages<'a> {
     pub(super) fn begin(&mut self, name: &str) {
         self.begun += 1;
         self.label = format!("[{}/{}] {name}", self.begun, self.total);
+    }
+
+    /// Shows how many of the stage's runs are done, one for each item of `done`.
+    pub(super) fn count_runs(&mut self, total: u64, done: impl Iterator<Item = ()>) {
+        self.observer.plan(&self.label, total, 0);
+        for (step, ()) in (1..).zip(done) {
+            self.observer.advance(step);
+        }
+        self.observer.finish();
     }
 
     /// The stage is over, with this outcome.

@@ -99,11 +99,10 @@ impl RunDir {
         self.resumed
     }
 
-    /// Whether the run has ended: its result (a ticket or a model) and the evaluation of it are there.
+    /// Whether the run has ended: its evaluation is there, which is written last.
     #[must_use]
     pub fn finished(&self) -> bool {
         self.file(trainer_state::RESULTS_FILE).is_file()
-            && [TICKET_FILE, MODEL_FILE].iter().any(|name| self.file(name).is_file())
     }
 
     /// All checkpoints as (step, directory), in ascending order of steps, also those that cannot be resumed from.
@@ -436,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_finished_when_its_result_and_the_evaluation_are_there() {
+    fn a_run_is_finished_when_its_evaluation_is_there() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(root.path(), &settings(""), false).unwrap();
         fs::write(run.file(TICKET_FILE), "").unwrap();

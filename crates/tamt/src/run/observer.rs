@@ -29,6 +29,11 @@ pub trait Observer {
         let _ = report;
     }
 
+    /// So many units of a stage without optimiser steps of its own are done.
+    fn advance(&mut self, done: u64) {
+        let _ = done;
+    }
+
     /// An evaluation after optimiser step `step` gave these values by name.
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
         let _ = (step, values);

@@ -185,10 +185,12 @@ pub fn tune(
     let Trained { metrics, steps, mut state, .. } = trained;
     state.train_batch_size = Some(settings.batch_size as u64);
     state.write(directory.path())?;
-    model::describe_head(&mut model, task);
-    model.use_default_names();
-    tokenizer.save_to(directory.path())?;
-    model.save(directory.path())?;
+    if settings.keep != Keep::None {
+        model::describe_head(&mut model, task);
+        model.use_default_names();
+        tokenizer.save_to(directory.path())?;
+        model.save(directory.path())?;
+    }
     let tuned = Tuned {
         output_dir: directory.path().to_owned(),
         task: task.name.clone(),

@@ -37,6 +37,8 @@ pub enum Keep {
     Best,
     /// The last one.
     Final,
+    /// None: only results and predictions are written.
+    None,
 }
 
 /// Learning from a fine-tuned dense teacher beside the labels. Losses are summed.
