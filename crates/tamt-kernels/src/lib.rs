@@ -70,6 +70,7 @@ pub mod reduce;
 pub mod relation;
 pub mod rng;
 pub mod select;
+pub mod sparse;
 pub mod task_loss;
 
 mod math;

@@ -99,6 +99,13 @@ impl Buffer {
         // SAFETY: `Line` is sixteen floats without padding, and there are enough of them.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), len) }
     }
+
+    /// All floats that the buffer has grown to, as the last user left them.
+    #[allow(unsafe_code)]
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        // SAFETY: `Line` is sixteen floats without padding.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.lines.len() * 16) }
+    }
 }
 
 /// Runs `f` with `len` floats of unspecified content from a buffer that this thread keeps.

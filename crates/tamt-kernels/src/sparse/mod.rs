@@ -1,0 +1,81 @@
+//! Linear layers whose weights are sparse: the three products of [`crate::linear`] at the cost of the surviving weights.
+//!
+//! The weights are held as a [`SparseWeight`]: a compressed matrix for the forward product, and one of the transpose for the
+//! input gradient. It is built from a masked matrix once; [`SparseWeight::set_values`] follows weights that learn under a
+//! fixed mask, and [`SparseWeight::set_mask`] a mask that learns over fixed weights. Activations are packed into [`Panels`]
+//! first, so that several products share one packing (Q, K and V, or an input gradient and a weight gradient).
+//!
+//! In what shape a product reads its operands follows the machine: panels of tokens wide enough to keep the units
+//! for fused multiply-adds busy, and blocks of columns narrow enough for the nearest cache.
+//!
+//! # The same numbers as the dense product
+//!
+//! [`forward`] and [`backward_input`] add the same terms in the same order as their dense namesakes in f32, less those that
+//! are zero: the results are equal, however the kernel was chosen, as long as activations are finite. [`backward_weight`]
+//! adds in another order and differs in the last bits.
+//!
+//! # Example
+//!
+//! ```
+//! use tamt_kernels::bits::BitMask;
+//! use tamt_kernels::linear::{Weight, Write};
+//! use tamt_kernels::sparse::{self, GradLayout, Panels, PreparedFor, SparseWeight};
+//!
+//! let weights = [0.5, -2.0, 0.1, 3.0, -0.2, 1.0]; // 2 outputs x 3 inputs
+//! let mask = BitMask::from_bytes(2, 3, vec![0b010, 0b101]).unwrap();
+//! let w = Weight { values: &weights, rows: 2, cols: 3, mask: Some(&mask) };
+//! let w = SparseWeight::new(w, PreparedFor::Training);
+//!
+//! let mut x = Panels::default();
+//! x.pack(&[1.0, 10.0, 100.0], 3); // one token
+//! let mut y = [0.0; 2];
+//! sparse::forward(&x, &w, Some(&[0.5, 0.0]), &mut y);
+//! assert_eq!(y, [-19.5, 103.0]);
+//!
+//! let mut dy = Panels::default();
+//! dy.pack(&[1.0, -1.0], 2);
+//! let mut dx = [0.0; 3];
+//! sparse::backward_input(&dy, &w, &mut dx, Write::Store);
+//! assert_eq!(dx, [-3.0, -2.0, -1.0]);
+//!
+//! let mut dw = [0.0; 3]; // of the survivors -2.0, 3.0 and 1.0
+//! sparse::backward_weight(&dy, &x, &w, GradLayout::Survivors, &mut dw, Write::Store);
+//! assert_eq!(dw, [10.0, -1.0, -100.0]);
+//! ```
+
+mod csr;
+mod panels;
+mod product;
+mod transpose;
+mod weight;
+mod weight_gradient;
+
+pub use panels::Panels;
+pub use weight::{PreparedFor, SparseWeight};
+pub use weight_gradient::{GradLayout, backward_weight};
+
+use crate::linear::Write;
+use product::{Start, product};
+
+/// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
+///
+/// # Panics
+/// If the shapes do not match.
+pub fn forward(x: &Panels, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), w.rows(), "a bias per output feature");
+    }
+    product(x, &w.forward, bias.map_or(Start::Zero, Start::Bias), y);
+}
+
+/// `dx (+)= dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
+///
+/// # Panics
+/// If the shapes do not match, or the weight was prepared for [`PreparedFor::Inference`].
+pub fn backward_input(dy: &Panels, w: &SparseWeight, dx: &mut [f32], mode: Write) {
+    let transposed = w.transposed.as_ref().expect("a weight that was prepared for training");
+    product(dy, transposed, if mode == Write::Add { Start::Sum } else { Start::Zero }, dx);
+}
+
+#[cfg(test)]
+mod tests;

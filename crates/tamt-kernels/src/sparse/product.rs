@@ -1,0 +1,293 @@
+//! The product of activations in panels with a sparse matrix.
+//!
+//! A job takes one panel of tokens and some rows of the matrix. For a block of columns at a time, whose activations then
+//! lie in the nearest cache, it goes through the rows: a row's sums for all tokens of the panel stay in registers, and a
+//! non-zero costs one broadcast and one fused multiply-add for each vector of them.
+//!
+//! Every element is a sum in order of the depth, broken at the same steps as the dense product's: without rounding in
+//! the dropped terms (they are zeros), both products give the same bits.
+
+use rayon::prelude::*;
+
+use super::csr::{Csr, block_columns, blocks_per_sum};
+use super::panels::{Panels, panel_tokens};
+use super::transpose::{Source, Target, transpose};
+use crate::dispatch::{Isa, isa};
+use crate::parallel::{Shared, with_buffer};
+use crate::simd::{Portable, Simd};
+
+/// Where a product's sums begin.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// `y = x Aᵀ`
+    Zero,
+    /// `y = x Aᵀ + bias`, one value per row of `A`
+    Bias(&'a [f32]),
+    /// `y += x Aᵀ`
+    Sum,
+}
+
+/// Jobs that a product is cut into, where its shape allows: enough for many cores and an even end.
+pub(super) const JOBS: usize = 24;
+
+/// Rows of a job, at least (to pay for reading the activations) and at most (to keep the sums in a near cache).
+const JOB_ROWS: (usize, usize) = (64, 128);
+
+/// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
+#[allow(unsafe_code)]
+pub(super) fn product(x: &Panels, a: &Csr, start: Start<'_>, y: &mut [f32]) {
+    let (rows, width) = (a.rows(), panel_tokens());
+    assert_eq!(x.cols(), a.cols(), "activations of the matrix's width");
+    assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");
+    if y.is_empty() {
+        return;
+    }
+    let panels = x.count();
+    let job_rows = (rows * panels).div_ceil(JOBS).clamp(JOB_ROWS.0, JOB_ROWS.1).min(rows).next_multiple_of(8);
+    let groups = rows.div_ceil(job_rows);
+    let y = Shared::new(y);
+    (0..panels * groups).into_par_iter().for_each(|index| {
+        let (panel, first) = (index / groups, index % groups * job_rows);
+        let job_rows = job_rows.min(rows - first);
+        let tokens = x.tokens_of(panel);
+        let out = y.pointer(panel * width * rows + first);
+        // a single sum that nothing is added to can grow where it will end
+        let in_place = a.blocks() <= blocks_per_sum() && !matches!(start, Start::Sum);
+        let buffers = if in_place { 1 } else { 2 };
+        with_buffer(buffers * job_rows * width, |sums| {
+            let (totals, partials) = sums.split_at_mut(job_rows * width);
+            if let Start::Sum = start {
+                let from = Source { start: out, stride: rows };
+                let to = Target { start: totals.as_mut_ptr(), stride: width };
+                // SAFETY: the job's tokens and rows of the output are nobody else's; `totals` is this thread's.
+                unsafe { transpose(from, tokens, job_rows, to) };
+                if tokens < width {
+                    totals.chunks_exact_mut(width).for_each(|row| row[tokens..].fill(0.0));
+                }
+            }
+            let start = match start {
+                Start::Bias(bias) => Start::Bias(&bias[first..first + job_rows]),
+                other => other,
+            };
+            add_blocks(x.panel(panel), tokens, a, first, start, totals, partials);
+            let from = Source { start: totals.as_ptr(), stride: width };
+            let to = Target { start: out, stride: rows };
+            // SAFETY: as above.
+            unsafe { transpose(from, job_rows, tokens, to) };
+        });
+    });
+}
+
+/// Sums of some rows, from row `first` on, in panel layout `[rows][panel tokens]`.
+#[allow(unsafe_code)]
+fn add_blocks(
+    panel: &[f32],
+    tokens: usize,
+    a: &Csr,
+    first: usize,
+    start: Start<'_>,
+    totals: &mut [f32],
+    partials: &mut [f32],
+) {
+    let width = panel_tokens();
+    let rows = first..first + totals.len() / width;
+    let (blocks, per_sum) = (a.blocks(), blocks_per_sum());
+    for block in 0..blocks {
+        let job = BlockRows {
+            activations: &panel[(block * block_columns() * width).min(panel.len())..],
+            starts: a.starts(block, rows.clone()),
+            offsets: a.offsets(),
+            values: a.values(),
+            begins: block % per_sum == 0,
+            ends: block + 1 == blocks || (block + 1) % per_sum == 0,
+            start: if block < per_sum { start } else { Start::Sum },
+            totals,
+            partials,
+        };
+        // SAFETY: offsets of a block lie within its activations (both are made for the same columns, and a panel is whole),
+        // and `isa` names only instruction sets that are there.
+        unsafe {
+            match isa() {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => avx512(job, tokens),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2(job, tokens),
+                _ => portable(job, tokens),
+            }
+        }
+    }
+}
+
+/// What one block adds to some rows.
+struct BlockRows<'a, 'b> {
+    /// The panel, from the block's first column on.
+    activations: &'a [f32],
+    starts: &'a [u32],
+    offsets: &'a [u16],
+    values: &'a [f32],
+    /// Whether a new sum begins with this block, and whether it ends with it.
+    begins: bool,
+    ends: bool,
+    start: Start<'a>,
+    /// Ended sums, `[rows][panel tokens]`.
+    totals: &'b mut [f32],
+    /// The sum that has not ended yet, of the same shape; empty where it grows in `totals`.
+    partials: &'b mut [f32],
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+#[allow(unsafe_code)]
+unsafe fn avx512(job: BlockRows<'_, '_>, tokens: usize) {
+    use std::arch::x86_64::__m512;
+    // SAFETY: the caller's.
+    unsafe {
+        match tokens.div_ceil(16) {
+            1 => job.add::<__m512, 1>(64),
+            2 => job.add::<__m512, 2>(64),
+            _ => job.add::<__m512, 4>(64),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[allow(unsafe_code)]
+unsafe fn avx2(job: BlockRows<'_, '_>, tokens: usize) {
+    use std::arch::x86_64::__m256;
+    // SAFETY: the caller's.
+    unsafe {
+        match tokens.div_ceil(8) {
+            1 => job.add::<__m256, 1>(64),
+            2 => job.add::<__m256, 2>(64),
+            3 | 4 => job.add::<__m256, 4>(64),
+            _ => job.add::<__m256, 8>(64),
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+unsafe fn portable(job: BlockRows<'_, '_>, tokens: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match tokens.div_ceil(4) {
+            1 => job.add::<Portable, 1>(32),
+            2 => job.add::<Portable, 2>(32),
+            3 | 4 => job.add::<Portable, 4>(32),
+            _ => job.add::<Portable, 8>(32),
+        }
+    }
+}
+
+impl BlockRows<'_, '_> {
+    /// The first `NV` vectors of each row, which are `width` tokens long.
+    ///
+    /// # Safety
+    /// The instruction set of `S`; every entry's offset must lie in the activations with `width` tokens after it.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn add<S: Simd, const NV: usize>(self, width: usize) {
+        let rows = self.starts.len() - 1;
+        assert!(NV * S::LANES <= width, "vectors of one panel");
+        let (totals, partials) = (self.totals.as_mut_ptr(), self.partials.as_mut_ptr());
+        let in_place = self.partials.is_empty();
+        assert!(self.totals.len() >= rows * width, "sums for every row");
+        assert!(in_place || self.partials.len() >= rows * width, "partial sums for every row");
+        let end = self.starts[rows] as usize;
+        assert!(end <= self.offsets.len() && end <= self.values.len(), "entries of every row");
+        let activations = self.activations.as_ptr();
+        // SAFETY: rows and entries are in bounds as asserted, offsets by the caller's promise.
+        unsafe {
+            for row in 0..rows {
+                let (from, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
+                let total = totals.add(row * width);
+                let partial = if in_place { total } else { partials.add(row * width) };
+                let mut sums = [S::zero(); NV];
+                if !self.begins {
+                    sums = load(partial);
+                }
+                let mut entry = from;
+                while entry + 2 <= to {
+                    multiply_add(&mut sums, activations, self.offsets, self.values, entry);
+                    multiply_add(&mut sums, activations, self.offsets, self.values, entry + 1);
+                    entry += 2;
+                }
+                if entry < to {
+                    multiply_add(&mut sums, activations, self.offsets, self.values, entry);
+                }
+                if !self.ends {
+                    store(sums, partial);
+                    continue;
+                }
+                match self.start {
+                    Start::Zero => {}
+                    Start::Bias(bias) => add_to(&mut sums, [S::splat(bias.as_ptr().add(row)); NV]),
+                    Start::Sum => add_to(&mut sums, load(total)),
+                }
+                store(sums, total);
+            }
+        }
+    }
+}
+
+/// `sums += value * activations`, for one entry.
+///
+/// # Safety
+/// The entry exists, and so do `NV` vectors at its offset; the instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn multiply_add<S: Simd, const NV: usize>(
+    sums: &mut [S; NV],
+    activations: *const f32,
+    offsets: &[u16],
+    values: &[f32],
+    entry: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let column = activations.add(usize::from(*offsets.get_unchecked(entry)));
+        let value = S::splat(values.as_ptr().add(entry));
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = S::load(column.add(v * S::LANES)).mul_add(value, *sum);
+        }
+    }
+}
+
+/// # Safety
+/// `NV` vectors at `from`; the instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn load<S: Simd, const NV: usize>(from: *const f32) -> [S; NV] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut vectors = [S::zero(); NV];
+        for (v, vector) in vectors.iter_mut().enumerate() {
+            *vector = S::load(from.add(v * S::LANES));
+        }
+        vectors
+    }
+}
+
+/// # Safety
+/// `NV` vectors at `to`; the instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn store<S: Simd, const NV: usize>(vectors: [S; NV], to: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        for (v, vector) in vectors.into_iter().enumerate() {
+            vector.store(to.add(v * S::LANES));
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn add_to<S: Simd, const NV: usize>(sums: &mut [S; NV], summands: [S; NV]) {
+    for (sum, summand) in sums.iter_mut().zip(summands) {
+        // SAFETY: the caller's.
+        *sum = unsafe { sum.add(summand) };
+    }
+}

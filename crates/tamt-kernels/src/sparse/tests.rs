@@ -1,0 +1,249 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::bits::BitMask;
+use crate::linear::{self, Scratch, Weight, WeightGrad};
+use crate::parallel::tests::same_for_any_pool;
+use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
+
+fn pack(x: &[f32], cols: usize) -> Panels {
+    let mut panels = Panels::default();
+    panels.pack(x, cols);
+    panels
+}
+
+/// `y = x (W ∘ B)ᵀ + b` in f64.
+fn naive(x: &[f64], w: &[f64], mask: &BitMask, bias: &[f64]) -> Vec<f64> {
+    let (rows, cols) = (mask.rows(), mask.cols());
+    let mut y = Vec::new();
+    for x in x.chunks_exact(cols) {
+        for n in 0..rows {
+            let kept = (0..cols).filter(|&c| mask.get(n, c));
+            y.push(bias[n] + kept.map(|c| x[c] * w[n * cols + c]).sum::<f64>());
+        }
+    }
+    y
+}
+
+/// `dw[n, c] = Σ_t dy[t, n] x[t, c]` in f64, zero where dropped.
+fn naive_weight_gradient(dy: &[f64], x: &[f64], mask: &BitMask) -> Vec<f64> {
+    let (rows, cols) = (mask.rows(), mask.cols());
+    let mut dw = vec![0.0; rows * cols];
+    for (dy, x) in dy.chunks_exact(rows).zip(x.chunks_exact(cols)) {
+        for n in 0..rows {
+            for c in (0..cols).filter(|&c| mask.get(n, c)) {
+                dw[n * cols + c] += dy[n] * x[c];
+            }
+        }
+    }
+    dw
+}
+
+fn survivors_of(dense: &[f64], mask: &BitMask) -> Vec<f64> {
+    let cols = mask.cols();
+    (0..dense.len()).filter(|&i| mask.get(i / cols, i % cols)).map(|i| dense[i]).collect()
+}
+
+/// Every product against the naive one in f64 and against the dense one.
+fn check_all(tokens: usize, mask: &BitMask) {
+    let (rows, cols) = (mask.rows(), mask.cols());
+    let (x, dy, w, bias) =
+        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+    let weight = Weight { values: &w, rows, cols, mask: Some(mask) };
+    let sparse = SparseWeight::new(weight, PreparedFor::Training);
+    let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
+    let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
+    let scratch = &mut Scratch::default();
+
+    for bias in [None, Some(bias.as_slice())] {
+        let (mut y, mut dense) = (vec![9.0; tokens * rows], vec![9.0; tokens * rows]);
+        forward(&packed_x, &sparse, bias, &mut y);
+        let expected = naive(&to_f64(&x), &to_f64(&w), mask, &bias.map_or(vec![0.0; rows], to_f64));
+        assert_close(&y, &expected, tolerance);
+        linear::forward(&x, weight, bias, &mut dense, scratch);
+        assert_eq!(y, dense);
+    }
+
+    let old = random(tokens * cols, 5);
+    for mode in [Write::Store, Write::Add] {
+        let mut expected = if mode == Write::Add { to_f64(&old) } else { vec![0.0; old.len()] };
+        for (dx, dy) in expected.chunks_exact_mut(cols).zip(dy.chunks_exact(rows)) {
+            for (c, dx) in dx.iter_mut().enumerate() {
+                let kept = (0..rows).filter(|&n| mask.get(n, c));
+                *dx += kept.map(|n| f64::from(dy[n]) * f64::from(w[n * cols + c])).sum::<f64>();
+            }
+        }
+        let (mut dx, mut dense) = (old.clone(), old.clone());
+        backward_input(&packed_dy, &sparse, &mut dx, mode);
+        assert_close(&dx, &expected, tolerance);
+        linear::backward_input(&dy, weight, &mut dense, mode, scratch);
+        assert_eq!(dx, dense);
+    }
+
+    let gradient = naive_weight_gradient(&to_f64(&dy), &to_f64(&x), mask);
+    let old = random(rows * cols, 6);
+    for mode in [Write::Store, Write::Add] {
+        let mut expected = gradient.clone();
+        if mode == Write::Add {
+            expected.iter_mut().zip(&old).for_each(|(e, old)| *e += f64::from(*old));
+        }
+        let (mut dw, mut dense) = (old.clone(), old.clone());
+        backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Dense, &mut dw, mode);
+        assert_close(&dw, &expected, tolerance);
+        linear::backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(mask), &mut dense, mode);
+        assert_close(&dw, &to_f64(&dense), tolerance.max(1e-5));
+
+        let mut survivors = vec![9.0; sparse.survivors()];
+        sparse.gather(&old, &mut survivors);
+        backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, &mut survivors, mode);
+        assert_close(&survivors, &survivors_of(&expected, mask), tolerance);
+    }
+}
+
+#[test]
+fn every_product_matches_the_naive_and_the_dense_one_for_odd_shapes_and_masks() {
+    for (tokens, rows, cols) in [
+        (1, 1, 1),
+        (7, 63, 65),
+        (65, 7, 383),
+        (383, 65, 7),
+        (9, 383, 63),
+        (0, 7, 9),
+        (129, 8, 96),
+        (5, 97, 801),
+        (63, 801, 97),
+        (300, 50, 64),
+    ] {
+        for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
+            check_all(tokens, &mask);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn every_product_matches_the_naive_and_the_dense_one(
+        tokens in 0usize..150, rows in 1usize..70, cols in 1usize..210, kept in 0f32..1.0,
+    ) {
+        check_all(tokens, &random_mask(rows, cols, kept));
+    }
+}
+
+#[test]
+fn a_layer_without_inputs_or_outputs_has_nothing_to_multiply() {
+    for (rows, cols) in [(0, 5), (0, 0), (3, 0)] {
+        let weight = Weight { values: &[], rows, cols, mask: None };
+        let sparse = SparseWeight::new(weight, PreparedFor::Training);
+        let x = pack(&vec![1.0; 2 * cols], cols);
+        let tokens = x.tokens();
+        forward(&x, &sparse, None, &mut vec![0.0; tokens * rows]);
+        if (rows, tokens) != (0, 2) {
+            backward_weight(&pack(&[], rows), &x, &sparse, GradLayout::Dense, &mut [], Write::Store);
+        }
+    }
+}
+
+#[test]
+fn gradients_match_finite_differences() {
+    let (tokens, rows, cols) = (3, 5, 9);
+    let (x, dy, w, bias) =
+        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+    let mask = random_mask(rows, cols, 0.5);
+    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let sparse = SparseWeight::new(weight, PreparedFor::Training);
+    let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    backward_input(&packed_dy, &sparse, &mut dx, Write::Store);
+    backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Dense, &mut dw, Write::Store);
+    let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
+    let loss =
+        |x: &[f64], w: &[f64]| naive(x, w, &mask, &bias).iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum::<f64>();
+    assert_gradient(&x, &dx, 1e-5, |x| loss(x, &w));
+    assert_gradient(&w, &dw, 1e-5, |w| loss(&x, w));
+}
+
+#[test]
+fn products_are_the_same_for_any_number_of_threads() {
+    let (tokens, rows, cols) = (700, 130, 383);
+    let (x, dy, w, bias) =
+        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+    let mask = random_mask(rows, cols, 0.3);
+    same_for_any_pool(|| {
+        let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+        let sparse = SparseWeight::new(weight, PreparedFor::Training);
+        let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
+        let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
+        let mut dw = vec![0.0; sparse.survivors()];
+        forward(&packed_x, &sparse, Some(&bias), &mut y);
+        backward_input(&packed_dy, &sparse, &mut dx, Write::Store);
+        backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, &mut dw, Write::Store);
+        (y, dx, dw)
+    });
+}
+
+/// A token's output does not depend on the other tokens of the batch, to the last bit.
+#[test]
+fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
+    let (tokens, rows, cols) = (300, 70, 383);
+    let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
+    let mask = random_mask(rows, cols, 0.3);
+    let sparse = SparseWeight::new(Weight { values: &w, rows, cols, mask: Some(&mask) }, PreparedFor::Inference);
+    let mut batch = vec![0.0; tokens * rows];
+    forward(&pack(&x, cols), &sparse, None, &mut batch);
+    for count in [1, 9, 17, 33, 65] {
+        let first = tokens - count;
+        let mut alone = vec![0.0; count * rows];
+        forward(&pack(&x[first * cols..], cols), &sparse, None, &mut alone);
+        assert_eq!(alone, batch[first * rows..]);
+    }
+}
+
+/// A weight that followed changes of values and masks is one that was built from the last of them.
+#[test]
+fn changed_values_and_masks_give_what_a_new_weight_gives() {
+    let (tokens, rows, cols) = (70, 65, 383);
+    let (x, dy) = (pack(&random(tokens * cols, 1), cols), pack(&random(tokens * rows, 2), rows));
+    let outputs = |w: &SparseWeight| {
+        let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);
+        forward(&x, w, None, &mut y);
+        backward_input(&dy, w, &mut dx, Write::Store);
+        backward_weight(&dy, &x, w, GradLayout::Dense, &mut dw, Write::Store);
+        (y, dx, dw)
+    };
+    let [first, second] = [3, 4].map(|seed| random(rows * cols, seed));
+    let new = |values: &[f32], mask: &BitMask| {
+        outputs(&SparseWeight::new(Weight { values, rows, cols, mask: Some(mask) }, PreparedFor::Training))
+    };
+    let mask = random_mask(rows, cols, 0.3);
+    let mut sparse = SparseWeight::new(Weight { values: &first, rows, cols, mask: Some(&mask) }, PreparedFor::Training);
+    sparse.set_values(&second);
+    assert_eq!(outputs(&sparse), new(&second, &mask));
+    assert!(!sparse.set_mask(&mask, &second));
+    for mask in [random_mask(rows, cols, 0.7), BitMask::zeros(rows, cols), random_mask(rows, cols, 0.1)] {
+        assert!(sparse.set_mask(&mask, &first));
+        assert_eq!(sparse.survivors(), mask.count_ones());
+        assert_eq!(outputs(&sparse), new(&first, &mask));
+    }
+}
+
+#[test]
+fn survivors_are_gathered_and_scattered_in_the_masks_order() {
+    for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (300, 9)] {
+        for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
+            let w = random(rows * cols, 1);
+            let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+            let sparse = SparseWeight::new(weight, PreparedFor::Inference);
+            let mut survivors = vec![9.0; sparse.survivors()];
+            sparse.gather(&w, &mut survivors);
+            let expected: Vec<f32> = survivors_of(&to_f64(&w), &mask).iter().map(|v| *v as f32).collect();
+            assert_eq!(survivors, expected);
+
+            let mut dense = vec![7.0; rows * cols];
+            sparse.scatter(&survivors, &mut dense);
+            for (i, value) in dense.iter().enumerate() {
+                assert_eq!(*value, if mask.get(i / cols, i % cols) { w[i] } else { 7.0 });
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Transposition between rows of tokens and panels, in squares of eight.
+
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::{Isa, isa};
+
+/// A matrix in memory: element (i, j) at `start + i * stride + j`.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    pub(super) start: *const f32,
+    pub(super) stride: usize,
+}
+
+/// As [`Source`], to write.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) start: *mut f32,
+    pub(super) stride: usize,
+}
+
+/// Rows and columns of the source that are worked on together: whole cache lines on both sides, few enough for the
+/// nearest cache.
+const TILE_ROWS: usize = 32;
+const TILE_COLS: usize = 64;
+
+/// `to[j][i] = from[i][j]` for `i < rows`, `j < cols`.
+///
+/// # Safety
+/// `from` has `rows` rows of `cols` elements, `to` is writable for `cols` rows of `rows` elements and nobody else's.
+#[allow(unsafe_code)]
+pub(super) unsafe fn transpose(from: Source, rows: usize, cols: usize, to: Target) {
+    for i in (0..rows).step_by(TILE_ROWS) {
+        for j in (0..cols).step_by(TILE_COLS) {
+            let (tile_rows, tile_cols) = (TILE_ROWS.min(rows - i), TILE_COLS.min(cols - j));
+            // SAFETY: the tile lies in both matrices.
+            unsafe {
+                let from = Source { start: from.start.add(i * from.stride + j), ..from };
+                let to = Target { start: to.start.add(j * to.stride + i), ..to };
+                transpose_tile(from, tile_rows, tile_cols, to);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`transpose`].
+#[allow(unsafe_code)]
+unsafe fn transpose_tile(from: Source, rows: usize, cols: usize, to: Target) {
+    // whole 8 x 8 squares first, then what is left to the right of them and below
+    // SAFETY: the caller's.
+    let (square_rows, square_cols) = unsafe { transpose_squares(from, rows, cols, to) };
+    for i in 0..rows {
+        for j in if i < square_rows { square_cols } else { 0 }..cols {
+            // SAFETY: element (i, j) of the source and (j, i) of the target exist, says the caller.
+            unsafe { *to.start.add(j * to.stride + i) = *from.start.add(i * from.stride + j) };
+        }
+    }
+}
+
+/// Transposes the 8 x 8 squares where there are instructions for it; returns the rows and columns done.
+///
+/// # Safety
+/// As [`transpose`].
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+unsafe fn transpose_squares(from: Source, rows: usize, cols: usize, to: Target) -> (usize, usize) {
+    if isa() < Isa::Avx2 {
+        return (0, 0);
+    }
+    let (rows, cols) = (rows / 8 * 8, cols / 8 * 8);
+    // SAFETY: AVX is there; the rest is the caller's.
+    unsafe { x86::transpose_squares(from, rows, cols, to) };
+    (rows, cols)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[allow(unsafe_code)]
+unsafe fn transpose_squares(_: Source, _: usize, _: usize, _: Target) -> (usize, usize) {
+    (0, 0)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+
+    use super::{Source, Target};
+
+    /// # Safety
+    /// As [`super::transpose`], for multiples of 8, and with AVX.
+    #[target_feature(enable = "avx")]
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn transpose_squares(from: Source, rows: usize, cols: usize, to: Target) {
+        // two squares side by side: a cache line of the source at a time
+        for pair in (0..cols).step_by(16) {
+            for i in (0..rows).step_by(8) {
+                for j in (pair..cols.min(pair + 16)).step_by(8) {
+                    // SAFETY: the square lies in both matrices.
+                    unsafe {
+                        let from = Source { start: from.start.add(i * from.stride + j), ..from };
+                        let to = Target { start: to.start.add(j * to.stride + i), ..to };
+                        transpose_square(from, to);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Transposes 8 x 8 floats. Rows i and i + 4 are joined while they are loaded, which leaves the ports that shuffle
+    /// two steps to do instead of three.
+    ///
+    /// # Safety
+    /// As [`transpose_squares`], for one square.
+    #[target_feature(enable = "avx")]
+    #[inline]
+    #[allow(unsafe_code)]
+    unsafe fn transpose_square(from: Source, to: Target) {
+        // SAFETY: four floats of a row of the square.
+        let quarter = |i: usize, j: usize| unsafe { _mm_loadu_ps(from.start.add(i * from.stride + j)) };
+        for j in [0, 4] {
+            let pair = |i: usize| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(quarter(i, j)), quarter(i + 4, j));
+            let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+            let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+            let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+            let columns = [
+                _mm256_shuffle_ps::<0x44>(a, c),
+                _mm256_shuffle_ps::<0xee>(a, c),
+                _mm256_shuffle_ps::<0x44>(b, d),
+                _mm256_shuffle_ps::<0xee>(b, d),
+            ];
+            for (k, column) in columns.into_iter().enumerate() {
+                // SAFETY: row j + k of the transposed square.
+                unsafe { _mm256_storeu_ps(to.start.add((j + k) * to.stride), column) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn every_element_moves_and_nothing_else_is_written() {
+        for (rows, cols) in [(0, 5), (5, 0), (1, 1), (8, 8), (7, 63), (64, 64), (65, 9), (130, 71)] {
+            let (from_stride, to_stride) = (cols + 3, rows + 2);
+            let x: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
+            let mut y = vec![-1.0; cols * to_stride];
+            let from = Source { start: x.as_ptr(), stride: from_stride };
+            let to = Target { start: y.as_mut_ptr(), stride: to_stride };
+            // SAFETY: both buffers hold the matrix.
+            unsafe { transpose(from, rows, cols, to) };
+            for (at, &value) in y.iter().enumerate() {
+                let (j, i) = (at / to_stride, at % to_stride);
+                assert_eq!(value, if i < rows { x[i * from_stride + j] } else { -1.0 });
+            }
+        }
+    }
+}

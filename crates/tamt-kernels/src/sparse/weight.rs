@@ -1,0 +1,218 @@
+//! A masked weight matrix in the layouts that its sparse products read.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::csr::{Bits, Csr, Strides};
+use crate::bits::BitMask;
+use crate::linear::Weight;
+use crate::parallel::{Shared, rows_per_job};
+
+/// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
+/// forward product and the weight gradient, and 6 more where the input gradient is wanted.
+///
+/// Elements are numbered as *survivors* in the mask's order: row after row, by column.
+#[derive(Clone, Debug)]
+pub struct SparseWeight {
+    mask: BitMask,
+    pub(super) forward: Csr,
+    /// Of the transposed matrix, `[cols, rows]`.
+    pub(super) transposed: Option<Csr>,
+    /// The transposed mask, kept for the next rebuild.
+    transposed_bytes: Vec<u8>,
+    /// Survivors before each row, and all of them.
+    row_starts: Vec<usize>,
+}
+
+/// Which products a sparse weight is prepared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreparedFor {
+    /// The forward product (and the weight gradient).
+    Inference,
+    /// The input gradient too.
+    Training,
+}
+
+impl SparseWeight {
+    /// Prepares a matrix.
+    ///
+    /// # Panics
+    /// If it has 2^32 survivors or more.
+    #[must_use]
+    pub fn new(weight: Weight<'_>, purpose: PreparedFor) -> Self {
+        weight.assert_valid();
+        let mask = weight.mask.map_or_else(|| BitMask::ones(weight.rows, weight.cols), BitMask::clone);
+        assert!(u32::try_from(mask.count_ones()).is_ok(), "fewer than 2^32 survivors");
+        let mut new = Self {
+            mask,
+            forward: Csr::default(),
+            transposed: (purpose == PreparedFor::Training).then(Csr::default),
+            transposed_bytes: Vec::new(),
+            row_starts: Vec::new(),
+        };
+        new.set_structure();
+        new.set_values(weight.values);
+        new
+    }
+
+    /// Takes changed values of the same matrix `[rows, cols]` under the same mask.
+    pub fn set_values(&mut self, values: &[f32]) {
+        let (rows, cols) = (self.rows(), self.cols());
+        assert_eq!(values.len(), rows * cols, "weights of the declared shape");
+        self.forward.set_values(values, Strides { row: cols, col: 1 });
+        if let Some(transposed) = &mut self.transposed {
+            transposed.set_values(values, Strides { row: 1, col: cols });
+        }
+    }
+
+    /// Takes a mask of the same shape, and the values of the same matrix, if the mask is another. Returns whether it is.
+    pub fn set_mask(&mut self, mask: &BitMask, values: &[f32]) -> bool {
+        assert_eq!((mask.rows(), mask.cols()), (self.rows(), self.cols()), "a mask of the weights' shape");
+        if *mask == self.mask {
+            return false;
+        }
+        self.mask.clone_from(mask);
+        self.set_structure();
+        self.set_values(values);
+        true
+    }
+
+    fn set_structure(&mut self) {
+        let (rows, cols) = (self.rows(), self.cols());
+        self.forward.set_structure(Bits { rows, cols, bytes: self.mask.as_bytes() });
+        if let Some(transposed) = &mut self.transposed {
+            self.transposed_bytes.resize(cols * rows.div_ceil(8), 0);
+            transpose_bits(&self.mask, &mut self.transposed_bytes);
+            transposed.set_structure(Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes });
+        }
+        let mut end = 0;
+        self.row_starts.clear();
+        self.row_starts.push(0);
+        self.row_starts.extend((0..rows).map(|row| {
+            end +=
+                (0..self.forward.blocks()).map(|block| self.forward.entries(block, row..row + 1).len()).sum::<usize>();
+            end
+        }));
+    }
+
+    /// The survivors of a row.
+    pub(super) fn survivors_of(&self, row: usize) -> Range<usize> {
+        self.row_starts[row]..self.row_starts[row + 1]
+    }
+
+    /// The survivors of a matrix `[rows, cols]`, in order.
+    pub fn gather(&self, dense: &[f32], survivors: &mut [f32]) {
+        self.assert_lengths(dense, survivors);
+        self.for_each_row(survivors, |row, survivors| {
+            let dense = &dense[row * self.cols()..];
+            let mut survivors = survivors.iter_mut();
+            for (byte, &bits) in self.mask.row(row).iter().enumerate() {
+                let mut bits = bits;
+                for survivor in survivors.by_ref().take(bits.count_ones() as usize) {
+                    *survivor = dense[byte * 8 + bits.trailing_zeros() as usize];
+                    bits &= bits.wrapping_sub(1);
+                }
+            }
+        });
+    }
+
+    /// Writes survivors to their places in a matrix `[rows, cols]`; other elements stay.
+    pub fn scatter(&self, survivors: &[f32], dense: &mut [f32]) {
+        self.assert_lengths(dense, survivors);
+        let cols = self.cols().max(1);
+        let job = rows_per_job(cols);
+        dense.par_chunks_mut(job * cols).enumerate().for_each(|(j, dense)| {
+            for (r, dense) in dense.chunks_exact_mut(cols).enumerate() {
+                let row = j * job + r;
+                let mut survivors = survivors[self.survivors_of(row)].iter();
+                for (byte, &bits) in self.mask.row(row).iter().enumerate() {
+                    let mut bits = bits;
+                    for survivor in survivors.by_ref().take(bits.count_ones() as usize) {
+                        dense[byte * 8 + bits.trailing_zeros() as usize] = *survivor;
+                        bits &= bits.wrapping_sub(1);
+                    }
+                }
+            }
+        });
+    }
+
+    fn assert_lengths(&self, dense: &[f32], survivors: &[f32]) {
+        assert_eq!(dense.len(), self.mask.len(), "a matrix of the declared shape");
+        assert_eq!(survivors.len(), self.survivors(), "a value for each survivor");
+    }
+
+    /// Calls `f` with each row and its part of `survivors`.
+    #[allow(unsafe_code)]
+    fn for_each_row(&self, survivors: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
+        let job = rows_per_job(self.cols());
+        let survivors = Shared::new(survivors);
+        (0..self.rows().div_ceil(job)).into_par_iter().for_each(|j| {
+            for row in j * job..self.rows().min((j + 1) * job) {
+                // SAFETY: each row has survivors of its own.
+                f(row, unsafe { survivors.part(self.survivors_of(row)) });
+            }
+        });
+    }
+
+    /// Output features.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.mask.rows()
+    }
+
+    /// Input features.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.mask.cols()
+    }
+
+    /// Which elements take part.
+    #[must_use]
+    pub fn mask(&self) -> &BitMask {
+        &self.mask
+    }
+
+    /// Number of elements that take part.
+    #[must_use]
+    pub fn survivors(&self) -> usize {
+        self.forward.values().len()
+    }
+
+    /// Whether the input gradient can be computed.
+    #[must_use]
+    pub fn purpose(&self) -> PreparedFor {
+        if self.transposed.is_some() { PreparedFor::Training } else { PreparedFor::Inference }
+    }
+}
+
+/// Columns of a mask that one job transposes, in bytes.
+const BYTES_PER_JOB: usize = 8;
+
+/// The mask's transpose as bytes, `[cols][ceil(rows / 8)]`.
+fn transpose_bits(mask: &BitMask, out: &mut [u8]) {
+    let stride = mask.rows().div_ceil(8);
+    out.par_chunks_mut((8 * BYTES_PER_JOB * stride).max(1)).enumerate().for_each(|(job, out)| {
+        for (byte, out) in out.chunks_mut(8 * stride).enumerate() {
+            let byte = job * BYTES_PER_JOB + byte;
+            for square in 0..stride {
+                let rows = square * 8..mask.rows().min(square * 8 + 8);
+                let mut bits = 0;
+                for (i, row) in rows.enumerate() {
+                    bits |= u64::from(mask.row(row)[byte]) << (8 * i);
+                }
+                let columns = transpose_square(bits).to_le_bytes();
+                out.iter_mut().skip(square).step_by(stride).zip(columns).for_each(|(out, column)| *out = column);
+            }
+        }
+    });
+}
+
+/// Transposes 8 x 8 bits, a row a byte (Warren, *Hacker's Delight*, section 7-3).
+fn transpose_square(mut x: u64) -> u64 {
+    for (shift, keep) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
+        let swapped = (x ^ (x >> shift)) & keep;
+        x ^= swapped ^ (swapped << shift);
+    }
+    x
+}
