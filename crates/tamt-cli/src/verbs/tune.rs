@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 use tamt::run::{RunDir, Stop, read_eval_results, write_eval_results};
 use tamt::ticket::Ticket;
-use tamt::tune::{TaskData, TaskModel, TuneSettings, summary, tune};
+use tamt::tune::{TaskData, TaskModel, TuneSettings, check_teacher, summary, tune};
 use tamt_data::tasks::Task;
 use tamt_model::HeadStart;
 use tamt_model::digest::sha256_file;
@@ -79,9 +79,12 @@ impl Job<'_> {
             record.input("ticket", path.display().to_string());
         }
         if let Some(teacher) = &args.teacher.teacher {
-            let model = TaskModel::load(teacher, self.task, HeadStart::Checkpoint)?;
+            let loaded = TaskModel::load(teacher, self.task, HeadStart::Checkpoint)?;
+            if let Some(settings) = self.settings.distillation {
+                check_teacher(&loaded.model, &model.model, settings)?;
+            }
             record.set("teacher", teacher.as_str());
-            record.set("teacher-sha256", model.sha256);
+            record.set("teacher-sha256", loaded.sha256);
             record.input("teacher", teacher.clone());
         }
         if let Some(path) = &args.task.task_file {

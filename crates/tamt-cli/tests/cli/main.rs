@@ -7,3 +7,7 @@ mod eval_encode_apply;
 mod find;
 mod pretrain;
 mod resume;
+mod task_files;
+mod tune;
+mod tune_bad_input;
+mod tune_resume;

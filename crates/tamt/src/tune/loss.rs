@@ -20,32 +20,41 @@ pub(super) struct Teacher {
     workspace: Workspace,
 }
 
+/// Checks that `teacher` can teach `student`: one vocabulary, room for as many tokens, and where hidden states are to
+/// be learnt, one width and layers that can be paired.
+///
+/// # Errors
+/// [`Error::Setting`] saying what does not fit.
+pub fn check_teacher(teacher: &Model, student: &Model, settings: DistillSettings) -> Result<()> {
+    let (ours, theirs) = (&student.config, &teacher.config);
+    if settings.hidden_weight > 0.0 {
+        if ours.hidden_size != theirs.hidden_size {
+            let reason = format!(
+                "its hidden states are {} wide and the model's {}; give --kd-hidden-weight 0",
+                theirs.hidden_size, ours.hidden_size
+            );
+            return Err(Error::setting("teacher", reason));
+        }
+        if !theirs.num_hidden_layers.is_multiple_of(ours.num_hidden_layers) {
+            let reason = format!(
+                "its {} layers are no multiple of the model's {}; give --kd-hidden-weight 0",
+                theirs.num_hidden_layers, ours.num_hidden_layers
+            );
+            return Err(Error::setting("teacher", reason));
+        }
+    }
+    if theirs.vocab_size != ours.vocab_size {
+        return Err(Error::setting("teacher", "it has another vocabulary than the model"));
+    }
+    if theirs.max_length() < ours.max_length() {
+        return Err(Error::setting("teacher", "it has fewer positions than the model"));
+    }
+    Ok(())
+}
+
 impl Teacher {
-    /// Checks that `model` can teach `student`: hidden states need one width, and layers that can be paired.
     pub(super) fn new(model: Model, student: &Model, settings: DistillSettings) -> Result<Self> {
-        let (ours, theirs) = (&student.config, &model.config);
-        if settings.hidden_weight > 0.0 {
-            if ours.hidden_size != theirs.hidden_size {
-                let reason = format!(
-                    "its hidden states are {} wide and the model's {}; give --kd-hidden-weight 0",
-                    theirs.hidden_size, ours.hidden_size
-                );
-                return Err(Error::setting("teacher", reason));
-            }
-            if !theirs.num_hidden_layers.is_multiple_of(ours.num_hidden_layers) {
-                let reason = format!(
-                    "its {} layers are no multiple of the model's {}; give --kd-hidden-weight 0",
-                    theirs.num_hidden_layers, ours.num_hidden_layers
-                );
-                return Err(Error::setting("teacher", reason));
-            }
-        }
-        if theirs.vocab_size != ours.vocab_size {
-            return Err(Error::setting("teacher", "it has another vocabulary than the model"));
-        }
-        if theirs.max_length() < ours.max_length() {
-            return Err(Error::setting("teacher", "it has fewer positions than the model"));
-        }
+        check_teacher(&model, student, settings)?;
         let activations = Activations::new(Keep::Hidden);
         Ok(Self { model, settings, activations, logits: Vec::new(), workspace: Workspace::default() })
     }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use inputs::Inputs;
+pub use loss::check_teacher;
 pub use model::{TaskModel, kind};
 pub use score::Answers;
 pub use settings::{DistillSettings, Duration, InputSettings, Keep, SpanSettings, TuneSettings};
@@ -53,12 +54,19 @@ impl TaskData {
     /// Reads the splits from the task's directory.
     ///
     /// # Errors
-    /// Those of [`Inputs::read`].
+    /// Those of [`Inputs::read`]; [`Error::Setting`] if more examples are to be trained on than there are.
     pub fn read(task: &Task, dir: &Path, tokenizer: &Tokenizer, settings: &TuneSettings) -> Result<Self> {
         let read = |split| Inputs::read(task, dir, split, tokenizer, &settings.inputs);
         let test =
             if settings.predict_test { task.test_splits().map(read).collect::<Result<_>>()? } else { Vec::new() };
-        Ok(Self { train: read(Split::Train)?, dev: task.dev_splits().map(read).collect::<Result<_>>()?, test })
+        let train = read(Split::Train)?;
+        if let Some(n) = settings.train_examples
+            && n > train.examples()
+        {
+            let reason = format!("{n} are more than the {} of the training set", train.examples());
+            return Err(Error::setting("train-examples", reason));
+        }
+        Ok(Self { train, dev: task.dev_splits().map(read).collect::<Result<_>>()?, test })
     }
 
     /// Everything that was read.

@@ -1,0 +1,162 @@
+//! Fine-tunings that are killed, stopped, refused or told again: they end in the same bits.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use serde_json::Value;
+
+use crate::common::{at, bert, bytes, object, signal, start, tamt, wait_for};
+use crate::task_files::{cola, squad};
+
+/// Long enough that nobody mistakes its beginning for its end, short enough for a test.
+const STEPS: u64 = 400;
+
+fn line(task: &str, output: &str) -> String {
+    format!(
+        "tune --model {} {task} --output-dir {output} --max-steps {STEPS} --batch-size 4 --learning-rate 2e-3 \
+         --eval-every 25 --logging-steps 50",
+        bert()
+    )
+}
+
+/// What a run wrote, but for the seconds that it took and the directory's name.
+#[track_caller]
+fn same(one: &str, other: &str, files: &[&str]) {
+    for file in files {
+        assert_eq!(bytes(format!("{one}/{file}")), bytes(format!("{other}/{file}")), "{file}");
+    }
+    let without = |text: String| -> Vec<Value> {
+        let lines = text.lines().map(|line| {
+            let mut value: Value = serde_json::from_str(line).unwrap();
+            ["seconds", "output_dir"].iter().for_each(|key| {
+                value.as_object_mut().unwrap().remove(*key);
+            });
+            value
+        });
+        lines.collect()
+    };
+    let log = |run: &str| without(fs::read_to_string(format!("{run}/log.jsonl")).unwrap());
+    assert_eq!(log(one), log(other));
+    let results = |run: &str| {
+        let results: Value = serde_json::from_slice(&bytes(format!("{run}/eval_results.json"))).unwrap();
+        without(results.to_string())
+    };
+    assert_eq!(results(one), results(other));
+}
+
+/// Runs `line` for three directories: whole with one thread, killed with SIGKILL and resumed, stopped by SIGINT and
+/// continued with the command that it prints; all are to be the same.
+#[track_caller]
+fn ends_in_the_same_bits(directory: &tempfile::TempDir, line: impl Fn(&str) -> String, files: &[&str]) {
+    let [whole, killed, stopped] = ["whole", "killed", "stopped"].map(|name| at(directory, name));
+    tamt(&format!("{} --threads 1", line(&whole))).success();
+
+    let mut child = start(&format!("{} --save-every 15 --threads 2", line(&killed)));
+    wait_for(&Path::new(&killed).join("checkpoint-60"), &mut child);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
+    for file in ["model.safetensors", "eval_results.json", "predictions.tsv"] {
+        assert!(!Path::new(&killed).join(file).exists(), "{file}");
+    }
+    tamt(&format!("{} --resume --threads 2", line(&killed))).success().stderr(contains("resuming from"));
+    same(&whole, &killed, files);
+
+    let mut child = start(&format!("{} --save-every 15", line(&stopped)));
+    wait_for(&Path::new(&stopped).join("checkpoint-30"), &mut child);
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let command = said.lines().find_map(|line| line.strip_prefix("hint: to go on: ")).expect(&said);
+    assert!(command.ends_with(" --resume"), "{command}");
+    tamt(command.split_once(' ').unwrap().1).success();
+    same(&whole, &stopped, files);
+}
+
+#[test]
+fn a_ticket_is_tuned_to_the_same_bits_by_any_number_of_threads_and_after_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, half) = (cola(&directory.path().join("data")), at(&directory, "half"));
+    tamt(&format!("find --model {} --method random --sparsity 0.5 --output-dir {half}", bert())).success();
+    let task = format!("--task cola --data {data} --ticket {half} --predict-test");
+    let files = ["model.safetensors", "config.json", "predictions.tsv", "test_predictions/CoLA.tsv"];
+    ends_in_the_same_bits(&directory, |output| line(&task, output), &files);
+}
+
+#[test]
+fn so_is_a_student_of_a_teacher() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, teacher) = (cola(&directory.path().join("data")), at(&directory, "teacher"));
+    let task = format!("--task cola --data {data}");
+    tamt(&line(&task, &teacher).replace(" 400 ", " 40 ")).success();
+    let task = format!("{task} --teacher {teacher} --early-stopping 12 --train-examples 50");
+    ends_in_the_same_bits(&directory, |output| line(&task, output), &["model.safetensors", "predictions.tsv"]);
+}
+
+#[test]
+fn so_is_a_model_of_spans() {
+    let directory = tempfile::tempdir().unwrap();
+    let task =
+        format!("--task squad2 --data {} --max-length 24 --doc-stride 6", squad(&directory.path().join("d"), true));
+    let files = ["model.safetensors", "predictions.json", "nbest_predictions.json", "null_odds.json"];
+    ends_in_the_same_bits(&directory, |output| line(&task, output), &files);
+}
+
+#[test]
+fn a_finished_run_is_told_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, run) = (cola(&directory.path().join("data")), at(&directory, "run"));
+    let line = line(&format!("--task cola --data {data}"), &run).replace(" 400 ", " 20 ");
+    let first = object(&tamt(&format!("{line} --json")).success());
+    let weights = bytes(format!("{run}/model.safetensors"));
+    let again = tamt(&format!("{line} --json --resume")).success().stderr(contains("this run has finished"));
+    assert_eq!(object(&again), first);
+    assert_eq!(bytes(format!("{run}/model.safetensors")), weights);
+}
+
+#[test]
+fn several_seeds_go_on_where_they_were_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = cola(&directory.path().join("data"));
+    let (whole, killed) = (at(&directory, "whole"), at(&directory, "killed"));
+    let line = |output: &str| format!("{} --seeds 7,3", line(&format!("--task cola --data {data}"), output));
+    let expected = object(&tamt(&format!("{} --json", line(&whole))).success());
+    let mut child = start(&format!("{} --save-every 15", line(&killed)));
+    wait_for(&Path::new(&killed).join("seed-3/checkpoint-30"), &mut child);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
+    assert!(Path::new(&killed).join("seed-7/eval_results.json").exists());
+    assert!(!Path::new(&killed).join("eval_results.json").exists());
+
+    let result = object(&tamt(&format!("{} --json --resume", line(&killed))).success());
+    let measured = |result: &serde_json::Map<String, Value>, key: &str| {
+        let mut values = result[key].as_object().unwrap().clone();
+        values.remove("seconds");
+        values
+    };
+    assert_eq!(measured(&result, "mean"), measured(&expected, "mean"));
+    assert_eq!(measured(&result, "std"), measured(&expected, "std"));
+    for seed in ["seed-7", "seed-3"] {
+        same(&format!("{whole}/{seed}"), &format!("{killed}/{seed}"), &["model.safetensors", "predictions.tsv"]);
+    }
+}
+
+#[test]
+fn other_settings_or_other_data_are_refused_on_resume_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, run) = (cola(&directory.path().join("data")), at(&directory, "run"));
+    let line = line(&format!("--task cola --data {data}"), &run).replace(" 400 ", " 8 ");
+    tamt(&line).success();
+    tamt(&line).code(1).stderr(contains("already holds a run").and(contains("hint: give --resume")));
+    tamt(&format!("{line} --resume --seed 7 --train-examples 9"))
+        .code(1)
+        .stderr(contains("seed is 42 there and 7 here").and(contains("train-examples is unset there and 9 here")));
+    // Saving and threads change nothing.
+    tamt(&format!("{line} --resume --threads 1 --save-every 3")).success();
+    let dev = fs::read_to_string(format!("{data}/dev.tsv")).unwrap();
+    fs::write(format!("{data}/dev.tsv"), format!("{dev}made\t1\t\tlis lordil\n")).unwrap();
+    tamt(&format!("{line} --resume")).code(1).stderr(contains("dev-sha256 is "));
+}
