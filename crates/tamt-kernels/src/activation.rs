@@ -43,6 +43,20 @@ pub fn backward(kind: Activation, u: &[f32], dy_to_du: &mut [f32]) {
     dy_to_du.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).for_each(|(d, u)| part(u, d));
 }
 
+/// [`backward`] and [`forward`] in one pass: `dy` becomes `du`, and `y = f(u)` is made again, to the bit, for a layer whose
+/// output was not kept.
+pub fn backward_with_output(kind: Activation, u: &[f32], dy_to_du: &mut [f32], y: &mut [f32]) {
+    assert!(u.len() == dy_to_du.len() && u.len() == y.len(), "gradient and output of the input's length");
+    let part = match kind {
+        Activation::Gelu => gelu_both,
+        Activation::GeluTanh => gelu_tanh_both,
+        Activation::Relu => relu_both,
+        Activation::Tanh => tanh_both,
+    };
+    let jobs = dy_to_du.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK)).zip(u.par_chunks(CHUNK));
+    jobs.for_each(|((d, y), u)| part(u, d, y));
+}
+
 /// The normal distribution function.
 #[inline(always)]
 fn normal_cdf<const FMA: bool>(u: f32) -> f32 {
@@ -57,15 +71,45 @@ kernel! {
     }
 }
 
+/// `f' = Φ(u) + u φ(u)`
+#[inline(always)]
+fn gelu_slope<const FMA: bool>(u: f32, cdf: f32) -> f32 {
+    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+    let density = FRAC_1_SQRT_2PI * exp::<FMA>(-0.5 * u * u);
+    fma::<FMA>(u, density, cdf)
+}
+
 kernel! {
-    /// `f' = Φ(u) + u φ(u)`
     fn gelu_backward<FMA>(u: &[f32], d: &mut [f32]) {
-        const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
         for (d, &u) in d.iter_mut().zip(u) {
-            let density = FRAC_1_SQRT_2PI * exp::<FMA>(-0.5 * u * u);
-            *d *= fma::<FMA>(u, density, normal_cdf::<FMA>(u));
+            *d *= gelu_slope::<FMA>(u, normal_cdf::<FMA>(u));
         }
     }
+}
+
+kernel! {
+    fn gelu_both<FMA>(u: &[f32], d: &mut [f32], y: &mut [f32]) {
+        for ((d, y), &u) in d.iter_mut().zip(y).zip(u) {
+            let cdf = normal_cdf::<FMA>(u);
+            *d *= gelu_slope::<FMA>(u, cdf);
+            *y = u * cdf;
+        }
+    }
+}
+
+fn gelu_tanh_both(u: &[f32], d: &mut [f32], y: &mut [f32]) {
+    gelu_tanh_backward(u, d);
+    gelu_tanh(u, y);
+}
+
+fn relu_both(u: &[f32], d: &mut [f32], y: &mut [f32]) {
+    relu_backward(u, d);
+    relu(u, y);
+}
+
+fn tanh_both(u: &[f32], d: &mut [f32], y: &mut [f32]) {
+    tanh_backward(u, d);
+    tanh_all(u, y);
 }
 
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
@@ -176,6 +220,22 @@ mod tests {
                 let expected = 2.0 * (naive(kind, u + 1e-5) - naive(kind, u - 1e-5)) / 2e-5;
                 assert!((f64::from(d) - expected).abs() < 2e-6, "{kind:?}'({u}) = {d}, not {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn one_pass_gives_the_bits_of_two() {
+        let u = inputs();
+        for kind in KINDS {
+            let (mut y, mut d) = (vec![0.0; u.len()], vec![2.0; u.len()]);
+            forward(kind, &u, &mut y);
+            backward(kind, &u, &mut d);
+            let (y_again, d_again) = crate::parallel::tests::same_for_any_pool(|| {
+                let (mut y, mut d) = (vec![9.0; u.len()], vec![2.0; u.len()]);
+                backward_with_output(kind, &u, &mut d, &mut y);
+                (y, d)
+            });
+            assert_eq!((y, d), (y_again, d_again), "{kind:?}");
         }
     }
 

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use crate::bits::{BitMask, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer};
-use crate::product::{DEEP, Start, deep_product, packing_product, product};
+use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer, with_growing};
+use crate::product::{DEEP, Rhs, Start, Strip, deep_product, is_one_portion, row_portions, row_product};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -120,25 +120,28 @@ pub struct Layer<'a> {
 }
 
 /// [`forward`] of layers with the same input (Q, K and V), which is packed once. At least one of them has rows.
-pub fn forward_each<const N: usize>(x: &[f32], layers: [Layer<'_>; N], scratch: &mut Scratch) {
+pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Layer<'_>; N], scratch: &mut Scratch) {
     let cols = layers[0].weight.cols;
     let tokens = rows_of(layers[0].output, layers[0].weight.rows, "output");
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
-    let lhs = Operand::new(x, cols, Order::LaneRows);
-    let packed = scratch.floats.get(Panels::len(Side::Left, tokens, cols));
-    let lhs = Panels::pack_parallel(Side::Left, &lhs, 0..tokens, cols, packed);
-    for Layer { weight: w, bias, output } in layers {
+    for Layer { weight: w, bias, output } in &layers {
         w.assert_valid();
         assert_eq!(w.cols, cols, "layers of the same input");
         assert_eq!(output.len(), tokens * w.rows, "outputs of as many rows");
-        if let Some(bias) = bias {
-            assert_eq!(bias.len(), w.rows, "a bias per output feature");
+        assert!(bias.is_none_or(|bias| bias.len() == w.rows), "a bias per output feature");
+    }
+    let x = Operand::new(x, cols, Order::LaneRows);
+    for part in row_portions(tokens, cols) {
+        let packed = scratch.floats.get(Panels::len(Side::Left, part.len(), cols));
+        let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
+        for Layer { weight: w, bias, output } in &mut layers {
+            let rhs = Operand { mask: w.mask, ..Operand::new(w.values, cols, Order::LaneRows) };
+            let (mut rhs, bias) = (Rhs::Plain(rhs, &mut scratch.panels), *bias);
+            row_product(w.rows, part.clone(), lhs, &mut rhs, output, |strip| match bias {
+                None => strip.multiply(Start::Zero),
+                Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
+            });
         }
-        let rhs = Operand { mask: w.mask, ..Operand::new(w.values, cols, Order::LaneRows) };
-        packing_product((tokens, w.rows), lhs, &rhs, output, &mut scratch.panels, |strip| match bias {
-            None => strip.multiply(Start::Zero),
-            Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
-        });
     }
 }
 
@@ -153,9 +156,12 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
         return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
     }
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
-    let packed = scratch.floats.get(Panels::len(Side::Left, tokens, w.rows));
-    let lhs = Panels::pack_parallel(Side::Left, &lhs, 0..tokens, w.rows, packed);
-    packing_product((tokens, w.cols), lhs, &rhs, dx, &mut scratch.panels, |strip| strip.multiply(start));
+    for part in row_portions(tokens, w.rows) {
+        let packed = scratch.floats.get(Panels::len(Side::Left, part.len(), w.rows));
+        let lhs = Panels::pack_parallel(Side::Left, &lhs, part.clone(), w.rows, packed);
+        let mut rhs = Rhs::Plain(rhs, &mut scratch.panels);
+        row_product(w.cols, part, lhs, &mut rhs, dx, |strip| strip.multiply(start));
+    }
 }
 
 /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `x` `[T, cols]`, `dw` `[rows, cols]`.
@@ -169,8 +175,13 @@ pub fn backward_weight(
     mode: Write,
 ) {
     let tokens = rows_of(dy, rows, "output gradient");
-    with_buffer(Panels::len(Side::Right, cols, tokens), |packed| {
-        PackedInput::pack(x, tokens, cols, packed).backward_weight(dy, rows, epilogue, dw, mode);
+    assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
+    with_growing(|buffer| {
+        if is_one_portion(cols, tokens) {
+            return PackedInput::pack(x, tokens, cols, buffer).backward_weight(dy, rows, epilogue, dw, mode);
+        }
+        let mut rhs = Rhs::Plain(Operand::new(x, cols, Order::DepthRows), buffer);
+        weight_product((rows, cols, tokens), dy, &mut rhs, epilogue, dw, mode);
     });
 }
 
@@ -181,52 +192,58 @@ pub struct PackedInput<'a> {
     cols: usize,
 }
 
-/// Floats of an output gradient that are packed at a time: 16 MB.
-const LHS_FLOATS: usize = 4 << 20;
-
 impl<'a> PackedInput<'a> {
-    /// Packs `x` `[tokens, cols]` into buffers of `scratch`.
+    /// Packs `x` `[tokens, cols]` into a buffer of `scratch`.
     #[must_use]
     pub fn new(x: &[f32], tokens: usize, cols: usize, scratch: &'a mut Scratch) -> Self {
-        Self::pack(x, tokens, cols, scratch.panels.get(Panels::len(Side::Right, cols, tokens)))
+        Self::pack(x, tokens, cols, &mut scratch.panels)
     }
 
-    fn pack(x: &[f32], tokens: usize, cols: usize, packed: &'a mut [f32]) -> Self {
-        assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
+    fn pack(x: &[f32], tokens: usize, cols: usize, buffer: &'a mut Buffer) -> Self {
+        assert_eq!(x.len(), tokens * cols, "input of whole rows");
+        let packed = buffer.get(Panels::len(Side::Right, cols, tokens));
         let rhs = Operand::new(x, cols, Order::DepthRows);
         Self { panels: Panels::pack_parallel(Side::Right, &rhs, 0..cols, tokens, packed), cols }
     }
 
     /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `dw` `[rows, cols]`.
     pub fn backward_weight(&self, dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode: Write) {
-        let (cols, tokens) = (self.cols, self.panels.depth());
-        assert_eq!(dw.len(), rows * cols, "weight gradient of the declared shape");
-        assert_eq!(dy.len(), rows * tokens, "output gradient of as many rows as the input");
-        epilogue.assert_shape(rows, cols);
-        let lhs = Operand::new(dy, rows, Order::DepthRows);
-        let portions = (rows * tokens).div_ceil(LHS_FLOATS).max(1);
-        let portion = rows.div_ceil(portions).max(1);
-        for (index, dw) in dw.chunks_mut((portion * cols).max(1)).enumerate() {
-            let from = index * portion;
-            let portion = from..rows.min(from + portion);
-            with_buffer(Panels::len(Side::Left, portion.len(), tokens), |packed| {
-                let lhs = Panels::pack_parallel(Side::Left, &lhs, portion.clone(), tokens, packed);
-                product(portion.len(), cols, 0..cols, lhs, self.panels, dw, |mut strip| match (epilogue, mode) {
-                    (WeightGrad::Dense, Write::Add) => strip.multiply(Start::Sum),
-                    (_, Write::Store) => {
-                        strip.multiply(Start::Zero);
-                        let (first, col) = (from + strip.row, strip.col);
-                        for i in 0..strip.rows {
-                            epilogue.apply(strip.row_mut(i), first + i, col, cols);
-                        }
-                    }
-                    (_, Write::Add) => {
-                        let (first, col) = (from + strip.row, strip.col);
-                        strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols));
-                    }
-                });
-            });
+        let shape = (rows, self.cols, self.panels.depth());
+        weight_product(shape, dy, &mut Rhs::Packed(self.panels), epilogue, dw, mode);
+    }
+}
+
+/// `dW = epilogue(dyᵀ x)` with `x` as `rhs` gives it.
+fn weight_product(
+    (rows, cols, tokens): (usize, usize, usize),
+    dy: &[f32],
+    rhs: &mut Rhs<'_>,
+    epilogue: WeightGrad<'_>,
+    dw: &mut [f32],
+    mode: Write,
+) {
+    assert_eq!(dw.len(), rows * cols, "weight gradient of the declared shape");
+    assert_eq!(dy.len(), rows * tokens, "output gradient of as many rows as the input");
+    epilogue.assert_shape(rows, cols);
+    let job = |mut strip: Strip<'_>| {
+        let (first, col) = (strip.row, strip.col);
+        match (epilogue, mode) {
+            (WeightGrad::Dense, Write::Add) => strip.multiply(Start::Sum),
+            (_, Write::Store) => {
+                strip.multiply(Start::Zero);
+                for i in 0..strip.rows {
+                    epilogue.apply(strip.row_mut(i), first + i, col, cols);
+                }
+            }
+            (_, Write::Add) => strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols)),
         }
+    };
+    let dy = Operand::new(dy, rows, Order::DepthRows);
+    for part in row_portions(rows, tokens) {
+        with_buffer(Panels::len(Side::Left, part.len(), tokens), |packed| {
+            let lhs = Panels::pack_parallel(Side::Left, &dy, part.clone(), tokens, packed);
+            row_product(cols, part, lhs, rhs, dw, job);
+        });
     }
 }
 

@@ -112,13 +112,18 @@ impl Buffer {
 ///
 /// Nested calls (also through work stealing) get buffers of their own.
 pub(crate) fn with_buffer<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    with_growing(|buffer| f(buffer.get(len)))
+}
+
+/// [`with_buffer`] whose length `f` chooses.
+pub(crate) fn with_growing<R>(f: impl FnOnce(&mut Buffer) -> R) -> R {
     thread_local! {
         static BUFFERS: Cell<Vec<Buffer>> = const { Cell::new(Vec::new()) };
     }
     let mut buffers = BUFFERS.take();
     let mut buffer = buffers.pop().unwrap_or_default();
     BUFFERS.set(buffers);
-    let result = f(buffer.get(len));
+    let result = f(&mut buffer);
     let mut buffers = BUFFERS.take();
     buffers.push(buffer);
     BUFFERS.set(buffers);

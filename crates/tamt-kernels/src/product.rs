@@ -316,8 +316,8 @@ pub(crate) struct Strip<'a> {
     stride: usize,
     lhs: Panels<'a>,
     rhs: Panels<'a>,
-    /// The strip's first column in `rhs`.
-    rhs_col: usize,
+    /// The strip's first row in `lhs` and first column in `rhs`.
+    packed_at: (usize, usize),
 }
 
 impl Strip<'_> {
@@ -327,7 +327,7 @@ impl Strip<'_> {
         let c = self.c.pointer(self.row * self.stride + self.col);
         let block = Block { start: c, stride: self.stride, rows: self.rows, cols: self.cols };
         // SAFETY: the strips of a product are disjoint.
-        unsafe { multiply(block, Lhs::Packed(self.lhs, self.row), self.rhs, self.rhs_col, start) }
+        unsafe { multiply(block, Lhs::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, start) }
     }
 
     /// Computes the strip beside its place, and adds each row after `change` had it, with the row's number from 0.
@@ -336,7 +336,9 @@ impl Strip<'_> {
         with_buffer(self.rows * self.cols, |aside| {
             let block = Block { start: aside.as_mut_ptr(), stride: self.cols, rows: self.rows, cols: self.cols };
             // SAFETY: the buffer is this thread's.
-            unsafe { multiply(block, Lhs::Packed(self.lhs, self.row), self.rhs, self.rhs_col, Start::Zero) };
+            unsafe {
+                multiply(block, Lhs::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, Start::Zero);
+            };
             for (i, row) in aside.chunks_exact_mut(self.cols).enumerate() {
                 change(i, row);
                 add_elements(self.row_mut(i), row);
@@ -362,55 +364,88 @@ const JOB_COLS: Range<usize> = 96..384;
 /// Jobs that a product is cut into where its shape allows: enough for many cores and an even end.
 const JOBS: usize = 48;
 
-/// `C = A B` on the current pool, `c` is `[m, n]`. `rhs` has the columns `cols` of `B`; `job` computes a strip of them.
-pub(crate) fn product(
-    m: usize,
+/// `C = A B` on the current pool for rows `rows`, which `lhs` has, and columns `cols`, which `rhs` has, of `c` `[m, n]`. `job`
+/// computes a strip of them.
+fn packed_product(
     n: usize,
+    rows: Range<usize>,
     cols: Range<usize>,
     lhs: Panels<'_>,
     rhs: Panels<'_>,
-    c: &mut [f32],
+    c: &Shared<'_, f32>,
     job: impl Fn(Strip<'_>) + Sync,
 ) {
-    if m == 0 || cols.is_empty() {
+    if rows.is_empty() || cols.is_empty() {
         return;
     }
-    assert!(c.len() == m * n && cols.end <= n, "an output of the declared shape");
     assert_eq!(lhs.depth(), rhs.depth(), "operands of the same depth");
-    let row_jobs = m.div_ceil(JOB_ROWS);
+    let row_jobs = rows.len().div_ceil(JOB_ROWS);
     let wanted = JOBS.div_ceil(row_jobs);
     let job_cols = cols.len().div_ceil(wanted).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
     let col_jobs = cols.len().div_ceil(job_cols);
-    let c = Shared::new(c);
     (0..row_jobs * col_jobs).into_par_iter().for_each(|index| {
         // neighbours share rows, so that the packed rows are still in a cache
-        let (row, rhs_col) = (index / col_jobs * JOB_ROWS, index % col_jobs * job_cols);
-        let rows = JOB_ROWS.min(m - row);
-        let strip_cols = job_cols.min(cols.len() - rhs_col);
-        job(Strip { row, rows, col: cols.start + rhs_col, cols: strip_cols, c: &c, stride: n, lhs, rhs, rhs_col });
+        let packed_at = (index / col_jobs * JOB_ROWS, index % col_jobs * job_cols);
+        job(Strip {
+            row: rows.start + packed_at.0,
+            rows: JOB_ROWS.min(rows.len() - packed_at.0),
+            col: cols.start + packed_at.1,
+            cols: job_cols.min(cols.len() - packed_at.1),
+            c,
+            stride: n,
+            lhs,
+            rhs,
+            packed_at,
+        });
     });
 }
 
-/// Floats of a right operand that are packed at a time: 16 MB.
-const RHS_FLOATS: usize = 4 << 20;
+/// Floats of an operand that are packed at a time: 8 MB, a part of the last-level cache.
+const PORTION: usize = 2 << 20;
 
-/// `C = A B` on the current pool with a right operand that is packed here, some columns at a time if it is large (a vocabulary).
-pub(crate) fn packing_product(
-    (m, n): (usize, usize),
+/// Cuts `lanes` of an operand into portions of about [`PORTION`] floats, multiples of `unit` lanes.
+fn portions(lanes: usize, depth: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = (lanes * depth).div_ceil(PORTION).max(1);
+    let size = lanes.div_ceil(count).next_multiple_of(unit).max(1);
+    (0..lanes).step_by(size).map(move |first| first..lanes.min(first + size))
+}
+
+/// Whether an operand is packed in one portion.
+pub(crate) fn is_one_portion(lanes: usize, depth: usize) -> bool {
+    lanes * depth <= PORTION
+}
+
+/// Cuts the rows of a left operand into portions.
+pub(crate) fn row_portions(m: usize, depth: usize) -> impl Iterator<Item = Range<usize>> {
+    portions(m, depth, JOB_ROWS)
+}
+
+/// A right operand: to be packed a portion at a time in the buffer, or packed as a whole.
+pub(crate) enum Rhs<'a> {
+    Plain(Operand<'a>, &'a mut Buffer),
+    Packed(Panels<'a>),
+}
+
+/// `C = A B` on the current pool for rows `rows`, which `lhs` has, of `c` `[m, n]`.
+pub(crate) fn row_product(
+    n: usize,
+    rows: Range<usize>,
     lhs: Panels<'_>,
-    rhs: &Operand<'_>,
+    rhs: &mut Rhs<'_>,
     c: &mut [f32],
-    packed: &mut Buffer,
     job: impl Fn(Strip<'_>) + Sync,
 ) {
-    let depth = lhs.depth();
-    let portions = (n * depth).div_ceil(RHS_FLOATS).max(1);
-    let portion = n.div_ceil(portions).next_multiple_of(JOB_COLS.end);
-    for first in (0..n).step_by(portion) {
-        let cols = first..n.min(first + portion);
-        let packed = packed.get(Panels::len(Side::Right, cols.len(), depth));
-        let rhs = Panels::pack_parallel(Side::Right, rhs, cols.clone(), depth, packed);
-        product(m, n, cols, lhs, rhs, c, &job);
+    assert!(c.len() >= rows.end * n, "an output of the declared shape");
+    let (c, depth) = (Shared::new(c), lhs.depth());
+    match rhs {
+        Rhs::Packed(rhs) => packed_product(n, rows, 0..n, lhs, *rhs, &c, job),
+        Rhs::Plain(rhs, buffer) => {
+            for cols in portions(n, depth, JOB_COLS.end) {
+                let packed = buffer.get(Panels::len(Side::Right, cols.len(), depth));
+                let rhs = Panels::pack_parallel(Side::Right, rhs, cols.clone(), depth, packed);
+                packed_product(n, rows.clone(), cols, lhs, rhs, &c, &job);
+            }
+        }
     }
 }
 

@@ -44,8 +44,6 @@ pub(crate) struct LayerActs {
     pub(crate) attention_output: Vec<f32>,
     /// FFN before the activation, `[T, ffn]`
     pub(crate) ffn_in: Vec<f32>,
-    /// FFN after the activation, `[T, ffn]`
-    pub(crate) ffn_act: Vec<f32>,
     pub(crate) output: NormActs,
 }
 
@@ -131,7 +129,6 @@ impl Activations {
             layer.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
             layer.attention.resize(tokens, hidden);
             layer.ffn_in.resize(tokens * ffn, 0.0);
-            layer.ffn_act.resize(tokens * ffn, 0.0);
             layer.output.resize(tokens, hidden);
         }
     }
@@ -203,6 +200,8 @@ pub struct Workspace {
     pub(crate) flow: Vec<f32>,
     pub(crate) hidden: [Vec<f32>; 5],
     pub(crate) ffn: Vec<f32>,
+    /// FFN after the activation, `[T, ffn]`: the backward pass makes it again from what is before it.
+    pub(crate) ffn_act: Vec<f32>,
     pub(crate) head: crate::mlm_head::HeadBuffers,
     pub(crate) task: crate::task_head::TaskBuffers,
 }
@@ -215,5 +214,6 @@ impl Workspace {
             buffer.resize(hidden, 0.0);
         }
         self.ffn.resize(tokens * config.intermediate_size, 0.0);
+        self.ffn_act.resize(tokens * config.intermediate_size, 0.0);
     }
 }

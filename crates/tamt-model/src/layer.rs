@@ -96,7 +96,8 @@ impl Model {
     ) {
         let layer = &self.layers[l];
         let eps = self.config.layer_norm_eps;
-        let scratch = &mut workspace.kernels;
+        let Workspace { kernels: scratch, ffn_act, .. } = workspace;
+        ffn_act.resize(batch.tokens() * self.config.intermediate_size, 0.0);
         let slot = activations.layer_slot(l);
         let a = &mut activations.layers[slot];
         let (before, after) = activations.hidden.split_at_mut(l + 1);
@@ -133,8 +134,8 @@ impl Model {
         );
 
         self.dense_forward(layer.intermediate, &a.attention_output, pass, &mut a.ffn_in, scratch);
-        activation::forward(self.config.hidden_act, &a.ffn_in, &mut a.ffn_act);
-        self.dense_forward(layer.output, &a.ffn_act, pass, &mut a.output.sum, scratch);
+        activation::forward(self.config.hidden_act, &a.ffn_in, ffn_act);
+        self.dense_forward(layer.output, ffn_act, pass, &mut a.output.sum, scratch);
         layer_norm::forward(
             &mut a.output.sum,
             Some(&a.attention_output),
@@ -162,16 +163,16 @@ impl Model {
         let layer = &self.layers[l];
         let a = &activations.layers[l];
         let input = activations.hidden(l);
-        let Workspace { kernels: scratch, flow, hidden, ffn, .. } = workspace;
+        let Workspace { kernels: scratch, flow, hidden, ffn, ffn_act, .. } = workspace;
         let [residual, branch, dq, dk, dv] = hidden;
         let weight = |dense: Dense| self.params.weight(dense.weight, pass.masks);
 
         // FFN: flow = dL/d output
         self.norm_backward(layer.output_norm, flow, &a.output, residual, grads, scratch);
         copy_dropped(residual, branch, pass, Site::Output(l));
-        self.dense_grads(layer.output, branch, &a.ffn_act, pass, grads, scratch);
         linear::backward_input(branch, weight(layer.output), ffn, Write::Store, scratch);
-        activation::backward(self.config.hidden_act, &a.ffn_in, ffn);
+        activation::backward_with_output(self.config.hidden_act, &a.ffn_in, ffn, ffn_act);
+        self.dense_grads(layer.output, branch, ffn_act, pass, grads, scratch);
         self.dense_grads(layer.intermediate, ffn, &a.attention_output, pass, grads, scratch);
         linear::backward_input(ffn, weight(layer.intermediate), residual, Write::Add, scratch);
 

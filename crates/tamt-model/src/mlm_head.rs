@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::params::Grads;
 
-/// Positions whose logits exist at the same time: 256 x 30,522 logits are 31 MB.
-const CHUNK: usize = 256;
+/// Positions whose logits exist at the same time, at most: 256 x 30,522 logits are 31 MB.
+const MAX_CHUNK: usize = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct HeadBuffers {
@@ -78,8 +78,10 @@ impl Model {
 
         let decoder = self.params.weight(self.embeddings.word, None);
         let mut total = Outcome::default();
-        for (chunk, labels) in labels.chunks(CHUNK).enumerate() {
-            let rows = chunk * CHUNK * width..(chunk * CHUNK + labels.len()) * width;
+        // chunks of even size: each one packs the decoder anew, which a small one does not pay for
+        let size = labels.len().div_ceil(labels.len().div_ceil(MAX_CHUNK).max(1)).max(1);
+        for (chunk, labels) in labels.chunks(size).enumerate() {
+            let rows = chunk * size * width..(chunk * size + labels.len()) * width;
             let transformed = &b.transformed[rows.clone()];
             b.logits.resize(labels.len() * self.config.vocab_size, 0.0);
             linear::forward(transformed, decoder, Some(self.params.get(head.decoder_bias)), &mut b.logits, scratch);

@@ -95,6 +95,45 @@ fn every_product_matches_the_naive_one_for_odd_shapes_and_masks() {
     }
 }
 
+/// Operands of more than two million floats are packed in portions.
+#[test]
+fn products_of_large_operands_match_the_naive_one() {
+    for (tokens, rows, cols) in [(2900, 3, 801), (3, 2900, 801), (801, 2900, 3), (801, 3, 2900)] {
+        let mask = random_mask(rows, cols, 0.3);
+        assert!(!is_one_portion(2900, 801));
+        check_all(tokens, rows, cols, Some(&mask));
+    }
+}
+
+#[test]
+fn layers_that_share_an_input_give_the_bits_of_single_ones() {
+    let (tokens, cols) = (131, 63);
+    let x = random(tokens * cols, 1);
+    let rows = [1, 65, 383];
+    let (w, dy) = (rows.map(|r| random(r * cols, r as u64)), rows.map(|r| random(tokens * r, r as u64 + 1)));
+    let (mask, bias) = (random_mask(65, cols, 0.5), random(65, 7));
+    let weight = |i: usize| Weight { values: &w[i], rows: rows[i], cols, mask: (i == 1).then_some(&mask) };
+    let bias = |i: usize| (i == 1).then_some(&bias[..]);
+
+    let scratch = &mut Scratch::default();
+    let [mut a, mut b, mut c] = rows.map(|r| vec![9.0; tokens * r]);
+    let layers = [(0, &mut a), (1, &mut b), (2, &mut c)];
+    forward_each(&x, layers.map(|(i, output)| Layer { weight: weight(i), bias: bias(i), output }), scratch);
+    for (i, shared) in [a, b, c].iter().enumerate() {
+        let mut single = vec![9.0; shared.len()];
+        forward(&x, weight(i), bias(i), &mut single, &mut Scratch::default());
+        assert_eq!(*shared, single);
+    }
+
+    let input = PackedInput::new(&x, tokens, cols, scratch);
+    for i in 0..3 {
+        let [mut shared, mut single] = [(); 2].map(|()| random(rows[i] * cols, 5));
+        input.backward_weight(&dy[i], rows[i], WeightGrad::Score(&w[i]), &mut shared, Write::Add);
+        backward_weight(&dy[i], &x, rows[i], cols, WeightGrad::Score(&w[i]), &mut single, Write::Add);
+        assert_eq!(shared, single);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
