@@ -29,6 +29,7 @@ fn demonstration(seed: u64) -> DemoReport {
         imp_steps_per_round: 20,
         methods: vec![Method::Random, Method::Magnitude, Method::Imp, Method::TamtMlm, Method::TamtKd],
         sparsities: vec![Sparsity::new(0.7).expect("a share")],
+        task_sparsities: Vec::new(),
         ..DemoSettings::default()
     };
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! What a demonstration consists of: sizes, steps and learning rates, chosen for two cores and three minutes.
+//! What a demonstration consists of: sizes, steps and learning rates, chosen for two cores and five minutes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -53,11 +53,13 @@ pub struct DemoSettings {
     pub sparsities: Vec<Sparsity>,
     /// Those of them whose tickets are fine-tuned on tasks; none for no tasks.
     pub task_sparsities: Vec<Sparsity>,
-    /// Examples of a task to train on; passages, for span questions.
+    /// Those of the methods whose tickets are.
+    pub task_methods: Vec<Method>,
+    /// Examples of a task to train on; passages, of some questions each, for span questions.
     pub task_train: usize,
     /// Examples of a task to measure by.
     pub task_dev: usize,
-    /// Times through them.
+    /// Times through the training set; once, for span questions.
     pub task_epochs: f64,
     /// The learning rate that fine-tuning starts with.
     pub task_learning_rate: f64,
@@ -82,9 +84,9 @@ impl Default for DemoSettings {
             block_size: 32,
             positions: 64,
             batch_size: 32,
-            pretrain_steps: 1000,
+            pretrain_steps: 800,
             pretrain_learning_rate: 1e-3,
-            mask_steps: 150,
+            mask_steps: 120,
             mlm_learning_rate: 4e-4,
             kd_learning_rate: 2e-3,
             imp_steps_per_round: 50,
@@ -92,9 +94,10 @@ impl Default for DemoSettings {
             methods: Method::ALL.to_vec(),
             sparsities: sparsities.to_vec(),
             task_sparsities: sparsities[1..3].to_vec(),
-            task_train: 400,
-            task_dev: 200,
-            task_epochs: 3.0,
+            task_methods: vec![Method::Random, Method::Magnitude, Method::Imp, Method::TamtMlm, Method::TamtKd],
+            task_train: 200,
+            task_dev: 100,
+            task_epochs: 2.0,
             task_learning_rate: 1e-3,
             task_seeds: vec![1, 2],
         }
@@ -127,8 +130,10 @@ impl DemoSettings {
     pub fn tuning(&self, task: &Task, seed: u64) -> TuneSettings {
         let mut settings = TuneSettings::new(task);
         settings.seed = seed;
-        settings.batch_size = 16;
-        settings.duration = Duration::Epochs(self.task_epochs);
+        // Small, for more steps: there are few examples.
+        settings.batch_size = 8;
+        let is_span = settings.inputs.spans.is_some();
+        settings.duration = Duration::Epochs(if is_span { 1.0 } else { self.task_epochs });
         settings.optimizer.learning_rate = self.task_learning_rate;
         settings.inputs.max_length = self.positions;
         if let Some(spans) = &mut settings.inputs.spans {

@@ -84,8 +84,10 @@ pub(super) fn transfer(
 ) -> Result<(Vec<TaskScore>, f64)> {
     let model = root.join(MODEL_DIR);
     let name = model.to_string_lossy();
-    let chosen: Vec<&TicketLosses> =
-        tickets.iter().filter(|ticket| settings.task_sparsities.contains(&ticket.sparsity)).collect();
+    let is_chosen = |ticket: &&TicketLosses| {
+        settings.task_sparsities.contains(&ticket.sparsity) && settings.task_methods.contains(&ticket.method)
+    };
+    let chosen: Vec<&TicketLosses> = tickets.iter().filter(is_chosen).collect();
     let read: Vec<Ticket> = chosen.iter().map(|ticket| Ticket::read(&ticket.ticket)).collect::<Result<_>>()?;
     let tasks: Vec<&Task> = TASKS.iter().filter_map(|name| Task::by_name(name)).collect();
 
