@@ -48,6 +48,15 @@ pub(super) fn explicit(sentence: &Sentence) -> Sentence {
     explicit
 }
 
+/// The sentence with names for pronouns, and without what is said of its subject and object beside.
+pub(super) fn bare(sentence: &Sentence) -> Sentence {
+    let mut bare = explicit(sentence);
+    for phrase in phrases(&mut bare) {
+        strip(phrase);
+    }
+    bare
+}
+
 /// A sentence that follows from this one: one that says no more, and of an affirmation, mostly less.
 pub(super) fn weakened(sentence: &Sentence, draw: &mut Draw) -> Sentence {
     let mut weaker = explicit(sentence);
@@ -62,17 +71,45 @@ pub(super) fn weakened(sentence: &Sentence, draw: &mut Draw) -> Sentence {
     if drops() {
         weaker.adverb = None;
     }
-    let mut bare = |phrase: &mut NounPhrase| {
+    for phrase in phrases(&mut weaker) {
         if drops() {
-            phrase.adjectives.clear();
-            phrase.companion = None;
+            strip(phrase);
         }
-    };
-    bare(&mut weaker.subject);
-    if let Predicate::Act { object: Some(object), .. } = &mut weaker.predicate {
-        bare(object);
     }
     weaker
+}
+
+/// Whether `hypothesis`, which has no pronouns, follows from `premise` as [`weakened`] sentences do.
+pub(super) fn entails(premise: &Sentence, hypothesis: &Sentence) -> bool {
+    let mut premise = explicit(premise);
+    if !premise.negated {
+        if hypothesis.place.is_none() {
+            premise.place = None;
+        }
+        if hypothesis.adverb.is_none() {
+            premise.adverb = None;
+        }
+        let mut hypothesis = hypothesis.clone();
+        for (told, phrase) in phrases(&mut premise).zip(phrases(&mut hypothesis)) {
+            if phrase.adjectives.is_empty() && phrase.companion.is_none() {
+                strip(told);
+            }
+        }
+    }
+    premise == *hypothesis
+}
+
+fn phrases(sentence: &mut Sentence) -> impl Iterator<Item = &mut NounPhrase> {
+    let object = match &mut sentence.predicate {
+        Predicate::Act { object, .. } => object.as_mut(),
+        Predicate::Quality { .. } | Predicate::SortOf(_) => None,
+    };
+    std::iter::once(&mut sentence.subject).chain(object)
+}
+
+fn strip(phrase: &mut NounPhrase) {
+    phrase.adjectives.clear();
+    phrase.companion = None;
 }
 
 /// A number below `n` that is not `i`. Panics unless `n` is above 1.
@@ -119,5 +156,33 @@ fn another_predicate(world: &World, sentence: &Sentence, draw: &mut Draw) -> Opt
                 .then(|| Predicate::Quality { adjective: draw.pick_zipf(&adjectives), degree: *degree })
         }
         Predicate::SortOf(Kind(kind)) => Some(Predicate::SortOf(Kind(another(*kind, lexicon.kinds.len(), draw)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Split;
+    use super::*;
+
+    #[test]
+    fn what_says_less_follows_and_what_says_something_else_does_not() {
+        let world = World::new(3);
+        let draw = &mut Draw::new(1, 99, 0);
+        let (mut shorter, mut others) = (0, 0);
+        for (sentence, _) in (0..300).flat_map(|i| world.passage(1, Split::Train, i)) {
+            let weaker = weakened(&sentence, draw);
+            assert!(entails(&sentence, &weaker), "{sentence:?} {weaker:?}");
+            if weaker != explicit(&sentence) {
+                shorter += 1;
+                assert!(!entails(&weaker, &explicit(&sentence)), "the longer does not follow from the shorter");
+            }
+            let denied = Sentence { negated: !weaker.negated, ..weaker.clone() };
+            let changes = Part::ALL.into_iter().filter_map(|part| changed(&world, &weaker, part, draw)).chain([denied]);
+            for other in changes {
+                others += 1;
+                assert!(!entails(&sentence, &other), "{sentence:?} {other:?}");
+            }
+        }
+        assert!(shorter > 200 && others > 3000, "{shorter} {others}");
     }
 }

@@ -13,6 +13,9 @@ use super::realise::{Role, Style, Word, realise, text};
 use super::tasks::of_split;
 use super::{Split, World};
 
+/// The most sentences in a passage: with its question it nearly always fits into 64 tokens.
+const SENTENCES: usize = 3;
+
 /// A data set of `passages` passages, with up to two questions about each.
 pub(super) fn json(world: &World, site: u32, seed: u64, split: Split, passages: usize) -> String {
     let paragraph = |i| {
@@ -37,7 +40,7 @@ struct Told {
 fn passage(world: &World, draw: &mut Draw) -> (String, Vec<Told>) {
     let mut context = String::new();
     let mut told = Vec::new();
-    for (sentence, style) in world.draw_passage(draw) {
+    for (sentence, style) in world.draw_passage(draw).into_iter().take(SENTENCES) {
         let words = realise(world, &sentence, style, draw);
         if !context.is_empty() {
             context.push(' ');

@@ -6,19 +6,18 @@
 //! | `SST-2` | whether its author likes what it is about |
 //! | `MRPC` | whether two sentences mean the same |
 //! | `STS-B` | how many of five parts two meanings share |
-//! | `RTE` | whether a sentence follows from a few |
+//! | `RTE` | whether a sentence follows from one or two |
 //! | `squad` | what stands in a passage at the place that is left out of a sentence |
 //!
 //! Labels come from meanings, never from the words that were put in. Texts say themselves which split they belong to, so
 //! that none is in two of them.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::change::{Part, changed, explicit, weakened};
+use super::change::{Part, bare, changed, entails, weakened};
 use super::draw::Draw;
 use super::lexicon::Polarity;
 use super::meaning::{Predicate, Sentence};
@@ -219,11 +218,11 @@ fn judgement(world: &World, sentence: &Sentence) -> Option<bool> {
     }
 }
 
-/// A meaning in other words, or a meaning that differs in one thing in other words.
+/// A meaning in other words, or a meaning that differs in one thing or two in other words.
 fn paraphrase(world: &World, draw: &mut Draw) -> Example {
     let same = draw.percent(50);
     loop {
-        let first = explicit(&sentence(world, draw, |_| true));
+        let first = bare(&sentence(world, draw, |_| true));
         let second = if same { first.clone() } else { different(world, &first, draw) };
         let a = say_somehow(world, &first, draw);
         // The same words would be no paraphrase, and some meanings have few others.
@@ -233,13 +232,17 @@ fn paraphrase(world: &World, draw: &mut Draw) -> Example {
     }
 }
 
-/// The meaning with another part, or denied.
+/// The meaning with one part or two of another sort, or denied.
 fn different(world: &World, sentence: &Sentence, draw: &mut Draw) -> Sentence {
     if !draw.percent(15) {
-        let others: Vec<Sentence> =
-            Part::ALL.into_iter().filter_map(|part| changed(world, sentence, part, draw)).collect();
-        if !others.is_empty() {
-            return others[draw.below(others.len())].clone();
+        let mut different = None;
+        for _ in 0..1 + draw.below(2) {
+            let part = draw.pick(&Part::ALL);
+            different = changed(world, different.as_ref().unwrap_or(sentence), part, draw).or(different);
+        }
+        // The same part changed twice may be what it was.
+        if let Some(different) = different.filter(|different| different != sentence) {
+            return different;
         }
     }
     Sentence { negated: !sentence.negated, ..sentence.clone() }
@@ -252,7 +255,7 @@ fn similarity(world: &World, draw: &mut Draw) -> Example {
         let event = matches!(s.predicate, Predicate::Act { verb, object: Some(_) } if !lexicon.verbs[verb.0].objects.is_empty());
         event && s.place.is_some() && !s.negated
     };
-    let first = explicit(&sentence(world, draw, whole));
+    let first = bare(&sentence(world, draw, whole));
     let mut parts = Part::ALL.to_vec();
     for _ in 0..draw.below(parts.len() + 1) {
         parts.swap_remove(draw.below(parts.len()));
@@ -270,29 +273,23 @@ fn similarity(world: &World, draw: &mut Draw) -> Example {
     (texts, format!("{shared}.000"))
 }
 
-/// A few sentences, and one that follows from one of them or differs from it.
+/// A sentence or two, and one that follows from one of them, or from neither.
 fn entailment(world: &World, draw: &mut Draw) -> Example {
-    let sentences = super::passage::passage(world, draw);
-    let n = sentences.len().min(3);
-    let mut premise = String::new();
-    for sentence in &sentences[..n] {
-        let space = if premise.is_empty() { "" } else { " " };
-        // Writing to a string cannot fail.
-        let _ = write!(premise, "{space}{}", say_somehow(world, sentence, draw));
-    }
-    let told = &sentences[draw.below(n)];
     let follows = draw.percent(50);
-    let mut hypothesis = weakened(told, draw);
-    if !follows {
-        // Something else may have been told as well: then it would follow after all.
-        let told_too = |h: &Sentence| {
-            sentences[..n].iter().any(|s| explicit(s).subject == h.subject && s.predicate == h.predicate)
-        };
-        hypothesis = (0..8)
-            .map(|_| different(world, &hypothesis, draw))
-            .find(|h| h.negated != told.negated || h.tense != told.tense || h.place != told.place || !told_too(h))
-            .unwrap_or_else(|| Sentence { negated: !hypothesis.negated, ..hypothesis.clone() });
+    loop {
+        let mut premises = super::passage::passage(world, draw);
+        premises.truncate(2);
+        let told = &premises[draw.below(premises.len())];
+        let mut hypothesis = weakened(told, draw);
+        if !follows {
+            hypothesis = different(world, &hypothesis, draw);
+            // Something else that was told may say just that.
+            if premises.iter().any(|premise| entails(premise, &hypothesis)) {
+                continue;
+            }
+        }
+        let said: Vec<String> = premises.iter().map(|premise| say_somehow(world, premise, draw)).collect();
+        let label = if follows { "entailment" } else { "not_entailment" };
+        return (vec![said.join(" "), say_somehow(world, &hypothesis, draw)], label.to_owned());
     }
-    let label = if follows { "entailment" } else { "not_entailment" };
-    (vec![premise, say_somehow(world, &hypothesis, draw)], label.to_owned())
 }
