@@ -351,7 +351,7 @@ fn a_task_of_ones_own_in_csv_and_in_json_lines() {
     let folder = directory.path().join("data");
     let label = |a: &str, _: &str| if is_marked(a) { "good" } else { "bad" };
     let row = |i: u64, a: &str, _: &str, label: &&str| {
-        if i % 2 == 0 { format!("{a},{label}") } else { format!("\"{a},\",{label}") }
+        if i.is_multiple_of(2) { format!("{a},{label}") } else { format!("\"{a},\",{label}") }
     };
     write(&folder, "train.csv", &pairs("text,verdict", 0, 80, label, row));
     write(&folder, "dev.csv", &pairs("text,verdict", 500, 30, label, row));

@@ -27,6 +27,7 @@ pub struct Inputs {
 
 /// Examples and their tokens.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each split")]
 pub(super) enum Items {
     /// A sequence for each example.
     Sequences { examples: Vec<Example>, features: Vec<Feature> },
