@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tamt::ticket::Ticket;
 use tamt::tune::{Answers, InputSettings, Inputs, TaskModel};
-use tamt_data::tasks::Task;
+use tamt_data::tasks::{Split, Task};
 use tamt_model::HeadStart;
 
 use crate::args::EvalArgs;
@@ -51,6 +51,10 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let mut examples = 0;
     let mut result = Map::new();
     let mut table = Table::new(&["measure", "value"]);
+    if !task.has(Split::Dev) {
+        let error = tamt_data::Error::NoSuchSplit { task: task.name.clone(), split: Split::Dev.name() };
+        return Err(tamt::Error::from(error).into());
+    }
     for split in task.dev_splits() {
         let inputs = Inputs::read(&task, directory(&args.task), split, &model.tokenizer, &settings)?;
         for note in &inputs.notes {

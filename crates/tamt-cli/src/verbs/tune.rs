@@ -112,6 +112,9 @@ impl Job<'_> {
     fn announce(&self, record: &Record) -> Result<()> {
         let what = if self.ticket.is_some() { "a ticket" } else { "the dense model" };
         record.announce(self.printer, &format!("fine-tuning {what} on {}", self.task.name), &self.args.output_dir)?;
+        if self.data.dev.is_empty() {
+            self.printer.info("the task has no dev split: nothing is evaluated, and the final model is written")?;
+        }
         for note in self.data.all().flat_map(|inputs| &inputs.notes) {
             self.printer.info(note)?;
         }

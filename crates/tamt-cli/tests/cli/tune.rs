@@ -66,7 +66,9 @@ fn pruned_weights_are_zero(ticket: &str, base: &str, output: &str) {
                 assert_eq!(after.to_bits(), 0, "{weight}[{i}]");
             }
         }
-        assert!(kept > 0 && moved * 2 > kept, "{weight}: {moved} of {kept} kept weights have moved");
+        // Of the embeddings only those of words that occur move.
+        let expected = if weight.contains("word_embeddings") { 0 } else { kept / 2 };
+        assert!(moved > expected, "{weight}: {moved} of {kept} kept weights have moved");
         matrices += 1;
     }
     assert!(matrices > 12, "{matrices}");
@@ -85,7 +87,9 @@ fn a_tuned_ticket_is_a_model_that_evaluates_as_was_reported() {
         (&result["task"], &result["train_examples"], &result["steps"]),
         (&json!("cola"), &json!(96), &json!(60))
     );
-    assert!((result["sparsity"].as_f64().unwrap() - 0.5).abs() < 1e-9, "{result:?}");
+    // The model has got a pooler, which could be pruned and is not.
+    assert_eq!(result["encoder_sparsity"], json!(0.5));
+    assert_eq!(result["sparsity"], json!(5632.0 / 2.0 / (5632.0 + 256.0)));
     assert!(result["best_matthews_correlation"].as_f64().unwrap() > 0.6, "it learns: {result:?}");
 
     let evaluated = evaluates_as(&result, "best_", &run, &format!("--task cola --data {data}"));
@@ -346,7 +350,9 @@ fn a_task_of_ones_own_in_csv_and_in_json_lines() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().join("data");
     let label = |a: &str, _: &str| if is_marked(a) { "good" } else { "bad" };
-    let row = |_: u64, a: &str, _: &str, label: &&str| format!("\"{a}, \"\"so\"\"\",{label}");
+    let row = |i: u64, a: &str, _: &str, label: &&str| {
+        if i.is_multiple_of(2) { format!("{a},{label}") } else { format!("\"{a},\",{label}") }
+    };
     write(&folder, "train.csv", &pairs("text,verdict", 0, 80, label, row));
     write(&folder, "dev.csv", &pairs("text,verdict", 500, 30, label, row));
     write(

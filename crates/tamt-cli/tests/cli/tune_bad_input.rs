@@ -251,9 +251,9 @@ fn names_and_numbers_that_mean_nothing() {
         (line.replace(&bert(), "./no-such-model"), 1, "no-such-model"),
         (format!("{line} --ticket no-such-ticket"), 1, "no-such-ticket"),
         (
-            line.replace(&data, &spans).replace("cola", "squad") + " --max-length 5",
+            line.replace(&data, &spans).replace("cola", "squad") + " --max-length 4",
             2,
-            "--max-length: 5 tokens leave no room",
+            "--max-length: 4 tokens leave no room for text beside 4 tokens of a question and special ones",
         ),
     ] {
         refused(&directory, &line, code, &[expected]);
@@ -273,7 +273,6 @@ fn declarations_of_tasks_that_mean_nothing() {
         ("header = false", "heading = false", "unknown field `heading`"),
         ("label = 1", "label = 9", "train.tsv: no column number 9 (from 0)"),
         ("dev = 'dev.tsv'", "dev = 'valid.tsv'", "no dev split of own: looked for valid.tsv"),
-        ("\ndev = 'dev.tsv'", "", "own"),
         ("train = 'train.tsv'\n", "", "own has no train split"),
         ("header = false", "metrics = ['pearson']\nheader = false", "pearson"),
     ] {
@@ -284,6 +283,13 @@ fn declarations_of_tasks_that_mean_nothing() {
     refused(&directory, &line.replace("own.toml", "none.toml"), 1, &["none.toml"]);
     write(directory.path(), "own.toml", good);
     tamt(&format!("tune {line} --output-dir {}", at(&directory, "run"))).success();
+
+    // Nothing to evaluate on: it can be trained, which is said, and not be evaluated.
+    write(directory.path(), "own.toml", &good.replace("dev = 'dev.tsv'\n", ""));
+    let blind = at(&directory, "blind");
+    tamt(&format!("tune {line} --output-dir {blind}")).success().stdout(contains("the task has no dev split"));
+    let line = line.replace(&bert(), &blind).replace(COURSE, "");
+    tamt(&format!("eval {line}")).code(1).stdout(is_empty()).stderr(contains("own has no dev split"));
 }
 
 #[test]

@@ -212,8 +212,9 @@ pub fn train(
         ..TrainerState::default()
     };
     let mut done = 0;
+    let mut interval = Interval::default();
     if let Some((step, path)) = &checkpoint {
-        state::load(learner, path, *step)?;
+        interval = state::load(learner, path, *step)?;
         method.restore(learner, path)?;
         record = TrainerState::read(path)?;
         done = *step;
@@ -221,13 +222,12 @@ pub fn train(
     }
     let mut log = Log::open(session.directory.path(), checkpoint.as_ref().map(|(step, _)| *step))?;
     session.observer.plan(stage, settings.max_steps, done);
-    let mut interval = Interval::default();
     let mut exhausted = None;
 
     while exhausted.is_none() && done < settings.max_steps {
         if let Some(signal) = session.stop.requested() {
             if checkpoint.as_ref().is_none_or(|(step, _)| *step < done) {
-                let path = save_checkpoint(method, learner, &session.directory, &record, done)?;
+                let path = save_checkpoint(method, learner, &session.directory, &record, &interval, done)?;
                 checkpoint = Some((done, path));
             }
             log.flush()?;
@@ -261,7 +261,7 @@ pub fn train(
             extras: &parts,
         });
         if settings.logging_steps > 0 && done.is_multiple_of(settings.logging_steps) {
-            let mut values = interval.take();
+            let mut values = interval.take(&parts);
             values.push(("learning_rate", lr));
             log.scalars(done, &values)?;
             record.log(&values);
@@ -274,7 +274,7 @@ pub fn train(
             }
         }
         if settings.save_every > 0 && done.is_multiple_of(settings.save_every) && done < settings.max_steps {
-            let path = save_checkpoint(method, learner, &session.directory, &record, done)?;
+            let path = save_checkpoint(method, learner, &session.directory, &record, &interval, done)?;
             checkpoint = Some((done, path));
         }
     }
@@ -318,11 +318,12 @@ fn save_checkpoint(
     learner: &Learner<'_>,
     directory: &RunDir,
     record: &TrainerState,
+    interval: &Interval,
     done: u64,
 ) -> Result<PathBuf> {
     let path = directory.publish_checkpoint(done, |partial| {
         method.save(learner, partial, done)?;
-        state::save(learner, partial, done)?;
+        state::save(learner, interval, partial, done)?;
         record.write(partial)
     })?;
     directory.discard_training_state_before(done)?;
@@ -338,13 +339,14 @@ impl StepLoss {
     }
 }
 
-/// Means since the last logged line.
-#[derive(Debug, Default)]
+/// Sums since the last logged line. A checkpoint holds them, so that a resumed run logs the same means.
+#[derive(Debug, Default, PartialEq)]
 struct Interval {
-    steps: u32,
+    steps: u64,
     loss: f64,
-    parts: Vec<(&'static str, f64)>,
     norm: f64,
+    /// Those of [`StepLoss::parts`], which has the same ones in every step of a run.
+    parts: Vec<f64>,
 }
 
 impl Interval {
@@ -353,18 +355,49 @@ impl Interval {
         self.loss += loss.total;
         self.norm += norm;
         let parts = loss.parts();
-        if self.parts.len() == parts.len() {
-            self.parts.iter_mut().zip(parts).for_each(|(sum, part)| sum.1 += part.1);
-        } else {
-            self.parts = parts;
-        }
+        self.parts.resize(parts.len(), 0.0);
+        self.parts.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part.1);
     }
 
-    fn take(&mut self) -> Vec<(&'static str, f64)> {
-        let Self { steps, loss, parts, norm } = std::mem::take(self);
-        let n = f64::from(steps.max(1));
+    /// The means by name; `parts` are those of the last step.
+    fn take(&mut self, parts: &[(&'static str, f64)]) -> Vec<(&'static str, f64)> {
+        let Self { steps, loss, norm, parts: sums } = std::mem::take(self);
+        let n = steps.max(1) as f64;
         let mut means = vec![("loss", loss / n), ("grad_norm", norm / n)];
-        means.extend(parts.into_iter().map(|(name, sum)| (name, sum / n)));
+        means.extend(parts.iter().zip(sums).map(|((name, _), sum)| (*name, sum / n)));
         means
+    }
+
+    /// As words for a checkpoint.
+    fn to_words(&self) -> Vec<u64> {
+        let sums = [self.loss, self.norm].into_iter().chain(self.parts.iter().copied());
+        std::iter::once(self.steps).chain(sums.map(f64::to_bits)).collect()
+    }
+
+    /// What [`Interval::to_words`] gave; `None` of anything else.
+    fn from_words(words: &[u64]) -> Option<Self> {
+        let [steps, loss, norm, parts @ ..] = words else { return None };
+        let parts = parts.iter().map(|&bits| f64::from_bits(bits)).collect();
+        Some(Self { steps: *steps, loss: f64::from_bits(*loss), norm: f64::from_bits(*norm), parts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_survives_a_checkpoint() {
+        let step = |kd| StepLoss { total: 0.1 + 0.2, task: Some(0.3), mlm: None, kd, tokens: 7 };
+        for kd in [None, Some(1.0 / 3.0)] {
+            let mut interval = Interval::default();
+            interval.add(&step(kd), 1.5);
+            interval.add(&step(kd), 0.7);
+            let mut read = Interval::from_words(&interval.to_words()).unwrap();
+            assert_eq!(read, interval);
+            assert_eq!(read.take(&step(kd).parts()), interval.take(&step(kd).parts()));
+            assert_eq!(interval, Interval::default());
+        }
+        assert_eq!(Interval::from_words(&[1, 2]), None);
     }
 }

@@ -8,16 +8,18 @@ use tamt_kernels::bits::BitMask;
 use tamt_kernels::select::Cut;
 use tamt_model::GradKind;
 
-use super::Learner;
+use super::{Interval, Learner};
 use crate::run::TRAINING_STATE_FILE;
 use crate::tensor_file::{self, Tensor};
 use crate::{Error, Result};
 
-/// Writes weights that learn, scores with their cuts, masks without scores, moments and counters.
-pub(super) fn save(learner: &Learner<'_>, directory: &Path, step: u64) -> Result<()> {
+/// Writes weights that learn, scores with their cuts, masks without scores, moments, counters, and what is to be logged.
+pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path, step: u64) -> Result<()> {
     let Learner { model, masks, scores, grads, optimizer } = learner;
     let name = |id| model.params.spec(id).checkpoint_name.as_str();
+    let interval = interval.to_words();
     let mut tensors = vec![
+        Tensor::u64("interval", &[interval.len()], &interval),
         Tensor::f32("optimizer.m", &[optimizer.m.len()], &optimizer.m),
         Tensor::f32("optimizer.v", &[optimizer.v.len()], &optimizer.v),
     ];
@@ -40,14 +42,14 @@ pub(super) fn save(learner: &Learner<'_>, directory: &Path, step: u64) -> Result
     tensor_file::write(&directory.join(TRAINING_STATE_FILE), &tensors, &counters)
 }
 
-/// Puts a learner built from the same settings where the saved one was after `step`.
-pub(super) fn load(learner: &mut Learner<'_>, directory: &Path, step: u64) -> Result<()> {
+/// Puts a learner built from the same settings where the saved one was after `step`, and gives what is to be logged.
+pub(super) fn load(learner: &mut Learner<'_>, directory: &Path, step: u64) -> Result<Interval> {
     let path = directory.join(TRAINING_STATE_FILE);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     restore(learner, &bytes, step).map_err(|reason| Error::Damaged { path, reason })
 }
 
-fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<(), String> {
+fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interval, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
     let counter = |key: &str| {
@@ -97,5 +99,7 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<(), Str
             masks.set(id, mask);
         }
     }
-    Ok(())
+    let words = file.tensor("interval").map_err(|e| e.to_string())?;
+    let words: Vec<u64> = words.data().as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b)).collect();
+    Interval::from_words(&words).ok_or_else(|| "its interval is too short".to_owned())
 }

@@ -14,11 +14,13 @@ use crate::{Error, Result};
 /// The best model's weights in a checkpoint, with what [`Standing`] says in the metadata.
 const FILE: &str = "best.safetensors";
 
+/// Steps at an evaluation, the deciding metric's value and all metrics.
+type BestEvaluation = (u64, f64, Vec<(String, f64)>);
+
 /// How the evaluations so far compare.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Standing {
-    /// Steps at the best evaluation, the deciding metric's value and all metrics.
-    best: Option<(u64, f64, Vec<(String, f64)>)>,
+    best: Option<BestEvaluation>,
     /// Evaluations since.
     since: u64,
 }

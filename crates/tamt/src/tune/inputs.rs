@@ -27,6 +27,7 @@ pub struct Inputs {
 
 /// Examples and their tokens.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each split")]
 pub(super) enum Items {
     /// A sequence for each example.
     Sequences { examples: Vec<Example>, features: Vec<Feature> },
@@ -67,6 +68,7 @@ impl Inputs {
         }
         let read = tasks::read(task, dir, split)?;
         let notes = skipped_notes(&read.skipped);
+        let too_short = |error| too_short(error, "special tokens");
         let features = encode(&read.items, tokenizer, settings.max_length).map_err(too_short)?;
         Ok(Self { split, files: read.files, notes, items: Items::Sequences { examples: read.items, features } })
     }
@@ -184,14 +186,14 @@ fn windows(dataset: &Dataset, tokenizer: &Tokenizer, settings: &InputSettings) -
     let spans = settings.spans.ok_or_else(|| Error::setting("task", "a span task needs the settings of windows"))?;
     let options =
         WindowOptions { max_length: settings.max_length, stride: spans.doc_stride, max_query: spans.max_query_length };
-    Windows::new(dataset, tokenizer, options).map_err(too_short)
+    Windows::new(dataset, tokenizer, options).map_err(|error| too_short(error, "tokens of a question and special ones"))
 }
 
-/// Names the setting that leaves no room for text.
-fn too_short(error: tamt_data::Error) -> Error {
+/// Names the setting that leaves no room for text beside tokens of this kind.
+fn too_short(error: tamt_data::Error, what: &str) -> Error {
     match error {
         tamt_data::Error::Length { length, specials } => {
-            let reason = format!("{length} tokens leave no room for text beside {specials} special tokens");
+            let reason = format!("{length} tokens leave no room for text beside {specials} {what}");
             Error::setting("max-length", reason)
         }
         other => other.into(),

@@ -43,6 +43,9 @@ pub fn check_teacher(teacher: &Model, student: &Model, settings: DistillSettings
             return Err(Error::setting("teacher", reason));
         }
     }
+    if theirs.family != ours.family || theirs.type_vocab_size < ours.type_vocab_size {
+        return Err(Error::setting("teacher", "it is of another kind of encoder than the model"));
+    }
     if theirs.vocab_size != ours.vocab_size {
         return Err(Error::setting("teacher", "it has another vocabulary than the model"));
     }

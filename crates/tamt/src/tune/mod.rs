@@ -1,6 +1,6 @@
 //! Fine-tuning a ticket (or the dense model) on a task, and measuring it as the benchmarks do.
 //!
-//! Pruned weights stay exactly zero; everything else trains: surviving weights, biases, LayerNorms, embeddings, the
+//! Pruned weights stay exactly zero; everything else trains: surviving weights, biases, layer norms, embeddings, the
 //! head (Liu et al. 2022, section 4.2). A run is one seed; [`summary`] puts several together.
 
 mod best;
