@@ -62,6 +62,9 @@ pub(super) fn write_tasks(world: &World, settings: &DemoSettings, directory: &Pa
     Ok(world.write_tasks(directory, sizes, settings.seed)?)
 }
 
+/// What a run's `eval_results.json` holds, or why it has none.
+type RunResult = Result<Map<String, Value>>;
+
 /// One fine-tuning.
 struct Job<'a> {
     task: &'a Task,
@@ -140,7 +143,7 @@ fn run_all(
 ) -> Result<Vec<Map<String, Value>>> {
     let workers = rayon::current_num_threads().min(jobs.len());
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Map<String, Value>>>>> = Mutex::new(jobs.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<RunResult>>> = Mutex::new(jobs.iter().map(|_| None).collect());
     let (done, finished) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -166,7 +169,7 @@ fn run_all(
             });
         }
         drop(done);
-        stages.count_runs(jobs.len() as u64, finished.iter().map(|()| ()));
+        stages.count_runs(jobs.len() as u64, finished.iter());
     });
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     // The first failure in order; what was not begun failed for its sake.
@@ -181,7 +184,7 @@ fn run_all(
     if skipped { Err(Error::setting("output-dir", "a run ended without a result")) } else { Ok(all) }
 }
 
-fn run_one(job: &Job<'_>, model: &str, resumed: bool, stop: &Stop) -> Result<Map<String, Value>> {
+fn run_one(job: &Job<'_>, model: &str, resumed: bool, stop: &Stop) -> RunResult {
     let directory = RunDir::create(&job.path, &record("tune", &job.settings)?, resumed)?;
     if directory.finished() {
         return read_eval_results(&job.path);
