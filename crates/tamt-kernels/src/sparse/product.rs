@@ -30,8 +30,14 @@ pub(super) enum Start<'a> {
 /// Jobs that a product is cut into, where its shape allows: enough for many cores and an even end.
 pub(super) const JOBS: usize = 24;
 
-/// Rows of a job, at least (to pay for reading the activations) and at most (to keep the sums in a near cache).
-const JOB_ROWS: (usize, usize) = (64, 128);
+/// Rows of a job, at least: they pay for reading the activations.
+const LEAST_ROWS: usize = 64;
+
+/// Rows of a job, at most, so that their sums stay in a near cache: fewer while a panel of activations stays there too
+/// and is cheap to read again.
+fn most_rows(cols: usize) -> usize {
+    if cols <= 1024 { 128 } else { 384 }
+}
 
 /// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
 #[allow(unsafe_code)]
@@ -43,7 +49,7 @@ pub(super) fn product(x: &Panels, a: &Csr, start: Start<'_>, y: &mut [f32]) {
         return;
     }
     let panels = x.count();
-    let job_rows = (rows * panels).div_ceil(JOBS).clamp(JOB_ROWS.0, JOB_ROWS.1).min(rows).next_multiple_of(8);
+    let job_rows = (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most_rows(a.cols())).min(rows).next_multiple_of(8);
     let groups = rows.div_ceil(job_rows);
     let y = Shared::new(y);
     (0..panels * groups).into_par_iter().for_each(|index| {
