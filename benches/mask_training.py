@@ -12,8 +12,8 @@ each has its own process, so that peak memory is its own. PyTorch runs in two wa
 Install the peers from PyPI: pip install torch transformers
 Build tamt's side with:      cargo build --release -p tamt --example mask_training_step
 
-Of PyTorch's peak memory, "imports" is what its libraries take before any model exists. The first losses of both PyTorch
-variants agree (the same data and dropout), because both compute the same step.
+Of PyTorch's peak memory, "imports" is what its libraries take before any model exists; "net/tamt" is the ratio without
+it. The first losses of both PyTorch variants agree (the same data and dropout), because both compute the same step.
 """
 
 import argparse
@@ -248,10 +248,12 @@ def compare(arguments):
             "first_loss": answers[0].get("first_loss"),
         }
     ours = results.get(Tamt.name)
-    columns = ("median s", "fastest s", "peak MiB", "imports", "time/tamt", "memory/tamt", "first loss")
+    columns = ("median s", "fastest s", "peak MiB", "imports", "time/tamt", "memory/tamt", "net/tamt", "first loss")
     print(f"{'':16}" + "".join(f"{column:>12}" for column in columns))
     for name, result in results.items():
         ratios = [f"{result[key] / ours[key]:.2f}" if ours else "-" for key in ("median_seconds", "peak_rss_bytes")]
+        net = result["peak_rss_bytes"] - (result["imported_rss_bytes"] or 0)
+        ratios.append(f"{net / ours['peak_rss_bytes']:.2f}" if ours else "-")
         loss = "-" if result["first_loss"] is None else f"{result['first_loss']:.5f}"
         imports = "-" if result["imported_rss_bytes"] is None else f"{result['imported_rss_bytes'] / 2**20:.0f}"
         cells = [f"{result['median_seconds']:.3f}", f"{result['fastest_seconds']:.3f}"]

@@ -45,7 +45,9 @@ impl Rates {
     pub fn of(ticket: &Ticket, model: Option<&Model>) -> Self {
         let mut matrices: Vec<MatrixRate> = ticket.matrices.iter().map(|(name, mask)| rate(name, mask)).collect();
         if let Some(model) = model {
-            for id in model.prunable() {
+            // A pooler that a task gave the model is no part of what was pruned.
+            let gained = model.pooler.filter(|_| model.task_head.is_some()).map(|pooler| pooler.weight);
+            for id in model.prunable().into_iter().filter(|&id| Some(id) != gained) {
                 let name = &model.params.spec(id).checkpoint_name;
                 if !matrices.iter().any(|m| m.name == *name) {
                     let [rows, cols] = model.params.matrix_shape(id);
