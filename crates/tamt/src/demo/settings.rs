@@ -84,7 +84,7 @@ impl Default for DemoSettings {
             block_size: 32,
             positions: 64,
             batch_size: 32,
-            pretrain_steps: 800,
+            pretrain_steps: 1000,
             pretrain_learning_rate: 1e-3,
             mask_steps: 120,
             mlm_learning_rate: 4e-4,
@@ -95,10 +95,10 @@ impl Default for DemoSettings {
             sparsities: sparsities.to_vec(),
             task_sparsities: sparsities[1..3].to_vec(),
             task_methods: vec![Method::Random, Method::Magnitude, Method::Imp, Method::TamtMlm, Method::TamtKd],
-            task_train: 200,
+            task_train: 300,
             task_dev: 100,
             task_epochs: 2.0,
-            task_learning_rate: 1e-3,
+            task_learning_rate: 5e-4,
             task_seeds: vec![1, 2],
         }
     }
