@@ -9,7 +9,7 @@ use crate::dispatch::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
-use crate::product::{depth_block, tile_cols, tile_rows, vector_lanes};
+use crate::product::{DEPTH_BLOCK, tile_cols, tile_rows, vector_lanes};
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
 #[derive(Clone, Copy)]
@@ -90,9 +90,9 @@ impl<'a> Panels<'a> {
     ) -> Self {
         let padded = side.padded(lanes.len());
         assert_eq!(out.len(), padded * depth.len(), "a buffer of the panels' size");
-        for (block, out) in out.chunks_mut((padded * depth_block()).max(1)).enumerate() {
-            let from = depth.start + block * depth_block();
-            operand.pack(side, lanes.clone(), from..depth.end.min(from + depth_block()), out);
+        for (block, out) in out.chunks_mut((padded * DEPTH_BLOCK).max(1)).enumerate() {
+            let from = depth.start + block * DEPTH_BLOCK;
+            operand.pack(side, lanes.clone(), from..depth.end.min(from + DEPTH_BLOCK), out);
         }
         Self { data: out, side, padded, depth: depth.len() }
     }
@@ -107,9 +107,9 @@ impl<'a> Panels<'a> {
     ) -> Self {
         let padded = side.padded(lanes.len());
         assert_eq!(out.len(), padded * depth, "a buffer of the panels' size");
-        out.par_chunks_mut((padded * depth_block()).max(1)).enumerate().for_each(|(block, out)| {
-            let from = block * depth_block();
-            let steps = from..depth.min(from + depth_block());
+        out.par_chunks_mut((padded * DEPTH_BLOCK).max(1)).enumerate().for_each(|(block, out)| {
+            let from = block * DEPTH_BLOCK;
+            let steps = from..depth.min(from + DEPTH_BLOCK);
             out.par_chunks_mut((PACK_LANES * steps.len()).max(1)).enumerate().for_each(|(job, out)| {
                 let first = lanes.start + job * PACK_LANES;
                 operand.pack(side, first..lanes.end.min(first + PACK_LANES), steps.clone(), out);
@@ -437,8 +437,8 @@ mod tests {
                         let panel = lane / side.width() * side.width();
                         let width = side.width().min(side.padded(lanes) - panel);
                         for step in 0..depth {
-                            let from = step / depth_block() * depth_block();
-                            let block = from..depth.min(from + depth_block());
+                            let from = step / DEPTH_BLOCK * DEPTH_BLOCK;
+                            let block = from..depth.min(from + DEPTH_BLOCK);
                             let value = panels.panels_at(panel, &block)[(step - from) * width + lane - panel];
                             let (r, c) = match order {
                                 Order::LaneRows => (8 + lane, 8 + step),

@@ -18,10 +18,7 @@ use crate::simd::{Portable, Simd};
 
 /// Steps of the depth in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
 /// 72 KB with AVX-512, a part of the second-level cache.
-#[inline]
-pub(crate) fn depth_block() -> usize {
-    384
-}
+pub(crate) const DEPTH_BLOCK: usize = 384;
 
 /// Rows of the register tile, the width of a panel of the left operand.
 #[inline]
@@ -107,7 +104,7 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
     let mut from = 0;
     // at least once, so that a product of depth 0 still writes its start
     while from < rhs.depth() || from == 0 {
-        let block = from..rhs.depth().min(from + depth_block());
+        let block = from..rhs.depth().min(from + DEPTH_BLOCK);
         let steps = block.len();
         let a = match lhs {
             Lhs::Packed(panels, row) => {
@@ -129,7 +126,7 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
                 strip_product(strip, steps, a, panel, start.of(col..col + cols, from == 0));
             }
         }
-        from += depth_block();
+        from += DEPTH_BLOCK;
     }
 }
 
@@ -454,7 +451,7 @@ pub(crate) const DEEP: usize = 16 * 1024;
 
 /// Steps of the depth that a job of a deep product sums.
 fn deep_chunk() -> usize {
-    6 * depth_block()
+    6 * DEPTH_BLOCK
 }
 
 /// Rows of a deep product that are worked on together, at most.
@@ -477,11 +474,11 @@ pub(crate) fn deep_product(
         partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
             let block = Block { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
             let steps = chunk * deep_chunk()..depth.min((chunk + 1) * deep_chunk());
-            let lhs_len = Panels::len(Side::Left, rows.len(), depth_block()).next_multiple_of(16);
-            with_buffer(lhs_len + Panels::len(Side::Right, n, depth_block()), |packed| {
+            let lhs_len = Panels::len(Side::Left, rows.len(), DEPTH_BLOCK).next_multiple_of(16);
+            with_buffer(lhs_len + Panels::len(Side::Right, n, DEPTH_BLOCK), |packed| {
                 let (left, right) = packed.split_at_mut(lhs_len);
-                for from in steps.clone().step_by(depth_block()) {
-                    let part = from..steps.end.min(from + depth_block());
+                for from in steps.clone().step_by(DEPTH_BLOCK) {
+                    let part = from..steps.end.min(from + DEPTH_BLOCK);
                     let left = &mut left[..Panels::len(Side::Left, rows.len(), part.len())];
                     let lhs = Panels::pack(Side::Left, lhs, rows.clone(), part.clone(), left);
                     let right = &mut right[..Panels::len(Side::Right, n, part.len())];

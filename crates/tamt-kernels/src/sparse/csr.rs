@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::panels::panel_tokens;
 use crate::dispatch::{Isa, isa};
 use crate::parallel::Shared;
-use crate::product::depth_block;
+use crate::product::DEPTH_BLOCK;
 
 /// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest.
-/// Divides [`depth_block`], where sums are broken, and is a multiple of 8, so that a block begins at a byte of a mask.
+/// Divides [`DEPTH_BLOCK`], where sums are broken, and is a multiple of 8, so that a block begins at a byte of a mask.
 #[inline]
 pub(super) fn block_columns() -> usize {
     match isa() {
@@ -22,7 +22,7 @@ pub(super) fn block_columns() -> usize {
 /// Blocks between two breaks of a sum.
 #[inline]
 pub(super) fn blocks_per_sum() -> usize {
-    depth_block() / block_columns()
+    DEPTH_BLOCK / block_columns()
 }
 
 /// The non-zeros of a matrix `[rows, cols]`, ordered by block of columns, then by row, then by column.
@@ -184,7 +184,7 @@ mod tests {
     /// Otherwise the sparse products would add in another order than the dense ones, or offsets overflow.
     #[test]
     fn blocks_fit_the_sums_of_the_dense_product_and_the_offsets() {
-        assert!(depth_block().is_multiple_of(block_columns()));
+        assert!(DEPTH_BLOCK.is_multiple_of(block_columns()));
         assert!(block_columns().is_multiple_of(8));
         assert!(u16::try_from((block_columns() - 1) * panel_tokens()).is_ok());
     }
