@@ -37,13 +37,8 @@ impl Record {
     }
 
     /// Records one more value.
-    pub(crate) fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        self.table.insert(key.to_owned(), value.into());
-    }
-
-    /// As [`Record::set`], with a key that is put together.
-    pub(crate) fn set_owned(&mut self, key: String, value: impl Into<Value>) {
-        self.table.insert(key, value.into());
+    pub(crate) fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+        self.table.insert(key.into(), value.into());
     }
 
     /// One more line about the inputs.
@@ -55,7 +50,7 @@ impl Record {
     pub(crate) fn model(&mut self, key: &'static str, name: &str, sha256: &str) {
         self.set(key, name);
         self.set("base-sha256", sha256);
-        self.inputs.push(("model", format!("{name} (SHA-256 {})", short(sha256))));
+        self.input("model", format!("{name} (SHA-256 {})", short(sha256)));
     }
 
     /// Records the digest of a tokenizer: the same text is other tokens under another one.
@@ -80,7 +75,7 @@ impl Record {
 
     fn corpus(&mut self, key: &'static str, files: &[PathBuf], corpus: &Corpus) {
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        self.inputs.push((key, format!("{} ({} tokens)", names.join(", "), grouped(corpus.tokens.len() as u64))));
+        self.input(key, format!("{} ({} tokens)", names.join(", "), grouped(corpus.tokens.len() as u64)));
         self.set(key, names);
     }
 

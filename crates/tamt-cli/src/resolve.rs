@@ -146,8 +146,8 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     set(&mut settings.seed, &fitting.seed);
     settings.dropout = fitting.dropout.map(|p| p as f32);
     set(&mut settings.eval_every, &fitting.eval_every);
-    set(&mut settings.save_every, &fitting.save_every);
-    set(&mut settings.logging_steps, &fitting.logging_steps);
+    set(&mut settings.save_every, &fitting.run.save_every);
+    set(&mut settings.logging_steps, &fitting.run.logging_steps);
     settings.early_stopping = fitting.early_stopping;
     set(&mut settings.keep, &fitting.keep.map(Keep::from));
     settings.predict_test = args.predict_test;
@@ -188,8 +188,8 @@ pub(crate) fn seeds(args: &TuneArgs) -> Result<Vec<u64>> {
 
 fn loop_settings(train: &mut TrainSettings, args: &TrainingArgs) {
     set(&mut train.eval_every, &args.eval_every);
-    set(&mut train.save_every, &args.save_every);
-    set(&mut train.logging_steps, &args.logging_steps);
+    set(&mut train.save_every, &args.run.save_every);
+    set(&mut train.logging_steps, &args.run.logging_steps);
     let OptimizerArgs { lr_schedule, lr_horizon_steps, warmup_steps, .. } = &args.optimizer;
     set(&mut train.schedule.shape, &lr_schedule.map(Shape::from));
     set(&mut train.schedule.horizon, lr_horizon_steps);
@@ -253,8 +253,8 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
         ("--dropout", t.dropout.is_some(), trains),
         ("--seed", t.seed.is_some(), trains || method == Method::Random),
         ("--eval-every", t.eval_every.is_some(), trains),
-        ("--save-every", t.save_every.is_some(), trains),
-        ("--logging-steps", t.logging_steps.is_some(), trains),
+        ("--save-every", t.run.save_every.is_some(), trains),
+        ("--logging-steps", t.run.logging_steps.is_some(), trains),
         ("--optimizer", o.optimizer.is_some(), trains),
         ("--learning-rate", o.learning_rate.is_some(), trains),
         ("--lr-schedule", o.lr_schedule.is_some(), trains),

@@ -6,6 +6,7 @@ use tamt_kernels::rng::{Purpose, Stream};
 
 use crate::activations::{Activations, HiddenGrads, Workspace};
 use crate::batch::Batch;
+use crate::config::Config;
 use crate::model::Model;
 use crate::params::{Grads, Masks};
 
@@ -44,6 +45,16 @@ impl DropoutPlan {
     #[must_use]
     pub fn new(hidden: f32, attention: f32, seed: u64, step: u64) -> Self {
         Self { hidden, attention, stream: Stream::new(seed, Purpose::DROPOUT, step) }
+    }
+
+    /// Dropout for training step `step` at one rate everywhere, or where it is `None` at the model's own rates.
+    #[must_use]
+    pub fn for_step(config: &Config, rate: Option<f32>, seed: u64, step: u64) -> Self {
+        let (hidden, attention) = match rate {
+            Some(p) => (p, p),
+            None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
+        };
+        Self::new(hidden, attention, seed, step)
     }
 
     fn at(&self, site: Site) -> Option<Dropout> {

@@ -1,8 +1,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::Common;
 use super::values::{Pool, TextSource};
+use super::{Common, SubjectArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,17 +13,8 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct EncodeArgs {
-    /// Directory in Hugging Face layout, or a hub id
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: String,
-
-    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
-    #[arg(long, value_name = "TICKET")]
-    pub(crate) ticket: Option<PathBuf>,
-
-    /// Accept a ticket that was found in other weights
-    #[arg(long, requires = "ticket")]
-    pub(crate) allow_other_base: bool,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
 
     /// Texts, one a line; - is stdin
     #[arg(long, value_name = "FILE|-")]

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 
 use clap::ArgGroup;
 
-use super::Common;
 use super::tune::TaskArgs;
 use super::values::{self, EvalHead, EvalObjective};
+use super::{Common, SubjectArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,17 +24,8 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("what").args(["corpus", "task", "task_file"]).required(true))]
 pub(crate) struct EvalArgs {
-    /// Directory in Hugging Face layout, or a hub id
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: String,
-
-    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
-    #[arg(long, value_name = "TICKET")]
-    pub(crate) ticket: Option<PathBuf>,
-
-    /// Accept a ticket that was found in other weights
-    #[arg(long, requires = "ticket")]
-    pub(crate) allow_other_base: bool,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
 
     /// Text to evaluate on, one paragraph a line
     #[arg(long, value_name = "FILE", num_args = 1..)]

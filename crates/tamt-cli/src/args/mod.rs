@@ -91,6 +91,22 @@ pub(crate) struct Common {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// The model to work with, dense or under a ticket.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SubjectArgs {
+    /// Directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) ticket: Option<PathBuf>,
+
+    /// Accept a ticket that was found in other weights
+    #[arg(long, requires = "ticket")]
+    pub(crate) allow_other_base: bool,
+}
+
 impl Verb {
     pub(crate) fn common(&self) -> &Common {
         match self {

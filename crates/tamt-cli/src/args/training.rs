@@ -35,6 +35,17 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) eval_every: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+
+    #[command(flatten)]
+    pub(crate) optimizer: OptimizerArgs,
+}
+
+/// How a run that trains is kept.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct RunArgs {
     /// Save a checkpoint every N steps [default: only when stopped by a signal]
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) save_every: Option<u64>,
@@ -46,9 +57,6 @@ pub(crate) struct TrainingArgs {
     /// Go on with the run in the output directory; an empty directory starts a new one
     #[arg(long)]
     pub(crate) resume: bool,
-
-    #[command(flatten)]
-    pub(crate) optimizer: OptimizerArgs,
 }
 
 /// How a gradient becomes a step. Defaults depend on the method.

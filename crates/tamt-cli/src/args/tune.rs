@@ -3,9 +3,9 @@ use std::path::PathBuf;
 
 use clap::ArgGroup;
 
-use super::Common;
-use super::training::OptimizerArgs;
+use super::training::{OptimizerArgs, RunArgs};
 use super::values::{self, KeptModel};
+use super::{Common, SubjectArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,17 +25,8 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("which").args(["task", "task_file"]).required(true))]
 pub(crate) struct TuneArgs {
-    /// Directory in Hugging Face layout, or a hub id
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: String,
-
-    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
-    #[arg(long, value_name = "TICKET")]
-    pub(crate) ticket: Option<PathBuf>,
-
-    /// Accept a ticket that was found in other weights
-    #[arg(long, requires = "ticket")]
-    pub(crate) allow_other_base: bool,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
 
     #[command(flatten)]
     pub(crate) task: TaskArgs,
@@ -150,17 +141,8 @@ pub(crate) struct FittingArgs {
     #[arg(long, value_enum)]
     pub(crate) keep: Option<KeptModel>,
 
-    /// Save a checkpoint every N steps [default: only when stopped by a signal]
-    #[arg(long, value_name = "N", value_parser = values::steps)]
-    pub(crate) save_every: Option<u64>,
-
-    /// Log every N steps [default: 10]
-    #[arg(long, value_name = "N", value_parser = values::steps)]
-    pub(crate) logging_steps: Option<u64>,
-
-    /// Go on with the run in the output directory; an empty directory starts a new one
-    #[arg(long)]
-    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
 /// Learning from a dense model that was tuned on the same task.

@@ -17,8 +17,8 @@ use crate::progress::Counter;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     check_output(&args.output)?;
-    let base = Base::load(&args.model)?;
-    let masks = shared::masks(&base, args.ticket.as_deref(), args.allow_other_base)?;
+    let base = Base::load(&args.subject.model)?;
+    let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;
     let text = read(&args.input)?;
     let texts: Vec<&str> = text.lines().collect();
     if texts.is_empty() {

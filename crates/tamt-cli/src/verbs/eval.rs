@@ -25,8 +25,8 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
         return task::evaluate(args, printer);
     }
     let head = head_file(args)?;
-    let mut base = Base::load(&args.model)?;
-    let masks = shared::masks(&base, args.ticket.as_deref(), args.allow_other_base)?;
+    let mut base = Base::load(&args.subject.model)?;
+    let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;
     if let Some(path) = head {
         // What a model without a head gets first is replaced at once.
         base.model = base.model.with_new_mlm_head(args.seed);
@@ -51,7 +51,7 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
 
 /// The file of the MLM head to predict with, unless it is the model's own.
 fn head_file(args: &EvalArgs) -> Result<Option<PathBuf>> {
-    match (&args.mlm_head, &args.ticket) {
+    match (&args.mlm_head, &args.subject.ticket) {
         (EvalHead::Pretrained, _) => Ok(None),
         (EvalHead::File(path), _) => Ok(Some(path.clone())),
         (EvalHead::Ticket, Some(ticket)) => {

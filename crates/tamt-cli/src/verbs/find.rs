@@ -20,14 +20,14 @@ use crate::{resolve, signals};
 
 pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let goal = resolve::goal(args)?;
-    RunDir::check(&args.output_dir, args.training.resume)?;
+    RunDir::check(&args.output_dir, args.training.run.resume)?;
     let base = Base::load(&args.model)?;
     let corpus: &[PathBuf] = if goal.method.trains() { &args.corpus } else { &[] };
     let texts = shared::read_texts(&base.tokenizer, corpus, &args.training.eval_corpus, printer)?;
     let settings = goal.settings(args, &base, &texts);
     let record = record(args, &settings, &goal.defaults(&base), &base, &texts)?;
 
-    let directory = RunDir::create(&args.output_dir, record.table(), args.training.resume)?;
+    let directory = RunDir::create(&args.output_dir, record.table(), args.training.run.resume)?;
     if directory.finished() {
         return show_finished(&base, &settings, &args.output_dir, printer);
     }

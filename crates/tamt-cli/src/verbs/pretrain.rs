@@ -31,7 +31,7 @@ struct Origin {
 }
 
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
-    RunDir::check(&args.output_dir, args.training.resume)?;
+    RunDir::check(&args.output_dir, args.training.run.resume)?;
     let origin = Origin::of(args)?;
     let texts = shared::read_texts(&origin.tokenizer, &args.corpus, &args.training.eval_corpus, printer)?;
     let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
@@ -40,7 +40,7 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     record.model(if origin.is_new { "new" } else { "model" }, &origin.name, &origin.sha256);
     record.tokenizer(&origin.tokenizer)?;
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
-    let directory = RunDir::create(&args.output_dir, record.table(), args.training.resume)?;
+    let directory = RunDir::create(&args.output_dir, record.table(), args.training.run.resume)?;
     if directory.finished() {
         printer.info("this run has finished; its result was:")?;
         let json = read_eval_results(&args.output_dir)?;

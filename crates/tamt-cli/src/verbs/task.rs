@@ -38,9 +38,9 @@ pub(super) fn directory(args: &TaskArgs) -> &Path {
 /// `tamt eval --task`: scores of a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
-    let model = TaskModel::load(&args.model, &task, HeadStart::Checkpoint)?;
-    let masks = match &args.ticket {
-        Some(path) => Some(model.masks_of(&Ticket::read(path)?, args.allow_other_base)?),
+    let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint)?;
+    let masks = match &args.subject.ticket {
+        Some(path) => Some(model.masks_of(&Ticket::read(path)?, args.subject.allow_other_base)?),
         None => None,
     };
     let longest = model.model.config.max_length();

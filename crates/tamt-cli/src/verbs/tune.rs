@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 use tamt::run::{RunDir, Stop, read_eval_results, write_eval_results};
 use tamt::ticket::Ticket;
-use tamt::tune::{TaskData, TaskModel, TuneSettings, check_teacher, summary, tune};
+use tamt::tune::{TaskData, TaskModel, TuneSettings, check_teacher, is_measured, summary, tune};
 use tamt_data::tasks::Task;
 use tamt_model::HeadStart;
 use tamt_model::digest::sha256_file;
@@ -21,20 +21,25 @@ use crate::{resolve, signals};
 pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
-    RunDir::check(&args.output_dir, args.fitting.resume)?;
+    RunDir::check(&args.output_dir, args.fitting.run.resume)?;
     let first = load(args, &task, seeds[0])?;
     let longest = first.model.config.max_length();
     let settings = resolve::tune(args, &task, longest);
     settings.validate(longest)?;
-    let ticket = args.ticket.as_deref().map(Ticket::read).transpose()?;
+    let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     if let Some(ticket) = &ticket {
-        first.masks_of(ticket, args.allow_other_base)?;
+        first.masks_of(ticket, args.subject.allow_other_base)?;
     }
     let data = TaskData::read(&task, task::directory(&args.task), &first.tokenizer, &settings)?;
-    let job = Job { args, task: &task, settings, ticket, data, printer };
+    let teacher = args.teacher.teacher.as_deref();
+    let teacher = teacher.map(|name| TaskModel::load(name, &task, HeadStart::Checkpoint)).transpose()?;
+    if let Some((teacher, settings)) = teacher.as_ref().zip(settings.distillation) {
+        check_teacher(&teacher.model, &first.model, settings)?;
+    }
+    let job = Job { args, task: &task, settings, ticket, teacher, data, printer };
     let record = job.record(&first, longest)?;
     if let [seed] = *seeds {
-        let directory = RunDir::create(&args.output_dir, record.table(), args.fitting.resume)?;
+        let directory = RunDir::create(&args.output_dir, record.table(), args.fitting.run.resume)?;
         if directory.finished() {
             printer.info("this run has finished; its result was:")?;
             return show(&read_eval_results(&args.output_dir)?, &args.output_dir, printer);
@@ -49,7 +54,7 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
 
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
     let head = if args.new_head { HeadStart::Fresh(seed) } else { HeadStart::Random(seed) };
-    Ok(TaskModel::load(&args.model, task, head)?)
+    Ok(TaskModel::load(&args.subject.model, task, head)?)
 }
 
 /// What all seeds share.
@@ -58,6 +63,7 @@ struct Job<'a> {
     task: &'a Task,
     settings: TuneSettings,
     ticket: Option<Ticket>,
+    teacher: Option<TaskModel>,
     data: TaskData,
     printer: Printer,
 }
@@ -73,19 +79,15 @@ impl Job<'_> {
         if args.new_head {
             record.set("new-head", true);
         }
-        if let Some(path) = &args.ticket {
+        if let Some(path) = &args.subject.ticket {
             record.set("ticket", path.display().to_string());
             record.set("ticket-sha256", sha256_file(&Ticket::locate(path)).map_err(tamt::Error::from)?);
             record.input("ticket", path.display().to_string());
         }
-        if let Some(teacher) = &args.teacher.teacher {
-            let loaded = TaskModel::load(teacher, self.task, HeadStart::Checkpoint)?;
-            if let Some(settings) = self.settings.distillation {
-                check_teacher(&loaded.model, &model.model, settings)?;
-            }
-            record.set("teacher", teacher.as_str());
-            record.set("teacher-sha256", loaded.sha256);
-            record.input("teacher", teacher.clone());
+        if let Some(teacher) = &self.teacher {
+            record.set("teacher", teacher.name.as_str());
+            record.set("teacher-sha256", teacher.sha256.as_str());
+            record.input("teacher", teacher.name.clone());
         }
         if let Some(path) = &args.task.task_file {
             record.set("task-file-sha256", sha256_file(path).map_err(tamt::Error::from)?);
@@ -98,7 +100,7 @@ impl Job<'_> {
                 .map(|path| sha256_file(path))
                 .collect::<Result<_, _>>()
                 .map_err(tamt::Error::from)?;
-            record.set_owned(format!("{}-sha256", inputs.split.name()), digests);
+            record.set(format!("{}-sha256", inputs.split.name()), digests);
             let files: Vec<String> = inputs.files.iter().map(|file| file.display().to_string()).collect();
             let count = grouped(inputs.examples() as u64);
             record.input(inputs.split.name(), format!("{} ({count} examples)", files.join(", ")));
@@ -122,12 +124,12 @@ impl Job<'_> {
     }
 
     fn run(&self, model: TaskModel, seed: u64, directory: RunDir, stop: Stop) -> Result<Map<String, Value>> {
-        let masks =
-            self.ticket.as_ref().map(|ticket| model.masks_of(ticket, self.args.allow_other_base)).transpose()?;
-        let teacher = match &self.args.teacher.teacher {
-            Some(name) => Some(TaskModel::load(name, self.task, HeadStart::Checkpoint)?.model),
-            None => None,
-        };
+        let masks = self
+            .ticket
+            .as_ref()
+            .map(|ticket| model.masks_of(ticket, self.args.subject.allow_other_base))
+            .transpose()?;
+        let teacher = self.teacher.as_ref().map(|teacher| &teacher.model);
         let settings = TuneSettings { seed, ..self.settings.clone() };
         let mut progress = Progress::new(self.printer);
         let ticket = self.ticket.as_ref().zip(masks);
@@ -136,7 +138,7 @@ impl Job<'_> {
     }
 
     fn run_seeds(&self, seeds: &[u64], record: &Record) -> Result<()> {
-        let (root, resume) = (&self.args.output_dir, self.args.fitting.resume);
+        let (root, resume) = (&self.args.output_dir, self.args.fitting.run.resume);
         let directory = RunDir::create(root, record.table(), resume)?;
         self.announce(record)?;
         let stop = signals::stop_on_signals(self.printer)?;
@@ -163,16 +165,19 @@ impl Job<'_> {
 
 /// Whether a result's value is a score or a loss.
 fn is_measure(key: &str) -> bool {
-    let other = ["seed", "steps", "seconds", "train_examples", "best_step", "sparsity", "encoder_sparsity"];
-    !other.contains(&key)
+    is_measured(key) && !["sparsity", "encoder_sparsity"].contains(&key)
+}
+
+/// A result's value in a table.
+fn cell(value: Option<&Value>) -> String {
+    value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), metric)
 }
 
 fn show(result: &Map<String, Value>, output_dir: &Path, printer: Printer) -> Result<()> {
     let mut table = Table::new(&["measure", "final", "best"]);
-    let text = |value: Option<&Value>| value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), metric);
     for (key, value) in result.iter().filter(|(key, _)| is_measure(key) && !key.starts_with("best_")) {
         if value.is_number() || value.is_null() {
-            table.row([key.clone(), text(Some(value)), text(result.get(&format!("best_{key}")))]);
+            table.row([key.clone(), cell(Some(value)), cell(result.get(&format!("best_{key}")))]);
         }
     }
     let number = |key: &str| result.get(key).and_then(Value::as_f64).unwrap_or(0.0);
@@ -194,10 +199,9 @@ fn show_seeds(result: &Map<String, Value>, runs: &[Map<String, Value>], root: &P
         runs.iter().map(|run| format!("seed {}", run.get("seed").unwrap_or(&Value::Null))).collect();
     let headings: Vec<&str> = ["measure", "mean", "std"].into_iter().chain(seeds.iter().map(String::as_str)).collect();
     let mut table = Table::new(&headings);
-    let text = |value: Option<&Value>| value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), metric);
     for key in mean.keys().filter(|key| is_measure(key)) {
-        let cells = [key.clone(), text(mean.get(key)), text(std.get(key))];
-        table.row(cells.into_iter().chain(runs.iter().map(|run| text(run.get(key)))));
+        let cells = [key.clone(), cell(mean.get(key)), cell(std.get(key))];
+        table.row(cells.into_iter().chain(runs.iter().map(|run| cell(run.get(key)))));
     }
     let seconds = result.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
     let out = format!("{}{} runs in {}\nmodels: {}\n", table.render(), runs.len(), duration(seconds), root.display());

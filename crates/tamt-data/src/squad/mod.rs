@@ -162,7 +162,8 @@ impl Dataset {
         let questions: Vec<Question> = indices.iter().map(question).collect::<Result<_>>()?;
         let kept: HashSet<&str> = questions.iter().map(|question| question.id.as_str()).collect();
         let unlocated = self.unlocated.iter().filter(|id| kept.contains(id.as_str())).cloned().collect();
-        Ok(Self { questions, unlocated, ..self.clone() })
+        let (path, contexts) = (self.path.clone(), self.contexts.clone());
+        Ok(Self { path, contexts, questions, moved: self.moved, unlocated })
     }
 }
 

@@ -8,7 +8,7 @@
 //! model/                                the pre-trained model, in Hugging Face layout
 //! tickets/tamt-mlm-0.7/ ...             a run for every method and sparsity
 //! tickets/imp-0.9/sparsity-0.7/ ...     iterative pruning passes the lower sparsities on its way
-//! tasks/CoLA/train.tsv ...               tasks in the language, in the files of the real ones
+//! tasks/CoLA/train.tsv ...              tasks in the language, in the files of the real ones
 //! tuned/cola/tamt-mlm-0.7-seed-1/ ...   a fine-tuning for every task, ticket and seed: scores and predictions
 //! results.json  results.md  results.csv
 //! ```
@@ -79,7 +79,7 @@ pub fn run(
     let mut base = demo.model(&tokenizer, &texts)?;
     let mut report = demo.compare(&mut base, &texts)?;
     drop(base);
-    demo.transfer(&mut report)?;
+    demo.transfer(&tokenizer, &mut report)?;
     save(&report, output_dir)?;
     Ok(report)
 }
@@ -171,14 +171,14 @@ impl Demo<'_> {
     }
 
     /// Fine-tunes the dense model and tickets on tasks.
-    fn transfer(&mut self, report: &mut DemoReport) -> Result<()> {
+    fn transfer(&mut self, tokenizer: &Tokenizer, report: &mut DemoReport) -> Result<()> {
         if self.settings.task_sparsities.is_empty() {
             return Ok(());
         }
         self.stages.begin("fine-tuning on six tasks");
         let (root, resumed) = (self.directory.path(), self.directory.resumed());
         let (scores, seconds) =
-            transfer::transfer(self.settings, root, resumed, &report.tickets, &mut self.stages, self.stop)?;
+            transfer::transfer(self.settings, root, resumed, tokenizer, &report.tickets, &mut self.stages, self.stop)?;
         let runs: usize = scores.iter().map(|score| score.scores.len()).sum();
         // Several runs go on at a time.
         self.ended(&format!("{runs} runs"), seconds / rayon::current_num_threads() as f64);

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tamt_data::Tokenizer;
 use tamt_data::invented::{TaskSizes, World};
-use tamt_data::tasks::Task;
+use tamt_data::tasks::{Head, Task};
 use tamt_model::HeadStart;
 
 use super::settings::{DemoSettings, TASKS};
@@ -81,6 +82,7 @@ pub(super) fn transfer(
     settings: &DemoSettings,
     root: &Path,
     resumed: bool,
+    tokenizer: &Tokenizer,
     tickets: &[TicketLosses],
     stages: &mut Stages<'_>,
     stop: &Stop,
@@ -96,8 +98,7 @@ pub(super) fn transfer(
 
     let mut data = Vec::with_capacity(tasks.len());
     for task in &tasks {
-        let base = TaskModel::load(&name, task, HeadStart::Random(0))?;
-        data.push(TaskData::read(task, &root.join(TASKS_DIR), &base.tokenizer, &settings.tuning(task, 0))?);
+        data.push(TaskData::read(task, &root.join(TASKS_DIR), tokenizer, &settings.tuning(task, 0))?);
     }
     let (mut scores, mut jobs) = (Vec::new(), Vec::new());
     for (task, data) in tasks.iter().zip(&data) {
@@ -125,7 +126,7 @@ pub(super) fn transfer(
     let mut seconds = 0.0;
     for (job, result) in jobs.iter().zip(results) {
         let key = format!("best_{}", job.task.primary.key());
-        let percent = matches!(job.task.head, tamt_data::tasks::Head::Span { .. });
+        let percent = matches!(job.task.head, Head::Span { .. });
         let score = result.get(&key).and_then(Value::as_f64).unwrap_or(0.0);
         scores[job.entry].scores.push(if percent { score / 100.0 } else { score });
         seconds += number(&result, "seconds", &job.path)?;
@@ -172,16 +173,8 @@ fn run_all(
         stages.count_runs(jobs.len() as u64, finished.iter());
     });
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // The first failure in order; what was not begun failed for its sake.
-    let mut all = Vec::with_capacity(jobs.len());
-    let mut skipped = false;
-    for outcome in results {
-        match outcome {
-            Some(outcome) => all.push(outcome?),
-            None => skipped = true,
-        }
-    }
-    if skipped { Err(Error::setting("output-dir", "a run ended without a result")) } else { Ok(all) }
+    // Only where a run failed, others were not begun: the result is then the first failure in order.
+    results.into_iter().flatten().collect()
 }
 
 fn run_one(job: &Job<'_>, model: &str, resumed: bool, stop: &Stop) -> RunResult {

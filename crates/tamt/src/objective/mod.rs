@@ -168,12 +168,8 @@ impl Objective {
         step: u64,
         grads: &mut Grads,
     ) -> Result<StepLoss> {
-        let rates = match self.settings.dropout {
-            Some(p) => (p, p),
-            None => (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob),
-        };
-        let dropout = Some(DropoutPlan::new(rates.0, rates.1, self.seed, step));
-        let pass = Pass { masks, dropout };
+        let dropout = DropoutPlan::for_step(&model.config, self.settings.dropout, self.seed, step);
+        let pass = Pass { masks, dropout: Some(dropout) };
         grads.begin();
         model.forward(batch, pass, &mut self.student, &mut self.workspace);
         self.d_hidden.begin(&self.student);

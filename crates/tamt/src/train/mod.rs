@@ -224,7 +224,7 @@ pub fn train(
     session.observer.plan(stage, settings.max_steps, done);
     let mut exhausted = None;
 
-    while exhausted.is_none() && done < settings.max_steps {
+    while done < settings.max_steps {
         if let Some(signal) = session.stop.requested() {
             if checkpoint.as_ref().is_none_or(|(step, _)| *step < done) {
                 let path = save_checkpoint(method, learner, &session.directory, &record, &interval, done)?;

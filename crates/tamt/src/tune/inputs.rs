@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tamt_data::squad::{Dataset, WindowOptions, Windows};
+use tamt_data::squad::{Dataset, Question, WindowOptions, Windows};
 use tamt_data::tasks::{self, Example, Feature, Head, Label, Split, Task, encode, subset};
 use tamt_data::{Tokenizer, length_batches};
 use tamt_model::{Batch, Config};
@@ -59,10 +59,12 @@ impl Inputs {
         settings: &InputSettings,
     ) -> Result<Self> {
         if let Head::Span { .. } = task.head {
-            let dataset = Dataset::read(task, dir, split)?;
+            let mut dataset = Dataset::read(task, dir, split)?;
             let notes = span_notes(&dataset, split);
             let files = vec![dataset.path.clone()];
-            let dataset = if split == Split::Train { trainable(&dataset)? } else { dataset };
+            if split == Split::Train {
+                keep_trainable(&mut dataset)?;
+            }
             let windows = windows(&dataset, tokenizer, settings)?;
             return Ok(Self { split, files, notes, items: Items::Spans { dataset, windows } });
         }
@@ -90,7 +92,7 @@ impl Inputs {
                 Items::Spans { dataset, windows }
             }
         };
-        Ok(Self { items, ..self.clone() })
+        Ok(Self { split: self.split, files: self.files.clone(), notes: self.notes.clone(), items })
     }
 
     /// How many examples (questions) there are.
@@ -174,12 +176,14 @@ impl Inputs {
 }
 
 /// Only questions whose answer is found, or that have none, can be trained on.
-fn trainable(dataset: &Dataset) -> Result<Dataset> {
-    let usable: Vec<usize> = (0..dataset.questions.len()).filter(|&i| dataset.questions[i].is_trainable()).collect();
-    if usable.is_empty() {
+fn keep_trainable(dataset: &mut Dataset) -> Result<()> {
+    dataset.questions.retain(Question::is_trainable);
+    // None of these can be trained on.
+    dataset.unlocated.clear();
+    if dataset.questions.is_empty() {
         return Err(tamt_data::Error::NoExamples { path: dataset.path.clone() }.into());
     }
-    Ok(dataset.select(&usable)?)
+    Ok(())
 }
 
 fn windows(dataset: &Dataset, tokenizer: &Tokenizer, settings: &InputSettings) -> Result<Windows> {

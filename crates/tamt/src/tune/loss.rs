@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 /// A fine-tuned dense model to learn from.
 #[derive(Debug)]
-pub(super) struct Teacher {
-    model: Model,
+pub(super) struct Teacher<'m> {
+    model: &'m Model,
     settings: DistillSettings,
     activations: Activations,
     logits: Vec<f32>,
@@ -55,9 +55,9 @@ pub fn check_teacher(teacher: &Model, student: &Model, settings: DistillSettings
     Ok(())
 }
 
-impl Teacher {
-    pub(super) fn new(model: Model, student: &Model, settings: DistillSettings) -> Result<Self> {
-        check_teacher(&model, student, settings)?;
+impl<'m> Teacher<'m> {
+    pub(super) fn new(model: &'m Model, student: &Model, settings: DistillSettings) -> Result<Self> {
+        check_teacher(model, student, settings)?;
         let activations = Activations::new(Keep::Hidden);
         Ok(Self { model, settings, activations, logits: Vec::new(), workspace: Workspace::default() })
     }
@@ -112,10 +112,10 @@ impl Teacher {
 
 /// The loss of a task with its buffers.
 #[derive(Debug)]
-pub(super) struct TaskLoss {
+pub(super) struct TaskLoss<'m> {
     seed: u64,
     dropout: Option<f32>,
-    teacher: Option<Teacher>,
+    teacher: Option<Teacher<'m>>,
     activations: Activations,
     logits: Vec<f32>,
     d_logits: Vec<f32>,
@@ -123,8 +123,8 @@ pub(super) struct TaskLoss {
     workspace: Workspace,
 }
 
-impl TaskLoss {
-    pub(super) fn new(settings: &TuneSettings, teacher: Option<Teacher>) -> Self {
+impl<'m> TaskLoss<'m> {
+    pub(super) fn new(settings: &TuneSettings, teacher: Option<Teacher<'m>>) -> Self {
         Self {
             seed: settings.seed,
             dropout: settings.dropout,
@@ -147,11 +147,8 @@ impl TaskLoss {
         step: u64,
         grads: &mut Grads,
     ) -> StepLoss {
-        let rates = match self.dropout {
-            Some(p) => (p, p),
-            None => (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob),
-        };
-        let pass = Pass { masks, dropout: Some(DropoutPlan::new(rates.0, rates.1, self.seed, step)) };
+        let dropout = DropoutPlan::for_step(&model.config, self.dropout, self.seed, step);
+        let pass = Pass { masks, dropout: Some(dropout) };
         let Self { teacher, activations, logits, d_logits, d_hidden, workspace, .. } = self;
         grads.begin();
         model.forward(batch, pass, activations, workspace);

@@ -19,7 +19,7 @@ pub use loss::check_teacher;
 pub use model::{TaskModel, kind};
 pub use score::Answers;
 pub use settings::{DistillSettings, Duration, InputSettings, Keep, SpanSettings, TuneSettings};
-pub use summary::summary;
+pub use summary::{is_measured, summary};
 
 use serde_json::{Map, Value, json};
 use tamt_data::tasks::{Split, Task};
@@ -126,7 +126,7 @@ pub fn tune(
     task: &Task,
     base: TaskModel,
     ticket: Option<(&Ticket, Masks)>,
-    teacher: Option<Model>,
+    teacher: Option<&Model>,
     data: &TaskData,
     settings: &TuneSettings,
     directory: RunDir,
@@ -253,7 +253,7 @@ struct Tuning<'a> {
     dev: &'a [Inputs],
     settings: &'a TuneSettings,
     sampler: LengthSampler,
-    loss: TaskLoss,
+    loss: TaskLoss<'a>,
     batch: Batch,
     best: BestModel,
     /// The last evaluation: after so many steps.

@@ -46,7 +46,7 @@ impl Answers {
         let pass = Pass { masks, dropout: None };
         let (mut batch, mut logits) = (Batch::default(), Vec::new());
         let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), Workspace::default());
-        let sequences = inputs.lengths().len();
+        let sequences = inputs.sequences() as usize;
         let mut labels = vec![Label::Class(0); sequences];
         let mut spans = vec![WindowLogits { start: Vec::new(), end: Vec::new() }; sequences];
         let (mut loss, mut done) = (Some(0.0), 0);

@@ -4,15 +4,18 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-/// Values of a run that are no measurement.
-const NOT_MEASURED: [&str; 5] = ["seed", "steps", "best_step", "train_examples", "seconds"];
+/// Whether a value of a run's result is a measurement, and not how the run was carried out.
+#[must_use]
+pub fn is_measured(key: &str) -> bool {
+    !["seed", "steps", "best_step", "train_examples", "seconds"].contains(&key)
+}
 
 /// The results of runs that differ in their seeds only, with the mean and the sample standard deviation (n - 1) of
 /// every number that all of them have.
 #[must_use]
 pub fn summary(output_dir: &Path, runs: &[Map<String, Value>]) -> Map<String, Value> {
     let (mut mean, mut std) = (Map::new(), Map::new());
-    for key in runs.first().into_iter().flat_map(Map::keys).filter(|key| !NOT_MEASURED.contains(&key.as_str())) {
+    for key in runs.first().into_iter().flat_map(Map::keys).filter(|key| is_measured(key)) {
         let values: Option<Vec<f64>> = runs.iter().map(|run| run.get(key)?.as_f64()).collect();
         let Some(values) = values else { continue };
         let (m, s) = mean_and_std(&values);
