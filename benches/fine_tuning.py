@@ -44,26 +44,61 @@ def primary(task):
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
+def glue_lines(data, task, split):
+    folder, *_, header = TASKS[task]
+    text = (Path(data) / folder / f"{split}.tsv").read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+    lines = [line for line in text.split("\n") if line]
+    return lines[:header], lines[header:]
+
+
 def read_glue(data, task, split):
     """(first, second or None, class) of each whole row."""
-    folder, first, second, label, header = TASKS[task]
-    path = Path(data) / folder / f"{split}.tsv"
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n") if line]
-    rows = [row for row in rows[header:] if len(row) == len(rows[0])]
+    _, first, second, label, _ = TASKS[task]
+    rows = [line.split("\t") for line in glue_lines(data, task, split)[1]]
+    rows = [row for row in rows if len(row) == len(rows[0])]
     names = {"entailment": 0, "not_entailment": 1, "0": 0, "1": 1}
     return [(row[first], row[second] if second else None, names[row[label]]) for row in rows]
 
 
+def squad_file(data, split):
+    return json.loads((Path(data) / f"{split}-v1.1.json").read_text())
+
+
 def read_squad(data, split):
     """Questions as (id, question, context, answers), answers as (text, start)."""
-    file = json.loads((Path(data) / f"{split}-v1.1.json").read_text())
     questions = []
-    for article in file["data"]:
+    for article in squad_file(data, split)["data"]:
         for paragraph in article["paragraphs"]:
             for qa in paragraph["qas"]:
                 answers = [(a["text"], a["answer_start"]) for a in qa["answers"]]
                 questions.append((qa["id"], qa["question"], paragraph["context"], answers))
     return questions
+
+
+def subset(arguments, task, seed, root):
+    """A copy of the data with as many examples as wanted, drawn by the seed, for both sides to read."""
+    wanted = {"train": arguments.train_examples, "dev": arguments.dev_examples}
+    if not any(wanted.values()):
+        return arguments.data
+    copy = Path(root) / f"{task}-data-{seed}"
+    for split, count in wanted.items():
+        # the development set is the same for every seed
+        draw = random.Random(seed if split == "train" else 0)
+        if task == "squad":
+            file = squad_file(arguments.data, split)
+            paragraphs = [paragraph for article in file["data"] for paragraph in article["paragraphs"]]
+            ids = [qa["id"] for paragraph in paragraphs for qa in paragraph["qas"]]
+            kept = set(draw.sample(ids, count) if count else ids)
+            for paragraph in paragraphs:
+                paragraph["qas"] = [qa for qa in paragraph["qas"] if qa["id"] in kept]
+            name, text = f"{split}-v1.1.json", json.dumps(file)
+        else:
+            header, lines = glue_lines(arguments.data, task, split)
+            lines = draw.sample(lines, count) if count else lines
+            name, text = f"{TASKS[task][0]}/{split}.tsv", "\n".join(header + lines) + "\n"
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text, encoding="utf-8")
+    return str(copy)
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------------
@@ -176,7 +211,7 @@ def glue_scores(task, predictions, labels):
 class PyTorch:
     """One fine-tuning; `run` takes all steps, `epoch` one epoch for the clock."""
 
-    def __init__(self, arguments, task, seed):
+    def __init__(self, arguments, task, seed, data):
         import torch
         from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -188,12 +223,9 @@ class PyTorch:
         self.model = head.from_pretrained(arguments.model, dtype=torch.float32).train()
         length = arguments.max_length
         if task == "squad":
-            train, self.dev = read_squad(arguments.data, "train"), read_squad(arguments.data, "dev")
-            self.dev = self.dev[: arguments.dev_examples]
+            train, self.dev = read_squad(data, "train"), read_squad(data, "dev")
         else:
-            train, self.dev = read_glue(arguments.data, task, "train"), read_glue(arguments.data, task, "dev")
-        if arguments.train_examples:
-            train = random.Random(seed).sample(train, arguments.train_examples)
+            train, self.dev = read_glue(data, task, "train"), read_glue(data, task, "dev")
         features = squad_features if task == "squad" else glue_features
         self.train, self.dev_features = features(tokenizer, train, length), features(tokenizer, self.dev, length)
         per_epoch = -(-len(self.train) // arguments.batch_size)
@@ -268,21 +300,19 @@ class PyTorch:
 # ---- the tamt side -------------------------------------------------------------------------------------------------
 
 
-def tamt(arguments, task, seed, output, *more):
+def tamt(arguments, task, seed, data, output, *more):
     command = [
-        arguments.tamt, "tune", "--model", arguments.model, "--task", task, "--data", arguments.data,
+        arguments.tamt, "tune", "--model", arguments.model, "--task", task, "--data", data,
         "--output-dir", output, "--seed", str(seed), "--max-length", str(arguments.max_length),
         "--batch-size", str(arguments.batch_size), "--learning-rate", str(arguments.learning_rate),
         "--eval-every", str(arguments.eval_every), "--threads", str(arguments.threads), "--json", "--quiet", *more,
     ]  # fmt: skip
-    if arguments.train_examples:
-        command += ["--train-examples", str(arguments.train_examples)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def tamt_scores(arguments, task, seed, root):
+def tamt_scores(arguments, task, seed, data, root):
     length = ["--max-steps", str(arguments.max_steps)] if arguments.max_steps else ["--epochs", str(arguments.epochs)]
-    result = tamt(arguments, task, seed, str(Path(root) / f"{task}-{seed}"), *length)
+    result = tamt(arguments, task, seed, data, str(Path(root) / f"{task}-{seed}"), *length)
     key = primary(task)
     return {"final": result[key], "best": result[f"best_{key}"], "steps": result["steps"]}
 
@@ -290,7 +320,7 @@ def tamt_scores(arguments, task, seed, root):
 def tamt_epoch(arguments, task, root, turn):
     """Seconds of the steps of one epoch, from the run's own log: reading and evaluating are not in it."""
     output = Path(root) / f"epoch-{turn}"
-    tamt(arguments, task, turn, str(output), "--epochs", "1", "--logging-steps", "1", "--keep", "final")
+    tamt(arguments, task, turn, arguments.data, str(output), "--epochs", "1", "--logging-steps", "1", "--keep", "final")
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     # the first step's own time is taken to be the median of the others
@@ -309,10 +339,12 @@ def compare_scores(arguments):
     print(f"{'task':6} {'side':8} {'steps':>6} {'best':>17} {'final':>17}")
     with tempfile.TemporaryDirectory() as root:
         for task in arguments.tasks:
-            sides = {"tamt": lambda seed: tamt_scores(arguments, task, seed, root)}
-            sides["PyTorch"] = lambda seed: PyTorch(arguments, task, seed).run()
-            for name, run in sides.items():
-                runs = [run(seed) for seed in arguments.seeds]
+            sides = {
+                "tamt": lambda seed, data: tamt_scores(arguments, task, seed, data, root),
+                "PyTorch": lambda seed, data: PyTorch(arguments, task, seed, data).run(),
+            }
+            for name in arguments.sides:
+                runs = [sides[name](seed, subset(arguments, task, seed, root)) for seed in arguments.seeds]
                 best, final = ([r[key] for r in runs] for key in ("best", "final"))
                 print(
                     f"{task:6} {name:8} {runs[0]['steps']:6} {mean_and_std(best):>17} {mean_and_std(final):>17}  "
@@ -324,7 +356,7 @@ def compare_scores(arguments):
 def compare_speed(arguments):
     task = arguments.tasks[0]
     arguments.eval_every, times = 10**9, {"tamt": [], "PyTorch": []}
-    peer = PyTorch(arguments, task, 1)
+    peer = PyTorch(arguments, task, 1, arguments.data)
     with tempfile.TemporaryDirectory() as root:
         for turn in range(arguments.turns):
             times["tamt"].append(tamt_epoch(arguments, task, root, turn))
@@ -345,8 +377,9 @@ def main():
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--max-steps", type=int)
-    parser.add_argument("--train-examples", type=int)
-    parser.add_argument("--dev-examples", type=int, help="SQuAD on PyTorch's side: only the first N questions")
+    parser.add_argument("--train-examples", type=int, help="scores: train on N examples, drawn by the seed")
+    parser.add_argument("--dev-examples", type=int, help="scores: evaluate on N examples")
+    parser.add_argument("--sides", type=lambda s: s.split(","), default=["tamt", "PyTorch"])
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--eval-every", type=int, default=50)
     parser.add_argument("--pad", choices=["max", "longest"], default="max")

@@ -2,6 +2,7 @@
 //! model and the text.
 
 use anyhow::{Result, bail};
+use tamt::Kernel;
 use tamt::base::Base;
 use tamt::find::{FindSettings, Method, Preset, Rewind, Start, Texts, imp_rounds, paper};
 use tamt::objective::{Distance, KdSettings, Relation, Representation, Span};
@@ -86,6 +87,7 @@ impl Goal {
             settings.rethreshold_every = preset.rethreshold_every;
             settings.train.optimizer.learning_rate = preset.learning_rate;
         }
+        settings.kernel = args.common.kernel.into();
         set(&mut settings.scope, &args.scope.map(Scope::from));
         set(&mut settings.start, &args.masks.init.clone().map(Start::from));
         set(&mut settings.rewind, &args.pruning.rewind.map(Rewind::from));
@@ -141,6 +143,7 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     let fitting = &args.fitting;
     set(&mut settings.duration, &fitting.epochs.map(Duration::Epochs));
     set(&mut settings.duration, &fitting.max_steps.map(Duration::MaxSteps));
+    settings.kernel = args.common.kernel.into();
     settings.train_examples = fitting.train_examples.map(usize::from);
     set(&mut settings.batch_size, &fitting.batch_size.map(usize::from));
     set(&mut settings.seed, &fitting.seed);
@@ -284,6 +287,7 @@ macro_rules! same_names {
 }
 
 same_names! {
+    values::Kernel => Kernel { Auto, Dense, Sparse }
     values::Method => Method { Random, Magnitude, Imp, TamtMlm, TamtKd, TamtMlmKd }
     values::Scope => Scope { Local, Global }
     values::Rewind => Rewind { Pretrained, None }

@@ -37,6 +37,25 @@ impl BitMask {
         mask
     }
 
+    /// The mask that drops the zeros of `w` `[rows, cols]`.
+    #[must_use]
+    pub fn of_nonzero(rows: usize, cols: usize, w: &[f32]) -> Self {
+        let mut mask = Self::zeros(rows, cols);
+        assert_eq!(w.len(), mask.len(), "weights of the mask's shape");
+        if mask.is_empty() {
+            return mask;
+        }
+        let (stride, job) = (mask.row_bytes(), rows_per_job(cols));
+        mask.bytes.par_chunks_mut(job * stride).zip(w.par_chunks(job * cols)).for_each(|(bytes, w)| {
+            for (bytes, w) in bytes.chunks_exact_mut(stride).zip(w.chunks_exact(cols)) {
+                for (byte, w) in bytes.iter_mut().zip(w.chunks(8)) {
+                    *byte = w.iter().enumerate().fold(0, |byte, (bit, &w)| byte | u8::from(w != 0.0) << bit);
+                }
+            }
+        });
+        mask
+    }
+
     /// A mask from its bytes; `None` if their number is wrong or a padding bit is set.
     #[must_use]
     pub fn from_bytes(rows: usize, cols: usize, bytes: Vec<u8>) -> Option<Self> {
@@ -320,6 +339,17 @@ mod tests {
         assert!(BitMask::from_bytes(usize::MAX, 64, vec![]).is_none());
         assert!(BitMask::from_bytes(0, 10, vec![]).is_some());
         assert!(BitMask::from_bytes(3, 0, vec![]).is_some());
+    }
+
+    #[test]
+    fn zeros_of_either_sign_are_dropped() {
+        for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (0, 4), (4, 0)] {
+            let mask = pattern(rows, cols);
+            let zeros = [0.0, -0.0];
+            let value = |i: usize| if mask.get(i / cols, i % cols) { f32::MIN_POSITIVE } else { zeros[i % 2] };
+            let w: Vec<f32> = (0..rows * cols).map(value).collect();
+            assert_eq!(BitMask::of_nonzero(rows, cols, &w), mask);
+        }
     }
 
     #[test]

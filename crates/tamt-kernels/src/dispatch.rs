@@ -55,6 +55,32 @@ fn detected() -> Isa {
     Isa::Portable
 }
 
+/// The processor's own name, where it tells one, and the instruction set in use: what measurements of time hold for.
+#[must_use]
+pub fn processor() -> String {
+    let name = brand().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    format!("{name}, {:?}", isa()).to_lowercase()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn brand() -> Option<String> {
+    use std::arch::x86_64::__cpuid;
+
+    const FIRST: u32 = 0x8000_0002;
+    if __cpuid(0x8000_0000).eax < FIRST + 2 {
+        return None;
+    }
+    let leaves = (FIRST..FIRST + 3).map(__cpuid);
+    let bytes: Vec<u8> = leaves.flat_map(|l| [l.eax, l.ebx, l.ecx, l.edx]).flat_map(u32::to_le_bytes).collect();
+    let name: Vec<&str> = std::str::from_utf8(&bytes).ok()?.trim_matches('\0').split_whitespace().collect();
+    (!name.is_empty()).then(|| name.join(" "))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn brand() -> Option<String> {
+    None
+}
+
 /// Compiles a function for every [`Isa`] and calls the variant for [`isa`].
 ///
 /// `fn name<FMA>(args) -> R { body }`: in the body `FMA` is a constant, true where a fused multiply-add is one

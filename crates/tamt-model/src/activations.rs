@@ -196,6 +196,7 @@ impl HiddenGrads {
 #[derive(Debug, Default)]
 pub struct Workspace {
     pub(crate) kernels: Scratch,
+    pub(crate) sparse: crate::sparse::SparseBuffers,
     /// Gradient that flows from layer to layer, `[T, hidden]`
     pub(crate) flow: Vec<f32>,
     pub(crate) hidden: [Vec<f32>; 5],

@@ -9,12 +9,16 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::model::Model;
 use crate::params::{Grads, Masks};
+use crate::sparse::SparseWeights;
 
 /// How a pass runs: with which masks, with which dropout.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass<'a> {
     /// Masks of the pruned matrices; `None` runs the dense model.
     pub masks: Option<&'a Masks>,
+    /// Matrices that the sparse kernel multiplies by, prepared for these masks and the model's weights; `None` multiplies
+    /// by the dense one.
+    pub sparse: Option<&'a SparseWeights>,
     /// Dropout of a training pass; `None` switches it off.
     pub dropout: Option<DropoutPlan>,
 }
@@ -69,7 +73,13 @@ impl DropoutPlan {
     }
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    /// A pass without dropout.
+    #[must_use]
+    pub fn new(masks: Option<&'a Masks>, sparse: Option<&'a SparseWeights>) -> Self {
+        Self { masks, sparse, dropout: None }
+    }
+
     pub(crate) fn dropout_at(&self, site: Site) -> Option<Dropout> {
         self.dropout.as_ref()?.at(site)
     }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::{Weight, WeightGrad, Write};
 
+use crate::model::Model;
+
 /// A tensor of a model, by its place in [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ParamId(pub(crate) usize);
@@ -114,6 +116,17 @@ pub struct Masks {
 }
 
 impl Masks {
+    /// Masks of the matrices of a model's layers that drop the weights that are zero.
+    #[must_use]
+    pub fn of_nonzero(model: &Model) -> Self {
+        let mut masks = Self::default();
+        for id in model.layers.iter().flat_map(|layer| layer.dense().map(|dense| dense.weight)) {
+            let [rows, cols] = model.params.matrix_shape(id);
+            masks.set(id, BitMask::of_nonzero(rows, cols, model.params.get(id)));
+        }
+        masks
+    }
+
     /// The mask of a tensor, if it has one.
     #[must_use]
     pub fn get(&self, id: ParamId) -> Option<&BitMask> {
@@ -145,6 +158,9 @@ impl Masks {
 pub enum GradKind {
     /// `dL/dW`, zero where `B` drops the weight.
     Weight,
+    /// `dL/dW` of the weights that `B` keeps, in its order and without gaps: dropped weights take no memory. For matrices
+    /// of the encoder's layers under masks that stay.
+    Survivors,
     /// `dL/dB = dL/d(W o B) o W` at every position: the straight-through gradient of the scores behind `B`.
     Score,
 }
@@ -156,6 +172,18 @@ pub struct Trainable {
     pub id: ParamId,
     /// What is trained for it.
     pub kind: GradKind,
+}
+
+impl Trainable {
+    /// Every weight of a model under masks that stay: of masked matrices of its layers the survivors, of the rest all.
+    #[must_use]
+    pub fn weights(model: &Model, masks: Option<&Masks>) -> Vec<Self> {
+        let kind = |id: ParamId| match masks.and_then(|masks| masks.get(id)) {
+            Some(_) if model.layer_of(id).is_some() => GradKind::Survivors,
+            _ => GradKind::Weight,
+        };
+        model.params.ids().map(|id| Self { id, kind: kind(id) }).collect()
+    }
 }
 
 /// Gradients of the trainable tensors, in one buffer, in the order given.
@@ -173,14 +201,31 @@ pub struct Grads {
 
 impl Grads {
     /// Buffers for `trainable`, all zero.
+    ///
+    /// # Panics
+    /// If one is of [`GradKind::Survivors`]: it needs [`Grads::with_masks`].
     #[must_use]
     pub fn new(params: &Params, trainable: &[Trainable]) -> Self {
+        Self::with_masks(params, trainable, None)
+    }
+
+    /// [`Grads::new`] under masks, which count survivors.
+    ///
+    /// # Panics
+    /// If one is of [`GradKind::Survivors`] and has no mask.
+    #[must_use]
+    pub fn with_masks(params: &Params, trainable: &[Trainable], masks: Option<&Masks>) -> Self {
         let mut by_param = vec![None; params.ids().len()];
         let mut ranges = Vec::with_capacity(trainable.len());
         let mut end = 0;
         for (slot, t) in trainable.iter().enumerate() {
             by_param[t.id.0] = Some(slot);
-            let len = params.get(t.id).len();
+            let len = match t.kind {
+                GradKind::Weight | GradKind::Score => params.get(t.id).len(),
+                GradKind::Survivors => {
+                    masks.and_then(|masks| masks.get(t.id)).expect("survivors of a mask").count_ones()
+                }
+            };
             ranges.push(end..end + len);
             end += len;
         }
@@ -235,6 +280,12 @@ impl Grads {
         Some(&self.data[self.ranges[slot].clone()])
     }
 
+    /// What a tensor's gradient is, if it is trainable.
+    #[must_use]
+    pub fn kind(&self, id: ParamId) -> Option<GradKind> {
+        Some(self.trainable[self.by_param[id.0]?].kind)
+    }
+
     /// Whether a tensor is trainable.
     #[must_use]
     pub fn wants(&self, id: ParamId) -> bool {
@@ -269,8 +320,12 @@ impl Grads {
 }
 
 /// The step from `dL/d(W o B)` to what the slot collects.
+///
+/// # Panics
+/// For survivors: only the maps of a layer can write them.
 pub(crate) fn epilogue(kind: GradKind, weight: Weight<'_>) -> WeightGrad<'_> {
     match (kind, weight.mask) {
+        (GradKind::Survivors, _) => panic!("survivors of a matrix outside the layers"),
         (GradKind::Score, _) => WeightGrad::Score(weight.values),
         (GradKind::Weight, Some(mask)) => WeightGrad::Masked(mask),
         (GradKind::Weight, None) => WeightGrad::Dense,

@@ -5,13 +5,14 @@
 use std::error::Error;
 use std::time::Instant;
 
+use tamt::Kernel;
 use tamt::find::Method;
 use tamt::objective::{MaskedTokens, Objective, ObjectiveSettings};
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::scores::{ScoreSettings, Scores};
 use tamt::train::{Learner, OptimizerSettings};
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Batch, Config, GradKind, Model, Parts, Trainable};
+use tamt_model::{Batch, Config, GradKind, Model, Parts, Pass, Trainable};
 
 struct Shape {
     layers: usize,
@@ -23,6 +24,7 @@ struct Shape {
     length: usize,
     dropout: f32,
     sparsity: f64,
+    kernel: Kernel,
     threads: usize,
     warmup: u64,
     steps: u64,
@@ -44,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut trainable: Vec<Trainable> = ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
     let head = model.mlm_head.expect("the model was made with a head");
     trainable.extend(head.params().map(|id| Trainable { id, kind: GradKind::Weight }));
-    let mut learner = Learner::new(&mut model, Some(masks), Some(scores), &trainable, OptimizerSettings::adamw(5e-5));
+    let mut learner = Learner::new(&mut model, Some(masks), Some(scores), &trainable, OptimizerSettings::adamw(5e-5))
+        .with_kernel(shape.kernel.choose());
     learner.binarize(0);
 
     let settings = ObjectiveSettings { dropout: Some(shape.dropout), ..Method::TamtMlm.objective() };
@@ -54,8 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for step in 0..shape.warmup + shape.steps {
         random_batch(&shape, step, learner.model, &mut batch, &mut masked);
         let started = Instant::now();
-        let Learner { model, masks, grads, .. } = &mut learner;
-        objective.losses_and_gradients(model, masks.as_ref(), &batch, &masked, step, grads)?;
+        let Learner { model, masks, sparse, grads, .. } = &mut learner;
+        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+        objective.losses_and_gradients(model, pass, &batch, &masked, step, grads)?;
         learner.update(5e-5);
         learner.binarize(step + 1);
         if step >= shape.warmup {
@@ -95,6 +99,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Shape, Box<dyn E
         length: 128,
         dropout: 0.1,
         sparsity: 0.7,
+        kernel: Kernel::Auto,
         threads: 2,
         warmup: 1,
         steps: 5,
@@ -111,6 +116,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Shape, Box<dyn E
             "--length" => shape.length = value.parse()?,
             "--dropout" => shape.dropout = value.parse()?,
             "--sparsity" => shape.sparsity = value.parse()?,
+            "--kernel" => shape.kernel = serde_json::from_value(value.into())?,
             "--threads" => shape.threads = value.parse()?,
             "--warmup" => shape.warmup = value.parse()?,
             "--steps" => shape.steps = value.parse()?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tamt_model::{Activations, Batch, Keep, Masks, Pass, Workspace};
+use tamt_model::{Activations, Batch, Keep, KernelChoice, Masks, Pass, SparseWeights, Workspace};
 
 use crate::base::Base;
 use crate::tensor_file::{self, Tensor};
@@ -44,6 +44,7 @@ pub struct Encoded {
 pub fn encode<T: AsRef<str>>(
     base: &Base,
     masks: Option<&Masks>,
+    kernel: KernelChoice,
     texts: &[T],
     pool: Pool,
     max_length: usize,
@@ -57,6 +58,8 @@ pub fn encode<T: AsRef<str>>(
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
     let mut activations = Activations::new(Keep::Hidden);
+    let sparse = SparseWeights::for_inference(&base.model, masks, kernel);
+    let pass = Pass::new(masks, sparse.as_ref());
     let (mut batch, mut workspace) = (Batch::default(), Workspace::default());
     let mut texts = texts.iter().peekable();
     while texts.peek().is_some() {
@@ -66,7 +69,7 @@ pub fn encode<T: AsRef<str>>(
             batch.push(&base.tokenizer.encode(text.as_ref(), max_length)?);
         }
         batch.locate(&base.model.config);
-        base.model.forward(&batch, Pass { masks, dropout: None }, &mut activations, &mut workspace);
+        base.model.forward(&batch, pass, &mut activations, &mut workspace);
         for bounds in batch.bounds.windows(2) {
             encoded.push(&activations.last_hidden()[bounds[0] * width..bounds[1] * width]);
         }

@@ -4,11 +4,11 @@ use serde::Serialize;
 use tamt_data::{Blocks, Corruption, Specials};
 use tamt_kernels::distance;
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass, SparseWeights, Workspace};
 
 use crate::mlm_head::HeadWeights;
 use crate::objective::MaskedTokens;
-use crate::{Error, Result};
+use crate::{Error, Kernel, Result};
 
 /// Sequences evaluated at a time; does not change the result.
 const BATCH_TOKENS: usize = 4096;
@@ -29,6 +29,7 @@ pub struct EvalText {
     specials: Specials,
     corruption: Corruption,
     seed: u64,
+    kernel: Kernel,
 }
 
 /// Losses over a text.
@@ -92,7 +93,13 @@ impl EvalText {
     #[must_use]
     pub fn new(blocks: Blocks, specials: Specials, mlm_probability: f32, seed: u64) -> Self {
         let corruption = Corruption { probability: mlm_probability, ..Corruption::default() };
-        Self { blocks, specials, corruption, seed }
+        Self { blocks, specials, corruption, seed, kernel: Kernel::Auto }
+    }
+
+    /// The same, evaluated with this kernel.
+    #[must_use]
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
     }
 
     /// Tokens of the text, special tokens included.
@@ -114,7 +121,8 @@ impl EvalText {
         mut other_head: Option<&mut HeadWeights>,
         mut progress: impl FnMut(u64),
     ) -> Result<Evaluation> {
-        let pass = Pass { masks, dropout: None };
+        let sparse = SparseWeights::for_inference(model, masks, self.kernel.choose());
+        let pass = Pass::new(masks, sparse.as_ref());
         let mut workspace = Workspace::default();
         let mut student = Activations::new(Keep::Hidden);
         let mut teacher = Activations::new(Keep::Hidden);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tamt_data::{Blocks, Corruption, Tail, Tokenizer};
-use tamt_model::{Batch, GradKind, Model, Trainable};
+use tamt_model::{Batch, GradKind, Model, Pass, Trainable};
 
 use crate::evaluate::{EvalText, Evaluation, Wanted};
 use crate::find::Texts;
@@ -174,7 +174,7 @@ impl Method for Pretraining {
     fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
         self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
         let Learner { model, grads, .. } = learner;
-        self.objective.losses_and_gradients(model, None, &self.batch, &self.masked, step, grads)
+        self.objective.losses_and_gradients(model, Pass::default(), &self.batch, &self.masked, step, grads)
     }
 
     fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {

@@ -21,6 +21,9 @@ Examples:
   A fine-tuned model on its task's development set:
     tamt eval --model mrpc70 --task mrpc --data glue/MRPC";
 
+/// What says that a task is evaluated, not text.
+const OF_A_TASK: [&str; 2] = ["task", "task_file"];
+
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("what").args(["corpus", "task", "task_file"]).required(true))]
 pub(crate) struct EvalArgs {
@@ -32,27 +35,27 @@ pub(crate) struct EvalArgs {
     pub(crate) corpus: Vec<PathBuf>,
 
     /// What is measured [default: all, or kd for a model without an MLM head]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with_all = OF_A_TASK)]
     pub(crate) objective: Option<EvalObjective>,
 
     /// MLM head to predict with: pretrained (the model's), ticket (the one trained with it), or a file
-    #[arg(long, value_name = "HEAD", default_value = "pretrained")]
+    #[arg(long, value_name = "HEAD", default_value = "pretrained", conflicts_with_all = OF_A_TASK)]
     pub(crate) mlm_head: EvalHead,
 
     /// Evaluate only the first N tokens of the text [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK)]
     pub(crate) max_tokens: Option<NonZeroUsize>,
 
     /// Tokens per sequence, specials included [default: 512, or what the model holds if less]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK)]
     pub(crate) block_size: Option<NonZeroUsize>,
 
     /// Share of tokens that masked language modelling predicts
-    #[arg(long, value_name = "P", value_parser = values::open_probability, default_value = "0.15")]
+    #[arg(long, value_name = "P", value_parser = values::open_probability, default_value = "0.15", conflicts_with_all = OF_A_TASK)]
     pub(crate) mlm_probability: f64,
 
     /// Seed of the masked positions
-    #[arg(long, value_name = "N", default_value_t = tamt::EVAL_SEED, value_parser = values::seed)]
+    #[arg(long, value_name = "N", default_value_t = tamt::EVAL_SEED, value_parser = values::seed, conflicts_with_all = OF_A_TASK)]
     pub(crate) seed: u64,
 
     #[command(flatten)]

@@ -28,7 +28,7 @@ pub(crate) use pretrain::PretrainArgs;
 pub(crate) use tune::TuneArgs;
 
 use crate::config_file;
-use values::Precision;
+use values::{Kernel, Precision};
 
 /// Finds small, sparse, transferable subnetworks inside pre-trained language models
 #[derive(Debug, Parser)]
@@ -81,6 +81,10 @@ pub(crate) struct Common {
     /// Precision of matrix products; this version has f32 only, and that is what auto means
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
+
+    /// What multiplies by masked matrices; auto takes for each the faster one at its density, as measured on this machine
+    #[arg(long, value_enum, default_value_t = Kernel::Auto)]
+    pub(crate) kernel: Kernel,
 
     /// Print only errors and the result
     #[arg(long)]

@@ -73,27 +73,27 @@ pub(crate) struct TaskArgs {
     pub(crate) data: Option<PathBuf>,
 
     /// Tokens per sequence, specials included [default: the task's, or what the model holds if less]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     pub(crate) max_length: Option<NonZeroUsize>,
 
     /// Spans: tokens from the start of a window to the start of the next [default: 128]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     pub(crate) doc_stride: Option<NonZeroUsize>,
 
     /// Spans: tokens of the question that are kept [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     pub(crate) max_query_length: Option<NonZeroUsize>,
 
     /// Spans: candidates per window and per question [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     pub(crate) n_best: Option<NonZeroUsize>,
 
     /// Spans: tokens in the longest answer [default: 30]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     pub(crate) max_answer_length: Option<NonZeroUsize>,
 
     /// Spans: how much better no answer must score than the best one to be given [default: 0]
-    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true, requires = "data")]
     pub(crate) null_threshold: Option<f64>,
 }
 

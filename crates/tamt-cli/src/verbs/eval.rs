@@ -89,7 +89,7 @@ fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
     }
     let specials = base.tokenizer.specials();
     let blocks = Blocks::new(Arc::new(corpus), block_size, Tail::Keep, specials).map_err(tamt::Error::from)?;
-    Ok(EvalText::new(blocks, *specials, corruption.probability, args.seed))
+    Ok(EvalText::new(blocks, *specials, corruption.probability, args.seed).with_kernel(args.common.kernel.into()))
 }
 
 fn result_text(evaluation: &Evaluation) -> String {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use tamt::Kernel;
 use tamt::ticket::Ticket;
 use tamt::tune::{Answers, InputSettings, Inputs, TaskModel};
 use tamt_data::tasks::{Split, Task};
@@ -48,6 +49,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     resolve::inputs(&mut settings, &args.task, longest);
     settings.validate(longest)?;
 
+    let kernel = Kernel::from(args.common.kernel).choose();
     let mut examples = 0;
     let mut result = Map::new();
     let mut table = Table::new(&["measure", "value"]);
@@ -62,7 +64,9 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         }
         examples += inputs.examples();
         let mut counter = Counter::new(printer, "eval", "sequences", inputs.sequences());
-        let answers = Answers::of(&model.model, masks.as_ref(), &task, &inputs, &settings, |done| counter.at(done))?;
+        let answers = Answers::of(&model.model, masks.as_ref(), kernel, &task, &inputs, &settings, |done| {
+            counter.at(done);
+        })?;
         drop(counter);
         table.row([format!("examples ({})", split.name()), grouped(inputs.examples() as u64)]);
         for (name, value) in answers.metrics(&task, &inputs)? {

@@ -137,7 +137,7 @@ fn answers_that_do_not_occur_in_their_context_are_counted() {
             "{data}/train-v1.1.json: 2 questions have no answer that occurs in their context, skipped; the first: q3"
         ),
         format!(
-            "{data}/dev-v1.1.json: 1 questions have no answer that occurs in their context, scored all the same; the first: q502"
+            "{data}/dev-v1.1.json: one question has no answer that occurs in its context, scored all the same: q502"
         ),
     ] {
         assert!(said.contains(&expected), "no {expected:?} in: {said}");

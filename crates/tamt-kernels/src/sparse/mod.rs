@@ -5,6 +5,9 @@
 //! fixed mask, and [`SparseWeight::set_mask`] a mask that learns over fixed weights. Activations are packed into [`Panels`]
 //! first, so that several products share one packing (Q, K and V, or an input gradient and a weight gradient).
 //!
+//! [`gather`] and [`scatter`] turn a matrix into the list of its survivors and back. [`break_even`] measures from which
+//! density on all of this pays.
+//!
 //! In what shape a product reads its operands follows the machine: panels of tokens wide enough to keep the units
 //! for fused multiply-adds busy, and blocks of columns narrow enough for the nearest cache.
 //!
@@ -43,14 +46,18 @@
 //! assert_eq!(dw, [10.0, -1.0, -100.0]);
 //! ```
 
+mod break_even;
 mod csr;
 mod panels;
 mod product;
+mod survivors;
 mod transpose;
 mod weight;
 mod weight_gradient;
 
+pub use break_even::break_even;
 pub use panels::Panels;
+pub use survivors::{gather, scatter};
 pub use weight::{PreparedFor, SparseWeight};
 pub use weight_gradient::{GradLayout, backward_weight};
 

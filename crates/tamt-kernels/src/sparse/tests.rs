@@ -94,7 +94,7 @@ fn check_all(tokens: usize, mask: &BitMask) {
         assert_close(&dw, &to_f64(&dense), tolerance.max(1e-5));
 
         let mut survivors = vec![9.0; sparse.survivors()];
-        sparse.gather(&old, &mut survivors);
+        gather(mask, &old, &mut survivors, Write::Store);
         backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, &mut survivors, mode);
         assert_close(&survivors, &survivors_of(&expected, mask), tolerance);
     }
@@ -224,26 +224,5 @@ fn changed_values_and_masks_give_what_a_new_weight_gives() {
         assert!(sparse.set_mask(&mask, &first));
         assert_eq!(sparse.survivors(), mask.count_ones());
         assert_eq!(outputs(&sparse), new(&first, &mask));
-    }
-}
-
-#[test]
-fn survivors_are_gathered_and_scattered_in_the_masks_order() {
-    for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (300, 9)] {
-        for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
-            let w = random(rows * cols, 1);
-            let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
-            let sparse = SparseWeight::new(weight, PreparedFor::Inference);
-            let mut survivors = vec![9.0; sparse.survivors()];
-            sparse.gather(&w, &mut survivors);
-            let expected: Vec<f32> = survivors_of(&to_f64(&w), &mask).iter().map(|v| *v as f32).collect();
-            assert_eq!(survivors, expected);
-
-            let mut dense = vec![7.0; rows * cols];
-            sparse.scatter(&survivors, &mut dense);
-            for (i, value) in dense.iter().enumerate() {
-                assert_eq!(*value, if mask.get(i / cols, i % cols) { w[i] } else { 7.0 });
-            }
-        }
     }
 }

@@ -7,7 +7,6 @@ use rayon::prelude::*;
 use super::csr::{Bits, Csr, Strides};
 use crate::bits::BitMask;
 use crate::linear::Weight;
-use crate::parallel::{Shared, rows_per_job};
 
 /// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
 /// forward product and the weight gradient, and 6 more where the input gradient is wanted.
@@ -99,60 +98,6 @@ impl SparseWeight {
     /// The survivors of a row.
     pub(super) fn survivors_of(&self, row: usize) -> Range<usize> {
         self.row_starts[row]..self.row_starts[row + 1]
-    }
-
-    /// The survivors of a matrix `[rows, cols]`, in order.
-    pub fn gather(&self, dense: &[f32], survivors: &mut [f32]) {
-        self.assert_lengths(dense, survivors);
-        self.for_each_row(survivors, |row, survivors| {
-            let dense = &dense[row * self.cols()..];
-            let mut survivors = survivors.iter_mut();
-            for (byte, &bits) in self.mask.row(row).iter().enumerate() {
-                let mut bits = bits;
-                for survivor in survivors.by_ref().take(bits.count_ones() as usize) {
-                    *survivor = dense[byte * 8 + bits.trailing_zeros() as usize];
-                    bits &= bits.wrapping_sub(1);
-                }
-            }
-        });
-    }
-
-    /// Writes survivors to their places in a matrix `[rows, cols]`; other elements stay.
-    pub fn scatter(&self, survivors: &[f32], dense: &mut [f32]) {
-        self.assert_lengths(dense, survivors);
-        let cols = self.cols().max(1);
-        let job = rows_per_job(cols);
-        dense.par_chunks_mut(job * cols).enumerate().for_each(|(j, dense)| {
-            for (r, dense) in dense.chunks_exact_mut(cols).enumerate() {
-                let row = j * job + r;
-                let mut survivors = survivors[self.survivors_of(row)].iter();
-                for (byte, &bits) in self.mask.row(row).iter().enumerate() {
-                    let mut bits = bits;
-                    for survivor in survivors.by_ref().take(bits.count_ones() as usize) {
-                        dense[byte * 8 + bits.trailing_zeros() as usize] = *survivor;
-                        bits &= bits.wrapping_sub(1);
-                    }
-                }
-            }
-        });
-    }
-
-    fn assert_lengths(&self, dense: &[f32], survivors: &[f32]) {
-        assert_eq!(dense.len(), self.mask.len(), "a matrix of the declared shape");
-        assert_eq!(survivors.len(), self.survivors(), "a value for each survivor");
-    }
-
-    /// Calls `f` with each row and its part of `survivors`.
-    #[allow(unsafe_code)]
-    fn for_each_row(&self, survivors: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
-        let job = rows_per_job(self.cols());
-        let survivors = Shared::new(survivors);
-        (0..self.rows().div_ceil(job)).into_par_iter().for_each(|j| {
-            for row in j * job..self.rows().min((j + 1) * job) {
-                // SAFETY: each row has survivors of its own.
-                f(row, unsafe { survivors.part(self.survivors_of(row)) });
-            }
-        });
     }
 
     /// Output features.

@@ -8,7 +8,7 @@ use super::{Rewind, Session, Sparsity, TICKET_FILE, TextBatches, Trainable, Want
 use crate::objective::{MaskedTokens, StepLoss};
 use crate::prune::Scope;
 use crate::train::{Method, Metrics, named};
-use tamt_model::{Batch, Model};
+use tamt_model::{Batch, Model, Pass};
 
 /// The sparsities of a run: every tenth below the wanted one, then that one. Training lies between two of them.
 pub(super) fn levels(wanted: Sparsity) -> Vec<Sparsity> {
@@ -41,7 +41,8 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         batch: Batch::default(),
         masked: MaskedTokens::default(),
     };
-    let mut learner = Learner::new(&mut plan.base.model, Some(masks), None, &trainable, settings.train.optimizer);
+    let mut learner = Learner::new(&mut plan.base.model, Some(masks), None, &trainable, settings.train.optimizer)
+        .with_kernel(settings.kernel.choose());
     method.write_level(&learner, 0, 0)?;
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
     let masks = learner.masks.take().expect("pruning has masks");
@@ -97,8 +98,9 @@ impl Imp {
 impl Method for Imp {
     fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
         self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
-        let Learner { model, masks, grads, .. } = learner;
-        self.objective.losses_and_gradients(model, masks.as_ref(), &self.batch, &self.masked, step, grads)
+        let Learner { model, masks, sparse, grads, .. } = learner;
+        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+        self.objective.losses_and_gradients(model, pass, &self.batch, &self.masked, step, grads)
     }
 
     /// The schedule begins anew in every round.
@@ -115,6 +117,8 @@ impl Method for Imp {
         if self.rewind == Rewind::Pretrained {
             self.rewind(learner.model);
         }
+        learner.follow_masks();
+        learner.follow_weights();
         learner.optimizer.reset();
         self.write_level(learner, level, done)
     }

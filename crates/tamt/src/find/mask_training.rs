@@ -8,7 +8,7 @@ use super::{
 use super::{Scores, Session, TICKET_FILE, TextBatches, Trainable, Wanted, ticket, train};
 use crate::objective::{MaskedTokens, StepLoss};
 use crate::train::{Method, Metrics, named};
-use tamt_model::Batch;
+use tamt_model::{Batch, Pass};
 
 pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outcome> {
     let settings = plan.settings;
@@ -43,7 +43,8 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         last_evaluation: None,
     };
     let mut learner =
-        Learner::new(&mut plan.base.model, Some(masks), Some(scores), &trainable, settings.train.optimizer);
+        Learner::new(&mut plan.base.model, Some(masks), Some(scores), &trainable, settings.train.optimizer)
+            .with_kernel(settings.kernel.choose());
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
     if let Some(head) = &mut method.base_head {
         HeadWeights::write(learner.model, session.directory.path())?;
@@ -82,8 +83,9 @@ fn settled(learner: &Learner<'_>) -> Masks {
 impl Method for MaskTraining {
     fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
         self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
-        let Learner { model, masks, grads, .. } = learner;
-        self.objective.losses_and_gradients(model, masks.as_ref(), &self.batch, &self.masked, step, grads)
+        let Learner { model, masks, sparse, grads, .. } = learner;
+        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+        self.objective.losses_and_gradients(model, pass, &self.batch, &self.masked, step, grads)
     }
 
     fn after_update(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<()> {

@@ -9,7 +9,7 @@ pub use kd::{Distance, KdSettings, Relation, Representation, Span};
 use serde::{Deserialize, Serialize};
 use tamt_data::{Blocks, Corruption, Sampler, Specials};
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, Masks, MlmGrads, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, MlmGrads, Model, Pass, Workspace};
 
 use crate::Result;
 use kd::Distillation;
@@ -155,21 +155,22 @@ impl Objective {
         }
     }
 
-    /// Losses of a batch, and their gradients in `grads`.
+    /// Losses of a batch, and their gradients in `grads`. `pass` says with which masks and kernels; its dropout is the
+    /// objective's.
     ///
     /// # Errors
     /// If MLM is asked of a model without an MLM head.
     pub fn losses_and_gradients(
         &mut self,
         model: &Model,
-        masks: Option<&Masks>,
+        pass: Pass<'_>,
         batch: &Batch,
         masked: &MaskedTokens,
         step: u64,
         grads: &mut Grads,
     ) -> Result<StepLoss> {
         let dropout = DropoutPlan::for_step(&model.config, self.settings.dropout, self.seed, step);
-        let pass = Pass { masks, dropout: Some(dropout) };
+        let pass = Pass { dropout: Some(dropout), ..pass };
         grads.begin();
         model.forward(batch, pass, &mut self.student, &mut self.workspace);
         self.d_hidden.begin(&self.student);

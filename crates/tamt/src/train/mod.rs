@@ -12,7 +12,8 @@ pub use optimizer::{Clip, Optimizer, OptimizerKind, OptimizerSettings};
 pub use schedule::{Schedule, Shape};
 
 use serde::{Deserialize, Serialize};
-use tamt_model::{Grads, Masks, Model, Trainable};
+use tamt_kernels::sparse::PreparedFor;
+use tamt_model::{GradKind, Grads, KernelChoice, Masks, Model, SparseWeights, Trainable};
 
 use crate::objective::StepLoss;
 use crate::run::{Log, Observer, RunDir, StepReport, Stop, TrainerState};
@@ -46,6 +47,8 @@ pub struct Learner<'m> {
     pub masks: Option<Masks>,
     /// Scores behind the masks, in mask training.
     pub scores: Option<Scores>,
+    /// What the sparse kernel multiplies by, following masks and weights.
+    pub sparse: Option<SparseWeights>,
     /// Gradients of the trainable tensors.
     pub grads: Grads,
     /// Moments of the trainable tensors.
@@ -62,9 +65,17 @@ impl<'m> Learner<'m> {
         trainable: &[Trainable],
         settings: OptimizerSettings,
     ) -> Self {
-        let grads = Grads::new(&model.params, trainable);
+        let grads = Grads::with_masks(&model.params, trainable, masks.as_ref());
         let optimizer = Optimizer::new(settings, &grads);
-        Self { model, masks, scores, grads, optimizer }
+        Self { model, masks, scores, sparse: None, grads, optimizer }
+    }
+
+    /// The same with matrices prepared for the sparse kernel where `choice` says so.
+    #[must_use]
+    pub fn with_kernel(mut self, choice: KernelChoice) -> Self {
+        let prepare = |masks| SparseWeights::new(self.model, masks, choice, PreparedFor::Training);
+        self.sparse = self.masks.as_ref().map(prepare);
+        self
     }
 
     /// Clips and applies the gradients with learning rate `lr`; returns their norm before clipping.
@@ -72,7 +83,10 @@ impl<'m> Learner<'m> {
         if let Some(scores) = &self.scores {
             scores.shape_gradient(self.grads.data_mut());
         }
-        let norm = self.optimizer.step(lr, &self.grads, self.model, self.scores.as_mut());
+        let norm = self.optimizer.step(lr, &self.grads, self.model, self.masks.as_ref(), self.scores.as_mut());
+        if self.grads.trainable().iter().any(|t| t.kind != GradKind::Score && self.model.layer_of(t.id).is_some()) {
+            self.follow_weights();
+        }
         if let Some(scores) = &mut self.scores {
             scores.shape_values();
         }
@@ -83,6 +97,21 @@ impl<'m> Learner<'m> {
     pub fn binarize(&mut self, step: u64) {
         if let (Some(scores), Some(masks)) = (&self.scores, &mut self.masks) {
             scores.binarize(self.model, step, masks);
+        }
+        self.follow_masks();
+    }
+
+    /// To be called after weights of the layers were changed.
+    pub fn follow_weights(&mut self) {
+        if let Some(sparse) = &mut self.sparse {
+            sparse.set_values(&self.model.params);
+        }
+    }
+
+    /// To be called after masks were changed.
+    pub fn follow_masks(&mut self) {
+        if let (Some(sparse), Some(masks)) = (&mut self.sparse, &self.masks) {
+            sparse.set_masks(self.model, masks);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The update of all trainable tensors: clipping, then AdamW or `BertAdam`.
 
 use serde::{Deserialize, Serialize};
+use tamt_kernels::linear::Write;
 use tamt_kernels::optim;
 use tamt_kernels::reduce::sum_squares;
-use tamt_model::{GradKind, Grads, Model};
+use tamt_kernels::sparse;
+use tamt_model::{GradKind, Grads, Masks, Model};
 
 use crate::scores::Scores;
 
@@ -91,6 +93,8 @@ pub struct Optimizer {
     pub(crate) v: Vec<f32>,
     /// Updates since the moments were zero.
     pub(crate) updates: u64,
+    /// Surviving weights of a matrix while they are updated.
+    survivors: Vec<f32>,
 }
 
 impl Optimizer {
@@ -98,7 +102,7 @@ impl Optimizer {
     #[must_use]
     pub fn new(settings: OptimizerSettings, grads: &Grads) -> Self {
         let n = grads.data().len();
-        Self { settings, m: vec![0.0; n], v: vec![0.0; n], updates: 0 }
+        Self { settings, m: vec![0.0; n], v: vec![0.0; n], updates: 0, survivors: Vec::new() }
     }
 
     /// Forgets the moments and their count.
@@ -112,8 +116,15 @@ impl Optimizer {
     /// clipping; if it is not finite, nothing is changed.
     ///
     /// # Panics
-    /// If scores are trainable and none are given.
-    pub fn step(&mut self, lr: f64, grads: &Grads, model: &mut Model, mut scores: Option<&mut Scores>) -> f64 {
+    /// If scores are trainable and none are given, or survivors and their masks are not.
+    pub fn step(
+        &mut self,
+        lr: f64,
+        grads: &Grads,
+        model: &mut Model,
+        masks: Option<&Masks>,
+        mut scores: Option<&mut Scores>,
+    ) -> f64 {
         let s = self.settings;
         let squares: Vec<f64> = grads.ranges().iter().map(|r| sum_squares(&grads.data()[r.clone()])).collect();
         let norm = squares.iter().sum::<f64>().sqrt();
@@ -130,8 +141,15 @@ impl Optimizer {
                 Clip::None => 1.0,
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
+            let mask = masks.and_then(|masks| masks.get(trainable.id));
             let values = match trainable.kind {
                 GradKind::Weight => model.params.get_mut(trainable.id),
+                GradKind::Survivors => {
+                    let mask = mask.expect("survivors have a mask");
+                    self.survivors.resize(range.len(), 0.0);
+                    sparse::gather(mask, model.params.get(trainable.id), &mut self.survivors, Write::Store);
+                    &mut self.survivors
+                }
                 GradKind::Score => {
                     let scores = scores.as_deref_mut().expect("scores are trained");
                     let at = scored..scored + range.len();
@@ -152,6 +170,9 @@ impl Optimizer {
                     let adam = optim::BertAdam { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
                     adam.step(values, g, m, v, lr, scale);
                 }
+            }
+            if let (GradKind::Survivors, Some(mask)) = (trainable.kind, mask) {
+                sparse::scatter(mask, &self.survivors, model.params.get_mut(trainable.id));
             }
         }
         norm

@@ -6,16 +6,20 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::select::Cut;
-use tamt_model::GradKind;
+use tamt_kernels::sparse::PreparedFor;
+use tamt_model::{GradKind, KernelChoice, SparseWeights};
 
 use super::{Interval, Learner};
 use crate::run::TRAINING_STATE_FILE;
 use crate::tensor_file::{self, Tensor};
 use crate::{Error, Result};
 
+/// The counter that holds the highest density of a matrix that is multiplied by the sparse kernel.
+const SPARSE_UP_TO: &str = "sparse_up_to";
+
 /// Writes weights that learn, scores with their cuts, masks without scores, moments, counters, and what is to be logged.
 pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path, step: u64) -> Result<()> {
-    let Learner { model, masks, scores, grads, optimizer } = learner;
+    let Learner { model, masks, scores, sparse, grads, optimizer } = learner;
     let name = |id| model.params.spec(id).checkpoint_name.as_str();
     let interval = interval.to_words();
     let mut tensors = vec![
@@ -23,7 +27,7 @@ pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path,
         Tensor::f32("optimizer.m", &[optimizer.m.len()], &optimizer.m),
         Tensor::f32("optimizer.v", &[optimizer.v.len()], &optimizer.v),
     ];
-    for trained in grads.trainable().iter().filter(|t| t.kind == GradKind::Weight) {
+    for trained in grads.trainable().iter().filter(|t| t.kind != GradKind::Score) {
         let shape = &model.params.spec(trained.id).shape;
         tensors.push(Tensor::f32(format!("weight.{}", name(trained.id)), shape, model.params.get(trained.id)));
     }
@@ -37,8 +41,10 @@ pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path,
             tensors.push(Tensor::u8(format!("mask.{}", name(id)), &[mask.rows(), mask.row_bytes()], mask.as_bytes()));
         }
     }
-    let counters =
+    let mut counters =
         BTreeMap::from([("step".to_owned(), step.to_string()), ("updates".to_owned(), optimizer.updates.to_string())]);
+    // the kernel decides last bits of gradients, and may have been chosen by a measurement
+    counters.extend(sparse.iter().map(|sparse| (SPARSE_UP_TO.to_owned(), sparse.choice().density().to_string())));
     tensor_file::write(&directory.join(TRAINING_STATE_FILE), &tensors, &counters)
 }
 
@@ -71,11 +77,11 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
         Ok(())
     };
 
-    let Learner { model, masks, scores, grads, optimizer } = learner;
+    let Learner { model, masks, scores, sparse, grads, optimizer } = learner;
     optimizer.updates = counter("updates")?;
     floats("optimizer.m", &mut optimizer.m)?;
     floats("optimizer.v", &mut optimizer.v)?;
-    for trained in grads.trainable().iter().filter(|t| t.kind == GradKind::Weight) {
+    for trained in grads.trainable().iter().filter(|t| t.kind != GradKind::Score) {
         let name = format!("weight.{}", model.params.spec(trained.id).checkpoint_name);
         floats(&name, model.params.get_mut(trained.id))?;
     }
@@ -99,7 +105,45 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
             masks.set(id, mask);
         }
     }
+    let choice = header.metadata().as_ref().and_then(|m| m.get(SPARSE_UP_TO)).map(|text| text.parse::<f32>());
+    *sparse = match (choice, &masks) {
+        (Some(Ok(density)), Some(masks)) => {
+            Some(SparseWeights::new(model, masks, KernelChoice::sparse_up_to(density), PreparedFor::Training))
+        }
+        (Some(Err(_)), _) => return Err(format!("its {SPARSE_UP_TO} is no number")),
+        _ => None,
+    };
     let words = file.tensor("interval").map_err(|e| e.to_string())?;
     let words: Vec<u64> = words.data().as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b)).collect();
     Interval::from_words(&words).ok_or_else(|| "its interval is too short".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tamt_model::Trainable;
+
+    use super::*;
+    use crate::prune::{Scope, Sparsity, magnitude, pruned_matrices};
+    use crate::testing::tiny_model;
+    use crate::train::OptimizerSettings;
+
+    /// The choice may come from a measurement, which another process may see otherwise.
+    #[test]
+    fn a_resumed_run_keeps_the_kernels_it_began_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut model, mut other) = (tiny_model(), tiny_model());
+        let ids = pruned_matrices(&model, None).unwrap();
+        let masks = magnitude(&model, &ids, Sparsity::new(0.7).unwrap(), Scope::Local);
+        let trainable = Trainable::weights(&model, Some(&masks));
+        let optimizer = OptimizerSettings::adamw(1e-3);
+        let began = Learner::new(&mut model, Some(masks.clone()), None, &trainable, optimizer)
+            .with_kernel(KernelChoice::sparse_up_to(0.1 + 0.21));
+        save(&began, &Interval::default(), directory.path(), 7).unwrap();
+        let mut resumed = Learner::new(&mut other, Some(masks), None, &trainable, optimizer)
+            .with_kernel(KernelChoice::sparse_up_to(0.1));
+        load(&mut resumed, directory.path(), 7).unwrap();
+        let sparse = resumed.sparse.expect("the run had sparse matrices");
+        assert_eq!(sparse.choice(), KernelChoice::sparse_up_to(0.1 + 0.21));
+        assert!(!sparse.is_empty(), "30 % of the weights, and what is rounded up, are within the recorded density");
+    }
 }

@@ -216,14 +216,18 @@ fn span_notes(dataset: &Dataset, split: Split) -> Vec<String> {
     let path = dataset.path.display();
     let mut notes = Vec::new();
     if dataset.moved > 0 {
-        notes.push(format!("{path}: {} answers stand elsewhere than it says, and were found", dataset.moved));
+        let (n, stand) = (dataset.moved, if dataset.moved == 1 { "answer stands" } else { "answers stand" });
+        notes.push(format!("{path}: {n} {stand} elsewhere than it says; found by the text"));
     }
     if !dataset.unlocated.is_empty() {
         let (n, first) = (dataset.unlocated.len(), &dataset.unlocated[0]);
         let consequence = if split == Split::Train { "skipped" } else { "scored all the same" };
-        notes.push(format!(
-            "{path}: {n} questions have no answer that occurs in their context, {consequence}; the first: {first}"
-        ));
+        notes.push(match n {
+            1 => format!("{path}: one question has no answer that occurs in its context, {consequence}: {first}"),
+            n => format!(
+                "{path}: {n} questions have no answer that occurs in their context, {consequence}; the first: {first}"
+            ),
+        });
     }
     notes
 }

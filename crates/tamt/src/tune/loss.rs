@@ -2,7 +2,7 @@
 
 use tamt_kernels::task_loss::{Groups, soft_cross_entropy, span_cross_entropy, squared_error};
 use tamt_kernels::{cross_entropy, distance};
-use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, Masks, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, Model, Pass, Workspace};
 
 use super::inputs::Targets;
 use super::settings::{DistillSettings, TuneSettings};
@@ -137,18 +137,19 @@ impl<'m> TaskLoss<'m> {
         }
     }
 
-    /// The loss of a batch, mean over its sequences, and its gradients in `grads`.
+    /// The loss of a batch, mean over its sequences, and its gradients in `grads`. `pass` says with which masks and
+    /// kernels; its dropout is the task's.
     pub(super) fn loss_and_gradients(
         &mut self,
         model: &Model,
-        masks: Option<&Masks>,
+        pass: Pass<'_>,
         batch: &Batch,
         targets: &Targets,
         step: u64,
         grads: &mut Grads,
     ) -> StepLoss {
         let dropout = DropoutPlan::for_step(&model.config, self.dropout, self.seed, step);
-        let pass = Pass { masks, dropout: Some(dropout) };
+        let pass = Pass { dropout: Some(dropout), ..pass };
         let Self { teacher, activations, logits, d_logits, d_hidden, workspace, .. } = self;
         grads.begin();
         model.forward(batch, pass, activations, workspace);

@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use tamt_data::tasks::{Split, Task};
 use tamt_data::{LengthSampler, Tokenizer};
 use tamt_model::write::atomic_write;
-use tamt_model::{Batch, GradKind, Masks, Model, Trainable};
+use tamt_model::{Batch, Masks, Model, Pass, Trainable};
 
 use crate::inspect::Rates;
 use crate::objective::StepLoss;
@@ -155,8 +155,11 @@ pub fn tune(
     let sampler = LengthSampler::new(train_inputs.lengths(), settings.batch_size, settings.seed)?;
     let training = settings.training(sampler.batches_per_epoch());
 
-    let trainable: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
+    let trainable = Trainable::weights(&model, masks.as_ref());
     let mut learner = Learner::new(&mut model, masks, None, &trainable, settings.optimizer);
+    if learner.masks.is_some() {
+        learner = learner.with_kernel(settings.kernel.choose());
+    }
     let mut method = Tuning {
         task,
         train: train_inputs,
@@ -224,7 +227,8 @@ fn evaluate_all(
     splits: &[Inputs],
     settings: &TuneSettings,
 ) -> Result<Vec<Answers>> {
-    splits.iter().map(|inputs| Answers::of(model, masks, task, inputs, &settings.inputs, |_| ())).collect()
+    let kernel = settings.kernel.choose();
+    splits.iter().map(|inputs| Answers::of(model, masks, kernel, task, inputs, &settings.inputs, |_| ())).collect()
 }
 
 fn write_predictions(task: &Task, answers: &[Answers], splits: &[Inputs], directory: &RunDir) -> Result<()> {
@@ -263,11 +267,12 @@ struct Tuning<'a> {
 impl Method for Tuning<'_> {
     fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
         let chosen = self.sampler.batch(step);
-        let Learner { model, masks, grads, .. } = learner;
+        let Learner { model, masks, sparse, grads, .. } = learner;
         self.train.fill(&chosen, &model.config, &mut self.batch);
         let targets =
             self.train.targets(&chosen).ok_or_else(|| Error::setting("data", "the training set has no labels"))?;
-        Ok(self.loss.loss_and_gradients(model, masks.as_ref(), &self.batch, &targets, step, grads))
+        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+        Ok(self.loss.loss_and_gradients(model, pass, &self.batch, &targets, step, grads))
     }
 
     fn evaluate(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<Metrics> {

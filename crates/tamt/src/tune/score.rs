@@ -5,7 +5,7 @@ use tamt_data::metrics::Scores;
 use tamt_data::squad::{self, PredictOptions, Prediction, WindowLogits, nbest_json, predict, predictions_json};
 use tamt_data::tasks::{Label, Task, submission};
 use tamt_kernels::cross_entropy;
-use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, Keep, KernelChoice, Masks, Model, Pass, SparseWeights, Workspace};
 
 use super::inputs::{Inputs, Items, Targets};
 use super::loss::mean_loss;
@@ -37,13 +37,15 @@ impl Answers {
     pub fn of(
         model: &Model,
         masks: Option<&Masks>,
+        kernel: KernelChoice,
         task: &Task,
         inputs: &Inputs,
         settings: &InputSettings,
         mut progress: impl FnMut(u64),
     ) -> Result<Self> {
         let outputs = task.outputs();
-        let pass = Pass { masks, dropout: None };
+        let sparse = SparseWeights::for_inference(model, masks, kernel);
+        let pass = Pass::new(masks, sparse.as_ref());
         let (mut batch, mut logits) = (Batch::default(), Vec::new());
         let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), Workspace::default());
         let sequences = inputs.sequences() as usize;

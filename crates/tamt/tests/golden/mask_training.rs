@@ -1,18 +1,30 @@
 //! Mask training step by step, and the distillation losses beside the default one.
 
+use tamt::Kernel;
 use tamt::objective::{
     Distance, KdSettings, MaskedTokens, Objective, ObjectiveSettings, Relation, Representation, Span,
 };
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::scores::{ScoreSettings, Scores};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
-use tamt_model::{GradKind, Model, Trainable};
+use tamt_model::{GradKind, Model, Pass, Trainable};
 
 use crate::files::{Golden, assert_close, for_each};
 use crate::model::{by_checkpoint_name, labels_of};
 
+/// Runs a test on every golden file with the dense and with the sparse kernel.
+fn for_each_kernel(test: impl Fn(&Golden, Kernel)) {
+    for_each(|golden| [Kernel::Dense, Kernel::Sparse].into_iter().for_each(|kernel| test(golden, kernel)));
+}
+
 /// A learner that trains the masks of every prunable matrix, from the magnitude mask.
-fn learner(model: &mut Model, sparsity: f64, with_head: bool, optimizer: OptimizerSettings) -> Learner<'_> {
+fn learner(
+    model: &mut Model,
+    sparsity: f64,
+    with_head: bool,
+    optimizer: OptimizerSettings,
+    kernel: Kernel,
+) -> Learner<'_> {
     let ids = pruned_matrices(model, None).unwrap();
     let sparsity = Sparsity::new(sparsity).unwrap();
     let masks = magnitude(model, &ids, sparsity, Scope::Local);
@@ -22,19 +34,20 @@ fn learner(model: &mut Model, sparsity: f64, with_head: bool, optimizer: Optimiz
         let head = model.mlm_head.unwrap().params();
         trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
     }
-    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer);
+    let mut learner =
+        Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(kernel.choose());
     learner.binarize(0);
     learner
 }
 
-fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
+fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) {
     let Some(file) = golden.file(what) else { return };
     let losses = file.floats("losses");
     let steps = losses.len() as u64;
     let rethreshold_every = steps.div_ceil(3);
     let optimizer = if mlm { OptimizerSettings::adamw(2e-3) } else { OptimizerSettings::bert_adam(2e-3) };
     let mut model = golden.model();
-    let mut learner = learner(&mut model, 0.7, mlm, optimizer);
+    let mut learner = learner(&mut model, 0.7, mlm, optimizer, kernel);
     let settings =
         ObjectiveSettings { mlm, kd: kd.then(KdSettings::default), mlm_probability: 0.15, dropout: Some(0.0) };
     let mut objective = Objective::new(settings, 0);
@@ -47,8 +60,9 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
         if mlm {
             (masked.positions, masked.labels) = labels_of(&file, &format!("step.{step}.labels"));
         }
-        let Learner { model, masks, grads, .. } = &mut learner;
-        let loss = objective.losses_and_gradients(model, masks.as_ref(), &batch, &masked, step, grads).unwrap();
+        let Learner { model, masks, sparse, grads, .. } = &mut learner;
+        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+        let loss = objective.losses_and_gradients(model, pass, &batch, &masked, step, grads).unwrap();
         let expected = losses[step as usize];
         // A step may see a mask bit that rounding put on the other side of its threshold, as below; one in the embeddings
         // shows only in the steps whose text has the word.
@@ -71,7 +85,7 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
         learner.binarize(step + 1);
     }
 
-    println!("  {what}: {close} of {steps} losses agree to 1e-5");
+    println!("  {what}, {kernel:?}: {close} of {steps} losses agree to 1e-5");
     assert!(close * 3 >= steps, "{what}: only {close} of {steps} losses agree to 1e-5");
 
     let (mut flipped, mut weights) = (0, 0);
@@ -100,17 +114,17 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool) {
 
 #[test]
 fn mask_training_on_mlm_is_that_of_pytorch() {
-    for_each(|golden| reproduces(golden, "train_mlm", true, false));
+    for_each_kernel(|golden, kernel| reproduces(golden, "train_mlm", true, false, kernel));
 }
 
 #[test]
 fn mask_training_on_distillation_is_that_of_pytorch() {
-    for_each(|golden| reproduces(golden, "train_kd", false, true));
+    for_each_kernel(|golden, kernel| reproduces(golden, "train_kd", false, true, kernel));
 }
 
 #[test]
 fn mask_training_on_both_is_that_of_pytorch() {
-    for_each(|golden| reproduces(golden, "train_mlm_kd", true, true));
+    for_each_kernel(|golden, kernel| reproduces(golden, "train_mlm_kd", true, true, kernel));
 }
 
 #[test]
@@ -129,17 +143,18 @@ fn distillation_variants_are_those_of_autograd() {
             variants.push((format!("relation.{name}.{suffix}"), KdSettings { relation, relation_span, ..none }));
         }
     }
-    for_each(|golden| {
+    for_each_kernel(|golden, kernel| {
         let Some(file) = golden.file("kd_variants") else { return };
         let mut model = golden.model();
-        let mut learner = learner(&mut model, 0.5, false, OptimizerSettings::adamw(0.0));
+        let mut learner = learner(&mut model, 0.5, false, OptimizerSettings::adamw(0.0), kernel);
         assert_eq!(file.names("loss.").len(), variants.len());
         for (name, kd) in &variants {
             let settings = ObjectiveSettings { mlm: false, kd: Some(*kd), mlm_probability: 0.15, dropout: Some(0.0) };
             let batch = file.batch(learner.model, "input_ids");
-            let Learner { model, masks, grads, .. } = &mut learner;
+            let Learner { model, masks, sparse, grads, .. } = &mut learner;
+            let pass = Pass::new(masks.as_ref(), sparse.as_ref());
             let loss = Objective::new(settings, 0)
-                .losses_and_gradients(model, masks.as_ref(), &batch, &MaskedTokens::default(), 0, grads)
+                .losses_and_gradients(model, pass, &batch, &MaskedTokens::default(), 0, grads)
                 .unwrap();
             assert_close(name, &[loss.total as f32], &file.floats(&format!("loss.{name}")), 5e-5);
             for module in file.names(&format!("grad.{name}.")) {

@@ -1,0 +1,98 @@
+//! Where sparse products begin to pay on this machine.
+
+use std::time::{Duration, Instant};
+
+use super::{Panels, PreparedFor, SparseWeight, backward_input, forward};
+use crate::bits::BitMask;
+use crate::linear::{self, Scratch, Weight, Write};
+use crate::rng::{Purpose, Stream};
+
+/// Rows and columns of the matrix that is measured, and tokens: large enough to be typical, small enough for a moment.
+const SIZE: usize = 768;
+const TOKENS: usize = 128;
+
+/// Runs of each product; the fastest counts, so that a busy machine does not decide.
+const RUNS: usize = 5;
+
+/// Measures the density up to which a sparse forward product and input gradient take no longer than dense ones, packing
+/// included. Takes some 50 ms on one thread: it depends on the machine, not on the number of threads.
+#[must_use]
+pub fn break_even() -> f32 {
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(pool) => pool.install(measure),
+        Err(_) => measure(),
+    }
+}
+
+/// A sparse product takes a constant and a share of its survivors: two densities tell both.
+fn measure() -> f32 {
+    let stream = Stream::new(0, Purpose::INIT, 0);
+    let values: Vec<f32> = (0..SIZE * SIZE).map(|i| stream.uniform_at(i as u64) - 0.5).collect();
+    let (x, mut y) = (values[..TOKENS * SIZE].to_vec(), vec![0.0; TOKENS * SIZE]);
+    let masks = [1, 2].map(|every| {
+        let mut mask = BitMask::zeros(SIZE, SIZE);
+        for i in 0..SIZE * SIZE {
+            mask.set(i / SIZE, i % SIZE, stream.u32_at(i as u64) % 4 < every);
+        }
+        mask
+    });
+    let weight = |mask| Weight { values: &values, rows: SIZE, cols: SIZE, mask: Some(mask) };
+    let mut scratch = Scratch::default();
+    let dense = fastest(|| {
+        linear::forward(&x, weight(&masks[1]), None, &mut y, &mut scratch);
+        linear::backward_input(&x, weight(&masks[1]), &mut y, Write::Store, &mut scratch);
+    });
+    let mut panels = Panels::default();
+    let sparse = masks.each_ref().map(|mask| {
+        let sparse = SparseWeight::new(weight(mask), PreparedFor::Training);
+        fastest(|| {
+            panels.pack(&x, SIZE);
+            forward(&panels, &sparse, None, &mut y);
+            panels.pack(&x, SIZE);
+            backward_input(&panels, &sparse, &mut y, Write::Store);
+        })
+    });
+    crossing(sparse.map(|time| time.as_secs_f64()), dense.as_secs_f64())
+}
+
+/// Where a line through times at densities 1/4 and 1/2 reaches a time, between 0 and 1.
+fn crossing([quarter, half]: [f64; 2], time: f64) -> f32 {
+    let slope = 4.0 * (half - quarter);
+    if slope <= 0.0 {
+        // noise beyond use: the survivors seem to cost nothing
+        return if quarter <= time { 0.5 } else { 0.25 };
+    }
+    (0.25 + (time - quarter) / slope).clamp(0.0, 1.0) as f32
+}
+
+fn fastest(mut f: impl FnMut()) -> Duration {
+    f();
+    let times = (0..RUNS).map(|_| {
+        let start = Instant::now();
+        f();
+        start.elapsed()
+    });
+    times.min().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_through_two_times_is_followed_to_the_dense_one() {
+        let at = |density: f64| 1.0 + 8.0 * density;
+        for density in [0.0, 0.1, 0.25, 0.4, 0.7, 1.0] {
+            assert!((crossing([at(0.25), at(0.5)], at(density)) - density as f32).abs() < 1e-6);
+        }
+        assert_eq!(crossing([at(0.25), at(0.5)], 0.1), 0.0);
+        assert_eq!(crossing([at(0.25), at(0.5)], 100.0), 1.0);
+        assert_eq!(crossing([1.0, 0.9], 2.0), 0.5);
+    }
+
+    #[test]
+    fn the_measurement_is_a_density() {
+        let density = break_even();
+        assert!((0.0..=1.0).contains(&density), "{density}");
+    }
+}

@@ -1,0 +1,186 @@
+//! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
+
+use tamt_kernels::linear::{self, PackedInput, Scratch, WeightGrad, Write};
+use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
+
+use crate::encoder::Pass;
+use crate::model::{Dense, Model};
+use crate::params::{GradKind, Grads, epilogue};
+use crate::sparse::SparseBuffers;
+
+/// What the maps of a layer work in.
+pub(crate) struct MapBuffers<'a> {
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) sparse: &'a mut SparseBuffers,
+}
+
+impl<'a> Pass<'a> {
+    /// The matrix as the sparse kernel reads it, where that is to multiply by it.
+    fn sparse(&self, dense: Dense) -> Option<&'a SparseWeight> {
+        let weight = self.sparse?.get(dense.weight)?;
+        debug_assert!(
+            self.masks.and_then(|masks| masks.get(dense.weight)).is_none_or(|mask| mask == weight.mask()),
+            "sparse weights that followed their mask"
+        );
+        Some(weight)
+    }
+}
+
+impl Model {
+    /// Applies maps to one input: `y = x (W ∘ B)ᵀ + b` for each.
+    pub(crate) fn maps_forward<const N: usize>(
+        &self,
+        x: &[f32],
+        maps: [(Dense, &mut [f32]); N],
+        pass: Pass<'_>,
+        buffers: &mut MapBuffers<'_>,
+    ) {
+        let MapBuffers { scratch, sparse } = buffers;
+        let bias = |dense: Dense| Some(self.params.get(dense.bias));
+        if maps.iter().all(|(dense, _)| pass.sparse(*dense).is_none()) {
+            let layers = maps.map(|(dense, output)| {
+                let weight = self.params.weight(dense.weight, pass.masks);
+                linear::Layer { weight, bias: bias(dense), output }
+            });
+            return linear::forward_each(x, layers, scratch);
+        }
+        sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]);
+        for (dense, y) in maps {
+            match pass.sparse(dense) {
+                Some(weight) => sparse::forward(&sparse.input, weight, bias(dense), y),
+                None => linear::forward(x, self.params.weight(dense.weight, pass.masks), bias(dense), y, scratch),
+            }
+        }
+    }
+
+    /// `dx (+)= dy (W ∘ B)`.
+    pub(crate) fn map_input_gradient(
+        &self,
+        dense: Dense,
+        dy: &[f32],
+        dx: &mut [f32],
+        mode: Write,
+        pass: Pass<'_>,
+        buffers: &mut MapBuffers<'_>,
+    ) {
+        match pass.sparse(dense) {
+            Some(weight) => {
+                buffers.sparse.gradient.pack(dy, weight.rows());
+                sparse::backward_input(&buffers.sparse.gradient, weight, dx, mode);
+            }
+            None => {
+                linear::backward_input(dy, self.params.weight(dense.weight, pass.masks), dx, mode, buffers.scratch);
+            }
+        }
+    }
+
+    /// Gradients of maps of one input `x`, given with those of their outputs: of weights (or scores) and biases where they are
+    /// trainable, and with `dx` that of the input, to which each map adds after `mode` was done for the first.
+    pub(crate) fn maps_backward(
+        &self,
+        maps: &[(Dense, &[f32])],
+        x: &[f32],
+        mut dx: Option<(&mut [f32], Write)>,
+        pass: Pass<'_>,
+        grads: &mut Grads,
+        buffers: &mut MapBuffers<'_>,
+    ) {
+        let is_sparse = |dense: Dense, grads: &Grads| {
+            pass.sparse(dense).is_some() && grads.kind(dense.weight).is_some_and(|kind| kind != GradKind::Score)
+        };
+        self.dense_weight_gradients(maps, x, pass, grads, buffers, is_sparse);
+
+        let MapBuffers { scratch, sparse } = buffers;
+        if maps.iter().any(|(dense, _)| is_sparse(*dense, grads)) {
+            sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]);
+        }
+        for &(dense, dy) in maps {
+            if let Some(weight) = pass.sparse(dense)
+                && (is_sparse(dense, grads) || dx.is_some())
+            {
+                sparse.gradient.pack(dy, weight.rows());
+                if is_sparse(dense, grads)
+                    && let Some((slot, mode, kind)) = grads.slot(dense.weight)
+                {
+                    let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
+                    sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
+                }
+                if let Some((dx, mode)) = &mut dx {
+                    sparse::backward_input(&sparse.gradient, weight, dx, *mode);
+                    *mode = Write::Add;
+                }
+            } else if let Some((dx, mode)) = &mut dx {
+                linear::backward_input(dy, self.params.weight(dense.weight, pass.masks), dx, *mode, scratch);
+                *mode = Write::Add;
+            }
+            if let Some((slot, mode, _)) = grads.slot(dense.bias) {
+                linear::backward_bias(dy, slot, mode, scratch);
+            }
+        }
+    }
+
+    /// The weight gradients that the dense kernel computes; several share one packing of the input.
+    fn dense_weight_gradients(
+        &self,
+        maps: &[(Dense, &[f32])],
+        x: &[f32],
+        pass: Pass<'_>,
+        grads: &mut Grads,
+        buffers: &mut MapBuffers<'_>,
+        is_sparse: impl Fn(Dense, &Grads) -> bool,
+    ) {
+        let wanted = |dense: Dense, grads: &Grads| grads.wants(dense.weight) && !is_sparse(dense, grads);
+        let count = maps.iter().filter(|(dense, _)| wanted(*dense, grads)).count();
+        if count == 0 {
+            return;
+        }
+        let cols = self.params.matrix_shape(maps[0].0.weight)[1];
+        let MapBuffers { scratch, sparse } = buffers;
+        let packed = (count > 1).then(|| PackedInput::new(x, x.len() / cols, cols, scratch));
+        let product = |dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode| match &packed {
+            Some(input) => input.backward_weight(dy, rows, epilogue, dw, mode),
+            None => linear::backward_weight(dy, x, rows, cols, epilogue, dw, mode),
+        };
+        for &(dense, dy) in maps {
+            if !wanted(dense, grads) {
+                continue;
+            }
+            let weight = self.params.weight(dense.weight, pass.masks);
+            let Some((slot, mode, kind)) = grads.slot(dense.weight) else { continue };
+            match (kind, weight.mask) {
+                (GradKind::Survivors, Some(mask)) => {
+                    let whole = &mut sparse.weight_gradient;
+                    whole.resize(weight.rows * cols, 0.0);
+                    product(dy, weight.rows, WeightGrad::Dense, whole, Write::Store);
+                    sparse::gather(mask, whole, slot, mode);
+                }
+                _ => product(dy, weight.rows, epilogue(kind, weight), slot, mode),
+            }
+        }
+    }
+
+    /// Applies a map of a head.
+    pub(crate) fn dense_forward(&self, dense: Dense, x: &[f32], pass: Pass<'_>, y: &mut [f32], scratch: &mut Scratch) {
+        let bias = self.params.get(dense.bias);
+        linear::forward(x, self.params.weight(dense.weight, pass.masks), Some(bias), y, scratch);
+    }
+
+    /// Gradients of the weight (or score) and bias of a map of a head, where they are trainable.
+    pub(crate) fn dense_grads(
+        &self,
+        dense: Dense,
+        dy: &[f32],
+        x: &[f32],
+        pass: Pass<'_>,
+        grads: &mut Grads,
+        scratch: &mut Scratch,
+    ) {
+        if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
+            let weight = self.params.weight(dense.weight, pass.masks);
+            linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue(kind, weight), slot, mode);
+        }
+        if let Some((slot, mode, _)) = grads.slot(dense.bias) {
+            linear::backward_bias(dy, slot, mode, scratch);
+        }
+    }
+}

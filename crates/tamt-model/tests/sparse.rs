@@ -1,0 +1,165 @@
+//! A pass gives the same with the sparse kernel as with the dense one.
+
+use tamt_kernels::bits::BitMask;
+use tamt_kernels::linear::Write;
+use tamt_kernels::sparse::{PreparedFor, gather};
+use tamt_model::{
+    Activations, Batch, Config, DropoutPlan, GradKind, Grads, HiddenGrads, Keep, KernelChoice, Masks, Model, ParamId,
+    Parts, Pass, SparseWeights, Trainable, Workspace,
+};
+
+const CONFIG: &str = r#"{"model_type": "bert", "vocab_size": 50, "hidden_size": 72, "num_hidden_layers": 2,
+    "num_attention_heads": 3, "intermediate_size": 200, "max_position_embeddings": 40, "type_vocab_size": 2}"#;
+
+fn model() -> Model {
+    let parts = Parts { pooler: true, mlm_head: false, task: None };
+    let mut model = Model::random(Config::from_json(CONFIG).unwrap(), parts, 3);
+    // biases start at zero: give them something to add
+    for id in model.params.ids() {
+        model.params.get_mut(id).iter_mut().enumerate().for_each(|(i, v)| *v = 5.0 * *v + 0.01 * ((i % 7) as f32));
+    }
+    model
+}
+
+/// Masks of all prunable matrices; matrix `n` keeps about `kept(n)` of ten elements.
+fn masks(model: &Model, kept: impl Fn(usize) -> usize) -> Masks {
+    let mut masks = Masks::default();
+    for (n, id) in model.prunable().into_iter().enumerate() {
+        let [rows, cols] = model.params.matrix_shape(id);
+        let mut mask = BitMask::zeros(rows, cols);
+        for i in 0..rows * cols {
+            mask.set(i / cols, i % cols, (i * 7919 + n * 31) % 1009 % 10 < kept(n));
+        }
+        masks.set(id, mask);
+    }
+    masks
+}
+
+fn batch(model: &Model) -> Batch {
+    let mut batch = Batch::default();
+    for length in [1, 40, 17, 33] {
+        batch.push(&(0..length).map(|i| i * 13 % 50).collect::<Vec<u32>>());
+    }
+    batch.locate(&model.config);
+    batch
+}
+
+/// Hidden states of a pass, and the gradients of a loss that is a sum of its last ones with changing signs.
+fn run(model: &Model, pass: Pass<'_>, mut grads: Grads) -> (Vec<Vec<f32>>, Grads) {
+    let batch = batch(model);
+    let (mut activations, mut workspace) = (Activations::new(Keep::All), Workspace::default());
+    let mut d = HiddenGrads::default();
+    grads.begin();
+    model.forward(&batch, pass, &mut activations, &mut workspace);
+    d.begin(&activations);
+    let top = d.hidden_mut(model.layers.len(), activations.last_hidden().len());
+    top.iter_mut().enumerate().for_each(|(i, d)| *d = if i % 3 == 0 { -0.5 } else { 0.25 });
+    model.backward(&batch, pass, &activations, &d, &mut grads, &mut workspace);
+    grads.finish();
+    ((0..activations.hidden_count()).map(|l| activations.hidden(l).to_vec()).collect(), grads)
+}
+
+fn assert_close(a: &[f32], b: &[f32], what: &str) {
+    let size = b.iter().fold(1e-3, |size: f32, v| size.max(v.abs()));
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= 1e-5 * size, "{what}: {a} and {b} of {size}");
+    }
+}
+
+#[test]
+fn both_kernels_give_the_same_states_and_gradients() {
+    let model = model();
+    let all: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
+    let dropout = Some(DropoutPlan::new(0.1, 0.1, 5, 0));
+    // matrices of different density, an empty one and a full one, of which a choice takes some
+    for (kept, up_to) in [(3, 1.0), (0, 1.0), (10, 1.0), (11, 0.5)] {
+        let masks = masks(&model, |n| if kept == 11 { n % 11 } else { kept });
+        let dense = Pass { masks: Some(&masks), dropout, ..Pass::default() };
+        let (states, gradients) = run(&model, dense, Grads::new(&model.params, &all));
+
+        let choice = KernelChoice::sparse_up_to(up_to);
+        let sparse = SparseWeights::new(&model, &masks, choice, PreparedFor::Training);
+        let pass = Pass { sparse: Some(&sparse), ..dense };
+        let (sparse_states, sparse_gradients) = run(&model, pass, Grads::new(&model.params, &all));
+        assert_eq!(sparse_states, states);
+        for id in model.params.ids() {
+            let name = &model.params.spec(id).name;
+            assert_close(sparse_gradients.get(id).unwrap(), gradients.get(id).unwrap(), name);
+        }
+
+        let survivors = Trainable::weights(&model, Some(&masks));
+        for pass in [dense, pass] {
+            let (_, compact) = run(&model, pass, Grads::with_masks(&model.params, &survivors, Some(&masks)));
+            for Trainable { id, kind } in &survivors {
+                let mut expected = gradients.get(*id).unwrap().to_vec();
+                if *kind == GradKind::Survivors {
+                    let mask = masks.get(*id).unwrap();
+                    let whole = std::mem::replace(&mut expected, vec![0.0; mask.count_ones()]);
+                    gather(mask, &whole, &mut expected, Write::Store);
+                }
+                assert_close(compact.get(*id).unwrap(), &expected, &model.params.spec(*id).name);
+            }
+        }
+    }
+}
+
+/// Mask training keeps the dense product for the gradients of its scores: all numbers are those of the dense kernel.
+#[test]
+fn score_gradients_are_the_same_numbers_with_either_kernel() {
+    let model = model();
+    let masks = masks(&model, |n| 1 + n % 4);
+    let trainable: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
+    let sparse = SparseWeights::new(&model, &masks, KernelChoice::SPARSE, PreparedFor::Training);
+    let results = [None, Some(&sparse)].map(|sparse| {
+        let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model.params, &trainable));
+        (states, grads.data().to_vec())
+    });
+    assert_eq!(results[0], results[1]);
+}
+
+#[test]
+fn sparse_weights_follow_weights_and_masks() {
+    let mut model = model();
+    let first = masks(&model, |_| 3);
+    let choice = KernelChoice::sparse_up_to(0.45);
+    let mut sparse = SparseWeights::new(&model, &first, choice, PreparedFor::Training);
+    for id in model.params.ids() {
+        model.params.get_mut(id).iter_mut().for_each(|v| *v *= -1.5);
+    }
+    sparse.set_values(&model.params);
+    let states = |masks: &Masks, sparse: Option<&SparseWeights>| {
+        run(&model, Pass::new(Some(masks), sparse), Grads::new(&model.params, &[])).0
+    };
+    assert_eq!(states(&first, Some(&sparse)), states(&first, None));
+
+    // some matrices become too dense for the sparse kernel, and sparse enough again
+    let matrices: Vec<ParamId> = model.layers.iter().flat_map(|layer| layer.dense().map(|d| d.weight)).collect();
+    for kept in [6, 2] {
+        let next = masks(&model, |n| if n % 2 == 0 { kept } else { 4 });
+        sparse.set_masks(&model, &next);
+        assert_eq!(states(&next, Some(&sparse)), states(&next, None));
+        for &id in &matrices {
+            assert_eq!(sparse.get(id).is_some(), choice.is_sparse(next.get(id).unwrap()));
+        }
+    }
+    assert!(SparseWeights::for_inference(&model, Some(&first), KernelChoice::DENSE).is_none());
+    assert!(SparseWeights::for_inference(&model, Some(&first), KernelChoice::SPARSE).is_some());
+}
+
+#[test]
+fn zeros_of_a_checkpoint_are_passed_over_in_inference() {
+    let mut model = model();
+    let masks = masks(&model, |n| if n == 2 { 9 } else { 3 });
+    let choice = KernelChoice::sparse_up_to(0.45);
+    assert!(SparseWeights::for_inference(&model, None, choice).is_none());
+    for (id, mask) in masks.iter() {
+        mask.mask_in_place(model.params.get_mut(id));
+    }
+    let sparse = SparseWeights::for_inference(&model, None, choice).unwrap();
+    for id in model.layers.iter().flat_map(|layer| layer.dense().map(|d| d.weight)) {
+        assert_eq!(sparse.get(id).is_some(), choice.is_sparse(masks.get(id).unwrap()));
+    }
+    let states = |sparse| run(&model, Pass::new(None, sparse), Grads::new(&model.params, &[])).0;
+    assert_eq!(states(Some(&sparse)), states(None));
+}

@@ -1,0 +1,119 @@
+//! Which kernel multiplies by masked matrices, and the file that keeps what was measured for it.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use tamt_kernels::{dispatch, sparse};
+use tamt_model::KernelChoice;
+use tamt_model::write::atomic_write;
+
+/// The kernel that multiplies by masked matrices of the encoder's layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernel {
+    /// For each matrix the faster one at its density, by [`break_even`].
+    #[default]
+    Auto,
+    /// The dense one.
+    Dense,
+    /// The sparse one.
+    Sparse,
+}
+
+impl Kernel {
+    /// Decides; [`Kernel::Auto`] may have to measure.
+    #[must_use]
+    pub fn choose(self) -> KernelChoice {
+        match self {
+            Self::Auto => KernelChoice::sparse_up_to(break_even()),
+            Self::Dense => KernelChoice::DENSE,
+            Self::Sparse => KernelChoice::SPARSE,
+        }
+    }
+}
+
+/// What was measured on a processor, by a version of the kernels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Measurement {
+    version: String,
+    sparse_up_to: f32,
+}
+
+/// The density up to which the sparse kernel is the faster one on this processor.
+///
+/// It is measured once, in some 50 ms, and kept in [`file`], so that all runs on a machine choose alike. Where that cannot
+/// be read or written, each process measures anew.
+#[must_use]
+pub fn break_even() -> f32 {
+    static DENSITY: OnceLock<f32> = OnceLock::new();
+    *DENSITY.get_or_init(|| match file() {
+        Some(path) => kept_in(&path, &dispatch::processor(), sparse::break_even),
+        None => sparse::break_even(),
+    })
+}
+
+/// `$XDG_CACHE_HOME/tamt/kernels.toml`, or under `~/.cache`.
+#[must_use]
+pub fn file() -> Option<PathBuf> {
+    let directory = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("tamt/kernels.toml"))
+}
+
+/// The value for `processor` in a file, measured and added where it is missing or another version's.
+fn kept_in(path: &Path, processor: &str, measure: impl FnOnce() -> f32) -> f32 {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut all: BTreeMap<String, Measurement> = toml::from_str(&text).unwrap_or_default();
+    if let Some(kept) = all.get(processor)
+        && kept.version == version
+        && (0.0..=1.0).contains(&kept.sparse_up_to)
+    {
+        return kept.sparse_up_to;
+    }
+    let sparse_up_to = measure();
+    all.insert(processor.to_owned(), Measurement { version: version.to_owned(), sparse_up_to });
+    // Nothing is lost where this fails but 50 ms of the next process.
+    if let (Some(directory), Ok(text)) = (path.parent(), toml::to_string(&all))
+        && fs::create_dir_all(directory).is_ok()
+    {
+        let _ = atomic_write(path, |out| out.write_all(text.as_bytes()));
+    }
+    sparse_up_to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_is_made_once_for_each_processor_and_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cache/kernels.toml");
+        let unexpected = || -> f32 { panic!("it was measured before") };
+        assert_eq!(kept_in(&path, "one \"quoted\"", || 0.1 + 0.2), 0.1 + 0.2);
+        assert_eq!(kept_in(&path, "two", || 0.5), 0.5);
+        assert_eq!(kept_in(&path, "one \"quoted\"", unexpected), 0.1 + 0.2);
+        assert_eq!(kept_in(&path, "two", unexpected), 0.5);
+
+        let other = fs::read_to_string(&path).unwrap().replace(env!("CARGO_PKG_VERSION"), "0.0.1");
+        fs::write(&path, other).unwrap();
+        assert_eq!(kept_in(&path, "two", || 0.75), 0.75);
+    }
+
+    #[test]
+    fn a_damaged_or_unwritable_file_is_no_obstacle() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kernels.toml");
+        for damage in ["[", "a = 3", "[one]\nversion = '0.1.0'\nsparse-up-to = nan", "[one]\nversion = 1"] {
+            fs::write(&path, damage).unwrap();
+            assert_eq!(kept_in(&path, "one", || 0.25), 0.25, "{damage}");
+        }
+        assert_eq!(kept_in(&directory.path().join("kernels.toml/x"), "one", || 0.5), 0.5);
+    }
+}
