@@ -5,6 +5,7 @@ mod common;
 mod bad_input;
 mod eval_encode_apply;
 mod find;
+mod kernel;
 mod pretrain;
 mod resume;
 mod task_files;

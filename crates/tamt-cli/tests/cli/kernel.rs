@@ -1,0 +1,91 @@
+//! Which kernel multiplies by masked matrices changes how long a run takes, and what it computes in no more than the last bits.
+
+use predicates::str::{contains, is_empty};
+
+use crate::common::{at, bert, bytes, corpus, object, tamt};
+use crate::task_files::cola;
+
+const KERNELS: [&str; 3] = ["dense", "sparse", "auto"];
+
+fn ticket(output: &str) {
+    tamt(&format!("find --model {} --method magnitude --sparsity 0.7 --output-dir {output} --quiet", bert())).success();
+}
+
+#[test]
+fn mask_training_finds_the_same_ticket_with_either_kernel() {
+    let directory = tempfile::tempdir().unwrap();
+    let tickets = KERNELS.map(|kernel| {
+        let run = at(&directory, kernel);
+        tamt(&format!(
+            "find --model {} --method tamt-mlm-kd --sparsity 0.7 --corpus {} --output-dir {run} --max-steps 12 --batch-size 4 \
+             --block-size 16 --learning-rate 2e-3 --rethreshold-every 5 --kernel {kernel} --quiet",
+            bert(),
+            corpus()
+        ))
+        .success();
+        bytes(format!("{run}/ticket.safetensors"))
+    });
+    assert!(tickets[0] == tickets[1] && tickets[0] == tickets[2], "the tickets differ");
+}
+
+#[test]
+fn a_ticket_and_its_checkpoint_with_zeros_give_the_same_numbers_with_either_kernel() {
+    let directory = tempfile::tempdir().unwrap();
+    let (half, applied) = (at(&directory, "ticket"), at(&directory, "applied"));
+    ticket(&half);
+    tamt(&format!("apply --model {} --ticket {half} --output-dir {applied}", bert())).success();
+    let mut results = Vec::new();
+    for kernel in KERNELS {
+        for model in [format!("{} --ticket {half}", bert()), applied.clone()] {
+            let vectors = at(&directory, "vectors.safetensors");
+            tamt(&format!("encode --model {model} --input {} --output {vectors} --kernel {kernel}", corpus()))
+                .success();
+            results.push(bytes(vectors));
+        }
+    }
+    assert!(results.iter().all(|vectors| *vectors == results[0]), "the vectors differ");
+
+    let evaluate = |kernel| {
+        let line = format!("eval --model {} --ticket {half} --corpus {} --block-size 16", bert(), corpus());
+        object(&tamt(&format!("{line} --kernel {kernel} --json")).success())
+    };
+    assert_eq!(evaluate("dense"), evaluate("sparse"));
+}
+
+#[test]
+fn fine_tuning_by_the_sparse_kernel_learns_the_same_and_depends_on_no_thread() {
+    let directory = tempfile::tempdir().unwrap();
+    let (half, data) = (at(&directory, "ticket"), cola(&directory.path().join("CoLA")));
+    ticket(&half);
+    let tune = |name: &str, flags: &str| {
+        let run = at(&directory, name);
+        let line = format!(
+            "tune --model {} --ticket {half} --task cola --data {data} --learning-rate 5e-3 --batch-size 8 --max-steps 30 \
+             --dropout 0 --keep final --output-dir {run} {flags} --json --quiet",
+            bert()
+        );
+        let loss = object(&tamt(&line).success())["loss"].as_f64().unwrap();
+        (loss, bytes(format!("{run}/model.safetensors")))
+    };
+    let (dense, _) = tune("dense", "--kernel dense");
+    let (one, weights) = tune("one", "--kernel sparse --threads 1");
+    assert!((one - dense).abs() <= 1e-3 * dense, "{one} and {dense}");
+    let (two, same_weights) = tune("two", "--kernel sparse --threads 2");
+    assert_eq!(one, two);
+    assert!(weights == same_weights, "the weights differ");
+}
+
+#[test]
+fn flags_for_text_beside_a_task_and_the_other_way_round_are_refused() {
+    let model = bert();
+    for line in [
+        "--task cola --data DIR --objective kd",
+        "--task cola --data DIR --mlm-head pretrained",
+        "--task cola --data DIR --block-size 16",
+        "--corpus FILE --max-length 16",
+        "--corpus FILE --kernel csr",
+    ] {
+        let flag = line.split(' ').rev().nth(1).unwrap();
+        tamt(&format!("eval --model {model} {line}")).code(2).stdout(is_empty()).stderr(contains(flag));
+    }
+}
