@@ -307,6 +307,8 @@ def tamt(arguments, task, seed, data, output, *more):
         "--batch-size", str(arguments.batch_size), "--learning-rate", str(arguments.learning_rate),
         "--eval-every", str(arguments.eval_every), "--threads", str(arguments.threads), "--json", "--quiet", *more,
     ]  # fmt: skip
+    if arguments.ticket:
+        command += ["--ticket", arguments.ticket]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -379,6 +381,7 @@ def main():
     parser.add_argument("--max-steps", type=int)
     parser.add_argument("--train-examples", type=int, help="scores: train on N examples, drawn by the seed")
     parser.add_argument("--dev-examples", type=int, help="scores: evaluate on N examples")
+    parser.add_argument("--ticket", help="what tamt fine-tunes; PyTorch's side has the dense model")
     parser.add_argument("--sides", type=lambda s: s.split(","), default=["tamt", "PyTorch"])
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--eval-every", type=int, default=50)
