@@ -17,9 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::args::values::Precision;
 use crate::args::{Common, Verb};
-use crate::exit::UsageError;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
@@ -44,10 +42,6 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: &Verb, common: &Common, printer: Printer) -> anyhow::Result<()> {
-    if common.precision == Precision::Bf16 {
-        let problem = "--precision: this version computes in f32; give f32, or auto, which is f32 here";
-        return Err(UsageError(problem.to_owned()).into());
-    }
     if let Some(threads) = common.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())

@@ -31,7 +31,6 @@ impl Record {
         let mut record = Self { table: settings, changed, inputs: Vec::new() };
         record.set("verb", verb);
         record.set("tool-version", env!("CARGO_PKG_VERSION"));
-        record.set("precision", "f32");
         record.set("threads", i64::try_from(rayon::current_num_threads()).unwrap_or(i64::MAX));
         Ok(record)
     }
@@ -182,7 +181,7 @@ mod tests {
         let text = record.table().to_string();
         assert!(text.contains("mlm-probability = 0.15\n"), "{text}");
         let mut table = record.table().clone();
-        for key in ["verb", "tool-version", "precision", "threads"] {
+        for key in ["verb", "tool-version", "threads"] {
             table.remove(key);
         }
         assert_eq!(table.try_into::<FindSettings>().unwrap(), settings());

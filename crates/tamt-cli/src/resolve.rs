@@ -2,8 +2,8 @@
 //! model and the text.
 
 use anyhow::{Result, bail};
-use tamt::Kernel;
 use tamt::base::Base;
+use tamt::bench::Work;
 use tamt::find::{FindSettings, Method, Preset, Rewind, Start, Texts, imp_rounds, paper};
 use tamt::objective::{Distance, KdSettings, Relation, Representation, Span};
 use tamt::pretrain::{PretrainSettings, Train};
@@ -11,13 +11,15 @@ use tamt::prune::{Scope, Sparsity};
 use tamt::scores::{Binarizer, ScoreInit};
 use tamt::train::{Clip, OptimizerKind, OptimizerSettings, Shape, TrainSettings};
 use tamt::tune::{DistillSettings, Duration, InputSettings, Keep, TuneSettings};
+use tamt::{Compute, Kernel};
 use tamt_data::tasks::Task;
+use tamt_kernels::Precision;
 
 use crate::args::find::DistillationArgs;
 use crate::args::training::{OptimizerArgs, TrainingArgs};
 use crate::args::tune::TaskArgs;
 use crate::args::values::{self, InitialMask};
-use crate::args::{FindArgs, PretrainArgs, TuneArgs};
+use crate::args::{Common, FindArgs, PretrainArgs, TuneArgs};
 use crate::exit::UsageError;
 
 /// Replaces a setting where a flag was given.
@@ -32,6 +34,16 @@ fn set_single(setting: &mut f32, flag: Option<f64>) {
     if let Some(value) = flag {
         *setting = value as f32;
     }
+}
+
+/// How products are computed: `auto` is bf16 where the processor has instructions for it.
+pub(crate) fn compute(common: &Common) -> Compute {
+    let precision = match common.precision {
+        values::Precision::Auto => Precision::native(),
+        values::Precision::F32 => Precision::F32,
+        values::Precision::Bf16 => Precision::Bf16,
+    };
+    Compute { kernel: common.kernel.map_or(Kernel::Auto, Kernel::from), precision }
 }
 
 /// What a find is to do, but for what depends on the model and the text.
@@ -87,7 +99,7 @@ impl Goal {
             settings.rethreshold_every = preset.rethreshold_every;
             settings.train.optimizer.learning_rate = preset.learning_rate;
         }
-        settings.kernel = args.common.kernel.into();
+        settings.compute = compute(&args.common);
         set(&mut settings.scope, &args.scope.map(Scope::from));
         set(&mut settings.start, &args.masks.init.clone().map(Start::from));
         set(&mut settings.rewind, &args.pruning.rewind.map(Rewind::from));
@@ -126,6 +138,7 @@ pub(crate) fn pretrain(args: &PretrainArgs, max_length: usize) -> (PretrainSetti
     let mut defaults = PretrainSettings::new(args.train.map_or(Train::All, Train::from), args.max_steps);
     defaults.block_size = defaults.block_size.min(max_length);
     let mut settings = defaults.clone();
+    settings.compute = compute(&args.common);
     let training = &args.training;
     set(&mut settings.seed, &training.seed);
     set(&mut settings.batch_size, &training.batch_size.map(usize::from));
@@ -143,7 +156,7 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     let fitting = &args.fitting;
     set(&mut settings.duration, &fitting.epochs.map(Duration::Epochs));
     set(&mut settings.duration, &fitting.max_steps.map(Duration::MaxSteps));
-    settings.kernel = args.common.kernel.into();
+    settings.compute = compute(&args.common);
     settings.train_examples = fitting.train_examples.map(usize::from);
     set(&mut settings.batch_size, &fitting.batch_size.map(usize::from));
     set(&mut settings.seed, &fitting.seed);
@@ -287,6 +300,7 @@ macro_rules! same_names {
 }
 
 same_names! {
+    values::BenchWork => Work { MaskTraining, FineTuning, Inference }
     values::Kernel => Kernel { Auto, Dense, Sparse }
     values::Method => Method { Random, Magnitude, Imp, TamtMlm, TamtKd, TamtMlmKd }
     values::Scope => Scope { Local, Global }

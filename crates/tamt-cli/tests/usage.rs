@@ -114,11 +114,6 @@ fn a_preset_at_a_sparsity_the_paper_has_not_is_wrong_usage() {
 }
 
 #[test]
-fn bf16_is_refused_because_this_version_computes_in_f32() {
-    find_with(&["--precision", "bf16"]).code(2).stdout(is_empty()).stderr(contains("this version computes in f32"));
-}
-
-#[test]
 fn steps_and_seeds_that_no_run_can_have_are_refused() {
     for (flag, value) in [
         ("--max-steps", "0"),

@@ -35,6 +35,23 @@ pub fn isa() -> Isa {
     })
 }
 
+/// Whether the processor multiplies pairs of bf16 and `TAMT_CPU` (`avx512` leaves them out) allows it.
+#[must_use]
+pub fn has_bf16() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| isa() == Isa::Avx512 && std::env::var_os("TAMT_CPU").is_none() && detected_bf16())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detected_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detected_bf16() -> bool {
+    false
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detected() -> Isa {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");

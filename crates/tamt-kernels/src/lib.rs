@@ -51,7 +51,7 @@
 //!
 //! let dy = [1.0, -1.0];
 //! let mut score_gradient = [0.0; 6];
-//! linear::backward_weight(&dy, &x, 2, 3, WeightGrad::Score(&weights), &mut score_gradient, Write::Store);
+//! linear::backward_weight(&dy, &x, 2, 3, WeightGrad::Score(&weights), &mut score_gradient, Write::Store, &mut scratch);
 //! assert_eq!(score_gradient, [0.5, -20.0, 10.0, -3.0, 2.0, -100.0]);
 //! ```
 
@@ -66,6 +66,7 @@ pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
 pub mod optim;
+pub mod peak;
 pub mod reduce;
 pub mod relation;
 pub mod rng;
@@ -76,7 +77,10 @@ pub mod task_loss;
 mod math;
 mod pack;
 mod parallel;
+mod precision;
 mod product;
 #[cfg(test)]
 mod reference;
 mod simd;
+
+pub use precision::Precision;

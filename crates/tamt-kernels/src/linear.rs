@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use crate::bits::{BitMask, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer, with_growing};
+use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer};
+use crate::precision::Precision;
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, is_one_portion, row_portions, row_product};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
@@ -30,13 +31,29 @@ impl Weight<'_> {
     }
 }
 
-/// Buffers that kernels reuse from call to call. One serves any number of calls, one at a time.
+/// Buffers that kernels reuse from call to call, and the precision that they compute products in. One serves any number of
+/// calls, one at a time.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    precision: Precision,
     pub(crate) floats: Buffer,
     pub(crate) panels: Buffer,
     pub(crate) sums: Vec<f64>,
     pub(crate) order: Vec<u32>,
+}
+
+impl Scratch {
+    /// Empty buffers for products in this precision; [`Scratch::default`] is for f32.
+    #[must_use]
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
+    /// What the operands of products are rounded to.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
 }
 
 /// What happens to the old content of an output.
@@ -130,12 +147,13 @@ pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Layer<'_>; N], scrat
         assert_eq!(output.len(), tokens * w.rows, "outputs of as many rows");
         assert!(bias.is_none_or(|bias| bias.len() == w.rows), "a bias per output feature");
     }
-    let x = Operand::new(x, cols, Order::LaneRows);
+    let precision = scratch.precision;
+    let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
     for part in row_portions(tokens, cols) {
-        let packed = scratch.floats.get(Panels::len(Side::Left, part.len(), cols));
+        let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), cols));
         let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
         for Layer { weight: w, bias, output } in &mut layers {
-            let rhs = Operand { mask: w.mask, ..Operand::new(w.values, cols, Order::LaneRows) };
+            let rhs = Operand { mask: w.mask, precision, ..Operand::new(w.values, cols, Order::LaneRows) };
             let (mut rhs, bias) = (Rhs::Plain(rhs, &mut scratch.panels), *bias);
             row_product(w.rows, part.clone(), lhs, &mut rhs, output, |strip| match bias {
                 None => strip.multiply(Start::Zero),
@@ -150,14 +168,15 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
     w.assert_valid();
     let tokens = rows_of(dx, w.cols, "input gradient");
     assert_eq!(dy.len(), tokens * w.rows, "output gradient of as many rows as the input's");
-    let lhs = Operand::new(dy, w.rows, Order::LaneRows);
-    let rhs = Operand { mask: w.mask, ..Operand::new(w.values, w.cols, Order::DepthRows) };
+    let precision = scratch.precision;
+    let lhs = Operand { precision, ..Operand::new(dy, w.rows, Order::LaneRows) };
+    let rhs = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::DepthRows) };
     if w.rows > DEEP {
         return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
     }
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
     for part in row_portions(tokens, w.rows) {
-        let packed = scratch.floats.get(Panels::len(Side::Left, part.len(), w.rows));
+        let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), w.rows));
         let lhs = Panels::pack_parallel(Side::Left, &lhs, part.clone(), w.rows, packed);
         let mut rhs = Rhs::Plain(rhs, &mut scratch.panels);
         row_product(w.cols, part, lhs, &mut rhs, dx, |strip| strip.multiply(start));
@@ -173,16 +192,15 @@ pub fn backward_weight(
     epilogue: WeightGrad<'_>,
     dw: &mut [f32],
     mode: Write,
+    scratch: &mut Scratch,
 ) {
     let tokens = rows_of(dy, rows, "output gradient");
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
-    with_growing(|buffer| {
-        if is_one_portion(cols, tokens) {
-            return PackedInput::pack(x, tokens, cols, buffer).backward_weight(dy, rows, epilogue, dw, mode);
-        }
-        let mut rhs = Rhs::Plain(Operand::new(x, cols, Order::DepthRows), buffer);
-        weight_product((rows, cols, tokens), dy, &mut rhs, epilogue, dw, mode);
-    });
+    if is_one_portion(cols, tokens) {
+        return PackedInput::new(x, tokens, cols, scratch).backward_weight(dy, rows, epilogue, dw, mode);
+    }
+    let rhs = Operand { precision: scratch.precision, ..Operand::new(x, cols, Order::DepthRows) };
+    weight_product((rows, cols, tokens), dy, &mut Rhs::Plain(rhs, &mut scratch.panels), epilogue, dw, mode);
 }
 
 /// An input `[T, cols]`, packed for the weight gradients of several layers that share it (Q, K and V).
@@ -196,13 +214,10 @@ impl<'a> PackedInput<'a> {
     /// Packs `x` `[tokens, cols]` into a buffer of `scratch`.
     #[must_use]
     pub fn new(x: &[f32], tokens: usize, cols: usize, scratch: &'a mut Scratch) -> Self {
-        Self::pack(x, tokens, cols, &mut scratch.panels)
-    }
-
-    fn pack(x: &[f32], tokens: usize, cols: usize, buffer: &'a mut Buffer) -> Self {
+        let precision = scratch.precision;
         assert_eq!(x.len(), tokens * cols, "input of whole rows");
-        let packed = buffer.get(Panels::len(Side::Right, cols, tokens));
-        let rhs = Operand::new(x, cols, Order::DepthRows);
+        let packed = scratch.panels.get(Panels::len_in(precision, Side::Right, cols, tokens));
+        let rhs = Operand { precision, ..Operand::new(x, cols, Order::DepthRows) };
         Self { panels: Panels::pack_parallel(Side::Right, &rhs, 0..cols, tokens, packed), cols }
     }
 
@@ -238,9 +253,10 @@ fn weight_product(
             (_, Write::Add) => strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols)),
         }
     };
-    let dy = Operand::new(dy, rows, Order::DepthRows);
+    let precision = rhs.precision();
+    let dy = Operand { precision, ..Operand::new(dy, rows, Order::DepthRows) };
     for part in row_portions(rows, tokens) {
-        with_buffer(Panels::len(Side::Left, part.len(), tokens), |packed| {
+        with_buffer(Panels::len_in(precision, Side::Left, part.len(), tokens), |packed| {
             let lhs = Panels::pack_parallel(Side::Left, &dy, part.clone(), tokens, packed);
             row_product(cols, part, lhs, rhs, dw, job);
         });

@@ -9,6 +9,7 @@ use crate::dispatch::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
+use crate::precision::{Precision, join_steps};
 use crate::product::{DEPTH_BLOCK, tile_cols, tile_rows, vector_lanes};
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
@@ -20,6 +21,8 @@ pub(crate) struct Operand<'a> {
     pub(crate) order: Order,
     /// Mask of `data`, whose rows it shares; `data` then is the whole matrix, and the operand a right one.
     pub(crate) mask: Option<&'a BitMask>,
+    /// What packing rounds to.
+    pub(crate) precision: Precision,
 }
 
 /// What a row of an operand's data is.
@@ -61,6 +64,8 @@ impl Side {
 }
 
 /// An operand in the order in which the register tile reads it: `[depth blocks][panels][steps][width]`, padded with zeros.
+///
+/// In bf16 a word holds two steps of a lane (see [`Precision`]): it is no float then, though it lies among floats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels<'a> {
     data: &'a [f32],
@@ -68,18 +73,24 @@ pub(crate) struct Panels<'a> {
     /// Lanes with the padding of the last panel.
     padded: usize,
     depth: usize,
+    precision: Precision,
 }
 
 /// Lanes that one job packs, about; a multiple of every width.
 const PACK_LANES: usize = 288;
 
 impl<'a> Panels<'a> {
-    /// Floats that `lanes` of `depth` steps take.
+    /// Floats that `lanes` of `depth` steps take in f32.
     pub(crate) fn len(side: Side, lanes: usize, depth: usize) -> usize {
-        side.padded(lanes) * depth
+        Self::len_in(Precision::F32, side, lanes, depth)
     }
 
-    /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len`] floats. With a mask, `lanes`
+    /// Words that `lanes` of `depth` steps take.
+    pub(crate) fn len_in(precision: Precision, side: Side, lanes: usize, depth: usize) -> usize {
+        side.padded(lanes) * precision.words(depth)
+    }
+
+    /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len_in`] words. With a mask, `lanes`
     /// and `depth` begin at multiples of 8.
     pub(crate) fn pack(
         side: Side,
@@ -88,13 +99,13 @@ impl<'a> Panels<'a> {
         depth: Range<usize>,
         out: &'a mut [f32],
     ) -> Self {
-        let padded = side.padded(lanes.len());
-        assert_eq!(out.len(), padded * depth.len(), "a buffer of the panels' size");
+        let (padded, precision) = (side.padded(lanes.len()), operand.precision);
+        assert_eq!(out.len(), padded * precision.words(depth.len()), "a buffer of the panels' size");
         for (block, out) in out.chunks_mut((padded * DEPTH_BLOCK).max(1)).enumerate() {
-            let from = depth.start + block * DEPTH_BLOCK;
-            operand.pack(side, lanes.clone(), from..depth.end.min(from + DEPTH_BLOCK), out);
+            let from = depth.start + block * precision.depth_block();
+            operand.pack(side, lanes.clone(), from..depth.end.min(from + precision.depth_block()), out);
         }
-        Self { data: out, side, padded, depth: depth.len() }
+        Self { data: out, side, padded, depth: depth.len(), precision }
     }
 
     /// [`Panels::pack`] on the current pool.
@@ -105,17 +116,23 @@ impl<'a> Panels<'a> {
         depth: usize,
         out: &'a mut [f32],
     ) -> Self {
-        let padded = side.padded(lanes.len());
-        assert_eq!(out.len(), padded * depth, "a buffer of the panels' size");
+        let (padded, precision) = (side.padded(lanes.len()), operand.precision);
+        assert_eq!(out.len(), padded * precision.words(depth), "a buffer of the panels' size");
         out.par_chunks_mut((padded * DEPTH_BLOCK).max(1)).enumerate().for_each(|(block, out)| {
-            let from = block * DEPTH_BLOCK;
-            let steps = from..depth.min(from + DEPTH_BLOCK);
-            out.par_chunks_mut((PACK_LANES * steps.len()).max(1)).enumerate().for_each(|(job, out)| {
+            let from = block * precision.depth_block();
+            let steps = from..depth.min(from + precision.depth_block());
+            let words = precision.words(steps.len());
+            out.par_chunks_mut((PACK_LANES * words).max(1)).enumerate().for_each(|(job, out)| {
                 let first = lanes.start + job * PACK_LANES;
                 operand.pack(side, first..lanes.end.min(first + PACK_LANES), steps.clone(), out);
             });
         });
-        Self { data: out, side, padded, depth }
+        Self { data: out, side, padded, depth, precision }
+    }
+
+    /// What the elements were rounded to.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Steps of the depth.
@@ -127,17 +144,21 @@ impl<'a> Panels<'a> {
     #[inline]
     pub(crate) fn panels_at(&self, lane: usize, block: &Range<usize>) -> &'a [f32] {
         debug_assert!(lane.is_multiple_of(self.side.width()), "a panel begins here");
-        &self.data[block.start * self.padded + lane * block.len()..block.end * self.padded]
+        let [start, end, len] = [block.start, block.end, block.len()].map(|steps| self.precision.words(steps));
+        &self.data[start * self.padded + lane * len..end * self.padded]
     }
 }
 
 impl<'a> Operand<'a> {
     pub(crate) fn new(data: &'a [f32], stride: usize, order: Order) -> Self {
-        Self { data, stride, order, mask: None }
+        Self { data, stride, order, mask: None, precision: Precision::F32 }
     }
 
-    /// Packs panels: `out` is `[panels][depth][width]`, padded with zeros.
+    /// Packs panels: `out` is `[panels][words of the depth][width]`, padded with zeros.
     fn pack(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+        if self.precision == Precision::Bf16 {
+            return self.pack_pairs(side, lanes, depth, out);
+        }
         let steps = depth.len();
         debug_assert_eq!(out.len(), side.padded(lanes.len()) * steps, "whole panels");
         debug_assert!(self.mask.is_none() || side == Side::Right, "left panels do not begin at whole bytes of a mask");
@@ -148,6 +169,26 @@ impl<'a> Operand<'a> {
             let lanes = lanes.start + first..lanes.end.min(lanes.start + first + side.width());
             let width = side.padded(lanes.len());
             self.pack_lane_rows(lanes, depth.clone(), width, &mut out[first * steps..][..width * steps]);
+        }
+    }
+
+    /// Packs some steps in f32, which the nearest caches hold, and joins them in pairs.
+    fn pack_pairs(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+        let floats = Operand { precision: Precision::F32, ..*self };
+        let (padded, words) = (side.padded(lanes.len()), self.precision.words(depth.len()));
+        debug_assert_eq!(out.len(), padded * words, "whole panels");
+        for first in depth.clone().step_by(STEPS_TO_JOIN) {
+            let steps = first..depth.end.min(first + STEPS_TO_JOIN);
+            let done = self.precision.words(first - depth.start);
+            with_buffer(padded * steps.len(), |buffer| {
+                floats.pack(side, lanes.clone(), steps.clone(), buffer);
+                for panel in (0..padded).step_by(side.width()) {
+                    let width = side.width().min(padded - panel);
+                    let from = &buffer[panel * steps.len()..][..width * steps.len()];
+                    let to = &mut out[panel * words + done * width..][..width * self.precision.words(steps.len())];
+                    join_steps(from, width, to);
+                }
+            });
         }
     }
 
@@ -198,6 +239,9 @@ impl<'a> Operand<'a> {
         });
     }
 }
+
+/// Steps of the depth that are packed in f32 before they are joined in pairs; a multiple of 8, for masks.
+const STEPS_TO_JOIN: usize = 64;
 
 /// Steps of the depth that are packed for all panels before the next ones.
 const STEPS_AT_ONCE: usize = 16;
@@ -430,7 +474,7 @@ mod tests {
                 let data = random(rows * cols, 1);
                 let mask = random_mask(rows, cols, 0.5);
                 for mask in [None, Some(&mask).filter(|_| side == Side::Right)] {
-                    let operand = Operand { data: &data, stride: cols, order, mask };
+                    let operand = Operand { mask, ..Operand::new(&data, cols, order) };
                     let mut out = vec![9.0; Panels::len(side, lanes, depth)];
                     let panels = Panels::pack(side, &operand, 8..8 + lanes, 8..8 + depth, &mut out);
                     for lane in 0..side.padded(lanes) {

@@ -1,4 +1,4 @@
-//! The dense f32 matrix product `C = A B` that linear layers and attention are made of.
+//! The dense matrix product `C = A B` that linear layers and attention are made of: of f32, or of bf16 with sums in f32.
 //!
 //! Large operands are packed into panels (see [`crate::pack`]), the elements that one step of the register tile needs
 //! side by side, masked on the way, so that a masked matrix never exists. A job computes a block of `C` whose rows of `A`
@@ -10,13 +10,16 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::has_bf16;
 use crate::dispatch::{Isa, isa};
 use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, with_buffer};
-use crate::simd::{Portable, Simd};
+use crate::precision::Precision;
+use crate::simd::{Pairs, Portable, Simd};
 
-/// Steps of the depth in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
+/// Words of a lane (steps of the depth, in bf16 pairs of them) in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
 /// 72 KB with AVX-512, a part of the second-level cache.
 pub(crate) const DEPTH_BLOCK: usize = 384;
 
@@ -100,14 +103,17 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
         let (rows, cols) = if a.order == Order::LaneRows { (c.rows, rhs.depth()) } else { (rhs.depth(), c.rows) };
         assert!(rows * cols == 0 || a.data.len() >= (rows - 1) * a.stride + cols, "the left operand holds the block");
         assert!(a.mask.is_none(), "a left operand without a mask");
+        assert_eq!(rhs.precision(), Precision::F32, "a right operand of the left one's precision");
     }
+    let precision = rhs.precision();
     let mut from = 0;
     // at least once, so that a product of depth 0 still writes its start
     while from < rhs.depth() || from == 0 {
-        let block = from..rhs.depth().min(from + DEPTH_BLOCK);
-        let steps = block.len();
+        let block = from..rhs.depth().min(from + precision.depth_block());
+        let steps = precision.words(block.len());
         let a = match lhs {
             Lhs::Packed(panels, row) => {
+                assert_eq!(panels.precision(), precision, "operands of one precision");
                 let a = panels.panels_at(row, &block);
                 assert!(a.len() >= c.rows.next_multiple_of(tile_rows()) * steps, "the left operand holds the block");
                 Rows { start: a.as_ptr(), row: 1, step: tile_rows(), packed: true }
@@ -123,10 +129,10 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
             // SAFETY: columns col..col + cols of the block; the left operand was checked.
             unsafe {
                 let strip = Block { start: c.start.add(col), cols, ..c };
-                strip_product(strip, steps, a, panel, start.of(col..col + cols, from == 0));
+                strip_product(precision, strip, steps, a, panel, start.of(col..col + cols, from == 0));
             }
         }
-        from += DEPTH_BLOCK;
+        from += precision.depth_block();
     }
 }
 
@@ -144,34 +150,50 @@ struct Rows {
 /// # Safety
 /// As [`multiply`]; `a` holds the strip's rows and `steps` steps, whole panels if it is packed.
 #[allow(unsafe_code)]
-unsafe fn strip_product(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
-    // SAFETY: the caller's, and `isa` names only instruction sets that are there.
+unsafe fn strip_product(precision: Precision, c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
+    // SAFETY: the caller's, and only instruction sets that are there are named.
     unsafe {
-        match isa() {
+        match (isa(), precision) {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => strip_avx512(c, steps, a, rhs, start),
+            (Isa::Avx512, Precision::F32) => x86::avx512(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => strip_avx2(c, steps, a, rhs, start),
-            _ => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
+            (Isa::Avx512, Precision::Bf16) if has_bf16() => x86::avx512_bf16(c, steps, a, rhs, start),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(c, steps, a, rhs, start),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Precision::F32) => x86::avx2(c, steps, a, rhs, start),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Precision::Bf16) => x86::avx2_pairs(c, steps, a, rhs, start),
+            (_, Precision::F32) => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
+            (_, Precision::Bf16) => strip::<Pairs<Portable>, 4, 2>(c, steps, a, rhs, start),
         }
     }
 }
 
+/// [`strip`] for each instruction set and precision. The register tile is 8 x 3 vectors of sixteen, 6 x 2 of eight: with 4 x
+/// 3 of eight, as many sums, the compiler runs out of the sixteen registers and spills.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn strip_avx512(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
-    // SAFETY: the caller's.
-    unsafe { strip::<std::arch::x86_64::__m512, 8, 3>(c, steps, a, rhs, start) }
-}
+mod x86 {
+    use std::arch::x86_64::{__m256, __m512};
 
-// 6 x 2 vectors: with 4 x 3, as many sums, the compiler runs out of the sixteen registers and spills.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn strip_avx2(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
-    // SAFETY: the caller's.
-    unsafe { strip::<std::arch::x86_64::__m256, 6, 2>(c, steps, a, rhs, start) }
+    use super::{Block, Rows, Start, strip};
+    use crate::simd::{Pairs, PairsBf16};
+
+    macro_rules! strip {
+        ($name:ident, $features:literal, $vector:ty, $rows:literal, $vectors:literal) => {
+            #[target_feature(enable = $features)]
+            #[allow(unsafe_code)]
+            pub(super) unsafe fn $name(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
+                // SAFETY: the caller's.
+                unsafe { strip::<$vector, $rows, $vectors>(c, steps, a, rhs, start) }
+            }
+        };
+    }
+    strip!(avx512, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", __m512, 8, 3);
+    strip!(avx512_pairs, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs<__m512>, 8, 3);
+    strip!(avx512_bf16, "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", PairsBf16, 8, 3);
+    strip!(avx2, "avx2,fma", __m256, 6, 2);
+    strip!(avx2_pairs, "avx2,fma", Pairs<__m256>, 6, 2);
 }
 
 /// All tiles of a strip. `MR` rows and `NV` vectors are the register tile; narrower strips use fewer vectors.
@@ -423,6 +445,15 @@ pub(crate) enum Rhs<'a> {
     Packed(Panels<'a>),
 }
 
+impl Rhs<'_> {
+    pub(crate) fn precision(&self) -> Precision {
+        match self {
+            Self::Plain(operand, _) => operand.precision,
+            Self::Packed(panels) => panels.precision(),
+        }
+    }
+}
+
 /// `C = A B` on the current pool for rows `rows`, which `lhs` has, of `c` `[m, n]`.
 pub(crate) fn row_product(
     n: usize,
@@ -438,7 +469,7 @@ pub(crate) fn row_product(
         Rhs::Packed(rhs) => packed_product(n, rows, 0..n, lhs, *rhs, &c, job),
         Rhs::Plain(rhs, buffer) => {
             for cols in portions(n, depth, JOB_COLS.end) {
-                let packed = buffer.get(Panels::len(Side::Right, cols.len(), depth));
+                let packed = buffer.get(Panels::len_in(rhs.precision, Side::Right, cols.len(), depth));
                 let rhs = Panels::pack_parallel(Side::Right, rhs, cols.clone(), depth, packed);
                 packed_product(n, rows.clone(), cols, lhs, rhs, &c, &job);
             }
@@ -467,6 +498,8 @@ pub(crate) fn deep_product(
     mode: Write,
     scratch: &mut Buffer,
 ) {
+    let precision = rhs.precision;
+    let step = precision.depth_block();
     let group_rows = m.div_ceil(m.div_ceil(DEEP_ROWS).max(1)).max(1);
     for (group, c) in c.chunks_mut((group_rows * n).max(1)).enumerate() {
         let rows = group * group_rows..m.min((group + 1) * group_rows);
@@ -474,14 +507,14 @@ pub(crate) fn deep_product(
         partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
             let block = Block { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
             let steps = chunk * deep_chunk()..depth.min((chunk + 1) * deep_chunk());
-            let lhs_len = Panels::len(Side::Left, rows.len(), DEPTH_BLOCK).next_multiple_of(16);
-            with_buffer(lhs_len + Panels::len(Side::Right, n, DEPTH_BLOCK), |packed| {
+            let lhs_len = Panels::len_in(precision, Side::Left, rows.len(), step).next_multiple_of(16);
+            with_buffer(lhs_len + Panels::len_in(precision, Side::Right, n, step), |packed| {
                 let (left, right) = packed.split_at_mut(lhs_len);
-                for from in steps.clone().step_by(DEPTH_BLOCK) {
-                    let part = from..steps.end.min(from + DEPTH_BLOCK);
-                    let left = &mut left[..Panels::len(Side::Left, rows.len(), part.len())];
+                for from in steps.clone().step_by(step) {
+                    let part = from..steps.end.min(from + step);
+                    let left = &mut left[..Panels::len_in(precision, Side::Left, rows.len(), part.len())];
                     let lhs = Panels::pack(Side::Left, lhs, rows.clone(), part.clone(), left);
-                    let right = &mut right[..Panels::len(Side::Right, n, part.len())];
+                    let right = &mut right[..Panels::len_in(precision, Side::Right, n, part.len())];
                     let rhs = Panels::pack(Side::Right, rhs, 0..n, part.clone(), right);
                     let start = if from == steps.start { Start::Zero } else { Start::Sum };
                     // SAFETY: the block is all of this job's partial result.

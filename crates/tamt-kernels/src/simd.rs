@@ -17,6 +17,62 @@ pub(crate) trait Simd: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
 }
 
+/// Words of two bf16 taken apart into the floats that they stand for.
+///
+/// # Safety
+/// As [`Simd`].
+#[allow(unsafe_code)]
+pub(crate) trait Halves: Simd {
+    /// The lower halves.
+    unsafe fn low(self) -> Self;
+    /// The upper halves.
+    unsafe fn high(self) -> Self;
+}
+
+/// Words of two bf16 as operands, floats as sums, without instructions for bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs<S>(S);
+
+#[allow(unsafe_code)]
+impl<S: Halves> Simd for Pairs<S> {
+    const LANES: usize = S::LANES;
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY of all: the caller's.
+        Self(unsafe { S::load(p) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { self.0.store(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> Self {
+        Self(unsafe { S::splat(p) })
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Self(unsafe { S::zero() })
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(unsafe { self.0.add(other.0) })
+    }
+
+    /// The sum of both products and `c`.
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        unsafe {
+            let sum = self.0.high().mul_add(b.0.high(), c.0);
+            Self(self.0.low().mul_add(b.0.low(), sum))
+        }
+    }
+}
+
 /// Four floats, in whatever vectors the target guarantees.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 4]);
@@ -60,15 +116,36 @@ impl Simd for Portable {
     }
 }
 
+#[allow(unsafe_code)]
+impl Halves for Portable {
+    #[inline(always)]
+    unsafe fn low(self) -> Self {
+        Self(self.0.map(|word| f32::from_bits(word.to_bits() << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn high(self) -> Self {
+        Self(self.0.map(|word| f32::from_bits(word.to_bits() & 0xffff_0000)))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::PairsBf16;
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        __m256, __m512, __m512bh, _mm256_add_ps, _mm256_and_ps, _mm256_broadcast_ss, _mm256_castps_si256,
+        _mm256_castsi256_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_epi32, _mm256_setzero_ps, _mm256_slli_epi32,
+        _mm256_storeu_ps, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
         _mm512_storeu_ps,
     };
+    use std::mem::transmute;
 
-    use super::Simd;
+    use super::{Halves, Simd};
+
+    const HIGH: i32 = 0xffff_0000_u32 as i32;
 
     // SAFETY of both: the trait's contract gives the instruction set and the pointers.
     #[allow(unsafe_code)]
@@ -138,6 +215,74 @@ mod x86 {
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             unsafe { _mm512_fmadd_ps(self, b, c) }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    impl Halves for __m256 {
+        #[inline(always)]
+        unsafe fn low(self) -> Self {
+            unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn high(self) -> Self {
+            unsafe { _mm256_and_ps(self, _mm256_castsi256_ps(_mm256_set1_epi32(HIGH))) }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    impl Halves for __m512 {
+        #[inline(always)]
+        unsafe fn low(self) -> Self {
+            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn high(self) -> Self {
+            unsafe { _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(self), _mm512_set1_epi32(HIGH))) }
+        }
+    }
+
+    /// Words of two bf16 as operands, floats as sums, by AVX-512-BF16: 32 products an instruction.
+    #[derive(Clone, Copy)]
+    pub(crate) struct PairsBf16(__m512);
+
+    #[allow(unsafe_code)]
+    impl Simd for PairsBf16 {
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            Self(unsafe { _mm512_loadu_ps(p) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(*p) })
+        }
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            Self(unsafe { _mm512_setzero_ps() })
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+            // A vector of words and one of bf16 are the same 64 bytes.
+            unsafe {
+                Self(_mm512_dpbf16_ps(c.0, transmute::<__m512, __m512bh>(self.0), transmute::<__m512, __m512bh>(b.0)))
+            }
         }
     }
 }

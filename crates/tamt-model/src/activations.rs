@@ -1,5 +1,6 @@
 //! What a forward pass keeps, and the scratch that both passes share. Sized on first use and then reused.
 
+use tamt_kernels::Precision;
 use tamt_kernels::linear::Scratch;
 
 use crate::batch::Batch;
@@ -208,6 +209,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Scratch of passes whose dense products are computed in this precision; [`Workspace::default`] is for f32.
+    #[must_use]
+    pub fn new(precision: Precision) -> Self {
+        Self { kernels: Scratch::new(precision), ..Self::default() }
+    }
+
     pub(crate) fn resize_backward(&mut self, config: &Config, tokens: usize) {
         let hidden = tokens * config.hidden_size;
         self.flow.resize(hidden, 0.0);

@@ -14,6 +14,12 @@ pub(crate) struct MapBuffers<'a> {
     pub(crate) sparse: &'a mut SparseBuffers,
 }
 
+/// An input of weight gradients: of one, or packed for several.
+enum Input<'a> {
+    Once(&'a mut Scratch),
+    Packed(PackedInput<'a>),
+}
+
 impl<'a> Pass<'a> {
     /// The matrix as the sparse kernel reads it, where that is to multiply by it.
     fn sparse(&self, dense: Dense) -> Option<&'a SparseWeight> {
@@ -136,10 +142,13 @@ impl Model {
         }
         let cols = self.params.matrix_shape(maps[0].0.weight)[1];
         let MapBuffers { scratch, sparse } = buffers;
-        let packed = (count > 1).then(|| PackedInput::new(x, x.len() / cols, cols, scratch));
-        let product = |dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode| match &packed {
-            Some(input) => input.backward_weight(dy, rows, epilogue, dw, mode),
-            None => linear::backward_weight(dy, x, rows, cols, epilogue, dw, mode),
+        let mut input = match count {
+            1 => Input::Once(scratch),
+            _ => Input::Packed(PackedInput::new(x, x.len() / cols, cols, scratch)),
+        };
+        let mut product = |dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode| match &mut input {
+            Input::Packed(input) => input.backward_weight(dy, rows, epilogue, dw, mode),
+            Input::Once(scratch) => linear::backward_weight(dy, x, rows, cols, epilogue, dw, mode, scratch),
         };
         for &(dense, dy) in maps {
             if !wanted(dense, grads) {
@@ -177,7 +186,7 @@ impl Model {
     ) {
         if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
             let weight = self.params.weight(dense.weight, pass.masks);
-            linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue(kind, weight), slot, mode);
+            linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue(kind, weight), slot, mode, scratch);
         }
         if let Some((slot, mode, _)) = grads.slot(dense.bias) {
             linear::backward_bias(dy, slot, mode, scratch);

@@ -96,7 +96,7 @@ impl Model {
             }
             if let Some((slot, mode)) = back.grads.decoder_slot(self.embeddings.word) {
                 let (rows, cols) = (decoder.rows, decoder.cols);
-                linear::backward_weight(&b.logits, transformed, rows, cols, WeightGrad::Dense, slot, mode);
+                linear::backward_weight(&b.logits, transformed, rows, cols, WeightGrad::Dense, slot, mode, scratch);
             }
         }
 

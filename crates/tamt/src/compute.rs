@@ -1,4 +1,4 @@
-//! Which kernel multiplies by masked matrices, and the file that keeps what was measured for it.
+//! How products are computed: in which precision, by which kernel, and the file that keeps what was measured for the choice.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::{dispatch, sparse};
-use tamt_model::KernelChoice;
+use tamt_kernels::{Precision, dispatch, sparse};
 use tamt_model::write::atomic_write;
+use tamt_model::{KernelChoice, Masks, Model, SparseWeights, Workspace};
 
 /// The kernel that multiplies by masked matrices of the encoder's layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,15 +24,37 @@ pub enum Kernel {
     Sparse,
 }
 
-impl Kernel {
-    /// Decides; [`Kernel::Auto`] may have to measure.
+/// How products are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Compute {
+    /// What multiplies by masked matrices.
+    pub kernel: Kernel,
+    /// What operands of dense products are rounded to.
+    pub precision: Precision,
+}
+
+impl Compute {
+    /// Decides on the kernels; [`Kernel::Auto`] may have to measure.
     #[must_use]
-    pub fn choose(self) -> KernelChoice {
-        match self {
-            Self::Auto => KernelChoice::sparse_up_to(break_even()),
-            Self::Dense => KernelChoice::DENSE,
-            Self::Sparse => KernelChoice::SPARSE,
+    pub fn kernels(self) -> KernelChoice {
+        match self.kernel {
+            Kernel::Auto => KernelChoice::sparse_up_to(break_even(self.precision)),
+            Kernel::Dense => KernelChoice::DENSE,
+            Kernel::Sparse => KernelChoice::SPARSE,
         }
+    }
+
+    /// Buffers of passes in this precision.
+    #[must_use]
+    pub fn workspace(self) -> Workspace {
+        Workspace::new(self.precision)
+    }
+
+    /// [`SparseWeights::for_inference`] with the kernels decided on.
+    #[must_use]
+    pub fn sparse_weights(self, model: &Model, masks: Option<&Masks>) -> Option<SparseWeights> {
+        SparseWeights::for_inference(model, masks, self.kernels())
     }
 }
 
@@ -44,16 +66,21 @@ struct Measurement {
     sparse_up_to: f32,
 }
 
-/// The density up to which the sparse kernel is the faster one on this processor.
+/// The density up to which the sparse kernel is the faster one on this processor, beside the dense one in a precision.
 ///
-/// It is measured once, in some 50 ms, and kept in [`file`], so that all runs on a machine choose alike. Where that cannot
+/// It is measured once, in some 300 ms, and kept in [`file()`], so that all runs on a machine choose alike. Where that cannot
 /// be read or written, each process measures anew.
 #[must_use]
-pub fn break_even() -> f32 {
-    static DENSITY: OnceLock<f32> = OnceLock::new();
-    *DENSITY.get_or_init(|| match file() {
-        Some(path) => kept_in(&path, &dispatch::processor(), sparse::break_even),
-        None => sparse::break_even(),
+pub fn break_even(precision: Precision) -> f32 {
+    static DENSITIES: [OnceLock<f32>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (density, name) = match precision {
+        Precision::F32 => (&DENSITIES[0], "f32"),
+        Precision::Bf16 => (&DENSITIES[1], "bf16"),
+    };
+    let measure = || sparse::break_even(precision);
+    *density.get_or_init(|| match file() {
+        Some(path) => kept_in(&path, &format!("{}, {name}", dispatch::processor()), measure),
+        None => measure(),
     })
 }
 
@@ -65,20 +92,20 @@ pub fn file() -> Option<PathBuf> {
     Some(cache.join("tamt/kernels.toml"))
 }
 
-/// The value for `processor` in a file, measured and added where it is missing or another version's.
-fn kept_in(path: &Path, processor: &str, measure: impl FnOnce() -> f32) -> f32 {
+/// The value under a name in a file, measured and added where it is missing or another version's.
+fn kept_in(path: &Path, name: &str, measure: impl FnOnce() -> f32) -> f32 {
     let version = env!("CARGO_PKG_VERSION");
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut all: BTreeMap<String, Measurement> = toml::from_str(&text).unwrap_or_default();
-    if let Some(kept) = all.get(processor)
+    if let Some(kept) = all.get(name)
         && kept.version == version
         && (0.0..=1.0).contains(&kept.sparse_up_to)
     {
         return kept.sparse_up_to;
     }
     let sparse_up_to = measure();
-    all.insert(processor.to_owned(), Measurement { version: version.to_owned(), sparse_up_to });
-    // Nothing is lost where this fails but 50 ms of the next process.
+    all.insert(name.to_owned(), Measurement { version: version.to_owned(), sparse_up_to });
+    // Nothing is lost where this fails but 300 ms of the next process.
     if let (Some(directory), Ok(text)) = (path.parent(), toml::to_string(&all))
         && fs::create_dir_all(directory).is_ok()
     {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tamt_model::{Activations, Batch, Keep, KernelChoice, Masks, Pass, SparseWeights, Workspace};
+use tamt_model::{Activations, Batch, Keep, Masks, Pass};
 
 use crate::base::Base;
 use crate::tensor_file::{self, Tensor};
-use crate::{Error, Result};
+use crate::{Compute, Error, Result};
 
 /// What is kept of a text's hidden states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub struct Encoded {
 pub fn encode<T: AsRef<str>>(
     base: &Base,
     masks: Option<&Masks>,
-    kernel: KernelChoice,
+    compute: Compute,
     texts: &[T],
     pool: Pool,
     max_length: usize,
@@ -58,9 +58,9 @@ pub fn encode<T: AsRef<str>>(
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
     let mut activations = Activations::new(Keep::Hidden);
-    let sparse = SparseWeights::for_inference(&base.model, masks, kernel);
+    let sparse = compute.sparse_weights(&base.model, masks);
     let pass = Pass::new(masks, sparse.as_ref());
-    let (mut batch, mut workspace) = (Batch::default(), Workspace::default());
+    let (mut batch, mut workspace) = (Batch::default(), compute.workspace());
     let mut texts = texts.iter().peekable();
     while texts.peek().is_some() {
         batch.clear();

@@ -4,11 +4,11 @@ use serde::Serialize;
 use tamt_data::{Blocks, Corruption, Specials};
 use tamt_kernels::distance;
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass, SparseWeights, Workspace};
+use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass};
 
 use crate::mlm_head::HeadWeights;
 use crate::objective::MaskedTokens;
-use crate::{Error, Kernel, Result};
+use crate::{Compute, Error, Result};
 
 /// Sequences evaluated at a time; does not change the result.
 const BATCH_TOKENS: usize = 4096;
@@ -29,7 +29,7 @@ pub struct EvalText {
     specials: Specials,
     corruption: Corruption,
     seed: u64,
-    kernel: Kernel,
+    compute: Compute,
 }
 
 /// Losses over a text.
@@ -93,13 +93,13 @@ impl EvalText {
     #[must_use]
     pub fn new(blocks: Blocks, specials: Specials, mlm_probability: f32, seed: u64) -> Self {
         let corruption = Corruption { probability: mlm_probability, ..Corruption::default() };
-        Self { blocks, specials, corruption, seed, kernel: Kernel::Auto }
+        Self { blocks, specials, corruption, seed, compute: Compute::default() }
     }
 
-    /// The same, evaluated with this kernel.
+    /// The same, computed like this.
     #[must_use]
-    pub fn with_kernel(self, kernel: Kernel) -> Self {
-        Self { kernel, ..self }
+    pub fn with_compute(self, compute: Compute) -> Self {
+        Self { compute, ..self }
     }
 
     /// Tokens of the text, special tokens included.
@@ -121,9 +121,9 @@ impl EvalText {
         mut other_head: Option<&mut HeadWeights>,
         mut progress: impl FnMut(u64),
     ) -> Result<Evaluation> {
-        let sparse = SparseWeights::for_inference(model, masks, self.kernel.choose());
+        let sparse = self.compute.sparse_weights(model, masks);
         let pass = Pass::new(masks, sparse.as_ref());
-        let mut workspace = Workspace::default();
+        let mut workspace = self.compute.workspace();
         let mut student = Activations::new(Keep::Hidden);
         let mut teacher = Activations::new(Keep::Hidden);
         let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());

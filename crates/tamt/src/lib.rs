@@ -2,12 +2,13 @@
 
 pub mod apply;
 pub mod base;
+pub mod bench;
+pub mod compute;
 pub mod demo;
 pub mod encode;
 pub mod evaluate;
 pub mod find;
 pub mod inspect;
-pub mod kernel;
 pub mod mlm_head;
 pub mod objective;
 pub mod pretrain;
@@ -23,8 +24,8 @@ pub mod tune;
 
 mod error;
 
+pub use compute::{Compute, Kernel};
 pub use error::{Error, Result, SettingDifference};
-pub use kernel::Kernel;
 
 /// Decides which positions an evaluation masks: the same ones for every model, method and seed.
 pub const EVAL_SEED: u64 = 42;

@@ -15,7 +15,7 @@ use crate::run::{Observer, RunDir, Stop, write_eval_results};
 use crate::train::{
     Learner, Method, Metrics, OptimizerSettings, Schedule, Session, Shape, TrainSettings, named, train,
 };
-use crate::{Error, Result};
+use crate::{Compute, Error, Result};
 
 /// Which weights learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct PretrainSettings {
     pub objective: ObjectiveSettings,
     /// The loop.
     pub train: TrainSettings,
+    /// How products are computed.
+    #[serde(flatten)]
+    pub compute: Compute,
 }
 
 impl PretrainSettings {
@@ -64,6 +67,7 @@ impl PretrainSettings {
                 save_every: 0,
                 logging_steps: 10,
             },
+            compute: Compute::default(),
         }
     }
 }
@@ -124,7 +128,8 @@ pub fn pretrain(
         None => None,
         Some(corpus) => {
             let blocks = Blocks::new(corpus, settings.block_size, Tail::Keep, specials)?;
-            Some(EvalText::new(blocks, *specials, settings.objective.mlm_probability, crate::EVAL_SEED))
+            let text = EvalText::new(blocks, *specials, settings.objective.mlm_probability, crate::EVAL_SEED);
+            Some(text.with_compute(settings.compute))
         }
     };
     let head = model.mlm_head.expect("a head was added where there was none");
@@ -138,7 +143,7 @@ pub fn pretrain(
     let mut learner = Learner::new(&mut model, None, None, &trainable, settings.train.optimizer);
     let mut method = Pretraining {
         batches: TextBatches::new(blocks, settings.batch_size, *specials, Some(corruption), settings.seed)?,
-        objective: Objective::new(settings.objective, settings.seed),
+        objective: Objective::new(settings.objective, settings.seed, settings.compute.precision),
         eval,
         batch: Batch::default(),
         masked: MaskedTokens::default(),

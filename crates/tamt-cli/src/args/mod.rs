@@ -2,6 +2,7 @@
 //! default depends on other flags and belongs to the library.
 
 mod apply;
+mod bench;
 mod demo;
 mod encode;
 mod eval;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) use apply::ApplyArgs;
+pub(crate) use bench::BenchArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use encode::EncodeArgs;
 pub(crate) use eval::EvalArgs;
@@ -64,6 +66,8 @@ pub(crate) enum Verb {
     Encode(EncodeArgs),
     /// Write a dense checkpoint that has zeros where the ticket has them
     Apply(ApplyArgs),
+    /// Measure how fast this machine computes, dense and sparse
+    Bench(BenchArgs),
 }
 
 /// What every verb understands.
@@ -78,13 +82,14 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Precision of matrix products; this version has f32 only, and that is what auto means
+    /// What operands of dense products are rounded to; auto is bf16 where the CPU has instructions for it, else f32
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
 
     /// What multiplies by masked matrices; auto takes for each the faster one at its density, as measured on this machine
-    #[arg(long, value_enum, default_value_t = Kernel::Auto)]
-    pub(crate) kernel: Kernel,
+    /// [default: auto; in bench dense and sparse]
+    #[arg(long, value_enum)]
+    pub(crate) kernel: Option<Kernel>,
 
     /// Print only errors and the result
     #[arg(long)]
@@ -122,6 +127,7 @@ impl Verb {
             Self::Eval(args) => &args.common,
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
+            Self::Bench(args) => &args.common,
         }
     }
 }

@@ -20,6 +20,16 @@ pub(crate) enum Kernel {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchWork {
+    /// A step of mask training on masked language modelling
+    MaskTraining,
+    /// A step of fine-tuning a ticket
+    FineTuning,
+    /// A forward pass
+    Inference,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Method {
     /// Keep weights chosen at random
     Random,

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tamt::Kernel;
 use tamt::base::Base;
 use tamt::encode::{self, encode};
 
@@ -15,6 +14,7 @@ use crate::args::EncodeArgs;
 use crate::args::values::{Pool, TextSource};
 use crate::printer::{Printer, grouped};
 use crate::progress::Counter;
+use crate::resolve;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     check_output(&args.output)?;
@@ -32,8 +32,8 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
         Pool::Mean => encode::Pool::Mean,
     };
     let mut counter = Counter::new(printer, "encode", "texts", texts.len() as u64);
-    let kernel = Kernel::from(args.common.kernel).choose();
-    let encoded = encode(&base, masks.as_ref(), kernel, &texts, pool, max_length, |done| counter.at(done))?;
+    let compute = resolve::compute(&args.common);
+    let encoded = encode(&base, masks.as_ref(), compute, &texts, pool, max_length, |done| counter.at(done))?;
     drop(counter);
     encoded.write(&args.output)?;
     let (count, hidden) = (encoded.texts(), base.model.config.hidden_size);

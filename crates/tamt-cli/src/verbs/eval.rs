@@ -16,6 +16,7 @@ use crate::args::values::{EvalHead, EvalObjective};
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::Counter;
+use crate::resolve;
 
 /// Default number of tokens in a sequence.
 const BLOCK_SIZE: usize = 512;
@@ -89,7 +90,7 @@ fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
     }
     let specials = base.tokenizer.specials();
     let blocks = Blocks::new(Arc::new(corpus), block_size, Tail::Keep, specials).map_err(tamt::Error::from)?;
-    Ok(EvalText::new(blocks, *specials, corruption.probability, args.seed).with_kernel(args.common.kernel.into()))
+    Ok(EvalText::new(blocks, *specials, corruption.probability, args.seed).with_compute(resolve::compute(&args.common)))
 }
 
 fn result_text(evaluation: &Evaluation) -> String {

@@ -1,6 +1,7 @@
 //! What the verbs do, one file each.
 
 mod apply;
+mod bench;
 mod demo;
 mod encode;
 mod eval;
@@ -27,5 +28,6 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Eval(args) => eval::run(args, printer),
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
+        Verb::Bench(args) => bench::run(args, printer),
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
-use tamt::Kernel;
 use tamt::ticket::Ticket;
 use tamt::tune::{Answers, InputSettings, Inputs, TaskModel};
 use tamt_data::tasks::{Split, Task};
@@ -49,7 +48,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     resolve::inputs(&mut settings, &args.task, longest);
     settings.validate(longest)?;
 
-    let kernel = Kernel::from(args.common.kernel).choose();
+    let compute = resolve::compute(&args.common);
     let mut examples = 0;
     let mut result = Map::new();
     let mut table = Table::new(&["measure", "value"]);
@@ -64,7 +63,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         }
         examples += inputs.examples();
         let mut counter = Counter::new(printer, "eval", "sequences", inputs.sequences());
-        let answers = Answers::of(&model.model, masks.as_ref(), kernel, &task, &inputs, &settings, |done| {
+        let answers = Answers::of(&model.model, masks.as_ref(), compute, &task, &inputs, &settings, |done| {
             counter.at(done);
         })?;
         drop(counter);

@@ -1,4 +1,5 @@
-//! Which kernel multiplies by masked matrices changes how long a run takes, and what it computes in no more than the last bits.
+//! How products are computed: which kernel multiplies by masked matrices changes how long a run takes, and what it computes in no
+//! more than the last bits; the precision changes it a little.
 
 use predicates::str::{contains, is_empty};
 
@@ -73,6 +74,30 @@ fn fine_tuning_by_the_sparse_kernel_learns_the_same_and_depends_on_no_thread() {
     let (two, same_weights) = tune("two", "--kernel sparse --threads 2");
     assert_eq!(one, two);
     assert!(weights == same_weights, "the weights differ");
+}
+
+#[test]
+fn bf16_is_recorded_near_f32_and_the_same_for_any_number_of_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let find = |name: &str, flags: &str| {
+        let run = at(&directory, name);
+        let line = format!(
+            "find --model {} --method tamt-mlm-kd --sparsity 0.7 --corpus {1} --eval-corpus {1} --output-dir {run} --max-steps 12 \
+             --batch-size 4 --block-size 16 --learning-rate 2e-3 --rethreshold-every 5 {flags} --json --quiet",
+            bert(),
+            corpus()
+        );
+        let loss = object(&tamt(&line).success())["mlm_loss"].as_f64().unwrap();
+        (loss, bytes(format!("{run}/ticket.safetensors")))
+    };
+    let (exact, _) = find("f32", "--precision f32");
+    let (one, ticket) = find("one", "--precision bf16 --threads 1");
+    let (two, same_ticket) = find("two", "--precision bf16 --threads 2");
+    assert!(exact != one && (exact - one).abs() < 1e-2 * exact, "{one} and {exact}");
+    assert_eq!(one, two);
+    assert!(ticket == same_ticket, "the tickets differ");
+    let recorded = String::from_utf8(bytes(at(&directory, "one/config.toml"))).unwrap();
+    assert!(recorded.contains("precision = \"bf16\"\n"), "{recorded}");
 }
 
 #[test]

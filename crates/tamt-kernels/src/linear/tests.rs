@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::parallel::tests::same_for_any_pool;
+use crate::precision::bf16_bits;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
 
 /// `y = x (W ∘ B)ᵀ + b` in f64.
@@ -22,13 +23,26 @@ fn sums(m: usize, n: usize, depth: usize, term: impl Fn(usize, usize, usize) -> 
     (0..m * n).map(|at| (0..depth).map(|k| term(at / n, at % n, k)).sum()).collect()
 }
 
+/// In every precision, of operands that have it: then only sums are rounded.
 fn check_all(tokens: usize, rows: usize, cols: usize, mask: Option<&BitMask>) {
+    check_all_in(Precision::F32, tokens, rows, cols, mask);
+    check_all_in(Precision::Bf16, tokens, rows, cols, mask);
+}
+
+fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, mask: Option<&BitMask>) {
+    let operand = |n: usize, seed: u64| {
+        let mut values = random(n, seed);
+        if precision == Precision::Bf16 {
+            values.iter_mut().for_each(|v| *v = f32::from_bits(bf16_bits(*v) << 16));
+        }
+        values
+    };
     let (x, dy, w, bias) =
-        (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
+        (operand(tokens * cols, 1), operand(tokens * rows, 2), operand(rows * cols, 3), random(rows, 4));
     let weight = Weight { values: &w, rows, cols, mask };
     let kept = |n: usize, c: usize| mask.is_none_or(|m| m.get(n, c));
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
-    let scratch = &mut Scratch::default();
+    let scratch = &mut Scratch::new(precision);
 
     let mut y = vec![9.0; tokens * rows];
     forward(&x, weight, Some(&bias), &mut y, scratch);
@@ -57,11 +71,11 @@ fn check_all(tokens: usize, rows: usize, cols: usize, mask: Option<&BitMask>) {
         };
         let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
         let mut dw = vec![9.0; rows * cols];
-        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Store);
+        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Store, scratch);
         assert_close(&dw, &expected, tolerance);
         let mut dw = random(rows * cols, 5);
         let expected: Vec<f64> = expected.iter().zip(&dw).map(|(e, old)| e + f64::from(*old)).collect();
-        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Add);
+        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Add, scratch);
         assert_close(&dw, &expected, tolerance);
     }
 
@@ -129,7 +143,16 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     for i in 0..3 {
         let [mut shared, mut single] = [(); 2].map(|()| random(rows[i] * cols, 5));
         input.backward_weight(&dy[i], rows[i], WeightGrad::Score(&w[i]), &mut shared, Write::Add);
-        backward_weight(&dy[i], &x, rows[i], cols, WeightGrad::Score(&w[i]), &mut single, Write::Add);
+        backward_weight(
+            &dy[i],
+            &x,
+            rows[i],
+            cols,
+            WeightGrad::Score(&w[i]),
+            &mut single,
+            Write::Add,
+            &mut Scratch::default(),
+        );
         assert_eq!(shared, single);
     }
 }
@@ -152,7 +175,7 @@ fn gradients_match_finite_differences() {
     let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; rows]);
     backward_input(&dy, weight, &mut dx, Write::Store, &mut Scratch::default());
-    backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(&mask), &mut dw, Write::Store);
+    backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(&mask), &mut dw, Write::Store, &mut Scratch::default());
     backward_bias(&dy, &mut db, Write::Store, &mut Scratch::default());
     let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
     let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
@@ -169,7 +192,7 @@ fn the_score_gradient_is_that_of_a_real_valued_mask() {
     let (tokens, rows, cols) = (3, 5, 9);
     let (x, dy, w) = (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3));
     let mut ds = vec![0.0; w.len()];
-    backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut ds, Write::Store);
+    backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut ds, Write::Store, &mut Scratch::default());
     let mask: Vec<f64> = (0..w.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
     assert_gradient(&mask, &ds, 1e-5, |mask| {
         let masked: Vec<f64> = mask.iter().zip(&w).map(|(b, w)| b * f64::from(*w)).collect();
@@ -185,16 +208,24 @@ fn products_are_the_same_for_any_number_of_threads() {
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.5);
     let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
-    same_for_any_pool(|| {
-        let scratch = &mut Scratch::default();
-        let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
-        let (mut dw, mut db) = (vec![0.0; rows * cols], vec![0.0; rows]);
-        forward(&x, weight, Some(&bias), &mut y, scratch);
-        backward_input(&dy, weight, &mut dx, Write::Store, scratch);
-        backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut dw, Write::Store);
-        backward_bias(&dy, &mut db, Write::Store, scratch);
-        (y, dx, dw, db)
+    let results = [Precision::F32, Precision::Bf16].map(|precision| {
+        same_for_any_pool(|| {
+            let scratch = &mut Scratch::new(precision);
+            let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
+            let (mut dw, mut db) = (vec![0.0; rows * cols], vec![0.0; rows]);
+            forward(&x, weight, Some(&bias), &mut y, scratch);
+            backward_input(&dy, weight, &mut dx, Write::Store, scratch);
+            backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut dw, Write::Store, scratch);
+            backward_bias(&dy, &mut db, Write::Store, scratch);
+            (y, dx, dw, db)
+        })
     });
+    // each product is off by up to a part in 128, a sum of many by a few standard deviations of a fifth of that
+    let [exact, rounded] = results;
+    for (exact, rounded) in [(&exact.0, &rounded.0), (&exact.1, &rounded.1), (&exact.2, &rounded.2)] {
+        assert_ne!(exact, rounded);
+        assert_close(rounded, &to_f64(exact), 2e-2);
+    }
 }
 
 /// The input gradient of a decoder over a vocabulary sums over the vocabulary in chunks.
@@ -204,16 +235,18 @@ fn gradients_through_a_vocabulary_match_the_formula() {
     let (dy, w, old) = (random(tokens * rows, 1), random(rows * cols, 2), random(tokens * cols, 3));
     let mask = random_mask(rows, cols, 0.5);
     let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
-    let dx = same_for_any_pool(|| {
-        let mut dx = old.clone();
-        backward_input(&dy, weight, &mut dx, Write::Add, &mut Scratch::default());
-        dx
-    });
     let mut expected = sums(tokens, cols, rows, |t, c, n| {
         if mask.get(n, c) { f64::from(dy[t * rows + n]) * f64::from(w[n * cols + c]) } else { 0.0 }
     });
     expected.iter_mut().zip(&old).for_each(|(e, old)| *e += f64::from(*old));
-    assert_close(&dx, &expected, 1e-5);
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
+        let dx = same_for_any_pool(|| {
+            let mut dx = old.clone();
+            backward_input(&dy, weight, &mut dx, Write::Add, &mut Scratch::new(precision));
+            dx
+        });
+        assert_close(&dx, &expected, tolerance);
+    }
 }
 
 /// A token's output does not depend on the other tokens of the batch, to the last bit.

@@ -5,27 +5,29 @@ use std::time::{Duration, Instant};
 use super::{Panels, PreparedFor, SparseWeight, backward_input, forward};
 use crate::bits::BitMask;
 use crate::linear::{self, Scratch, Weight, Write};
+use crate::precision::Precision;
 use crate::rng::{Purpose, Stream};
 
-/// Rows and columns of the matrix that is measured, and tokens: large enough to be typical, small enough for a moment.
+/// Rows and columns of the matrix that is measured, and tokens: a batch of a few sequences. With fewer tokens, packing the
+/// matrix for the dense product costs more beside it, and the sparse one pays up to a higher density still.
 const SIZE: usize = 768;
-const TOKENS: usize = 128;
+const TOKENS: usize = 512;
 
-/// Runs of each product; the fastest counts, so that a busy machine does not decide.
-const RUNS: usize = 5;
+/// Rounds of measurement; the fastest run counts, so that a busy machine does not decide.
+const ROUNDS: usize = 8;
 
-/// Measures the density up to which a sparse forward product and input gradient take no longer than dense ones, packing
-/// included. Takes some 50 ms on one thread: it depends on the machine, not on the number of threads.
+/// Measures the density up to which a sparse forward product and input gradient take no longer than dense ones in
+/// `precision`, packing included. Takes some 300 ms on one thread: it depends on the machine, not on the number of threads.
 #[must_use]
-pub fn break_even() -> f32 {
+pub fn break_even(precision: Precision) -> f32 {
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
-        Ok(pool) => pool.install(measure),
-        Err(_) => measure(),
+        Ok(pool) => pool.install(|| measure(precision)),
+        Err(_) => measure(precision),
     }
 }
 
 /// A sparse product takes a constant and a share of its survivors: two densities tell both.
-fn measure() -> f32 {
+fn measure(precision: Precision) -> f32 {
     let stream = Stream::new(0, Purpose::INIT, 0);
     let values: Vec<f32> = (0..SIZE * SIZE).map(|i| stream.uniform_at(i as u64) - 0.5).collect();
     let (x, mut y) = (values[..TOKENS * SIZE].to_vec(), vec![0.0; TOKENS * SIZE]);
@@ -37,22 +39,31 @@ fn measure() -> f32 {
         mask
     });
     let weight = |mask| Weight { values: &values, rows: SIZE, cols: SIZE, mask: Some(mask) };
-    let mut scratch = Scratch::default();
-    let dense = fastest(|| {
-        linear::forward(&x, weight(&masks[1]), None, &mut y, &mut scratch);
-        linear::backward_input(&x, weight(&masks[1]), &mut y, Write::Store, &mut scratch);
-    });
-    let mut panels = Panels::default();
-    let sparse = masks.each_ref().map(|mask| {
-        let sparse = SparseWeight::new(weight(mask), PreparedFor::Training);
-        fastest(|| {
-            panels.pack(&x, SIZE);
-            forward(&panels, &sparse, None, &mut y);
-            panels.pack(&x, SIZE);
-            backward_input(&panels, &sparse, &mut y, Write::Store);
-        })
-    });
-    crossing(sparse.map(|time| time.as_secs_f64()), dense.as_secs_f64())
+    let sparse = masks.each_ref().map(|mask| SparseWeight::new(weight(mask), PreparedFor::Training));
+    let (mut scratch, mut panels) = (Scratch::new(precision), Panels::default());
+    let mut fastest = [Duration::MAX; 3];
+    // in turns, so that other work on the machine falls on all of them; a first round warms up
+    for round in 0..=ROUNDS {
+        let dense = seconds(|| {
+            linear::forward(&x, weight(&masks[1]), None, &mut y, &mut scratch);
+            linear::backward_input(&x, weight(&masks[1]), &mut y, Write::Store, &mut scratch);
+        });
+        let [quarter, half] = sparse.each_ref().map(|sparse| {
+            seconds(|| {
+                panels.pack(&x, SIZE);
+                forward(&panels, sparse, None, &mut y);
+                panels.pack(&x, SIZE);
+                backward_input(&panels, sparse, &mut y, Write::Store);
+            })
+        });
+        if round > 0 {
+            for (fastest, time) in fastest.iter_mut().zip([dense, quarter, half]) {
+                *fastest = time.min(*fastest);
+            }
+        }
+    }
+    let [dense, quarter, half] = fastest.map(|time| time.as_secs_f64());
+    crossing([quarter, half], dense)
 }
 
 /// Where a line through times at densities 1/4 and 1/2 reaches a time, between 0 and 1.
@@ -65,14 +76,10 @@ fn crossing([quarter, half]: [f64; 2], time: f64) -> f32 {
     (0.25 + (time - quarter) / slope).clamp(0.0, 1.0) as f32
 }
 
-fn fastest(mut f: impl FnMut()) -> Duration {
+fn seconds(f: impl FnOnce()) -> Duration {
+    let start = Instant::now();
     f();
-    let times = (0..RUNS).map(|_| {
-        let start = Instant::now();
-        f();
-        start.elapsed()
-    });
-    times.min().unwrap_or_default()
+    start.elapsed()
 }
 
 #[cfg(test)]
@@ -92,7 +99,9 @@ mod tests {
 
     #[test]
     fn the_measurement_is_a_density() {
-        let density = break_even();
-        assert!((0.0..=1.0).contains(&density), "{density}");
+        for precision in [Precision::F32, Precision::Bf16] {
+            let density = break_even(precision);
+            assert!((0.0..=1.0).contains(&density), "{density}");
+        }
     }
 }

@@ -90,7 +90,7 @@ fn check_all(tokens: usize, mask: &BitMask) {
         let (mut dw, mut dense) = (old.clone(), old.clone());
         backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Dense, &mut dw, mode);
         assert_close(&dw, &expected, tolerance);
-        linear::backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(mask), &mut dense, mode);
+        linear::backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(mask), &mut dense, mode, scratch);
         assert_close(&dw, &to_f64(&dense), tolerance.max(1e-5));
 
         let mut survivors = vec![9.0; sparse.survivors()];

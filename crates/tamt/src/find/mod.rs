@@ -267,7 +267,7 @@ impl Plan<'_> {
     }
 
     fn objective(&self) -> Objective {
-        Objective::new(self.settings.objective, self.settings.seed)
+        Objective::new(self.settings.objective, self.settings.seed, self.settings.compute.precision)
     }
 }
 
@@ -280,5 +280,5 @@ fn eval_text(base: &Base, texts: &Texts, settings: &FindSettings) -> Result<Opti
     let specials = base.tokenizer.specials();
     let blocks = Blocks::new(corpus, settings.block_size, Tail::Keep, specials)?;
     let probability = settings.objective.mlm_probability;
-    Ok(Some(EvalText::new(blocks, *specials, probability, crate::EVAL_SEED).with_kernel(settings.kernel)))
+    Ok(Some(EvalText::new(blocks, *specials, probability, crate::EVAL_SEED).with_compute(settings.compute)))
 }

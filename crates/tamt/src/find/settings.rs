@@ -12,7 +12,7 @@ use crate::objective::{KdSettings, ObjectiveSettings};
 use crate::prune::{Scope, Sparsity};
 use crate::scores::ScoreSettings;
 use crate::train::{OptimizerSettings, Schedule, Shape, TrainSettings};
-use crate::{Error, Kernel, Result};
+use crate::{Compute, Error, Result};
 
 /// How a subnetwork is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,9 +139,9 @@ pub struct FindSettings {
     pub objective: ObjectiveSettings,
     /// The loop.
     pub train: TrainSettings,
-    /// What multiplies by masked matrices.
-    #[serde(default)]
-    pub kernel: Kernel,
+    /// How products are computed.
+    #[serde(flatten)]
+    pub compute: Compute,
 }
 
 impl FindSettings {
@@ -171,7 +171,7 @@ impl FindSettings {
                 save_every: 0,
                 logging_steps: 10,
             },
-            kernel: Kernel::Auto,
+            compute: Compute::default(),
         }
     }
 

@@ -8,6 +8,7 @@ pub use kd::{Distance, KdSettings, Relation, Representation, Span};
 
 use serde::{Deserialize, Serialize};
 use tamt_data::{Blocks, Corruption, Sampler, Specials};
+use tamt_kernels::Precision;
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, MlmGrads, Model, Pass, Workspace};
 
@@ -142,16 +143,16 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// An objective; buffers grow at the first batch. `seed` decides the dropout.
+    /// An objective; buffers grow at the first batch. `seed` decides the dropout, `precision` is that of its passes.
     #[must_use]
-    pub fn new(settings: ObjectiveSettings, seed: u64) -> Self {
+    pub fn new(settings: ObjectiveSettings, seed: u64, precision: Precision) -> Self {
         Self {
             settings,
             seed,
             student: Activations::new(Keep::All),
             distillation: settings.kd.map(Distillation::new),
             d_hidden: HiddenGrads::default(),
-            workspace: Workspace::default(),
+            workspace: Workspace::new(precision),
         }
     }
 

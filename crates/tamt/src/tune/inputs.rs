@@ -37,7 +37,7 @@ pub(super) enum Items {
 
 /// The right answers of a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Targets {
+pub(crate) enum Targets {
     /// A class for each sequence.
     Classes(Vec<u32>),
     /// A number for each sequence.

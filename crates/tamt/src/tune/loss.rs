@@ -5,13 +5,13 @@ use tamt_kernels::{cross_entropy, distance};
 use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, Model, Pass, Workspace};
 
 use super::inputs::Targets;
-use super::settings::{DistillSettings, TuneSettings};
+use super::settings::DistillSettings;
 use crate::objective::StepLoss;
-use crate::{Error, Result};
+use crate::{Compute, Error, Result};
 
 /// A fine-tuned dense model to learn from.
 #[derive(Debug)]
-pub(super) struct Teacher<'m> {
+pub(crate) struct Teacher<'m> {
     model: &'m Model,
     settings: DistillSettings,
     activations: Activations,
@@ -56,10 +56,10 @@ pub fn check_teacher(teacher: &Model, student: &Model, settings: DistillSettings
 }
 
 impl<'m> Teacher<'m> {
-    pub(super) fn new(model: &'m Model, student: &Model, settings: DistillSettings) -> Result<Self> {
+    pub(super) fn new(model: &'m Model, student: &Model, settings: DistillSettings, compute: Compute) -> Result<Self> {
         check_teacher(model, student, settings)?;
         let activations = Activations::new(Keep::Hidden);
-        Ok(Self { model, settings, activations, logits: Vec::new(), workspace: Workspace::default() })
+        Ok(Self { model, settings, activations, logits: Vec::new(), workspace: compute.workspace() })
     }
 
     /// The sum of the weighted losses; gradients are added to `d_logits` and `d`.
@@ -112,7 +112,7 @@ impl<'m> Teacher<'m> {
 
 /// The loss of a task with its buffers.
 #[derive(Debug)]
-pub(super) struct TaskLoss<'m> {
+pub(crate) struct TaskLoss<'m> {
     seed: u64,
     dropout: Option<f32>,
     teacher: Option<Teacher<'m>>,
@@ -124,22 +124,23 @@ pub(super) struct TaskLoss<'m> {
 }
 
 impl<'m> TaskLoss<'m> {
-    pub(super) fn new(settings: &TuneSettings, teacher: Option<Teacher<'m>>) -> Self {
+    /// `seed` decides the dropout, at one rate or at the model's own.
+    pub(crate) fn new(seed: u64, dropout: Option<f32>, compute: Compute, teacher: Option<Teacher<'m>>) -> Self {
         Self {
-            seed: settings.seed,
-            dropout: settings.dropout,
+            seed,
+            dropout,
             teacher,
             activations: Activations::new(Keep::All),
             logits: Vec::new(),
             d_logits: Vec::new(),
             d_hidden: HiddenGrads::default(),
-            workspace: Workspace::default(),
+            workspace: compute.workspace(),
         }
     }
 
     /// The loss of a batch, mean over its sequences, and its gradients in `grads`. `pass` says with which masks and
     /// kernels; its dropout is the task's.
-    pub(super) fn loss_and_gradients(
+    pub(crate) fn loss_and_gradients(
         &mut self,
         model: &Model,
         pass: Pass<'_>,

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use inputs::Inputs;
+pub(crate) use inputs::Targets;
+pub(crate) use loss::TaskLoss;
 pub use loss::check_teacher;
 pub use model::{TaskModel, kind};
 pub use score::Answers;
@@ -34,7 +36,7 @@ use crate::ticket::Ticket;
 use crate::train::{Best, Learner, Method, Metrics, Session, Trained, train};
 use crate::{Error, Result};
 use best::BestModel;
-use loss::{TaskLoss, Teacher};
+use loss::Teacher;
 
 /// The folder of predictions for test splits, in a run directory.
 pub const TEST_PREDICTIONS_DIR: &str = "test_predictions";
@@ -144,7 +146,7 @@ pub fn tune(
         mask.mask_in_place(model.params.get_mut(id));
     }
     let teacher = match (teacher, settings.distillation) {
-        (Some(teacher), Some(settings)) => Some(Teacher::new(teacher, &model, settings)?),
+        (Some(teacher), Some(distill)) => Some(Teacher::new(teacher, &model, distill, settings.compute)?),
         _ => None,
     };
     let subset = match settings.train_examples {
@@ -158,7 +160,7 @@ pub fn tune(
     let trainable = Trainable::weights(&model, masks.as_ref());
     let mut learner = Learner::new(&mut model, masks, None, &trainable, settings.optimizer);
     if learner.masks.is_some() {
-        learner = learner.with_kernel(settings.kernel.choose());
+        learner = learner.with_kernel(settings.compute.kernels());
     }
     let mut method = Tuning {
         task,
@@ -166,7 +168,7 @@ pub fn tune(
         dev: &data.dev,
         settings,
         sampler,
-        loss: TaskLoss::new(settings, teacher),
+        loss: TaskLoss::new(settings.seed, settings.dropout, settings.compute, teacher),
         batch: Batch::default(),
         best: BestModel::new(task.primary.key(), settings.keep == Keep::Best),
         last: None,
@@ -227,8 +229,10 @@ fn evaluate_all(
     splits: &[Inputs],
     settings: &TuneSettings,
 ) -> Result<Vec<Answers>> {
-    let kernel = settings.kernel.choose();
-    splits.iter().map(|inputs| Answers::of(model, masks, kernel, task, inputs, &settings.inputs, |_| ())).collect()
+    splits
+        .iter()
+        .map(|inputs| Answers::of(model, masks, settings.compute, task, inputs, &settings.inputs, |_| ()))
+        .collect()
 }
 
 fn write_predictions(task: &Task, answers: &[Answers], splits: &[Inputs], directory: &RunDir) -> Result<()> {

@@ -5,13 +5,13 @@ use tamt_data::metrics::Scores;
 use tamt_data::squad::{self, PredictOptions, Prediction, WindowLogits, nbest_json, predict, predictions_json};
 use tamt_data::tasks::{Label, Task, submission};
 use tamt_kernels::cross_entropy;
-use tamt_model::{Activations, Batch, Keep, KernelChoice, Masks, Model, Pass, SparseWeights, Workspace};
+use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass};
 
 use super::inputs::{Inputs, Items, Targets};
 use super::loss::mean_loss;
 use super::settings::InputSettings;
 use crate::train::Metrics;
-use crate::{Error, Result};
+use crate::{Compute, Error, Result};
 
 /// A model's answers to a split.
 #[derive(Clone, Debug)]
@@ -37,17 +37,17 @@ impl Answers {
     pub fn of(
         model: &Model,
         masks: Option<&Masks>,
-        kernel: KernelChoice,
+        compute: Compute,
         task: &Task,
         inputs: &Inputs,
         settings: &InputSettings,
         mut progress: impl FnMut(u64),
     ) -> Result<Self> {
         let outputs = task.outputs();
-        let sparse = SparseWeights::for_inference(model, masks, kernel);
+        let sparse = compute.sparse_weights(model, masks);
         let pass = Pass::new(masks, sparse.as_ref());
         let (mut batch, mut logits) = (Batch::default(), Vec::new());
-        let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), Workspace::default());
+        let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), compute.workspace());
         let sequences = inputs.sequences() as usize;
         let mut labels = vec![Label::Class(0); sequences];
         let mut spans = vec![WindowLogits { start: Vec::new(), end: Vec::new() }; sequences];

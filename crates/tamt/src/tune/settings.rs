@@ -5,7 +5,7 @@ use tamt_data::squad::{PredictOptions, WindowOptions};
 use tamt_data::tasks::{Head, Task};
 
 use crate::train::{OptimizerSettings, Schedule, Shape, TrainSettings};
-use crate::{Error, Kernel, Result};
+use crate::{Compute, Error, Result};
 
 /// How long training lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,9 +148,9 @@ pub struct TuneSettings {
     pub save_every: u64,
     /// Steps between logged lines.
     pub logging_steps: u64,
-    /// What multiplies by masked matrices.
-    #[serde(default)]
-    pub kernel: Kernel,
+    /// How products are computed.
+    #[serde(flatten)]
+    pub compute: Compute,
 }
 
 impl TuneSettings {
@@ -177,7 +177,7 @@ impl TuneSettings {
             eval_every: defaults.eval_every,
             save_every: 0,
             logging_steps: 10,
-            kernel: Kernel::Auto,
+            compute: Compute::default(),
         }
     }
 

@@ -1,20 +1,20 @@
 //! Mask training step by step, and the distillation losses beside the default one.
 
-use tamt::Kernel;
 use tamt::objective::{
     Distance, KdSettings, MaskedTokens, Objective, ObjectiveSettings, Relation, Representation, Span,
 };
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::scores::{ScoreSettings, Scores};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
-use tamt_model::{GradKind, Model, Pass, Trainable};
+use tamt_kernels::Precision;
+use tamt_model::{GradKind, KernelChoice, Model, Pass, Trainable};
 
 use crate::files::{Golden, assert_close, for_each};
 use crate::model::{by_checkpoint_name, labels_of};
 
 /// Runs a test on every golden file with the dense and with the sparse kernel.
-fn for_each_kernel(test: impl Fn(&Golden, Kernel)) {
-    for_each(|golden| [Kernel::Dense, Kernel::Sparse].into_iter().for_each(|kernel| test(golden, kernel)));
+fn for_each_kernel(test: impl Fn(&Golden, KernelChoice)) {
+    for_each(|golden| [KernelChoice::DENSE, KernelChoice::SPARSE].into_iter().for_each(|kernel| test(golden, kernel)));
 }
 
 /// A learner that trains the masks of every prunable matrix, from the magnitude mask.
@@ -23,7 +23,7 @@ fn learner(
     sparsity: f64,
     with_head: bool,
     optimizer: OptimizerSettings,
-    kernel: Kernel,
+    kernel: KernelChoice,
 ) -> Learner<'_> {
     let ids = pruned_matrices(model, None).unwrap();
     let sparsity = Sparsity::new(sparsity).unwrap();
@@ -34,13 +34,12 @@ fn learner(
         let head = model.mlm_head.unwrap().params();
         trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
     }
-    let mut learner =
-        Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(kernel.choose());
+    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(kernel);
     learner.binarize(0);
     learner
 }
 
-fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) {
+fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: KernelChoice) {
     let Some(file) = golden.file(what) else { return };
     let losses = file.floats("losses");
     let steps = losses.len() as u64;
@@ -50,7 +49,7 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) 
     let mut learner = learner(&mut model, 0.7, mlm, optimizer, kernel);
     let settings =
         ObjectiveSettings { mlm, kd: kd.then(KdSettings::default), mlm_probability: 0.15, dropout: Some(0.0) };
-    let mut objective = Objective::new(settings, 0);
+    let mut objective = Objective::new(settings, 0, Precision::F32);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
 
     let mut close = 0;
@@ -153,7 +152,7 @@ fn distillation_variants_are_those_of_autograd() {
             let batch = file.batch(learner.model, "input_ids");
             let Learner { model, masks, sparse, grads, .. } = &mut learner;
             let pass = Pass::new(masks.as_ref(), sparse.as_ref());
-            let loss = Objective::new(settings, 0)
+            let loss = Objective::new(settings, 0, Precision::F32)
                 .losses_and_gradients(model, pass, &batch, &MaskedTokens::default(), 0, grads)
                 .unwrap();
             assert_close(name, &[loss.total as f32], &file.floats(&format!("loss.{name}")), 5e-5);

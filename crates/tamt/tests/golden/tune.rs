@@ -1,11 +1,11 @@
 //! Fine-tuning of a ticket step by step: masked weights stay zero, everything else trains.
 
-use tamt::Kernel;
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
 use tamt_kernels::cross_entropy;
 use tamt_model::{
-    Activations, Batch, GradKind, HeadStart, HiddenGrads, Keep, Masks, Model, Pass, TaskKind, Trainable, Workspace,
+    Activations, Batch, GradKind, HeadStart, HiddenGrads, Keep, KernelChoice, Masks, Model, Pass, TaskKind, Trainable,
+    Workspace,
 };
 
 use crate::files::{Golden, Tensors, assert_close, assert_close_above, for_each};
@@ -13,14 +13,14 @@ use crate::model::by_checkpoint_name;
 
 #[test]
 fn fine_tuning_a_ticket_is_that_of_pytorch() {
-    for_each(|golden| reproduces(golden, Kernel::Dense, every_weight));
+    for_each(|golden| reproduces(golden, KernelChoice::DENSE, every_weight));
 }
 
 /// Dropped weights have no gradients and moments at all, and either kernel computes those of the others.
 #[test]
 fn fine_tuning_the_survivors_alone_is_that_of_pytorch() {
     for_each(|golden| {
-        for kernel in [Kernel::Dense, Kernel::Sparse] {
+        for kernel in [KernelChoice::DENSE, KernelChoice::SPARSE] {
             reproduces(golden, kernel, |model, masks| Trainable::weights(model, Some(masks)));
         }
     });
@@ -30,7 +30,7 @@ fn every_weight(model: &Model, _: &Masks) -> Vec<Trainable> {
     model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect()
 }
 
-fn reproduces(golden: &Golden, kernel: Kernel, trainable: fn(&Model, &Masks) -> Vec<Trainable>) {
+fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Masks) -> Vec<Trainable>) {
     let Some(file) = golden.file("tune") else { return };
     let directory = golden.folder.join(golden.kind).join("classifier");
     let mut model = Model::load_for_task(&directory, TaskKind::Sequence { outputs: 3 }, HeadStart::Checkpoint).unwrap();
@@ -39,7 +39,7 @@ fn reproduces(golden: &Golden, kernel: Kernel, trainable: fn(&Model, &Masks) -> 
     apply(&mut model, &masks);
     let trainable = trainable(&model, &masks);
     let optimizer = OptimizerSettings::adamw(5e-4);
-    let mut learner = Learner::new(&mut model, Some(masks), None, &trainable, optimizer).with_kernel(kernel.choose());
+    let mut learner = Learner::new(&mut model, Some(masks), None, &trainable, optimizer).with_kernel(kernel);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
     let mut activations = Activations::new(Keep::All);
     let (mut workspace, mut d, mut logits) = (Workspace::default(), HiddenGrads::default(), Vec::new());

@@ -1,0 +1,75 @@
+use std::num::NonZeroUsize;
+
+use super::Common;
+use super::values::{self, BenchWork};
+
+const EXAMPLES: &str = "\
+Examples:
+  Everything at the default shape, a 6-layer encoder of width 384 on 16 x 128 tokens:
+    tamt bench
+
+  BERT-base, inference of 8 x 64 tokens, a ticket at 70 %:
+    tamt bench --layers 12 --hidden 768 --heads 12 --batch-size 8 --length 64 --work inference --sparsity 0.7
+
+  Mask training as a run would do it, for a script:
+    tamt bench --work mask-training --sparsity 0.7 --kernel auto --no-operations --json";
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct BenchArgs {
+    /// Transformer layers
+    #[arg(long, value_name = "N", default_value = "6")]
+    pub(crate) layers: NonZeroUsize,
+
+    /// Width of a token's hidden state
+    #[arg(long, value_name = "N", default_value = "384")]
+    pub(crate) hidden: NonZeroUsize,
+
+    /// Attention heads; divides the width
+    #[arg(long, value_name = "N", default_value = "12")]
+    pub(crate) heads: NonZeroUsize,
+
+    /// Width of the feed-forward network's inner layer [default: 4 times the width]
+    #[arg(long, value_name = "N")]
+    pub(crate) ffn: Option<NonZeroUsize>,
+
+    /// Tokens of the vocabulary
+    #[arg(long, value_name = "N", default_value = "30522")]
+    pub(crate) vocab: NonZeroUsize,
+
+    /// Sequences in a batch
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) batch_size: NonZeroUsize,
+
+    /// Tokens in a sequence
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub(crate) length: NonZeroUsize,
+
+    /// Dropout rate in training
+    #[arg(long, value_name = "P", default_value = "0.1", value_parser = values::dropout)]
+    pub(crate) dropout: f64,
+
+    /// Kinds of steps
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "mask-training,fine-tuning,inference")]
+    pub(crate) work: Vec<BenchWork>,
+
+    /// Shares of dropped weights
+    #[arg(long, value_name = "0.5,..", value_delimiter = ',', default_value = "0.5,0.7,0.8,0.9,0.95",
+          value_parser = values::sparsity)]
+    pub(crate) sparsity: Vec<f64>,
+
+    /// Leave single operations out
+    #[arg(long)]
+    pub(crate) no_operations: bool,
+
+    /// Steps before the clock runs
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed)]
+    pub(crate) warmup: u64,
+
+    /// Steps that are timed
+    #[arg(long, value_name = "N", default_value = "3", value_parser = values::steps)]
+    pub(crate) steps: u64,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}

@@ -1,0 +1,96 @@
+//! `tamt bench`: how fast this machine computes.
+
+use anyhow::Result;
+use serde_json::json;
+use tamt::bench::{BenchSettings, Report, Timing, Work, bench};
+use tamt::prune::Sparsity;
+use tamt::{Compute, Kernel};
+use tamt_model::Config;
+
+use crate::args::BenchArgs;
+use crate::printer::{Printer, Table};
+use crate::resolve;
+
+pub(super) fn run(args: &BenchArgs, printer: Printer) -> Result<()> {
+    let settings = settings(args)?;
+    let report = bench(&settings, |what| printer.progress(&format!("bench: {what}")))?;
+    printer.result(&report.to_json(&settings), &text(&report, &settings))
+}
+
+fn settings(args: &BenchArgs) -> Result<BenchSettings> {
+    let ffn = args.ffn.map_or(args.hidden.get().saturating_mul(4), usize::from);
+    let config = json!({
+        "model_type": "bert",
+        "vocab_size": args.vocab,
+        "hidden_size": args.hidden,
+        "num_hidden_layers": args.layers,
+        "num_attention_heads": args.heads,
+        "intermediate_size": ffn,
+        "max_position_embeddings": args.length.get().max(512),
+        "type_vocab_size": 2,
+    });
+    let compute = resolve::compute(&args.common);
+    Ok(BenchSettings {
+        config: Config::from_json(&config.to_string())?,
+        batch_size: args.batch_size.get(),
+        length: args.length.get(),
+        dropout: args.dropout as f32,
+        sparsities: args.sparsity.iter().map(|&share| Sparsity::new(share)).collect::<tamt::Result<_>>()?,
+        kernels: match args.common.kernel {
+            None => vec![Kernel::Dense, Kernel::Sparse],
+            Some(kernel) => vec![kernel.into()],
+        },
+        work: args.work.iter().map(|&work| Work::from(work)).collect(),
+        operations: !args.no_operations,
+        warmup: args.warmup,
+        steps: args.steps,
+        compute: Compute { kernel: Kernel::Auto, ..compute },
+    })
+}
+
+fn text(report: &Report, settings: &BenchSettings) -> String {
+    let config = &settings.config;
+    let mut text = format!(
+        "{}, {} threads; {} layers of width {}, {} x {} tokens\n",
+        report.processor,
+        report.threads,
+        config.num_hidden_layers,
+        config.hidden_size,
+        settings.batch_size,
+        settings.length
+    );
+    if let Some(peak) = report.peak_flops {
+        text.push_str(&format!("multiply-adds on registers: {:.0} GFLOP/s\n", peak * 1e-9));
+    }
+    let density = 100.0 * report.sparse_up_to;
+    text.push_str(&format!("the sparse kernel is taken up to a density of {density:.0} %\n\n"));
+    let mut headings = vec!["operation", "kernel", "sparsity", "ms", "GFLOP/s"];
+    headings.extend(report.peak_flops.map(|_| "of peak"));
+    let mut table = Table::new(&headings);
+    for timing in report.operations.iter().chain(&report.steps) {
+        table.row(cells(timing, report.peak_flops));
+    }
+    text.push_str(&table.render());
+    text.push_str("GFLOP/s count products only, and of sparse ones what the dense product would compute.\n");
+    if let Some(bytes) = report.peak_rss_bytes {
+        text.push_str(&format!("peak memory: {:.0} MiB\n", bytes as f64 / f64::from(1 << 20)));
+    }
+    text
+}
+
+fn cells(timing: &Timing, peak: Option<f64>) -> Vec<String> {
+    let kernel = match timing.kernel {
+        None => "",
+        Some(Kernel::Auto) => "auto",
+        Some(Kernel::Dense) => "dense",
+        Some(Kernel::Sparse) => "sparse",
+    };
+    let sparsity = timing.sparsity.map_or(String::new(), |sparsity| format!("{sparsity}"));
+    let flops = timing.flops().map_or(String::new(), |flops| format!("{:.1}", flops * 1e-9));
+    let milliseconds = format!("{:.3}", 1e3 * timing.median());
+    let mut cells = vec![timing.name.clone(), kernel.to_owned(), sparsity, milliseconds, flops];
+    if let Some(peak) = peak {
+        cells.push(timing.flops().map_or(String::new(), |flops| format!("{:.0} %", 100.0 * flops / peak)));
+    }
+    cells
+}

@@ -1,0 +1,55 @@
+//! Measurements of speed: what is measured, not how fast it is.
+
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+use crate::common::{object, tamt};
+
+const SHAPE: &str = "--layers 1 --hidden 16 --heads 2 --vocab 50 --batch-size 2 --length 8 --steps 2";
+
+#[test]
+fn every_kind_of_step_is_timed_with_every_kernel_and_sparsity() {
+    let report = object(&tamt(&format!("bench {SHAPE} --sparsity 0.5,0.9 --json --quiet")).success());
+    let steps = report["steps"].as_array().unwrap();
+    // dense once, sparse twice, of three kinds
+    assert_eq!(steps.len(), 9);
+    for work in ["mask training", "fine-tuning", "inference"] {
+        let variants: Vec<(&str, f64)> = steps
+            .iter()
+            .filter(|step| step["name"] == work)
+            .map(|step| (step["kernel"].as_str().unwrap(), step["sparsity"].as_f64().unwrap()))
+            .collect();
+        assert_eq!(variants, [("dense", 0.5), ("sparse", 0.5), ("sparse", 0.9)]);
+    }
+    let operations = report["operations"].as_array().unwrap();
+    for timing in steps.iter().chain(operations) {
+        assert!(timing["median_seconds"].as_f64().unwrap() > 0.0, "{timing}");
+        let is_product =
+            ["linear", "decoder", "attention"].iter().any(|p| timing["name"].as_str().unwrap().starts_with(p));
+        let is_loss = timing["name"].as_str().unwrap().ends_with("cross-entropy");
+        assert_eq!(timing.get("gflops").is_some(), steps.contains(timing) || is_product && !is_loss, "{timing}");
+    }
+    assert!(steps.iter().all(|step| step["seconds"].as_array().unwrap().len() == 2));
+    assert!(report["peak_gflops"].as_f64().unwrap() > 0.1);
+    assert!((0.0..=1.0).contains(&report["sparse_up_to"].as_f64().unwrap()));
+}
+
+#[test]
+fn one_step_as_a_run_would_do_it_is_timed_alone() {
+    let line = format!("bench {SHAPE} --work inference --sparsity 0.7 --kernel auto --no-operations --precision bf16");
+    let report = object(&tamt(&format!("{line} --json --quiet")).success());
+    assert_eq!((report["steps"].as_array().unwrap().len(), &report["steps"][0]["kernel"]), (1, &Value::from("auto")));
+    assert_eq!((&report["operations"], &report["peak_gflops"]), (&Value::Array(Vec::new()), &Value::Null));
+    assert_eq!(report["precision"], "bf16");
+    tamt(&line).success().stdout(contains("inference  auto         0.7"));
+}
+
+#[test]
+fn shapes_that_no_encoder_has_are_refused() {
+    tamt("bench --hidden 16 --heads 3")
+        .code(1)
+        .stdout(is_empty())
+        .stderr(contains("not divisible by 3 attention heads"));
+    tamt("bench --layers 0").code(2).stdout(is_empty()).stderr(contains("--layers"));
+    tamt("bench --sparsity 1.5").code(2).stdout(is_empty()).stderr(contains("--sparsity"));
+}

@@ -1,0 +1,113 @@
+//! How fast this processor multiplies and adds at best.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::dispatch::{Isa, isa};
+use crate::precision::Precision;
+use crate::simd::{Pairs, Portable, Simd};
+
+/// Rounds of the loop in a run: a few milliseconds.
+const ROUNDS: usize = 200_000;
+
+/// Measures the floating-point operations a second of a loop of nothing but fused multiply-adds on registers, on all threads of
+/// the current pool at once: what no product can exceed. Some tenths of a second.
+#[must_use]
+pub fn flops(precision: Precision) -> f64 {
+    let threads = rayon::current_num_threads();
+    let run = || -> f64 {
+        let started = Instant::now();
+        let multiplications: usize = (0..threads).into_par_iter().with_max_len(1).map(|_| busy(precision)).sum();
+        2.0 * multiplications as f64 / started.elapsed().as_secs_f64()
+    };
+    (0..8).map(|_| run()).fold(0.0, f64::max)
+}
+
+/// Multiplies and adds for a while; returns how often.
+#[allow(unsafe_code)]
+fn busy(precision: Precision) -> usize {
+    // SAFETY: only instruction sets that are there are named.
+    unsafe {
+        match (isa(), precision) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Precision::F32) => x86::avx512(1),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Precision::Bf16) if crate::dispatch::has_bf16() => x86::avx512_bf16(2),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(2),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Precision::F32) => x86::avx2(1),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Precision::Bf16) => x86::avx2_pairs(2),
+            (_, Precision::F32) => spin::<Portable>(1),
+            (_, Precision::Bf16) => spin::<Pairs<Portable>>(2),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256, __m512};
+
+    use super::spin;
+    use crate::simd::{Pairs, PairsBf16};
+
+    macro_rules! spin {
+        ($name:ident, $features:literal, $vector:ty) => {
+            #[target_feature(enable = $features)]
+            #[allow(unsafe_code)]
+            pub(super) unsafe fn $name(steps_in_word: usize) -> usize {
+                // SAFETY: the caller's.
+                unsafe { spin::<$vector>(steps_in_word) }
+            }
+        };
+    }
+    spin!(avx512, "avx512f", __m512);
+    spin!(avx512_pairs, "avx512f", Pairs<__m512>);
+    spin!(avx512_bf16, "avx512bf16,avx512f", PairsBf16);
+    spin!(avx2, "avx2,fma", __m256);
+    spin!(avx2_pairs, "avx2,fma", Pairs<__m256>);
+}
+
+/// Sums in flight: more than the units for fused multiply-adds take to finish one, and few enough for the registers.
+const SUMS: usize = 10;
+
+/// # Safety
+/// The instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn spin<S: Simd>(steps_in_word: usize) -> usize {
+    // SAFETY: the caller's; each vector is one of the array's.
+    unsafe {
+        // bf16 or f32, small enough never to overflow
+        let words = black_box([f32::from_bits(0x3c00_3c00); 16]);
+        let (a, b) = (S::load(words.as_ptr()), S::load(words.as_ptr()));
+        let mut sums = [S::zero(); SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = a.mul_add(b, *sum);
+            }
+        }
+        let mut out = [0.0; 16];
+        for sum in sums {
+            sum.store(out.as_mut_ptr());
+            black_box(&out);
+        }
+    }
+    ROUNDS * SUMS * S::LANES * steps_in_word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_does_a_hundred_million_operations_a_second_at_least() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let flops = flops(precision);
+            assert!((1e8..1e14).contains(&flops), "{flops:e}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The precision of the operands of dense products.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dispatch::{has_bf16, kernel};
+use crate::product::DEPTH_BLOCK;
+
+/// The precision that the operands of dense products are rounded to. Sums are in f32 whatever it is, and so is everything
+/// that is no such product: attention, normalisation, losses, optimisers, sparse products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision: nothing is rounded.
+    #[default]
+    F32,
+    /// bfloat16, eight bits of significand: twice as fast where the processor has instructions for it.
+    Bf16,
+}
+
+impl Precision {
+    /// The faster one on this processor: [`Precision::Bf16`] where it has instructions for it.
+    #[must_use]
+    pub fn native() -> Self {
+        if has_bf16() { Self::Bf16 } else { Self::F32 }
+    }
+
+    /// Steps of the depth in a word of a panel. The two of bf16 are a low and a high half.
+    pub(crate) fn steps_in_word(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Words that hold `steps` of a lane.
+    pub(crate) fn words(self, steps: usize) -> usize {
+        steps.div_ceil(self.steps_in_word())
+    }
+
+    /// Steps in a block of the depth; its panels have [`DEPTH_BLOCK`] words of a lane.
+    pub(crate) fn depth_block(self) -> usize {
+        DEPTH_BLOCK * self.steps_in_word()
+    }
+}
+
+/// The upper half of the bits of `x` after rounding to bf16, ties to even. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let quiet = bits | 0x0040_0000;
+    (if x.is_nan() { quiet } else { rounded }) >> 16
+}
+
+kernel! {
+    /// Joins two steps of `width` lanes at a time into words: `floats` is `[steps][width]`, `words` `[steps / 2, rounded up][width]`. A
+    /// last step alone is joined to zeros.
+    pub(crate) fn join_steps<FMA>(floats: &[f32], width: usize, words: &mut [f32]) {
+        for (pair, words) in floats.chunks(2 * width).zip(words.chunks_exact_mut(width)) {
+            let (low, high) = pair.split_at(width);
+            if high.is_empty() {
+                for (word, low) in words.iter_mut().zip(low) {
+                    *word = f32::from_bits(bf16_bits(*low));
+                }
+            } else {
+                for ((word, low), high) in words.iter_mut().zip(low).zip(high) {
+                    *word = f32::from_bits(bf16_bits(*low) | bf16_bits(*high) << 16);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounded(x: f32) -> f32 {
+        f32::from_bits(bf16_bits(x) << 16)
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_to_even() {
+        for exact in [0.0, -0.0, 1.0, -2.5, 256.0, f32::INFINITY, f32::NEG_INFINITY, 3.389_531_4e38] {
+            assert_eq!(rounded(exact).to_bits(), exact.to_bits());
+        }
+        let step = 2.0f32.powi(-7);
+        assert_eq!(rounded(1.0 + 0.49 * step), 1.0);
+        assert_eq!(rounded(1.0 + 0.51 * step), 1.0 + step);
+        assert_eq!(rounded(1.0 + 0.5 * step), 1.0, "the even neighbour is below");
+        assert_eq!(rounded(1.0 + 1.5 * step), 1.0 + 2.0 * step, "the even neighbour is above");
+        assert_eq!(rounded(f32::MAX), f32::INFINITY);
+        assert!(rounded(f32::NAN).is_nan() && rounded(f32::from_bits(0x7f80_0001)).is_nan());
+    }
+
+    #[test]
+    fn steps_are_joined_in_pairs_and_the_last_with_zero() {
+        for width in [1, 4, 6, 48] {
+            for steps in [1, 2, 5] {
+                let floats: Vec<f32> = (0..steps * width).map(|i| i as f32).collect();
+                let mut words = vec![f32::NAN; Precision::Bf16.words(steps) * width];
+                join_steps(&floats, width, &mut words);
+                for (i, word) in words.iter().enumerate() {
+                    let (pair, lane) = (i / width, i % width);
+                    let at = |step: usize| if step < steps { floats[step * width + lane] } else { 0.0 };
+                    let halves = [word.to_bits() << 16, word.to_bits() & 0xffff_0000].map(f32::from_bits);
+                    assert_eq!(halves, [at(2 * pair), at(2 * pair + 1)]);
+                }
+            }
+        }
+    }
+}

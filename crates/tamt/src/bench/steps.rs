@@ -1,0 +1,168 @@
+//! Whole steps of a random encoder on random tokens.
+
+use tamt_kernels::rng::{Purpose, Stream};
+use tamt_kernels::sparse::PreparedFor;
+use tamt_model::model::MlmHead;
+use tamt_model::{
+    Activations, Batch, GradKind, Keep, KernelChoice, Masks, Model, Parts, Pass, SparseWeights, TaskKind, Trainable,
+};
+
+use super::{BenchSettings, Timing, Work, kernels, seconds};
+use crate::find::Method;
+use crate::objective::{MaskedTokens, Objective, ObjectiveSettings};
+use crate::prune::{Scope, Sparsity, magnitude, pruned_matrices};
+use crate::scores::{ScoreSettings, Scores};
+use crate::train::{Learner, OptimizerSettings};
+use crate::tune::{Targets, TaskLoss};
+use crate::{Kernel, Result};
+
+const SEED: u64 = 1;
+const MLM_PROBABILITY: f32 = 0.15;
+
+pub(super) fn name(work: Work) -> &'static str {
+    match work {
+        Work::MaskTraining => "mask training",
+        Work::FineTuning => "fine-tuning",
+        Work::Inference => "inference",
+    }
+}
+
+/// The times of steps of a model of its own.
+pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsity: Sparsity) -> Result<Timing> {
+    let parts = Parts {
+        pooler: false,
+        mlm_head: work == Work::MaskTraining,
+        task: (work == Work::FineTuning).then_some(TaskKind::Sequence { outputs: 2 }),
+    };
+    let mut model = Model::random(settings.config.clone(), parts, SEED);
+    let ids = pruned_matrices(&model, None)?;
+    let masks = magnitude(&model, &ids, sparsity, Scope::Local);
+    let choice = kernels(settings, kernel);
+    let (seconds, flop) = match work {
+        Work::MaskTraining => mask_training(settings, &mut model, masks, sparsity, choice)?,
+        Work::FineTuning => fine_tuning(settings, &mut model, masks, choice),
+        Work::Inference => inference(settings, &model, &masks, choice),
+    };
+    let sparsity = Some(sparsity.share());
+    Ok(Timing { name: name(work).to_owned(), kernel: Some(kernel), sparsity, flop: Some(flop), seconds })
+}
+
+/// Runs steps and keeps the times of those after the first ones.
+fn run(settings: &BenchSettings, mut step: impl FnMut(u64) -> f64) -> Vec<f64> {
+    let times: Vec<f64> = (0..settings.warmup + settings.steps).map(&mut step).collect();
+    times[settings.warmup as usize..].to_vec()
+}
+
+fn mask_training(
+    settings: &BenchSettings,
+    model: &mut Model,
+    masks: Masks,
+    sparsity: Sparsity,
+    choice: KernelChoice,
+) -> Result<(Vec<f64>, f64)> {
+    let ids: Vec<_> = masks.iter().map(|(id, _)| id).collect();
+    let scores = Scores::new(model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, SEED);
+    let mut trainable: Vec<Trainable> = ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
+    let head = model.mlm_head.iter().flat_map(MlmHead::params);
+    trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
+    let optimizer = OptimizerSettings::adamw(5e-5);
+    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(choice);
+    learner.binarize(0);
+    let objective = ObjectiveSettings {
+        mlm_probability: MLM_PROBABILITY,
+        dropout: Some(settings.dropout),
+        ..Method::TamtMlm.objective()
+    };
+    let mut objective = Objective::new(objective, SEED, settings.compute.precision);
+    let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
+    let (mut outcome, mut positions) = (Ok(()), 0);
+    let times = run(settings, |step| {
+        random_batch(settings, step, learner.model, &mut batch);
+        mask_tokens(step, learner.model, &batch, &mut masked);
+        positions = masked.positions.len();
+        seconds(|| {
+            let Learner { model, masks, sparse, grads, .. } = &mut learner;
+            let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+            let loss = objective.losses_and_gradients(model, pass, &batch, &masked, step, grads);
+            learner.update(5e-5);
+            learner.binarize(step + 1);
+            if let Err(error) = loss {
+                outcome = Err(error);
+            }
+        })
+    });
+    outcome?;
+    // forward, input gradient, weight gradient of each map and of the MLM head's transform; of the decoder, frozen, two
+    let config = &settings.config;
+    let head = positions as f64 * config.hidden_size as f64;
+    let head = head * (6.0 * config.hidden_size as f64 + 4.0 * config.vocab_size as f64);
+    Ok((times, encoder_flop(settings, 3.0) + head))
+}
+
+fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, choice: KernelChoice) -> (Vec<f64>, f64) {
+    for (id, mask) in masks.iter() {
+        mask.mask_in_place(model.params.get_mut(id));
+    }
+    let trainable = Trainable::weights(model, Some(&masks));
+    let optimizer = OptimizerSettings::adamw(2e-5);
+    let mut learner = Learner::new(model, Some(masks), None, &trainable, optimizer).with_kernel(choice);
+    let mut loss = TaskLoss::new(SEED, Some(settings.dropout), settings.compute, None);
+    let targets = Targets::Classes((0..settings.batch_size as u32).map(|i| i % 2).collect());
+    let mut batch = Batch::default();
+    let times = run(settings, |step| {
+        random_batch(settings, step, learner.model, &mut batch);
+        seconds(|| {
+            let Learner { model, masks, sparse, grads, .. } = &mut learner;
+            let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+            loss.loss_and_gradients(model, pass, &batch, &targets, step, grads);
+            learner.update(2e-5);
+        })
+    });
+    (times, encoder_flop(settings, 3.0))
+}
+
+fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, choice: KernelChoice) -> (Vec<f64>, f64) {
+    let sparse = SparseWeights::new(model, masks, choice, PreparedFor::Inference);
+    let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), settings.compute.workspace());
+    let mut batch = Batch::default();
+    let times = run(settings, |step| {
+        random_batch(settings, step, model, &mut batch);
+        seconds(|| model.forward(&batch, Pass::new(Some(masks), Some(&sparse)), &mut activations, &mut workspace))
+    });
+    (times, encoder_flop(settings, 1.0))
+}
+
+/// Operations of all maps and of attention, `products` times the forward pass's (attention makes its scores again: 3.5 for 3).
+fn encoder_flop(settings: &BenchSettings, products: f64) -> f64 {
+    let config = &settings.config;
+    let tokens = (settings.batch_size * settings.length) as f64;
+    let (hidden, ffn, layers) =
+        (config.hidden_size as f64, config.intermediate_size as f64, config.num_hidden_layers as f64);
+    let maps = 2.0 * (4.0 * hidden * hidden + 2.0 * hidden * ffn);
+    let attention = 4.0 * hidden * settings.length as f64;
+    let again = if products > 1.0 { 0.5 } else { 0.0 };
+    tokens * layers * (products * maps + (products + again) * attention)
+}
+
+fn random_batch(settings: &BenchSettings, step: u64, model: &Model, batch: &mut Batch) {
+    let stream = Stream::new(SEED, Purpose::SHUFFLE, step);
+    batch.clear();
+    for sequence in 0..settings.batch_size {
+        let first = (sequence * settings.length) as u64;
+        let ids = (first..first + settings.length as u64).map(|at| stream.below_at(at, model.config.vocab_size as u32));
+        batch.ids.extend(ids);
+        batch.close_sequence(0);
+    }
+    batch.locate(&model.config);
+}
+
+fn mask_tokens(step: u64, model: &Model, batch: &Batch, masked: &mut MaskedTokens) {
+    let stream = Stream::new(SEED, Purpose::CORRUPTION, step);
+    masked.clear();
+    for at in 0..batch.tokens() as u64 {
+        if stream.uniform_at(2 * at) < MLM_PROBABILITY {
+            masked.positions.push(at as u32);
+            masked.labels.push(stream.below_at(2 * at + 1, model.config.vocab_size as u32));
+        }
+    }
+}
