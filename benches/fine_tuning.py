@@ -11,7 +11,7 @@ norm limit of 1, linear decay, dropout on. Sequences are padded to --max-length 
     pip install torch transformers scikit-learn scipy
     cargo build --release
     python3 benches/fine_tuning.py scores --model MODEL --data glue --tasks cola,rte --seeds 1,2,3
-    python3 benches/fine_tuning.py scores --model MODEL --data squad --tasks squad --max-steps 400
+    python3 benches/fine_tuning.py scores --model MODEL --data squad --tasks squad --max-steps 400 --same-start
     python3 benches/fine_tuning.py speed  --model MODEL --data glue --tasks rte
 """
 
@@ -99,6 +99,30 @@ def subset(arguments, task, seed, root):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text(text, encoding="utf-8")
     return str(copy)
+
+
+def start(arguments, task, seed, root):
+    """The encoder with a head, new where it has none, for both sides to start from."""
+    import torch
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(seed)
+    directory = Path(root) / f"{task}-start-{seed}"
+    if not directory.exists():
+        head(task).from_pretrained(arguments.model, dtype=torch.float32, **dropout(arguments)).save_pretrained(directory)
+        AutoTokenizer.from_pretrained(arguments.model).save_pretrained(directory)
+    return str(directory)
+
+
+def head(task):
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+    return AutoModelForQuestionAnswering if task == "squad" else AutoModelForSequenceClassification
+
+
+def dropout(arguments):
+    keys = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    return {} if arguments.dropout is None else dict.fromkeys(keys, arguments.dropout)
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------------
@@ -211,16 +235,15 @@ def glue_scores(task, predictions, labels):
 class PyTorch:
     """One fine-tuning; `run` takes all steps, `epoch` one epoch for the clock."""
 
-    def __init__(self, arguments, task, seed, data):
+    def __init__(self, arguments, task, seed, data, model):
         import torch
-        from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoTokenizer
 
         torch.manual_seed(seed)
         self.arguments, self.task, self.seed = arguments, task, seed
-        tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
         self.pad_id = tokenizer.pad_token_id
-        head = AutoModelForQuestionAnswering if task == "squad" else AutoModelForSequenceClassification
-        self.model = head.from_pretrained(arguments.model, dtype=torch.float32).train()
+        self.model = head(task).from_pretrained(model, dtype=torch.float32, **dropout(arguments)).train()
         length = arguments.max_length
         if task == "squad":
             train, self.dev = read_squad(data, "train"), read_squad(data, "dev")
@@ -300,21 +323,23 @@ class PyTorch:
 # ---- the tamt side -------------------------------------------------------------------------------------------------
 
 
-def tamt(arguments, task, seed, data, output, *more):
+def tamt(arguments, task, seed, data, model, output, *more):
     command = [
-        arguments.tamt, "tune", "--model", arguments.model, "--task", task, "--data", data,
+        arguments.tamt, "tune", "--model", model, "--task", task, "--data", data,
         "--output-dir", output, "--seed", str(seed), "--max-length", str(arguments.max_length),
         "--batch-size", str(arguments.batch_size), "--learning-rate", str(arguments.learning_rate),
         "--eval-every", str(arguments.eval_every), "--threads", str(arguments.threads), "--json", "--quiet", *more,
     ]  # fmt: skip
+    if arguments.dropout is not None:
+        command += ["--dropout", str(arguments.dropout)]
     if arguments.ticket:
         command += ["--ticket", arguments.ticket]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def tamt_scores(arguments, task, seed, data, root):
+def tamt_scores(arguments, task, seed, data, model, root):
     length = ["--max-steps", str(arguments.max_steps)] if arguments.max_steps else ["--epochs", str(arguments.epochs)]
-    result = tamt(arguments, task, seed, data, str(Path(root) / f"{task}-{seed}"), *length)
+    result = tamt(arguments, task, seed, data, model, str(Path(root) / f"{task}-{seed}"), *length)
     key = primary(task)
     return {"final": result[key], "best": result[f"best_{key}"], "steps": result["steps"]}
 
@@ -322,7 +347,7 @@ def tamt_scores(arguments, task, seed, data, root):
 def tamt_epoch(arguments, task, root, turn):
     """Seconds of the steps of one epoch, from the run's own log: reading and evaluating are not in it."""
     output = Path(root) / f"epoch-{turn}"
-    tamt(arguments, task, turn, arguments.data, str(output), "--epochs", "1", "--logging-steps", "1", "--keep", "final")
+    tamt(arguments, task, turn, arguments.data, arguments.model, str(output), "--epochs", "1", "--logging-steps", "1", "--keep", "final")
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     # the first step's own time is taken to be the median of the others
@@ -342,11 +367,15 @@ def compare_scores(arguments):
     with tempfile.TemporaryDirectory() as root:
         for task in arguments.tasks:
             sides = {
-                "tamt": lambda seed, data: tamt_scores(arguments, task, seed, data, root),
-                "PyTorch": lambda seed, data: PyTorch(arguments, task, seed, data).run(),
+                "tamt": lambda seed, data, model: tamt_scores(arguments, task, seed, data, model, root),
+                "PyTorch": lambda seed, data, model: PyTorch(arguments, task, seed, data, model).run(),
             }
             for name in arguments.sides:
-                runs = [sides[name](seed, subset(arguments, task, seed, root)) for seed in arguments.seeds]
+                runs = []
+                for seed in arguments.seeds:
+                    data = subset(arguments, task, seed, root)
+                    model = start(arguments, task, seed, root) if arguments.same_start else arguments.model
+                    runs.append(sides[name](seed, data, model))
                 best, final = ([r[key] for r in runs] for key in ("best", "final"))
                 print(
                     f"{task:6} {name:8} {runs[0]['steps']:6} {mean_and_std(best):>17} {mean_and_std(final):>17}  "
@@ -358,7 +387,7 @@ def compare_scores(arguments):
 def compare_speed(arguments):
     task = arguments.tasks[0]
     arguments.eval_every, times = 10**9, {"tamt": [], "PyTorch": []}
-    peer = PyTorch(arguments, task, 1, arguments.data)
+    peer = PyTorch(arguments, task, 1, arguments.data, arguments.model)
     with tempfile.TemporaryDirectory() as root:
         for turn in range(arguments.turns):
             times["tamt"].append(tamt_epoch(arguments, task, root, turn))
@@ -381,6 +410,8 @@ def main():
     parser.add_argument("--max-steps", type=int)
     parser.add_argument("--train-examples", type=int, help="scores: train on N examples, drawn by the seed")
     parser.add_argument("--dev-examples", type=int, help="scores: evaluate on N examples")
+    parser.add_argument("--same-start", action="store_true", help="scores: both sides start from the same head")
+    parser.add_argument("--dropout", type=float, help="one rate everywhere; default the model's own")
     parser.add_argument("--ticket", help="what tamt fine-tunes; PyTorch's side has the dense model")
     parser.add_argument("--sides", type=lambda s: s.split(","), default=["tamt", "PyTorch"])
     parser.add_argument("--max-length", type=int, default=128)

@@ -1,10 +1,13 @@
 //! Sum of word, position and type embeddings.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use crate::bits::select_row;
+use crate::bits::{BitMask, select_row};
 use crate::linear::{Scratch, Weight, WeightGrad, Write, add_elements};
 use crate::parallel::{rows_per_job, with_buffer};
+use crate::sparse::{Jobs, for_each_kept};
 
 /// `out[t] = (W ∘ B)[ids[t]] + P[position_ids[t]] + S[type_ids[t]]`
 ///
@@ -60,12 +63,7 @@ pub fn backward(
     let rows = grad.len() / cols;
     assert!(ids.iter().all(|&id| (id as usize) < rows), "ids are rows of the table");
     epilogue.assert_shape(rows, cols);
-    let order = &mut scratch.order;
-    order.clear();
-    order.extend((0..ids.len() as u32).filter(|&t| Some(ids[t as usize]) != skip));
-    order.sort_unstable_by_key(|&t| (ids[t as usize], t));
-    let order = &*order;
-
+    let tokens = ByRow::new(d, ids, cols, skip, &mut scratch.order);
     // A job owns rows of the table and looks up their tokens. Frequent words are neighbours in most vocabularies, so
     // jobs are small.
     let job_rows = rows_per_job(cols).min(64);
@@ -74,28 +72,85 @@ pub fn backward(
             grad.fill(0.0);
         }
         let first = job * job_rows;
-        let from = order.partition_point(|&t| (ids[t as usize] as usize) < first);
-        let to = from + order[from..].partition_point(|&t| (ids[t as usize] as usize) < first + job_rows);
-        with_buffer(cols, |sum| {
-            for tokens in order[from..to].chunk_by(|&a, &b| ids[a as usize] == ids[b as usize]) {
-                let row = ids[tokens[0] as usize] as usize;
-                sum.fill(0.0);
-                for &t in tokens {
-                    add_elements(sum, &d[t as usize * cols..][..cols]);
-                }
-                epilogue.apply(sum, row, 0, cols);
-                add_elements(&mut grad[(row - first) * cols..][..cols], sum);
-            }
+        tokens.for_each_sum(first..first + job_rows, |row, sum| {
+            epilogue.apply(sum, row, 0, cols);
+            add_elements(&mut grad[(row - first) * cols..][..cols], sum);
         });
     });
+}
+
+/// [`backward`] of a masked table, for the survivors of the mask alone, in its order.
+pub fn backward_survivors(
+    d: &[f32],
+    ids: &[u32],
+    mask: &BitMask,
+    skip: Option<u32>,
+    survivors: &mut [f32],
+    mode: Write,
+    scratch: &mut Scratch,
+) {
+    let cols = mask.cols();
+    assert_eq!(d.len(), ids.len() * cols, "a gradient row per token");
+    assert!(ids.iter().all(|&id| (id as usize) < mask.rows()), "ids are rows of the table");
+    let kept = |rows: Range<usize>| -> usize {
+        rows.map(|row| mask.row(row).iter().map(|byte| byte.count_ones() as usize).sum::<usize>()).sum()
+    };
+    let tokens = ByRow::new(d, ids, cols, skip, &mut scratch.order);
+    Jobs::new(mask, survivors.len()).zip(survivors).for_each(|(rows, mut survivors)| {
+        if mode == Write::Store {
+            survivors.fill(0.0);
+        }
+        let mut passed = rows.start;
+        tokens.for_each_sum(rows, |row, sum| {
+            let (own, rest) = std::mem::take(&mut survivors)[kept(passed..row)..].split_at_mut(kept(row..row + 1));
+            let mut own = own.iter_mut();
+            for_each_kept(mask, row..row + 1, |at| {
+                *own.next().expect("as many survivors as bits") += sum[at - row * cols];
+            });
+            (survivors, passed) = (rest, row + 1);
+        });
+    });
+}
+
+/// Tokens in the order of the rows that they look up.
+struct ByRow<'a> {
+    d: &'a [f32],
+    ids: &'a [u32],
+    cols: usize,
+    order: &'a [u32],
+}
+
+impl<'a> ByRow<'a> {
+    fn new(d: &'a [f32], ids: &'a [u32], cols: usize, skip: Option<u32>, order: &'a mut Vec<u32>) -> Self {
+        order.clear();
+        order.extend((0..ids.len() as u32).filter(|&t| Some(ids[t as usize]) != skip));
+        order.sort_unstable_by_key(|&t| (ids[t as usize], t));
+        Self { d, ids, cols, order }
+    }
+
+    /// Calls `f` with each of some rows that has tokens and the sum of their gradients, in order.
+    fn for_each_sum(&self, rows: Range<usize>, mut f: impl FnMut(usize, &mut [f32])) {
+        let row_of = |t: u32| self.ids[t as usize] as usize;
+        let from = self.order.partition_point(|&t| row_of(t) < rows.start);
+        let to = from + self.order[from..].partition_point(|&t| row_of(t) < rows.end);
+        with_buffer(self.cols, |sum| {
+            for tokens in self.order[from..to].chunk_by(|&a, &b| row_of(a) == row_of(b)) {
+                sum.fill(0.0);
+                for &t in tokens {
+                    add_elements(sum, &self.d[t as usize * self.cols..][..self.cols]);
+                }
+                f(row_of(tokens[0]), sum);
+            }
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bits::BitMask;
     use crate::parallel::tests::same_for_any_pool;
     use crate::reference::{assert_close, random, random_mask, to_f64};
+    use crate::sparse::gather;
 
     #[test]
     fn the_forward_pass_sums_three_rows() {
@@ -146,6 +201,22 @@ mod tests {
                         grad
                     });
                     assert_close(&grad, &expected, 1e-5);
+                }
+                // the survivors' are the same bits
+                let mut dense = old.clone();
+                backward(&d, &ids, cols, skip, WeightGrad::Dense, &mut dense, mode, &mut Scratch::default());
+                for mask in [&mask, &BitMask::zeros(rows, cols), &BitMask::ones(rows, cols)] {
+                    let gathered = |dense: &[f32]| {
+                        let mut survivors = vec![9.0; mask.count_ones()];
+                        gather(mask, dense, &mut survivors, Write::Store);
+                        survivors
+                    };
+                    let survivors = same_for_any_pool(|| {
+                        let mut survivors = gathered(&old);
+                        backward_survivors(&d, &ids, mask, skip, &mut survivors, mode, &mut Scratch::default());
+                        survivors
+                    });
+                    assert_eq!(survivors, gathered(&dense));
                 }
             }
         }

@@ -12,6 +12,12 @@
 //! that decide the mask (straight-through: every score gets `dW ∘ W`, dropped or not). [`select`] finds the cut that drops
 //! exactly the k smallest.
 //!
+//! Where a mask drops much, [`sparse`] has the same products over the survivors alone.
+//!
+//! # Precision
+//!
+//! A [`linear::Scratch`] says what the operands of dense products are rounded to ([`Precision`]). Sums are in f32.
+//!
 //! # Packed batches
 //!
 //! The tokens of all sequences lie end to end, `[T, hidden]`, with bounds where a sequence begins. Padding does not

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::dispatch::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::Isa;
+use crate::dispatch::isa;
 use crate::precision::Precision;
 use crate::simd::{Pairs, Portable, Simd};
 

@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::config::Family;
 use crate::encoder::{Pass, Site};
 use crate::model::Model;
-use crate::params::{Grads, epilogue};
+use crate::params::{GradKind, Grads, epilogue};
 
 impl Model {
     pub(crate) fn embed(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations) {
@@ -66,9 +66,17 @@ impl Model {
             (e.token_type, &batch.type_ids, None),
         ] {
             if let Some((slot, mode, kind)) = grads.slot(id) {
-                let masks = if id == e.word { pass.masks } else { None };
-                let epilogue = epilogue(kind, self.params.weight(id, masks));
-                embedding::backward(sum_grad, rows, hidden, skip, epilogue, slot, mode, &mut workspace.kernels);
+                let weight = self.params.weight(id, if id == e.word { pass.masks } else { None });
+                let scratch = &mut workspace.kernels;
+                match (kind, weight.mask) {
+                    (GradKind::Survivors, Some(mask)) => {
+                        embedding::backward_survivors(sum_grad, rows, mask, skip, slot, mode, scratch);
+                    }
+                    _ => {
+                        let epilogue = epilogue(kind, weight);
+                        embedding::backward(sum_grad, rows, hidden, skip, epilogue, slot, mode, scratch);
+                    }
+                }
             }
         }
     }

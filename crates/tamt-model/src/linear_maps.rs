@@ -1,6 +1,6 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
-use tamt_kernels::linear::{self, PackedInput, Scratch, WeightGrad, Write};
+use tamt_kernels::linear::{self, PackedInput, Scratch, Weight, WeightGrad, Write};
 use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
 
 use crate::encoder::Pass;
@@ -156,15 +156,9 @@ impl Model {
             }
             let weight = self.params.weight(dense.weight, pass.masks);
             let Some((slot, mode, kind)) = grads.slot(dense.weight) else { continue };
-            match (kind, weight.mask) {
-                (GradKind::Survivors, Some(mask)) => {
-                    let whole = &mut sparse.weight_gradient;
-                    whole.resize(weight.rows * cols, 0.0);
-                    product(dy, weight.rows, WeightGrad::Dense, whole, Write::Store);
-                    sparse::gather(mask, whole, slot, mode);
-                }
-                _ => product(dy, weight.rows, epilogue(kind, weight), slot, mode),
-            }
+            write_gradient(kind, weight, slot, mode, &mut sparse.weight_gradient, |epilogue, dw, mode| {
+                product(dy, weight.rows, epilogue, dw, mode);
+            });
         }
     }
 
@@ -182,14 +176,36 @@ impl Model {
         x: &[f32],
         pass: Pass<'_>,
         grads: &mut Grads,
-        scratch: &mut Scratch,
+        buffers: &mut MapBuffers<'_>,
     ) {
+        let MapBuffers { scratch, sparse } = buffers;
         if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
             let weight = self.params.weight(dense.weight, pass.masks);
-            linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue(kind, weight), slot, mode, scratch);
+            write_gradient(kind, weight, slot, mode, &mut sparse.weight_gradient, |epilogue, dw, mode| {
+                linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue, dw, mode, scratch);
+            });
         }
         if let Some((slot, mode, _)) = grads.slot(dense.bias) {
             linear::backward_bias(dy, slot, mode, scratch);
         }
+    }
+}
+
+/// Writes what the dense `product` computes to a slot: survivors go through a whole matrix.
+fn write_gradient(
+    kind: GradKind,
+    weight: Weight<'_>,
+    slot: &mut [f32],
+    mode: Write,
+    whole: &mut Vec<f32>,
+    product: impl FnOnce(WeightGrad<'_>, &mut [f32], Write),
+) {
+    match (kind, weight.mask) {
+        (GradKind::Survivors, Some(mask)) => {
+            whole.resize(mask.len(), 0.0);
+            product(WeightGrad::Dense, whole, Write::Store);
+            sparse::gather(mask, whole, slot, mode);
+        }
+        _ => product(epilogue(kind, weight), slot, mode),
     }
 }

@@ -158,8 +158,8 @@ impl Masks {
 pub enum GradKind {
     /// `dL/dW`, zero where `B` drops the weight.
     Weight,
-    /// `dL/dW` of the weights that `B` keeps, in its order and without gaps: dropped weights take no memory. For matrices
-    /// of the encoder's layers under masks that stay.
+    /// `dL/dW` of the weights that `B` keeps, in its order and without gaps: dropped weights take no memory. For masks that
+    /// stay, and not for a decoder, which is not masked.
     Survivors,
     /// `dL/dB = dL/d(W o B) o W` at every position: the straight-through gradient of the scores behind `B`.
     Score,
@@ -175,12 +175,12 @@ pub struct Trainable {
 }
 
 impl Trainable {
-    /// Every weight of a model under masks that stay: of masked matrices of its layers the survivors, of the rest all.
+    /// Every weight of a model without a decoder under masks that stay: of masked matrices the survivors, of the rest all.
     #[must_use]
     pub fn weights(model: &Model, masks: Option<&Masks>) -> Vec<Self> {
         let kind = |id: ParamId| match masks.and_then(|masks| masks.get(id)) {
-            Some(_) if model.layer_of(id).is_some() => GradKind::Survivors,
-            _ => GradKind::Weight,
+            Some(_) => GradKind::Survivors,
+            None => GradKind::Weight,
         };
         model.params.ids().map(|id| Self { id, kind: kind(id) }).collect()
     }
@@ -322,10 +322,10 @@ impl Grads {
 /// The step from `dL/d(W o B)` to what the slot collects.
 ///
 /// # Panics
-/// For survivors: only the maps of a layer can write them.
+/// For survivors: they are gathered where the gradient is made.
 pub(crate) fn epilogue(kind: GradKind, weight: Weight<'_>) -> WeightGrad<'_> {
     match (kind, weight.mask) {
-        (GradKind::Survivors, _) => panic!("survivors of a matrix outside the layers"),
+        (GradKind::Survivors, _) => panic!("survivors are no epilogue"),
         (GradKind::Score, _) => WeightGrad::Score(weight.values),
         (GradKind::Weight, Some(mask)) => WeightGrad::Masked(mask),
         (GradKind::Weight, None) => WeightGrad::Dense,

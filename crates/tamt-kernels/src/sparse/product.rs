@@ -12,7 +12,9 @@ use rayon::prelude::*;
 use super::csr::{Csr, block_columns, blocks_per_sum};
 use super::panels::{Panels, panel_tokens};
 use super::transpose::{Source, Target, transpose};
-use crate::dispatch::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::Isa;
+use crate::dispatch::isa;
 use crate::parallel::{Shared, with_buffer};
 use crate::simd::{Portable, Simd};
 

@@ -47,7 +47,7 @@ pub fn scatter(mask: &BitMask, survivors: &[f32], dense: &mut [f32]) {
 }
 
 /// Rows cut into jobs, with the survivors that lie before each.
-struct Jobs {
+pub(crate) struct Jobs {
     rows: usize,
     job_rows: usize,
     /// Survivors of each job.
@@ -55,7 +55,8 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn new(mask: &BitMask, survivors: usize) -> Self {
+    /// Jobs of a mask with this many survivors.
+    pub(crate) fn new(mask: &BitMask, survivors: usize) -> Self {
         let stride = mask.row_bytes();
         let counts = map_chunks(mask.rows(), JOB_ROWS, |rows| {
             let bytes = &mask.as_bytes()[rows.start * stride..rows.end * stride];
@@ -76,7 +77,7 @@ impl Jobs {
 
     /// Each job's rows with its part of the survivors.
     #[allow(unsafe_code)]
-    fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
+    pub(crate) fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
         let survivors = Shared::new(survivors);
         (0..PARTIALS).into_par_iter().map(move |job| {
             // SAFETY: each job has survivors of its own.
@@ -87,7 +88,7 @@ impl Jobs {
 
 /// Calls `f` with the place of each kept element of some rows.
 #[inline(always)]
-fn for_each_kept(mask: &BitMask, rows: Range<usize>, mut f: impl FnMut(usize)) {
+pub(crate) fn for_each_kept(mask: &BitMask, rows: Range<usize>, mut f: impl FnMut(usize)) {
     for row in rows {
         for (byte, &bits) in mask.row(row).iter().enumerate() {
             let mut bits = bits;

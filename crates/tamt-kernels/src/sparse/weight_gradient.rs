@@ -12,7 +12,9 @@ use super::csr::{Csr, block_columns};
 use super::panels::{Panels, panel_tokens};
 use super::product::{JOBS, load};
 use super::weight::SparseWeight;
-use crate::dispatch::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::Isa;
+use crate::dispatch::isa;
 use crate::linear::{Write, add_elements};
 use crate::parallel::{Shared, rows_per_job, with_buffer};
 use crate::simd::{Portable, Simd};
