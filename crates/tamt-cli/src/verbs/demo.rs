@@ -14,11 +14,12 @@ use crate::args::DemoArgs;
 use crate::hints::quoted;
 use crate::printer::{Printer, Table};
 use crate::progress::{Progress, duration};
-use crate::signals;
+use crate::{resolve, signals};
 
 pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     let mut settings = DemoSettings::default();
     settings.seed = args.seed.unwrap_or(settings.seed);
+    settings.compute = resolve::compute(&args.common);
     if let Some(directory) = &args.data_only {
         write_data(&settings, directory)?;
         let json = serde_json::json!({ "output_dir": directory, "seed": settings.seed });

@@ -192,7 +192,7 @@ impl Demo<'_> {
         let specials = base.tokenizer.specials();
         let blocks = Blocks::new(corpus, self.settings.block_size, Tail::Keep, specials)?;
         let probability = self.settings.pretraining().objective.mlm_probability;
-        Ok(EvalText::new(blocks, *specials, probability, crate::EVAL_SEED))
+        Ok(EvalText::new(blocks, *specials, probability, crate::EVAL_SEED).with_compute(self.settings.compute))
     }
 
     fn ticket(&mut self, method: Method, sparsity: Sparsity, base: &Base, texts: &Texts) -> Result<TicketLosses> {

@@ -9,7 +9,7 @@ use crate::find::{FindSettings, Method, imp_rounds};
 use crate::pretrain::{PretrainSettings, Train};
 use crate::prune::Sparsity;
 use crate::tune::{Duration, Keep, TuneSettings};
-use crate::{Error, Result};
+use crate::{Compute, Error, Result};
 
 /// Everything that decides the result of a demonstration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub struct DemoSettings {
     pub task_learning_rate: f64,
     /// Seeds of fine-tuning, a run each.
     pub task_seeds: Vec<u64>,
+    /// How products are computed.
+    #[serde(flatten)]
+    pub compute: Compute,
 }
 
 /// The tasks of a demonstration.
@@ -100,6 +103,7 @@ impl Default for DemoSettings {
             task_epochs: 2.0,
             task_learning_rate: 5e-4,
             task_seeds: vec![1, 2],
+            compute: Compute::default(),
         }
     }
 }
@@ -129,6 +133,7 @@ impl DemoSettings {
     #[must_use]
     pub fn tuning(&self, task: &Task, seed: u64) -> TuneSettings {
         let mut settings = TuneSettings::new(task);
+        settings.compute = self.compute;
         settings.seed = seed;
         // Small, for more steps: there are few examples.
         settings.batch_size = 8;
@@ -178,6 +183,7 @@ impl DemoSettings {
     #[must_use]
     pub fn pretraining(&self) -> PretrainSettings {
         let mut settings = PretrainSettings::new(Train::All, self.pretrain_steps);
+        settings.compute = self.compute;
         settings.seed = self.seed;
         settings.batch_size = self.batch_size;
         settings.block_size = self.block_size;
@@ -196,6 +202,7 @@ impl DemoSettings {
             Method::TamtKd => (self.mask_steps, self.kd_learning_rate),
         };
         let mut settings = FindSettings::new(method, sparsity, steps);
+        settings.compute = self.compute;
         settings.seed = self.seed;
         settings.batch_size = self.batch_size;
         settings.block_size = self.block_size;
