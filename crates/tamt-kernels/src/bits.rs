@@ -1,5 +1,7 @@
 //! Bit masks over weight matrices.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::dispatch::kernel;
@@ -138,6 +140,12 @@ impl BitMask {
     #[must_use]
     pub fn count_ones(&self) -> usize {
         count(self.bytes.len(), |i| self.bytes[i])
+    }
+
+    /// Kept elements of some rows, on this thread.
+    pub(crate) fn count_ones_in(&self, rows: Range<usize>) -> usize {
+        let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
+        bytes.iter().map(|byte| byte.count_ones() as usize).sum()
     }
 
     /// Elements that both masks keep. The shapes must be the same.

@@ -92,9 +92,6 @@ pub fn backward_survivors(
     let cols = mask.cols();
     assert_eq!(d.len(), ids.len() * cols, "a gradient row per token");
     assert!(ids.iter().all(|&id| (id as usize) < mask.rows()), "ids are rows of the table");
-    let kept = |rows: Range<usize>| -> usize {
-        rows.map(|row| mask.row(row).iter().map(|byte| byte.count_ones() as usize).sum::<usize>()).sum()
-    };
     let tokens = ByRow::new(d, ids, cols, skip, &mut scratch.order);
     Jobs::new(mask, survivors.len()).zip(survivors).for_each(|(rows, mut survivors)| {
         if mode == Write::Store {
@@ -102,7 +99,8 @@ pub fn backward_survivors(
         }
         let mut passed = rows.start;
         tokens.for_each_sum(rows, |row, sum| {
-            let (own, rest) = std::mem::take(&mut survivors)[kept(passed..row)..].split_at_mut(kept(row..row + 1));
+            let (before, kept) = (mask.count_ones_in(passed..row), mask.count_ones_in(row..row + 1));
+            let (own, rest) = std::mem::take(&mut survivors)[before..].split_at_mut(kept);
             let mut own = own.iter_mut();
             for_each_kept(mask, row..row + 1, |at| {
                 *own.next().expect("as many survivors as bits") += sum[at - row * cols];

@@ -21,30 +21,30 @@ pub fn flops(precision: Precision) -> f64 {
     let threads = rayon::current_num_threads();
     let run = || -> f64 {
         let started = Instant::now();
-        let multiplications: usize = (0..threads).into_par_iter().with_max_len(1).map(|_| busy(precision)).sum();
-        2.0 * multiplications as f64 / started.elapsed().as_secs_f64()
+        let words: usize = (0..threads).into_par_iter().with_max_len(1).map(|_| busy(precision)).sum();
+        2.0 * (words * precision.steps_in_word()) as f64 / started.elapsed().as_secs_f64()
     };
     (0..8).map(|_| run()).fold(0.0, f64::max)
 }
 
-/// Multiplies and adds for a while; returns how often.
+/// Multiplies and adds words for a while; returns how many.
 #[allow(unsafe_code)]
 fn busy(precision: Precision) -> usize {
     // SAFETY: only instruction sets that are there are named.
     unsafe {
         match (isa(), precision) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::F32) => x86::avx512(1),
+            (Isa::Avx512, Precision::F32) => x86::avx512(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) if crate::dispatch::has_bf16() => x86::avx512_bf16(2),
+            (Isa::Avx512, Precision::Bf16) if crate::dispatch::has_bf16() => x86::avx512_bf16(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(2),
+            (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Precision::F32) => x86::avx2(1),
+            (Isa::Avx2, Precision::F32) => x86::avx2(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Precision::Bf16) => x86::avx2_pairs(2),
-            (_, Precision::F32) => spin::<Portable>(1),
-            (_, Precision::Bf16) => spin::<Pairs<Portable>>(2),
+            (Isa::Avx2, Precision::Bf16) => x86::avx2_pairs(),
+            (_, Precision::F32) => spin::<Portable>(),
+            (_, Precision::Bf16) => spin::<Pairs<Portable>>(),
         }
     }
 }
@@ -54,21 +54,21 @@ mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::spin;
-    use crate::simd::{Pairs, PairsBf16};
+    use crate::simd::{Bf16Instructions, Pairs};
 
     macro_rules! spin {
         ($name:ident, $features:literal, $vector:ty) => {
             #[target_feature(enable = $features)]
             #[allow(unsafe_code)]
-            pub(super) unsafe fn $name(steps_in_word: usize) -> usize {
+            pub(super) unsafe fn $name() -> usize {
                 // SAFETY: the caller's.
-                unsafe { spin::<$vector>(steps_in_word) }
+                unsafe { spin::<$vector>() }
             }
         };
     }
     spin!(avx512, "avx512f", __m512);
     spin!(avx512_pairs, "avx512f", Pairs<__m512>);
-    spin!(avx512_bf16, "avx512bf16,avx512f", PairsBf16);
+    spin!(avx512_bf16, "avx512bf16,avx512f", Pairs<__m512, Bf16Instructions>);
     spin!(avx2, "avx2,fma", __m256);
     spin!(avx2_pairs, "avx2,fma", Pairs<__m256>);
 }
@@ -80,7 +80,7 @@ const SUMS: usize = 10;
 /// The instruction set of `S`.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn spin<S: Simd>(steps_in_word: usize) -> usize {
+unsafe fn spin<S: Simd>() -> usize {
     // SAFETY: the caller's; each vector is one of the array's.
     unsafe {
         // bf16 or f32, small enough never to overflow
@@ -98,7 +98,7 @@ unsafe fn spin<S: Simd>(steps_in_word: usize) -> usize {
             black_box(&out);
         }
     }
-    ROUNDS * SUMS * S::LANES * steps_in_word
+    ROUNDS * SUMS * S::LANES
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::{Block, Rows, Start, strip};
-    use crate::simd::{Pairs, PairsBf16};
+    use crate::simd::{Bf16Instructions, Pairs};
 
     macro_rules! strip {
         ($name:ident, $features:literal, $vector:ty, $rows:literal, $vectors:literal) => {
@@ -191,7 +191,7 @@ mod x86 {
     }
     strip!(avx512, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", __m512, 8, 3);
     strip!(avx512_pairs, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs<__m512>, 8, 3);
-    strip!(avx512_bf16, "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", PairsBf16, 8, 3);
+    strip!(avx512_bf16, "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs<__m512, Bf16Instructions>, 8, 3);
     strip!(avx2, "avx2,fma", __m256, 6, 2);
     strip!(avx2_pairs, "avx2,fma", Pairs<__m256>, 6, 2);
 }

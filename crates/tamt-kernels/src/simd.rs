@@ -1,5 +1,7 @@
 //! The vector operations of the matrix product's register tile, one type per instruction set.
 
+use std::marker::PhantomData;
+
 /// A vector of floats. Loads and stores are unaligned.
 ///
 /// # Safety
@@ -29,18 +31,41 @@ pub(crate) trait Halves: Simd {
     unsafe fn high(self) -> Self;
 }
 
-/// Words of two bf16 as operands, floats as sums, without instructions for bf16.
+/// How words of two bf16 in vectors `S` are multiplied.
+///
+/// # Safety
+/// As [`Simd`].
+#[allow(unsafe_code)]
+pub(crate) trait PairProduct<S>: Copy {
+    /// The sum of both products of the words of `a` and `b`, and `c`.
+    unsafe fn mul_add(a: S, b: S, c: S) -> S;
+}
+
+/// Without instructions for bf16: each half by itself.
 #[derive(Clone, Copy)]
-pub(crate) struct Pairs<S>(S);
+pub(crate) struct TakenApart;
 
 #[allow(unsafe_code)]
-impl<S: Halves> Simd for Pairs<S> {
+impl<S: Halves> PairProduct<S> for TakenApart {
+    #[inline(always)]
+    unsafe fn mul_add(a: S, b: S, c: S) -> S {
+        // SAFETY: the caller's.
+        unsafe { a.low().mul_add(b.low(), a.high().mul_add(b.high(), c)) }
+    }
+}
+
+/// Vectors of words of two bf16 as operands, of floats as sums.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs<S, P = TakenApart>(S, PhantomData<P>);
+
+#[allow(unsafe_code)]
+impl<S: Simd, P: PairProduct<S>> Simd for Pairs<S, P> {
     const LANES: usize = S::LANES;
 
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         // SAFETY of all: the caller's.
-        Self(unsafe { S::load(p) })
+        Self(unsafe { S::load(p) }, PhantomData)
     }
 
     #[inline(always)]
@@ -50,26 +75,22 @@ impl<S: Halves> Simd for Pairs<S> {
 
     #[inline(always)]
     unsafe fn splat(p: *const f32) -> Self {
-        Self(unsafe { S::splat(p) })
+        Self(unsafe { S::splat(p) }, PhantomData)
     }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        Self(unsafe { S::zero() })
+        Self(unsafe { S::zero() }, PhantomData)
     }
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        Self(unsafe { self.0.add(other.0) })
+        Self(unsafe { self.0.add(other.0) }, PhantomData)
     }
 
-    /// The sum of both products and `c`.
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        unsafe {
-            let sum = self.0.high().mul_add(b.0.high(), c.0);
-            Self(self.0.low().mul_add(b.0.low(), sum))
-        }
+        Self(unsafe { P::mul_add(self.0, b.0, c.0) }, PhantomData)
     }
 }
 
@@ -130,7 +151,7 @@ impl Halves for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::PairsBf16;
+pub(crate) use x86::Bf16Instructions;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -143,7 +164,7 @@ mod x86 {
     };
     use std::mem::transmute;
 
-    use super::{Halves, Simd};
+    use super::{Halves, PairProduct, Simd};
 
     const HIGH: i32 = 0xffff_0000_u32 as i32;
 
@@ -244,45 +265,16 @@ mod x86 {
         }
     }
 
-    /// Words of two bf16 as operands, floats as sums, by AVX-512-BF16: 32 products an instruction.
+    /// By AVX-512-BF16: 32 products an instruction.
     #[derive(Clone, Copy)]
-    pub(crate) struct PairsBf16(__m512);
+    pub(crate) struct Bf16Instructions;
 
     #[allow(unsafe_code)]
-    impl Simd for PairsBf16 {
-        const LANES: usize = 16;
-
+    impl PairProduct<__m512> for Bf16Instructions {
         #[inline(always)]
-        unsafe fn load(p: *const f32) -> Self {
-            Self(unsafe { _mm512_loadu_ps(p) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, p: *mut f32) {
-            unsafe { _mm512_storeu_ps(p, self.0) }
-        }
-
-        #[inline(always)]
-        unsafe fn splat(p: *const f32) -> Self {
-            Self(unsafe { _mm512_set1_ps(*p) })
-        }
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            Self(unsafe { _mm512_setzero_ps() })
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            Self(unsafe { _mm512_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
             // A vector of words and one of bf16 are the same 64 bytes.
-            unsafe {
-                Self(_mm512_dpbf16_ps(c.0, transmute::<__m512, __m512bh>(self.0), transmute::<__m512, __m512bh>(b.0)))
-            }
+            unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
         }
     }
 }

@@ -222,9 +222,14 @@ impl Model {
     #[must_use]
     pub fn prunable(&self) -> Vec<ParamId> {
         let mut ids = vec![self.embeddings.word];
-        ids.extend(self.layers.iter().flat_map(|layer| layer.dense().map(|d| d.weight)));
+        ids.extend(self.layer_matrices());
         ids.extend(self.pooler.map(|p| p.weight));
         ids
+    }
+
+    /// The matrices of the transformer layers, in order.
+    pub fn layer_matrices(&self) -> impl Iterator<Item = ParamId> {
+        self.layers.iter().flat_map(|layer| layer.dense().map(|dense| dense.weight))
     }
 
     /// Whether a matrix belongs to a transformer layer; returns the layer's number.

@@ -120,7 +120,7 @@ impl Masks {
     #[must_use]
     pub fn of_nonzero(model: &Model) -> Self {
         let mut masks = Self::default();
-        for id in model.layers.iter().flat_map(|layer| layer.dense().map(|dense| dense.weight)) {
+        for id in model.layer_matrices() {
             let [rows, cols] = model.params.matrix_shape(id);
             masks.set(id, BitMask::of_nonzero(rows, cols, model.params.get(id)));
         }

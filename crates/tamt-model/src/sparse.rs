@@ -104,7 +104,7 @@ impl SparseWeights {
 
     /// Follows changed masks over weights that are the same. Matrices whose mask is the same are left as they are.
     pub fn set_masks(&mut self, model: &Model, masks: &Masks) {
-        for id in model.layers.iter().flat_map(|layer| layer.dense().map(|dense| dense.weight)) {
+        for id in model.layer_matrices() {
             let slot = &mut self.by_param[id.0];
             let Some(mask) = masks.get(id).filter(|mask| self.choice.is_sparse(mask)) else {
                 *slot = None;

@@ -134,7 +134,7 @@ fn sparse_weights_follow_weights_and_masks() {
     assert_eq!(states(&first, Some(&sparse)), states(&first, None));
 
     // some matrices become too dense for the sparse kernel, and sparse enough again
-    let matrices: Vec<ParamId> = model.layers.iter().flat_map(|layer| layer.dense().map(|d| d.weight)).collect();
+    let matrices: Vec<ParamId> = model.layer_matrices().collect();
     for kept in [6, 2] {
         let next = masks(&model, |n| if n % 2 == 0 { kept } else { 4 });
         sparse.set_masks(&model, &next);
@@ -157,7 +157,7 @@ fn zeros_of_a_checkpoint_are_passed_over_in_inference() {
         mask.mask_in_place(model.params.get_mut(id));
     }
     let sparse = SparseWeights::for_inference(&model, None, choice).unwrap();
-    for id in model.layers.iter().flat_map(|layer| layer.dense().map(|d| d.weight)) {
+    for id in model.layer_matrices() {
         assert_eq!(sparse.get(id).is_some(), choice.is_sparse(masks.get(id).unwrap()));
     }
     let states = |sparse| run(&model, Pass::new(None, sparse), Grads::new(&model.params, &[])).0;

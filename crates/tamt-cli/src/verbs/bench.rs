@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use serde_json::json;
+use tamt::Kernel;
 use tamt::bench::{BenchSettings, Report, Timing, Work, bench};
 use tamt::prune::Sparsity;
-use tamt::{Compute, Kernel};
 use tamt_model::Config;
 
 use crate::args::BenchArgs;
@@ -29,7 +29,6 @@ fn settings(args: &BenchArgs) -> Result<BenchSettings> {
         "max_position_embeddings": args.length.get().max(512),
         "type_vocab_size": 2,
     });
-    let compute = resolve::compute(&args.common);
     Ok(BenchSettings {
         config: Config::from_json(&config.to_string())?,
         batch_size: args.batch_size.get(),
@@ -44,7 +43,7 @@ fn settings(args: &BenchArgs) -> Result<BenchSettings> {
         operations: !args.no_operations,
         warmup: args.warmup,
         steps: args.steps,
-        compute: Compute { kernel: Kernel::Auto, ..compute },
+        precision: resolve::compute(&args.common).precision,
     })
 }
 
@@ -79,12 +78,7 @@ fn text(report: &Report, settings: &BenchSettings) -> String {
 }
 
 fn cells(timing: &Timing, peak: Option<f64>) -> Vec<String> {
-    let kernel = match timing.kernel {
-        None => "",
-        Some(Kernel::Auto) => "auto",
-        Some(Kernel::Dense) => "dense",
-        Some(Kernel::Sparse) => "sparse",
-    };
+    let kernel = timing.kernel.map_or("", Kernel::name);
     let sparsity = timing.sparsity.map_or(String::new(), |sparsity| format!("{sparsity}"));
     let flops = timing.flops().map_or(String::new(), |flops| format!("{:.1}", flops * 1e-9));
     let milliseconds = format!("{:.3}", 1e3 * timing.median());

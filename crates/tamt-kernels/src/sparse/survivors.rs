@@ -57,11 +57,7 @@ pub(crate) struct Jobs {
 impl Jobs {
     /// Jobs of a mask with this many survivors.
     pub(crate) fn new(mask: &BitMask, survivors: usize) -> Self {
-        let stride = mask.row_bytes();
-        let counts = map_chunks(mask.rows(), JOB_ROWS, |rows| {
-            let bytes = &mask.as_bytes()[rows.start * stride..rows.end * stride];
-            bytes.iter().map(|byte| byte.count_ones() as usize).sum()
-        });
+        let counts = map_chunks(mask.rows(), JOB_ROWS, |rows| mask.count_ones_in(rows));
         assert_eq!(counts.iter().sum::<usize>(), survivors, "a value for each survivor");
         Self { rows: mask.rows(), job_rows: reduction_chunk(mask.rows(), JOB_ROWS), counts }
     }

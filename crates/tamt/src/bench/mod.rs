@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tamt_kernels::{dispatch, peak};
-use tamt_model::{Config, KernelChoice};
+use tamt_kernels::{Precision, dispatch, peak};
+use tamt_model::Config;
 
 use crate::compute::break_even;
 use crate::prune::Sparsity;
-use crate::{Compute, Error, Kernel, Result};
+use crate::{Error, Kernel, Result};
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +26,18 @@ pub enum Work {
     FineTuning,
     /// The hidden states of the last layer.
     Inference,
+}
+
+impl Work {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MaskTraining => "mask training",
+            Self::FineTuning => "fine-tuning",
+            Self::Inference => "inference",
+        }
+    }
 }
 
 /// What is measured.
@@ -51,8 +63,8 @@ pub struct BenchSettings {
     pub warmup: u64,
     /// Steps that are timed.
     pub steps: u64,
-    /// How products are computed; its kernel is left aside for [`BenchSettings::kernels`].
-    pub compute: Compute,
+    /// Precision of dense products.
+    pub precision: Precision,
 }
 
 /// Times of an operation or a step.
@@ -128,7 +140,7 @@ impl Report {
         json!({
             "processor": self.processor,
             "threads": self.threads,
-            "precision": settings.compute.precision,
+            "precision": settings.precision,
             "layers": config.num_hidden_layers,
             "hidden": config.hidden_size,
             "batch_size": settings.batch_size,
@@ -158,13 +170,13 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
     let (mut operations, mut peak_flops) = (Vec::new(), None);
     if settings.operations {
         progress("peak");
-        peak_flops = Some(peak::flops(settings.compute.precision));
+        peak_flops = Some(peak::flops(settings.precision));
         operations = operations::all(settings, &mut progress);
     }
     let mut steps = Vec::new();
     for &work in &settings.work {
         for (kernel, sparsity) in variants(settings) {
-            progress(&format!("{}, {}", steps::name(work), variant_name(kernel, sparsity)));
+            progress(&format!("{}, {} at {}", work.name(), kernel.name(), sparsity.share()));
             steps.push(steps::time(settings, work, kernel, sparsity)?);
         }
     }
@@ -172,7 +184,7 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
         processor: dispatch::processor(),
         threads: rayon::current_num_threads(),
         peak_flops,
-        sparse_up_to: break_even(settings.compute.precision),
+        sparse_up_to: break_even(settings.precision),
         operations,
         steps,
         peak_rss_bytes: peak_rss_bytes(),
@@ -186,19 +198,6 @@ fn variants(settings: &BenchSettings) -> impl Iterator<Item = (Kernel, Sparsity)
         Kernel::Sparse | Kernel::Auto => &settings.sparsities[..],
     };
     settings.kernels.iter().flat_map(move |&kernel| sparsities(kernel).iter().map(move |&sparsity| (kernel, sparsity)))
-}
-
-fn variant_name(kernel: Kernel, sparsity: Sparsity) -> String {
-    let name = match kernel {
-        Kernel::Auto => "auto",
-        Kernel::Dense => "dense",
-        Kernel::Sparse => "sparse",
-    };
-    format!("{name} at {}", sparsity.share())
-}
-
-fn kernels(settings: &BenchSettings, kernel: Kernel) -> KernelChoice {
-    Compute { kernel, ..settings.compute }.kernels()
 }
 
 /// Seconds that `f` takes.

@@ -60,7 +60,7 @@ fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);
-    let mut scratch = Scratch::new(settings.compute.precision);
+    let mut scratch = Scratch::new(settings.precision);
     let flop = Some(2.0 * tokens as f64 * (rows * cols) as f64);
     let mut add = |what: &str, kernel, sparsity: Sparsity, seconds| {
         let (name, sparsity) = (format!("linear {rows} x {cols}, {what}"), Some(sparsity.share()));
@@ -114,7 +114,7 @@ fn decoder(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let (mut logits, mut dx) = (vec![0.0; positions * rows], vec![0.0; x.len()]);
     let labels: Vec<u32> = (0..positions).map(|i| (i % rows) as u32).collect();
     let weight = Weight { values: &w, rows, cols, mask: None };
-    let mut scratch = Scratch::new(settings.compute.precision);
+    let mut scratch = Scratch::new(settings.precision);
     let flop = Some(2.0 * positions as f64 * (rows * cols) as f64);
     let name = |what: &str| format!("decoder {positions} x {rows}, {what}");
     plain(timings, name("forward"), flop, || linear::forward(&x, weight, None, &mut logits, &mut scratch));

@@ -1,31 +1,20 @@
 //! Whole steps of a random encoder on random tokens.
 
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_kernels::sparse::PreparedFor;
 use tamt_model::model::MlmHead;
-use tamt_model::{
-    Activations, Batch, GradKind, Keep, KernelChoice, Masks, Model, Parts, Pass, SparseWeights, TaskKind, Trainable,
-};
+use tamt_model::{Activations, Batch, GradKind, Keep, Masks, Model, Parts, Pass, TaskKind, Trainable};
 
-use super::{BenchSettings, Timing, Work, kernels, seconds};
+use super::{BenchSettings, Timing, Work, seconds};
 use crate::find::Method;
 use crate::objective::{MaskedTokens, Objective, ObjectiveSettings};
 use crate::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use crate::scores::{ScoreSettings, Scores};
 use crate::train::{Learner, OptimizerSettings};
 use crate::tune::{Targets, TaskLoss};
-use crate::{Kernel, Result};
+use crate::{Compute, Kernel, Result};
 
 const SEED: u64 = 1;
 const MLM_PROBABILITY: f32 = 0.15;
-
-pub(super) fn name(work: Work) -> &'static str {
-    match work {
-        Work::MaskTraining => "mask training",
-        Work::FineTuning => "fine-tuning",
-        Work::Inference => "inference",
-    }
-}
 
 /// The times of steps of a model of its own.
 pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsity: Sparsity) -> Result<Timing> {
@@ -37,14 +26,14 @@ pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsit
     let mut model = Model::random(settings.config.clone(), parts, SEED);
     let ids = pruned_matrices(&model, None)?;
     let masks = magnitude(&model, &ids, sparsity, Scope::Local);
-    let choice = kernels(settings, kernel);
+    let compute = Compute { kernel, precision: settings.precision };
     let (seconds, flop) = match work {
-        Work::MaskTraining => mask_training(settings, &mut model, masks, sparsity, choice)?,
-        Work::FineTuning => fine_tuning(settings, &mut model, masks, choice),
-        Work::Inference => inference(settings, &model, &masks, choice),
+        Work::MaskTraining => mask_training(settings, &mut model, masks, sparsity, compute)?,
+        Work::FineTuning => fine_tuning(settings, &mut model, masks, compute),
+        Work::Inference => inference(settings, &model, &masks, compute),
     };
     let sparsity = Some(sparsity.share());
-    Ok(Timing { name: name(work).to_owned(), kernel: Some(kernel), sparsity, flop: Some(flop), seconds })
+    Ok(Timing { name: work.name().to_owned(), kernel: Some(kernel), sparsity, flop: Some(flop), seconds })
 }
 
 /// Runs steps and keeps the times of those after the first ones.
@@ -58,7 +47,7 @@ fn mask_training(
     model: &mut Model,
     masks: Masks,
     sparsity: Sparsity,
-    choice: KernelChoice,
+    compute: Compute,
 ) -> Result<(Vec<f64>, f64)> {
     let ids: Vec<_> = masks.iter().map(|(id, _)| id).collect();
     let scores = Scores::new(model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, SEED);
@@ -66,14 +55,15 @@ fn mask_training(
     let head = model.mlm_head.iter().flat_map(MlmHead::params);
     trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
     let optimizer = OptimizerSettings::adamw(5e-5);
-    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(choice);
+    let mut learner =
+        Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(compute.kernels());
     learner.binarize(0);
     let objective = ObjectiveSettings {
         mlm_probability: MLM_PROBABILITY,
         dropout: Some(settings.dropout),
         ..Method::TamtMlm.objective()
     };
-    let mut objective = Objective::new(objective, SEED, settings.compute.precision);
+    let mut objective = Objective::new(objective, SEED, compute.precision);
     let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
     let (mut outcome, mut positions) = (Ok(()), 0);
     let times = run(settings, |step| {
@@ -99,14 +89,14 @@ fn mask_training(
     Ok((times, encoder_flop(settings, 3.0) + head))
 }
 
-fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, choice: KernelChoice) -> (Vec<f64>, f64) {
+fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, compute: Compute) -> (Vec<f64>, f64) {
     for (id, mask) in masks.iter() {
         mask.mask_in_place(model.params.get_mut(id));
     }
     let trainable = Trainable::weights(model, Some(&masks));
     let optimizer = OptimizerSettings::adamw(2e-5);
-    let mut learner = Learner::new(model, Some(masks), None, &trainable, optimizer).with_kernel(choice);
-    let mut loss = TaskLoss::new(SEED, Some(settings.dropout), settings.compute, None);
+    let mut learner = Learner::new(model, Some(masks), None, &trainable, optimizer).with_kernel(compute.kernels());
+    let mut loss = TaskLoss::new(SEED, Some(settings.dropout), compute, None);
     let targets = Targets::Classes((0..settings.batch_size as u32).map(|i| i % 2).collect());
     let mut batch = Batch::default();
     let times = run(settings, |step| {
@@ -121,13 +111,13 @@ fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, choice
     (times, encoder_flop(settings, 3.0))
 }
 
-fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, choice: KernelChoice) -> (Vec<f64>, f64) {
-    let sparse = SparseWeights::new(model, masks, choice, PreparedFor::Inference);
-    let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), settings.compute.workspace());
+fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, compute: Compute) -> (Vec<f64>, f64) {
+    let sparse = compute.sparse_weights(model, Some(masks));
+    let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), compute.workspace());
     let mut batch = Batch::default();
     let times = run(settings, |step| {
         random_batch(settings, step, model, &mut batch);
-        seconds(|| model.forward(&batch, Pass::new(Some(masks), Some(&sparse)), &mut activations, &mut workspace))
+        seconds(|| model.forward(&batch, Pass::new(Some(masks), sparse.as_ref()), &mut activations, &mut workspace))
     });
     (times, encoder_flop(settings, 1.0))
 }

@@ -13,12 +13,7 @@ fn hidden_states_and_logits_are_those_of_transformers() {
     for_each(|golden: &Golden| {
         let (model, Some(file)) = (golden.model(), golden.file("forward")) else { return };
         let batch = file.batch(&model, "input_ids");
-        let mut activations = Activations::new(Keep::Hidden);
-        model.forward(&batch, Pass::default(), &mut activations, &mut Workspace::default());
-        for l in 0..activations.hidden_count() {
-            let name = format!("hidden.{l}");
-            assert_close(&name, activations.hidden(l), &file.floats(&name), 1e-5);
-        }
+        let activations = states(&model, &batch, &file, Precision::F32, 1e-5);
         // The head is only ever run at masked positions, so its logits are read off its losses: every token as label.
         let logits = file.floats("logits");
         let vocab = model.config.vocab_size;
@@ -34,6 +29,17 @@ fn hidden_states_and_logits_are_those_of_transformers() {
             }
         }
     });
+}
+
+/// The hidden states of a batch, each of which must be that of the file.
+fn states(model: &Model, batch: &Batch, file: &Tensors, precision: Precision, tolerance: f64) -> Activations {
+    let mut activations = Activations::new(Keep::Hidden);
+    model.forward(batch, Pass::default(), &mut activations, &mut Workspace::new(precision));
+    for l in 0..activations.hidden_count() {
+        let name = format!("hidden.{l}");
+        assert_close(&name, activations.hidden(l), &file.floats(&name), tolerance);
+    }
+    activations
 }
 
 #[test]
@@ -82,12 +88,7 @@ fn in_bf16_states_losses_and_gradients_are_near_those_of_transformers() {
     for_each(|golden: &Golden| {
         let (model, Some(file)) = (golden.model(), golden.file("forward")) else { return };
         let batch = file.batch(&model, "input_ids");
-        let mut activations = Activations::new(Keep::Hidden);
-        model.forward(&batch, Pass::default(), &mut activations, &mut Workspace::new(Precision::Bf16));
-        for l in 0..activations.hidden_count() {
-            let name = format!("hidden.{l}");
-            assert_close(&name, activations.hidden(l), &file.floats(&name), 1e-2);
-        }
+        states(&model, &batch, &file, Precision::Bf16, 1e-2);
 
         let Some(file) = golden.file("mlm_grad") else { return };
         let batch = file.batch(&model, "input_ids");
