@@ -48,5 +48,6 @@ fn run(verb: &Verb, common: &Common, printer: Printer) -> anyhow::Result<()> {
             .build_global()
             .with_context(|| format!("cannot start {threads} threads"))?;
     }
-    verbs::run(verb, printer)
+    // On a thread of the pool: called from outside, every parallel operation of a step would first wake one.
+    rayon::scope(|_| verbs::run(verb, printer))
 }
