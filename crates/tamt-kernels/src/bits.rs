@@ -277,15 +277,16 @@ fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) ->
     let (chunks, rest) = values.as_chunks::<8>();
     let (whole, last) = bytes.split_at_mut(chunks.len());
     for (byte, values) in whole.iter_mut().zip(chunks) {
-        let mut new = 0;
-        for (bit, &v) in values.iter().enumerate() {
+        let mut kept = [0; 8];
+        for (bit, (kept, &v)) in kept.iter_mut().zip(values).enumerate() {
             let order = element_order(v, key);
-            let above = order > cut || (order == cut && column + bit as u32 >= until);
-            new |= u32::from(above) << bit;
+            *kept = u8::from(order > cut) | u8::from(order == cut) & u8::from(column + bit as u32 >= until);
         }
         column += 8;
-        flipped += (*byte ^ new as u8).count_ones();
-        *byte = new as u8;
+        // the lowest bits of the eight bytes, side by side: byte i is moved from place 8 i to 56 + i
+        let new = (u64::from_le_bytes(kept).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+        flipped += (*byte ^ new).count_ones();
+        *byte = new;
     }
     if let Some(byte) = last.first_mut() {
         let mut new = 0;

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use crate::bits::BitMask;
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::{Isa, isa};
 use crate::linear::Write;
 use crate::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk};
 
@@ -19,6 +21,12 @@ pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write)
     assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
     let survivors = Jobs::new(mask, survivors.len()).zip(survivors);
     survivors.for_each(|(rows, survivors)| {
+        #[cfg(target_arch = "x86_64")]
+        if isa() == Isa::Avx512 {
+            // SAFETY: the instructions are there.
+            #[allow(unsafe_code)]
+            return unsafe { x86::gather(mask, rows, dense, survivors, mode) };
+        }
         let mut survivors = survivors.iter_mut();
         for_each_kept(mask, rows, |at| {
             let survivor = survivors.next().expect("as many survivors as bits");
@@ -41,9 +49,84 @@ pub fn scatter(mask: &BitMask, survivors: &[f32], dense: &mut [f32]) {
         let first = rows.start * cols;
         // SAFETY: each job has rows of its own.
         let dense = unsafe { dense.part(first..rows.end * cols) };
-        let mut survivors = survivors[jobs.survivors(job)].iter();
+        let survivors = &survivors[jobs.survivors(job)];
+        #[cfg(target_arch = "x86_64")]
+        if isa() == Isa::Avx512 {
+            // SAFETY: the instructions are there.
+            return unsafe { x86::scatter(mask, rows, survivors, dense) };
+        }
+        let mut survivors = survivors.iter();
         for_each_kept(mask, rows, |at| dense[at - first] = *survivors.next().expect("as many survivors as bits"));
     });
+}
+
+/// Sixteen columns at a time: survivors are a few in each, and a branch for each would cost more than they do.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86 {
+    use std::arch::x86_64::{
+        _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
+    };
+    use std::ops::Range;
+
+    use crate::bits::BitMask;
+    use crate::linear::Write;
+
+    /// [`super::gather`] of some rows.
+    #[target_feature(enable = "avx512f,popcnt")]
+    pub(super) fn gather(mask: &BitMask, rows: Range<usize>, dense: &[f32], survivors: &mut [f32], mode: Write) {
+        let mut done = 0;
+        for row in rows {
+            for (bits, at) in sixteens(mask, row) {
+                let (kept, first) = places(bits);
+                let (dense, survivors) = (&dense[at..], &mut survivors[done..done + kept]);
+                // SAFETY: set bits are elements of `dense`, as a mask's padding is zero; so many survivors were taken.
+                unsafe {
+                    let mut values = _mm512_maskz_compress_ps(bits, _mm512_maskz_loadu_ps(bits, dense.as_ptr()));
+                    if mode == Write::Add {
+                        values = _mm512_add_ps(_mm512_maskz_loadu_ps(first, survivors.as_ptr()), values);
+                    }
+                    _mm512_mask_storeu_ps(survivors.as_mut_ptr(), first, values);
+                }
+                done += kept;
+            }
+        }
+    }
+
+    /// [`super::scatter`] to some rows, with which `dense` begins.
+    #[target_feature(enable = "avx512f,popcnt")]
+    pub(super) fn scatter(mask: &BitMask, rows: Range<usize>, survivors: &[f32], dense: &mut [f32]) {
+        let (mut done, before) = (0, rows.start * mask.cols());
+        for row in rows {
+            for (bits, at) in sixteens(mask, row) {
+                let (kept, first) = places(bits);
+                let (dense, survivors) = (&mut dense[at - before..], &survivors[done..done + kept]);
+                // SAFETY: as in `gather`.
+                unsafe {
+                    let values = _mm512_maskz_expand_ps(bits, _mm512_maskz_loadu_ps(first, survivors.as_ptr()));
+                    _mm512_mask_storeu_ps(dense.as_mut_ptr(), bits, values);
+                }
+                done += kept;
+            }
+        }
+    }
+
+    /// The bits of a row, sixteen at a time, with the place of the first; those without survivors are left out.
+    #[inline(always)]
+    fn sixteens(mask: &BitMask, row: usize) -> impl Iterator<Item = (u16, usize)> {
+        let first = row * mask.cols();
+        let pairs = mask.row(row).chunks(2).enumerate();
+        pairs
+            .map(move |(i, two)| (u16::from_le_bytes([two[0], two.get(1).copied().unwrap_or(0)]), first + 16 * i))
+            .filter(|(bits, _)| *bits != 0)
+    }
+
+    /// How many survivors bits stand for, and as many bits from the first on.
+    #[inline(always)]
+    fn places(bits: u16) -> (usize, u16) {
+        let kept = bits.count_ones();
+        (kept as usize, u16::MAX >> (16 - kept))
+    }
 }
 
 /// Rows cut into jobs, with the survivors that lie before each.
