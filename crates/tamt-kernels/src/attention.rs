@@ -11,7 +11,8 @@ use crate::dropout::{Dropout, apply_from};
 use crate::linear::Scratch;
 use crate::math::{exp, fma, max_of, sum_by};
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Shared, with_parts};
+use crate::parallel::{Shared, with_buffer, with_parts};
+use crate::precision::Precision;
 use crate::product::{Block, Lhs, Start, multiply};
 
 /// The shape of a packed batch of `T` tokens. `q`, `k`, `v` and the context are `[T, heads * head_dim]`.
@@ -58,7 +59,7 @@ impl Packed<'_> {
         self.bounds.len().saturating_sub(1) * self.heads
     }
 
-    fn job(&self, index: usize) -> Job {
+    fn job(&self, index: usize, precision: Precision) -> Job {
         let (sequence, head) = (index / self.heads, index % self.heads);
         let (first, end) = (self.bounds[sequence], self.bounds[sequence + 1]);
         Job {
@@ -70,6 +71,7 @@ impl Packed<'_> {
             head_dim: self.head_dim,
             width: self.width(),
             index: index as u32,
+            precision,
         }
     }
 }
@@ -85,6 +87,8 @@ struct Job {
     head_dim: usize,
     width: usize,
     index: u32,
+    /// What the operands of products are rounded to.
+    precision: Precision,
 }
 
 /// Some queries of a job, counted from its first token.
@@ -106,7 +110,12 @@ impl Job {
 
     /// Its rows of a `[T, width]` buffer from token `t` on, as an operand: tokens are lanes or steps of the depth.
     fn rows<'a>(&self, x: &'a [f32], t: usize, order: Order) -> Operand<'a> {
-        Operand::new(&x[self.at(t)..], self.width, order)
+        Operand { precision: self.precision, ..Operand::new(&x[self.at(t)..], self.width, order) }
+    }
+
+    /// A block of scores as an operand: queries are lanes or steps of the depth.
+    fn scores<'a>(&self, p: &'a [f32], order: Order) -> Operand<'a> {
+        Operand { precision: self.precision, ..Operand::new(p, self.score_stride(), order) }
     }
 
     /// Its part of a `[T, width]` output from token `t` on.
@@ -146,19 +155,19 @@ impl Job {
 
     /// Floats of the panels of [`Job::transposed_panels`] or [`Job::panels`] of `tokens` tokens.
     fn panels_len(&self, tokens: usize) -> usize {
-        let transposed = Panels::len(Side::Right, tokens, self.head_dim);
-        transposed.max(Panels::len(Side::Right, self.head_dim, tokens))
+        let transposed = Panels::len_in(self.precision, Side::Right, tokens, self.head_dim);
+        transposed.max(Panels::len_in(self.precision, Side::Right, self.head_dim, tokens))
     }
 
     /// The job's part of a `[T, width]` buffer as the right operand `[head_dim, tokens]`.
     fn transposed_panels<'b>(&self, x: &[f32], out: &'b mut [f32]) -> Panels<'b> {
-        let out = &mut out[..Panels::len(Side::Right, self.len, self.head_dim)];
+        let out = &mut out[..Panels::len_in(self.precision, Side::Right, self.len, self.head_dim)];
         Panels::pack(Side::Right, &self.rows(x, 0, Order::LaneRows), 0..self.len, 0..self.head_dim, out)
     }
 
     /// Tokens of the job's part of a `[T, width]` buffer as the right operand `[tokens, head_dim]`.
     fn panels<'b>(&self, x: &[f32], tokens: Queries, out: &'b mut [f32]) -> Panels<'b> {
-        let out = &mut out[..Panels::len(Side::Right, self.head_dim, tokens.count)];
+        let out = &mut out[..Panels::len_in(self.precision, Side::Right, self.head_dim, tokens.count)];
         let rows = self.rows(x, tokens.from, Order::DepthRows);
         Panels::pack(Side::Right, &rows, 0..self.head_dim, 0..tokens.count, out)
     }
@@ -169,34 +178,49 @@ impl Job {
 
     /// `out[i, j] = x[i] · y[j]` for a block of queries `i` and all keys `j`; `y` is [`Job::transposed_panels`].
     fn dot_products(&self, x: &[f32], y: Panels<'_>, queries: Queries, out: &mut [f32]) {
-        let lhs = Lhs::Plain(self.rows(x, queries.from, Order::LaneRows));
         assert!(out.len() >= queries.count * self.score_stride(), "a block of scores");
         let block = Block { start: out.as_mut_ptr(), stride: self.score_stride(), rows: queries.count, cols: self.len };
         // SAFETY: the block lies in `out`.
         #[allow(unsafe_code)]
         unsafe {
-            multiply(block, lhs, y, 0, Start::Zero);
+            product(block, self.rows(x, queries.from, Order::LaneRows), y, Start::Zero);
         }
     }
 
     /// `out[i] = Σ_j p[i, j] y[j]` for a block of queries; `y` is [`Job::panels`] of all tokens.
     fn mix_keys(&self, p: &[f32], y: Panels<'_>, queries: Queries, start: Start<'_>, out: &Shared<'_, f32>) {
-        let lhs = Lhs::Plain(Operand::new(p, self.score_stride(), Order::LaneRows));
         // SAFETY: these rows and columns of the output are this job's.
         #[allow(unsafe_code)]
         unsafe {
-            multiply(self.block(out, queries.from, queries.count), lhs, y, 0, start);
+            product(self.block(out, queries.from, queries.count), self.scores(p, Order::LaneRows), y, start);
         }
     }
 
     /// `out[j] = Σ_i p[i, j] x[i]` over a block of queries, for all keys; `x` is [`Job::panels`] of the queries.
     fn mix_queries(&self, p: &[f32], x: Panels<'_>, start: Start<'_>, out: &Shared<'_, f32>) {
-        let lhs = Lhs::Plain(Operand::new(p, self.score_stride(), Order::DepthRows));
         // SAFETY: these rows and columns of the output are this job's.
         #[allow(unsafe_code)]
         unsafe {
-            multiply(self.block(out, 0, self.len), lhs, x, 0, start);
+            product(self.block(out, 0, self.len), self.scores(p, Order::DepthRows), x, start);
         }
+    }
+}
+
+/// `C (+)= A B` with all of `B`. In f32 the rows of `A` are read as they lie: these operands fit the nearest caches.
+///
+/// # Safety
+/// As [`multiply`].
+#[allow(unsafe_code)]
+unsafe fn product(c: Block, lhs: Operand<'_>, rhs: Panels<'_>, start: Start<'_>) {
+    // SAFETY: the caller's.
+    unsafe {
+        if lhs.precision == Precision::F32 {
+            return multiply(c, Lhs::Plain(lhs), rhs, 0, start);
+        }
+        with_buffer(Panels::len_in(lhs.precision, Side::Left, c.rows, rhs.depth()), |packed| {
+            let lhs = Panels::pack(Side::Left, &lhs, 0..c.rows, 0..rhs.depth(), packed);
+            multiply(c, Lhs::Packed(lhs, 0), rhs, 0, start);
+        });
     }
 }
 
@@ -212,13 +236,14 @@ pub fn forward(
     dropout: Option<Dropout>,
     ctx: &mut [f32],
     lse: &mut [f32],
-    _scratch: &mut Scratch,
+    scratch: &Scratch,
 ) {
     shape.assert_valid();
     shape.assert_hidden(&[q, k, v, ctx]);
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (ctx, lse) = (Shared::new(ctx), Shared::new(lse));
-    (0..shape.jobs()).into_par_iter().map(|index| shape.job(index)).filter(|job| job.len > 0).for_each(|job| {
+    let jobs = (0..shape.jobs()).into_par_iter().map(|index| shape.job(index, scratch.precision()));
+    jobs.filter(|job| job.len > 0).for_each(|job| {
         let panels = job.panels_len(job.len);
         with_parts([panels, panels, job.block_len()], |[keys, values, p]| {
             let keys = job.transposed_panels(k, keys);
@@ -256,13 +281,14 @@ pub fn backward(
     dq: &mut [f32],
     dk: &mut [f32],
     dv: &mut [f32],
-    _scratch: &mut Scratch,
+    scratch: &Scratch,
 ) {
     shape.assert_valid();
     shape.assert_hidden(&[dctx, q, k, v, ctx, dq, dk, dv]);
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
-    (0..shape.jobs()).into_par_iter().map(|index| shape.job(index)).filter(|job| job.len > 0).for_each(|job| {
+    let jobs = (0..shape.jobs()).into_par_iter().map(|index| shape.job(index, scratch.precision()));
+    jobs.filter(|job| job.len > 0).for_each(|job| {
         let (panels, block) = (job.panels_len(job.len), job.block_len());
         let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block, block];
         with_parts(sizes, |[keys_t, values_t, keys, own, p, dropped, dp]| {
@@ -318,10 +344,11 @@ pub fn score_mse(
         shape.assert_hidden(&[dq, dk]);
         (Shared::new(dq), Shared::new(dk))
     });
+    let precision = scratch.precision();
     scratch.sums.clear();
     scratch.sums.resize(shape.jobs(), 0.0);
     scratch.sums.par_iter_mut().enumerate().for_each(|(index, sum)| {
-        let job = shape.job(index);
+        let job = shape.job(index, precision);
         if job.len == 0 {
             return;
         }

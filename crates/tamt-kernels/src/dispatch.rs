@@ -3,11 +3,13 @@
 //! A kernel is written once, as plain Rust, inside the macro `kernel!`, which compiles it for every instruction set and picks
 //! one at run time. The matrix product picks by hand, because its register tiles differ.
 //!
-//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`) caps the choice, for tests and benchmarks. It is
-//! read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between
+//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`) caps the choice, for tests and benchmarks.
+//! It is read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between
 //! numbers of threads.
 
 use std::sync::OnceLock;
+
+use crate::precision::Precision;
 
 /// An instruction set that kernels are compiled for, poorest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,21 +37,47 @@ pub fn isa() -> Isa {
     })
 }
 
-/// Whether the processor multiplies pairs of bf16 and `TAMT_CPU` (`avx512` leaves them out) allows it.
-#[must_use]
-pub fn has_bf16() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| isa() == Isa::Avx512 && std::env::var_os("TAMT_CPU").is_none() && detected_bf16())
+/// What multiplies operands in bf16, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bf16 {
+    /// Arithmetic of f32.
+    Emulated,
+    /// AVX-512-BF16: sums of two products.
+    Pairs,
+    /// AMX, and AVX-512-BF16 to round: tiles of sums of 32 products.
+    Tiles,
 }
 
+/// What multiplies operands in bf16: the best that the CPU has, the operating system gives and `TAMT_CPU` allows.
+#[must_use]
+#[inline]
+pub fn bf16() -> Bf16 {
+    static BF16: OnceLock<Bf16> = OnceLock::new();
+    *BF16.get_or_init(|| {
+        let cap = match std::env::var("TAMT_CPU").as_deref() {
+            Ok("portable" | "avx2" | "avx512") => Bf16::Emulated,
+            Ok("avx512-bf16") => Bf16::Pairs,
+            _ => Bf16::Tiles,
+        };
+        if isa() == Isa::Avx512 { detected_bf16(cap) } else { Bf16::Emulated }
+    })
+}
+
+/// The best up to `cap`, of a processor with AVX-512.
 #[cfg(target_arch = "x86_64")]
-fn detected_bf16() -> bool {
-    is_x86_feature_detected!("avx512bf16")
+fn detected_bf16(cap: Bf16) -> Bf16 {
+    if cap == Bf16::Emulated || !is_x86_feature_detected!("avx512bf16") {
+        Bf16::Emulated
+    } else if cap == Bf16::Tiles && crate::amx::allowed() {
+        Bf16::Tiles
+    } else {
+        Bf16::Pairs
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detected_bf16() -> bool {
-    false
+fn detected_bf16(_: Bf16) -> Bf16 {
+    Bf16::Emulated
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -72,11 +100,30 @@ fn detected() -> Isa {
     Isa::Portable
 }
 
-/// The processor's own name, where it tells one, and the instruction set in use: what measurements of time hold for.
+/// The processor's own name, where it tells one, and what computes products in a precision: what measurements of time
+/// hold for.
 #[must_use]
-pub fn processor() -> String {
+pub fn processor(precision: Precision) -> String {
     let name = brand().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    format!("{name}, {:?}", isa()).to_lowercase()
+    let products = match (precision, bf16()) {
+        (Precision::F32, _) => format!("f32 by {:?}", isa()),
+        (Precision::Bf16, Bf16::Emulated) => format!("bf16 emulated by {:?}", isa()),
+        (Precision::Bf16, Bf16::Pairs) => "bf16 by AVX-512-BF16".to_owned(),
+        (Precision::Bf16, Bf16::Tiles) => "bf16 by AMX".to_owned(),
+    };
+    format!("{name}, {products}").to_lowercase()
+}
+
+/// Whether the processor is Intel's.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_intel() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn is_intel() -> bool {
+    false
 }
 
 #[cfg(target_arch = "x86_64")]

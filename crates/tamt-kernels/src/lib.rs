@@ -61,6 +61,9 @@
 //! assert_eq!(score_gradient, [0.5, -20.0, 10.0, -3.0, 2.0, -100.0]);
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+
 pub mod activation;
 pub mod attention;
 pub mod bits;

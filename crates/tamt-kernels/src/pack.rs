@@ -10,7 +10,7 @@ use crate::dispatch::kernel;
 use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
 use crate::precision::{Precision, join_steps};
-use crate::product::{DEPTH_BLOCK, tile_cols, tile_rows, vector_lanes};
+use crate::product::{tile_cols, tile_rows, vector_lanes};
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
 #[derive(Clone, Copy)]
@@ -46,18 +46,18 @@ pub(crate) enum Side {
 impl Side {
     /// Lanes of a panel.
     #[inline]
-    pub(crate) fn width(self) -> usize {
+    pub(crate) fn width(self, precision: Precision) -> usize {
         match self {
-            Self::Left => tile_rows(),
-            Self::Right => tile_cols(),
+            Self::Left => tile_rows(precision),
+            Self::Right => tile_cols(precision),
         }
     }
 
     /// `lanes` with the padding of the last panel.
     #[inline]
-    pub(crate) fn padded(self, lanes: usize) -> usize {
+    pub(crate) fn padded(self, lanes: usize, precision: Precision) -> usize {
         match self {
-            Self::Left => lanes.next_multiple_of(tile_rows()),
+            Self::Left => lanes.next_multiple_of(tile_rows(precision)),
             Self::Right => lanes.next_multiple_of(vector_lanes()),
         }
     }
@@ -87,7 +87,7 @@ impl<'a> Panels<'a> {
 
     /// Words that `lanes` of `depth` steps take.
     pub(crate) fn len_in(precision: Precision, side: Side, lanes: usize, depth: usize) -> usize {
-        side.padded(lanes) * precision.words(depth)
+        side.padded(lanes, precision) * precision.words(depth)
     }
 
     /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len_in`] words. With a mask, `lanes`
@@ -99,9 +99,10 @@ impl<'a> Panels<'a> {
         depth: Range<usize>,
         out: &'a mut [f32],
     ) -> Self {
-        let (padded, precision) = (side.padded(lanes.len()), operand.precision);
+        let precision = operand.precision;
+        let padded = side.padded(lanes.len(), precision);
         assert_eq!(out.len(), padded * precision.words(depth.len()), "a buffer of the panels' size");
-        for (block, out) in out.chunks_mut((padded * DEPTH_BLOCK).max(1)).enumerate() {
+        for (block, out) in out.chunks_mut((padded * precision.block_words()).max(1)).enumerate() {
             let from = depth.start + block * precision.depth_block();
             operand.pack(side, lanes.clone(), from..depth.end.min(from + precision.depth_block()), out);
         }
@@ -116,9 +117,10 @@ impl<'a> Panels<'a> {
         depth: usize,
         out: &'a mut [f32],
     ) -> Self {
-        let (padded, precision) = (side.padded(lanes.len()), operand.precision);
+        let precision = operand.precision;
+        let padded = side.padded(lanes.len(), precision);
         assert_eq!(out.len(), padded * precision.words(depth), "a buffer of the panels' size");
-        out.par_chunks_mut((padded * DEPTH_BLOCK).max(1)).enumerate().for_each(|(block, out)| {
+        out.par_chunks_mut((padded * precision.block_words()).max(1)).enumerate().for_each(|(block, out)| {
             let from = block * precision.depth_block();
             let steps = from..depth.min(from + precision.depth_block());
             let words = precision.words(steps.len());
@@ -143,7 +145,7 @@ impl<'a> Panels<'a> {
     /// The panels from lane `lane` on, for the steps `block`; `lane` begins a panel, `block` is a depth block.
     #[inline]
     pub(crate) fn panels_at(&self, lane: usize, block: &Range<usize>) -> &'a [f32] {
-        debug_assert!(lane.is_multiple_of(self.side.width()), "a panel begins here");
+        debug_assert!(lane.is_multiple_of(self.side.width(self.precision)), "a panel begins here");
         let [start, end, len] = [block.start, block.end, block.len()].map(|steps| self.precision.words(steps));
         &self.data[start * self.padded + lane * len..end * self.padded]
     }
@@ -156,18 +158,25 @@ impl<'a> Operand<'a> {
 
     /// Packs panels: `out` is `[panels][words of the depth][width]`, padded with zeros.
     fn pack(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.precision.by_tiles() {
+            // SAFETY: where tile registers are chosen there is AVX-512-BF16.
+            #[allow(unsafe_code)]
+            return unsafe { crate::amx::pack::pack(self, side, lanes, depth, out) };
+        }
         if self.precision == Precision::Bf16 {
             return self.pack_pairs(side, lanes, depth, out);
         }
         let steps = depth.len();
-        debug_assert_eq!(out.len(), side.padded(lanes.len()) * steps, "whole panels");
+        debug_assert_eq!(out.len(), side.padded(lanes.len(), self.precision) * steps, "whole panels");
         debug_assert!(self.mask.is_none() || side == Side::Right, "left panels do not begin at whole bytes of a mask");
         if self.order == Order::DepthRows {
             return self.pack_depth_rows(side, lanes, depth, out);
         }
-        for first in (0..lanes.len()).step_by(side.width()) {
-            let lanes = lanes.start + first..lanes.end.min(lanes.start + first + side.width());
-            let width = side.padded(lanes.len());
+        let whole = side.width(self.precision);
+        for first in (0..lanes.len()).step_by(whole) {
+            let lanes = lanes.start + first..lanes.end.min(lanes.start + first + whole);
+            let width = side.padded(lanes.len(), self.precision);
             self.pack_lane_rows(lanes, depth.clone(), width, &mut out[first * steps..][..width * steps]);
         }
     }
@@ -175,15 +184,16 @@ impl<'a> Operand<'a> {
     /// Packs some steps in f32, which the nearest caches hold, and joins them in pairs.
     fn pack_pairs(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         let floats = Operand { precision: Precision::F32, ..*self };
-        let (padded, words) = (side.padded(lanes.len()), self.precision.words(depth.len()));
+        let width = side.width(self.precision);
+        let (padded, words) = (side.padded(lanes.len(), self.precision), self.precision.words(depth.len()));
         debug_assert_eq!(out.len(), padded * words, "whole panels");
         for first in depth.clone().step_by(STEPS_TO_JOIN) {
             let steps = first..depth.end.min(first + STEPS_TO_JOIN);
             let done = self.precision.words(first - depth.start);
             with_buffer(padded * steps.len(), |buffer| {
                 floats.pack(side, lanes.clone(), steps.clone(), buffer);
-                for panel in (0..padded).step_by(side.width()) {
-                    let width = side.width().min(padded - panel);
+                for panel in (0..padded).step_by(width) {
+                    let width = width.min(padded - panel);
                     let from = &buffer[panel * steps.len()..][..width * steps.len()];
                     let to = &mut out[panel * words + done * width..][..width * self.precision.words(steps.len())];
                     join_steps(from, width, to);
@@ -193,7 +203,7 @@ impl<'a> Operand<'a> {
     }
 
     fn pack_depth_rows(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
-        let (steps, width) = (depth.len(), side.width());
+        let (steps, width) = (depth.len(), side.width(self.precision));
         let (whole, rest) = (lanes.len() / width * width, lanes.len() % width);
         // Rows are read a few at a time over all panels: panel by panel, each would take a few floats of every row's
         // cache line, and the next panel would fetch the lines again.
@@ -211,7 +221,7 @@ impl<'a> Operand<'a> {
             if rest == 0 {
                 continue;
             }
-            let narrow = side.padded(rest);
+            let narrow = side.padded(rest, self.precision);
             let out = &mut out[whole * steps..][portion.start * narrow..portion.end * narrow];
             for (k, out) in out.chunks_exact_mut(narrow).enumerate() {
                 let row = &from.data[k * from.stride + whole..][..rest];
@@ -459,6 +469,7 @@ unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: us
 mod tests {
     use super::*;
     use crate::parallel::tests::same_for_any_pool;
+    use crate::product::DEPTH_BLOCK;
     use crate::reference::{random, random_mask};
 
     #[test]
@@ -477,9 +488,10 @@ mod tests {
                     let operand = Operand { mask, ..Operand::new(&data, cols, order) };
                     let mut out = vec![9.0; Panels::len(side, lanes, depth)];
                     let panels = Panels::pack(side, &operand, 8..8 + lanes, 8..8 + depth, &mut out);
-                    for lane in 0..side.padded(lanes) {
-                        let panel = lane / side.width() * side.width();
-                        let width = side.width().min(side.padded(lanes) - panel);
+                    for lane in 0..side.padded(lanes, Precision::F32) {
+                        let whole = side.width(Precision::F32);
+                        let panel = lane / whole * whole;
+                        let width = whole.min(side.padded(lanes, Precision::F32) - panel);
                         for step in 0..depth {
                             let from = step / DEPTH_BLOCK * DEPTH_BLOCK;
                             let block = from..depth.min(from + DEPTH_BLOCK);

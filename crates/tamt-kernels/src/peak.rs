@@ -8,6 +8,8 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
 use crate::dispatch::isa;
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::{Bf16, bf16};
 use crate::precision::Precision;
 use crate::simd::{Pairs, Portable, Simd};
 
@@ -36,9 +38,11 @@ fn busy(precision: Precision) -> usize {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Precision::F32) => x86::avx512(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) if crate::dispatch::has_bf16() => x86::avx512_bf16(),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(),
+            (Isa::Avx512, Precision::Bf16) => match bf16() {
+                Bf16::Tiles => crate::amx::spin(ROUNDS / 8),
+                Bf16::Pairs => x86::avx512_bf16(),
+                Bf16::Emulated => x86::avx512_pairs(),
+            },
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, Precision::F32) => x86::avx2(),
             #[cfg(target_arch = "x86_64")]

@@ -2,26 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::{has_bf16, kernel};
+use crate::dispatch::{Bf16, bf16, is_intel, kernel};
 use crate::product::DEPTH_BLOCK;
 
-/// The precision that the operands of dense products are rounded to. Sums are in f32 whatever it is, and so is everything
-/// that is no such product: attention, normalisation, losses, optimisers, sparse products.
+/// The precision that the operands of dense products and of attention's are rounded to. Sums are in f32 whatever it is, and
+/// so is everything that is no such product: softmax, normalisation, losses, optimisers, sparse products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// Single precision: nothing is rounded.
     #[default]
     F32,
-    /// bfloat16, eight bits of significand: twice as fast where the processor has instructions for it.
+    /// bfloat16, eight bits of significand: twice as fast or more where the processor has instructions for it.
     Bf16,
 }
 
 impl Precision {
-    /// The faster one on this processor: [`Precision::Bf16`] where it has instructions for it.
+    /// The faster one on this processor: [`Precision::Bf16`] where it has fast instructions for it.
     #[must_use]
     pub fn native() -> Self {
-        if has_bf16() { Self::Bf16 } else { Self::F32 }
+        match bf16() {
+            Bf16::Tiles => Self::Bf16,
+            // On AMD's processors they do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
+            Bf16::Pairs if !is_intel() => Self::Bf16,
+            _ => Self::F32,
+        }
+    }
+
+    /// Whether products are computed on tile registers.
+    #[inline]
+    pub(crate) fn by_tiles(self) -> bool {
+        self == Self::Bf16 && bf16() == Bf16::Tiles
     }
 
     /// Steps of the depth in a word of a panel. The two of bf16 are a low and a high half.
@@ -32,14 +43,21 @@ impl Precision {
         }
     }
 
-    /// Words that hold `steps` of a lane.
+    /// Words that hold `steps` of a lane; whole tiles of them where there are tile registers.
     pub(crate) fn words(self, steps: usize) -> usize {
-        steps.div_ceil(self.steps_in_word())
+        let words = steps.div_ceil(self.steps_in_word());
+        if self.by_tiles() { words.next_multiple_of(16) } else { words }
     }
 
-    /// Steps in a block of the depth; its panels have [`DEPTH_BLOCK`] words of a lane.
+    /// Words of a lane in a block of the depth. Products on tiles read both operands many times from the nearest cache,
+    /// which a longer block would not fit.
+    pub(crate) fn block_words(self) -> usize {
+        if self.by_tiles() { DEPTH_BLOCK / 2 } else { DEPTH_BLOCK }
+    }
+
+    /// Steps in a block of the depth.
     pub(crate) fn depth_block(self) -> usize {
-        DEPTH_BLOCK * self.steps_in_word()
+        self.block_words() * self.steps_in_word()
     }
 }
 
@@ -96,9 +114,9 @@ mod tests {
     #[test]
     fn steps_are_joined_in_pairs_and_the_last_with_zero() {
         for width in [1, 4, 6, 48] {
-            for steps in [1, 2, 5] {
+            for steps in [1usize, 2, 5] {
                 let floats: Vec<f32> = (0..steps * width).map(|i| i as f32).collect();
-                let mut words = vec![f32::NAN; Precision::Bf16.words(steps) * width];
+                let mut words = vec![f32::NAN; steps.div_ceil(2) * width];
                 join_steps(&floats, width, &mut words);
                 for (i, word) in words.iter().enumerate() {
                     let (pair, lane) = (i / width, i % width);

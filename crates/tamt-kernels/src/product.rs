@@ -11,7 +11,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use crate::dispatch::has_bf16;
+use crate::amx;
+#[cfg(target_arch = "x86_64")]
+use crate::dispatch::{Bf16, bf16};
 use crate::dispatch::{Isa, isa};
 use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::{Operand, Order, Panels, Side};
@@ -25,8 +27,9 @@ pub(crate) const DEPTH_BLOCK: usize = 384;
 
 /// Rows of the register tile, the width of a panel of the left operand.
 #[inline]
-pub(crate) fn tile_rows() -> usize {
+pub(crate) fn tile_rows(precision: Precision) -> usize {
     match isa() {
+        Isa::Avx512 if precision.by_tiles() => 16,
         Isa::Avx512 => 8,
         Isa::Avx2 => 6,
         Isa::Portable => 4,
@@ -35,8 +38,9 @@ pub(crate) fn tile_rows() -> usize {
 
 /// Columns of the register tile, the width of a panel of the right operand.
 #[inline]
-pub(crate) fn tile_cols() -> usize {
+pub(crate) fn tile_cols(precision: Precision) -> usize {
     match isa() {
+        Isa::Avx512 if precision.by_tiles() => 32,
         Isa::Avx512 => 48,
         Isa::Avx2 => 16,
         Isa::Portable => 8,
@@ -106,6 +110,10 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
         assert_eq!(rhs.precision(), Precision::F32, "a right operand of the left one's precision");
     }
     let precision = rhs.precision();
+    let width = tile_cols(precision);
+    // SAFETY: there are tile registers where they are chosen.
+    #[cfg(target_arch = "x86_64")]
+    let tiles = precision.by_tiles().then(|| unsafe { amx::Configured::new() });
     let mut from = 0;
     // at least once, so that a product of depth 0 still writes its start
     while from < rhs.depth() || from == 0 {
@@ -115,21 +123,30 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
             Lhs::Packed(panels, row) => {
                 assert_eq!(panels.precision(), precision, "operands of one precision");
                 let a = panels.panels_at(row, &block);
-                assert!(a.len() >= c.rows.next_multiple_of(tile_rows()) * steps, "the left operand holds the block");
-                Rows { start: a.as_ptr(), row: 1, step: tile_rows(), packed: true }
+                assert!(
+                    a.len() >= c.rows.next_multiple_of(tile_rows(precision)) * steps,
+                    "the left operand holds the block"
+                );
+                Rows { start: a.as_ptr(), row: 1, step: tile_rows(precision), packed: true }
             }
             Lhs::Plain(Operand { data, stride, order, .. }) => {
                 let (row, step) = if order == Order::LaneRows { (stride, 1) } else { (1, stride) };
                 Rows { start: data.as_ptr().wrapping_add(from * step), row, step, packed: false }
             }
         };
-        for col in (0..c.cols).step_by(tile_cols()) {
-            let cols = tile_cols().min(c.cols - col);
+        for col in (0..c.cols).step_by(width) {
+            let cols = width.min(c.cols - col);
             let panel = &rhs.panels_at(first_col + col, &block)[..cols.next_multiple_of(vector_lanes()) * steps];
             // SAFETY: columns col..col + cols of the block; the left operand was checked.
             unsafe {
                 let strip = Block { start: c.start.add(col), cols, ..c };
-                strip_product(precision, strip, steps, a, panel, start.of(col..col + cols, from == 0));
+                let start = start.of(col..col + cols, from == 0);
+                #[cfg(target_arch = "x86_64")]
+                if let Some(tiles) = &tiles {
+                    amx::strip(tiles, strip, steps, a.start, panel, start);
+                    continue;
+                }
+                strip_product(precision, strip, steps, a, panel, start);
             }
         }
         from += precision.depth_block();
@@ -157,7 +174,7 @@ unsafe fn strip_product(precision: Precision, c: Block, steps: usize, a: Rows, r
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Precision::F32) => x86::avx512(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) if has_bf16() => x86::avx512_bf16(c, steps, a, rhs, start),
+            (Isa::Avx512, Precision::Bf16) if bf16() >= Bf16::Pairs => x86::avx512_bf16(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
@@ -374,8 +391,11 @@ impl Strip<'_> {
     }
 }
 
-/// Rows of a job, a multiple of every tile's: 147 KB of `A` for a depth block.
-const JOB_ROWS: usize = 96;
+/// Rows of a job, a multiple of every tile's: 147 KB of `A` for a depth block. By tiles a panel of `B` takes as long to come
+/// from the second-level cache as to be multiplied by that many rows: there are more.
+fn job_rows(precision: Precision) -> usize {
+    if precision.by_tiles() { 256 } else { 96 }
+}
 
 /// Columns of a job at most and at least, multiples of every panel's.
 const JOB_COLS: Range<usize> = 96..384;
@@ -398,16 +418,17 @@ fn packed_product(
         return;
     }
     assert_eq!(lhs.depth(), rhs.depth(), "operands of the same depth");
-    let row_jobs = rows.len().div_ceil(JOB_ROWS);
+    let job_rows = job_rows(lhs.precision());
+    let row_jobs = rows.len().div_ceil(job_rows);
     let wanted = JOBS.div_ceil(row_jobs);
     let job_cols = cols.len().div_ceil(wanted).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
     let col_jobs = cols.len().div_ceil(job_cols);
     (0..row_jobs * col_jobs).into_par_iter().for_each(|index| {
         // neighbours share rows, so that the packed rows are still in a cache
-        let packed_at = (index / col_jobs * JOB_ROWS, index % col_jobs * job_cols);
+        let packed_at = (index / col_jobs * job_rows, index % col_jobs * job_cols);
         job(Strip {
             row: rows.start + packed_at.0,
-            rows: JOB_ROWS.min(rows.len() - packed_at.0),
+            rows: job_rows.min(rows.len() - packed_at.0),
             col: cols.start + packed_at.1,
             cols: job_cols.min(cols.len() - packed_at.1),
             c,
@@ -436,7 +457,7 @@ pub(crate) fn is_one_portion(lanes: usize, depth: usize) -> bool {
 
 /// Cuts the rows of a left operand into portions.
 pub(crate) fn row_portions(m: usize, depth: usize) -> impl Iterator<Item = Range<usize>> {
-    portions(m, depth, JOB_ROWS)
+    portions(m, depth, 768)
 }
 
 /// A right operand: to be packed a portion at a time in the buffer, or packed as a whole.

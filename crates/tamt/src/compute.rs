@@ -85,13 +85,13 @@ struct Measurement {
 #[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     static DENSITIES: [OnceLock<f32>; 2] = [OnceLock::new(), OnceLock::new()];
-    let (density, name) = match precision {
-        Precision::F32 => (&DENSITIES[0], "f32"),
-        Precision::Bf16 => (&DENSITIES[1], "bf16"),
+    let density = match precision {
+        Precision::F32 => &DENSITIES[0],
+        Precision::Bf16 => &DENSITIES[1],
     };
     let measure = || sparse::break_even(precision);
     *density.get_or_init(|| match file() {
-        Some(path) => kept_in(&path, &format!("{}, {name}", dispatch::processor()), measure),
+        Some(path) => kept_in(&path, &dispatch::processor(precision), measure),
         None => measure(),
     })
 }

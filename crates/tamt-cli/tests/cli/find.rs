@@ -58,7 +58,7 @@ fn magnitude_drops_exactly_the_smallest_weights_of_each_matrix() {
 fn a_run_tells_what_it_does_before_and_shows_the_rates_after() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    tamt(&format!("{} --dropout 0.25", training("tamt-mlm", &run)))
+    tamt(&format!("{} --dropout 0.25 --precision f32", training("tamt-mlm", &run)))
         .success()
         .stdout(contains("tamt-mlm at sparsity 0.7, 24 steps\n"))
         .stdout(contains("(1,656 tokens)").and(contains(format!("output      {run}\n"))))

@@ -19,7 +19,7 @@ fn mask_training_finds_the_same_ticket_with_either_kernel() {
         let run = at(&directory, kernel);
         tamt(&format!(
             "find --model {} --method tamt-mlm-kd --sparsity 0.7 --corpus {} --output-dir {run} --max-steps 12 --batch-size 4 \
-             --block-size 16 --learning-rate 2e-3 --rethreshold-every 5 --kernel {kernel} --quiet",
+             --block-size 16 --learning-rate 2e-3 --rethreshold-every 5 --kernel {kernel} --precision f32 --quiet",
             bert(),
             corpus()
         ))
@@ -39,8 +39,11 @@ fn a_ticket_and_its_checkpoint_with_zeros_give_the_same_numbers_with_either_kern
     for kernel in KERNELS {
         for model in [format!("{} --ticket {half}", bert()), applied.clone()] {
             let vectors = at(&directory, "vectors.safetensors");
-            tamt(&format!("encode --model {model} --input {} --output {vectors} --kernel {kernel}", corpus()))
-                .success();
+            tamt(&format!(
+                "encode --model {model} --input {} --output {vectors} --kernel {kernel} --precision f32",
+                corpus()
+            ))
+            .success();
             results.push(bytes(vectors));
         }
     }
@@ -48,7 +51,7 @@ fn a_ticket_and_its_checkpoint_with_zeros_give_the_same_numbers_with_either_kern
 
     let evaluate = |kernel| {
         let line = format!("eval --model {} --ticket {half} --corpus {} --block-size 16", bert(), corpus());
-        object(&tamt(&format!("{line} --kernel {kernel} --json")).success())
+        object(&tamt(&format!("{line} --kernel {kernel} --precision f32 --json")).success())
     };
     assert_eq!(evaluate("dense"), evaluate("sparse"));
 }

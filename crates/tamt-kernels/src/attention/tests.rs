@@ -7,7 +7,7 @@ use crate::rng::{Purpose, Stream};
 fn factors(shape: &Packed<'_>, dropout: Option<Dropout>) -> Vec<f64> {
     let mut all = Vec::new();
     for index in 0..shape.jobs() {
-        let job = shape.job(index);
+        let job = shape.job(index, Precision::F32);
         let mut ones = vec![1.0; job.len * job.len];
         if let Some(d) = dropout {
             crate::dropout::apply(&mut ones, Dropout { stream: d.stream.fork(job.index), ..d });
@@ -21,7 +21,7 @@ fn factors(shape: &Packed<'_>, dropout: Option<Dropout>) -> Vec<f64> {
 fn each_score(shape: &Packed<'_>, q: &[f64], k: &[f64], mut f: impl FnMut(usize, usize, usize, f64)) {
     let (d, w) = (shape.head_dim, shape.width());
     for index in 0..shape.jobs() {
-        let job = shape.job(index);
+        let job = shape.job(index, Precision::F32);
         for i in job.first..job.first + job.len {
             for j in job.first..job.first + job.len {
                 let dot: f64 = (0..d).map(|c| q[i * w + job.column + c] * k[j * w + job.column + c]).sum();
@@ -47,6 +47,9 @@ fn naive(shape: &Packed<'_>, q: &[f64], k: &[f64], v: &[f64], factors: &[f64]) -
     (ctx, sums.iter().map(|s| s.ln()).collect())
 }
 
+/// What results may be off by, with operands rounded to 24 or 8 bits.
+const PRECISIONS: [(Precision, f64); 2] = [(Precision::F32, 2e-6), (Precision::Bf16, 2e-2)];
+
 fn dropout() -> Dropout {
     Dropout { p: 0.25, stream: Stream::new(4, Purpose::DROPOUT, 8) }
 }
@@ -67,14 +70,16 @@ fn the_forward_pass_matches_the_formula() {
         let n = shape.tokens() * shape.width();
         let [q, k, v] = [1, 2, 3].map(|seed| random(n, seed));
         for dropout in [None, Some(dropout())] {
-            let (ctx, lse) = same_for_any_pool(|| {
-                let (mut ctx, mut lse) = (vec![9.0; n], vec![9.0; shape.tokens() * heads]);
-                forward(&q, &k, &v, &shape, dropout, &mut ctx, &mut lse, &mut Scratch::default());
-                (ctx, lse)
-            });
             let expected = naive(&shape, &to_f64(&q), &to_f64(&k), &to_f64(&v), &factors(&shape, dropout));
-            assert_close(&ctx, &expected.0, 2e-6);
-            assert_close(&lse, &expected.1, 2e-6);
+            for (precision, tolerance) in PRECISIONS {
+                let (ctx, lse) = same_for_any_pool(|| {
+                    let (mut ctx, mut lse) = (vec![9.0; n], vec![9.0; shape.tokens() * heads]);
+                    forward(&q, &k, &v, &shape, dropout, &mut ctx, &mut lse, &Scratch::new(precision));
+                    (ctx, lse)
+                });
+                assert_close(&ctx, &expected.0, tolerance);
+                assert_close(&lse, &expected.1, tolerance);
+            }
         }
     }
 }
@@ -85,7 +90,7 @@ fn large_scores_do_not_overflow() {
     let q = [30.0; 12];
     let k: Vec<f32> = (0..12).map(|i| if i < 4 { 30.0 } else { -30.0 }).collect();
     let (v, mut ctx, mut lse) = (random(12, 1), vec![0.0; 12], vec![0.0; 3]);
-    forward(&q, &k, &v, &shape, None, &mut ctx, &mut lse, &mut Scratch::default());
+    forward(&q, &k, &v, &shape, None, &mut ctx, &mut lse, &Scratch::default());
     assert!(ctx.chunks_exact(4).all(|row| *row == v[..4]), "all attention on the first key");
     assert!(lse.iter().all(|&l| (l - 1800.0).abs() < 1e-3));
 }
@@ -99,7 +104,7 @@ fn gradients_match_finite_differences() {
         let n = shape.tokens() * shape.width();
         let [q, k, v, dctx] = [1, 2, 3, 4].map(|seed| random(n, seed));
         for dropout in [None, Some(dropout())] {
-            let scratch = &mut Scratch::default();
+            let scratch = &Scratch::default();
             let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * heads]);
             forward(&q, &k, &v, &shape, dropout, &mut ctx, &mut lse, scratch);
             let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
@@ -124,13 +129,15 @@ fn gradients_of_long_sequences_match_the_formulas() {
     let (n, d, w) = (shape.tokens() * shape.width(), 32, 64);
     let [q, k, v, dctx] = [1, 2, 3, 4].map(|seed| random(n, seed));
     for dropout in [None, Some(dropout())] {
-        let (dq, dk, dv) = same_for_any_pool(|| {
-            let scratch = &mut Scratch::default();
-            let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * shape.heads]);
-            forward(&q, &k, &v, &shape, dropout, &mut ctx, &mut lse, scratch);
-            let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
-            backward(&dctx, &q, &k, &v, &ctx, &lse, &shape, dropout, &mut dq, &mut dk, &mut dv, scratch);
-            (dq, dk, dv)
+        let computed = PRECISIONS.map(|(precision, _)| {
+            same_for_any_pool(|| {
+                let scratch = &Scratch::new(precision);
+                let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * shape.heads]);
+                forward(&q, &k, &v, &shape, dropout, &mut ctx, &mut lse, scratch);
+                let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
+                backward(&dctx, &q, &k, &v, &ctx, &lse, &shape, dropout, &mut dq, &mut dk, &mut dv, scratch);
+                [dq, dk, dv]
+            })
         });
         let factors = factors(&shape, dropout);
         let [q, k, v, dctx] = [&q, &k, &v, &dctx].map(|x| to_f64(x));
@@ -150,9 +157,11 @@ fn gradients_of_long_sequences_match_the_formulas() {
                 ev[at(j, c)] += p * m * dctx[at(i, c)];
             }
         });
-        assert_close(&dq, &eq, 1e-5);
-        assert_close(&dk, &ek, 1e-5);
-        assert_close(&dv, &ev, 1e-5);
+        for ((_, tolerance), gradients) in PRECISIONS.iter().zip(computed) {
+            for (gradient, expected) in gradients.iter().zip([&eq, &ek, &ev]) {
+                assert_close(gradient, expected, 5.0 * tolerance);
+            }
+        }
     }
 }
 

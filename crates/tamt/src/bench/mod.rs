@@ -115,7 +115,7 @@ impl Timing {
 /// All that was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The processor and the instructions in use.
+    /// The processor, the precision and the instructions in use.
     pub processor: String,
     /// Threads.
     pub threads: usize,
@@ -181,7 +181,7 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
         }
     }
     Ok(Report {
-        processor: dispatch::processor(),
+        processor: dispatch::processor(settings.precision),
         threads: rayon::current_num_threads(),
         peak_flops,
         sparse_up_to: break_even(settings.precision),

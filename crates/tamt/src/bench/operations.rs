@@ -137,17 +137,17 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let mut log_sum_exp = vec![0.0; sequences * length * heads];
     let p = settings.dropout;
     let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0) });
-    let mut scratch = Scratch::default();
+    let scratch = Scratch::new(settings.precision);
     // forward: scores and context; backward: scores again and the gradients of probabilities, V, Q and K
     let flop = 4.0 * n as f64 * length as f64;
     plain(timings, "attention, forward".to_owned(), Some(flop), || {
-        attention::forward(&q, &k, &v, &shape, dropout, &mut context, &mut log_sum_exp, &mut scratch);
+        attention::forward(&q, &k, &v, &shape, dropout, &mut context, &mut log_sum_exp, &scratch);
     });
     let out = (&mut dq, &mut dk, &mut dv);
     plain(timings, "attention, backward".to_owned(), Some(2.5 * flop), || {
         let (dq, dk, dv) = (&mut *out.0, &mut *out.1, &mut *out.2);
         let (context, lse) = (&context, &log_sum_exp);
-        attention::backward(&d_context, &q, &k, &v, context, lse, &shape, dropout, dq, dk, dv, &mut scratch);
+        attention::backward(&d_context, &q, &k, &v, context, lse, &shape, dropout, dq, dk, dv, &scratch);
     });
 }
 

@@ -1,0 +1,287 @@
+//! Products of bf16 on the tile registers of AMX (Intel, from Sapphire Rapids on): 16 x 16 sums of 32 products each in one
+//! instruction, eight times as many a cycle as by AVX-512.
+//!
+//! Stable Rust has no intrinsics for them, so the instructions are written out. Panels differ from those of the vector
+//! kernels (see [`pack`]): a left one has 16 rows, each contiguous in depth within a block of 32 steps; a right one has
+//! words of two steps as ever, 32 lanes wide. The depth is padded with zeros to whole blocks.
+//!
+//! Like AVX-512-BF16, the instructions take subnormal operands for zero.
+
+use std::arch::asm;
+use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
+
+use crate::product::{Block, Start};
+
+pub(crate) mod pack;
+
+/// Rows of a tile register: rows of a left panel, words of the depth in a right one's tile.
+pub(crate) const TILE_ROWS: usize = 16;
+
+/// Words in a row of a tile register.
+pub(crate) const TILE_WORDS: usize = 16;
+
+/// Rows and columns that four tile registers of sums have: two panels of the left operand, a whole one of the right.
+pub(crate) const SQUARE: usize = 32;
+
+/// Whether the processor has tile products of bf16 and the operating system lets this process use them, for which it asks.
+pub(crate) fn allowed() -> bool {
+    detected() && permitted()
+}
+
+fn detected() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    // leaf 7: AMX-BF16 and AMX-TILE
+    const NEEDED: u32 = 1 << 22 | 1 << 24;
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & NEEDED == NEEDED
+}
+
+/// Linux hands out the tile registers, 8 KB of state for each thread, to processes that ask.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn permitted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    const XFEATURE_XTILE_DATA: u64 = 18;
+    let mut result = ARCH_PRCTL;
+    // SAFETY: the call takes two numbers and touches no memory of ours; the kernel overwrites RCX and R11.
+    unsafe {
+        asm!(
+            "syscall", inlateout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILE_DATA,
+            lateout("rcx") _, lateout("r11") _, options(nostack)
+        );
+    }
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// The tile registers of this thread, set up for [`strip`] while this lives.
+pub(crate) struct Configured(());
+
+/// What `ldtilecfg` reads: palette 1, and of each register the bytes of a row and the rows.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Configured {
+    /// # Safety
+    /// [`allowed`] was true.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn new() -> Self {
+        let mut c = Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        c.row_bytes[..8].fill(4 * TILE_WORDS as u16);
+        c.rows[..8].fill(TILE_ROWS as u8);
+        // SAFETY: the caller's; the configuration has the layout of the manual.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const c, options(nostack, readonly, preserves_flags)) };
+        Self(())
+    }
+}
+
+impl Drop for Configured {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: there are tile registers; their content is needed no more.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// Computes a strip of at most [`SQUARE`] columns, or adds to it: the product of panels of `words`, a multiple of
+/// [`TILE_WORDS`].
+///
+/// # Safety
+/// `c` must be writable and nobody else's; `lhs` holds whole panels of its rows.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn strip(
+    _tiles: &Configured,
+    c: Block,
+    words: usize,
+    lhs: *const f32,
+    rhs: &[f32],
+    start: Start<'_>,
+) {
+    let width = c.cols.next_multiple_of(TILE_WORDS);
+    assert!(width <= SQUARE && rhs.len() == words * width, "a packed panel of the strip's width");
+    assert!(words.is_multiple_of(TILE_WORDS), "a depth of whole tiles");
+    let left = rhs.as_ptr();
+    for row in (0..c.rows).step_by(SQUARE) {
+        let rows = SQUARE.min(c.rows - row);
+        // SAFETY: panels row / 16 and, if there are rows for it, the next one; where there is no second panel or no second
+        // tile of columns, the first ones are multiplied again, aside.
+        unsafe {
+            let upper = lhs.add(row * words);
+            let lower = if rows > TILE_ROWS { upper.add(TILE_ROWS * words) } else { upper };
+            let right = if width > TILE_WORDS { left.add(TILE_WORDS) } else { left };
+            let operands = Operands { upper, lower, left, right, width };
+            let block = Block { start: c.start.add(row * c.stride), rows, ..c };
+            if rows == SQUARE && c.cols == SQUARE {
+                square(words, &operands, block.start, c.stride, start);
+            } else {
+                ragged_square(words, &operands, block, start);
+            }
+        }
+    }
+}
+
+/// A square of which only a part is the block's: computed aside.
+///
+/// # Safety
+/// As [`square`].
+#[allow(unsafe_code)]
+unsafe fn ragged_square(words: usize, operands: &Operands, c: Block, start: Start<'_>) {
+    let mut aside = [0.0; SQUARE * SQUARE];
+    // SAFETY: rows and columns of the block and of the square.
+    unsafe {
+        if matches!(start, Start::Sum) {
+            for (i, row) in aside.chunks_exact_mut(SQUARE).take(c.rows).enumerate() {
+                std::ptr::copy_nonoverlapping(c.start.add(i * c.stride), row.as_mut_ptr(), c.cols);
+            }
+        }
+        let mut bias = [0.0; SQUARE];
+        let start = match start {
+            Start::Bias(values) => {
+                bias[..c.cols].copy_from_slice(values);
+                Start::Bias(&bias)
+            }
+            other => other,
+        };
+        square(words, operands, aside.as_mut_ptr(), SQUARE, start);
+        for (i, row) in aside.chunks_exact(SQUARE).take(c.rows).enumerate() {
+            std::ptr::copy_nonoverlapping(row.as_ptr(), c.start.add(i * c.stride), c.cols);
+        }
+    }
+}
+
+/// Where the four tiles of a square's operands begin.
+struct Operands {
+    upper: *const f32,
+    lower: *const f32,
+    left: *const f32,
+    right: *const f32,
+    /// Words of a row of the right panel.
+    width: usize,
+}
+
+/// `out = start + A B` for 32 x 32 elements, `stride` floats from row to row.
+///
+/// # Safety
+/// The tile registers are configured; all memory is there, and so are 32 values of a bias.
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
+    let Operands { upper, lower, left, right, width } = *operands;
+    let step = 4 * stride;
+    // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
+    // SAFETY: the caller's.
+    unsafe {
+        let low = out.add(TILE_ROWS * stride);
+        if matches!(start, Start::Sum) {
+            asm!(
+                "tileloadd tmm0, [{out} + {step}]",
+                "tileloadd tmm1, [{out} + {step} + 64]",
+                "tileloadd tmm2, [{low} + {step}]",
+                "tileloadd tmm3, [{low} + {step} + 64]",
+                out = in(reg) out, low = in(reg) low, step = in(reg) step,
+                options(nostack, readonly, preserves_flags)
+            );
+        } else {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem, preserves_flags)
+            );
+        }
+        if words > 0 {
+            asm!(
+                "2:",
+                "tileloadd tmm4, [{upper} + {row}]",
+                "tileloadd tmm6, [{left} + {width}]",
+                "tileloadd tmm7, [{right} + {width}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{lower} + {row}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {upper}, 1024",
+                "add {lower}, 1024",
+                "add {left}, {block}",
+                "add {right}, {block}",
+                "dec {blocks}",
+                "jnz 2b",
+                upper = inout(reg) upper => _, lower = inout(reg) lower => _,
+                left = inout(reg) left => _, right = inout(reg) right => _,
+                row = in(reg) 4 * TILE_WORDS, width = in(reg) 4 * width, block = in(reg) 4 * TILE_ROWS * width,
+                blocks = inout(reg) words / TILE_WORDS => _,
+                options(nostack, readonly)
+            );
+        }
+        asm!(
+            "tilestored [{out} + {step}], tmm0",
+            "tilestored [{out} + {step} + 64], tmm1",
+            "tilestored [{low} + {step}], tmm2",
+            "tilestored [{low} + {step} + 64], tmm3",
+            out = in(reg) out, low = in(reg) low, step = in(reg) step,
+            options(nostack, preserves_flags)
+        );
+        if let Start::Bias(bias) = start {
+            add_bias(bias, out, stride);
+        }
+    }
+}
+
+/// Adds a bias to 32 rows: the sums are still in the nearest cache, and to begin from it would read a row in memory 32 times.
+///
+/// # Safety
+/// The memory is there, and AVX-512.
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
+    assert_eq!(bias.len(), SQUARE, "a value per column");
+    // SAFETY: the caller's.
+    unsafe {
+        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(TILE_WORDS)));
+        for i in 0..SQUARE {
+            let row = out.add(i * stride);
+            _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), left));
+            let row = row.add(TILE_WORDS);
+            _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), right));
+        }
+    }
+}
+
+/// Squares of the tile registers multiplied for a while, on nothing but them; returns the multiplications of words.
+///
+/// # Safety
+/// [`allowed`] was true.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn spin(rounds: usize) -> usize {
+    let zeros = [0.0f32; TILE_ROWS * TILE_WORDS];
+    // SAFETY: the caller's.
+    unsafe {
+        let _tiles = Configured::new();
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tileloadd tmm4, [{zeros} + {row}]", "tileloadd tmm5, [{zeros} + {row}]",
+            "tileloadd tmm6, [{zeros} + {row}]", "tileloadd tmm7, [{zeros} + {row}]",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {rounds}",
+            "jnz 2b",
+            zeros = in(reg) zeros.as_ptr(), row = in(reg) 4 * TILE_WORDS, rounds = inout(reg) rounds.max(1) => _,
+            options(nostack, readonly)
+        );
+    }
+    rounds.max(1) * 4 * TILE_ROWS * TILE_ROWS * TILE_WORDS
+}
