@@ -10,18 +10,12 @@
 use std::arch::asm;
 use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
 
-use crate::product::{Block, Start};
+use crate::product::{AMX_TILE, Block, Start};
 
 pub(crate) mod pack;
 
-/// Rows of a tile register: rows of a left panel, words of the depth in a right one's tile.
-pub(crate) const TILE_ROWS: usize = 16;
-
-/// Words in a row of a tile register.
-pub(crate) const TILE_WORDS: usize = 16;
-
 /// Rows and columns that four tile registers of sums have: two panels of the left operand, a whole one of the right.
-pub(crate) const SQUARE: usize = 32;
+const SQUARE: usize = 2 * AMX_TILE;
 
 /// Whether the processor has tile products of bf16 and the operating system lets this process use them, for which it asks.
 pub(crate) fn allowed() -> bool {
@@ -77,8 +71,8 @@ impl Configured {
     #[allow(unsafe_code)]
     pub(crate) unsafe fn new() -> Self {
         let mut c = Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        c.row_bytes[..8].fill(4 * TILE_WORDS as u16);
-        c.rows[..8].fill(TILE_ROWS as u8);
+        c.row_bytes[..8].fill(4 * AMX_TILE as u16);
+        c.rows[..8].fill(AMX_TILE as u8);
         // SAFETY: the caller's; the configuration has the layout of the manual.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const c, options(nostack, readonly, preserves_flags)) };
         Self(())
@@ -94,7 +88,7 @@ impl Drop for Configured {
 }
 
 /// Computes a strip of at most [`SQUARE`] columns, or adds to it: the product of panels of `words`, a multiple of
-/// [`TILE_WORDS`].
+/// [`AMX_TILE`].
 ///
 /// # Safety
 /// `c` must be writable and nobody else's; `lhs` holds whole panels of its rows.
@@ -107,9 +101,9 @@ pub(crate) unsafe fn strip(
     rhs: &[f32],
     start: Start<'_>,
 ) {
-    let width = c.cols.next_multiple_of(TILE_WORDS);
+    let width = c.cols.next_multiple_of(AMX_TILE);
     assert!(width <= SQUARE && rhs.len() == words * width, "a packed panel of the strip's width");
-    assert!(words.is_multiple_of(TILE_WORDS), "a depth of whole tiles");
+    assert!(words.is_multiple_of(AMX_TILE), "a depth of whole tiles");
     let left = rhs.as_ptr();
     for row in (0..c.rows).step_by(SQUARE) {
         let rows = SQUARE.min(c.rows - row);
@@ -117,8 +111,8 @@ pub(crate) unsafe fn strip(
         // tile of columns, the first ones are multiplied again, aside.
         unsafe {
             let upper = lhs.add(row * words);
-            let lower = if rows > TILE_ROWS { upper.add(TILE_ROWS * words) } else { upper };
-            let right = if width > TILE_WORDS { left.add(TILE_WORDS) } else { left };
+            let lower = if rows > AMX_TILE { upper.add(AMX_TILE * words) } else { upper };
+            let right = if width > AMX_TILE { left.add(AMX_TILE) } else { left };
             let operands = Operands { upper, lower, left, right, width };
             let block = Block { start: c.start.add(row * c.stride), rows, ..c };
             if rows == SQUARE && c.cols == SQUARE {
@@ -181,7 +175,7 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
     // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
     // SAFETY: the caller's.
     unsafe {
-        let low = out.add(TILE_ROWS * stride);
+        let low = out.add(AMX_TILE * stride);
         if matches!(start, Start::Sum) {
             asm!(
                 "tileloadd tmm0, [{out} + {step}]",
@@ -219,8 +213,8 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
                 "jnz 2b",
                 upper = inout(reg) upper => _, lower = inout(reg) lower => _,
                 left = inout(reg) left => _, right = inout(reg) right => _,
-                row = in(reg) 4 * TILE_WORDS, width = in(reg) 4 * width, block = in(reg) 4 * TILE_ROWS * width,
-                blocks = inout(reg) words / TILE_WORDS => _,
+                row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, block = in(reg) 4 * AMX_TILE * width,
+                blocks = inout(reg) words / AMX_TILE => _,
                 options(nostack, readonly)
             );
         }
@@ -248,11 +242,11 @@ unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
     assert_eq!(bias.len(), SQUARE, "a value per column");
     // SAFETY: the caller's.
     unsafe {
-        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(TILE_WORDS)));
+        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(AMX_TILE)));
         for i in 0..SQUARE {
             let row = out.add(i * stride);
             _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), left));
-            let row = row.add(TILE_WORDS);
+            let row = row.add(AMX_TILE);
             _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), right));
         }
     }
@@ -264,7 +258,7 @@ unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
 /// [`allowed`] was true.
 #[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
-    let zeros = [0.0f32; TILE_ROWS * TILE_WORDS];
+    let zeros = [0.0f32; AMX_TILE * AMX_TILE];
     // SAFETY: the caller's.
     unsafe {
         let _tiles = Configured::new();
@@ -279,9 +273,9 @@ pub(crate) unsafe fn spin(rounds: usize) -> usize {
             "tdpbf16ps tmm3, tmm5, tmm7",
             "dec {rounds}",
             "jnz 2b",
-            zeros = in(reg) zeros.as_ptr(), row = in(reg) 4 * TILE_WORDS, rounds = inout(reg) rounds.max(1) => _,
+            zeros = in(reg) zeros.as_ptr(), row = in(reg) 4 * AMX_TILE, rounds = inout(reg) rounds.max(1) => _,
             options(nostack, readonly)
         );
     }
-    rounds.max(1) * 4 * TILE_ROWS * TILE_ROWS * TILE_WORDS
+    rounds.max(1) * 4 * AMX_TILE * AMX_TILE * AMX_TILE
 }

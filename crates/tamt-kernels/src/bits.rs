@@ -272,6 +272,11 @@ kernel! {
 /// Keeps where the order of the key is above `cut`, or equal to it and the column is `until` or later. Returns the flips.
 #[inline(always)]
 fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) -> usize {
+    // without branches, so that eight are decided at once
+    let is_above = |v: f32, column: u32| {
+        let order = element_order(v, key);
+        (order > cut) | (order == cut) & (column >= until)
+    };
     let mut flipped = 0;
     let mut column = 0;
     let (chunks, rest) = values.as_chunks::<8>();
@@ -279,8 +284,7 @@ fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) ->
     for (byte, values) in whole.iter_mut().zip(chunks) {
         let mut kept = [0; 8];
         for (bit, (kept, &v)) in kept.iter_mut().zip(values).enumerate() {
-            let order = element_order(v, key);
-            *kept = u8::from(order > cut) | u8::from(order == cut) & u8::from(column + bit as u32 >= until);
+            *kept = u8::from(is_above(v, column + bit as u32));
         }
         column += 8;
         // the lowest bits of the eight bytes, side by side: byte i is moved from place 8 i to 56 + i
@@ -291,9 +295,7 @@ fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) ->
     if let Some(byte) = last.first_mut() {
         let mut new = 0;
         for (bit, &v) in rest.iter().enumerate() {
-            let order = element_order(v, key);
-            let above = order > cut || (order == cut && column + bit as u32 >= until);
-            new |= u8::from(above) << bit;
+            new |= u8::from(is_above(v, column + bit as u32)) << bit;
         }
         flipped += (*byte ^ new).count_ones();
         *byte = new;

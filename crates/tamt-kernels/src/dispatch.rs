@@ -27,14 +27,18 @@ pub enum Isa {
 #[inline]
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
-    *ISA.get_or_init(|| {
-        let cap = match std::env::var("TAMT_CPU").as_deref() {
-            Ok("portable") => Isa::Portable,
-            Ok("avx2") => Isa::Avx2,
-            _ => Isa::Avx512,
-        };
-        detected().min(cap)
-    })
+    *ISA.get_or_init(|| detected().min(caps().0))
+}
+
+/// What `TAMT_CPU` caps the choice at.
+fn caps() -> (Isa, Bf16) {
+    match std::env::var("TAMT_CPU").as_deref() {
+        Ok("portable") => (Isa::Portable, Bf16::Emulated),
+        Ok("avx2") => (Isa::Avx2, Bf16::Emulated),
+        Ok("avx512") => (Isa::Avx512, Bf16::Emulated),
+        Ok("avx512-bf16") => (Isa::Avx512, Bf16::Pairs),
+        _ => (Isa::Avx512, Bf16::Tiles),
+    }
 }
 
 /// What multiplies operands in bf16, slowest first.
@@ -53,14 +57,7 @@ pub enum Bf16 {
 #[inline]
 pub fn bf16() -> Bf16 {
     static BF16: OnceLock<Bf16> = OnceLock::new();
-    *BF16.get_or_init(|| {
-        let cap = match std::env::var("TAMT_CPU").as_deref() {
-            Ok("portable" | "avx2" | "avx512") => Bf16::Emulated,
-            Ok("avx512-bf16") => Bf16::Pairs,
-            _ => Bf16::Tiles,
-        };
-        if isa() == Isa::Avx512 { detected_bf16(cap) } else { Bf16::Emulated }
-    })
+    *BF16.get_or_init(|| if isa() == Isa::Avx512 { detected_bf16(caps().1) } else { Bf16::Emulated })
 }
 
 /// The best up to `cap`, of a processor with AVX-512.

@@ -61,9 +61,6 @@
 //! assert_eq!(score_gradient, [0.5, -20.0, 10.0, -3.0, 2.0, -100.0]);
 //! ```
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
-
 pub mod activation;
 pub mod attention;
 pub mod bits;
@@ -83,6 +80,8 @@ pub mod select;
 pub mod sparse;
 pub mod task_loss;
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod math;
 mod pack;
 mod parallel;

@@ -149,7 +149,7 @@ pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Layer<'_>; N], scrat
     }
     let precision = scratch.precision;
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
-    for part in row_portions(tokens, cols) {
+    for part in row_portions(tokens, cols, precision) {
         let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), cols));
         let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
         for Layer { weight: w, bias, output } in &mut layers {
@@ -175,7 +175,7 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
         return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
     }
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
-    for part in row_portions(tokens, w.rows) {
+    for part in row_portions(tokens, w.rows, precision) {
         let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), w.rows));
         let lhs = Panels::pack_parallel(Side::Left, &lhs, part.clone(), w.rows, packed);
         let mut rhs = Rhs::Plain(rhs, &mut scratch.panels);
@@ -255,7 +255,7 @@ fn weight_product(
     };
     let precision = rhs.precision();
     let dy = Operand { precision, ..Operand::new(dy, rows, Order::DepthRows) };
-    for part in row_portions(rows, tokens) {
+    for part in row_portions(rows, tokens, precision) {
         with_buffer(Panels::len_in(precision, Side::Left, part.len(), tokens), |packed| {
             let lhs = Panels::pack_parallel(Side::Left, &dy, part.clone(), tokens, packed);
             row_product(cols, part, lhs, rhs, dw, job);

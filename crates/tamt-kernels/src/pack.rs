@@ -209,14 +209,7 @@ impl<'a> Operand<'a> {
         // cache line, and the next panel would fetch the lines again.
         for done in (0..steps).step_by(STEPS_AT_ONCE) {
             let portion = done..steps.min(done + STEPS_AT_ONCE);
-            let from = Rows {
-                data: &self.data[(depth.start + done) * self.stride + lanes.start..],
-                stride: self.stride,
-                bits: self.mask.map(|mask| {
-                    let first = (depth.start + done) * mask.row_bytes() + lanes.start / 8;
-                    (&mask.as_bytes()[first..], mask.row_bytes())
-                }),
-            };
+            let from = self.rows_from(depth.start + done, lanes.start);
             copy_panels(from, whole, width, steps, portion.clone(), out);
             if rest == 0 {
                 continue;
@@ -232,6 +225,15 @@ impl<'a> Operand<'a> {
                 out[rest..].fill(0.0);
             }
         }
+    }
+
+    /// The data from an element on; with a mask, `col` is a multiple of 8.
+    pub(crate) fn rows_from(&self, row: usize, col: usize) -> Rows<'a> {
+        let bits = self.mask.map(|mask| {
+            assert!(col.is_multiple_of(8), "a part that begins with a byte of the mask");
+            (&mask.as_bytes()[row * mask.row_bytes() + col / 8..], mask.row_bytes())
+        });
+        Rows { data: &self.data[row * self.stride + col..], stride: self.stride, bits }
     }
 
     fn pack_lane_rows(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
@@ -258,10 +260,10 @@ const STEPS_AT_ONCE: usize = 16;
 
 /// Some rows of a matrix, with the bits of their mask, from an element and its byte on.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
-    data: &'a [f32],
-    stride: usize,
-    bits: Option<(&'a [u8], usize)>,
+pub(crate) struct Rows<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) bits: Option<(&'a [u8], usize)>,
 }
 
 kernel! {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::{Bf16, bf16, is_intel, kernel};
-use crate::product::DEPTH_BLOCK;
+use crate::product::{AMX_TILE, DEPTH_BLOCK};
 
 /// The precision that the operands of dense products and of attention's are rounded to. Sums are in f32 whatever it is, and
 /// so is everything that is no such product: softmax, normalisation, losses, optimisers, sparse products.
@@ -46,7 +46,7 @@ impl Precision {
     /// Words that hold `steps` of a lane; whole tiles of them where there are tile registers.
     pub(crate) fn words(self, steps: usize) -> usize {
         let words = steps.div_ceil(self.steps_in_word());
-        if self.by_tiles() { words.next_multiple_of(16) } else { words }
+        if self.by_tiles() { words.next_multiple_of(AMX_TILE) } else { words }
     }
 
     /// Words of a lane in a block of the depth. Products on tiles read both operands many times from the nearest cache,

@@ -25,11 +25,15 @@ use crate::simd::{Pairs, Portable, Simd};
 /// 72 KB with AVX-512, a part of the second-level cache.
 pub(crate) const DEPTH_BLOCK: usize = 384;
 
+/// Rows of a tile register of AMX, and words in a row of it. Products on them take two of a left operand and two of a right
+/// one at a time; a right panel is as wide as both.
+pub(crate) const AMX_TILE: usize = 16;
+
 /// Rows of the register tile, the width of a panel of the left operand.
 #[inline]
 pub(crate) fn tile_rows(precision: Precision) -> usize {
     match isa() {
-        Isa::Avx512 if precision.by_tiles() => 16,
+        Isa::Avx512 if precision.by_tiles() => AMX_TILE,
         Isa::Avx512 => 8,
         Isa::Avx2 => 6,
         Isa::Portable => 4,
@@ -40,7 +44,7 @@ pub(crate) fn tile_rows(precision: Precision) -> usize {
 #[inline]
 pub(crate) fn tile_cols(precision: Precision) -> usize {
     match isa() {
-        Isa::Avx512 if precision.by_tiles() => 32,
+        Isa::Avx512 if precision.by_tiles() => 2 * AMX_TILE,
         Isa::Avx512 => 48,
         Isa::Avx2 => 16,
         Isa::Portable => 8,
@@ -456,8 +460,8 @@ pub(crate) fn is_one_portion(lanes: usize, depth: usize) -> bool {
 }
 
 /// Cuts the rows of a left operand into portions.
-pub(crate) fn row_portions(m: usize, depth: usize) -> impl Iterator<Item = Range<usize>> {
-    portions(m, depth, 768)
+pub(crate) fn row_portions(m: usize, depth: usize, precision: Precision) -> impl Iterator<Item = Range<usize>> {
+    portions(m, depth, job_rows(precision))
 }
 
 /// A right operand: to be packed a portion at a time in the buffer, or packed as a whole.

@@ -11,11 +11,12 @@ use std::arch::x86_64::{
 use std::mem::transmute;
 use std::ops::Range;
 
-use super::{SQUARE, TILE_ROWS, TILE_WORDS};
-use crate::pack::{Operand, Order, Side};
+use super::SQUARE;
+use crate::pack::{Operand, Order, Rows, Side};
+use crate::product::AMX_TILE;
 
 /// Steps of the depth in a block of tiles.
-const STEPS: usize = 2 * TILE_WORDS;
+const STEPS: usize = 2 * AMX_TILE;
 
 /// Packs panels of lanes and steps of an operand. With a mask, both begin at multiples of 8.
 ///
@@ -30,71 +31,99 @@ pub(crate) unsafe fn pack(
     depth: Range<usize>,
     out: &mut [f32],
 ) {
-    let padded = lanes.len().next_multiple_of(TILE_ROWS);
-    let words = depth.len().div_ceil(2).next_multiple_of(TILE_WORDS);
+    let padded = lanes.len().next_multiple_of(AMX_TILE);
+    let words = depth.len().div_ceil(2).next_multiple_of(AMX_TILE);
     assert_eq!(out.len(), padded * words, "whole panels");
+    if out.is_empty() {
+        return;
+    }
     let source = Source::new(operand, &lanes, &depth);
+    // a left panel's rows are lanes, a right one's words
+    let transpose = (operand.order == Order::LaneRows) == (side == Side::Right);
     let mut pack_tile = |lane: usize, block: usize| {
         // the panel that the lanes are in, its width, and where they begin in it
         let (panel, width, at) = match side {
-            Side::Left => (lane, TILE_ROWS, 0),
+            Side::Left => (lane, AMX_TILE, 0),
             Side::Right => {
                 let panel = lane / SQUARE * SQUARE;
                 (panel, SQUARE.min(padded - panel), lane - panel)
             }
         };
-        let tile = out[panel * words + block * TILE_WORDS * width + at..].as_mut_ptr();
+        let out = out[panel * words + block * AMX_TILE * width + at..].as_mut_ptr();
         // SAFETY: the instruction set is the caller's promise; `out` was measured.
         unsafe {
-            match (operand.order, side) {
-                (Order::LaneRows, Side::Left) => store(source.along_depth(lane, block), tile, width),
-                (Order::LaneRows, Side::Right) => store(transposed(source.along_depth(lane, block)), tile, width),
-                (Order::DepthRows, Side::Left) => store(transposed(source.across(lane, block)), tile, width),
-                (Order::DepthRows, Side::Right) => store(source.across(lane, block), tile, width),
-            }
+            let tile = source.tile(lane, block * STEPS);
+            store(if transpose { transposed(tile) } else { tile }, out, width);
         }
     };
     // along the rows of the data, as memory likes to be read
-    let (tiles, blocks) = (padded / TILE_ROWS, words / TILE_WORDS);
+    let (tiles, blocks) = (padded / AMX_TILE, words / AMX_TILE);
     for i in 0..tiles * blocks {
         match operand.order {
-            Order::LaneRows => pack_tile(i / blocks * TILE_ROWS, i % blocks),
-            Order::DepthRows => pack_tile(i % tiles * TILE_ROWS, i / tiles),
+            Order::LaneRows => pack_tile(i / blocks * AMX_TILE, i % blocks),
+            Order::DepthRows => pack_tile(i % tiles * AMX_TILE, i / tiles),
         }
     }
 }
 
-/// The part of an operand that is packed: element (row, column) at `row * stride + column` of `data`.
+/// The part of an operand that is packed.
 struct Source<'a> {
-    data: &'a [f32],
-    stride: usize,
+    from: Rows<'a>,
+    order: Order,
     rows: usize,
     cols: usize,
-    /// The bits of the mask from the part's first element on, and the bytes of a row.
-    bits: Option<(&'a [u8], usize)>,
 }
 
 /// Sixteen words of sixteen lanes.
-type Tile = [__m512i; TILE_ROWS];
+type Tile = [__m512i; AMX_TILE];
 
 // What follows is compiled into `pack`, whose instructions it may use: a call would pass tiles through memory. Hence loops,
 // and no closures that an adapter calls.
 #[allow(unsafe_code)]
 impl<'a> Source<'a> {
+    /// Lanes and steps of an operand, neither of them empty.
     fn new(operand: &Operand<'a>, lanes: &Range<usize>, depth: &Range<usize>) -> Self {
         let (rows, cols) = if operand.order == Order::LaneRows { (lanes, depth) } else { (depth, lanes) };
-        let first = rows.start * operand.stride + cols.start;
-        let empty = rows.is_empty() || cols.is_empty();
-        assert!(
-            empty || operand.data.len() >= first + (rows.len() - 1) * operand.stride + cols.len(),
-            "the operand holds the part"
-        );
-        let bits = operand.mask.filter(|_| !empty).map(|mask| {
-            assert!(cols.start.is_multiple_of(8), "a part that begins with a byte of the mask");
-            (&mask.as_bytes()[rows.start * mask.row_bytes() + cols.start / 8..], mask.row_bytes())
-        });
-        let data = if empty { &[] } else { &operand.data[first..] };
-        Self { data, stride: operand.stride, rows: rows.len(), cols: cols.len(), bits }
+        let from = operand.rows_from(rows.start, cols.start);
+        assert!(from.data.len() >= (rows.len() - 1) * from.stride + cols.len(), "the operand holds the part");
+        Self { from, order: operand.order, rows: rows.len(), cols: cols.len() }
+    }
+
+    /// Sixteen lanes and 32 steps: `[lane][word]` where rows are lanes, `[word][lane]` where they are steps.
+    #[inline(always)]
+    unsafe fn tile(&self, lane: usize, step: usize) -> Tile {
+        let (row, rows, col, cols) = match self.order {
+            Order::LaneRows => (lane, AMX_TILE, step, STEPS),
+            Order::DepthRows => (step, STEPS, lane, AMX_TILE),
+        };
+        // SAFETY: the caller's instruction set.
+        unsafe {
+            match self.from.bits.is_none() && row + rows <= self.rows && col + cols <= self.cols {
+                true => self.tile_at::<true>(row, col),
+                false => self.tile_at::<false>(row, col),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile_at<const WHOLE: bool>(&self, row: usize, col: usize) -> Tile {
+        // SAFETY: as for `tile`.
+        unsafe {
+            let mut tile = [_mm512_setzero_si512(); AMX_TILE];
+            for (i, words) in tile.iter_mut().enumerate() {
+                *words = match self.order {
+                    Order::LaneRows => {
+                        let row = row + i;
+                        rounded(self.load::<WHOLE>(row, col), self.load::<WHOLE>(row, col + AMX_TILE))
+                    }
+                    Order::DepthRows => {
+                        let row = row + 2 * i;
+                        interleaved(rounded(self.load::<WHOLE>(row, col), self.load::<WHOLE>(row + 1, col)))
+                    }
+                };
+            }
+            tile
+        }
     }
 
     /// Sixteen elements of a row from a column on, a multiple of 8; zeros where the mask drops them or where there is no
@@ -102,7 +131,7 @@ impl<'a> Source<'a> {
     #[inline(always)]
     unsafe fn load<const WHOLE: bool>(&self, row: usize, col: usize) -> __m512 {
         // SAFETY of all: the caller's instruction set; only elements of the row are read.
-        let start = self.data.as_ptr().wrapping_add(row * self.stride + col);
+        let start = self.from.data.as_ptr().wrapping_add(row * self.from.stride + col);
         if WHOLE {
             return unsafe { _mm512_loadu_ps(start) };
         }
@@ -110,7 +139,7 @@ impl<'a> Source<'a> {
             return unsafe { _mm512_setzero_ps() };
         }
         let mut kept = u16::MAX >> (16 - (self.cols - col).min(16));
-        if let Some((bits, stride)) = self.bits {
+        if let Some((bits, stride)) = self.from.bits {
             let at = row * stride + col / 8;
             // of a row's last byte there may be no next one; its bits are beyond the columns
             kept &= match bits.get(at..at + 2) {
@@ -119,58 +148,6 @@ impl<'a> Source<'a> {
             };
         }
         unsafe { _mm512_maskz_loadu_ps(kept, start) }
-    }
-
-    /// Whether [`Source::load`] may take this many rows and columns for whole.
-    fn is_whole(&self, row: usize, rows: usize, col: usize, cols: usize) -> bool {
-        self.bits.is_none() && row + rows <= self.rows && col + cols <= self.cols
-    }
-
-    /// Of sixteen rows that are lanes the words of a block: `[lane][word]`.
-    #[inline(always)]
-    unsafe fn along_depth(&self, lane: usize, block: usize) -> Tile {
-        let step = block * STEPS;
-        unsafe {
-            match self.is_whole(lane, TILE_ROWS, step, STEPS) {
-                true => self.rows_of_lanes::<true>(lane, step),
-                false => self.rows_of_lanes::<false>(lane, step),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn rows_of_lanes<const WHOLE: bool>(&self, lane: usize, step: usize) -> Tile {
-        unsafe {
-            let mut tile = [_mm512_setzero_si512(); TILE_ROWS];
-            for (i, row) in tile.iter_mut().enumerate() {
-                *row = rounded(self.load::<WHOLE>(lane + i, step), self.load::<WHOLE>(lane + i, step + TILE_ROWS));
-            }
-            tile
-        }
-    }
-
-    /// Of 32 rows that are steps of the depth the words of sixteen lanes: `[word][lane]`.
-    #[inline(always)]
-    unsafe fn across(&self, lane: usize, block: usize) -> Tile {
-        let step = block * STEPS;
-        unsafe {
-            match self.is_whole(step, STEPS, lane, TILE_ROWS) {
-                true => self.rows_of_steps::<true>(lane, step),
-                false => self.rows_of_steps::<false>(lane, step),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn rows_of_steps<const WHOLE: bool>(&self, lane: usize, step: usize) -> Tile {
-        unsafe {
-            let mut tile = [_mm512_setzero_si512(); TILE_WORDS];
-            for (i, words) in tile.iter_mut().enumerate() {
-                let step = step + 2 * i;
-                *words = interleaved(rounded(self.load::<WHOLE>(step, lane), self.load::<WHOLE>(step + 1, lane)));
-            }
-            tile
-        }
     }
 }
 
