@@ -244,6 +244,7 @@ class PyTorch:
         tokenizer = AutoTokenizer.from_pretrained(model)
         self.pad_id = tokenizer.pad_token_id
         self.model = head(task).from_pretrained(model, dtype=torch.float32, **dropout(arguments)).train()
+        self.model.to(arguments.device)
         length = arguments.max_length
         if task == "squad":
             train, self.dev = read_squad(data, "train"), read_squad(data, "dev")
@@ -264,11 +265,14 @@ class PyTorch:
         for i in range(0, len(order), self.arguments.batch_size):
             yield [self.train[j] for j in order[i : i + self.arguments.batch_size]]
 
+    def on_device(self, batch):
+        return {key: value.to(self.arguments.device) for key, value in batch.items()}
+
     def step(self, features):
         import torch
 
         pad_to = self.arguments.max_length if self.arguments.pad == "max" else None
-        loss = self.model(**collate(features, pad_to, self.pad_id)).loss
+        loss = self.model(**self.on_device(collate(features, pad_to, self.pad_id))).loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -286,7 +290,7 @@ class PyTorch:
                 chosen = order[i : i + 32]
                 batch = collate([self.dev_features[j] for j in chosen], None, self.pad_id)
                 batch = {k: v for k, v in batch.items() if k in ("input_ids", "token_type_ids", "attention_mask")}
-                result = self.model(**batch)
+                result = self.model(**self.on_device(batch))
                 if self.task == "squad":
                     for row, j in enumerate(chosen):
                         outputs[j] = (result.start_logits[row].tolist(), result.end_logits[row].tolist())
@@ -417,6 +421,7 @@ def main():
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--eval-every", type=int, default=50)
     parser.add_argument("--pad", choices=["max", "longest"], default="max")
+    parser.add_argument("--device", default="cpu", help="where PyTorch computes, in f32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--tamt", default=str(TAMT))
