@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::dispatch::kernel;
-use crate::math::{erf, exp, fma, tanh};
+use crate::math::{exp, fma, normal_cdf, tanh};
 use crate::parallel::CHUNK;
 
 /// An activation function.
@@ -55,12 +55,6 @@ pub fn backward_with_output(kind: Activation, u: &[f32], dy_to_du: &mut [f32], y
     };
     let jobs = dy_to_du.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK)).zip(u.par_chunks(CHUNK));
     jobs.for_each(|((d, y), u)| part(u, d, y));
-}
-
-/// The normal distribution function.
-#[inline(always)]
-fn normal_cdf<const FMA: bool>(u: f32) -> f32 {
-    fma::<FMA>(erf::<FMA>(u * std::f32::consts::FRAC_1_SQRT_2), 0.5, 0.5)
 }
 
 kernel! {

@@ -245,17 +245,19 @@ pub fn forward(
     let jobs = (0..shape.jobs()).into_par_iter().map(|index| shape.job(index, scratch.precision()));
     jobs.filter(|job| job.len > 0).for_each(|job| {
         let panels = job.panels_len(job.len);
-        with_parts([panels, panels, job.block_len()], |[keys, values, p]| {
+        let sums = QUERIES.min(job.len);
+        with_parts([panels, panels, job.block_len(), sums], |[keys, values, p, sums]| {
             let keys = job.transposed_panels(k, keys);
             let values = job.panels(v, job.all(), values);
             for queries in job.blocks() {
                 job.dot_products(q, keys, queries, p);
-                for (i, row) in job.score_rows(p, queries).enumerate() {
+                softmax(p, job.score_stride(), job.len, shape.scale(), &mut sums[..queries.count]);
+                for (i, &sum) in sums[..queries.count].iter().enumerate() {
                     let at = (job.first + queries.from + i) * job.heads + job.head;
                     // SAFETY: this token and head are this job's.
                     #[allow(unsafe_code)]
                     let lse = unsafe { lse.part(at..at + 1) };
-                    lse[0] = softmax(row, shape.scale());
+                    lse[0] = sum;
                 }
                 job.drop(p, queries, dropout);
                 job.mix_keys(p, values, queries, Start::Zero, &ctx);
@@ -375,18 +377,21 @@ pub fn score_mse(
 }
 
 kernel! {
-    /// `x = softmax(scale x)`; returns `log Σ exp(scale x)`.
-    fn softmax<FMA>(x: &mut [f32], scale: f32) -> f32 {
-        let max = scale * max_of(x);
-        for v in x.iter_mut() {
-            *v = exp::<FMA>(fma::<FMA>(*v, scale, -max));
+    /// `x = softmax(scale x)` of a row of `len` elements for each of `lse`, `stride` apart, and `lse = log Σ exp(scale x)`.
+    fn softmax<FMA>(x: &mut [f32], stride: usize, len: usize, scale: f32, lse: &mut [f32]) {
+        for (row, lse) in x.chunks_exact_mut(stride).zip(lse) {
+            let row = &mut row[..len];
+            let max = scale * max_of(row);
+            for v in row.iter_mut() {
+                *v = exp::<FMA>(fma::<FMA>(*v, scale, -max));
+            }
+            let sum = sum_by([row], |[v]| v);
+            let inverse = 1.0 / sum;
+            for v in row.iter_mut() {
+                *v *= inverse;
+            }
+            *lse = max + sum.ln();
         }
-        let sum = sum_by([x], |[v]| v);
-        let inverse = 1.0 / sum;
-        for v in x.iter_mut() {
-            *v *= inverse;
-        }
-        max + sum.ln()
     }
 }
 

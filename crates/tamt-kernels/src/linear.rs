@@ -122,14 +122,59 @@ fn rows_of(x: &[f32], cols: usize, what: &str) -> usize {
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
 pub fn forward(x: &[f32], w: Weight<'_>, bias: Option<&[f32]>, y: &mut [f32], scratch: &mut Scratch) {
-    forward_each(x, [Layer { weight: w, bias, output: y }], scratch);
+    forward_each(x, [Layer { weight: Matrix::Plain(w), bias, output: y }], scratch);
+}
+
+/// A masked weight matrix as [`forward_each`] reads it: a copy, for weights that are multiplied by often before they change.
+#[derive(Clone, Debug)]
+pub struct PackedWeight {
+    panels: Buffer,
+    rows: usize,
+    cols: usize,
+    precision: Precision,
+}
+
+impl PackedWeight {
+    /// Packs `W ∘ B` for products in `precision`.
+    #[must_use]
+    pub fn new(w: Weight<'_>, precision: Precision) -> Self {
+        w.assert_valid();
+        let mut panels = Buffer::default();
+        let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) };
+        let out = panels.get(Panels::len_in(precision, Side::Right, w.rows, w.cols));
+        Panels::pack_parallel(Side::Right, &operand, 0..w.rows, w.cols, out);
+        Self { panels, rows: w.rows, cols: w.cols, precision }
+    }
+
+    fn panels(&self) -> Panels<'_> {
+        Panels::of(self.precision, Side::Right, self.rows, self.cols, self.panels.as_slice())
+    }
+}
+
+/// What a layer multiplies by.
+#[derive(Clone, Copy, Debug)]
+pub enum Matrix<'a> {
+    /// Packed by each call.
+    Plain(Weight<'a>),
+    /// Packed before, in the precision of the product.
+    Packed(&'a PackedWeight),
+}
+
+impl Matrix<'_> {
+    /// `[out features, in features]`
+    fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Plain(w) => (w.rows, w.cols),
+            Self::Packed(w) => (w.rows, w.cols),
+        }
+    }
 }
 
 /// A layer of several that [`forward_each`] applies to one input.
 #[derive(Debug)]
 pub struct Layer<'a> {
     /// `W` and `B`, `[rows, cols]`
-    pub weight: Weight<'a>,
+    pub weight: Matrix<'a>,
     /// `b`, `[rows]`
     pub bias: Option<&'a [f32]>,
     /// `y`, `[T, rows]`
@@ -138,24 +183,33 @@ pub struct Layer<'a> {
 
 /// [`forward`] of layers with the same input (Q, K and V), which is packed once. At least one of them has rows.
 pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Layer<'_>; N], scratch: &mut Scratch) {
-    let cols = layers[0].weight.cols;
-    let tokens = rows_of(layers[0].output, layers[0].weight.rows, "output");
-    assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
-    for Layer { weight: w, bias, output } in &layers {
-        w.assert_valid();
-        assert_eq!(w.cols, cols, "layers of the same input");
-        assert_eq!(output.len(), tokens * w.rows, "outputs of as many rows");
-        assert!(bias.is_none_or(|bias| bias.len() == w.rows), "a bias per output feature");
-    }
     let precision = scratch.precision;
+    let (rows, cols) = layers[0].weight.shape();
+    let tokens = rows_of(layers[0].output, rows, "output");
+    assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
+    for Layer { weight, bias, output } in &layers {
+        match weight {
+            Matrix::Plain(w) => w.assert_valid(),
+            Matrix::Packed(w) => assert_eq!(w.precision, precision, "weights packed in the precision of the product"),
+        }
+        assert_eq!(weight.shape().1, cols, "layers of the same input");
+        assert_eq!(output.len(), tokens * weight.shape().0, "outputs of as many rows");
+        assert!(bias.is_none_or(|bias| bias.len() == weight.shape().0), "a bias per output feature");
+    }
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
     for part in row_portions(tokens, cols, precision) {
         let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), cols));
         let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
-        for Layer { weight: w, bias, output } in &mut layers {
-            let rhs = Operand { mask: w.mask, precision, ..Operand::new(w.values, cols, Order::LaneRows) };
-            let (mut rhs, bias) = (Rhs::Plain(rhs, &mut scratch.panels), *bias);
-            row_product(w.rows, part.clone(), lhs, &mut rhs, output, |strip| match bias {
+        for Layer { weight, bias, output } in &mut layers {
+            let mut rhs = match weight {
+                Matrix::Plain(w) => {
+                    let w = Operand { mask: w.mask, precision, ..Operand::new(w.values, cols, Order::LaneRows) };
+                    Rhs::Plain(w, &mut scratch.panels)
+                }
+                Matrix::Packed(w) => Rhs::Packed(w.panels()),
+            };
+            let (bias, rows) = (*bias, weight.shape().0);
+            row_product(rows, part.clone(), lhs, &mut rhs, output, |strip| match bias {
                 None => strip.multiply(Start::Zero),
                 Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
             });

@@ -90,6 +90,12 @@ impl<'a> Panels<'a> {
         side.padded(lanes, precision) * precision.words(depth)
     }
 
+    /// Panels that were packed into a buffer before, `lanes` of `depth` steps at its beginning.
+    pub(crate) fn of(precision: Precision, side: Side, lanes: usize, depth: usize, data: &'a [f32]) -> Self {
+        let padded = side.padded(lanes, precision);
+        Self { data: &data[..padded * precision.words(depth)], side, padded, depth, precision }
+    }
+
     /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len_in`] words. With a mask, `lanes`
     /// and `depth` begin at multiples of 8.
     pub(crate) fn pack(

@@ -48,6 +48,19 @@ pub(crate) struct LayerActs {
     pub(crate) output: NormActs,
 }
 
+impl LayerActs {
+    pub(crate) fn resize(&mut self, config: &Config, tokens: usize) {
+        let hidden = config.hidden_size;
+        for buffer in [&mut self.query, &mut self.key, &mut self.value, &mut self.context, &mut self.attention_output] {
+            buffer.resize(tokens * hidden, 0.0);
+        }
+        self.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
+        self.attention.resize(tokens, hidden);
+        self.ffn_in.resize(tokens * config.intermediate_size, 0.0);
+        self.output.resize(tokens, hidden);
+    }
+}
+
 /// Activations of one forward pass over a packed batch of `T` tokens.
 #[derive(Clone, Debug)]
 pub struct Activations {
@@ -107,13 +120,17 @@ impl Activations {
         if self.keep == Keep::Hidden { 0 } else { layer }
     }
 
+    pub(crate) fn keeps_hidden_only(&self) -> bool {
+        self.keep == Keep::Hidden
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.keep == Keep::All
     }
 
     pub(crate) fn resize(&mut self, config: &Config, batch: &Batch) {
         let tokens = batch.tokens();
-        let (hidden, ffn, layers) = (config.hidden_size, config.intermediate_size, config.num_hidden_layers);
+        let (hidden, layers) = (config.hidden_size, config.num_hidden_layers);
         self.tokens = tokens;
         self.embedding.resize(tokens, hidden);
         self.hidden.resize_with(layers + 1, Vec::new);
@@ -122,15 +139,7 @@ impl Activations {
         }
         self.layers.resize_with(if self.keep == Keep::Hidden { 1 } else { layers }, LayerActs::default);
         for layer in &mut self.layers {
-            for buffer in
-                [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.context, &mut layer.attention_output]
-            {
-                buffer.resize(tokens * hidden, 0.0);
-            }
-            layer.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
-            layer.attention.resize(tokens, hidden);
-            layer.ffn_in.resize(tokens * ffn, 0.0);
-            layer.output.resize(tokens, hidden);
+            layer.resize(config, tokens);
         }
     }
 }
@@ -197,13 +206,15 @@ impl HiddenGrads {
 #[derive(Debug, Default)]
 pub struct Workspace {
     pub(crate) kernels: Scratch,
-    pub(crate) sparse: crate::sparse::SparseBuffers,
+    pub(crate) sparse: crate::prepared::SparseBuffers,
     /// Gradient that flows from layer to layer, `[T, hidden]`
     pub(crate) flow: Vec<f32>,
     pub(crate) hidden: [Vec<f32>; 5],
     pub(crate) ffn: Vec<f32>,
     /// FFN after the activation, `[T, ffn]`: the backward pass makes it again from what is before it.
     pub(crate) ffn_act: Vec<f32>,
+    /// Workplaces of jobs that run a group of sequences through all layers.
+    pub(crate) groups: crate::groups::Workplaces,
     pub(crate) head: crate::mlm_head::HeadBuffers,
     pub(crate) task: crate::task_head::TaskBuffers,
 }

@@ -1,6 +1,16 @@
 //! Packed batches: the tokens of all sequences laid end to end, so padding does not exist.
 
+use std::ops::Range;
+
 use crate::config::{Config, Family};
+
+/// What is embedded of some tokens, a value each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tokens<'a> {
+    pub(crate) ids: &'a [u32],
+    pub(crate) type_ids: &'a [u32],
+    pub(crate) position_ids: &'a [u32],
+}
 
 /// A batch of sequences without padding.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +74,37 @@ impl Batch {
                 }
             }
         }
+    }
+
+    /// All tokens.
+    pub(crate) fn all(&self) -> Tokens<'_> {
+        self.part(0..self.tokens())
+    }
+
+    /// Some tokens, located.
+    pub(crate) fn part(&self, tokens: Range<usize>) -> Tokens<'_> {
+        Tokens {
+            ids: &self.ids[tokens.clone()],
+            type_ids: &self.type_ids[tokens.clone()],
+            position_ids: &self.position_ids[tokens],
+        }
+    }
+
+    /// Cuts the batch into groups of whole sequences with about so many tokens, or of one longer sequence: the sequences of
+    /// each.
+    pub(crate) fn groups(&self, tokens: usize) -> Vec<Range<usize>> {
+        let mut groups = Vec::new();
+        let mut first = 0;
+        for sequence in 0..self.sequences() {
+            if sequence > first && self.bounds[sequence + 1] - self.bounds[first] > tokens {
+                groups.push(first..sequence);
+                first = sequence;
+            }
+        }
+        if first < self.sequences() {
+            groups.push(first..self.sequences());
+        }
+        groups
     }
 
     /// Number of tokens `T`.

@@ -2,28 +2,27 @@
 
 use tamt_kernels::{dropout, embedding, layer_norm};
 
-use crate::activations::{Activations, Workspace};
-use crate::batch::Batch;
+use crate::activations::{Activations, NormActs, Workspace};
+use crate::batch::{Batch, Tokens};
 use crate::config::Family;
 use crate::encoder::{Pass, Site};
 use crate::model::Model;
 use crate::params::{GradKind, Grads, epilogue};
 
 impl Model {
-    pub(crate) fn embed(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations) {
+    /// Embeds tokens into `out`, `[tokens, hidden]`.
+    pub(crate) fn embed(&self, tokens: Tokens<'_>, pass: Pass<'_>, acts: &mut NormActs, out: &mut [f32]) {
         let e = &self.embeddings;
         let p = &self.params;
-        let acts = &mut activations.embedding;
         embedding::forward(
             p.weight(e.word, pass.masks),
-            &batch.ids,
+            tokens.ids,
             p.get(e.position),
-            &batch.position_ids,
+            tokens.position_ids,
             p.get(e.token_type),
-            &batch.type_ids,
+            tokens.type_ids,
             &mut acts.sum,
         );
-        let out = &mut activations.hidden[0];
         layer_norm::forward(
             &mut acts.sum,
             None,

@@ -9,16 +9,16 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::model::Model;
 use crate::params::{Grads, Masks};
-use crate::sparse::SparseWeights;
+use crate::prepared::PreparedWeights;
 
 /// How a pass runs: with which masks, with which dropout.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass<'a> {
     /// Masks of the pruned matrices; `None` runs the dense model.
     pub masks: Option<&'a Masks>,
-    /// Matrices that the sparse kernel multiplies by, prepared for these masks and the model's weights; `None` multiplies
-    /// by the dense one.
-    pub sparse: Option<&'a SparseWeights>,
+    /// Matrices as the kernels read them, prepared for these masks and the model's weights; the others are multiplied by the
+    /// dense kernel, which packs them for each pass.
+    pub prepared: Option<&'a PreparedWeights>,
     /// Dropout of a training pass; `None` switches it off.
     pub dropout: Option<DropoutPlan>,
 }
@@ -76,8 +76,8 @@ impl DropoutPlan {
 impl<'a> Pass<'a> {
     /// A pass without dropout.
     #[must_use]
-    pub fn new(masks: Option<&'a Masks>, sparse: Option<&'a SparseWeights>) -> Self {
-        Self { masks, sparse, dropout: None }
+    pub fn new(masks: Option<&'a Masks>, prepared: Option<&'a PreparedWeights>) -> Self {
+        Self { masks, prepared, dropout: None }
     }
 
     pub(crate) fn dropout_at(&self, site: Site) -> Option<Dropout> {
@@ -93,9 +93,18 @@ impl Model {
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
         activations.resize(&self.config, batch);
-        self.embed(batch, pass, activations);
+        if activations.keeps_hidden_only()
+            && pass.dropout.is_none()
+            && pass.prepared.is_some_and(|p| p.is_complete(self))
+        {
+            return self.forward_by_groups(batch, pass, activations, workspace);
+        }
+        self.embed(batch.all(), pass, &mut activations.embedding, &mut activations.hidden[0]);
         for l in 0..self.layers.len() {
-            self.layer_forward(l, batch, pass, activations, workspace);
+            let slot = activations.layer_slot(l);
+            let (before, after) = activations.hidden.split_at_mut(l + 1);
+            let acts = &mut activations.layers[slot];
+            self.layer_forward(l, &batch.bounds, pass, &before[l], &mut after[0], acts, workspace);
         }
     }
 

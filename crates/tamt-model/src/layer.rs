@@ -4,7 +4,7 @@ use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::linear::{Scratch, Write};
 use tamt_kernels::{activation, dropout, layer_norm, reduce};
 
-use crate::activations::{Activations, NormActs, Workspace};
+use crate::activations::{Activations, LayerActs, NormActs, Workspace};
 use crate::batch::Batch;
 use crate::encoder::{Pass, Site};
 use crate::linear_maps::MapBuffers;
@@ -12,9 +12,9 @@ use crate::model::{Model, Norm};
 use crate::params::Grads;
 
 impl Model {
-    fn packed<'a>(&self, batch: &'a Batch) -> Packed<'a> {
+    fn packed<'a>(&self, bounds: &'a [usize]) -> Packed<'a> {
         let heads = self.config.num_attention_heads;
-        Packed { bounds: &batch.bounds, heads, head_dim: self.config.hidden_size / heads }
+        Packed { bounds, heads, head_dim: self.config.hidden_size / heads }
     }
 
     /// `ds` from `dy`, and the gradients of scale and shift where they are trainable (always both or neither).
@@ -37,23 +37,22 @@ impl Model {
         }
     }
 
+    /// The layer's output from its input, `[T, hidden]` both, for sequences with these bounds.
     pub(crate) fn layer_forward(
         &self,
         l: usize,
-        batch: &Batch,
+        bounds: &[usize],
         pass: Pass<'_>,
-        activations: &mut Activations,
+        input: &[f32],
+        output: &mut [f32],
+        a: &mut LayerActs,
         workspace: &mut Workspace,
     ) {
         let layer = &self.layers[l];
         let eps = self.config.layer_norm_eps;
         let Workspace { kernels: scratch, sparse, ffn_act, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
-        ffn_act.resize(batch.tokens() * self.config.intermediate_size, 0.0);
-        let slot = activations.layer_slot(l);
-        let a = &mut activations.layers[slot];
-        let (before, after) = activations.hidden.split_at_mut(l + 1);
-        let (input, output) = (&before[l], &mut after[0]);
+        ffn_act.resize(a.ffn_in.len(), 0.0);
 
         let projections = [
             (layer.query, a.query.as_mut_slice()),
@@ -65,7 +64,7 @@ impl Model {
             &a.query,
             &a.key,
             &a.value,
-            &self.packed(batch),
+            &self.packed(bounds),
             pass.dropout_at(Site::AttentionProbabilities(l)),
             &mut a.context,
             &mut a.log_sum_exp,
@@ -139,7 +138,7 @@ impl Model {
             &a.value,
             &a.context,
             &a.log_sum_exp,
-            &self.packed(batch),
+            &self.packed(&batch.bounds),
             pass.dropout_at(Site::AttentionProbabilities(l)),
             dq,
             dk,

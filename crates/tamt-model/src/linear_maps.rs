@@ -1,12 +1,12 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
-use tamt_kernels::linear::{self, PackedInput, Scratch, Weight, WeightGrad, Write};
+use tamt_kernels::linear::{self, Matrix, PackedInput, Scratch, Weight, WeightGrad, Write};
 use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
 
 use crate::encoder::Pass;
 use crate::model::{Dense, Model};
 use crate::params::{GradKind, Grads, epilogue};
-use crate::sparse::SparseBuffers;
+use crate::prepared::SparseBuffers;
 
 /// What the maps of a layer work in.
 pub(crate) struct MapBuffers<'a> {
@@ -23,7 +23,7 @@ enum Input<'a> {
 impl<'a> Pass<'a> {
     /// The matrix as the sparse kernel reads it, where that is to multiply by it.
     fn sparse(&self, dense: Dense) -> Option<&'a SparseWeight> {
-        let weight = self.sparse?.get(dense.weight)?;
+        let weight = self.prepared?.sparse(dense.weight)?;
         debug_assert!(
             self.masks.and_then(|masks| masks.get(dense.weight)).is_none_or(|mask| mask == weight.mask()),
             "sparse weights that followed their mask"
@@ -33,6 +33,14 @@ impl<'a> Pass<'a> {
 }
 
 impl Model {
+    /// The matrix as the dense kernel is to read it.
+    fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> Matrix<'a> {
+        match pass.prepared.and_then(|prepared| prepared.dense(dense.weight)) {
+            Some(packed) => Matrix::Packed(packed),
+            None => Matrix::Plain(self.params.weight(dense.weight, pass.masks)),
+        }
+    }
+
     /// Applies maps to one input: `y = x (W ∘ B)ᵀ + b` for each.
     pub(crate) fn maps_forward<const N: usize>(
         &self,
@@ -44,9 +52,10 @@ impl Model {
         let MapBuffers { scratch, sparse } = buffers;
         let bias = |dense: Dense| Some(self.params.get(dense.bias));
         if maps.iter().all(|(dense, _)| pass.sparse(*dense).is_none()) {
-            let layers = maps.map(|(dense, output)| {
-                let weight = self.params.weight(dense.weight, pass.masks);
-                linear::Layer { weight, bias: bias(dense), output }
+            let layers = maps.map(|(dense, output)| linear::Layer {
+                weight: self.matrix(dense, pass),
+                bias: bias(dense),
+                output,
             });
             return linear::forward_each(x, layers, scratch);
         }
@@ -54,7 +63,10 @@ impl Model {
         for (dense, y) in maps {
             match pass.sparse(dense) {
                 Some(weight) => sparse::forward(&sparse.input, weight, bias(dense), y),
-                None => linear::forward(x, self.params.weight(dense.weight, pass.masks), bias(dense), y, scratch),
+                None => {
+                    let layer = linear::Layer { weight: self.matrix(dense, pass), bias: bias(dense), output: y };
+                    linear::forward_each(x, [layer], scratch);
+                }
             }
         }
     }

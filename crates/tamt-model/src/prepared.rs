@@ -1,6 +1,8 @@
-//! Which masked matrices are multiplied by the sparse kernel, and what that kernel reads.
+//! Which masked matrices are multiplied by the sparse kernel, and copies of matrices as the kernels read them.
 
+use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
+use tamt_kernels::linear::PackedWeight;
 use tamt_kernels::sparse::{Panels, PreparedFor, SparseWeight};
 
 use crate::model::Model;
@@ -41,38 +43,56 @@ impl KernelChoice {
     }
 }
 
-/// The masked matrices of a model's layers that are multiplied by the sparse kernel, as it reads them.
-///
-/// They are copies: whoever changes weights or masks calls [`SparseWeights::set_values`] or
-/// [`SparseWeights::set_masks`].
+/// A matrix as a kernel reads it.
 #[derive(Clone, Debug)]
-pub struct SparseWeights {
-    choice: KernelChoice,
-    prepared_for: PreparedFor,
-    by_param: Vec<Option<SparseWeight>>,
+enum Prepared {
+    Sparse(Box<SparseWeight>),
+    Dense(PackedWeight),
 }
 
-impl SparseWeights {
-    /// What a pass that does not train needs, if anything: nothing where the dense kernel multiplies by all matrices.
+/// Matrices of a model's layers as the kernels read them.
+///
+/// They are copies: whoever changes weights or masks calls [`PreparedWeights::set_values`] or
+/// [`PreparedWeights::set_masks`].
+#[derive(Clone, Debug)]
+pub struct PreparedWeights {
+    choice: KernelChoice,
+    by_param: Vec<Option<Prepared>>,
+}
+
+impl PreparedWeights {
+    /// For passes that train nothing, all matrices: for the sparse kernel where `choice` says so, and the others packed for dense
+    /// products in `precision`.
     ///
     /// Without masks the zeros among the weights count, as a checkpoint with zeros has them. Whichever kernel multiplies,
     /// the result is the same.
     #[must_use]
-    pub fn for_inference(model: &Model, masks: Option<&Masks>, choice: KernelChoice) -> Option<Self> {
-        if choice == KernelChoice::DENSE {
-            return None;
+    pub fn for_inference(model: &Model, masks: Option<&Masks>, choice: KernelChoice, precision: Precision) -> Self {
+        let of_weights = (masks.is_none() && choice != KernelChoice::DENSE).then(|| Masks::of_nonzero(model));
+        let counted = masks.or(of_weights.as_ref());
+        let mut new = Self::empty(model, choice);
+        for id in model.layer_matrices() {
+            new.by_param[id.0] = Some(match counted.and_then(|masks| masks.get(id)) {
+                Some(mask) if choice.is_sparse(mask) => {
+                    let weight = model.params.weight(id, counted);
+                    Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Inference)))
+                }
+                _ => Prepared::Dense(PackedWeight::new(model.params.weight(id, masks), precision)),
+            });
         }
-        let of_weights = masks.is_none().then(|| Masks::of_nonzero(model));
-        let new = Self::new(model, masks.or(of_weights.as_ref())?, choice, PreparedFor::Inference);
-        (!new.is_empty()).then_some(new)
+        new
     }
 
-    /// Prepares the matrices that `choice` is for.
+    /// For training, the matrices that `choice` is for.
     #[must_use]
-    pub fn new(model: &Model, masks: &Masks, choice: KernelChoice, prepared_for: PreparedFor) -> Self {
-        let mut new = Self { choice, prepared_for, by_param: vec![None; model.params.ids().len()] };
+    pub fn for_training(model: &Model, masks: &Masks, choice: KernelChoice) -> Self {
+        let mut new = Self::empty(model, choice);
         new.set_masks(model, masks);
         new
+    }
+
+    fn empty(model: &Model, choice: KernelChoice) -> Self {
+        Self { choice, by_param: vec![None; model.params.ids().len()] }
     }
 
     /// The choice that it was made with.
@@ -83,20 +103,31 @@ impl SparseWeights {
 
     /// A matrix, if it is multiplied by the sparse kernel.
     #[must_use]
-    pub fn get(&self, id: ParamId) -> Option<&SparseWeight> {
-        self.by_param.get(id.0)?.as_ref()
+    pub fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
+        match self.by_param.get(id.0)? {
+            Some(Prepared::Sparse(weight)) => Some(weight),
+            _ => None,
+        }
     }
 
-    /// Whether no matrix is multiplied by the sparse kernel.
+    /// A matrix, if it is packed for the dense kernel.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_param.iter().all(Option::is_none)
+    pub fn dense(&self, id: ParamId) -> Option<&PackedWeight> {
+        match self.by_param.get(id.0)? {
+            Some(Prepared::Dense(weight)) => Some(weight),
+            _ => None,
+        }
+    }
+
+    /// Whether every matrix of the layers is prepared, so that nothing is packed for each pass anew.
+    pub(crate) fn is_complete(&self, model: &Model) -> bool {
+        model.layer_matrices().all(|id| self.by_param[id.0].is_some())
     }
 
     /// Follows changed weights.
     pub fn set_values(&mut self, params: &Params) {
-        for (i, sparse) in self.by_param.iter_mut().enumerate() {
-            if let Some(sparse) = sparse {
+        for (i, prepared) in self.by_param.iter_mut().enumerate() {
+            if let Some(Prepared::Sparse(sparse)) = prepared {
                 sparse.set_values(params.get(ParamId(i)));
             }
         }
@@ -111,10 +142,13 @@ impl SparseWeights {
                 continue;
             };
             match slot {
-                Some(sparse) => {
+                Some(Prepared::Sparse(sparse)) => {
                     sparse.set_mask(mask, model.params.get(id));
                 }
-                None => *slot = Some(SparseWeight::new(model.params.weight(id, Some(masks)), self.prepared_for)),
+                _ => {
+                    let weight = model.params.weight(id, Some(masks));
+                    *slot = Some(Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Training))));
+                }
             }
         }
     }

@@ -1,11 +1,12 @@
 //! A pass gives the same with the sparse kernel as with the dense one.
 
+use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::Write;
-use tamt_kernels::sparse::{PreparedFor, gather};
+use tamt_kernels::sparse::gather;
 use tamt_model::{
     Activations, Batch, Config, DropoutPlan, GradKind, Grads, HiddenGrads, Keep, KernelChoice, Masks, Model, ParamId,
-    Parts, Pass, SparseWeights, Trainable, Workspace,
+    Parts, Pass, PreparedWeights, Trainable, Workspace,
 };
 
 const CONFIG: &str = r#"{"model_type": "bert", "vocab_size": 50, "hidden_size": 72, "num_hidden_layers": 2,
@@ -79,8 +80,8 @@ fn both_kernels_give_the_same_states_and_gradients() {
         let (states, gradients) = run(&model, dense, Grads::new(&model.params, &all));
 
         let choice = KernelChoice::sparse_up_to(up_to);
-        let sparse = SparseWeights::new(&model, &masks, choice, PreparedFor::Training);
-        let pass = Pass { sparse: Some(&sparse), ..dense };
+        let sparse = PreparedWeights::for_training(&model, &masks, choice);
+        let pass = Pass { prepared: Some(&sparse), ..dense };
         let (sparse_states, sparse_gradients) = run(&model, pass, Grads::new(&model.params, &all));
         assert_eq!(sparse_states, states);
         for id in model.params.ids() {
@@ -110,7 +111,7 @@ fn score_gradients_are_the_same_numbers_with_either_kernel() {
     let model = model();
     let masks = masks(&model, |n| 1 + n % 4);
     let trainable: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
-    let sparse = SparseWeights::new(&model, &masks, KernelChoice::SPARSE, PreparedFor::Training);
+    let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
     let results = [None, Some(&sparse)].map(|sparse| {
         let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model.params, &trainable));
         (states, grads.data().to_vec())
@@ -123,12 +124,12 @@ fn sparse_weights_follow_weights_and_masks() {
     let mut model = model();
     let first = masks(&model, |_| 3);
     let choice = KernelChoice::sparse_up_to(0.45);
-    let mut sparse = SparseWeights::new(&model, &first, choice, PreparedFor::Training);
+    let mut sparse = PreparedWeights::for_training(&model, &first, choice);
     for id in model.params.ids() {
         model.params.get_mut(id).iter_mut().for_each(|v| *v *= -1.5);
     }
     sparse.set_values(&model.params);
-    let states = |masks: &Masks, sparse: Option<&SparseWeights>| {
+    let states = |masks: &Masks, sparse: Option<&PreparedWeights>| {
         run(&model, Pass::new(Some(masks), sparse), Grads::new(&model.params, &[])).0
     };
     assert_eq!(states(&first, Some(&sparse)), states(&first, None));
@@ -140,11 +141,9 @@ fn sparse_weights_follow_weights_and_masks() {
         sparse.set_masks(&model, &next);
         assert_eq!(states(&next, Some(&sparse)), states(&next, None));
         for &id in &matrices {
-            assert_eq!(sparse.get(id).is_some(), choice.is_sparse(next.get(id).unwrap()));
+            assert_eq!(sparse.sparse(id).is_some(), choice.is_sparse(next.get(id).unwrap()));
         }
     }
-    assert!(SparseWeights::for_inference(&model, Some(&first), KernelChoice::DENSE).is_none());
-    assert!(SparseWeights::for_inference(&model, Some(&first), KernelChoice::SPARSE).is_some());
 }
 
 #[test]
@@ -152,14 +151,43 @@ fn zeros_of_a_checkpoint_are_passed_over_in_inference() {
     let mut model = model();
     let masks = masks(&model, |n| if n == 2 { 9 } else { 3 });
     let choice = KernelChoice::sparse_up_to(0.45);
-    assert!(SparseWeights::for_inference(&model, None, choice).is_none());
+    let for_inference = |model: &Model| PreparedWeights::for_inference(model, None, choice, Precision::F32);
+    let prepared = for_inference(&model);
+    assert!(model.layer_matrices().all(|id| prepared.sparse(id).is_none() && prepared.dense(id).is_some()));
     for (id, mask) in masks.iter() {
         mask.mask_in_place(model.params.get_mut(id));
     }
-    let sparse = SparseWeights::for_inference(&model, None, choice).unwrap();
+    let sparse = for_inference(&model);
     for id in model.layer_matrices() {
-        assert_eq!(sparse.get(id).is_some(), choice.is_sparse(masks.get(id).unwrap()));
+        assert_eq!(sparse.sparse(id).is_some(), choice.is_sparse(masks.get(id).unwrap()));
     }
     let states = |sparse| run(&model, Pass::new(None, sparse), Grads::new(&model.params, &[])).0;
     assert_eq!(states(Some(&sparse)), states(None));
+}
+
+/// Whole sequences in groups through all layers give what each layer for the whole batch gives, and so do copies of weights.
+#[test]
+fn prepared_matrices_and_groups_change_nothing() {
+    let model = model();
+    let masks = masks(&model, |n| 1 + n % 6);
+    let mut batch = Batch::default();
+    for length in (0..40).cycle().take(45) {
+        batch.push(&(0..length).map(|i| i * 13 % 50).collect::<Vec<u32>>());
+    }
+    batch.locate(&model.config);
+    assert!(batch.tokens() > 700, "several groups");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let states = |pass, keep, workspace: &mut Workspace| {
+            let mut activations = Activations::new(keep);
+            model.forward(&batch, pass, &mut activations, workspace);
+            (0..activations.hidden_count()).map(|l| activations.hidden(l).to_vec()).collect::<Vec<_>>()
+        };
+        let mut workspace = Workspace::new(precision);
+        let expected = states(Pass::new(Some(&masks), None), Keep::All, &mut workspace);
+        let prepared = PreparedWeights::for_inference(&model, Some(&masks), KernelChoice::DENSE, precision);
+        let pass = Pass::new(Some(&masks), Some(&prepared));
+        for keep in [Keep::HiddenAndAttention, Keep::Hidden, Keep::Hidden] {
+            assert_eq!(states(pass, keep, &mut workspace), expected, "{precision:?}, {keep:?}");
+        }
+    }
 }

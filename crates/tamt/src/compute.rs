@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use tamt_kernels::{Precision, dispatch, sparse};
 use tamt_model::write::atomic_write;
-use tamt_model::{KernelChoice, Masks, Model, SparseWeights, Workspace};
+use tamt_model::{KernelChoice, Masks, Model, PreparedWeights, Workspace};
 
 /// The kernel that multiplies by masked matrices of the encoder's layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,10 +63,10 @@ impl Compute {
         Workspace::new(self.precision)
     }
 
-    /// [`SparseWeights::for_inference`] with the kernels decided on.
+    /// [`PreparedWeights::for_inference`] with the kernels decided on.
     #[must_use]
-    pub fn sparse_weights(self, model: &Model, masks: Option<&Masks>) -> Option<SparseWeights> {
-        SparseWeights::for_inference(model, masks, self.kernels())
+    pub fn prepare(self, model: &Model, masks: Option<&Masks>) -> PreparedWeights {
+        PreparedWeights::for_inference(model, masks, self.kernels(), self.precision)
     }
 }
 

@@ -58,8 +58,8 @@ pub fn encode<T: AsRef<str>>(
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
     let mut activations = Activations::new(Keep::Hidden);
-    let sparse = compute.sparse_weights(&base.model, masks);
-    let pass = Pass::new(masks, sparse.as_ref());
+    let prepared = compute.prepare(&base.model, masks);
+    let pass = Pass::new(masks, Some(&prepared));
     let (mut batch, mut workspace) = (Batch::default(), compute.workspace());
     let mut texts = texts.iter().peekable();
     while texts.peek().is_some() {

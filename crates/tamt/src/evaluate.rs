@@ -121,8 +121,8 @@ impl EvalText {
         mut other_head: Option<&mut HeadWeights>,
         mut progress: impl FnMut(u64),
     ) -> Result<Evaluation> {
-        let sparse = self.compute.sparse_weights(model, masks);
-        let pass = Pass::new(masks, sparse.as_ref());
+        let prepared = self.compute.prepare(model, masks);
+        let pass = Pass::new(masks, Some(&prepared));
         let mut workspace = self.compute.workspace();
         let mut student = Activations::new(Keep::Hidden);
         let mut teacher = Activations::new(Keep::Hidden);

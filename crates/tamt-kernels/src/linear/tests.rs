@@ -132,7 +132,11 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     let scratch = &mut Scratch::default();
     let [mut a, mut b, mut c] = rows.map(|r| vec![9.0; tokens * r]);
     let layers = [(0, &mut a), (1, &mut b), (2, &mut c)];
-    forward_each(&x, layers.map(|(i, output)| Layer { weight: weight(i), bias: bias(i), output }), scratch);
+    forward_each(
+        &x,
+        layers.map(|(i, output)| Layer { weight: Matrix::Plain(weight(i)), bias: bias(i), output }),
+        scratch,
+    );
     for (i, shared) in [a, b, c].iter().enumerate() {
         let mut single = vec![9.0; shared.len()];
         forward(&x, weight(i), bias(i), &mut single, &mut Scratch::default());

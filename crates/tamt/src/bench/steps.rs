@@ -112,12 +112,12 @@ fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, comput
 }
 
 fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, compute: Compute) -> (Vec<f64>, f64) {
-    let sparse = compute.sparse_weights(model, Some(masks));
+    let prepared = compute.prepare(model, Some(masks));
     let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), compute.workspace());
     let mut batch = Batch::default();
     let times = run(settings, |step| {
         random_batch(settings, step, model, &mut batch);
-        seconds(|| model.forward(&batch, Pass::new(Some(masks), sparse.as_ref()), &mut activations, &mut workspace))
+        seconds(|| model.forward(&batch, Pass::new(Some(masks), Some(&prepared)), &mut activations, &mut workspace))
     });
     (times, encoder_flop(settings, 1.0))
 }

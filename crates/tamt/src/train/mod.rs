@@ -12,8 +12,7 @@ pub use optimizer::{Clip, Optimizer, OptimizerKind, OptimizerSettings};
 pub use schedule::{Schedule, Shape};
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::sparse::PreparedFor;
-use tamt_model::{GradKind, Grads, KernelChoice, Masks, Model, SparseWeights, Trainable};
+use tamt_model::{GradKind, Grads, KernelChoice, Masks, Model, PreparedWeights, Trainable};
 
 use crate::objective::StepLoss;
 use crate::run::{Log, Observer, RunDir, StepReport, Stop, TrainerState};
@@ -48,7 +47,7 @@ pub struct Learner<'m> {
     /// Scores behind the masks, in mask training.
     pub scores: Option<Scores>,
     /// What the sparse kernel multiplies by, following masks and weights.
-    pub sparse: Option<SparseWeights>,
+    pub sparse: Option<PreparedWeights>,
     /// Gradients of the trainable tensors.
     pub grads: Grads,
     /// Moments of the trainable tensors.
@@ -73,7 +72,7 @@ impl<'m> Learner<'m> {
     /// The same with matrices prepared for the sparse kernel where `choice` says so.
     #[must_use]
     pub fn with_kernel(mut self, choice: KernelChoice) -> Self {
-        let prepare = |masks| SparseWeights::new(self.model, masks, choice, PreparedFor::Training);
+        let prepare = |masks| PreparedWeights::for_training(self.model, masks, choice);
         self.sparse = self.masks.as_ref().map(prepare);
         self
     }

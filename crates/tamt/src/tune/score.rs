@@ -44,8 +44,8 @@ impl Answers {
         mut progress: impl FnMut(u64),
     ) -> Result<Self> {
         let outputs = task.outputs();
-        let sparse = compute.sparse_weights(model, masks);
-        let pass = Pass::new(masks, sparse.as_ref());
+        let prepared = compute.prepare(model, masks);
+        let pass = Pass::new(masks, Some(&prepared));
         let (mut batch, mut logits) = (Batch::default(), Vec::new());
         let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), compute.workspace());
         let sequences = inputs.sequences() as usize;
