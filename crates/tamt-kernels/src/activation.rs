@@ -22,13 +22,29 @@ pub enum Activation {
 /// `y = f(u)`
 pub fn forward(kind: Activation, u: &[f32], y: &mut [f32]) {
     assert_eq!(u.len(), y.len(), "output of the input's length");
-    let part = match kind {
+    let part = elements(kind);
+    y.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).for_each(|(y, u)| part(u, y));
+}
+
+/// `f(u)` in place, on this thread.
+pub(crate) fn apply(kind: Activation, u: &mut [f32]) {
+    let part = elements(kind);
+    let mut before = [0.0; 512];
+    for u in u.chunks_mut(before.len()) {
+        let before = &mut before[..u.len()];
+        before.copy_from_slice(u);
+        part(before, u);
+    }
+}
+
+/// What computes `y = f(u)` from `(u, y)`.
+fn elements(kind: Activation) -> fn(&[f32], &mut [f32]) {
+    match kind {
         Activation::Gelu => gelu,
         Activation::GeluTanh => gelu_tanh,
         Activation::Relu => relu,
         Activation::Tanh => tanh_all,
-    };
-    y.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).for_each(|(y, u)| part(u, y));
+    }
 }
 
 /// `du = dy f'(u)`, in place: `dy` comes in, `du` goes out. `u` is the input of the forward pass.

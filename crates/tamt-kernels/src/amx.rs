@@ -9,6 +9,8 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
+use std::cell::Cell;
+use std::marker::PhantomData;
 
 use crate::product::{AMX_TILE, Block, Start};
 
@@ -52,8 +54,13 @@ fn permitted() -> bool {
     false
 }
 
-/// The tile registers of this thread, set up for [`strip`] while this lives.
-pub(crate) struct Configured(());
+/// The tile registers of this thread, set up for [`strip`] while this lives. Inside of another one it costs next to nothing.
+pub(crate) struct Configured(PhantomData<*const ()>);
+
+thread_local! {
+    /// How many [`Configured`] are alive.
+    static CONFIGURED: Cell<usize> = const { Cell::new(0) };
+}
 
 /// What `ldtilecfg` reads: palette 1, and of each register the bytes of a row and the rows.
 #[repr(C, align(64))]
@@ -70,18 +77,27 @@ impl Configured {
     /// [`allowed`] was true.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn new() -> Self {
+        let outer = CONFIGURED.get();
+        CONFIGURED.set(outer + 1);
+        if outer > 0 {
+            return Self(PhantomData);
+        }
         let mut c = Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         c.row_bytes[..8].fill(4 * AMX_TILE as u16);
         c.rows[..8].fill(AMX_TILE as u8);
         // SAFETY: the caller's; the configuration has the layout of the manual.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const c, options(nostack, readonly, preserves_flags)) };
-        Self(())
+        Self(PhantomData)
     }
 }
 
 impl Drop for Configured {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
+        CONFIGURED.set(CONFIGURED.get() - 1);
+        if CONFIGURED.get() > 0 {
+            return;
+        }
         // SAFETY: there are tile registers; their content is needed no more.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
     }

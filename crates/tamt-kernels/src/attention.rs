@@ -4,16 +4,19 @@
 //! is a job per sequence and head, which goes through its queries in blocks; probabilities live in a thread's scratch
 //! only, and the backward pass makes them again from the log-sum-exp of each query.
 
+use std::f32::consts::{LN_2, LOG2_E};
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::dispatch::kernel;
 use crate::dropout::{Dropout, apply_from};
 use crate::linear::Scratch;
-use crate::math::{exp, fma, max_of, sum_by};
+use crate::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Shared, with_buffer, with_parts};
 use crate::precision::Precision;
-use crate::product::{Block, Lhs, Start, multiply};
+use crate::product::{Block, Lhs, Start, multiply, tile_registers};
 
 /// The shape of a packed batch of `T` tokens. `q`, `k`, `v` and the context are `[T, heads * head_dim]`.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,9 @@ const MASKED: f32 = -100.0;
 
 /// Queries that are worked on together. With 512 keys their scores are 256 KB.
 const QUERIES: usize = 128;
+
+/// Scores of the heads of a job: a part of the second-level cache.
+const TEAM_SCORES: usize = 16 * 1024;
 
 impl Packed<'_> {
     fn tokens(&self) -> usize {
@@ -57,6 +63,16 @@ impl Packed<'_> {
 
     fn jobs(&self) -> usize {
         self.bounds.len().saturating_sub(1) * self.heads
+    }
+
+    /// Sequences and some heads of each, with scores of about [`TEAM_SCORES`] together.
+    fn teams(&self) -> impl ParallelIterator<Item = (usize, Range<usize>)> {
+        (0..self.bounds.len().saturating_sub(1)).into_par_iter().flat_map(|sequence| {
+            let len = self.bounds[sequence + 1] - self.bounds[sequence];
+            let size = (TEAM_SCORES / (QUERIES.min(len) * len).max(1)).clamp(1, self.heads.max(1));
+            let heads = self.heads;
+            (0..heads.div_ceil(size)).into_par_iter().map(move |i| (sequence, i * size..heads.min((i + 1) * size)))
+        })
     }
 
     fn job(&self, index: usize, precision: Precision) -> Job {
@@ -165,6 +181,32 @@ impl Job {
         Panels::pack(Side::Right, &self.rows(x, 0, Order::LaneRows), 0..self.len, 0..self.head_dim, out)
     }
 
+    /// Words of a left operand of a block of queries, by the keys or by the size of the head.
+    fn left_len(&self) -> usize {
+        Panels::len_in(self.precision, Side::Left, QUERIES.min(self.len), self.len.max(self.head_dim))
+    }
+
+    /// Packs a left operand. In f32 its rows are read as they lie: these operands fit the nearest caches.
+    fn pack_left(&self, operand: Operand<'_>, rows: usize, depth: usize, out: &mut [f32]) {
+        if self.precision != Precision::F32 {
+            let out = &mut out[..Panels::len_in(self.precision, Side::Left, rows, depth)];
+            Panels::pack(Side::Left, &operand, 0..rows, 0..depth, out);
+        }
+    }
+
+    /// What [`Job::pack_left`] packed, as a left operand.
+    fn left<'b>(&self, operand: Operand<'b>, rows: usize, depth: usize, packed: &'b [f32]) -> Lhs<'b> {
+        match self.precision {
+            Precision::F32 => Lhs::Plain(operand),
+            Precision::Bf16 => Lhs::Packed(self.panels_of(Side::Left, rows, depth, packed), 0),
+        }
+    }
+
+    /// Panels that were packed at the beginning of a buffer.
+    fn panels_of<'b>(&self, side: Side, lanes: usize, depth: usize, packed: &'b [f32]) -> Panels<'b> {
+        Panels::of(self.precision, side, lanes, depth, packed)
+    }
+
     /// Tokens of the job's part of a `[T, width]` buffer as the right operand `[tokens, head_dim]`.
     fn panels<'b>(&self, x: &[f32], tokens: Queries, out: &'b mut [f32]) -> Panels<'b> {
         let out = &mut out[..Panels::len_in(self.precision, Side::Right, self.head_dim, tokens.count)];
@@ -226,8 +268,11 @@ unsafe fn product(c: Block, lhs: Operand<'_>, rhs: Panels<'_>, start: Start<'_>)
 
 /// `ctx = dropout(softmax(q kᵀ / sqrt(head_dim))) v`, per sequence and head.
 ///
-/// `q`, `k`, `v`, `ctx` `[T, heads * head_dim]`; `lse` `[T, heads]` is the log of the sum of the exponentials, for the
-/// backward pass.
+/// `q`, `k`, `v`, `ctx` `[T, heads * head_dim]`; `lse` `[T, heads]`, if wanted, is the log of the sum of the exponentials, for
+/// the backward pass.
+///
+/// A job has some heads of a sequence and does each step for all of them before the next one: what a step reads was then written
+/// a while ago, and need not be waited for.
 pub fn forward(
     q: &[f32],
     k: &[f32],
@@ -235,32 +280,78 @@ pub fn forward(
     shape: &Packed<'_>,
     dropout: Option<Dropout>,
     ctx: &mut [f32],
-    lse: &mut [f32],
+    lse: Option<&mut [f32]>,
     scratch: &Scratch,
 ) {
     shape.assert_valid();
     shape.assert_hidden(&[q, k, v, ctx]);
-    assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
-    let (ctx, lse) = (Shared::new(ctx), Shared::new(lse));
-    let jobs = (0..shape.jobs()).into_par_iter().map(|index| shape.job(index, scratch.precision()));
-    jobs.filter(|job| job.len > 0).for_each(|job| {
-        let panels = job.panels_len(job.len);
-        let sums = QUERIES.min(job.len);
-        with_parts([panels, panels, job.block_len(), sums], |[keys, values, p, sums]| {
-            let keys = job.transposed_panels(k, keys);
-            let values = job.panels(v, job.all(), values);
-            for queries in job.blocks() {
-                job.dot_products(q, keys, queries, p);
-                softmax(p, job.score_stride(), job.len, shape.scale(), &mut sums[..queries.count]);
-                for (i, &sum) in sums[..queries.count].iter().enumerate() {
-                    let at = (job.first + queries.from + i) * job.heads + job.head;
+    assert!(
+        lse.as_ref().is_none_or(|lse| lse.len() == shape.tokens() * shape.heads),
+        "a log-sum-exp per token and head"
+    );
+    let (ctx, lse) = (Shared::new(ctx), lse.map(Shared::new));
+    shape.teams().for_each(|(sequence, heads)| {
+        let job = |i: usize| shape.job(sequence * shape.heads + heads.start + i, scratch.precision());
+        let (n, any) = (heads.len(), job(0));
+        if any.len == 0 {
+            return;
+        }
+        let _tiles = tile_registers(any.precision);
+        let queries = QUERIES.min(any.len);
+        let [panels, left, block] =
+            [any.panels_len(any.len), any.left_len(), any.block_len()].map(|len| len.next_multiple_of(16));
+        let sizes = [n * panels, n * panels, n * left, n * block, n * queries, n * queries];
+        with_parts(sizes, |[keys, values, left_panels, p, maxima, sums]| {
+            for (i, (keys, values)) in keys.chunks_exact_mut(panels).zip(values.chunks_exact_mut(panels)).enumerate() {
+                let job = job(i);
+                job.transposed_panels(k, keys);
+                job.panels(v, job.all(), values);
+            }
+            let heads_keys = |i: usize| any.panels_of(Side::Right, any.len, any.head_dim, &keys[i * panels..]);
+            let heads_values = |i: usize| any.panels_of(Side::Right, any.head_dim, any.len, &values[i * panels..]);
+            for queries in any.blocks() {
+                let rows = |i: usize| job(i).rows(q, queries.from, Order::LaneRows);
+                for (i, left) in left_panels.chunks_exact_mut(left).enumerate() {
+                    any.pack_left(rows(i), queries.count, any.head_dim, left);
+                }
+                for (i, p) in p.chunks_exact_mut(block).enumerate() {
+                    let lhs = any.left(rows(i), queries.count, any.head_dim, &left_panels[i * left..]);
+                    let c =
+                        Block { start: p.as_mut_ptr(), stride: any.score_stride(), rows: queries.count, cols: any.len };
+                    // SAFETY: the block lies in `p`.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        multiply(c, lhs, heads_keys(i), 0, Start::Zero);
+                    }
+                }
+                for (i, p) in p.chunks_exact_mut(block).enumerate() {
+                    let rows = i * queries.count..(i + 1) * queries.count;
+                    let (maxima, sums) = (&mut maxima[rows.clone()], &mut sums[rows]);
+                    softmax(p, any.score_stride(), any.len, shape.scale(), maxima, sums);
+                    job(i).drop(p, queries, dropout);
+                }
+                let p = &*p;
+                let scores = |i: usize| any.scores(&p[i * block..(i + 1) * block], Order::LaneRows);
+                for (i, left) in left_panels.chunks_exact_mut(left).enumerate() {
+                    any.pack_left(scores(i), queries.count, any.len, left);
+                }
+                for i in 0..n {
+                    let lhs = any.left(scores(i), queries.count, any.len, &left_panels[i * left..]);
+                    // SAFETY: these rows and columns of the output are this job's.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        multiply(job(i).block(&ctx, queries.from, queries.count), lhs, heads_values(i), 0, Start::Zero);
+                    }
+                }
+                let Some(lse) = &lse else { continue };
+                for (i, (max, sum)) in maxima.iter().zip(&*sums).take(n * queries.count).enumerate() {
+                    let (head, query) = (heads.start + i / queries.count, i % queries.count);
+                    let at = (any.first + queries.from + query) * shape.heads + head;
                     // SAFETY: this token and head are this job's.
                     #[allow(unsafe_code)]
                     let lse = unsafe { lse.part(at..at + 1) };
-                    lse[0] = sum;
+                    lse[0] = max + sum.ln();
                 }
-                job.drop(p, queries, dropout);
-                job.mix_keys(p, values, queries, Start::Zero, &ctx);
             }
         });
     });
@@ -291,6 +382,7 @@ pub fn backward(
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
     let jobs = (0..shape.jobs()).into_par_iter().map(|index| shape.job(index, scratch.precision()));
     jobs.filter(|job| job.len > 0).for_each(|job| {
+        let _tiles = tile_registers(job.precision);
         let (panels, block) = (job.panels_len(job.len), job.block_len());
         let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block, block];
         with_parts(sizes, |[keys_t, values_t, keys, own, p, dropped, dp]| {
@@ -377,20 +469,30 @@ pub fn score_mse(
 }
 
 kernel! {
-    /// `x = softmax(scale x)` of a row of `len` elements for each of `lse`, `stride` apart, and `lse = log Σ exp(scale x)`.
-    fn softmax<FMA>(x: &mut [f32], stride: usize, len: usize, scale: f32, lse: &mut [f32]) {
-        for (row, lse) in x.chunks_exact_mut(stride).zip(lse) {
+    /// `x = softmax(scale x)` of a row of `len` elements for each of `sums`, `stride` apart: `maxima` of `scale x`, and `sums` of
+    /// the exponentials of what is below them.
+    fn softmax<FMA>(x: &mut [f32], stride: usize, len: usize, scale: f32, maxima: &mut [f32], sums: &mut [f32]) {
+        for ((row, largest), total) in x.chunks_exact_mut(stride).zip(maxima).zip(sums) {
             let row = &mut row[..len];
-            let max = scale * max_of(row);
-            for v in row.iter_mut() {
-                *v = exp::<FMA>(fma::<FMA>(*v, scale, -max));
+            let max = scale * LOG2_E * max_of(row);
+            let mut lanes = [0.0; LANES];
+            let (chunks, rest) = row.as_chunks_mut::<LANES>();
+            for chunk in chunks {
+                for (v, lane) in chunk.iter_mut().zip(&mut lanes) {
+                    *v = exp2::<FMA>(fma::<FMA>(*v, scale * LOG2_E, -max));
+                    *lane += *v;
+                }
             }
-            let sum = sum_by([row], |[v]| v);
+            let mut sum = sum_lanes(lanes);
+            for v in rest {
+                *v = exp2::<FMA>(fma::<FMA>(*v, scale * LOG2_E, -max));
+                sum += *v;
+            }
             let inverse = 1.0 / sum;
             for v in row.iter_mut() {
                 *v *= inverse;
             }
-            *lse = max + sum.ln();
+            (*largest, *total) = (max * LN_2, sum);
         }
     }
 }
@@ -399,7 +501,7 @@ kernel! {
     /// `x = exp(scale x - lse)`
     fn probabilities<FMA>(x: &mut [f32], scale: f32, lse: f32) {
         for v in x {
-            *v = exp::<FMA>(fma::<FMA>(*v, scale, -lse));
+            *v = exp2::<FMA>(fma::<FMA>(*v, scale * LOG2_E, -lse * LOG2_E));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Linear layers with masked weights: `y = x (W ∘ B)ᵀ + b`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::bits::{BitMask, mask_row};
@@ -8,6 +10,9 @@ use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer};
 use crate::precision::Precision;
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, is_one_portion, row_portions, row_product};
+
+mod packed;
+pub use packed::{Matrix, PackedRows, PackedWeight, forward_activated, forward_packed};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -125,51 +130,6 @@ pub fn forward(x: &[f32], w: Weight<'_>, bias: Option<&[f32]>, y: &mut [f32], sc
     forward_each(x, [Layer { weight: Matrix::Plain(w), bias, output: y }], scratch);
 }
 
-/// A masked weight matrix as [`forward_each`] reads it: a copy, for weights that are multiplied by often before they change.
-#[derive(Clone, Debug)]
-pub struct PackedWeight {
-    panels: Buffer,
-    rows: usize,
-    cols: usize,
-    precision: Precision,
-}
-
-impl PackedWeight {
-    /// Packs `W ∘ B` for products in `precision`.
-    #[must_use]
-    pub fn new(w: Weight<'_>, precision: Precision) -> Self {
-        w.assert_valid();
-        let mut panels = Buffer::default();
-        let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) };
-        let out = panels.get(Panels::len_in(precision, Side::Right, w.rows, w.cols));
-        Panels::pack_parallel(Side::Right, &operand, 0..w.rows, w.cols, out);
-        Self { panels, rows: w.rows, cols: w.cols, precision }
-    }
-
-    fn panels(&self) -> Panels<'_> {
-        Panels::of(self.precision, Side::Right, self.rows, self.cols, self.panels.as_slice())
-    }
-}
-
-/// What a layer multiplies by.
-#[derive(Clone, Copy, Debug)]
-pub enum Matrix<'a> {
-    /// Packed by each call.
-    Plain(Weight<'a>),
-    /// Packed before, in the precision of the product.
-    Packed(&'a PackedWeight),
-}
-
-impl Matrix<'_> {
-    /// `[out features, in features]`
-    fn shape(&self) -> (usize, usize) {
-        match self {
-            Self::Plain(w) => (w.rows, w.cols),
-            Self::Packed(w) => (w.rows, w.cols),
-        }
-    }
-}
-
 /// A layer of several that [`forward_each`] applies to one input.
 #[derive(Debug)]
 pub struct Layer<'a> {
@@ -184,37 +144,40 @@ pub struct Layer<'a> {
 /// [`forward`] of layers with the same input (Q, K and V), which is packed once. At least one of them has rows.
 pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Layer<'_>; N], scratch: &mut Scratch) {
     let precision = scratch.precision;
-    let (rows, cols) = layers[0].weight.shape();
-    let tokens = rows_of(layers[0].output, rows, "output");
+    let tokens = check_layers(&layers, precision);
+    let cols = layers[0].weight.shape().1;
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
-    for Layer { weight, bias, output } in &layers {
-        match weight {
-            Matrix::Plain(w) => w.assert_valid(),
-            Matrix::Packed(w) => assert_eq!(w.precision, precision, "weights packed in the precision of the product"),
-        }
-        assert_eq!(weight.shape().1, cols, "layers of the same input");
-        assert_eq!(output.len(), tokens * weight.shape().0, "outputs of as many rows");
-        assert!(bias.is_none_or(|bias| bias.len() == weight.shape().0), "a bias per output feature");
-    }
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
     for part in row_portions(tokens, cols, precision) {
         let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), cols));
         let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
-        for Layer { weight, bias, output } in &mut layers {
-            let mut rhs = match weight {
-                Matrix::Plain(w) => {
-                    let w = Operand { mask: w.mask, precision, ..Operand::new(w.values, cols, Order::LaneRows) };
-                    Rhs::Plain(w, &mut scratch.panels)
-                }
-                Matrix::Packed(w) => Rhs::Packed(w.panels()),
-            };
-            let (bias, rows) = (*bias, weight.shape().0);
-            row_product(rows, part.clone(), lhs, &mut rhs, output, |strip| match bias {
-                None => strip.multiply(Start::Zero),
-                Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
-            });
+        for layer in &mut layers {
+            apply(layer, part.clone(), lhs, &mut scratch.panels);
         }
     }
+}
+
+/// Checks that layers of one input fit each other; returns the rows of their outputs.
+fn check_layers(layers: &[Layer<'_>], precision: Precision) -> usize {
+    let (rows, cols) = layers[0].weight.shape();
+    let tokens = rows_of(layers[0].output, rows, "output");
+    for Layer { weight, bias, output } in layers {
+        weight.assert_valid(precision);
+        assert_eq!(weight.shape().1, cols, "layers of the same input");
+        assert_eq!(output.len(), tokens * weight.shape().0, "outputs of as many rows");
+        assert!(bias.is_none_or(|bias| bias.len() == weight.shape().0), "a bias per output feature");
+    }
+    tokens
+}
+
+/// Rows `part` of a layer's output, from those of its input.
+fn apply(layer: &mut Layer<'_>, part: Range<usize>, lhs: Panels<'_>, buffer: &mut Buffer) {
+    let Layer { weight, bias, output } = layer;
+    let (mut rhs, bias) = (weight.rhs(lhs.precision(), buffer), *bias);
+    row_product(weight.shape().0, part, lhs, &mut rhs, output, |strip| match bias {
+        None => strip.multiply(Start::Zero),
+        Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
+    });
 }
 
 /// `dx = dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.

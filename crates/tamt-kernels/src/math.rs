@@ -50,6 +50,23 @@ fn polynomial<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -
     sum
 }
 
+/// `2ˣ` to 1e-7 relative for `x` between -126 and 127, any number beyond.
+#[inline(always)]
+fn exp2_in_range<const FMA: bool>(x: f32) -> f32 {
+    const EXP2: [f32; 7] =
+        [1.0, std::f32::consts::LN_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_5, 0.000_153_533_62];
+    let shifted = x + ROUND;
+    let fraction = polynomial::<FMA, 7>(x - (shifted - ROUND), EXP2);
+    fraction * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
+}
+
+/// `2ˣ` for `x` up to 127; a number below 1e-37 for one below -126.
+#[inline(always)]
+pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
+    // not `max`, which would turn NaN into a number
+    exp2_in_range::<FMA>(if x < -126.0 { -126.0 } else { x })
+}
+
 /// `Φ(x)`, the normal distribution function, to 2e-7; below -6 it is 0 and not a billionth.
 ///
 /// `Φ(-|x|) = 2^p` with a polynomial for `p = log2 Φ(-t)` up to `t = 6`: without a case for small `x`, and accurate to 4e-6
@@ -70,14 +87,8 @@ pub(crate) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
         5.718_734_4e-7,
         -1.780_460_2e-8,
     ];
-    const EXP2: [f32; 7] =
-        [1.0, std::f32::consts::LN_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_5, 0.000_153_533_62];
     let t = x.abs();
-    let p = polynomial::<FMA, 11>(t, LOG2_CDF);
-    let shifted = p + ROUND;
-    let fraction = polynomial::<FMA, 7>(p - (shifted - ROUND), EXP2);
-    let tail = fraction * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    let tail = if t < END { tail } else { 0.0 };
+    let tail = if t < END { exp2_in_range::<FMA>(polynomial::<FMA, 11>(t, LOG2_CDF)) } else { 0.0 };
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
@@ -107,7 +118,7 @@ fn fold<const N: usize, const HALF: usize>(lanes: [f32; N], join: impl Fn(f32, f
 
 /// Adds up the lanes pairwise.
 #[inline(always)]
-fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
     let sixteen: [f32; 16] = fold(lanes, |a, b| a + b);
     let eight: [f32; 8] = fold(sixteen, |a, b| a + b);
     let four: [f32; 4] = fold(eight, |a, b| a + b);
@@ -179,6 +190,7 @@ pub(crate) mod tests {
                 *y = match kind {
                     0 => exp::<FMA>(x),
                     1 => normal_cdf::<FMA>(x),
+                    2 => exp2::<FMA>(x),
                     _ => tanh::<FMA>(x),
                 };
             }
@@ -212,6 +224,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn powers_of_two_are_accurate_over_their_range() {
+        assert!(worst(2, -126.0, 126.9, f64::exp2) < 2e-7);
+        let x = [f32::NEG_INFINITY, -1e9, 0.0, -3.0, f32::NAN];
+        let mut y = [9.0; 5];
+        evaluate(2, &x, &mut y);
+        assert!(y[0] < 2e-38 && y[1] < 2e-38 && y[2] == 1.0 && y[3] == 0.125 && y[4].is_nan());
+    }
+
+    #[test]
     fn the_normal_distribution_is_accurate_over_its_range() {
         let cdf = |x: f64| 0.5 * (1.0 + erf_f64(x / 2f64.sqrt()));
         assert!(worst(1, -0.5, 6.0, cdf) < 3e-7);
@@ -226,8 +247,8 @@ pub(crate) mod tests {
 
     #[test]
     fn tanh_is_accurate_over_its_range() {
-        assert!(worst(2, -20.0, 20.0, f64::tanh) < 3e-7);
-        assert!(worst(2, -1e-3, 1e-3, f64::tanh) < 3e-7);
+        assert!(worst(3, -20.0, 20.0, f64::tanh) < 3e-7);
+        assert!(worst(3, -1e-3, 1e-3, f64::tanh) < 3e-7);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Every split depends on shapes only, and partial results are combined in order of the chunks.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -118,15 +118,11 @@ pub(crate) fn with_buffer<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
 /// [`with_buffer`] whose length `f` chooses.
 pub(crate) fn with_growing<R>(f: impl FnOnce(&mut Buffer) -> R) -> R {
     thread_local! {
-        static BUFFERS: Cell<Vec<Buffer>> = const { Cell::new(Vec::new()) };
+        static BUFFERS: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
     }
-    let mut buffers = BUFFERS.take();
-    let mut buffer = buffers.pop().unwrap_or_default();
-    BUFFERS.set(buffers);
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
     let result = f(&mut buffer);
-    let mut buffers = BUFFERS.take();
-    buffers.push(buffer);
-    BUFFERS.set(buffers);
+    BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
     result
 }
 

@@ -101,6 +101,18 @@ pub(crate) enum Lhs<'a> {
     Plain(Operand<'a>),
 }
 
+/// The tile registers, where products in this precision are computed on them. To hold it over several products saves setting
+/// them up for each.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn tile_registers(precision: Precision) -> Option<amx::Configured> {
+    // SAFETY: there are tile registers where they are chosen.
+    #[allow(unsafe_code)]
+    precision.by_tiles().then(|| unsafe { amx::Configured::new() })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn tile_registers(_: Precision) {}
+
 /// `C (+)= A B`, on this thread. `first_col` is the block's first column in `rhs`, where a panel begins. The depth is that of `rhs`.
 ///
 /// # Safety
@@ -115,9 +127,8 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
     }
     let precision = rhs.precision();
     let width = tile_cols(precision);
-    // SAFETY: there are tile registers where they are chosen.
     #[cfg(target_arch = "x86_64")]
-    let tiles = precision.by_tiles().then(|| unsafe { amx::Configured::new() });
+    let tiles = tile_registers(precision);
     let mut from = 0;
     // at least once, so that a product of depth 0 still writes its start
     while from < rhs.depth() || from == 0 {
@@ -365,23 +376,37 @@ impl Strip<'_> {
     #[allow(unsafe_code)]
     pub(crate) fn multiply(&self, start: Start<'_>) {
         let c = self.c.pointer(self.row * self.stride + self.col);
+        // the last row's end lies in the output too
+        let _ = self.c.pointer((self.row + self.rows - 1) * self.stride + self.col + self.cols);
         let block = Block { start: c, stride: self.stride, rows: self.rows, cols: self.cols };
         // SAFETY: the strips of a product are disjoint.
         unsafe { multiply(block, Lhs::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, start) }
     }
 
-    /// Computes the strip beside its place, and adds each row after `change` had it, with the row's number from 0.
+    /// Computes the strip beside its place, [`ASIDE_ROWS`] at a time, and gives them to `take` with the number of the first,
+    /// from 0.
     #[allow(unsafe_code)]
+    pub(crate) fn multiply_aside(&mut self, start: Start<'_>, mut take: impl FnMut(&mut Self, usize, &mut [f32])) {
+        let cols = self.cols;
+        with_buffer(ASIDE_ROWS.min(self.rows) * cols, |aside| {
+            for first in (0..self.rows).step_by(ASIDE_ROWS) {
+                let rows = ASIDE_ROWS.min(self.rows - first);
+                let block = Block { start: aside.as_mut_ptr(), stride: cols, rows, cols };
+                let lhs = Lhs::Packed(self.lhs, self.packed_at.0 + first);
+                // SAFETY: the buffer is this thread's.
+                unsafe { multiply(block, lhs, self.rhs, self.packed_at.1, start) };
+                take(self, first, &mut aside[..rows * cols]);
+            }
+        });
+    }
+
+    /// Computes the strip beside its place, and adds each row after `change` had it, with the row's number from 0.
     pub(crate) fn add_product(&mut self, change: impl Fn(usize, &mut [f32])) {
-        with_buffer(self.rows * self.cols, |aside| {
-            let block = Block { start: aside.as_mut_ptr(), stride: self.cols, rows: self.rows, cols: self.cols };
-            // SAFETY: the buffer is this thread's.
-            unsafe {
-                multiply(block, Lhs::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, Start::Zero);
-            };
-            for (i, row) in aside.chunks_exact_mut(self.cols).enumerate() {
-                change(i, row);
-                add_elements(self.row_mut(i), row);
+        let cols = self.cols;
+        self.multiply_aside(Start::Zero, |strip, first, rows| {
+            for (i, row) in rows.chunks_exact_mut(cols).enumerate() {
+                change(first + i, row);
+                add_elements(strip.row_mut(first + i), row);
             }
         });
     }
@@ -394,6 +419,10 @@ impl Strip<'_> {
         unsafe { self.c.part(first..first + self.cols) }
     }
 }
+
+/// Rows that [`Strip::multiply_aside`] computes at a time, a multiple of every tile's: for [`JOB_COLS`] at least they fit the
+/// nearest cache.
+const ASIDE_ROWS: usize = 96;
 
 /// Rows of a job, a multiple of every tile's: 147 KB of `A` for a depth block. By tiles a panel of `B` takes as long to come
 /// from the second-level cache as to be multiplied by that many rows: there are more.
@@ -489,14 +518,26 @@ pub(crate) fn row_product(
     job: impl Fn(Strip<'_>) + Sync,
 ) {
     assert!(c.len() >= rows.end * n, "an output of the declared shape");
-    let (c, depth) = (Shared::new(c), lhs.depth());
+    each_strip(n, rows, lhs, rhs, &Shared::new(c), job);
+}
+
+/// [`row_product`] whose jobs do not all write to `c`.
+pub(crate) fn each_strip(
+    n: usize,
+    rows: Range<usize>,
+    lhs: Panels<'_>,
+    rhs: &mut Rhs<'_>,
+    c: &Shared<'_, f32>,
+    job: impl Fn(Strip<'_>) + Sync,
+) {
+    let depth = lhs.depth();
     match rhs {
-        Rhs::Packed(rhs) => packed_product(n, rows, 0..n, lhs, *rhs, &c, job),
+        Rhs::Packed(rhs) => packed_product(n, rows, 0..n, lhs, *rhs, c, job),
         Rhs::Plain(rhs, buffer) => {
             for cols in portions(n, depth, JOB_COLS.end) {
                 let packed = buffer.get(Panels::len_in(rhs.precision, Side::Right, cols.len(), depth));
                 let rhs = Panels::pack_parallel(Side::Right, rhs, cols.clone(), depth, packed);
-                packed_product(n, rows.clone(), cols, lhs, rhs, &c, &job);
+                packed_product(n, rows.clone(), cols, lhs, rhs, c, &job);
             }
         }
     }

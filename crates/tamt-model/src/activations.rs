@@ -1,7 +1,7 @@
 //! What a forward pass keeps, and the scratch that both passes share. Sized on first use and then reused.
 
 use tamt_kernels::Precision;
-use tamt_kernels::linear::Scratch;
+use tamt_kernels::linear::{PackedRows, Scratch};
 
 use crate::batch::Batch;
 use crate::config::Config;
@@ -49,14 +49,16 @@ pub(crate) struct LayerActs {
 }
 
 impl LayerActs {
-    pub(crate) fn resize(&mut self, config: &Config, tokens: usize) {
+    pub(crate) fn resize(&mut self, config: &Config, tokens: usize, keep: Keep) {
         let hidden = config.hidden_size;
         for buffer in [&mut self.query, &mut self.key, &mut self.value, &mut self.context, &mut self.attention_output] {
             buffer.resize(tokens * hidden, 0.0);
         }
         self.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
         self.attention.resize(tokens, hidden);
-        self.ffn_in.resize(tokens * config.intermediate_size, 0.0);
+        if keep == Keep::All {
+            self.ffn_in.resize(tokens * config.intermediate_size, 0.0);
+        }
         self.output.resize(tokens, hidden);
     }
 }
@@ -120,8 +122,8 @@ impl Activations {
         if self.keep == Keep::Hidden { 0 } else { layer }
     }
 
-    pub(crate) fn keeps_hidden_only(&self) -> bool {
-        self.keep == Keep::Hidden
+    pub(crate) fn keep(&self) -> Keep {
+        self.keep
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -139,7 +141,7 @@ impl Activations {
         }
         self.layers.resize_with(if self.keep == Keep::Hidden { 1 } else { layers }, LayerActs::default);
         for layer in &mut self.layers {
-            layer.resize(config, tokens);
+            layer.resize(config, tokens, self.keep);
         }
     }
 }
@@ -211,6 +213,8 @@ pub struct Workspace {
     pub(crate) flow: Vec<f32>,
     pub(crate) hidden: [Vec<f32>; 5],
     pub(crate) ffn: Vec<f32>,
+    /// FFN after the activation, packed for the next map.
+    pub(crate) ffn_packed: PackedRows,
     /// FFN after the activation, `[T, ffn]`: the backward pass makes it again from what is before it.
     pub(crate) ffn_act: Vec<f32>,
     /// Workplaces of jobs that run a group of sequences through all layers.

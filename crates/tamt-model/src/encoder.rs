@@ -4,7 +4,7 @@ use tamt_kernels::dropout::Dropout;
 use tamt_kernels::reduce;
 use tamt_kernels::rng::{Purpose, Stream};
 
-use crate::activations::{Activations, HiddenGrads, Workspace};
+use crate::activations::{Activations, HiddenGrads, Keep, Workspace};
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::model::Model;
@@ -93,7 +93,7 @@ impl Model {
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
         activations.resize(&self.config, batch);
-        if activations.keeps_hidden_only()
+        if activations.keep() == Keep::Hidden
             && pass.dropout.is_none()
             && pass.prepared.is_some_and(|p| p.is_complete(self))
         {
@@ -101,10 +101,10 @@ impl Model {
         }
         self.embed(batch.all(), pass, &mut activations.embedding, &mut activations.hidden[0]);
         for l in 0..self.layers.len() {
-            let slot = activations.layer_slot(l);
+            let (slot, keep) = (activations.layer_slot(l), activations.keep());
             let (before, after) = activations.hidden.split_at_mut(l + 1);
             let acts = &mut activations.layers[slot];
-            self.layer_forward(l, &batch.bounds, pass, &before[l], &mut after[0], acts, workspace);
+            self.layer_forward(l, &batch.bounds, pass, &before[l], &mut after[0], acts, keep, workspace);
         }
     }
 

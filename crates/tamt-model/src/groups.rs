@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use crate::activations::{Activations, LayerActs, NormActs, Workspace};
+use crate::activations::{Activations, Keep, LayerActs, NormActs, Workspace};
 use crate::batch::Batch;
 use crate::encoder::Pass;
 use crate::model::Model;
@@ -59,11 +59,20 @@ impl Model {
             let bounds: Vec<usize> = batch.bounds[group.start..=group.end].iter().map(|bound| bound - first).collect();
             let tokens = bounds[group.len()];
             place.embedding.resize(tokens, width);
-            place.layer.resize(&self.config, tokens);
+            place.layer.resize(&self.config, tokens, Keep::Hidden);
             self.embed(batch.part(first..first + tokens), pass, &mut place.embedding, states[0]);
             for l in 0..self.layers.len() {
                 let (before, after) = states.split_at_mut(l + 1);
-                self.layer_forward(l, &bounds, pass, before[l], after[0], &mut place.layer, &mut place.workspace);
+                self.layer_forward(
+                    l,
+                    &bounds,
+                    pass,
+                    before[l],
+                    after[0],
+                    &mut place.layer,
+                    Keep::Hidden,
+                    &mut place.workspace,
+                );
             }
             places.lock().expect("no job panicked").push(place);
         });

@@ -1,14 +1,14 @@
 //! One transformer layer: attention and FFN, each `LayerNorm(residual + dropout(sub-layer))`.
 
 use tamt_kernels::attention::{self, Packed};
-use tamt_kernels::linear::{Scratch, Write};
+use tamt_kernels::linear::{self, PackedRows, Scratch, Write};
 use tamt_kernels::{activation, dropout, layer_norm, reduce};
 
-use crate::activations::{Activations, LayerActs, NormActs, Workspace};
+use crate::activations::{Activations, Keep, LayerActs, NormActs, Workspace};
 use crate::batch::Batch;
 use crate::encoder::{Pass, Site};
 use crate::linear_maps::MapBuffers;
-use crate::model::{Model, Norm};
+use crate::model::{Layer, Model, Norm};
 use crate::params::Grads;
 
 impl Model {
@@ -46,13 +46,13 @@ impl Model {
         input: &[f32],
         output: &mut [f32],
         a: &mut LayerActs,
+        keep: Keep,
         workspace: &mut Workspace,
     ) {
         let layer = &self.layers[l];
         let eps = self.config.layer_norm_eps;
-        let Workspace { kernels: scratch, sparse, ffn_act, .. } = workspace;
+        let Workspace { kernels: scratch, sparse, ffn_act, ffn_packed, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
-        ffn_act.resize(a.ffn_in.len(), 0.0);
 
         let projections = [
             (layer.query, a.query.as_mut_slice()),
@@ -67,7 +67,7 @@ impl Model {
             &self.packed(bounds),
             pass.dropout_at(Site::AttentionProbabilities(l)),
             &mut a.context,
-            &mut a.log_sum_exp,
+            (keep == Keep::All).then_some(a.log_sum_exp.as_mut_slice()),
             maps.scratch,
         );
         self.maps_forward(&a.context, [(layer.attention_output, &mut a.attention.sum)], pass, maps);
@@ -83,9 +83,8 @@ impl Model {
             &mut a.attention.rstd,
         );
 
-        self.maps_forward(&a.attention_output, [(layer.intermediate, &mut a.ffn_in)], pass, maps);
-        activation::forward(self.config.hidden_act, &a.ffn_in, ffn_act);
-        self.maps_forward(ffn_act, [(layer.output, &mut a.output.sum)], pass, maps);
+        let ffn = Ffn { before: &mut a.ffn_in, keep: keep == Keep::All, after: ffn_act, packed: ffn_packed };
+        self.ffn_forward(layer, &a.attention_output, ffn, &mut a.output.sum, pass, maps);
         layer_norm::forward(
             &mut a.output.sum,
             Some(&a.attention_output),
@@ -97,6 +96,34 @@ impl Model {
             &mut a.output.mean,
             &mut a.output.rstd,
         );
+    }
+
+    /// The FFN up to its second map's output.
+    fn ffn_forward(
+        &self,
+        layer: &Layer,
+        x: &[f32],
+        ffn: Ffn<'_>,
+        y: &mut [f32],
+        pass: Pass<'_>,
+        maps: &mut MapBuffers<'_>,
+    ) {
+        let activation = self.config.hidden_act;
+        if pass.is_sparse(layer.intermediate) || pass.is_sparse(layer.output) {
+            let len = x.len() / self.config.hidden_size * self.config.intermediate_size;
+            ffn.before.resize(len, 0.0);
+            ffn.after.resize(len, 0.0);
+            self.maps_forward(x, [(layer.intermediate, &mut *ffn.before)], pass, maps);
+            activation::forward(activation, ffn.before, ffn.after);
+            return self.maps_forward(ffn.after, [(layer.output, y)], pass, maps);
+        }
+        let bias = self.params.get(layer.intermediate.bias);
+        let weight = self.matrix(layer.intermediate, pass);
+        let before = ffn.keep.then_some(ffn.before.as_mut_slice());
+        linear::forward_activated(x, weight, bias, activation, before, ffn.packed, maps.scratch);
+        let bias = Some(self.params.get(layer.output.bias));
+        let output = linear::Layer { weight: self.matrix(layer.output, pass), bias, output: y };
+        linear::forward_packed(ffn.packed, [output], maps.scratch);
     }
 
     /// Takes the gradient of the layer's output from `workspace.flow` and leaves that of its input there.
@@ -152,6 +179,17 @@ impl Model {
         let projections = [(layer.query, dq.as_slice()), (layer.key, dk.as_slice()), (layer.value, dv.as_slice())];
         self.maps_backward(&projections, input, Some((flow, Write::Add)), pass, grads, maps);
     }
+}
+
+/// What an FFN leaves, `[T, ffn]` each.
+struct Ffn<'a> {
+    /// Before the activation; for a backward pass alone if `keep`.
+    before: &'a mut Vec<f32>,
+    keep: bool,
+    /// After it.
+    after: &'a mut Vec<f32>,
+    /// The same, packed for the second map.
+    packed: &'a mut PackedRows,
 }
 
 /// The gradient that enters a sub-layer through its dropout.

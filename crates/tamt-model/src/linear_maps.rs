@@ -30,11 +30,16 @@ impl<'a> Pass<'a> {
         );
         Some(weight)
     }
+
+    /// Whether the sparse kernel is to multiply by the matrix.
+    pub(crate) fn is_sparse(&self, dense: Dense) -> bool {
+        self.sparse(dense).is_some()
+    }
 }
 
 impl Model {
     /// The matrix as the dense kernel is to read it.
-    fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> Matrix<'a> {
+    pub(crate) fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> Matrix<'a> {
         match pass.prepared.and_then(|prepared| prepared.dense(dense.weight)) {
             Some(packed) => Matrix::Packed(packed),
             None => Matrix::Plain(self.params.weight(dense.weight, pass.masks)),
