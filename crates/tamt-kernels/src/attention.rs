@@ -27,6 +27,8 @@ pub struct Packed<'a> {
     pub heads: usize,
     /// Size of a head.
     pub head_dim: usize,
+    /// Sequences before these in the batch, which dropout counts.
+    pub first_sequence: usize,
 }
 
 /// Scores at or below this count as masked in [`score_mse`].
@@ -86,7 +88,7 @@ impl Packed<'_> {
             column: head * self.head_dim,
             head_dim: self.head_dim,
             width: self.width(),
-            index: index as u32,
+            index: (self.first_sequence * self.heads + index) as u32,
             precision,
         }
     }

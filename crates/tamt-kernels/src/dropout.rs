@@ -17,6 +17,8 @@ pub struct Dropout {
     pub p: f32,
     /// Where the random numbers come from.
     pub stream: Stream,
+    /// Elements of the tensor before those at hand, which may be a part of it.
+    pub first: u64,
 }
 
 /// Elements that one round of the generator serves.
@@ -28,8 +30,9 @@ pub fn apply(x: &mut [f32], d: Dropout) {
     x.par_chunks_mut(CHUNK).enumerate().for_each(|(job, x)| apply_from(x, (job * CHUNK) as u64, d));
 }
 
-/// [`apply`] to a part that begins at element `first` of the tensor.
+/// [`apply`] to a part that begins `first` elements after what `d` is for, on this thread.
 pub(crate) fn apply_from(x: &mut [f32], first: u64, d: Dropout) {
+    let first = d.first + first;
     debug_assert!((0.0..1.0).contains(&d.p), "a drop probability in [0, 1)");
     let lead = (first % GROUP as u64) as usize;
     let (head, body) = x.split_at_mut(if lead == 0 { 0 } else { (GROUP - lead).min(x.len()) });
@@ -87,7 +90,7 @@ mod tests {
     use crate::rng::Purpose;
 
     fn dropout(p: f32) -> Dropout {
-        Dropout { p, stream: Stream::new(3, Purpose::DROPOUT, 9).fork(2) }
+        Dropout { p, stream: Stream::new(3, Purpose::DROPOUT, 9).fork(2), first: 0 }
     }
 
     /// The mask by its definition, one element at a time.

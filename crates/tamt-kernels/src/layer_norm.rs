@@ -171,7 +171,7 @@ mod tests {
         for (rows, cols) in [(0, 7), (3, 2), (1, 7), (7, 63), (3, 65), (100, 383)] {
             let (x, residual) = (random(rows * cols, 1), random(rows * cols, 2));
             let (gamma, beta) = (random(cols, 3), random(cols, 4));
-            let d = Dropout { p: 0.3, stream: Stream::new(1, Purpose::DROPOUT, 0) };
+            let d = Dropout { p: 0.3, stream: Stream::new(1, Purpose::DROPOUT, 0), first: 0 };
             let mut s = x.clone();
             crate::dropout::apply(&mut s, d);
             crate::reduce::add(&mut s, &residual);

@@ -33,6 +33,48 @@ impl NormActs {
     }
 }
 
+/// A part of [`NormActs`].
+#[derive(Debug)]
+pub(crate) struct NormView<'a> {
+    pub(crate) sum: &'a mut [f32],
+    pub(crate) mean: &'a mut [f32],
+    pub(crate) rstd: &'a mut [f32],
+}
+
+/// A `[T, width]` buffer that is taken apart from its beginning.
+pub(crate) struct Rows<'a> {
+    rest: &'a mut [f32],
+    width: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(buffer: &'a mut [f32], width: usize) -> Self {
+        Self { rest: buffer, width }
+    }
+
+    /// The next rows; none of a buffer that is not kept.
+    pub(crate) fn take(&mut self, rows: usize) -> &'a mut [f32] {
+        let rest = std::mem::take(&mut self.rest);
+        let (taken, rest) = rest.split_at_mut(rest.len().min(rows * self.width));
+        self.rest = rest;
+        taken
+    }
+}
+
+/// What one transformer layer keeps of some tokens.
+#[derive(Debug)]
+pub(crate) struct LayerView<'a> {
+    pub(crate) query: &'a mut [f32],
+    pub(crate) key: &'a mut [f32],
+    pub(crate) value: &'a mut [f32],
+    pub(crate) context: &'a mut [f32],
+    pub(crate) log_sum_exp: &'a mut [f32],
+    pub(crate) attention: NormView<'a>,
+    pub(crate) attention_output: &'a mut [f32],
+    pub(crate) ffn_in: &'a mut [f32],
+    pub(crate) output: NormView<'a>,
+}
+
 /// What one transformer layer keeps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LayerActs {
@@ -49,6 +91,39 @@ pub(crate) struct LayerActs {
 }
 
 impl LayerActs {
+    /// Takes the buffers apart: a view for each number of tokens.
+    pub(crate) fn views<'a>(&'a mut self, config: &Config, tokens: impl Iterator<Item = usize>) -> Vec<LayerView<'a>> {
+        let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+        let mut query = Rows::new(&mut self.query, hidden);
+        let mut key = Rows::new(&mut self.key, hidden);
+        let mut value = Rows::new(&mut self.value, hidden);
+        let mut context = Rows::new(&mut self.context, hidden);
+        let mut log_sum_exp = Rows::new(&mut self.log_sum_exp, heads);
+        let mut attention_output = Rows::new(&mut self.attention_output, hidden);
+        let mut ffn_in = Rows::new(&mut self.ffn_in, ffn);
+        let mut norms = [&mut self.attention, &mut self.output]
+            .map(|norm| (Rows::new(&mut norm.sum, hidden), Rows::new(&mut norm.mean, 1), Rows::new(&mut norm.rstd, 1)));
+        let view = |tokens| {
+            let [attention, output] = norms.each_mut().map(|(sum, mean, rstd)| NormView {
+                sum: sum.take(tokens),
+                mean: mean.take(tokens),
+                rstd: rstd.take(tokens),
+            });
+            LayerView {
+                query: query.take(tokens),
+                key: key.take(tokens),
+                value: value.take(tokens),
+                context: context.take(tokens),
+                log_sum_exp: log_sum_exp.take(tokens),
+                attention,
+                attention_output: attention_output.take(tokens),
+                ffn_in: ffn_in.take(tokens),
+                output,
+            }
+        };
+        tokens.map(view).collect()
+    }
+
     pub(crate) fn resize(&mut self, config: &Config, tokens: usize, keep: Keep) {
         let hidden = config.hidden_size;
         for buffer in [&mut self.query, &mut self.key, &mut self.value, &mut self.context, &mut self.attention_output] {
@@ -217,8 +292,10 @@ pub struct Workspace {
     pub(crate) ffn_packed: PackedRows,
     /// FFN after the activation, `[T, ffn]`: the backward pass makes it again from what is before it.
     pub(crate) ffn_act: Vec<f32>,
-    /// Workplaces of jobs that run a group of sequences through all layers.
+    /// Where jobs that have a group of sequences each work.
     pub(crate) groups: crate::groups::Workplaces,
+    /// Matrices of the layer at hand.
+    pub(crate) weights: crate::prepared::LayerWeights,
     pub(crate) head: crate::mlm_head::HeadBuffers,
     pub(crate) task: crate::task_head::TaskBuffers,
 }

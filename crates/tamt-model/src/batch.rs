@@ -10,6 +10,8 @@ pub(crate) struct Tokens<'a> {
     pub(crate) ids: &'a [u32],
     pub(crate) type_ids: &'a [u32],
     pub(crate) position_ids: &'a [u32],
+    /// Tokens of the batch before them.
+    pub(crate) first: usize,
 }
 
 /// A batch of sequences without padding.
@@ -23,6 +25,17 @@ pub struct Batch {
     pub position_ids: Vec<u32>,
     /// Where each sequence starts, and `T` at the end: `[sequences + 1]`.
     pub bounds: Vec<usize>,
+}
+
+/// Some sequences of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// Sequences before them.
+    pub(crate) first_sequence: usize,
+    /// Their tokens in the batch.
+    pub(crate) tokens: Range<usize>,
+    /// Where each begins, and the number of tokens at the end, counted from the first token.
+    pub(crate) bounds: Vec<usize>,
 }
 
 impl Batch {
@@ -86,25 +99,32 @@ impl Batch {
         Tokens {
             ids: &self.ids[tokens.clone()],
             type_ids: &self.type_ids[tokens.clone()],
-            position_ids: &self.position_ids[tokens],
+            position_ids: &self.position_ids[tokens.clone()],
+            first: tokens.start,
         }
     }
 
-    /// Cuts the batch into groups of whole sequences with about so many tokens, or of one longer sequence: the sequences of
-    /// each.
-    pub(crate) fn groups(&self, tokens: usize) -> Vec<Range<usize>> {
+    /// Cuts the batch into groups of whole sequences with about so many tokens, or of one longer sequence.
+    pub(crate) fn groups(&self, tokens: usize) -> Vec<Group> {
         let mut groups = Vec::new();
         let mut first = 0;
         for sequence in 0..self.sequences() {
             if sequence > first && self.bounds[sequence + 1] - self.bounds[first] > tokens {
-                groups.push(first..sequence);
+                groups.push(self.group(first..sequence));
                 first = sequence;
             }
         }
         if first < self.sequences() {
-            groups.push(first..self.sequences());
+            groups.push(self.group(first..self.sequences()));
         }
         groups
+    }
+
+    fn group(&self, sequences: Range<usize>) -> Group {
+        let first = self.bounds[sequences.start];
+        let bounds: Vec<usize> =
+            self.bounds[sequences.start..=sequences.end].iter().map(|bound| bound - first).collect();
+        Group { first_sequence: sequences.start, tokens: first..self.bounds[sequences.end], bounds }
     }
 
     /// Number of tokens `T`.

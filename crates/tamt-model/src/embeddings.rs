@@ -34,7 +34,7 @@ impl Model {
             &mut acts.mean,
             &mut acts.rstd,
         );
-        if let Some(d) = pass.dropout_at(Site::Embeddings) {
+        if let Some(d) = pass.dropout_from(Site::Embeddings, tokens.first * self.config.hidden_size) {
             dropout::apply(out, d);
         }
     }

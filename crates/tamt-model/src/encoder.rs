@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::model::Model;
 use crate::params::{Grads, Masks};
-use crate::prepared::PreparedWeights;
+use crate::prepared::{LayerWeights, PreparedWeights};
 
 /// How a pass runs: with which masks, with which dropout.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Pass<'a> {
     pub prepared: Option<&'a PreparedWeights>,
     /// Dropout of a training pass; `None` switches it off.
     pub dropout: Option<DropoutPlan>,
+    /// Matrices of the layer at hand that were packed for this pass.
+    pub(crate) packed: Option<&'a LayerWeights>,
 }
 
 /// Dropout rates of a training step, and the randomness that decides them.
@@ -69,7 +71,7 @@ impl DropoutPlan {
             Site::Output(l) => (self.hidden, 3 * l + 3),
             Site::Head(place) => (self.hidden, (1 << 30) + place),
         };
-        (p > 0.0).then(|| Dropout { p, stream: self.stream.fork(number as u32) })
+        (p > 0.0).then(|| Dropout { p, stream: self.stream.fork(number as u32), first: 0 })
     }
 }
 
@@ -77,11 +79,22 @@ impl<'a> Pass<'a> {
     /// A pass without dropout.
     #[must_use]
     pub fn new(masks: Option<&'a Masks>, prepared: Option<&'a PreparedWeights>) -> Self {
-        Self { masks, prepared, dropout: None }
+        Self { masks, prepared, ..Self::default() }
+    }
+
+    /// The same with dropout.
+    #[must_use]
+    pub fn with_dropout(self, dropout: DropoutPlan) -> Self {
+        Self { dropout: Some(dropout), ..self }
     }
 
     pub(crate) fn dropout_at(&self, site: Site) -> Option<Dropout> {
         self.dropout.as_ref()?.at(site)
+    }
+
+    /// Dropout of some elements of a place, of which `first` come before them.
+    pub(crate) fn dropout_from(&self, site: Site, first: usize) -> Option<Dropout> {
+        Some(Dropout { first: first as u64, ..self.dropout_at(site)? })
     }
 }
 
@@ -93,18 +106,10 @@ impl Model {
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
         activations.resize(&self.config, batch);
-        if activations.keep() == Keep::Hidden
-            && pass.dropout.is_none()
-            && pass.prepared.is_some_and(|p| p.is_complete(self))
-        {
-            return self.forward_by_groups(batch, pass, activations, workspace);
-        }
-        self.embed(batch.all(), pass, &mut activations.embedding, &mut activations.hidden[0]);
-        for l in 0..self.layers.len() {
-            let (slot, keep) = (activations.layer_slot(l), activations.keep());
-            let (before, after) = activations.hidden.split_at_mut(l + 1);
-            let acts = &mut activations.layers[slot];
-            self.layer_forward(l, &batch.bounds, pass, &before[l], &mut after[0], acts, keep, workspace);
+        if activations.keep() == Keep::Hidden && pass.prepared.is_some_and(|prepared| prepared.is_complete(self)) {
+            self.forward_by_groups(batch, pass, activations, workspace);
+        } else {
+            self.forward_by_layers(batch, pass, activations, workspace);
         }
     }
 

@@ -4,17 +4,17 @@ use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::linear::{self, PackedRows, Scratch, Write};
 use tamt_kernels::{activation, dropout, layer_norm, reduce};
 
-use crate::activations::{Activations, Keep, LayerActs, NormActs, Workspace};
-use crate::batch::Batch;
+use crate::activations::{Activations, Keep, LayerView, NormActs, Workspace};
+use crate::batch::{Batch, Group};
 use crate::encoder::{Pass, Site};
 use crate::linear_maps::MapBuffers;
 use crate::model::{Layer, Model, Norm};
 use crate::params::Grads;
 
 impl Model {
-    fn packed<'a>(&self, bounds: &'a [usize]) -> Packed<'a> {
+    fn packed<'a>(&self, bounds: &'a [usize], first_sequence: usize) -> Packed<'a> {
         let heads = self.config.num_attention_heads;
-        Packed { bounds, heads, head_dim: self.config.hidden_size / heads }
+        Packed { bounds, heads, head_dim: self.config.hidden_size / heads, first_sequence }
     }
 
     /// `ds` from `dy`, and the gradients of scale and shift where they are trainable (always both or neither).
@@ -37,64 +37,62 @@ impl Model {
         }
     }
 
-    /// The layer's output from its input, `[T, hidden]` both, for sequences with these bounds.
+    /// The layer's output from its input, `[T, hidden]` both, for a group of sequences.
     pub(crate) fn layer_forward(
         &self,
         l: usize,
-        bounds: &[usize],
+        group: &Group,
         pass: Pass<'_>,
         input: &[f32],
         output: &mut [f32],
-        a: &mut LayerActs,
+        a: &mut LayerView<'_>,
         keep: Keep,
         workspace: &mut Workspace,
     ) {
         let layer = &self.layers[l];
         let eps = self.config.layer_norm_eps;
-        let Workspace { kernels: scratch, sparse, ffn_act, ffn_packed, .. } = workspace;
+        let first = group.tokens.start * self.config.hidden_size;
+        let Workspace { kernels: scratch, sparse, ffn, ffn_act, ffn_packed, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
 
-        let projections = [
-            (layer.query, a.query.as_mut_slice()),
-            (layer.key, a.key.as_mut_slice()),
-            (layer.value, a.value.as_mut_slice()),
-        ];
+        let projections = [(layer.query, &mut *a.query), (layer.key, &mut *a.key), (layer.value, &mut *a.value)];
         self.maps_forward(input, projections, pass, maps);
         attention::forward(
-            &a.query,
-            &a.key,
-            &a.value,
-            &self.packed(bounds),
+            a.query,
+            a.key,
+            a.value,
+            &self.packed(&group.bounds, group.first_sequence),
             pass.dropout_at(Site::AttentionProbabilities(l)),
-            &mut a.context,
-            (keep == Keep::All).then_some(a.log_sum_exp.as_mut_slice()),
+            a.context,
+            (keep == Keep::All).then_some(&mut *a.log_sum_exp),
             maps.scratch,
         );
-        self.maps_forward(&a.context, [(layer.attention_output, &mut a.attention.sum)], pass, maps);
+        self.maps_forward(a.context, [(layer.attention_output, &mut *a.attention.sum)], pass, maps);
         layer_norm::forward(
-            &mut a.attention.sum,
+            a.attention.sum,
             Some(input),
-            pass.dropout_at(Site::AttentionOutput(l)),
+            pass.dropout_from(Site::AttentionOutput(l), first),
             self.params.get(layer.attention_norm.weight),
             self.params.get(layer.attention_norm.bias),
             eps,
-            &mut a.attention_output,
-            &mut a.attention.mean,
-            &mut a.attention.rstd,
+            a.attention_output,
+            a.attention.mean,
+            a.attention.rstd,
         );
 
-        let ffn = Ffn { before: &mut a.ffn_in, keep: keep == Keep::All, after: ffn_act, packed: ffn_packed };
-        self.ffn_forward(layer, &a.attention_output, ffn, &mut a.output.sum, pass, maps);
+        let kept = (keep == Keep::All).then_some(&mut *a.ffn_in);
+        let ffn = Ffn { kept, before: ffn, after: ffn_act, packed: ffn_packed };
+        self.ffn_forward(layer, a.attention_output, ffn, a.output.sum, pass, maps);
         layer_norm::forward(
-            &mut a.output.sum,
-            Some(&a.attention_output),
-            pass.dropout_at(Site::Output(l)),
+            a.output.sum,
+            Some(a.attention_output),
+            pass.dropout_from(Site::Output(l), first),
             self.params.get(layer.output_norm.weight),
             self.params.get(layer.output_norm.bias),
             eps,
             output,
-            &mut a.output.mean,
-            &mut a.output.rstd,
+            a.output.mean,
+            a.output.rstd,
         );
     }
 
@@ -109,21 +107,24 @@ impl Model {
         maps: &mut MapBuffers<'_>,
     ) {
         let activation = self.config.hidden_act;
+        let Ffn { kept, before, after, packed } = ffn;
         if pass.is_sparse(layer.intermediate) || pass.is_sparse(layer.output) {
             let len = x.len() / self.config.hidden_size * self.config.intermediate_size;
-            ffn.before.resize(len, 0.0);
-            ffn.after.resize(len, 0.0);
-            self.maps_forward(x, [(layer.intermediate, &mut *ffn.before)], pass, maps);
-            activation::forward(activation, ffn.before, ffn.after);
-            return self.maps_forward(ffn.after, [(layer.output, y)], pass, maps);
+            let before = kept.unwrap_or_else(|| {
+                before.resize(len, 0.0);
+                before
+            });
+            after.resize(len, 0.0);
+            self.maps_forward(x, [(layer.intermediate, &mut *before)], pass, maps);
+            activation::forward(activation, before, after);
+            return self.maps_forward(after, [(layer.output, y)], pass, maps);
         }
         let bias = self.params.get(layer.intermediate.bias);
         let weight = self.matrix(layer.intermediate, pass);
-        let before = ffn.keep.then_some(ffn.before.as_mut_slice());
-        linear::forward_activated(x, weight, bias, activation, before, ffn.packed, maps.scratch);
+        linear::forward_activated(x, weight, bias, activation, kept, packed, maps.scratch);
         let bias = Some(self.params.get(layer.output.bias));
         let output = linear::Layer { weight: self.matrix(layer.output, pass), bias, output: y };
-        linear::forward_packed(ffn.packed, [output], maps.scratch);
+        linear::forward_packed(packed, [output], maps.scratch);
     }
 
     /// Takes the gradient of the layer's output from `workspace.flow` and leaves that of its input there.
@@ -165,7 +166,7 @@ impl Model {
             &a.value,
             &a.context,
             &a.log_sum_exp,
-            &self.packed(&batch.bounds),
+            &self.packed(&batch.bounds, 0),
             pass.dropout_at(Site::AttentionProbabilities(l)),
             dq,
             dk,
@@ -183,12 +184,13 @@ impl Model {
 
 /// What an FFN leaves, `[T, ffn]` each.
 struct Ffn<'a> {
-    /// Before the activation; for a backward pass alone if `keep`.
+    /// Before the activation, for a backward pass.
+    kept: Option<&'a mut [f32]>,
+    /// The same, where it is not kept and yet written.
     before: &'a mut Vec<f32>,
-    keep: bool,
-    /// After it.
+    /// After the activation, where the next map reads it so.
     after: &'a mut Vec<f32>,
-    /// The same, packed for the second map.
+    /// After the activation, packed for the next map.
     packed: &'a mut PackedRows,
 }
 

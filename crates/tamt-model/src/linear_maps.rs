@@ -40,7 +40,8 @@ impl<'a> Pass<'a> {
 impl Model {
     /// The matrix as the dense kernel is to read it.
     pub(crate) fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> Matrix<'a> {
-        match pass.prepared.and_then(|prepared| prepared.dense(dense.weight)) {
+        let prepared = pass.prepared.and_then(|prepared| prepared.dense(dense.weight));
+        match prepared.or_else(|| pass.packed?.get(dense.weight)) {
             Some(packed) => Matrix::Packed(packed),
             None => Matrix::Plain(self.params.weight(dense.weight, pass.masks)),
         }

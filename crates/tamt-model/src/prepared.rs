@@ -5,6 +5,7 @@ use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::PackedWeight;
 use tamt_kernels::sparse::{Panels, PreparedFor, SparseWeight};
 
+use crate::encoder::Pass;
 use crate::model::Model;
 use crate::params::{Masks, ParamId, Params};
 
@@ -119,9 +120,13 @@ impl PreparedWeights {
         }
     }
 
+    fn has(&self, id: ParamId) -> bool {
+        self.by_param[id.0].is_some()
+    }
+
     /// Whether every matrix of the layers is prepared, so that nothing is packed for each pass anew.
     pub(crate) fn is_complete(&self, model: &Model) -> bool {
-        model.layer_matrices().all(|id| self.by_param[id.0].is_some())
+        model.layer_matrices().all(|id| self.has(id))
     }
 
     /// Follows changed weights.
@@ -151,6 +156,30 @@ impl PreparedWeights {
                 }
             }
         }
+    }
+}
+
+/// Matrices of one layer, packed for a pass in which they are not prepared.
+#[derive(Debug, Default)]
+pub(crate) struct LayerWeights {
+    packed: [PackedWeight; 6],
+    ids: [Option<ParamId>; 6],
+}
+
+impl LayerWeights {
+    /// Packs the matrices of a layer that the dense kernel multiplies by and that are not prepared.
+    pub(crate) fn pack(&mut self, model: &Model, layer: usize, pass: Pass<'_>, precision: Precision) {
+        for ((dense, packed), id) in model.layers[layer].dense().iter().zip(&mut self.packed).zip(&mut self.ids) {
+            let prepared = pass.prepared.is_some_and(|prepared| prepared.has(dense.weight));
+            *id = (!prepared).then_some(dense.weight);
+            if !prepared {
+                packed.pack(model.params.weight(dense.weight, pass.masks), precision);
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: ParamId) -> Option<&PackedWeight> {
+        self.ids.iter().zip(&self.packed).find_map(|(own, packed)| (*own == Some(id)).then_some(packed))
     }
 }
 

@@ -72,16 +72,16 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
 fn both_kernels_give_the_same_states_and_gradients() {
     let model = model();
     let all: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
-    let dropout = Some(DropoutPlan::new(0.1, 0.1, 5, 0));
+    let dropout = DropoutPlan::new(0.1, 0.1, 5, 0);
     // matrices of different density, an empty one and a full one, of which a choice takes some
     for (kept, up_to) in [(3, 1.0), (0, 1.0), (10, 1.0), (11, 0.5)] {
         let masks = masks(&model, |n| if kept == 11 { n % 11 } else { kept });
-        let dense = Pass { masks: Some(&masks), dropout, ..Pass::default() };
+        let dense = Pass::new(Some(&masks), None).with_dropout(dropout);
         let (states, gradients) = run(&model, dense, Grads::new(&model.params, &all));
 
         let choice = KernelChoice::sparse_up_to(up_to);
         let sparse = PreparedWeights::for_training(&model, &masks, choice);
-        let pass = Pass { prepared: Some(&sparse), ..dense };
+        let pass = Pass::new(Some(&masks), Some(&sparse)).with_dropout(dropout);
         let (sparse_states, sparse_gradients) = run(&model, pass, Grads::new(&model.params, &all));
         assert_eq!(sparse_states, states);
         for id in model.params.ids() {

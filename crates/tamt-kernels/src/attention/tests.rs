@@ -51,7 +51,7 @@ fn naive(shape: &Packed<'_>, q: &[f64], k: &[f64], v: &[f64], factors: &[f64]) -
 const PRECISIONS: [(Precision, f64); 2] = [(Precision::F32, 2e-6), (Precision::Bf16, 2e-2)];
 
 fn dropout() -> Dropout {
-    Dropout { p: 0.25, stream: Stream::new(4, Purpose::DROPOUT, 8) }
+    Dropout { p: 0.25, stream: Stream::new(4, Purpose::DROPOUT, 8), first: 0 }
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_forward_pass_matches_the_formula() {
         (&[0, 0], 2, 16),
     ];
     for (bounds, heads, head_dim) in cases {
-        let shape = Packed { bounds, heads, head_dim };
+        let shape = Packed { bounds, heads, head_dim, first_sequence: 0 };
         let n = shape.tokens() * shape.width();
         let [q, k, v] = [1, 2, 3].map(|seed| random(n, seed));
         for dropout in [None, Some(dropout())] {
@@ -86,7 +86,7 @@ fn the_forward_pass_matches_the_formula() {
 
 #[test]
 fn large_scores_do_not_overflow() {
-    let shape = Packed { bounds: &[0, 3], heads: 1, head_dim: 4 };
+    let shape = Packed { bounds: &[0, 3], heads: 1, head_dim: 4, first_sequence: 0 };
     let q = [30.0; 12];
     let k: Vec<f32> = (0..12).map(|i| if i < 4 { 30.0 } else { -30.0 }).collect();
     let (v, mut ctx, mut lse) = (random(12, 1), vec![0.0; 12], vec![0.0; 3]);
@@ -100,7 +100,7 @@ fn gradients_match_finite_differences() {
     let cases: [(&[usize], usize, usize); 4] =
         [(&[0, 1], 1, 1), (&[0, 0, 3, 8], 2, 7), (&[0, 17], 1, 8), (&[0, 2, 5], 3, 4)];
     for (bounds, heads, head_dim) in cases {
-        let shape = Packed { bounds, heads, head_dim };
+        let shape = Packed { bounds, heads, head_dim, first_sequence: 0 };
         let n = shape.tokens() * shape.width();
         let [q, k, v, dctx] = [1, 2, 3, 4].map(|seed| random(n, seed));
         for dropout in [None, Some(dropout())] {
@@ -125,7 +125,7 @@ fn gradients_match_finite_differences() {
 /// Long sequences go through several blocks of queries: against the formulas in f64.
 #[test]
 fn gradients_of_long_sequences_match_the_formulas() {
-    let shape = Packed { bounds: &[0, 300, 365, 493], heads: 2, head_dim: 32 };
+    let shape = Packed { bounds: &[0, 300, 365, 493], heads: 2, head_dim: 32, first_sequence: 0 };
     let (n, d, w) = (shape.tokens() * shape.width(), 32, 64);
     let [q, k, v, dctx] = [1, 2, 3, 4].map(|seed| random(n, seed));
     for dropout in [None, Some(dropout())] {
@@ -178,7 +178,7 @@ fn naive_score_mse(shape: &Packed<'_>, q: &[f64], k: &[f64], tq: &[f64], tk: &[f
 fn the_score_distance_and_its_gradient_match_the_formula() {
     let cases: [(&[usize], usize, usize); 3] = [(&[0, 1], 1, 1), (&[0, 0, 3, 8], 2, 7), (&[0, 9], 1, 8)];
     for (bounds, heads, head_dim) in cases {
-        let shape = Packed { bounds, heads, head_dim };
+        let shape = Packed { bounds, heads, head_dim, first_sequence: 0 };
         let n = shape.tokens() * shape.width();
         // large enough for scores beyond -100
         let [q, k, tq, tk] = [1, 2, 3, 4].map(|seed| random(n, seed).iter().map(|v| 9.0 * v).collect::<Vec<_>>());

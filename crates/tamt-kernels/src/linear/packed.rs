@@ -10,7 +10,7 @@ use crate::precision::Precision;
 use crate::product::{Rhs, Start, each_strip, row_portions};
 
 /// A masked weight matrix as forward products read it: a copy, for weights that are multiplied by often before they change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PackedWeight {
     panels: Buffer,
     rows: usize,
@@ -22,12 +22,18 @@ impl PackedWeight {
     /// Packs `W ∘ B` for products in `precision`.
     #[must_use]
     pub fn new(w: Weight<'_>, precision: Precision) -> Self {
+        let mut new = Self::default();
+        new.pack(w, precision);
+        new
+    }
+
+    /// Packs another weight in its place.
+    pub fn pack(&mut self, w: Weight<'_>, precision: Precision) {
         w.assert_valid();
-        let mut panels = Buffer::default();
         let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) };
-        let out = panels.get(Panels::len_in(precision, Side::Right, w.rows, w.cols));
+        let out = self.panels.get(Panels::len_in(precision, Side::Right, w.rows, w.cols));
         Panels::pack_parallel(Side::Right, &operand, 0..w.rows, w.cols, out);
-        Self { panels, rows: w.rows, cols: w.cols, precision }
+        (self.rows, self.cols, self.precision) = (w.rows, w.cols, precision);
     }
 }
 

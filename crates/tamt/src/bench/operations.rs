@@ -130,13 +130,13 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let (heads, hidden) = (settings.config.num_attention_heads, settings.config.hidden_size);
     let (sequences, length) = (settings.batch_size, settings.length);
     let bounds: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
-    let shape = Packed { bounds: &bounds, heads, head_dim: hidden / heads };
+    let shape = Packed { bounds: &bounds, heads, head_dim: hidden / heads, first_sequence: 0 };
     let n = sequences * length * hidden;
     let [q, k, v, d_context] = [1, 2, 3, 4].map(|seed| random(n, seed));
     let [mut context, mut dq, mut dk, mut dv] = [(); 4].map(|()| vec![0.0; n]);
     let mut log_sum_exp = vec![0.0; sequences * length * heads];
     let p = settings.dropout;
-    let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0) });
+    let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0), first: 0 });
     let scratch = Scratch::new(settings.precision);
     // forward: scores and context; backward: scores again and the gradients of probabilities, V, Q and K
     let flop = 4.0 * n as f64 * length as f64;
@@ -166,7 +166,7 @@ fn elementwise(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let (mut x, residual, gamma, beta) = (random(n, 1), random(n, 2), random(hidden, 3), random(hidden, 4));
     let (mut mean, mut rstd, mut out) = (vec![0.0; tokens], vec![0.0; tokens], vec![0.0; n]);
     let p = settings.dropout;
-    let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0) });
+    let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0), first: 0 });
     plain(timings, format!("LayerNorm {tokens} x {hidden}, forward"), None, || {
         layer_norm::forward(&mut x, Some(&residual), dropout, &gamma, &beta, 1e-12, &mut out, &mut mean, &mut rstd);
     });

@@ -174,7 +174,8 @@ impl Distillation {
 
     fn attention(&mut self, model: &Model, batch: &Batch, student: &Activations, d: &mut HiddenGrads) -> f64 {
         let heads = model.config.num_attention_heads;
-        let shape = Packed { bounds: &batch.bounds, heads, head_dim: model.config.hidden_size / heads };
+        let shape =
+            Packed { bounds: &batch.bounds, heads, head_dim: model.config.hidden_size / heads, first_sequence: 0 };
         let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();
         let share = 1.0 / (model.layers.len() as f64 * heads as f64 * pairs.max(1) as f64);
         let weight = (share * f64::from(self.settings.weight)) as f32;

@@ -171,7 +171,7 @@ impl Objective {
         grads: &mut Grads,
     ) -> Result<StepLoss> {
         let dropout = DropoutPlan::for_step(&model.config, self.settings.dropout, self.seed, step);
-        let pass = Pass { dropout: Some(dropout), ..pass };
+        let pass = pass.with_dropout(dropout);
         grads.begin();
         model.forward(batch, pass, &mut self.student, &mut self.workspace);
         self.d_hidden.begin(&self.student);

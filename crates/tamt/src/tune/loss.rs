@@ -150,7 +150,7 @@ impl<'m> TaskLoss<'m> {
         grads: &mut Grads,
     ) -> StepLoss {
         let dropout = DropoutPlan::for_step(&model.config, self.dropout, self.seed, step);
-        let pass = Pass { dropout: Some(dropout), ..pass };
+        let pass = pass.with_dropout(dropout);
         let Self { teacher, activations, logits, d_logits, d_hidden, workspace, .. } = self;
         grads.begin();
         model.forward(batch, pass, activations, workspace);
