@@ -12,7 +12,7 @@ use crate::precision::Precision;
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, is_one_portion, row_portions, row_product};
 
 mod packed;
-pub use packed::{Matrix, PackedRows, PackedWeight, forward_activated, forward_packed};
+pub use packed::{Matrix, PackedFor, PackedRows, PackedWeight, forward_activated, forward_packed};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -191,12 +191,36 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
     if w.rows > DEEP {
         return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
     }
+    let rhs = &mut Rhs::Plain(rhs, &mut scratch.panels);
+    input_product(tokens, &lhs, w.rows, w.cols, rhs, dx, mode, &mut scratch.floats);
+}
+
+/// [`backward_input`] by a weight that was packed for it.
+pub fn backward_input_packed(dy: &[f32], w: &PackedWeight, dx: &mut [f32], mode: Write, scratch: &mut Scratch) {
+    let (precision, (rows, cols)) = (scratch.precision, w.shape());
+    let tokens = rows_of(dx, cols, "input gradient");
+    assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input's");
+    let lhs = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
+    let rhs = &mut Rhs::Packed(w.panels(PackedFor::InputGradient, precision));
+    input_product(tokens, &lhs, rows, cols, rhs, dx, mode, &mut scratch.floats);
+}
+
+/// `dx (+)= dy W`, `dy` `[tokens, rows]`.
+fn input_product(
+    tokens: usize,
+    dy: &Operand<'_>,
+    rows: usize,
+    cols: usize,
+    w: &mut Rhs<'_>,
+    dx: &mut [f32],
+    mode: Write,
+    buffer: &mut Buffer,
+) {
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
-    for part in row_portions(tokens, w.rows, precision) {
-        let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), w.rows));
-        let lhs = Panels::pack_parallel(Side::Left, &lhs, part.clone(), w.rows, packed);
-        let mut rhs = Rhs::Plain(rhs, &mut scratch.panels);
-        row_product(w.cols, part, lhs, &mut rhs, dx, |strip| strip.multiply(start));
+    for part in row_portions(tokens, rows, dy.precision) {
+        let packed = buffer.get(Panels::len_in(dy.precision, Side::Left, part.len(), rows));
+        let lhs = Panels::pack_parallel(Side::Left, dy, part.clone(), rows, packed);
+        row_product(cols, part, lhs, w, dx, |strip| strip.multiply(start));
     }
 }
 

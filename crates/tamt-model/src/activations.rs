@@ -1,5 +1,7 @@
 //! What a forward pass keeps, and the scratch that both passes share. Sized on first use and then reused.
 
+use std::ops::Range;
+
 use tamt_kernels::Precision;
 use tamt_kernels::linear::{PackedRows, Scratch};
 
@@ -31,6 +33,14 @@ impl NormActs {
         self.mean.resize(tokens, 0.0);
         self.rstd.resize(tokens, 0.0);
     }
+}
+
+/// A part of [`NormActs`] to read.
+#[derive(Debug)]
+pub(crate) struct NormPart<'a> {
+    pub(crate) sum: &'a [f32],
+    pub(crate) mean: &'a [f32],
+    pub(crate) rstd: &'a [f32],
 }
 
 /// A part of [`NormActs`].
@@ -73,6 +83,40 @@ pub(crate) struct LayerView<'a> {
     pub(crate) attention_output: &'a mut [f32],
     pub(crate) ffn_in: &'a mut [f32],
     pub(crate) output: NormView<'a>,
+}
+
+/// What one transformer layer kept of some tokens.
+#[derive(Debug)]
+pub(crate) struct LayerPart<'a> {
+    pub(crate) query: &'a [f32],
+    pub(crate) key: &'a [f32],
+    pub(crate) value: &'a [f32],
+    pub(crate) context: &'a [f32],
+    pub(crate) log_sum_exp: &'a [f32],
+    pub(crate) attention: NormPart<'a>,
+    pub(crate) ffn_in: &'a [f32],
+    pub(crate) output: NormPart<'a>,
+}
+
+/// Gradients of some tokens in a layer: what the next layer down takes, and what gradients of parameters are made of.
+#[derive(Debug)]
+pub(crate) struct LayerGradients<'a> {
+    /// Of the layer's output, then of its input.
+    pub(crate) flow: &'a mut [f32],
+    pub(crate) query: &'a mut [f32],
+    pub(crate) key: &'a mut [f32],
+    pub(crate) value: &'a mut [f32],
+    /// Of the output of the map that ends attention.
+    pub(crate) attention_out: &'a mut [f32],
+    /// Of the output of the FFN's first map.
+    pub(crate) ffn_in: &'a mut [f32],
+    /// The input of its second map, made again.
+    pub(crate) ffn_act: &'a mut [f32],
+    /// Of that map's output.
+    pub(crate) ffn_out: &'a mut [f32],
+    /// Of scale and shift, these tokens' share.
+    pub(crate) attention_norm: Option<(&'a mut [f32], &'a mut [f32])>,
+    pub(crate) output_norm: Option<(&'a mut [f32], &'a mut [f32])>,
 }
 
 /// What one transformer layer keeps.
@@ -122,6 +166,27 @@ impl LayerActs {
             }
         };
         tokens.map(view).collect()
+    }
+
+    /// What was kept of some tokens.
+    pub(crate) fn part(&self, config: &Config, tokens: &Range<usize>) -> LayerPart<'_> {
+        let rows = |width: usize| tokens.start * width..tokens.end * width;
+        let hidden = rows(config.hidden_size);
+        let [attention, output] = [&self.attention, &self.output].map(|norm| NormPart {
+            sum: &norm.sum[hidden.clone()],
+            mean: &norm.mean[tokens.clone()],
+            rstd: &norm.rstd[tokens.clone()],
+        });
+        LayerPart {
+            query: &self.query[hidden.clone()],
+            key: &self.key[hidden.clone()],
+            value: &self.value[hidden.clone()],
+            context: &self.context[hidden.clone()],
+            log_sum_exp: &self.log_sum_exp[rows(config.num_attention_heads)],
+            attention,
+            ffn_in: &self.ffn_in[rows(config.intermediate_size)],
+            output,
+        }
     }
 
     pub(crate) fn resize(&mut self, config: &Config, tokens: usize, keep: Keep) {
@@ -286,7 +351,10 @@ pub struct Workspace {
     pub(crate) sparse: crate::prepared::SparseBuffers,
     /// Gradient that flows from layer to layer, `[T, hidden]`
     pub(crate) flow: Vec<f32>,
+    /// Gradients of Q, K, V and of the outputs of attention and FFN, `[T, hidden]` each.
     pub(crate) hidden: [Vec<f32>; 5],
+    /// Gradients of scale and shift of both norms of a layer, for each group: `[groups, 4, hidden]`.
+    pub(crate) norms: Vec<f32>,
     pub(crate) ffn: Vec<f32>,
     /// FFN after the activation, packed for the next map.
     pub(crate) ffn_packed: PackedRows,

@@ -4,9 +4,10 @@ use tamt_kernels::dropout::Dropout;
 use tamt_kernels::reduce;
 use tamt_kernels::rng::{Purpose, Stream};
 
-use crate::activations::{Activations, HiddenGrads, Keep, Workspace};
+use crate::activations::{Activations, HiddenGrads, Workspace};
 use crate::batch::Batch;
 use crate::config::Config;
+use crate::groups::GROUP_TOKENS;
 use crate::model::Model;
 use crate::params::{Grads, Masks};
 use crate::prepared::{LayerWeights, PreparedWeights};
@@ -106,10 +107,10 @@ impl Model {
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
         activations.resize(&self.config, batch);
-        if activations.keep() == Keep::Hidden && pass.prepared.is_some_and(|prepared| prepared.is_complete(self)) {
-            self.forward_by_groups(batch, pass, activations, workspace);
-        } else {
-            self.forward_by_layers(batch, pass, activations, workspace);
+        self.embed(batch.all(), pass, &mut activations.embedding, &mut activations.hidden[0]);
+        let groups = batch.groups(GROUP_TOKENS);
+        for l in 0..self.layers.len() {
+            self.forward_through_layer(l, &groups, pass, activations, workspace);
         }
     }
 
@@ -130,12 +131,13 @@ impl Model {
         let Some(depth) = self.backward_depth(grads) else { return };
         assert!(activations.is_complete(), "the forward pass kept too little for a backward pass");
         workspace.resize_backward(&self.config, batch.tokens());
+        let groups = batch.groups(GROUP_TOKENS);
         match d.hidden(self.layers.len()) {
             Some(top) => workspace.flow.copy_from_slice(top),
             None => workspace.flow.fill(0.0),
         }
         for l in (depth.first_layer()..self.layers.len()).rev() {
-            self.layer_backward(l, batch, pass, activations, d.query_key(l), grads, workspace);
+            self.backward_through_layer(l, &groups, pass, activations, d.query_key(l), grads, workspace);
             if let Some(own) = d.hidden(l) {
                 reduce::add(&mut workspace.flow, own);
             }

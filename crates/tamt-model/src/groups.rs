@@ -1,101 +1,141 @@
-//! Passes by groups of sequences: a job takes a group through a layer, or through all of them, and what one operation leaves
-//! for the next one is still in a core's own cache. Sequences do not see each other, so the states are the same bits.
+//! Passes through a layer by groups of sequences: a job takes one through all of its operations, and what one operation leaves
+//! for the next one is still in a core's own cache. Sequences do not see each other, so the states are those of the whole
+//! batch; gradients of parameters, which are sums over all tokens, come after.
 
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 use tamt_kernels::Precision;
+use tamt_kernels::linear::{PackedFor, Write};
+use tamt_kernels::reduce;
 
-use crate::activations::{Activations, Keep, LayerActs, NormActs, Rows, Workspace};
-use crate::batch::{Batch, Group};
+use crate::activations::{Activations, LayerGradients, Rows, Workspace};
+use crate::batch::Group;
 use crate::encoder::Pass;
+use crate::linear_maps::MapBuffers;
 use crate::model::Model;
+use crate::params::Grads;
 
 /// Tokens of a group, about: as many as fit the second-level cache with their activations, and enough for each matrix, which a
 /// group reads once.
-const GROUP_TOKENS: usize = 256;
+pub(crate) const GROUP_TOKENS: usize = 256;
 
-/// Where a job works.
-#[derive(Debug)]
-struct Workplace {
-    embedding: NormActs,
-    layer: LayerActs,
-    workspace: Workspace,
-}
-
-/// Those that no job is at, from pass to pass.
+/// Where jobs work, those that none is at, from pass to pass.
 #[derive(Debug, Default)]
-pub(crate) struct Workplaces(Mutex<Vec<Workplace>>);
+pub(crate) struct Workplaces(Mutex<Vec<Workspace>>);
 
 impl Workplaces {
-    fn with<R>(&self, precision: Precision, job: impl FnOnce(&mut Workplace) -> R) -> R {
+    fn with(&self, precision: Precision, job: impl FnOnce(&mut Workspace)) {
         let free = self.0.lock().expect("no job panicked").pop();
-        let mut place = free.unwrap_or_else(|| Workplace {
-            embedding: NormActs::default(),
-            layer: LayerActs::default(),
-            workspace: Workspace::new(precision),
-        });
-        let result = job(&mut place);
+        let mut place = free.unwrap_or_else(|| Workspace::new(precision));
+        job(&mut place);
         self.0.lock().expect("no job panicked").push(place);
-        result
     }
 }
 
 impl Model {
-    /// Layer by layer, each by groups. Matrices that are not prepared are packed a layer at a time.
-    pub(crate) fn forward_by_layers(
+    /// The hidden states that layer `l` leaves, and what is kept of it.
+    pub(crate) fn forward_through_layer(
         &self,
-        batch: &Batch,
+        l: usize,
+        groups: &[Group],
         pass: Pass<'_>,
         activations: &mut Activations,
         workspace: &mut Workspace,
     ) {
         let (width, precision) = (self.config.hidden_size, workspace.kernels.precision());
-        let (groups, keep) = (batch.groups(GROUP_TOKENS), activations.keep());
-        self.embed(batch.all(), pass, &mut activations.embedding, &mut activations.hidden[0]);
-        for l in 0..self.layers.len() {
-            workspace.weights.pack(self, l, pass, precision);
-            let pass = Pass { packed: Some(&workspace.weights), ..pass };
-            let slot = activations.layer_slot(l);
-            let views = activations.layers[slot].views(&self.config, groups.iter().map(|group| group.tokens.len()));
-            let (before, after) = activations.hidden.split_at_mut(l + 1);
-            let (input, mut output) = (&before[l], Rows::new(&mut after[0], width));
-            let outputs: Vec<_> = groups.iter().map(|group| output.take(group.tokens.len())).collect();
-            groups.par_iter().zip(views).zip(outputs).with_max_len(1).for_each(|((group, mut view), output)| {
-                let input = &input[group.tokens.start * width..group.tokens.end * width];
-                workspace.groups.with(precision, |place| {
-                    self.layer_forward(l, group, pass, input, output, &mut view, keep, &mut place.workspace);
-                });
-            });
-        }
-    }
-
-    /// The hidden states of all layers, each group through all of them in turn: nothing else is kept, and every matrix is
-    /// prepared.
-    pub(crate) fn forward_by_groups(
-        &self,
-        batch: &Batch,
-        pass: Pass<'_>,
-        activations: &mut Activations,
-        workspace: &Workspace,
-    ) {
-        let (width, precision) = (self.config.hidden_size, workspace.kernels.precision());
-        let groups = batch.groups(GROUP_TOKENS);
-        let mut rows: Vec<_> = activations.hidden.iter_mut().map(|states| Rows::new(states, width)).collect();
-        let mut states_of = |group: &Group| rows.iter_mut().map(|rows| rows.take(group.tokens.len())).collect();
-        let states: Vec<Vec<&mut [f32]>> = groups.iter().map(&mut states_of).collect();
-        groups.par_iter().zip(states).with_max_len(1).for_each(|(group, mut states)| {
-            workspace.groups.with(precision, |Workplace { embedding, layer, workspace }| {
-                let tokens = group.tokens.len();
-                embedding.resize(tokens, width);
-                layer.resize(&self.config, tokens, Keep::Hidden);
-                self.embed(batch.part(group.tokens.clone()), pass, embedding, states[0]);
-                for l in 0..self.layers.len() {
-                    let (before, after) = states.split_at_mut(l + 1);
-                    let mut view = layer.views(&self.config, std::iter::once(tokens)).remove(0);
-                    self.layer_forward(l, group, pass, before[l], after[0], &mut view, Keep::Hidden, workspace);
-                }
+        workspace.weights.pack(self, l, pass, PackedFor::Forward, precision);
+        let pass = Pass { packed: Some(&workspace.weights), ..pass };
+        let (slot, keep) = (activations.layer_slot(l), activations.keep());
+        let views = activations.layers[slot].views(&self.config, groups.iter().map(|group| group.tokens.len()));
+        let (before, after) = activations.hidden.split_at_mut(l + 1);
+        let (input, mut output) = (&before[l], Rows::new(&mut after[0], width));
+        let outputs: Vec<_> = groups.iter().map(|group| output.take(group.tokens.len())).collect();
+        groups.par_iter().zip(views).zip(outputs).with_max_len(1).for_each(|((group, mut view), output)| {
+            let input = &input[group.tokens.start * width..group.tokens.end * width];
+            workspace.groups.with(precision, |place| {
+                self.layer_forward(l, group, pass, input, output, &mut view, keep, place);
             });
         });
     }
+
+    /// Takes the gradient of layer `l`'s output from `workspace.flow`, leaves that of its input there, and writes those of its
+    /// parameters.
+    pub(crate) fn backward_through_layer(
+        &self,
+        l: usize,
+        groups: &[Group],
+        pass: Pass<'_>,
+        activations: &Activations,
+        own_query_key: Option<(&[f32], &[f32])>,
+        grads: &mut Grads,
+        workspace: &mut Workspace,
+    ) {
+        let (layer, a, width) = (&self.layers[l], &activations.layers[l], self.config.hidden_size);
+        let precision = workspace.kernels.precision();
+        workspace.weights.pack(self, l, pass, PackedFor::InputGradient, precision);
+        let Workspace { kernels: scratch, sparse, groups: places, weights, flow, hidden, norms, ffn, ffn_act, .. } =
+            workspace;
+        norms.resize(groups.len() * 4 * width, 0.0);
+        let wanted = [layer.attention_norm, layer.output_norm].map(|norm| grads.wants(norm.weight));
+        {
+            let pass = Pass { packed: Some(&*weights), ..pass };
+            let mut hidden = hidden.each_mut().map(|buffer| Rows::new(buffer, width));
+            let mut flow = Rows::new(flow, width);
+            let mut ffn = [&mut *ffn, &mut *ffn_act].map(|buffer| Rows::new(buffer, self.config.intermediate_size));
+            let of_group = |(group, norms): (&Group, _)| {
+                let tokens = group.tokens.len();
+                let [query, key, value, attention_out, ffn_out] = hidden.each_mut().map(|rows| rows.take(tokens));
+                let [ffn_in, ffn_act] = ffn.each_mut().map(|rows| rows.take(tokens));
+                let [attention_norm, output_norm] = norm_slots(norms, wanted);
+                let flow = flow.take(tokens);
+                LayerGradients {
+                    flow,
+                    query,
+                    key,
+                    value,
+                    attention_out,
+                    ffn_in,
+                    ffn_act,
+                    ffn_out,
+                    attention_norm,
+                    output_norm,
+                }
+            };
+            let parts: Vec<_> = groups.iter().zip(norms.chunks_exact_mut(4 * width)).map(of_group).collect();
+            groups.par_iter().zip(parts).with_max_len(1).for_each(|(group, mut part)| {
+                let rows = group.tokens.start * width..group.tokens.end * width;
+                let own = own_query_key.map(|(query, key)| (&query[rows.clone()], &key[rows]));
+                let acts = a.part(&self.config, &group.tokens);
+                places.with(precision, |place| {
+                    self.layer_backward(l, group, pass, &acts, own, &mut part, place);
+                });
+            });
+        }
+        for (i, norm) in [layer.attention_norm, layer.output_norm].into_iter().enumerate() {
+            let Some((gamma, beta, mode)) = grads.pair(norm.weight, norm.bias) else { continue };
+            for (j, slot) in [gamma, beta].into_iter().enumerate() {
+                if mode == Write::Store {
+                    slot.fill(0.0);
+                }
+                for norms in norms.chunks_exact(4 * width) {
+                    reduce::add(slot, &norms[(2 * i + j) * width..][..width]);
+                }
+            }
+        }
+        let [query, key, value, attention_out, ffn_out] = hidden.each_ref().map(Vec::as_slice);
+        let maps = &mut MapBuffers { scratch, sparse };
+        self.maps_backward(&[(layer.output, ffn_out)], ffn_act, pass, grads, maps);
+        self.maps_backward(&[(layer.intermediate, ffn)], &a.attention_output, pass, grads, maps);
+        self.maps_backward(&[(layer.attention_output, attention_out)], &a.context, pass, grads, maps);
+        let projections = [(layer.query, query), (layer.key, key), (layer.value, value)];
+        self.maps_backward(&projections, activations.hidden(l), pass, grads, maps);
+    }
+}
+
+/// Places for the gradients of scale and shift of two norms, where they are wanted.
+fn norm_slots(norms: &mut [f32], wanted: [bool; 2]) -> [Option<(&mut [f32], &mut [f32])>; 2] {
+    let (attention, output) = norms.split_at_mut(norms.len() / 2);
+    let [attention, output] = [attention, output].map(|norm| norm.split_at_mut(norm.len() / 2));
+    [wanted[0].then_some(attention), wanted[1].then_some(output)]
 }

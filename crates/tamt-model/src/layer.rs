@@ -1,11 +1,12 @@
 //! One transformer layer: attention and FFN, each `LayerNorm(residual + dropout(sub-layer))`.
 
 use tamt_kernels::attention::{self, Packed};
+use tamt_kernels::dropout::{self, Dropout};
 use tamt_kernels::linear::{self, PackedRows, Scratch, Write};
-use tamt_kernels::{activation, dropout, layer_norm, reduce};
+use tamt_kernels::{activation, layer_norm, reduce};
 
-use crate::activations::{Activations, Keep, LayerView, NormActs, Workspace};
-use crate::batch::{Batch, Group};
+use crate::activations::{Keep, LayerGradients, LayerPart, LayerView, NormActs, NormPart, Workspace};
+use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::linear_maps::MapBuffers;
 use crate::model::{Layer, Model, Norm};
@@ -35,6 +36,21 @@ impl Model {
             }
             None => layer_norm::backward(dy, sum, mean, rstd, gamma, ds, None, Write::Store, scratch),
         }
+    }
+
+    /// `ds` from `dy` for some tokens, and their share of the gradients of scale and shift where it is wanted.
+    fn norm_part_backward(
+        &self,
+        norm: Norm,
+        dy: &[f32],
+        acts: &NormPart<'_>,
+        ds: &mut [f32],
+        wanted: &mut Option<(&mut [f32], &mut [f32])>,
+        scratch: &mut Scratch,
+    ) {
+        let gamma = self.params.get(norm.weight);
+        let wanted = wanted.as_mut().map(|(gamma, beta)| (&mut **gamma, &mut **beta));
+        layer_norm::backward(dy, acts.sum, acts.mean, acts.rstd, gamma, ds, wanted, Write::Store, scratch);
     }
 
     /// The layer's output from its input, `[T, hidden]` both, for a group of sequences.
@@ -127,58 +143,63 @@ impl Model {
         linear::forward_packed(packed, [output], maps.scratch);
     }
 
-    /// Takes the gradient of the layer's output from `workspace.flow` and leaves that of its input there.
+    /// Takes the gradient of the layer's output from `g.flow` and leaves that of its input there, for a group of sequences,
+    /// and in the rest of `g` what gradients of parameters are made of.
     pub(crate) fn layer_backward(
         &self,
         l: usize,
-        batch: &Batch,
+        group: &Group,
         pass: Pass<'_>,
-        activations: &Activations,
+        a: &LayerPart<'_>,
         own_query_key: Option<(&[f32], &[f32])>,
-        grads: &mut Grads,
+        g: &mut LayerGradients<'_>,
         workspace: &mut Workspace,
     ) {
         let layer = &self.layers[l];
-        let a = &activations.layers[l];
-        let input = activations.hidden(l);
-        let Workspace { kernels: scratch, sparse, flow, hidden, ffn, ffn_act, .. } = workspace;
+        let first = group.tokens.start * self.config.hidden_size;
+        let Workspace { kernels: scratch, sparse, flow: residual, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
-        let [residual, branch, dq, dk, dv] = hidden;
+        residual.resize(g.flow.len(), 0.0);
 
         // FFN: flow = dL/d output
-        self.norm_backward(layer.output_norm, flow, &a.output, residual, grads, maps.scratch);
-        copy_dropped(residual, branch, pass, Site::Output(l));
-        self.map_input_gradient(layer.output, branch, ffn, Write::Store, pass, maps);
-        activation::backward_with_output(self.config.hidden_act, &a.ffn_in, ffn, ffn_act);
-        self.maps_backward(&[(layer.output, branch)], ffn_act, None, pass, grads, maps);
-        let dx = (residual.as_mut_slice(), Write::Add);
-        self.maps_backward(&[(layer.intermediate, ffn)], &a.attention_output, Some(dx), pass, grads, maps);
+        self.norm_part_backward(layer.output_norm, g.flow, &a.output, residual, &mut g.output_norm, maps.scratch);
+        copy_dropped(residual, g.ffn_out, pass.dropout_from(Site::Output(l), first));
+        self.map_input_gradient(layer.output, g.ffn_out, g.ffn_in, Write::Store, pass, maps);
+        activation::backward_with_output(self.config.hidden_act, a.ffn_in, g.ffn_in, g.ffn_act);
+        self.map_input_gradient(layer.intermediate, g.ffn_in, residual, Write::Add, pass, maps);
 
         // Attention: residual = dL/d attention_output
-        self.norm_backward(layer.attention_norm, residual, &a.attention, flow, grads, maps.scratch);
-        copy_dropped(flow, branch, pass, Site::AttentionOutput(l));
-        let dx = (residual.as_mut_slice(), Write::Store);
-        self.maps_backward(&[(layer.attention_output, branch)], &a.context, Some(dx), pass, grads, maps);
-        attention::backward(
+        self.norm_part_backward(
+            layer.attention_norm,
             residual,
-            &a.query,
-            &a.key,
-            &a.value,
-            &a.context,
-            &a.log_sum_exp,
-            &self.packed(&batch.bounds, 0),
-            pass.dropout_at(Site::AttentionProbabilities(l)),
-            dq,
-            dk,
-            dv,
+            &a.attention,
+            g.flow,
+            &mut g.attention_norm,
             maps.scratch,
         );
-        if let Some((own_dq, own_dk)) = own_query_key {
-            reduce::add(dq, own_dq);
-            reduce::add(dk, own_dk);
+        copy_dropped(g.flow, g.attention_out, pass.dropout_from(Site::AttentionOutput(l), first));
+        self.map_input_gradient(layer.attention_output, g.attention_out, residual, Write::Store, pass, maps);
+        attention::backward(
+            residual,
+            a.query,
+            a.key,
+            a.value,
+            a.context,
+            a.log_sum_exp,
+            &self.packed(&group.bounds, group.first_sequence),
+            pass.dropout_at(Site::AttentionProbabilities(l)),
+            g.query,
+            g.key,
+            g.value,
+            maps.scratch,
+        );
+        if let Some((own_query, own_key)) = own_query_key {
+            reduce::add(g.query, own_query);
+            reduce::add(g.key, own_key);
         }
-        let projections = [(layer.query, dq.as_slice()), (layer.key, dk.as_slice()), (layer.value, dv.as_slice())];
-        self.maps_backward(&projections, input, Some((flow, Write::Add)), pass, grads, maps);
+        for (dense, dy) in [(layer.query, &*g.query), (layer.key, g.key), (layer.value, g.value)] {
+            self.map_input_gradient(dense, dy, g.flow, Write::Add, pass, maps);
+        }
     }
 }
 
@@ -195,9 +216,9 @@ struct Ffn<'a> {
 }
 
 /// The gradient that enters a sub-layer through its dropout.
-fn copy_dropped(from: &[f32], to: &mut [f32], pass: Pass<'_>, site: Site) {
+fn copy_dropped(from: &[f32], to: &mut [f32], dropout: Option<Dropout>) {
     to.copy_from_slice(from);
-    if let Some(d) = pass.dropout_at(site) {
+    if let Some(d) = dropout {
         dropout::apply(to, d);
     }
 }

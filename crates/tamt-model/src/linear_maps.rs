@@ -77,7 +77,7 @@ impl Model {
         }
     }
 
-    /// `dx (+)= dy (W ∘ B)`.
+    /// `dx (+)= dy (W ∘ B)` of a layer whose matrices are packed for input gradients.
     pub(crate) fn map_input_gradient(
         &self,
         dense: Dense,
@@ -87,24 +87,23 @@ impl Model {
         pass: Pass<'_>,
         buffers: &mut MapBuffers<'_>,
     ) {
-        match pass.sparse(dense) {
-            Some(weight) => {
-                buffers.sparse.gradient.pack(dy, weight.rows());
-                sparse::backward_input(&buffers.sparse.gradient, weight, dx, mode);
-            }
-            None => {
-                linear::backward_input(dy, self.params.weight(dense.weight, pass.masks), dx, mode, buffers.scratch);
-            }
+        let MapBuffers { scratch, sparse } = buffers;
+        if let Some(weight) = pass.sparse(dense) {
+            sparse.gradient.pack(dy, weight.rows());
+            sparse::backward_input(&sparse.gradient, weight, dx, mode);
+        } else if let Some(packed) = pass.packed.and_then(|packed| packed.get(dense.weight)) {
+            linear::backward_input_packed(dy, packed, dx, mode, scratch);
+        } else {
+            linear::backward_input(dy, self.params.weight(dense.weight, pass.masks), dx, mode, scratch);
         }
     }
 
-    /// Gradients of maps of one input `x`, given with those of their outputs: of weights (or scores) and biases where they are
-    /// trainable, and with `dx` that of the input, to which each map adds after `mode` was done for the first.
+    /// Gradients of the weights (or scores) and biases of maps of one input `x`, given those of their outputs, where they
+    /// are trainable.
     pub(crate) fn maps_backward(
         &self,
         maps: &[(Dense, &[f32])],
         x: &[f32],
-        mut dx: Option<(&mut [f32], Write)>,
         pass: Pass<'_>,
         grads: &mut Grads,
         buffers: &mut MapBuffers<'_>,
@@ -119,23 +118,13 @@ impl Model {
             sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]);
         }
         for &(dense, dy) in maps {
-            if let Some(weight) = pass.sparse(dense)
-                && (is_sparse(dense, grads) || dx.is_some())
+            if is_sparse(dense, grads)
+                && let Some(weight) = pass.sparse(dense)
+                && let Some((slot, mode, kind)) = grads.slot(dense.weight)
             {
                 sparse.gradient.pack(dy, weight.rows());
-                if is_sparse(dense, grads)
-                    && let Some((slot, mode, kind)) = grads.slot(dense.weight)
-                {
-                    let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
-                    sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
-                }
-                if let Some((dx, mode)) = &mut dx {
-                    sparse::backward_input(&sparse.gradient, weight, dx, *mode);
-                    *mode = Write::Add;
-                }
-            } else if let Some((dx, mode)) = &mut dx {
-                linear::backward_input(dy, self.params.weight(dense.weight, pass.masks), dx, *mode, scratch);
-                *mode = Write::Add;
+                let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
+                sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
             }
             if let Some((slot, mode, _)) = grads.slot(dense.bias) {
                 linear::backward_bias(dy, slot, mode, scratch);

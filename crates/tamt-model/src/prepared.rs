@@ -2,7 +2,7 @@
 
 use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
-use tamt_kernels::linear::PackedWeight;
+use tamt_kernels::linear::{PackedFor, PackedWeight};
 use tamt_kernels::sparse::{Panels, PreparedFor, SparseWeight};
 
 use crate::encoder::Pass;
@@ -78,7 +78,7 @@ impl PreparedWeights {
                     let weight = model.params.weight(id, counted);
                     Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Inference)))
                 }
-                _ => Prepared::Dense(PackedWeight::new(model.params.weight(id, masks), precision)),
+                _ => Prepared::Dense(PackedWeight::new(model.params.weight(id, masks), PackedFor::Forward, precision)),
             });
         }
         new
@@ -124,11 +124,6 @@ impl PreparedWeights {
         self.by_param[id.0].is_some()
     }
 
-    /// Whether every matrix of the layers is prepared, so that nothing is packed for each pass anew.
-    pub(crate) fn is_complete(&self, model: &Model) -> bool {
-        model.layer_matrices().all(|id| self.has(id))
-    }
-
     /// Follows changed weights.
     pub fn set_values(&mut self, params: &Params) {
         for (i, prepared) in self.by_param.iter_mut().enumerate() {
@@ -167,13 +162,23 @@ pub(crate) struct LayerWeights {
 }
 
 impl LayerWeights {
-    /// Packs the matrices of a layer that the dense kernel multiplies by and that are not prepared.
-    pub(crate) fn pack(&mut self, model: &Model, layer: usize, pass: Pass<'_>, precision: Precision) {
+    /// Packs the matrices of a layer that the dense kernel multiplies by in these products and that are not prepared for them.
+    pub(crate) fn pack(
+        &mut self,
+        model: &Model,
+        layer: usize,
+        pass: Pass<'_>,
+        product: PackedFor,
+        precision: Precision,
+    ) {
         for ((dense, packed), id) in model.layers[layer].dense().iter().zip(&mut self.packed).zip(&mut self.ids) {
-            let prepared = pass.prepared.is_some_and(|prepared| prepared.has(dense.weight));
+            let prepared = pass.prepared.is_some_and(|prepared| match product {
+                PackedFor::Forward => prepared.has(dense.weight),
+                PackedFor::InputGradient => prepared.sparse(dense.weight).is_some(),
+            });
             *id = (!prepared).then_some(dense.weight);
             if !prepared {
-                packed.pack(model.params.weight(dense.weight, pass.masks), precision);
+                packed.pack(model.params.weight(dense.weight, pass.masks), product, precision);
             }
         }
     }

@@ -9,31 +9,60 @@ use crate::parallel::{Buffer, Shared};
 use crate::precision::Precision;
 use crate::product::{Rhs, Start, each_strip, row_portions};
 
-/// A masked weight matrix as forward products read it: a copy, for weights that are multiplied by often before they change.
+/// The product that a weight matrix is packed for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PackedFor {
+    /// `x (W ∘ B)ᵀ`
+    #[default]
+    Forward,
+    /// `dy (W ∘ B)`
+    InputGradient,
+}
+
+/// A masked weight matrix as products read it: a copy, for weights that are multiplied by often before they change.
 #[derive(Clone, Debug, Default)]
 pub struct PackedWeight {
     panels: Buffer,
     rows: usize,
     cols: usize,
+    product: PackedFor,
     precision: Precision,
 }
 
 impl PackedWeight {
-    /// Packs `W ∘ B` for products in `precision`.
+    /// Packs `W ∘ B` for a product in `precision`.
     #[must_use]
-    pub fn new(w: Weight<'_>, precision: Precision) -> Self {
+    pub fn new(w: Weight<'_>, product: PackedFor, precision: Precision) -> Self {
         let mut new = Self::default();
-        new.pack(w, precision);
+        new.pack(w, product, precision);
         new
     }
 
     /// Packs another weight in its place.
-    pub fn pack(&mut self, w: Weight<'_>, precision: Precision) {
+    pub fn pack(&mut self, w: Weight<'_>, product: PackedFor, precision: Precision) {
         w.assert_valid();
-        let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) };
-        let out = self.panels.get(Panels::len_in(precision, Side::Right, w.rows, w.cols));
-        Panels::pack_parallel(Side::Right, &operand, 0..w.rows, w.cols, out);
-        (self.rows, self.cols, self.precision) = (w.rows, w.cols, precision);
+        (self.rows, self.cols, self.product, self.precision) = (w.rows, w.cols, product, precision);
+        let (lanes, depth, order) = match product {
+            PackedFor::Forward => (w.rows, w.cols, Order::LaneRows),
+            PackedFor::InputGradient => (w.cols, w.rows, Order::DepthRows),
+        };
+        let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, order) };
+        let out = self.panels.get(Panels::len_in(precision, Side::Right, lanes, depth));
+        Panels::pack_parallel(Side::Right, &operand, 0..lanes, depth, out);
+    }
+
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// The panels, if they were packed for this product.
+    pub(super) fn panels(&self, product: PackedFor, precision: Precision) -> Panels<'_> {
+        assert_eq!((self.product, self.precision), (product, precision), "weights packed for the product at hand");
+        let (lanes, depth) = match product {
+            PackedFor::Forward => (self.rows, self.cols),
+            PackedFor::InputGradient => (self.cols, self.rows),
+        };
+        Panels::of(precision, Side::Right, lanes, depth, self.panels.as_slice())
     }
 }
 
@@ -42,7 +71,7 @@ impl PackedWeight {
 pub enum Matrix<'a> {
     /// Packed by each call.
     Plain(Weight<'a>),
-    /// Packed before, in the precision of the product.
+    /// Packed before, for [`PackedFor::Forward`] in the precision of the product.
     Packed(&'a PackedWeight),
 }
 
@@ -58,7 +87,9 @@ impl<'a> Matrix<'a> {
     pub(super) fn assert_valid(&self, precision: Precision) {
         match self {
             Self::Plain(w) => w.assert_valid(),
-            Self::Packed(w) => assert_eq!(w.precision, precision, "weights packed in the precision of the product"),
+            Self::Packed(w) => {
+                let _ = w.panels(PackedFor::Forward, precision);
+            }
         }
     }
 
@@ -72,7 +103,7 @@ impl<'a> Matrix<'a> {
                 Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) },
                 buffer,
             ),
-            Self::Packed(w) => Rhs::Packed(Panels::of(precision, Side::Right, w.rows, w.cols, w.panels.as_slice())),
+            Self::Packed(w) => Rhs::Packed(w.panels(PackedFor::Forward, precision)),
         }
     }
 }
