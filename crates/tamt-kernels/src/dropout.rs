@@ -144,6 +144,9 @@ mod tests {
             let mut part = vec![1.0; len];
             apply_from(&mut part, start as u64, d);
             prop_assert_eq!(&part[..], &whole[start..start + len]);
+            let mut part = vec![1.0; len];
+            apply(&mut part, Dropout { first: start as u64, ..d });
+            prop_assert_eq!(&part[..], &whole[start..start + len]);
         }
     }
 }

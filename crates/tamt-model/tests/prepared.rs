@@ -165,29 +165,85 @@ fn zeros_of_a_checkpoint_are_passed_over_in_inference() {
     assert_eq!(states(Some(&sparse)), states(None));
 }
 
-/// Whole sequences in groups through all layers give what each layer for the whole batch gives, and so do copies of weights.
+/// Sequences of up to 39 tokens, some of them empty, that make several groups.
+fn many_sequences() -> Vec<Vec<u32>> {
+    (0..40).cycle().take(45).map(|length| (0..length).map(|i| (i * 13 + length) % 50).collect()).collect()
+}
+
+fn batch_of(model: &Model, sequences: &[Vec<u32>]) -> Batch {
+    let mut batch = Batch::default();
+    sequences.iter().for_each(|ids| batch.push(ids));
+    batch.locate(&model.config);
+    batch
+}
+
+/// A batch of several groups has the states of each sequence alone, whatever is prepared and kept.
 #[test]
-fn prepared_matrices_and_groups_change_nothing() {
+fn groups_and_prepared_matrices_change_no_state() {
     let model = model();
     let masks = masks(&model, |n| 1 + n % 6);
-    let mut batch = Batch::default();
-    for length in (0..40).cycle().take(45) {
-        batch.push(&(0..length).map(|i| i * 13 % 50).collect::<Vec<u32>>());
-    }
-    batch.locate(&model.config);
-    assert!(batch.tokens() > 700, "several groups");
+    let sequences = many_sequences();
     for precision in [Precision::F32, Precision::Bf16] {
-        let states = |pass, keep, workspace: &mut Workspace| {
+        let states = |batch: &Batch, pass, keep, workspace: &mut Workspace| {
             let mut activations = Activations::new(keep);
-            model.forward(&batch, pass, &mut activations, workspace);
+            model.forward(batch, pass, &mut activations, workspace);
             (0..activations.hidden_count()).map(|l| activations.hidden(l).to_vec()).collect::<Vec<_>>()
         };
         let mut workspace = Workspace::new(precision);
-        let expected = states(Pass::new(Some(&masks), None), Keep::All, &mut workspace);
+        let plain = Pass::new(Some(&masks), None);
+        let mut expected = vec![Vec::new(); model.layers.len() + 1];
+        for ids in &sequences {
+            let alone = batch_of(&model, std::slice::from_ref(ids));
+            let alone = states(&alone, plain, Keep::All, &mut workspace);
+            expected.iter_mut().zip(alone).for_each(|(all, alone)| all.extend(alone));
+        }
+        let batch = batch_of(&model, &sequences);
+        assert!(batch.tokens() > 700, "several groups");
         let prepared = PreparedWeights::for_inference(&model, Some(&masks), KernelChoice::DENSE, precision);
-        let pass = Pass::new(Some(&masks), Some(&prepared));
-        for keep in [Keep::HiddenAndAttention, Keep::Hidden, Keep::Hidden] {
-            assert_eq!(states(pass, keep, &mut workspace), expected, "{precision:?}, {keep:?}");
+        let prepared = Pass::new(Some(&masks), Some(&prepared));
+        for pass in [plain, prepared] {
+            for keep in [Keep::All, Keep::HiddenAndAttention, Keep::Hidden, Keep::Hidden] {
+                assert_eq!(states(&batch, pass, keep, &mut workspace), expected, "{precision:?}, {keep:?}");
+            }
+        }
+    }
+}
+
+/// The gradients of a batch of several groups are the sums of those of each sequence alone.
+#[test]
+fn gradients_of_groups_add_up() {
+    let model = model();
+    let all: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
+    let masks = masks(&model, |n| 2 + n % 6);
+    let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
+    for pass in [Pass::new(Some(&masks), None), Pass::new(Some(&masks), Some(&sparse))] {
+        let gradients = |sequences: &[Vec<u32>]| {
+            let batch = batch_of(&model, sequences);
+            let (mut activations, mut workspace) = (Activations::new(Keep::All), Workspace::default());
+            let (mut d, mut grads) = (HiddenGrads::default(), Grads::new(&model.params, &all));
+            grads.begin();
+            model.forward(&batch, pass, &mut activations, &mut workspace);
+            d.begin(&activations);
+            let top = d.hidden_mut(model.layers.len(), activations.last_hidden().len());
+            top.iter_mut().enumerate().for_each(|(i, d)| *d = if i % 72 % 3 == 0 { -0.5 } else { 0.25 });
+            model.backward(&batch, pass, &activations, &d, &mut grads, &mut workspace);
+            grads.finish();
+            grads
+        };
+        let sequences = many_sequences();
+        let together = gradients(&sequences);
+        let mut sums = vec![0.0f64; together.data().len()];
+        for ids in &sequences {
+            let alone = gradients(std::slice::from_ref(ids));
+            sums.iter_mut().zip(alone.data()).for_each(|(sum, v)| *sum += f64::from(*v));
+        }
+        let sums: Vec<f32> = sums.into_iter().map(|v| v as f32).collect();
+        for (t, range) in together.trainable().iter().zip(together.ranges()) {
+            let name = &model.params.spec(t.id).name;
+            if name.ends_with("key.bias") {
+                continue; // zero but for rounding: it adds the same to all scores of a query
+            }
+            assert_close(&together.data()[range.clone()], &sums[range.clone()], name);
         }
     }
 }

@@ -85,6 +85,29 @@ fn the_forward_pass_matches_the_formula() {
 }
 
 #[test]
+fn later_sequences_of_a_batch_drop_what_they_drop_in_the_whole() {
+    let (heads, head_dim) = (3, 8);
+    let whole = Packed { bounds: &[0, 30, 101, 140], heads, head_dim, first_sequence: 0 };
+    let later = Packed { bounds: &[0, 71, 110], heads, head_dim, first_sequence: 1 };
+    let n = whole.tokens() * whole.width();
+    let at = 30 * whole.width();
+    let [q, k, v, dctx] = [1, 2, 3, 4].map(|seed| random(n, seed));
+    let run = |shape: &Packed<'_>, from: usize| {
+        let [q, k, v, dctx] = [&q, &k, &v, &dctx].map(|x| &x[from..]);
+        let (mut ctx, mut lse) = (vec![9.0; q.len()], vec![9.0; shape.tokens() * heads]);
+        let scratch = Scratch::default();
+        forward(q, k, v, shape, Some(dropout()), &mut ctx, Some(&mut lse), &scratch);
+        let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; q.len()]);
+        let drop = Some(dropout());
+        backward(dctx, q, k, v, &ctx, &lse, shape, drop, &mut dq, &mut dk, &mut dv, &scratch);
+        [ctx, dq, dk, dv]
+    };
+    for (whole, later) in run(&whole, 0).iter().zip(run(&later, at)) {
+        assert_eq!(whole[at..], later);
+    }
+}
+
+#[test]
 fn large_scores_do_not_overflow() {
     let shape = Packed { bounds: &[0, 3], heads: 1, head_dim: 4, first_sequence: 0 };
     let q = [30.0; 12];

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::activation::{self, Activation};
 use crate::parallel::tests::same_for_any_pool;
 use crate::precision::bf16_bits;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
@@ -47,6 +48,7 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     let mut y = vec![9.0; tokens * rows];
     forward(&x, weight, Some(&bias), &mut y, scratch);
     assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &to_f64(&bias), cols), tolerance);
+    check_packed(&x, weight, &bias, &y, scratch);
     forward(&x, weight, None, &mut y, scratch);
     assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &vec![0.0; rows], cols), tolerance);
 
@@ -56,6 +58,10 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     let mut dx = vec![9.0; tokens * cols];
     backward_input(&dy, weight, &mut dx, Write::Store, scratch);
     assert_close(&dx, &expected, tolerance);
+    let packed = PackedWeight::new(weight, PackedFor::InputGradient, precision);
+    let mut by_packed = vec![9.0; tokens * cols];
+    backward_input_packed(&dy, &packed, &mut by_packed, Write::Store, scratch);
+    assert_eq!(by_packed, dx, "a weight packed before gives the same bits");
     backward_input(&dy, weight, &mut dx, Write::Add, scratch);
     expected.iter_mut().for_each(|v| *v *= 2.0);
     assert_close(&dx, &expected, tolerance);
@@ -87,6 +93,35 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     backward_bias(&dy, &mut db, Write::Add, scratch);
     let expected: Vec<f64> = expected.iter().zip(&bias).map(|(e, b)| e + f64::from(*b)).collect();
     assert_close(&db, &expected, tolerance);
+}
+
+/// What is packed before, a weight or activations, gives the bits `y` of [`forward`], and those of the next layer.
+fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch: &mut Scratch) {
+    let Weight { values, rows, cols, .. } = weight;
+    let packed = PackedWeight::new(weight, PackedFor::Forward, scratch.precision());
+    let mut again = vec![9.0; y.len()];
+    let layer = Layer { weight: Matrix::Packed(&packed), bias: Some(bias), output: &mut again };
+    forward_each(x, [layer], scratch);
+    assert_eq!(again, y);
+
+    let mut activated = vec![9.0; y.len()];
+    activation::forward(Activation::Gelu, y, &mut activated);
+    let next = Weight { values, rows: cols, cols: rows, mask: None };
+    let mut expected = vec![9.0; x.len()];
+    forward(&activated, next, None, &mut expected, scratch);
+    for matrix in [Matrix::Plain(weight), Matrix::Packed(&packed)] {
+        let mut kept = vec![9.0; y.len()];
+        for keep in [None, Some(&mut kept)] {
+            let mut rows = PackedRows::default();
+            let keep = keep.map(Vec::as_mut_slice);
+            forward_activated(x, matrix, bias, Activation::Gelu, keep, &mut rows, scratch);
+            let mut output = vec![9.0; x.len()];
+            let layer = Layer { weight: Matrix::Plain(next), bias: None, output: &mut output };
+            forward_packed(&rows, [layer], scratch);
+            assert_eq!(output, expected);
+        }
+        assert_eq!(kept, y, "what comes before the activation");
+    }
 }
 
 #[test]
