@@ -111,7 +111,9 @@ pub(crate) fn tile_registers(precision: Precision) -> Option<amx::Configured> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn tile_registers(_: Precision) {}
+pub(crate) fn tile_registers(_: Precision) -> Option<std::convert::Infallible> {
+    None
+}
 
 /// `C (+)= A B`, on this thread. `first_col` is the block's first column in `rhs`, where a panel begins. The depth is that of `rhs`.
 ///
