@@ -148,12 +148,25 @@ pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Layer<'_>; N], scrat
     let cols = layers[0].weight.shape().1;
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
-    for part in row_portions(tokens, cols, precision) {
-        let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), cols));
-        let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
+    each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
         for layer in &mut layers {
             apply(layer, part.clone(), lhs, &mut scratch.panels);
         }
+    });
+}
+
+/// Packs rows of a left operand `[rows, depth]`, a portion at a time.
+fn each_portion(
+    lhs: &Operand<'_>,
+    rows: usize,
+    depth: usize,
+    buffer: &mut Buffer,
+    mut product: impl FnMut(Range<usize>, Panels<'_>),
+) {
+    for part in row_portions(rows, depth, lhs.precision) {
+        let packed = buffer.get(Panels::len_in(lhs.precision, Side::Left, part.len(), depth));
+        let lhs = Panels::pack_parallel(Side::Left, lhs, part.clone(), depth, packed);
+        product(part, lhs);
     }
 }
 
@@ -217,11 +230,9 @@ fn input_product(
     buffer: &mut Buffer,
 ) {
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
-    for part in row_portions(tokens, rows, dy.precision) {
-        let packed = buffer.get(Panels::len_in(dy.precision, Side::Left, part.len(), rows));
-        let lhs = Panels::pack_parallel(Side::Left, dy, part.clone(), rows, packed);
+    each_portion(dy, tokens, rows, buffer, |part, lhs| {
         row_product(cols, part, lhs, w, dx, |strip| strip.multiply(start));
-    }
+    });
 }
 
 /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `x` `[T, cols]`, `dw` `[rows, cols]`.

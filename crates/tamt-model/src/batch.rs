@@ -4,16 +4,6 @@ use std::ops::Range;
 
 use crate::config::{Config, Family};
 
-/// What is embedded of some tokens, a value each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tokens<'a> {
-    pub(crate) ids: &'a [u32],
-    pub(crate) type_ids: &'a [u32],
-    pub(crate) position_ids: &'a [u32],
-    /// Tokens of the batch before them.
-    pub(crate) first: usize,
-}
-
 /// A batch of sequences without padding.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -86,21 +76,6 @@ impl Batch {
                     }));
                 }
             }
-        }
-    }
-
-    /// All tokens.
-    pub(crate) fn all(&self) -> Tokens<'_> {
-        self.part(0..self.tokens())
-    }
-
-    /// Some tokens, located.
-    pub(crate) fn part(&self, tokens: Range<usize>) -> Tokens<'_> {
-        Tokens {
-            ids: &self.ids[tokens.clone()],
-            type_ids: &self.type_ids[tokens.clone()],
-            position_ids: &self.position_ids[tokens.clone()],
-            first: tokens.start,
         }
     }
 

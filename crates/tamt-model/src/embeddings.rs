@@ -2,27 +2,28 @@
 
 use tamt_kernels::{dropout, embedding, layer_norm};
 
-use crate::activations::{Activations, NormActs, Workspace};
-use crate::batch::{Batch, Tokens};
+use crate::activations::{Activations, Workspace};
+use crate::batch::Batch;
 use crate::config::Family;
 use crate::encoder::{Pass, Site};
 use crate::model::Model;
 use crate::params::{GradKind, Grads, epilogue};
 
 impl Model {
-    /// Embeds tokens into `out`, `[tokens, hidden]`.
-    pub(crate) fn embed(&self, tokens: Tokens<'_>, pass: Pass<'_>, acts: &mut NormActs, out: &mut [f32]) {
+    pub(crate) fn embed(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations) {
         let e = &self.embeddings;
         let p = &self.params;
+        let acts = &mut activations.embedding;
         embedding::forward(
             p.weight(e.word, pass.masks),
-            tokens.ids,
+            &batch.ids,
             p.get(e.position),
-            tokens.position_ids,
+            &batch.position_ids,
             p.get(e.token_type),
-            tokens.type_ids,
+            &batch.type_ids,
             &mut acts.sum,
         );
+        let out = &mut activations.hidden[0];
         layer_norm::forward(
             &mut acts.sum,
             None,
@@ -34,7 +35,7 @@ impl Model {
             &mut acts.mean,
             &mut acts.rstd,
         );
-        if let Some(d) = pass.dropout_from(Site::Embeddings, tokens.first * self.config.hidden_size) {
+        if let Some(d) = pass.dropout_at(Site::Embeddings) {
             dropout::apply(out, d);
         }
     }

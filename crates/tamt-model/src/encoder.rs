@@ -107,7 +107,7 @@ impl Model {
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
         activations.resize(&self.config, batch);
-        self.embed(batch.all(), pass, &mut activations.embedding, &mut activations.hidden[0]);
+        self.embed(batch, pass, activations);
         let groups = batch.groups(GROUP_TOKENS);
         for l in 0..self.layers.len() {
             self.forward_through_layer(l, &groups, pass, activations, workspace);

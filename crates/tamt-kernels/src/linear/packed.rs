@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Layer, Scratch, Weight, apply, check_layers};
+use super::{Layer, Scratch, Weight, apply, check_layers, each_portion};
 use crate::activation::{self, Activation};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared};
 use crate::precision::Precision;
-use crate::product::{Rhs, Start, each_strip, row_portions};
+use crate::product::{Rhs, Start, each_strip};
 
 /// The product that a weight matrix is packed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +42,7 @@ impl PackedWeight {
     pub fn pack(&mut self, w: Weight<'_>, product: PackedFor, precision: Precision) {
         w.assert_valid();
         (self.rows, self.cols, self.product, self.precision) = (w.rows, w.cols, product, precision);
-        let (lanes, depth, order) = match product {
-            PackedFor::Forward => (w.rows, w.cols, Order::LaneRows),
-            PackedFor::InputGradient => (w.cols, w.rows, Order::DepthRows),
-        };
+        let (lanes, depth, order) = self.layout();
         let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, order) };
         let out = self.panels.get(Panels::len_in(precision, Side::Right, lanes, depth));
         Panels::pack_parallel(Side::Right, &operand, 0..lanes, depth, out);
@@ -55,13 +52,18 @@ impl PackedWeight {
         (self.rows, self.cols)
     }
 
+    /// Lanes, steps of the depth, and what a row of the matrix is in the product.
+    fn layout(&self) -> (usize, usize, Order) {
+        match self.product {
+            PackedFor::Forward => (self.rows, self.cols, Order::LaneRows),
+            PackedFor::InputGradient => (self.cols, self.rows, Order::DepthRows),
+        }
+    }
+
     /// The panels, if they were packed for this product.
     pub(super) fn panels(&self, product: PackedFor, precision: Precision) -> Panels<'_> {
         assert_eq!((self.product, self.precision), (product, precision), "weights packed for the product at hand");
-        let (lanes, depth) = match product {
-            PackedFor::Forward => (self.rows, self.cols),
-            PackedFor::InputGradient => (self.cols, self.rows),
-        };
+        let (lanes, depth, _) = self.layout();
         Panels::of(precision, Side::Right, lanes, depth, self.panels.as_slice())
     }
 }
@@ -179,11 +181,9 @@ pub fn forward_activated(
     let keep = kept.is_some();
     let kept = Shared::new(kept.unwrap_or_default());
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
-    for part in row_portions(tokens, cols, precision) {
-        let packed = scratch.floats.get(Panels::len_in(precision, Side::Left, part.len(), cols));
-        let lhs = Panels::pack_parallel(Side::Left, &x, part.clone(), cols, packed);
+    each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
         let mut rhs = weight.rhs(precision, &mut scratch.panels);
-        each_strip(rows, part.clone(), lhs, &mut rhs, &kept, |mut strip| {
+        each_strip(rows, part, lhs, &mut rhs, &kept, |mut strip| {
             let columns: Range<usize> = strip.col..strip.col + strip.cols;
             strip.multiply_aside(Start::Bias(&bias[columns.clone()]), |strip, first, block| {
                 if keep {
@@ -196,7 +196,7 @@ pub fn forward_activated(
                 pack_block(&panels, (tokens, rows), precision, row, columns.start, block, columns.len());
             });
         });
-    }
+    });
 }
 
 /// [`super::forward_each`] of an input that is packed already.
