@@ -63,14 +63,19 @@ pub fn backward(kind: Activation, u: &[f32], dy_to_du: &mut [f32]) {
 /// output was not kept.
 pub fn backward_with_output(kind: Activation, u: &[f32], dy_to_du: &mut [f32], y: &mut [f32]) {
     assert!(u.len() == dy_to_du.len() && u.len() == y.len(), "gradient and output of the input's length");
-    let part = match kind {
+    let part = backward_part(kind);
+    let jobs = dy_to_du.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK)).zip(u.par_chunks(CHUNK));
+    jobs.for_each(|((d, y), u)| part(u, d, y));
+}
+
+/// What computes `du` in place of `dy`, and `y`, from `(u, dy, y)`, on this thread.
+pub(crate) fn backward_part(kind: Activation) -> fn(&[f32], &mut [f32], &mut [f32]) {
+    match kind {
         Activation::Gelu => gelu_both,
         Activation::GeluTanh => gelu_tanh_both,
         Activation::Relu => relu_both,
         Activation::Tanh => tanh_both,
-    };
-    let jobs = dy_to_du.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK)).zip(u.par_chunks(CHUNK));
-    jobs.for_each(|((d, y), u)| part(u, d, y));
+    }
 }
 
 kernel! {

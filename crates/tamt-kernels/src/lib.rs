@@ -91,4 +91,5 @@ mod product;
 mod reference;
 mod simd;
 
+pub use parallel::as_one_of_many;
 pub use precision::Precision;

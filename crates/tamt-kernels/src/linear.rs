@@ -12,7 +12,12 @@ use crate::precision::Precision;
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, is_one_portion, row_portions, row_product};
 
 mod packed;
-pub use packed::{Matrix, PackedFor, PackedRows, PackedWeight, forward_activated, forward_packed};
+mod tokens;
+pub use packed::{
+    ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
+    forward_activated, forward_packed, kept_width,
+};
+pub use tokens::{Factor, PackedTokens, TokensPart, bias_gradient, weight_gradient};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -248,40 +253,18 @@ pub fn backward_weight(
 ) {
     let tokens = rows_of(dy, rows, "output gradient");
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
+    let (precision, buffer) = (scratch.precision, &mut scratch.panels);
+    let x = Operand { precision, ..Operand::new(x, cols, Order::DepthRows) };
     if is_one_portion(cols, tokens) {
-        return PackedInput::new(x, tokens, cols, scratch).backward_weight(dy, rows, epilogue, dw, mode);
+        let packed = buffer.get(Panels::len_in(precision, Side::Right, cols, tokens));
+        let x = Panels::pack_parallel(Side::Right, &x, 0..cols, tokens, packed);
+        return plain_weight_product((rows, cols, tokens), dy, &mut Rhs::Packed(x), epilogue, dw, mode);
     }
-    let rhs = Operand { precision: scratch.precision, ..Operand::new(x, cols, Order::DepthRows) };
-    weight_product((rows, cols, tokens), dy, &mut Rhs::Plain(rhs, &mut scratch.panels), epilogue, dw, mode);
-}
-
-/// An input `[T, cols]`, packed for the weight gradients of several layers that share it (Q, K and V).
-#[derive(Clone, Copy, Debug)]
-pub struct PackedInput<'a> {
-    panels: Panels<'a>,
-    cols: usize,
-}
-
-impl<'a> PackedInput<'a> {
-    /// Packs `x` `[tokens, cols]` into a buffer of `scratch`.
-    #[must_use]
-    pub fn new(x: &[f32], tokens: usize, cols: usize, scratch: &'a mut Scratch) -> Self {
-        let precision = scratch.precision;
-        assert_eq!(x.len(), tokens * cols, "input of whole rows");
-        let packed = scratch.panels.get(Panels::len_in(precision, Side::Right, cols, tokens));
-        let rhs = Operand { precision, ..Operand::new(x, cols, Order::DepthRows) };
-        Self { panels: Panels::pack_parallel(Side::Right, &rhs, 0..cols, tokens, packed), cols }
-    }
-
-    /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `dw` `[rows, cols]`.
-    pub fn backward_weight(&self, dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode: Write) {
-        let shape = (rows, self.cols, self.panels.depth());
-        weight_product(shape, dy, &mut Rhs::Packed(self.panels), epilogue, dw, mode);
-    }
+    plain_weight_product((rows, cols, tokens), dy, &mut Rhs::Plain(x, buffer), epilogue, dw, mode);
 }
 
 /// `dW = epilogue(dyᵀ x)` with `x` as `rhs` gives it.
-fn weight_product(
+fn plain_weight_product(
     (rows, cols, tokens): (usize, usize, usize),
     dy: &[f32],
     rhs: &mut Rhs<'_>,
@@ -292,7 +275,27 @@ fn weight_product(
     assert_eq!(dw.len(), rows * cols, "weight gradient of the declared shape");
     assert_eq!(dy.len(), rows * tokens, "output gradient of as many rows as the input");
     epilogue.assert_shape(rows, cols);
-    let job = |mut strip: Strip<'_>| {
+    let precision = rhs.precision();
+    let dy = Operand { precision, ..Operand::new(dy, rows, Order::DepthRows) };
+    for part in row_portions(rows, tokens, precision) {
+        with_buffer(Panels::len_in(precision, Side::Left, part.len(), tokens), |packed| {
+            let lhs = Panels::pack_parallel(Side::Left, &dy, part.clone(), tokens, packed);
+            weight_product(cols, part, lhs, rhs, epilogue, dw, mode);
+        });
+    }
+}
+
+/// Rows `part` of `dW = epilogue(dyᵀ x)`, which `dy` has, of `cols` columns.
+fn weight_product(
+    cols: usize,
+    part: Range<usize>,
+    dy: Panels<'_>,
+    x: &mut Rhs<'_>,
+    epilogue: WeightGrad<'_>,
+    dw: &mut [f32],
+    mode: Write,
+) {
+    row_product(cols, part, dy, x, dw, |mut strip: Strip<'_>| {
         let (first, col) = (strip.row, strip.col);
         match (epilogue, mode) {
             (WeightGrad::Dense, Write::Add) => strip.multiply(Start::Sum),
@@ -304,15 +307,7 @@ fn weight_product(
             }
             (_, Write::Add) => strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols)),
         }
-    };
-    let precision = rhs.precision();
-    let dy = Operand { precision, ..Operand::new(dy, rows, Order::DepthRows) };
-    for part in row_portions(rows, tokens, precision) {
-        with_buffer(Panels::len_in(precision, Side::Left, part.len(), tokens), |packed| {
-            let lhs = Panels::pack_parallel(Side::Left, &dy, part.clone(), tokens, packed);
-            row_product(cols, part, lhs, rhs, dw, job);
-        });
-    }
+    });
 }
 
 /// `db = Σ_t dy[t]`: `dy` `[T, n]`, `db` `[n]`. Sums over chunks of tokens, then over the chunks in order.

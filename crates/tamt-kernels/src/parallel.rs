@@ -2,7 +2,7 @@
 //!
 //! Every split depends on shapes only, and partial results are combined in order of the chunks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -38,7 +38,26 @@ pub(crate) fn rows_per_job(cols: usize) -> usize {
     (CHUNK / cols.max(1)).max(1)
 }
 
+thread_local! {
+    static ONE_OF_MANY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` as one of more jobs than the pool has threads: products in it are cut as caches like it, and not for other threads,
+/// which have jobs of their own. Their results are the same.
+pub fn as_one_of_many<R>(f: impl FnOnce() -> R) -> R {
+    let before = ONE_OF_MANY.replace(true);
+    let result = f();
+    ONE_OF_MANY.set(before);
+    result
+}
+
+/// Whether this thread is in [`as_one_of_many`].
+pub(crate) fn is_one_of_many() -> bool {
+    ONE_OF_MANY.get()
+}
+
 /// A buffer that several jobs write, each its own part.
+#[derive(Debug)]
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
@@ -51,6 +70,14 @@ unsafe impl<T: Send> Sync for Shared<'_, T> {}
 // SAFETY: as above; it stands for a `&mut [T]`.
 #[allow(unsafe_code)]
 unsafe impl<T: Send> Send for Shared<'_, T> {}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     pub(crate) fn new(buffer: &'a mut [T]) -> Self {

@@ -49,10 +49,10 @@ impl Precision {
         if self.by_tiles() { words.next_multiple_of(AMX_TILE) } else { words }
     }
 
-    /// Words of a lane in a block of the depth. Products on tiles read both operands many times from the nearest cache,
-    /// which a longer block would not fit.
+    /// Words of a lane in a block of the depth. Tile registers keep their sums for longer than vectors: to write them and to read
+    /// them again for each block takes as long as to have the operands from the second-level cache in place of the first.
     pub(crate) fn block_words(self) -> usize {
-        if self.by_tiles() { DEPTH_BLOCK / 2 } else { DEPTH_BLOCK }
+        if self.by_tiles() { 1024 } else { DEPTH_BLOCK }
     }
 
     /// Steps in a block of the depth.

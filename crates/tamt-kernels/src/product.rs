@@ -17,7 +17,7 @@ use crate::dispatch::{Bf16, bf16};
 use crate::dispatch::{Isa, isa};
 use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Buffer, Shared, with_buffer};
+use crate::parallel::{Buffer, Shared, is_one_of_many, with_buffer};
 use crate::precision::Precision;
 use crate::simd::{Pairs, Portable, Simd};
 
@@ -433,7 +433,7 @@ fn job_rows(precision: Precision) -> usize {
 }
 
 /// Columns of a job at most and at least, multiples of every panel's.
-const JOB_COLS: Range<usize> = 96..384;
+pub(crate) const JOB_COLS: Range<usize> = 96..384;
 
 /// Jobs that a product is cut into where its shape allows: enough for many cores and an even end.
 const JOBS: usize = 48;
@@ -456,7 +456,8 @@ fn packed_product(
     let job_rows = job_rows(lhs.precision());
     let row_jobs = rows.len().div_ceil(job_rows);
     let wanted = JOBS.div_ceil(row_jobs);
-    let job_cols = cols.len().div_ceil(wanted).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
+    let for_many = cols.len().div_ceil(wanted).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
+    let job_cols = if is_one_of_many() { JOB_COLS.end } else { for_many };
     let col_jobs = cols.len().div_ceil(job_cols);
     (0..row_jobs * col_jobs).into_par_iter().for_each(|index| {
         // neighbours share rows, so that the packed rows are still in a cache

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use tamt_kernels::Precision;
+#[cfg(doc)]
+use tamt_kernels::linear;
 use tamt_kernels::linear::{PackedRows, Scratch};
 
 use crate::batch::Batch;
@@ -94,6 +96,7 @@ pub(crate) struct LayerPart<'a> {
     pub(crate) context: &'a [f32],
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) attention: NormPart<'a>,
+    pub(crate) attention_output: &'a [f32],
     pub(crate) ffn_in: &'a [f32],
     pub(crate) output: NormPart<'a>,
 }
@@ -103,17 +106,8 @@ pub(crate) struct LayerPart<'a> {
 pub(crate) struct LayerGradients<'a> {
     /// Of the layer's output, then of its input.
     pub(crate) flow: &'a mut [f32],
-    pub(crate) query: &'a mut [f32],
-    pub(crate) key: &'a mut [f32],
-    pub(crate) value: &'a mut [f32],
-    /// Of the output of the map that ends attention.
-    pub(crate) attention_out: &'a mut [f32],
-    /// Of the output of the FFN's first map.
-    pub(crate) ffn_in: &'a mut [f32],
-    /// The input of its second map, made again.
-    pub(crate) ffn_act: &'a mut [f32],
-    /// Of that map's output.
-    pub(crate) ffn_out: &'a mut [f32],
+    /// Factors of the gradients of weights.
+    pub(crate) factors: crate::factors::FactorParts<'a>,
     /// Of scale and shift, these tokens' share.
     pub(crate) attention_norm: Option<(&'a mut [f32], &'a mut [f32])>,
     pub(crate) output_norm: Option<(&'a mut [f32], &'a mut [f32])>,
@@ -129,15 +123,17 @@ pub(crate) struct LayerActs {
     pub(crate) log_sum_exp: Vec<f32>,
     pub(crate) attention: NormActs,
     pub(crate) attention_output: Vec<f32>,
-    /// FFN before the activation, `[T, ffn]`
+    /// FFN before the activation: `[T, ffn_width]`, as [`linear::forward_activated`] keeps it, or in rows where a map of it is
+    /// sparse.
     pub(crate) ffn_in: Vec<f32>,
+    pub(crate) ffn_width: usize,
     pub(crate) output: NormActs,
 }
 
 impl LayerActs {
     /// Takes the buffers apart: a view for each number of tokens.
     pub(crate) fn views<'a>(&'a mut self, config: &Config, tokens: impl Iterator<Item = usize>) -> Vec<LayerView<'a>> {
-        let (hidden, ffn, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+        let (hidden, ffn, heads) = (config.hidden_size, self.ffn_width, config.num_attention_heads);
         let mut query = Rows::new(&mut self.query, hidden);
         let mut key = Rows::new(&mut self.key, hidden);
         let mut value = Rows::new(&mut self.value, hidden);
@@ -184,12 +180,14 @@ impl LayerActs {
             context: &self.context[hidden.clone()],
             log_sum_exp: &self.log_sum_exp[rows(config.num_attention_heads)],
             attention,
-            ffn_in: &self.ffn_in[rows(config.intermediate_size)],
+            attention_output: &self.attention_output[hidden.clone()],
+            ffn_in: &self.ffn_in[rows(self.ffn_width)],
             output,
         }
     }
 
-    pub(crate) fn resize(&mut self, config: &Config, tokens: usize, keep: Keep) {
+    pub(crate) fn resize(&mut self, config: &Config, tokens: usize, keep: Keep, ffn_width: usize) {
+        self.ffn_width = ffn_width;
         let hidden = config.hidden_size;
         for buffer in [&mut self.query, &mut self.key, &mut self.value, &mut self.context, &mut self.attention_output] {
             buffer.resize(tokens * hidden, 0.0);
@@ -197,7 +195,7 @@ impl LayerActs {
         self.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
         self.attention.resize(tokens, hidden);
         if keep == Keep::All {
-            self.ffn_in.resize(tokens * config.intermediate_size, 0.0);
+            self.ffn_in.resize(tokens * ffn_width, 0.0);
         }
         self.output.resize(tokens, hidden);
     }
@@ -270,7 +268,8 @@ impl Activations {
         self.keep == Keep::All
     }
 
-    pub(crate) fn resize(&mut self, config: &Config, batch: &Batch) {
+    /// Makes room for a batch; `ffn_width` are the floats that a layer keeps of a token's FFN.
+    pub(crate) fn resize(&mut self, config: &Config, batch: &Batch, ffn_width: impl Fn(usize) -> usize) {
         let tokens = batch.tokens();
         let (hidden, layers) = (config.hidden_size, config.num_hidden_layers);
         self.tokens = tokens;
@@ -280,8 +279,8 @@ impl Activations {
             h.resize(tokens * hidden, 0.0);
         }
         self.layers.resize_with(if self.keep == Keep::Hidden { 1 } else { layers }, LayerActs::default);
-        for layer in &mut self.layers {
-            layer.resize(config, tokens, self.keep);
+        for (l, layer) in self.layers.iter_mut().enumerate() {
+            layer.resize(config, tokens, self.keep, ffn_width(l));
         }
     }
 }
@@ -351,15 +350,18 @@ pub struct Workspace {
     pub(crate) sparse: crate::prepared::SparseBuffers,
     /// Gradient that flows from layer to layer, `[T, hidden]`
     pub(crate) flow: Vec<f32>,
-    /// Gradients of Q, K, V and of the outputs of attention and FFN, `[T, hidden]` each.
+    /// Gradients of Q, K, V and of the outputs of attention and FFN, `[T, hidden]` each, of the tokens at hand.
     pub(crate) hidden: [Vec<f32>; 5],
     /// Gradients of scale and shift of both norms of a layer, for each group: `[groups, 4, hidden]`.
     pub(crate) norms: Vec<f32>,
+    /// FFN before the activation, or the gradient of that, of the tokens at hand.
     pub(crate) ffn: Vec<f32>,
-    /// FFN after the activation, packed for the next map.
+    /// FFN after the activation, or the gradient of that, packed for the next map.
     pub(crate) ffn_packed: PackedRows,
     /// FFN after the activation, `[T, ffn]`: the backward pass makes it again from what is before it.
     pub(crate) ffn_act: Vec<f32>,
+    /// Factors of the gradients of a layer's weights.
+    pub(crate) factors: crate::factors::LayerFactors,
     /// Where jobs that have a group of sequences each work.
     pub(crate) groups: crate::groups::Workplaces,
     /// Matrices of the layer at hand.
@@ -373,15 +375,5 @@ impl Workspace {
     #[must_use]
     pub fn new(precision: Precision) -> Self {
         Self { kernels: Scratch::new(precision), ..Self::default() }
-    }
-
-    pub(crate) fn resize_backward(&mut self, config: &Config, tokens: usize) {
-        let hidden = tokens * config.hidden_size;
-        self.flow.resize(hidden, 0.0);
-        for buffer in &mut self.hidden {
-            buffer.resize(hidden, 0.0);
-        }
-        self.ffn.resize(tokens * config.intermediate_size, 0.0);
-        self.ffn_act.resize(tokens * config.intermediate_size, 0.0);
     }
 }

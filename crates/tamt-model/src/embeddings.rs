@@ -55,6 +55,7 @@ impl Model {
             dropout::apply(&mut workspace.flow, d);
         }
         let [sum_grad, ..] = &mut workspace.hidden;
+        sum_grad.resize(batch.tokens() * hidden, 0.0);
         self.norm_backward(e.norm, &workspace.flow, &activations.embedding, sum_grad, grads, &mut workspace.kernels);
         // `transformers` builds the tables with `padding_idx`, whose row never learns: both families for words,
         // RoBERTa for positions.

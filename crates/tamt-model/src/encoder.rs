@@ -1,6 +1,7 @@
 //! Forward and backward through the whole encoder.
 
 use tamt_kernels::dropout::Dropout;
+use tamt_kernels::linear;
 use tamt_kernels::reduce;
 use tamt_kernels::rng::{Purpose, Stream};
 
@@ -106,7 +107,10 @@ impl Model {
     /// If [`Batch::locate`] was not called, or an id or position lies outside its table.
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
-        activations.resize(&self.config, batch);
+        activations.resize(&self.config, batch, |l| match pass.has_sparse_ffn(&self.layers[l]) {
+            true => self.config.intermediate_size,
+            false => linear::kept_width(self.config.intermediate_size, workspace.kernels.precision()),
+        });
         self.embed(batch, pass, activations);
         let groups = batch.groups(GROUP_TOKENS);
         for l in 0..self.layers.len() {
@@ -130,7 +134,7 @@ impl Model {
     ) {
         let Some(depth) = self.backward_depth(grads) else { return };
         assert!(activations.is_complete(), "the forward pass kept too little for a backward pass");
-        workspace.resize_backward(&self.config, batch.tokens());
+        workspace.flow.resize(batch.tokens() * self.config.hidden_size, 0.0);
         let groups = batch.groups(GROUP_TOKENS);
         match d.hidden(self.layers.len()) {
             Some(top) => workspace.flow.copy_from_slice(top),

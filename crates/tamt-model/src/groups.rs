@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use tamt_kernels::Precision;
+use tamt_kernels::as_one_of_many;
 use tamt_kernels::linear::{PackedFor, Write};
 use tamt_kernels::reduce;
 
@@ -25,10 +26,15 @@ pub(crate) const GROUP_TOKENS: usize = 256;
 pub(crate) struct Workplaces(Mutex<Vec<Workspace>>);
 
 impl Workplaces {
-    fn with(&self, precision: Precision, job: impl FnOnce(&mut Workspace)) {
+    /// Runs a job, one of `jobs`.
+    fn with(&self, precision: Precision, jobs: usize, job: impl FnOnce(&mut Workspace)) {
         let free = self.0.lock().expect("no job panicked").pop();
         let mut place = free.unwrap_or_else(|| Workspace::new(precision));
-        job(&mut place);
+        if jobs >= rayon::current_num_threads() {
+            as_one_of_many(|| job(&mut place));
+        } else {
+            job(&mut place);
+        }
         self.0.lock().expect("no job panicked").push(place);
     }
 }
@@ -53,7 +59,7 @@ impl Model {
         let outputs: Vec<_> = groups.iter().map(|group| output.take(group.tokens.len())).collect();
         groups.par_iter().zip(views).zip(outputs).with_max_len(1).for_each(|((group, mut view), output)| {
             let input = &input[group.tokens.start * width..group.tokens.end * width];
-            workspace.groups.with(precision, |place| {
+            workspace.groups.with(precision, groups.len(), |place| {
                 self.layer_forward(l, group, pass, input, output, &mut view, keep, place);
             });
         });
@@ -74,40 +80,25 @@ impl Model {
         let (layer, a, width) = (&self.layers[l], &activations.layers[l], self.config.hidden_size);
         let precision = workspace.kernels.precision();
         workspace.weights.pack(self, l, pass, PackedFor::InputGradient, precision);
-        let Workspace { kernels: scratch, sparse, groups: places, weights, flow, hidden, norms, ffn, ffn_act, .. } =
-            workspace;
+        let Workspace { kernels: scratch, sparse, groups: places, weights, flow, norms, factors, .. } = workspace;
         norms.resize(groups.len() * 4 * width, 0.0);
         let wanted = [layer.attention_norm, layer.output_norm].map(|norm| grads.wants(norm.weight));
         {
-            let pass = Pass { packed: Some(&*weights), ..pass };
-            let mut hidden = hidden.each_mut().map(|buffer| Rows::new(buffer, width));
             let mut flow = Rows::new(flow, width);
-            let mut ffn = [&mut *ffn, &mut *ffn_act].map(|buffer| Rows::new(buffer, self.config.intermediate_size));
-            let of_group = |(group, norms): (&Group, _)| {
-                let tokens = group.tokens.len();
-                let [query, key, value, attention_out, ffn_out] = hidden.each_mut().map(|rows| rows.take(tokens));
-                let [ffn_in, ffn_act] = ffn.each_mut().map(|rows| rows.take(tokens));
+            let parts = factors.parts(self, l, groups, pass, grads, precision).into_iter();
+            let of_group = |((group, norms), factors): ((&Group, _), _)| {
                 let [attention_norm, output_norm] = norm_slots(norms, wanted);
-                let flow = flow.take(tokens);
-                LayerGradients {
-                    flow,
-                    query,
-                    key,
-                    value,
-                    attention_out,
-                    ffn_in,
-                    ffn_act,
-                    ffn_out,
-                    attention_norm,
-                    output_norm,
-                }
+                LayerGradients { flow: flow.take(group.tokens.len()), factors, attention_norm, output_norm }
             };
-            let parts: Vec<_> = groups.iter().zip(norms.chunks_exact_mut(4 * width)).map(of_group).collect();
+            let parts: Vec<_> = groups.iter().zip(norms.chunks_exact_mut(4 * width)).zip(parts).map(of_group).collect();
+            let pass = Pass { packed: Some(&*weights), ..pass };
+            let input = activations.hidden(l);
             groups.par_iter().zip(parts).with_max_len(1).for_each(|(group, mut part)| {
                 let rows = group.tokens.start * width..group.tokens.end * width;
-                let own = own_query_key.map(|(query, key)| (&query[rows.clone()], &key[rows]));
+                let own = own_query_key.map(|(query, key)| (&query[rows.clone()], &key[rows.clone()]));
                 let acts = a.part(&self.config, &group.tokens);
-                places.with(precision, |place| {
+                places.with(precision, groups.len(), |place| {
+                    part.factors.put_kept(&input[rows], &acts);
                     self.layer_backward(l, group, pass, &acts, own, &mut part, place);
                 });
             });
@@ -123,13 +114,7 @@ impl Model {
                 }
             }
         }
-        let [query, key, value, attention_out, ffn_out] = hidden.each_ref().map(Vec::as_slice);
-        let maps = &mut MapBuffers { scratch, sparse };
-        self.maps_backward(&[(layer.output, ffn_out)], ffn_act, pass, grads, maps);
-        self.maps_backward(&[(layer.intermediate, ffn)], &a.attention_output, pass, grads, maps);
-        self.maps_backward(&[(layer.attention_output, attention_out)], &a.context, pass, grads, maps);
-        let projections = [(layer.query, query), (layer.key, key), (layer.value, value)];
-        self.maps_backward(&projections, activations.hidden(l), pass, grads, maps);
+        self.weight_gradients(l, factors, pass, grads, &mut MapBuffers { scratch, sparse });
     }
 }
 

@@ -2,12 +2,13 @@
 
 use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::dropout::{self, Dropout};
-use tamt_kernels::linear::{self, PackedRows, Scratch, Write};
+use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
 use tamt_kernels::{activation, layer_norm, reduce};
 
 use crate::activations::{Keep, LayerGradients, LayerPart, LayerView, NormActs, NormPart, Workspace};
 use crate::batch::Group;
 use crate::encoder::{Pass, Site};
+use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
 use crate::linear_maps::MapBuffers;
 use crate::model::{Layer, Model, Norm};
 use crate::params::Grads;
@@ -124,7 +125,7 @@ impl Model {
     ) {
         let activation = self.config.hidden_act;
         let Ffn { kept, before, after, packed } = ffn;
-        if pass.is_sparse(layer.intermediate) || pass.is_sparse(layer.output) {
+        if pass.has_sparse_ffn(layer) {
             let len = x.len() / self.config.hidden_size * self.config.intermediate_size;
             let before = kept.unwrap_or_else(|| {
                 before.resize(len, 0.0);
@@ -157,16 +158,19 @@ impl Model {
     ) {
         let layer = &self.layers[l];
         let first = group.tokens.start * self.config.hidden_size;
-        let Workspace { kernels: scratch, sparse, flow: residual, .. } = workspace;
+        let Workspace { kernels: scratch, sparse, flow: residual, hidden, ffn, ffn_act, ffn_packed, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
-        residual.resize(g.flow.len(), 0.0);
+        for buffer in hidden.iter_mut().chain([&mut *residual]) {
+            buffer.resize(g.flow.len(), 0.0);
+        }
+        let [query, key, value, attention_out, ffn_out] = hidden;
 
         // FFN: flow = dL/d output
         self.norm_part_backward(layer.output_norm, g.flow, &a.output, residual, &mut g.output_norm, maps.scratch);
-        copy_dropped(residual, g.ffn_out, pass.dropout_from(Site::Output(l), first));
-        self.map_input_gradient(layer.output, g.ffn_out, g.ffn_in, Write::Store, pass, maps);
-        activation::backward_with_output(self.config.hidden_act, a.ffn_in, g.ffn_in, g.ffn_act);
-        self.map_input_gradient(layer.intermediate, g.ffn_in, residual, Write::Add, pass, maps);
+        copy_dropped(residual, ffn_out, pass.dropout_from(Site::Output(l), first));
+        g.factors.output_gradients[OUTPUT].put(ffn_out);
+        let buffers = FfnGradient { du: ffn, y: ffn_act, packed: ffn_packed };
+        self.ffn_backward(layer, ffn_out, a.ffn_in, residual, &mut g.factors, buffers, pass, maps);
 
         // Attention: residual = dL/d attention_output
         self.norm_part_backward(
@@ -177,8 +181,9 @@ impl Model {
             &mut g.attention_norm,
             maps.scratch,
         );
-        copy_dropped(g.flow, g.attention_out, pass.dropout_from(Site::AttentionOutput(l), first));
-        self.map_input_gradient(layer.attention_output, g.attention_out, residual, Write::Store, pass, maps);
+        copy_dropped(g.flow, attention_out, pass.dropout_from(Site::AttentionOutput(l), first));
+        g.factors.output_gradients[ATTENTION_OUTPUT].put(attention_out);
+        self.map_input_gradient(layer.attention_output, attention_out, residual, Write::Store, pass, maps);
         attention::backward(
             residual,
             a.query,
@@ -188,19 +193,63 @@ impl Model {
             a.log_sum_exp,
             &self.packed(&group.bounds, group.first_sequence),
             pass.dropout_at(Site::AttentionProbabilities(l)),
-            g.query,
-            g.key,
-            g.value,
+            query,
+            key,
+            value,
             maps.scratch,
         );
         if let Some((own_query, own_key)) = own_query_key {
-            reduce::add(g.query, own_query);
-            reduce::add(g.key, own_key);
+            reduce::add(query, own_query);
+            reduce::add(key, own_key);
         }
-        for (dense, dy) in [(layer.query, &*g.query), (layer.key, g.key), (layer.value, g.value)] {
-            self.map_input_gradient(dense, dy, g.flow, Write::Add, pass, maps);
+        for (map, dy) in [(QUERY, query), (KEY, key), (VALUE, value)] {
+            g.factors.output_gradients[map].put(dy);
+            self.map_input_gradient(layer.dense()[map], dy, g.flow, Write::Add, pass, maps);
         }
     }
+
+    /// Adds to `dx` the gradient of an FFN's input from that of its output; `u` is what came before the activation.
+    fn ffn_backward(
+        &self,
+        layer: &Layer,
+        dy: &[f32],
+        u: &[f32],
+        dx: &mut [f32],
+        factors: &mut FactorParts<'_>,
+        buffers: FfnGradient<'_>,
+        pass: Pass<'_>,
+        maps: &mut MapBuffers<'_>,
+    ) {
+        let (activation, FfnGradient { du, y, packed }) = (self.config.hidden_act, buffers);
+        let weights = [layer.output, layer.intermediate].map(|dense| pass.packed.and_then(|p| p.get(dense.weight)));
+        if let [Some(output), Some(intermediate)] = weights {
+            let to = ActivatedGradient {
+                rows: packed,
+                output_gradient: factors.output_gradients[INTERMEDIATE].packed.as_ref(),
+                input: factors.inputs[FFN_INPUT].packed.as_ref(),
+            };
+            linear::backward_activated(dy, output, u, activation, to, maps.scratch);
+            return linear::backward_input_rows(packed, intermediate, dx, Write::Add);
+        }
+        for buffer in [&mut *du, &mut *y] {
+            buffer.resize(u.len(), 0.0);
+        }
+        self.map_input_gradient(layer.output, dy, du, Write::Store, pass, maps);
+        activation::backward_with_output(activation, u, du, y);
+        factors.inputs[FFN_INPUT].put(y);
+        factors.output_gradients[INTERMEDIATE].put(du);
+        self.map_input_gradient(layer.intermediate, du, dx, Write::Add, pass, maps);
+    }
+}
+
+/// What the backward pass of an FFN works in, `[T, ffn]` each.
+struct FfnGradient<'a> {
+    /// Of what is before the activation.
+    du: &'a mut Vec<f32>,
+    /// What is after it.
+    y: &'a mut Vec<f32>,
+    /// `du`, packed for the next map.
+    packed: &'a mut PackedRows,
 }
 
 /// What an FFN leaves, `[T, ffn]` each.

@@ -8,6 +8,7 @@ pub mod digest;
 mod embeddings;
 mod encoder;
 mod error;
+mod factors;
 mod groups;
 pub mod hub;
 mod layer;

@@ -1,10 +1,10 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
-use tamt_kernels::linear::{self, Matrix, PackedInput, Scratch, Weight, WeightGrad, Write};
+use tamt_kernels::linear::{self, Matrix, Scratch, Weight, WeightGrad, Write};
 use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
 
 use crate::encoder::Pass;
-use crate::model::{Dense, Model};
+use crate::model::{Dense, Layer, Model};
 use crate::params::{GradKind, Grads, epilogue};
 use crate::prepared::SparseBuffers;
 
@@ -12,12 +12,6 @@ use crate::prepared::SparseBuffers;
 pub(crate) struct MapBuffers<'a> {
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) sparse: &'a mut SparseBuffers,
-}
-
-/// An input of weight gradients: of one, or packed for several.
-enum Input<'a> {
-    Once(&'a mut Scratch),
-    Packed(PackedInput<'a>),
 }
 
 impl<'a> Pass<'a> {
@@ -29,6 +23,11 @@ impl<'a> Pass<'a> {
             "sparse weights that followed their mask"
         );
         Some(weight)
+    }
+
+    /// Whether the sparse kernel is to multiply by a matrix of the layer's FFN.
+    pub(crate) fn has_sparse_ffn(&self, layer: &Layer) -> bool {
+        self.is_sparse(layer.intermediate) || self.is_sparse(layer.output)
     }
 
     /// Whether the sparse kernel is to multiply by the matrix.
@@ -98,74 +97,27 @@ impl Model {
         }
     }
 
-    /// Gradients of the weights (or scores) and biases of maps of one input `x`, given those of their outputs, where they
-    /// are trainable.
-    pub(crate) fn maps_backward(
+    /// Gradients by the sparse kernel of a map's weights, and of its bias, from those of its output and from its input.
+    pub(crate) fn sparse_weight_gradients(
         &self,
-        maps: &[(Dense, &[f32])],
+        dense: Dense,
+        dy: &[f32],
         x: &[f32],
         pass: Pass<'_>,
         grads: &mut Grads,
         buffers: &mut MapBuffers<'_>,
     ) {
-        let is_sparse = |dense: Dense, grads: &Grads| {
-            pass.sparse(dense).is_some() && grads.kind(dense.weight).is_some_and(|kind| kind != GradKind::Score)
-        };
-        self.dense_weight_gradients(maps, x, pass, grads, buffers, is_sparse);
-
         let MapBuffers { scratch, sparse } = buffers;
-        if maps.iter().any(|(dense, _)| is_sparse(*dense, grads)) {
-            sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]);
+        if let Some(weight) = pass.sparse(dense)
+            && let Some((slot, mode, kind)) = grads.slot(dense.weight)
+        {
+            sparse.input.pack(x, self.params.matrix_shape(dense.weight)[1]);
+            sparse.gradient.pack(dy, weight.rows());
+            let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
+            sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
         }
-        for &(dense, dy) in maps {
-            if is_sparse(dense, grads)
-                && let Some(weight) = pass.sparse(dense)
-                && let Some((slot, mode, kind)) = grads.slot(dense.weight)
-            {
-                sparse.gradient.pack(dy, weight.rows());
-                let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
-                sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
-            }
-            if let Some((slot, mode, _)) = grads.slot(dense.bias) {
-                linear::backward_bias(dy, slot, mode, scratch);
-            }
-        }
-    }
-
-    /// The weight gradients that the dense kernel computes; several share one packing of the input.
-    fn dense_weight_gradients(
-        &self,
-        maps: &[(Dense, &[f32])],
-        x: &[f32],
-        pass: Pass<'_>,
-        grads: &mut Grads,
-        buffers: &mut MapBuffers<'_>,
-        is_sparse: impl Fn(Dense, &Grads) -> bool,
-    ) {
-        let wanted = |dense: Dense, grads: &Grads| grads.wants(dense.weight) && !is_sparse(dense, grads);
-        let count = maps.iter().filter(|(dense, _)| wanted(*dense, grads)).count();
-        if count == 0 {
-            return;
-        }
-        let cols = self.params.matrix_shape(maps[0].0.weight)[1];
-        let MapBuffers { scratch, sparse } = buffers;
-        let mut input = match count {
-            1 => Input::Once(scratch),
-            _ => Input::Packed(PackedInput::new(x, x.len() / cols, cols, scratch)),
-        };
-        let mut product = |dy: &[f32], rows: usize, epilogue: WeightGrad<'_>, dw: &mut [f32], mode| match &mut input {
-            Input::Packed(input) => input.backward_weight(dy, rows, epilogue, dw, mode),
-            Input::Once(scratch) => linear::backward_weight(dy, x, rows, cols, epilogue, dw, mode, scratch),
-        };
-        for &(dense, dy) in maps {
-            if !wanted(dense, grads) {
-                continue;
-            }
-            let weight = self.params.weight(dense.weight, pass.masks);
-            let Some((slot, mode, kind)) = grads.slot(dense.weight) else { continue };
-            write_gradient(kind, weight, slot, mode, &mut sparse.weight_gradient, |epilogue, dw, mode| {
-                product(dy, weight.rows, epilogue, dw, mode);
-            });
+        if let Some((slot, mode, _)) = grads.slot(dense.bias) {
+            linear::backward_bias(dy, slot, mode, scratch);
         }
     }
 
@@ -199,7 +151,7 @@ impl Model {
 }
 
 /// Writes what the dense `product` computes to a slot: survivors go through a whole matrix.
-fn write_gradient(
+pub(crate) fn write_gradient(
     kind: GradKind,
     weight: Weight<'_>,
     slot: &mut [f32],

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use super::{Layer, Scratch, Weight, apply, check_layers, each_portion};
+use super::tokens::{SharedPanels, TokensPart};
+use super::{Layer, Scratch, Weight, Write, apply, check_layers, each_portion};
 use crate::activation::{self, Activation};
+use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Buffer, Shared};
-use crate::precision::Precision;
-use crate::product::{Rhs, Start, each_strip};
+use crate::parallel::{Buffer, Shared, with_buffer};
+use crate::precision::{Precision, bf16_bits};
+use crate::product::{JOB_COLS, Rhs, Start, each_strip, row_product};
 
 /// The product that a weight matrix is packed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,47 +122,121 @@ pub struct PackedRows {
 }
 
 impl PackedRows {
+    /// Makes room for `[rows, cols]`, of unspecified content.
+    fn begin(&mut self, rows: usize, cols: usize, precision: Precision) -> SharedPanels<'_> {
+        (self.rows, self.cols, self.precision) = (rows, cols, precision);
+        let panels = Shared::new(self.panels.get(Panels::len_in(precision, Side::Left, rows, cols)));
+        SharedPanels { panels, side: Side::Left, lanes: rows, depth: cols, precision }
+    }
+
     fn panels(&self) -> Panels<'_> {
         Panels::of(self.precision, Side::Left, self.rows, self.cols, self.panels.as_slice())
     }
 }
 
-/// A block `[rows, cols]` of an operand, packed into its place among panels that several jobs write.
+/// Packs a block of rows from row `row` on, which has their columns `cols`.
 ///
-/// The block begins with a panel and with a whole word, and either ends so or where the operand ends.
-fn pack_block(
-    panels: &Shared<'_, f32>,
-    (lanes, depth): (usize, usize),
-    precision: Precision,
-    row: usize,
-    col: usize,
-    block: &[f32],
-    cols: usize,
-) {
-    let (width, padded) = (Side::Left.width(precision), Side::Left.padded(lanes, precision));
-    let rows = block.len() / cols;
-    let operand = Operand { precision, ..Operand::new(block, cols, Order::LaneRows) };
-    let mut from = col;
-    while from < col + cols {
-        let begin = from / precision.depth_block() * precision.depth_block();
-        let end = depth.min(begin + precision.depth_block());
-        let to = end.min(col + cols);
-        let words = precision.words(end - begin);
-        for first in (0..rows).step_by(width) {
-            let at = precision.words(begin) * padded + (row + first) * words + precision.words(from - begin) * width;
-            let lanes = first..rows.min(first + width);
-            let len = Panels::len_in(precision, Side::Left, lanes.len(), to - from);
-            // SAFETY: the blocks of a product are disjoint, and so are their places.
-            #[allow(unsafe_code)]
-            let out = unsafe { panels.part(at..at + len) };
-            Panels::pack(Side::Left, &operand, lanes, from - col..to - col, out);
+/// # Safety
+/// No other block that overlaps this one is being packed.
+#[allow(unsafe_code)]
+unsafe fn pack_rows(panels: &SharedPanels<'_>, row: usize, block: &[f32], cols: Range<usize>) {
+    let operand = Operand { precision: panels.precision, ..Operand::new(block, cols.len(), Order::LaneRows) };
+    // SAFETY: the caller's.
+    unsafe { panels.pack(&operand, row..row + block.len() / cols.len(), cols) };
+}
+
+/// Floats that [`forward_activated`] keeps of a token whose activation has `width` features.
+#[must_use]
+pub fn kept_width(width: usize, precision: Precision) -> usize {
+    width.div_ceil(precision.steps_in_word())
+}
+
+/// Columns of a block of what is kept, at most; every job has whole blocks.
+const KEPT_COLS: usize = JOB_COLS.start;
+
+/// What is kept of `rows` rows from row `row` on and of columns `cols`: blocks of rows one after the other, in each of them the
+/// blocks of columns.
+fn kept_place(width: usize, precision: Precision, row: usize, rows: usize, cols: &Range<usize>) -> Range<usize> {
+    let start = row * kept_width(width, precision) + rows * kept_width(cols.start, precision);
+    start..start + rows * kept_width(cols.len(), precision)
+}
+
+kernel! {
+    /// Rounds columns `from..from + cols` of rows of `stride` to bf16 and keeps them in words: the first half of a row is low, the
+    /// second one high.
+    fn keep_rounded<FMA>(x: &mut [f32], stride: usize, from: usize, cols: usize, kept: &mut [f32]) {
+        let half = cols.div_ceil(2);
+        for (row, words) in x.chunks_exact_mut(stride).zip(kept.chunks_exact_mut(half)) {
+            let (low, high) = row[from..from + cols].split_at_mut(half);
+            for (word, (low, high)) in words.iter_mut().zip(low.iter_mut().zip(high.iter_mut())) {
+                let (low_bits, high_bits) = (bf16_bits(*low), bf16_bits(*high) << 16);
+                *word = f32::from_bits(low_bits | high_bits);
+                (*low, *high) = (f32::from_bits(low_bits << 16), f32::from_bits(high_bits));
+            }
+            if high.len() < half {
+                let bits = bf16_bits(low[half - 1]);
+                (words[half - 1], low[half - 1]) = (f32::from_bits(bits), f32::from_bits(bits << 16));
+            }
         }
-        from = to;
     }
 }
 
-/// `y = f(x (W ∘ B)ᵀ + b)`, packed for the next layer: `x` `[T, cols]`, `bias` `[rows]`. `kept`, if wanted, is what comes
-/// before the activation, `[T, rows]`.
+/// Rounds a block of rows of `cols` to the precision, and keeps it.
+fn keep(x: &mut [f32], cols: usize, precision: Precision, mut kept: &mut [f32]) {
+    let rows = x.len() / cols;
+    for from in (0..cols).step_by(KEPT_COLS) {
+        let some = KEPT_COLS.min(cols - from);
+        let (block, rest) = std::mem::take(&mut kept).split_at_mut(rows * kept_width(some, precision));
+        kept = rest;
+        match precision {
+            Precision::Bf16 => keep_rounded(x, cols, from, some, block),
+            Precision::F32 => {
+                for (row, kept) in x.chunks_exact(cols).zip(block.chunks_exact_mut(some)) {
+                    kept.copy_from_slice(&row[from..from + some]);
+                }
+            }
+        }
+    }
+}
+
+/// Row `i` of what [`keep`] kept of `rows` rows.
+fn kept_row(kept: &[f32], rows: usize, i: usize, precision: Precision, row: &mut [f32]) {
+    let mut first = 0;
+    for row in row.chunks_mut(KEPT_COLS) {
+        let width = kept_width(row.len(), precision);
+        let words = &kept[first + i * width..][..width];
+        match precision {
+            Precision::F32 => row.copy_from_slice(words),
+            Precision::Bf16 => halves(words, row),
+        }
+        first += rows * width;
+    }
+}
+
+kernel! {
+    /// The low halves of words, then the high ones.
+    fn halves<FMA>(words: &[f32], row: &mut [f32]) {
+        let (low, high) = row.split_at_mut(words.len());
+        for (low, word) in low.iter_mut().zip(words) {
+            *low = f32::from_bits(word.to_bits() << 16);
+        }
+        for (high, word) in high.iter_mut().zip(words) {
+            *high = f32::from_bits(word.to_bits() & 0xffff_0000);
+        }
+    }
+}
+
+kernel! {
+    fn round<FMA>(x: &mut [f32]) {
+        for x in x {
+            *x = f32::from_bits(bf16_bits(*x) << 16);
+        }
+    }
+}
+
+/// `y = f(x (W ∘ B)ᵀ + b)`, packed for the next layer: `x` `[T, cols]`, `bias` `[rows]`. What comes before the activation is rounded
+/// to the precision of the product, and kept for [`backward_activated`] if that is wanted: `[T, kept_width(rows)]`, in an order
+/// of its own.
 pub fn forward_activated(
     x: &[f32],
     weight: Matrix<'_>,
@@ -175,25 +251,32 @@ pub fn forward_activated(
     weight.assert_valid(precision);
     assert_eq!(bias.len(), rows, "a bias per output feature");
     let tokens = super::rows_of(x, cols, "input");
-    assert!(kept.as_ref().is_none_or(|kept| kept.len() == tokens * rows), "what is kept has as many rows");
-    (y.rows, y.cols, y.precision) = (tokens, rows, precision);
-    let panels = Shared::new(y.panels.get(Panels::len_in(precision, Side::Left, tokens, rows)));
-    let keep = kept.is_some();
-    let kept = Shared::new(kept.unwrap_or_default());
+    let kept_len = tokens * kept_width(rows, precision);
+    assert!(kept.as_ref().is_none_or(|kept| kept.len() == kept_len), "what is kept has as many rows");
+    let panels = y.begin(tokens, rows, precision);
+    let is_kept = kept.is_some();
+    let (kept, nothing) = (Shared::new(kept.unwrap_or_default()), Shared::new(&mut []));
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
     each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
         let mut rhs = weight.rhs(precision, &mut scratch.panels);
-        each_strip(rows, part, lhs, &mut rhs, &kept, |mut strip| {
+        each_strip(rows, part, lhs, &mut rhs, &nothing, |mut strip| {
             let columns: Range<usize> = strip.col..strip.col + strip.cols;
             strip.multiply_aside(Start::Bias(&bias[columns.clone()]), |strip, first, block| {
-                if keep {
-                    for (i, row) in block.chunks_exact(columns.len()).enumerate() {
-                        strip.row_mut(first + i).copy_from_slice(row);
-                    }
+                let row = strip.row + first;
+                if is_kept {
+                    let place = kept_place(rows, precision, row, block.len() / columns.len(), &columns);
+                    // SAFETY: blocks are disjoint, and so are their places.
+                    #[allow(unsafe_code)]
+                    keep(block, columns.len(), precision, unsafe { kept.part(place) });
+                } else if precision == Precision::Bf16 {
+                    round(block);
                 }
                 activation::apply(activation, block);
-                let row = strip.row + first;
-                pack_block(&panels, (tokens, rows), precision, row, columns.start, block, columns.len());
+                // SAFETY: the blocks of a product are disjoint.
+                #[allow(unsafe_code)]
+                unsafe {
+                    pack_rows(&panels, row, block, columns.clone());
+                }
             });
         });
     });
@@ -207,4 +290,73 @@ pub fn forward_packed<const N: usize>(x: &PackedRows, mut layers: [Layer<'_>; N]
     for layer in &mut layers {
         apply(layer, 0..tokens, x.panels(), &mut scratch.panels);
     }
+}
+
+/// Where [`backward_activated`] leaves what it makes, `[T, n]` both.
+#[derive(Debug)]
+pub struct ActivatedGradient<'a> {
+    /// `du`, for [`backward_input_rows`].
+    pub rows: &'a mut PackedRows,
+    /// `du`, for gradients of the weights of the layer before the activation, where they are wanted.
+    pub output_gradient: Option<&'a TokensPart<'a>>,
+    /// `y`, for gradients of the weights of the layer after it, where they are wanted.
+    pub input: Option<&'a TokensPart<'a>>,
+}
+
+/// Back through the layer that follows an activation `y = f(u)`, and through the activation: `du = dy W ∘ f'(u)` and `y`, made
+/// again. `dy` is the gradient of the layer's output, `[T, rows]` of its weight `[rows, n]`; `u` is what [`forward_activated`] kept.
+pub fn backward_activated(
+    dy: &[f32],
+    weight: &PackedWeight,
+    kept: &[f32],
+    activation: Activation,
+    to: ActivatedGradient<'_>,
+    scratch: &mut Scratch,
+) {
+    let (precision, (rows, n)) = (scratch.precision, weight.shape());
+    let tokens = super::rows_of(kept, kept_width(n, precision), "what was kept");
+    assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input");
+    let ActivatedGradient { rows: packed, output_gradient, input } = to;
+    let panels = packed.begin(tokens, n, precision);
+    let both = activation::backward_part(activation);
+    let nothing = Shared::new(&mut []);
+    let dy = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
+    each_portion(&dy, tokens, rows, &mut scratch.floats, |part, lhs| {
+        let rhs = &mut Rhs::Packed(weight.panels(PackedFor::InputGradient, precision));
+        each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
+            let columns = strip.col..strip.col + strip.cols;
+            strip.multiply_aside(Start::Zero, |strip, first, d| {
+                let row = strip.row + first;
+                let cols = columns.len();
+                let u = &kept[kept_place(n, precision, row, d.len() / cols, &columns)];
+                with_buffer(d.len(), |y| {
+                    let mut before = [0.0; JOB_COLS.end];
+                    let rows = d.len() / cols;
+                    for (i, (d, y)) in d.chunks_exact_mut(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
+                        kept_row(u, rows, i, precision, &mut before[..cols]);
+                        both(&before[..cols], d, y);
+                    }
+                    // SAFETY: the blocks of a product are disjoint.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        pack_rows(&panels, row, d, columns.clone());
+                        if let Some(part) = output_gradient {
+                            part.pack_block(row, columns.start, d, columns.len());
+                        }
+                        if let Some(part) = input {
+                            part.pack_block(row, columns.start, y, columns.len());
+                        }
+                    }
+                });
+            });
+        });
+    });
+}
+
+/// [`super::backward_input_packed`] of a gradient that is packed as well.
+pub fn backward_input_rows(dy: &PackedRows, w: &PackedWeight, dx: &mut [f32], mode: Write) {
+    assert_eq!((dy.rows * w.cols, dy.cols), (dx.len(), w.rows), "an output gradient of as many rows as the input's");
+    let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
+    let rhs = &mut Rhs::Packed(w.panels(PackedFor::InputGradient, dy.precision));
+    row_product(w.cols, 0..dy.rows, dy.panels(), rhs, dx, |strip| strip.multiply(start));
 }

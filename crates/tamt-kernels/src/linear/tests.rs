@@ -104,13 +104,14 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
     forward_each(x, [layer], scratch);
     assert_eq!(again, y);
 
+    let before: Vec<f32> = y.iter().map(|&y| rounded(y, scratch.precision())).collect();
     let mut activated = vec![9.0; y.len()];
-    activation::forward(Activation::Gelu, y, &mut activated);
+    activation::forward(Activation::Gelu, &before, &mut activated);
     let next = Weight { values, rows: cols, cols: rows, mask: None };
     let mut expected = vec![9.0; x.len()];
     forward(&activated, next, None, &mut expected, scratch);
     for matrix in [Matrix::Plain(weight), Matrix::Packed(&packed)] {
-        let mut kept = vec![9.0; y.len()];
+        let mut kept = vec![9.0; y.len() / rows * kept_width(rows, scratch.precision())];
         for keep in [None, Some(&mut kept)] {
             let mut rows = PackedRows::default();
             let keep = keep.map(Vec::as_mut_slice);
@@ -120,7 +121,101 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
             forward_packed(&rows, [layer], scratch);
             assert_eq!(output, expected);
         }
-        assert_eq!(kept, y, "what comes before the activation");
+        check_activated_gradient(x, weight, next, &before, &kept, scratch);
+    }
+}
+
+/// A value as products in this precision read it.
+fn rounded(x: f32, precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => f32::from_bits(bf16_bits(x) << 16),
+    }
+}
+
+/// [`backward_activated`] gives the bits of its steps apart, and so does what it packs. `dy` stands for any gradient of the output
+/// of `next`.
+fn check_activated_gradient(
+    dy: &[f32],
+    weight: Weight<'_>,
+    next: Weight<'_>,
+    before: &[f32],
+    kept: &[f32],
+    scratch: &mut Scratch,
+) {
+    let precision = scratch.precision();
+    let (tokens, n, inputs) = (before.len() / weight.rows, weight.rows, weight.cols);
+    let [of_weight, of_next] = [weight, next].map(|w| PackedWeight::new(w, PackedFor::InputGradient, precision));
+    let (mut du, mut y, mut dx) = (vec![9.0; before.len()], vec![9.0; before.len()], vec![9.0; dy.len()]);
+    backward_input_packed(dy, &of_next, &mut du, Write::Store, scratch);
+    activation::backward_with_output(Activation::Gelu, before, &mut du, &mut y);
+    backward_input_packed(&du, &of_weight, &mut dx, Write::Store, scratch);
+
+    let (mut rows, mut gradient, mut input) = (PackedRows::default(), PackedTokens::default(), PackedTokens::default());
+    let one_group = || std::iter::once(tokens);
+    let gradients = gradient.parts(Factor::OutputGradient, n, one_group(), precision);
+    let inputs_of_next = input.parts(Factor::Input, n, one_group(), precision);
+    let (output_gradient, of_next_input) = (gradients.first(), inputs_of_next.first());
+    let to = ActivatedGradient { rows: &mut rows, output_gradient, input: of_next_input };
+    backward_activated(dy, &of_next, kept, Activation::Gelu, to, scratch);
+    let mut fused = vec![9.0; dy.len()];
+    backward_input_rows(&rows, &of_weight, &mut fused, Write::Store);
+    assert_eq!(fused, dx, "the gradient of the input");
+
+    drop((gradients, inputs_of_next));
+    for (packed, rows, factor) in [(&gradient, &du, Factor::OutputGradient), (&input, &y, Factor::Input)] {
+        let (other, width) = (random(tokens * inputs, 11), inputs);
+        let mut others = PackedTokens::default();
+        let opposite = if factor == Factor::Input { Factor::OutputGradient } else { Factor::Input };
+        others.parts(opposite, width, one_group(), precision).iter_mut().for_each(|part| part.pack(&other));
+        let [mut together, mut apart] = [(); 2].map(|()| vec![9.0; n * width]);
+        match factor {
+            Factor::OutputGradient => {
+                weight_gradient(packed, &others, WeightGrad::Dense, &mut together, Write::Store);
+                backward_weight(rows, &other, n, width, WeightGrad::Dense, &mut apart, Write::Store, scratch);
+            }
+            Factor::Input => {
+                weight_gradient(&others, packed, WeightGrad::Dense, &mut together, Write::Store);
+                backward_weight(&other, rows, width, n, WeightGrad::Dense, &mut apart, Write::Store, scratch);
+            }
+        }
+        assert_eq!(together, apart, "a gradient of weights from {factor:?}");
+    }
+}
+
+/// Groups of tokens, some of them empty, that leave factors of weight gradients a group at a time.
+#[test]
+fn factors_that_groups_pack_give_the_naive_gradients() {
+    let (rows, cols) = (65, 131);
+    for precision in [Precision::F32, Precision::Bf16] {
+        for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1], vec![300, 300, 1700]] {
+            let tokens: usize = groups.iter().sum();
+            let operand = |n, seed| random(n, seed).into_iter().map(|v| rounded(v, precision)).collect::<Vec<_>>();
+            let (dy, x) = (operand(tokens * rows, 1), operand(tokens * cols, 2));
+            let (mut gradient, mut input) = (PackedTokens::default(), PackedTokens::default());
+            let mut at = 0;
+            let gradients = gradient.parts(Factor::OutputGradient, rows, groups.iter().copied(), precision);
+            let inputs = input.parts(Factor::Input, cols, groups.iter().copied(), precision);
+            for ((mut dy_part, mut x_part), tokens) in gradients.into_iter().zip(inputs).zip(&groups) {
+                dy_part.pack(&dy[at * rows..(at + tokens) * rows]);
+                x_part.pack(&x[at * cols..(at + tokens) * cols]);
+                at += tokens;
+            }
+            let tolerance = 1e-6 * (10.0 + (tokens as f64).sqrt());
+            let expected = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
+            let dw = same_for_any_pool(|| {
+                let mut dw = vec![9.0; rows * cols];
+                weight_gradient(&gradient, &input, WeightGrad::Dense, &mut dw, Write::Store);
+                dw
+            });
+            assert_close(&dw, &expected, tolerance);
+            let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));
+            let mut db = vec![9.0; rows];
+            bias_gradient(&gradient, &mut db, Write::Store);
+            assert_close(&db, &expected, tolerance);
+            bias_gradient(&gradient, &mut db, Write::Add);
+            assert_close(&db, &expected.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 2.0 * tolerance);
+        }
     }
 }
 
@@ -159,7 +254,7 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     let (tokens, cols) = (131, 63);
     let x = random(tokens * cols, 1);
     let rows = [1, 65, 383];
-    let (w, dy) = (rows.map(|r| random(r * cols, r as u64)), rows.map(|r| random(tokens * r, r as u64 + 1)));
+    let w = rows.map(|r| random(r * cols, r as u64));
     let (mask, bias) = (random_mask(65, cols, 0.5), random(65, 7));
     let weight = |i: usize| Weight { values: &w[i], rows: rows[i], cols, mask: (i == 1).then_some(&mask) };
     let bias = |i: usize| (i == 1).then_some(&bias[..]);
@@ -176,23 +271,6 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
         let mut single = vec![9.0; shared.len()];
         forward(&x, weight(i), bias(i), &mut single, &mut Scratch::default());
         assert_eq!(*shared, single);
-    }
-
-    let input = PackedInput::new(&x, tokens, cols, scratch);
-    for i in 0..3 {
-        let [mut shared, mut single] = [(); 2].map(|()| random(rows[i] * cols, 5));
-        input.backward_weight(&dy[i], rows[i], WeightGrad::Score(&w[i]), &mut shared, Write::Add);
-        backward_weight(
-            &dy[i],
-            &x,
-            rows[i],
-            cols,
-            WeightGrad::Score(&w[i]),
-            &mut single,
-            Write::Add,
-            &mut Scratch::default(),
-        );
-        assert_eq!(shared, single);
     }
 }
 

@@ -1,0 +1,225 @@
+//! Operands of weight gradients, packed by jobs that have some of the tokens each.
+//!
+//! `dW = dyᵀ x` sums over tokens. A job that makes rows of `dy` (and has those of `x` at hand) leaves them as the product reads
+//! them while they are still in its core's caches; in bf16 that is half of what rows in f32 would be.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{WeightGrad, Write, add_elements, weight_product};
+use crate::dispatch::kernel;
+use crate::pack::{Operand, Order, Panels, Side};
+use crate::parallel::{Buffer, Shared};
+use crate::precision::Precision;
+use crate::product::{AMX_TILE, Rhs};
+
+/// Which factor of a weight gradient an operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// `dy`
+    OutputGradient,
+    /// `x`
+    Input,
+}
+
+impl Factor {
+    fn side(self) -> Side {
+        match self {
+            Self::OutputGradient => Side::Left,
+            Self::Input => Side::Right,
+        }
+    }
+}
+
+/// `dy` or `x` of a weight gradient, `[T, width]`, packed a group of tokens at a time.
+///
+/// Groups begin where a word of panels (in f32 a token, in bf16 two, on tile registers 32) begins: what a group lacks to whole
+/// words is zero.
+#[derive(Debug, Default)]
+pub struct PackedTokens {
+    panels: Buffer,
+    width: usize,
+    /// Tokens with the padding of all groups.
+    steps: usize,
+    precision: Precision,
+}
+
+/// Rows that are packed together: whole words in every precision.
+const ROWS_AT_ONCE: usize = 2 * AMX_TILE;
+
+/// A group's part of [`PackedTokens`].
+#[derive(Debug)]
+pub struct TokensPart<'a> {
+    panels: SharedPanels<'a>,
+    first: usize,
+    tokens: usize,
+}
+
+impl PackedTokens {
+    /// Begins an operand of groups with so many tokens each, and gives their parts, of unspecified content.
+    pub fn parts(
+        &mut self,
+        factor: Factor,
+        width: usize,
+        groups: impl Iterator<Item = usize> + Clone,
+        precision: Precision,
+    ) -> Vec<TokensPart<'_>> {
+        let padded = |tokens| precision.words(tokens) * precision.steps_in_word();
+        (self.width, self.precision) = (width, precision);
+        self.steps = groups.clone().map(padded).sum();
+        let (side, depth) = (factor.side(), self.steps);
+        let buffer = self.panels.get(Panels::len_in(precision, side, width, depth));
+        let panels = SharedPanels { panels: Shared::new(buffer), side, lanes: width, depth, precision };
+        let mut first = 0;
+        let part = |tokens| {
+            let part = TokensPart { panels, first, tokens };
+            first += padded(tokens);
+            part
+        };
+        groups.map(part).collect()
+    }
+
+    fn panels(&self, factor: Factor) -> Panels<'_> {
+        Panels::of(self.precision, factor.side(), self.width, self.steps, self.panels.as_slice())
+    }
+}
+
+impl TokensPart<'_> {
+    /// Packs all rows `[tokens, width]` of the group.
+    pub fn pack(&mut self, x: &[f32]) {
+        let width = self.panels.lanes;
+        assert_eq!(x.len(), self.tokens * width, "rows of the group's tokens");
+        // SAFETY: the part is borrowed as a whole.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.pack_block(0, 0, x, width);
+        }
+    }
+
+    /// Packs a block whose first row is the group's row `row`, and whose `cols` columns begin with `col`; both begin panels and
+    /// words, and end so too or where the group ends.
+    ///
+    /// # Safety
+    /// No other block that overlaps this one is being packed.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn pack_block(&self, row: usize, col: usize, block: &[f32], cols: usize) {
+        assert!(
+            row + block.len().checked_div(cols).unwrap_or(0) <= self.tokens && col + cols <= self.panels.lanes,
+            "a block of the group"
+        );
+        // a few rows at a time for all panels, as memory likes to be read
+        for (i, some) in block.chunks((ROWS_AT_ONCE * cols).max(1)).enumerate() {
+            let operand = Operand { precision: self.panels.precision, ..Operand::new(some, cols, Order::DepthRows) };
+            let first = self.first + row + i * ROWS_AT_ONCE;
+            // SAFETY: groups are disjoint, blocks of one by the caller's promise.
+            unsafe { self.panels.pack(&operand, col..col + cols, first..first + some.len() / cols) };
+        }
+    }
+}
+
+/// Panels that several jobs write, each a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedPanels<'a> {
+    pub(super) panels: Shared<'a, f32>,
+    pub(super) side: Side,
+    pub(super) lanes: usize,
+    pub(super) depth: usize,
+    pub(super) precision: Precision,
+}
+
+impl SharedPanels<'_> {
+    /// Packs a block, all of `operand`, into its place. Lanes begin with a panel and steps with a word, and both end so or where
+    /// the operand ends.
+    ///
+    /// # Safety
+    /// No other block that overlaps this one is being packed.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn pack(&self, operand: &Operand<'_>, lanes: Range<usize>, steps: Range<usize>) {
+        let Self { side, precision, .. } = *self;
+        let (width, padded) = (side.width(precision), side.padded(self.lanes, precision));
+        let mut from = steps.start;
+        while from < steps.end {
+            let begin = from / precision.depth_block() * precision.depth_block();
+            let end = self.depth.min(begin + precision.depth_block());
+            let to = end.min(steps.end);
+            let words = precision.words(end - begin);
+            for first in lanes.clone().step_by(width) {
+                let panel = width.min(side.padded(lanes.end - first, precision));
+                let at = precision.words(begin) * padded + first * words + precision.words(from - begin) * panel;
+                let some = first - lanes.start..(first + width).min(lanes.end) - lanes.start;
+                let len = Panels::len_in(precision, side, some.len(), to - from);
+                // SAFETY: the caller's.
+                let out = unsafe { self.panels.part(at..at + len) };
+                Panels::pack(side, operand, some, from - steps.start..to - steps.start, out);
+            }
+            from = to;
+        }
+    }
+}
+
+/// `dW = epilogue(dyᵀ x)`, `dw` `[rows, cols]`: `dy` was packed in rows of `rows`, `x` of `cols`, by the same groups.
+pub fn weight_gradient(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>, dw: &mut [f32], mode: Write) {
+    assert_eq!((dy.steps, dy.precision), (x.steps, x.precision), "factors of the same tokens");
+    assert_eq!(dw.len(), dy.width * x.width, "weight gradient of the declared shape");
+    epilogue.assert_shape(dy.width, x.width);
+    let rhs = &mut Rhs::Packed(x.panels(Factor::Input));
+    weight_product(x.width, 0..dy.width, dy.panels(Factor::OutputGradient), rhs, epilogue, dw, mode);
+}
+
+/// `db = Σ_t dy[t]`, of `dy` as it was packed (and rounded): `db` `[width]`.
+pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
+    assert_eq!(db.len(), dy.width, "a bias per output feature");
+    let (panels, precision) = (dy.panels(Factor::OutputGradient), dy.precision);
+    let width = Side::Left.width(precision);
+    db.par_chunks_mut(width).enumerate().for_each(|(panel, db)| {
+        let mut sums = [0.0; AMX_TILE];
+        for from in (0..dy.steps).step_by(precision.depth_block()) {
+            let block = from..dy.steps.min(from + precision.depth_block());
+            let words = precision.words(block.len());
+            let panel = &panels.panels_at(panel * width, &block)[..width * words];
+            match precision {
+                Precision::F32 => panel.chunks_exact(width).for_each(|step| add_elements(&mut sums[..width], step)),
+                // a row of a tile is a lane, one of other panels two steps of all lanes
+                Precision::Bf16 if precision.by_tiles() => add_tiles(panel, &mut sums),
+                Precision::Bf16 => panel.chunks_exact(width).for_each(|words| add_pairs(words, &mut sums[..width])),
+            }
+        }
+        match mode {
+            Write::Store => db.copy_from_slice(&sums[..db.len()]),
+            Write::Add => add_elements(db, &sums[..db.len()]),
+        }
+    });
+}
+
+/// Both steps of a word.
+#[inline(always)]
+fn both_steps(word: f32) -> f32 {
+    let bits = word.to_bits();
+    f32::from_bits(bits << 16) + f32::from_bits(bits & 0xffff_0000)
+}
+
+kernel! {
+    fn add_pairs<FMA>(words: &[f32], sums: &mut [f32]) {
+        for (sum, &word) in sums.iter_mut().zip(words) {
+            *sum += both_steps(word);
+        }
+    }
+}
+
+kernel! {
+    /// Adds `[blocks][lanes][words]` to a sum for each lane.
+    fn add_tiles<FMA>(panel: &[f32], sums: &mut [f32; AMX_TILE]) {
+        let mut by_word = [[0.0; AMX_TILE]; AMX_TILE];
+        for tile in panel.as_chunks::<AMX_TILE>().0.as_chunks::<AMX_TILE>().0 {
+            for (lane, words) in by_word.iter_mut().zip(tile) {
+                for (sum, &word) in lane.iter_mut().zip(words) {
+                    *sum += both_steps(word);
+                }
+            }
+        }
+        for (sum, lane) in sums.iter_mut().zip(&by_word) {
+            *sum += lane.iter().sum::<f32>();
+        }
+    }
+}
