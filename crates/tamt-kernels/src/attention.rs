@@ -83,8 +83,6 @@ impl Packed<'_> {
         Job {
             first,
             len: end - first,
-            head,
-            heads: self.heads,
             column: head * self.head_dim,
             head_dim: self.head_dim,
             width: self.width(),
@@ -99,8 +97,6 @@ impl Packed<'_> {
 struct Job {
     first: usize,
     len: usize,
-    head: usize,
-    heads: usize,
     column: usize,
     head_dim: usize,
     width: usize,
@@ -183,9 +179,11 @@ impl Job {
         Panels::pack(Side::Right, &self.rows(x, 0, Order::LaneRows), 0..self.len, 0..self.head_dim, out)
     }
 
-    /// Words of a left operand of a block of queries, by the keys or by the size of the head.
+    /// Words of a left operand: a block of queries by the keys or by the size of the head, or the keys by a block of queries.
     fn left_len(&self) -> usize {
-        Panels::len_in(self.precision, Side::Left, QUERIES.min(self.len), self.len.max(self.head_dim))
+        let queries = QUERIES.min(self.len);
+        let of_queries = Panels::len_in(self.precision, Side::Left, queries, self.len.max(self.head_dim));
+        of_queries.max(Panels::len_in(self.precision, Side::Left, self.len, queries))
     }
 
     /// Packs a left operand. In f32 its rows are read as they lie: these operands fit the nearest caches.
@@ -362,14 +360,13 @@ pub fn forward(
 /// Gradients of `q`, `k` and `v`, overwritten.
 ///
 /// With `P = softmax(S)`, `m` the dropout factors, `dP = (dctx vᵀ) ∘ m`: `dv = (P ∘ m)ᵀ dctx`,
-/// `dS = P ∘ (dP - rowsum(dctx ∘ ctx)) / sqrt(head_dim)`, `dq = dS k`, `dk = dSᵀ q`. `ctx` and `lse` are the forward
-/// pass's.
+/// `dS = P ∘ (dP - rowsum(P ∘ dP)) / sqrt(head_dim)`, `dq = dS k`, `dk = dSᵀ q`. `lse` is the forward pass's, whose jobs these
+/// are like.
 pub fn backward(
     dctx: &[f32],
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    ctx: &[f32],
     lse: &[f32],
     shape: &Packed<'_>,
     dropout: Option<Dropout>,
@@ -379,45 +376,126 @@ pub fn backward(
     scratch: &Scratch,
 ) {
     shape.assert_valid();
-    shape.assert_hidden(&[dctx, q, k, v, ctx, dq, dk, dv]);
+    shape.assert_hidden(&[dctx, q, k, v, dq, dk, dv]);
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
-    let jobs = (0..shape.jobs()).into_par_iter().map(|index| shape.job(index, scratch.precision()));
-    jobs.filter(|job| job.len > 0).for_each(|job| {
-        let _tiles = tile_registers(job.precision);
-        let (panels, block) = (job.panels_len(job.len), job.block_len());
-        let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block, block];
-        with_parts(sizes, |[keys_t, values_t, keys, own, p, dropped, dp]| {
-            let keys_t = job.transposed_panels(k, keys_t);
-            let values_t = job.transposed_panels(v, values_t);
-            let keys = job.panels(k, job.all(), keys);
-            for queries in job.blocks() {
+    shape.teams().for_each(|(sequence, heads)| {
+        let job = |i: usize| shape.job(sequence * shape.heads + heads.start + i, scratch.precision());
+        let (n, any) = (heads.len(), job(0));
+        if any.len == 0 {
+            return;
+        }
+        let _tiles = tile_registers(any.precision);
+        let most = QUERIES.min(any.len);
+        let [panels, own, left, block] =
+            [any.panels_len(any.len), any.panels_len(most), any.left_len(), any.block_len()]
+                .map(|len| len.next_multiple_of(16));
+        let factors = if dropout.is_some() { n * block } else { 0 };
+        let sizes = [n * panels, n * panels, n * panels, n * own, n * left, n * block, n * block, factors, most * n];
+        with_parts(sizes, |[keys_t, values_t, keys, own_panels, left_panels, p, dp, factors, row_lse]| {
+            for i in 0..n {
+                let at = i * panels..(i + 1) * panels;
+                job(i).transposed_panels(k, &mut keys_t[at.clone()]);
+                job(i).transposed_panels(v, &mut values_t[at.clone()]);
+                job(i).panels(k, any.all(), &mut keys[at]);
+            }
+            let transposed = |x, i: usize| any.panels_of(Side::Right, any.len, any.head_dim, part_of(x, i, panels));
+            for queries in any.blocks() {
                 let start = if queries.from == 0 { Start::Zero } else { Start::Sum };
-                job.dot_products(q, keys_t, queries, p);
-                for (i, row) in job.score_rows(p, queries).enumerate() {
-                    probabilities(row, shape.scale(), lse[(job.first + queries.from + i) * job.heads + job.head]);
+                let count = queries.count;
+                let scores = |out: &mut [f32]| Block {
+                    start: out.as_mut_ptr(),
+                    stride: any.score_stride(),
+                    rows: count,
+                    cols: any.len,
+                };
+                // SAFETY of what follows: blocks of scores lie in their buffers, and the rows and columns of outputs are this job's.
+                let left = &mut Lefts { any, packed: &mut *left_panels, len: left };
+                for (x, right, out) in [(q, &*keys_t, &mut *p), (dctx, &*values_t, &mut *dp)] {
+                    let rows = |i: usize| job(i).rows(x, queries.from, Order::LaneRows);
+                    left.multiply_each(n, count, any.head_dim, rows, |i, lhs| {
+                        let out = scores(&mut out[i * block..(i + 1) * block]);
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            multiply(out, lhs, transposed(right, i), 0, Start::Zero);
+                        }
+                    });
                 }
-                let dctx_panels = job.panels(dctx, queries, own);
-                if dropout.is_some() {
-                    dropped.copy_from_slice(p);
-                    job.drop(dropped, queries, dropout);
-                    job.mix_queries(dropped, dctx_panels, start, &dv);
-                } else {
-                    job.mix_queries(p, dctx_panels, start, &dv);
+                for i in 0..n {
+                    let at = i * block..(i + 1) * block;
+                    let row_lse = &mut row_lse[..count];
+                    for (row, lse_of) in row_lse.iter_mut().enumerate() {
+                        *lse_of = lse[(any.first + queries.from + row) * shape.heads + heads.start + i];
+                    }
+                    let (p, dp, stride) = (&mut p[at.clone()], &mut dp[at.clone()], any.score_stride());
+                    if dropout.is_some() {
+                        let factors = &mut factors[at];
+                        factors.fill(1.0);
+                        job(i).drop(factors, queries, dropout);
+                        score_gradients_dropped(p, dp, factors, stride, any.len, shape.scale(), row_lse);
+                    } else {
+                        score_gradients(p, dp, stride, any.len, shape.scale(), row_lse);
+                    }
                 }
-                job.dot_products(dctx, values_t, queries, dp);
-                job.drop(dp, queries, dropout);
-                let rows = job.score_rows(dp, queries).zip(job.score_rows(p, queries));
-                for (i, (dp, p)) in rows.enumerate() {
-                    let at = job.at(queries.from + i);
-                    let part = at..at + job.head_dim;
-                    score_gradient(dp, p, &dctx[part.clone()], &ctx[part], shape.scale());
+                let own_of = |x: &[f32], own_panels: &mut [f32]| {
+                    own_panels.chunks_exact_mut(own).enumerate().for_each(|(i, own)| {
+                        job(i).panels(x, queries, own);
+                    });
+                };
+                let dropped = if dropout.is_some() { &*factors } else { &*p };
+                for (x, of_queries, out) in [(dctx, dropped, &dv), (q, &*dp, &dk)] {
+                    own_of(x, own_panels);
+                    let columns = |i: usize| any.scores(part_of(of_queries, i, block), Order::DepthRows);
+                    left.multiply_each(n, any.len, count, columns, |i, lhs| {
+                        let rhs = any.panels_of(Side::Right, any.head_dim, count, part_of(own_panels, i, own));
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            multiply(job(i).block(out, 0, any.len), lhs, rhs, 0, start);
+                        }
+                    });
                 }
-                job.mix_keys(dp, keys, queries, Start::Zero, &dq);
-                job.mix_queries(dp, job.panels(q, queries, own), start, &dk);
+                let rows = |i: usize| any.scores(part_of(dp, i, block), Order::LaneRows);
+                left.multiply_each(n, count, any.len, rows, |i, lhs| {
+                    let keys = any.panels_of(Side::Right, any.head_dim, any.len, part_of(keys, i, panels));
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        multiply(job(i).block(&dq, queries.from, count), lhs, keys, 0, Start::Zero);
+                    }
+                });
             }
         });
     });
+}
+
+/// Part `i` of parts of `len`.
+fn part_of(x: &[f32], i: usize, len: usize) -> &[f32] {
+    &x[i * len..(i + 1) * len]
+}
+
+/// Left operands of the heads of a team.
+struct Lefts<'a> {
+    any: Job,
+    packed: &'a mut [f32],
+    len: usize,
+}
+
+impl Lefts<'_> {
+    /// Packs an operand `[lanes, depth]` of each of `heads`, and then has each multiplied.
+    fn multiply_each<'x>(
+        &mut self,
+        heads: usize,
+        lanes: usize,
+        depth: usize,
+        operand: impl Fn(usize) -> Operand<'x>,
+        mut product: impl FnMut(usize, Lhs<'_>),
+    ) {
+        for (i, packed) in self.packed.chunks_exact_mut(self.len).take(heads).enumerate() {
+            self.any.pack_left(operand(i), lanes, depth, packed);
+        }
+        for i in 0..heads {
+            product(i, self.any.left(operand(i), lanes, depth, part_of(self.packed, i, self.len)));
+        }
+    }
 }
 
 /// `Σ (S - T)²` over heads, queries and keys of each sequence, `S = q kᵀ / sqrt(head_dim)` and `T` the teacher's; where
@@ -499,22 +577,54 @@ kernel! {
     }
 }
 
-kernel! {
-    /// `x = exp(scale x - lse)`
-    fn probabilities<FMA>(x: &mut [f32], scale: f32, lse: f32) {
-        for v in x {
-            *v = exp2::<FMA>(fma::<FMA>(*v, scale * LOG2_E, -lse * LOG2_E));
+/// `p = exp(scale p - lse)`, then `dp = p (dp - Σ p dp) scale`, for rows of `len` elements, `stride` apart, each with its `lse`.
+/// With `factors` of dropout, `dp` is multiplied by them first, and they become `p` times themselves.
+#[inline(always)]
+fn score_gradient_rows<const FMA: bool>(
+    p: &mut [f32],
+    dp: &mut [f32],
+    mut factors: Option<&mut [f32]>,
+    stride: usize,
+    len: usize,
+    scale: f32,
+    lse: &[f32],
+) {
+    for (i, lse) in lse.iter().enumerate() {
+        let at = i * stride..i * stride + len;
+        let (p, dp) = (&mut p[at.clone()], &mut dp[at.clone()]);
+        for p in p.iter_mut() {
+            *p = exp2::<FMA>(fma::<FMA>(*p, scale * LOG2_E, -lse * LOG2_E));
+        }
+        if let Some(factors) = &mut factors {
+            for ((factor, dp), p) in factors[at].iter_mut().zip(dp.iter_mut()).zip(&*p) {
+                *dp *= *factor;
+                *factor *= p;
+            }
+        }
+        let mean = sum_by([&*p, &*dp], |[p, dp]| p * dp);
+        for (dp, p) in dp.iter_mut().zip(p) {
+            *dp = *p * (*dp - mean) * scale;
         }
     }
 }
 
 kernel! {
-    /// `dp = p (dp - dctx · ctx) scale`, one query
-    fn score_gradient<FMA>(dp: &mut [f32], p: &[f32], dctx: &[f32], ctx: &[f32], scale: f32) {
-        let mean = sum_by([dctx, ctx], |[dctx, ctx]| dctx * ctx);
-        for (dp, p) in dp.iter_mut().zip(p) {
-            *dp = p * (*dp - mean) * scale;
-        }
+    fn score_gradients<FMA>(p: &mut [f32], dp: &mut [f32], stride: usize, len: usize, scale: f32, lse: &[f32]) {
+        score_gradient_rows::<FMA>(p, dp, None, stride, len, scale, lse);
+    }
+}
+
+kernel! {
+    fn score_gradients_dropped<FMA>(
+        p: &mut [f32],
+        dp: &mut [f32],
+        factors: &mut [f32],
+        stride: usize,
+        len: usize,
+        scale: f32,
+        lse: &[f32],
+    ) {
+        score_gradient_rows::<FMA>(p, dp, Some(factors), stride, len, scale, lse);
     }
 }
 

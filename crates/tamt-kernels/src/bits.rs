@@ -145,7 +145,7 @@ impl BitMask {
     /// Kept elements of some rows, on this thread.
     pub(crate) fn count_ones_in(&self, rows: Range<usize>) -> usize {
         let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
-        bytes.iter().map(|byte| byte.count_ones() as usize).sum()
+        count_bits(bytes)
     }
 
     /// Elements that both masks keep. The shapes must be the same.
@@ -245,6 +245,15 @@ pub(crate) fn select(bits: &[u8], w: &[f32], out: &mut [f32]) {
     }
     for (bit, (out, &w)) in out_rest.iter_mut().zip(w_rest).enumerate() {
         *out = if bits[whole] >> bit & 1 == 1 { w } else { 0.0 };
+    }
+}
+
+kernel! {
+    /// Set bits, on this thread.
+    pub(crate) fn count_bits<FMA>(bytes: &[u8]) -> usize {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let whole: u32 = words.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum();
+        (whole + rest.iter().map(|byte| byte.count_ones()).sum::<u32>()) as usize
     }
 }
 

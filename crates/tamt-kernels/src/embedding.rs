@@ -187,7 +187,9 @@ mod tests {
                             let at = id as usize * cols + c;
                             let factor = match epilogue {
                                 WeightGrad::Dense => 1.0,
-                                WeightGrad::Masked(m) => f64::from(u8::from(m.get(id as usize, c))),
+                                WeightGrad::Masked(m) | WeightGrad::Survivors(m) => {
+                                    f64::from(u8::from(m.get(id as usize, c)))
+                                }
                                 WeightGrad::Score(w) => f64::from(w[at]),
                             };
                             expected[at] += factor * f64::from(d[t * cols + c]);

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::bits::{BitMask, mask_row};
+use crate::bits::{BitMask, count_bits, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Buffer, PARTIALS, reduction_chunk, with_buffer};
+use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
 use crate::precision::Precision;
-use crate::product::{DEEP, Rhs, Start, Strip, deep_product, is_one_portion, row_portions, row_product};
+use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
+use crate::sparse::gather_row;
 
 mod packed;
 mod tokens;
@@ -82,6 +83,8 @@ pub enum WeightGrad<'a> {
     Dense,
     /// `G ∘ B`: dropped weights get no gradient.
     Masked(&'a BitMask),
+    /// The elements of `G` that `B` keeps, in its order and without gaps.
+    Survivors(&'a BitMask),
     /// `G ∘ W`: the straight-through gradient of the scores that decide `B`, dropped weights included.
     Score(&'a [f32]),
 }
@@ -90,9 +93,16 @@ impl WeightGrad<'_> {
     pub(crate) fn assert_shape(&self, rows: usize, cols: usize) {
         match self {
             Self::Dense => {}
-            Self::Masked(mask) => assert_eq!((mask.rows(), mask.cols()), (rows, cols), "a mask of the weights' shape"),
+            Self::Masked(mask) | Self::Survivors(mask) => {
+                assert_eq!((mask.rows(), mask.cols()), (rows, cols), "a mask of the weights' shape");
+            }
             Self::Score(w) => assert_eq!(w.len(), rows * cols, "weights of the declared shape"),
         }
+    }
+
+    /// Elements of what a gradient `[rows, cols]` becomes.
+    fn len(&self, rows: usize, cols: usize) -> usize {
+        if let Self::Survivors(mask) = self { mask.count_ones() } else { rows * cols }
     }
 
     /// Applies to columns `col..` of row `row` of a gradient with `cols` columns; `col` is a multiple of 8.
@@ -100,6 +110,7 @@ impl WeightGrad<'_> {
         match self {
             Self::Dense => {}
             Self::Masked(mask) => mask_row(&mask.row(row)[col / 8..], g),
+            Self::Survivors(_) => unreachable!("survivors are gathered"),
             Self::Score(w) => multiply_elements(g, &w[row * cols + col..][..g.len()]),
         }
     }
@@ -272,9 +283,9 @@ fn plain_weight_product(
     dw: &mut [f32],
     mode: Write,
 ) {
-    assert_eq!(dw.len(), rows * cols, "weight gradient of the declared shape");
     assert_eq!(dy.len(), rows * tokens, "output gradient of as many rows as the input");
     epilogue.assert_shape(rows, cols);
+    assert_eq!(dw.len(), epilogue.len(rows, cols), "weight gradient of the declared shape");
     let precision = rhs.precision();
     let dy = Operand { precision, ..Operand::new(dy, rows, Order::DepthRows) };
     for part in row_portions(rows, tokens, precision) {
@@ -295,6 +306,9 @@ fn weight_product(
     dw: &mut [f32],
     mode: Write,
 ) {
+    if let WeightGrad::Survivors(mask) = epilogue {
+        return survivor_product(part, dy, x, mask, dw, mode);
+    }
     row_product(cols, part, dy, x, dw, |mut strip: Strip<'_>| {
         let (first, col) = (strip.row, strip.col);
         match (epilogue, mode) {
@@ -307,6 +321,36 @@ fn weight_product(
             }
             (_, Write::Add) => strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols)),
         }
+    });
+}
+
+/// [`weight_product`] of survivors: each block is made beside, and gathered while it is in the nearest caches.
+fn survivor_product(
+    part: Range<usize>,
+    dy: Panels<'_>,
+    x: &mut Rhs<'_>,
+    mask: &BitMask,
+    survivors: &mut [f32],
+    mode: Write,
+) {
+    let first = mask.count_ones_in(0..part.start);
+    let starts: Vec<usize> = part
+        .clone()
+        .scan(first, |next, row| Some(std::mem::replace(next, *next + mask.count_ones_in(row..row + 1))))
+        .collect();
+    let (survivors, nothing) = (Shared::new(survivors), Shared::new(&mut []));
+    each_strip(mask.cols(), part.clone(), dy, x, &nothing, |mut strip| {
+        let (from, to) = (strip.col / 8, (strip.col + strip.cols).div_ceil(8));
+        strip.multiply_aside(Start::Zero, |strip, done, block| {
+            for (row, values) in (strip.row + done..).zip(block.chunks_exact(strip.cols)) {
+                let (before, bits) = (&mask.row(row)[..from], &mask.row(row)[from..to]);
+                let at = starts[row - part.start] + count_bits(before);
+                // SAFETY: the blocks of a product are disjoint, and so are their survivors.
+                #[allow(unsafe_code)]
+                let survivors = unsafe { survivors.part(at..at + count_bits(bits)) };
+                gather_row(bits, values, survivors, mode);
+            }
+        });
     });
 }
 

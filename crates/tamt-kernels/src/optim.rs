@@ -2,9 +2,11 @@
 
 use rayon::prelude::*;
 
+use crate::bits::BitMask;
 use crate::dispatch::kernel;
 use crate::math::fma;
-use crate::parallel::CHUNK;
+use crate::parallel::{CHUNK, Shared};
+use crate::sparse::change;
 
 /// `AdamW` as in Hugging Face's `transformers.AdamW` (and the TAMT reference): with bias correction, `eps` added to `sqrt(v)`
 /// *before* the correction, decay after the update.
@@ -57,10 +59,29 @@ struct Update {
 impl AdamW {
     /// Step `t`, counted from 1, of parameters `p` with gradients `grad_scale * g` and moments `m`, `v` (0 at first).
     pub fn step(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], lr: f32, t: u64, grad_scale: f32) {
+        self.update(lr, t, grad_scale).apply(p, g, m, v);
+    }
+
+    /// [`AdamW::step`] of the parameters that a mask keeps: `g`, `m` and `v` have those alone, in its order.
+    pub fn step_survivors(
+        &self,
+        mask: &BitMask,
+        p: &mut [f32],
+        g: &[f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        lr: f32,
+        t: u64,
+        grad_scale: f32,
+    ) {
+        self.update(lr, t, grad_scale).apply_to_survivors(mask, p, g, m, v);
+    }
+
+    fn update(&self, lr: f32, t: u64, grad_scale: f32) -> Update {
         assert!(t > 0, "steps count from 1");
         let t = t as f64;
         let correction = (1.0 - f64::from(self.beta2).powf(t)).sqrt() / (1.0 - f64::from(self.beta1).powf(t));
-        let update = Update {
+        Update {
             beta1: self.beta1,
             beta2: self.beta2,
             eps: self.eps,
@@ -68,15 +89,32 @@ impl AdamW {
             rate: (f64::from(lr) * correction) as f32,
             shrink_after: 1.0 - lr * self.weight_decay,
             shrink_before: 1.0,
-        };
-        update.apply(p, g, m, v);
+        }
     }
 }
 
 impl BertAdam {
     /// A step of parameters `p` with gradients `grad_scale * g` and moments `m`, `v` (0 at first).
     pub fn step(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], lr: f32, grad_scale: f32) {
-        let update = Update {
+        self.update(lr, grad_scale).apply(p, g, m, v);
+    }
+
+    /// [`BertAdam::step`] of the parameters that a mask keeps: `g`, `m` and `v` have those alone, in its order.
+    pub fn step_survivors(
+        &self,
+        mask: &BitMask,
+        p: &mut [f32],
+        g: &[f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        lr: f32,
+        grad_scale: f32,
+    ) {
+        self.update(lr, grad_scale).apply_to_survivors(mask, p, g, m, v);
+    }
+
+    fn update(&self, lr: f32, grad_scale: f32) -> Update {
+        Update {
             beta1: self.beta1,
             beta2: self.beta2,
             eps: self.eps,
@@ -84,8 +122,7 @@ impl BertAdam {
             rate: lr,
             shrink_after: 1.0,
             shrink_before: 1.0 - lr * self.weight_decay,
-        };
-        update.apply(p, g, m, v);
+        }
     }
 }
 
@@ -97,6 +134,17 @@ impl Update {
             .zip(g.par_chunks(CHUNK))
             .zip(moments)
             .for_each(|((p, g), (m, v))| update(self, p, g, m, v));
+    }
+
+    fn apply_to_survivors(self, mask: &BitMask, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        assert!(m.len() == g.len() && v.len() == g.len(), "buffers of the same length");
+        let (m, v) = (Shared::new(m), Shared::new(v));
+        change(mask, g.len(), p, |kept, p| {
+            // SAFETY: no two rows have the same survivors.
+            #[allow(unsafe_code)]
+            let (m, v) = unsafe { (m.part(kept.clone()), v.part(kept.clone())) };
+            update(self, p, &g[kept], m, v);
+        });
     }
 }
 
@@ -116,6 +164,9 @@ kernel! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linear::Write;
+    use crate::reference::{random, random_mask};
+    use crate::sparse::{gather, scatter};
 
     const GRADIENTS: [[f32; 3]; 3] = [[1e-4, -2e-4, 1e-7], [1e-4, 1e-4, -1e-7], [0.0; 3]];
 
@@ -155,6 +206,27 @@ mod tests {
             [0.019_821_889_2, 0.000_091_741_8, 0.019_999_826_0],
         ];
         check(2e-5, expected, |p, g, m, v, lr, _| adam.step(p, g, m, v, lr, 1.0));
+    }
+
+    #[test]
+    fn survivors_are_updated_as_if_there_were_nothing_else() {
+        let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+        let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.1 };
+        for (rows, cols) in [(1, 1), (7, 63), (65, 383), (0, 4)] {
+            let mask = random_mask(rows, cols, 0.3);
+            let n = mask.count_ones();
+            let (dense, g, m, v) = (random(rows * cols, 1), random(n, 2), random(n, 3), vec![0.5; n]);
+            let mut alone = vec![0.0; n];
+            gather(&mask, &dense, &mut alone, Write::Store);
+            let (mut inside, mut moments, mut own) = (dense.clone(), (m.clone(), v.clone()), (m, v));
+            adam.step(&mut alone, &g, &mut own.0, &mut own.1, 0.1, 3, 0.5);
+            bert.step(&mut alone, &g, &mut own.0, &mut own.1, 0.1, 0.5);
+            adam.step_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1, 0.1, 3, 0.5);
+            bert.step_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1, 0.1, 0.5);
+            let mut expected = dense;
+            scatter(&mask, &alone, &mut expected);
+            assert_eq!((inside, moments), (expected, own));
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
 use crate::activations::{LayerPart, Rows};
 use crate::batch::Group;
 use crate::encoder::Pass;
-use crate::linear_maps::{MapBuffers, write_gradient};
+use crate::linear_maps::MapBuffers;
 use crate::model::{Dense, Model};
-use crate::params::{GradKind, Grads};
+use crate::params::{GradKind, Grads, epilogue};
 
 /// Maps of a layer, in the order of [`crate::model::Layer::dense`].
 pub(crate) const MAPS: usize = 6;
@@ -172,10 +172,7 @@ impl Model {
                 Made::Dense | Made::Bias => {
                     if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
                         let weight = self.params.weight(dense.weight, pass.masks);
-                        let whole = &mut buffers.sparse.weight_gradient;
-                        write_gradient(kind, weight, slot, mode, whole, |epilogue, dw, mode| {
-                            linear::weight_gradient(&dy.packed, &x.packed, epilogue, dw, mode);
-                        });
+                        linear::weight_gradient(&dy.packed, &x.packed, epilogue(kind, weight), slot, mode);
                     }
                     if let Some((slot, mode, _)) = grads.slot(dense.bias) {
                         linear::bias_gradient(&dy.packed, slot, mode);

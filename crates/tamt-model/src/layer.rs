@@ -189,7 +189,6 @@ impl Model {
             a.query,
             a.key,
             a.value,
-            a.context,
             a.log_sum_exp,
             &self.packed(&group.bounds, group.first_sequence),
             pass.dropout_at(Site::AttentionProbabilities(l)),

@@ -1,6 +1,6 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
-use tamt_kernels::linear::{self, Matrix, Scratch, Weight, WeightGrad, Write};
+use tamt_kernels::linear::{self, Matrix, Scratch, Write};
 use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
 
 use crate::encoder::Pass;
@@ -135,36 +135,14 @@ impl Model {
         x: &[f32],
         pass: Pass<'_>,
         grads: &mut Grads,
-        buffers: &mut MapBuffers<'_>,
+        scratch: &mut Scratch,
     ) {
-        let MapBuffers { scratch, sparse } = buffers;
         if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
             let weight = self.params.weight(dense.weight, pass.masks);
-            write_gradient(kind, weight, slot, mode, &mut sparse.weight_gradient, |epilogue, dw, mode| {
-                linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue, dw, mode, scratch);
-            });
+            linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue(kind, weight), slot, mode, scratch);
         }
         if let Some((slot, mode, _)) = grads.slot(dense.bias) {
             linear::backward_bias(dy, slot, mode, scratch);
         }
-    }
-}
-
-/// Writes what the dense `product` computes to a slot: survivors go through a whole matrix.
-pub(crate) fn write_gradient(
-    kind: GradKind,
-    weight: Weight<'_>,
-    slot: &mut [f32],
-    mode: Write,
-    whole: &mut Vec<f32>,
-    product: impl FnOnce(WeightGrad<'_>, &mut [f32], Write),
-) {
-    match (kind, weight.mask) {
-        (GradKind::Survivors, Some(mask)) => {
-            whole.resize(mask.len(), 0.0);
-            product(WeightGrad::Dense, whole, Write::Store);
-            sparse::gather(mask, whole, slot, mode);
-        }
-        _ => product(epilogue(kind, weight), slot, mode),
     }
 }

@@ -10,7 +10,6 @@ use tamt_kernels::{activation, layer_norm, reduce};
 use crate::activations::{NormActs, Workspace};
 use crate::encoder::Pass;
 use crate::error::{Error, Result};
-use crate::linear_maps::MapBuffers;
 use crate::model::Model;
 use crate::params::Grads;
 
@@ -55,7 +54,7 @@ impl Model {
     ) -> Result<Outcome> {
         let head = self.mlm_head.ok_or(Error::NoMlmHead)?;
         let width = self.config.hidden_size;
-        let Workspace { kernels: scratch, sparse, head: b, .. } = workspace;
+        let Workspace { kernels: scratch, head: b, .. } = workspace;
         let size = positions.len() * width;
         for buffer in [&mut b.gathered, &mut b.dense, &mut b.transformed, &mut b.d_transformed, &mut b.d_dense] {
             buffer.resize(size, 0.0);
@@ -104,8 +103,7 @@ impl Model {
         if let Some(MlmGrads { hidden: d_hidden, grads, .. }) = back {
             self.norm_backward(head.norm, &b.d_transformed, &b.norm, &mut b.d_dense, grads, scratch);
             activation::backward(self.config.hidden_act, &b.dense, &mut b.d_dense);
-            let maps = &mut MapBuffers { scratch, sparse };
-            self.dense_grads(head.dense, &b.d_dense, &b.gathered, Pass::default(), grads, maps);
+            self.dense_grads(head.dense, &b.d_dense, &b.gathered, Pass::default(), grads, scratch);
             let weight = self.params.weight(head.dense.weight, None);
             linear::backward_input(&b.d_dense, weight, &mut b.d_transformed, linear::Write::Store, scratch);
             reduce::scatter_add_rows(&b.d_transformed, width, positions, d_hidden);

@@ -320,14 +320,11 @@ impl Grads {
 }
 
 /// The step from `dL/d(W o B)` to what the slot collects.
-///
-/// # Panics
-/// For survivors: they are gathered where the gradient is made.
 pub(crate) fn epilogue(kind: GradKind, weight: Weight<'_>) -> WeightGrad<'_> {
     match (kind, weight.mask) {
-        (GradKind::Survivors, _) => panic!("survivors are no epilogue"),
+        (GradKind::Survivors, Some(mask)) => WeightGrad::Survivors(mask),
         (GradKind::Score, _) => WeightGrad::Score(weight.values),
         (GradKind::Weight, Some(mask)) => WeightGrad::Masked(mask),
-        (GradKind::Weight, None) => WeightGrad::Dense,
+        (GradKind::Weight | GradKind::Survivors, None) => WeightGrad::Dense,
     }
 }

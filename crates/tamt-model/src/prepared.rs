@@ -195,6 +195,4 @@ pub(crate) struct SparseBuffers {
     pub(crate) input: Panels,
     /// The gradient of its output.
     pub(crate) gradient: Panels,
-    /// A dense weight gradient on its way to its survivors.
-    pub(crate) weight_gradient: Vec<f32>,
 }

@@ -13,7 +13,6 @@ use tamt_kernels::{dropout, reduce};
 use crate::activations::Workspace;
 use crate::batch::Batch;
 use crate::encoder::{Pass, Site};
-use crate::linear_maps::MapBuffers;
 use crate::model::{Dense, Model};
 use crate::params::Grads;
 
@@ -128,25 +127,24 @@ impl Model {
         workspace: &mut Workspace,
     ) {
         let width = self.config.hidden_size;
-        let Workspace { kernels: scratch, sparse, task: b, .. } = workspace;
-        let maps = &mut MapBuffers { scratch, sparse };
+        let Workspace { kernels: scratch, task: b, .. } = workspace;
         let weight = |dense: Dense| self.params.weight(dense.weight, pass.masks);
         let (first_layer, last) = match self.task_head.expect("the model has a task head") {
             TaskHead::Span { qa_outputs } => {
-                self.dense_grads(qa_outputs, d_logits, hidden, pass, grads, maps);
-                return linear::backward_input(d_logits, weight(qa_outputs), d_hidden, Write::Add, maps.scratch);
+                self.dense_grads(qa_outputs, d_logits, hidden, pass, grads, scratch);
+                return linear::backward_input(d_logits, weight(qa_outputs), d_hidden, Write::Add, scratch);
             }
             TaskHead::Pooled { pooler, classifier } => (pooler, classifier),
             TaskHead::TwoLayer { dense, out_proj } => (dense, out_proj),
         };
-        self.dense_grads(last, d_logits, &b.activated, pass, grads, maps);
-        linear::backward_input(d_logits, weight(last), &mut b.d_activated, Write::Store, maps.scratch);
+        self.dense_grads(last, d_logits, &b.activated, pass, grads, scratch);
+        linear::backward_input(d_logits, weight(last), &mut b.d_activated, Write::Store, scratch);
         if let Some(d) = self.head_dropout(pass, 1) {
             dropout::apply(&mut b.d_activated, d);
         }
         activation::backward(Activation::Tanh, &b.dense, &mut b.d_activated);
-        self.dense_grads(first_layer, &b.d_activated, &b.input, pass, grads, maps);
-        linear::backward_input(&b.d_activated, weight(first_layer), &mut b.d_input, Write::Store, maps.scratch);
+        self.dense_grads(first_layer, &b.d_activated, &b.input, pass, grads, scratch);
+        linear::backward_input(&b.d_activated, weight(first_layer), &mut b.d_input, Write::Store, scratch);
         if let (TaskHead::TwoLayer { .. }, Some(d)) = (self.task_head.expect("as above"), self.head_dropout(pass, 0)) {
             dropout::apply(&mut b.d_input, d);
         }

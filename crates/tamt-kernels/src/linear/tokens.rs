@@ -161,8 +161,8 @@ impl SharedPanels<'_> {
 /// `dW = epilogue(dyᵀ x)`, `dw` `[rows, cols]`: `dy` was packed in rows of `rows`, `x` of `cols`, by the same groups.
 pub fn weight_gradient(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>, dw: &mut [f32], mode: Write) {
     assert_eq!((dy.steps, dy.precision), (x.steps, x.precision), "factors of the same tokens");
-    assert_eq!(dw.len(), dy.width * x.width, "weight gradient of the declared shape");
     epilogue.assert_shape(dy.width, x.width);
+    assert_eq!(dw.len(), epilogue.len(dy.width, x.width), "weight gradient of the declared shape");
     let rhs = &mut Rhs::Packed(x.panels(Factor::Input));
     weight_product(x.width, 0..dy.width, dy.panels(Factor::OutputGradient), rhs, epilogue, dw, mode);
 }

@@ -6,7 +6,7 @@ use crate::bits::BitMask;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::linear::Write;
-use crate::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk};
+use crate::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk, with_buffer};
 
 use rayon::prelude::*;
 
@@ -19,19 +19,11 @@ const JOB_ROWS: usize = 16;
 /// If there are not as many survivors as set bits, or `dense` is of another shape.
 pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write) {
     assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
-    let survivors = Jobs::new(mask, survivors.len()).zip(survivors);
-    survivors.for_each(|(rows, survivors)| {
-        #[cfg(target_arch = "x86_64")]
-        if isa() == Isa::Avx512 {
-            // SAFETY: the instructions are there.
-            #[allow(unsafe_code)]
-            return unsafe { x86::gather(mask, rows, dense, survivors, mode) };
+    Jobs::new(mask, survivors.len()).zip(survivors).for_each(|(rows, mut survivors)| {
+        for row in rows {
+            let done = gather_row(mask.row(row), &dense[row * mask.cols()..][..mask.cols()], survivors, mode);
+            survivors = &mut survivors[done..];
         }
-        let mut survivors = survivors.iter_mut();
-        for_each_kept(mask, rows, |at| {
-            let survivor = survivors.next().expect("as many survivors as bits");
-            *survivor = if mode == Write::Add { *survivor + dense[at] } else { dense[at] };
-        });
     });
 }
 
@@ -39,25 +31,65 @@ pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write)
 ///
 /// # Panics
 /// As [`gather`].
-#[allow(unsafe_code)]
 pub fn scatter(mask: &BitMask, survivors: &[f32], dense: &mut [f32]) {
-    assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
-    let jobs = Jobs::new(mask, survivors.len());
-    let (cols, dense) = (mask.cols(), Shared::new(dense));
-    (0..PARTIALS).into_par_iter().for_each(|job| {
-        let rows = jobs.rows(job);
-        let first = rows.start * cols;
-        // SAFETY: each job has rows of its own.
-        let dense = unsafe { dense.part(first..rows.end * cols) };
-        let survivors = &survivors[jobs.survivors(job)];
-        #[cfg(target_arch = "x86_64")]
-        if isa() == Isa::Avx512 {
-            // SAFETY: the instructions are there.
-            return unsafe { x86::scatter(mask, rows, survivors, dense) };
-        }
-        let mut survivors = survivors.iter();
-        for_each_kept(mask, rows, |at| dense[at - first] = *survivors.next().expect("as many survivors as bits"));
+    each_row(mask, survivors.len(), dense, |row, kept, dense| scatter_row(mask.row(row), &survivors[kept], dense));
+}
+
+/// Changes survivors where they lie in `dense` `[rows, cols]`: calls `f` with those of each row, in the mask's order, and which of
+/// all `survivors` they are.
+pub(crate) fn change(mask: &BitMask, survivors: usize, dense: &mut [f32], f: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+    each_row(mask, survivors, dense, |row, kept, dense| {
+        with_buffer(kept.len(), |values| {
+            gather_row(mask.row(row), dense, values, Write::Store);
+            f(kept, values);
+            scatter_row(mask.row(row), values, dense);
+        });
     });
+}
+
+/// Calls `f` with each row's number, which of all survivors are in it, and its elements.
+#[allow(unsafe_code)]
+fn each_row(mask: &BitMask, survivors: usize, dense: &mut [f32], f: impl Fn(usize, Range<usize>, &mut [f32]) + Sync) {
+    assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
+    let (jobs, cols, dense) = (Jobs::new(mask, survivors), mask.cols(), Shared::new(dense));
+    (0..PARTIALS).into_par_iter().for_each(|job| {
+        let mut done = jobs.survivors(job).start;
+        for row in jobs.rows(job) {
+            let kept = done..done + mask.count_ones_in(row..row + 1);
+            done = kept.end;
+            // SAFETY: each job has rows of its own.
+            f(row, kept, unsafe { dense.part(row * cols..(row + 1) * cols) });
+        }
+    });
+}
+
+/// `survivors (+)= ` the elements that bits keep, of which the first is bit 0; bits beyond the elements are zero. Returns how many
+/// there are: `survivors` has at least so many.
+pub(crate) fn gather_row(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode: Write) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx512 {
+        // SAFETY: the instructions are there.
+        #[allow(unsafe_code)]
+        return unsafe { x86::gather(bits, dense, survivors, mode) };
+    }
+    let mut done = 0;
+    for_each_bit(bits, |at| {
+        survivors[done] = if mode == Write::Add { survivors[done] + dense[at] } else { dense[at] };
+        done += 1;
+    });
+    done
+}
+
+/// Writes survivors to the places that bits keep, as [`gather_row`] has them.
+fn scatter_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx512 {
+        // SAFETY: the instructions are there.
+        #[allow(unsafe_code)]
+        return unsafe { x86::scatter(bits, survivors, dense) };
+    }
+    let mut survivors = survivors.iter();
+    for_each_bit(bits, |at| dense[at] = *survivors.next().expect("as many survivors as bits"));
 }
 
 /// Sixteen columns at a time: survivors are a few in each, and a branch for each would cost more than they do.
@@ -67,57 +99,54 @@ mod x86 {
     use std::arch::x86_64::{
         _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
     };
-    use std::ops::Range;
 
-    use crate::bits::BitMask;
     use crate::linear::Write;
 
-    /// [`super::gather`] of some rows.
+    /// [`super::gather_row`].
     #[target_feature(enable = "avx512f,popcnt")]
-    pub(super) fn gather(mask: &BitMask, rows: Range<usize>, dense: &[f32], survivors: &mut [f32], mode: Write) {
+    pub(super) fn gather(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode: Write) -> usize {
         let mut done = 0;
-        for row in rows {
-            for (bits, at) in sixteens(mask, row) {
-                let (kept, first) = places(bits);
-                let (dense, survivors) = (&dense[at..], &mut survivors[done..done + kept]);
-                // SAFETY: set bits are elements of `dense`, as a mask's padding is zero; so many survivors were taken.
-                unsafe {
-                    let mut values = _mm512_maskz_compress_ps(bits, _mm512_maskz_loadu_ps(bits, dense.as_ptr()));
-                    if mode == Write::Add {
-                        values = _mm512_add_ps(_mm512_maskz_loadu_ps(first, survivors.as_ptr()), values);
-                    }
-                    _mm512_mask_storeu_ps(survivors.as_mut_ptr(), first, values);
+        for (bits, at) in sixteens(bits) {
+            let (kept, first) = places(bits);
+            assert!(at + 16 - bits.leading_zeros() as usize <= dense.len(), "bits of the row's elements");
+            let survivors = &mut survivors[done..done + kept];
+            // SAFETY: set bits are elements of `dense`; so many survivors were taken.
+            unsafe {
+                let values = _mm512_maskz_loadu_ps(bits, dense.as_ptr().add(at));
+                let mut values = _mm512_maskz_compress_ps(bits, values);
+                if mode == Write::Add {
+                    values = _mm512_add_ps(_mm512_maskz_loadu_ps(first, survivors.as_ptr()), values);
                 }
-                done += kept;
+                _mm512_mask_storeu_ps(survivors.as_mut_ptr(), first, values);
             }
+            done += kept;
         }
+        done
     }
 
-    /// [`super::scatter`] to some rows, with which `dense` begins.
+    /// [`super::scatter_row`].
     #[target_feature(enable = "avx512f,popcnt")]
-    pub(super) fn scatter(mask: &BitMask, rows: Range<usize>, survivors: &[f32], dense: &mut [f32]) {
-        let (mut done, before) = (0, rows.start * mask.cols());
-        for row in rows {
-            for (bits, at) in sixteens(mask, row) {
-                let (kept, first) = places(bits);
-                let (dense, survivors) = (&mut dense[at - before..], &survivors[done..done + kept]);
-                // SAFETY: as in `gather`.
-                unsafe {
-                    let values = _mm512_maskz_expand_ps(bits, _mm512_maskz_loadu_ps(first, survivors.as_ptr()));
-                    _mm512_mask_storeu_ps(dense.as_mut_ptr(), bits, values);
-                }
-                done += kept;
+    pub(super) fn scatter(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
+        let mut done = 0;
+        for (bits, at) in sixteens(bits) {
+            let (kept, first) = places(bits);
+            assert!(at + 16 - bits.leading_zeros() as usize <= dense.len(), "bits of the row's elements");
+            let survivors = &survivors[done..done + kept];
+            // SAFETY: as in `gather`.
+            unsafe {
+                let values = _mm512_maskz_expand_ps(bits, _mm512_maskz_loadu_ps(first, survivors.as_ptr()));
+                _mm512_mask_storeu_ps(dense.as_mut_ptr().add(at), bits, values);
             }
+            done += kept;
         }
     }
 
-    /// The bits of a row, sixteen at a time, with the place of the first; those without survivors are left out.
+    /// Bits, sixteen at a time, with the place of the first; those without survivors are left out.
     #[inline(always)]
-    fn sixteens(mask: &BitMask, row: usize) -> impl Iterator<Item = (u16, usize)> {
-        let first = row * mask.cols();
-        let pairs = mask.row(row).chunks(2).enumerate();
+    fn sixteens(bits: &[u8]) -> impl Iterator<Item = (u16, usize)> {
+        let pairs = bits.chunks(2).enumerate();
         pairs
-            .map(move |(i, two)| (u16::from_le_bytes([two[0], two.get(1).copied().unwrap_or(0)]), first + 16 * i))
+            .map(|(i, two)| (u16::from_le_bytes([two[0], two.get(1).copied().unwrap_or(0)]), 16 * i))
             .filter(|(bits, _)| *bits != 0)
     }
 
@@ -169,12 +198,18 @@ impl Jobs {
 #[inline(always)]
 pub(crate) fn for_each_kept(mask: &BitMask, rows: Range<usize>, mut f: impl FnMut(usize)) {
     for row in rows {
-        for (byte, &bits) in mask.row(row).iter().enumerate() {
-            let mut bits = bits;
-            while bits != 0 {
-                f(row * mask.cols() + byte * 8 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-            }
+        for_each_bit(mask.row(row), |col| f(row * mask.cols() + col));
+    }
+}
+
+/// Calls `f` with the place of each set bit.
+#[inline(always)]
+fn for_each_bit(bits: &[u8], mut f: impl FnMut(usize)) {
+    for (byte, &bits) in bits.iter().enumerate() {
+        let mut bits = bits;
+        while bits != 0 {
+            f(byte * 8 + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
         }
     }
 }

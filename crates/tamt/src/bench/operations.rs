@@ -146,8 +146,8 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let out = (&mut dq, &mut dk, &mut dv);
     plain(timings, "attention, backward".to_owned(), Some(2.5 * flop), || {
         let (dq, dk, dv) = (&mut *out.0, &mut *out.1, &mut *out.2);
-        let (context, lse) = (&context, &log_sum_exp);
-        attention::backward(&d_context, &q, &k, &v, context, lse, &shape, dropout, dq, dk, dv, &scratch);
+        let lse = &log_sum_exp;
+        attention::backward(&d_context, &q, &k, &v, lse, &shape, dropout, dq, dk, dv, &scratch);
     });
 }
 

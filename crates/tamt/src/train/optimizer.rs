@@ -1,10 +1,8 @@
 //! The update of all trainable tensors: clipping, then AdamW or `BertAdam`.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::linear::Write;
 use tamt_kernels::optim;
 use tamt_kernels::reduce::sum_squares;
-use tamt_kernels::sparse;
 use tamt_model::{GradKind, Grads, Masks, Model};
 
 use crate::scores::Scores;
@@ -93,8 +91,6 @@ pub struct Optimizer {
     pub(crate) v: Vec<f32>,
     /// Updates since the moments were zero.
     pub(crate) updates: u64,
-    /// Surviving weights of a matrix while they are updated.
-    survivors: Vec<f32>,
 }
 
 impl Optimizer {
@@ -102,7 +98,7 @@ impl Optimizer {
     #[must_use]
     pub fn new(settings: OptimizerSettings, grads: &Grads) -> Self {
         let n = grads.data().len();
-        Self { settings, m: vec![0.0; n], v: vec![0.0; n], updates: 0, survivors: Vec::new() }
+        Self { settings, m: vec![0.0; n], v: vec![0.0; n], updates: 0 }
     }
 
     /// Forgets the moments and their count.
@@ -142,14 +138,12 @@ impl Optimizer {
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
             let mask = masks.and_then(|masks| masks.get(trainable.id));
+            let mask = match trainable.kind {
+                GradKind::Survivors => Some(mask.expect("survivors have a mask")),
+                GradKind::Weight | GradKind::Score => None,
+            };
             let values = match trainable.kind {
-                GradKind::Weight => model.params.get_mut(trainable.id),
-                GradKind::Survivors => {
-                    let mask = mask.expect("survivors have a mask");
-                    self.survivors.resize(range.len(), 0.0);
-                    sparse::gather(mask, model.params.get(trainable.id), &mut self.survivors, Write::Store);
-                    &mut self.survivors
-                }
+                GradKind::Weight | GradKind::Survivors => model.params.get_mut(trainable.id),
                 GradKind::Score => {
                     let scores = scores.as_deref_mut().expect("scores are trained");
                     let at = scored..scored + range.len();
@@ -160,19 +154,22 @@ impl Optimizer {
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
             let g = &grads.data()[range.clone()];
             let weight_decay = if is_matrix { s.weight_decay } else { 0.0 };
-            let lr = lr as f32;
+            let (lr, t) = (lr as f32, self.updates);
             match s.kind {
                 OptimizerKind::AdamW => {
                     let adam = optim::AdamW { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
-                    adam.step(values, g, m, v, lr, self.updates, scale);
+                    match mask {
+                        Some(mask) => adam.step_survivors(mask, values, g, m, v, lr, t, scale),
+                        None => adam.step(values, g, m, v, lr, t, scale),
+                    }
                 }
                 OptimizerKind::BertAdam => {
                     let adam = optim::BertAdam { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
-                    adam.step(values, g, m, v, lr, scale);
+                    match mask {
+                        Some(mask) => adam.step_survivors(mask, values, g, m, v, lr, scale),
+                        None => adam.step(values, g, m, v, lr, scale),
+                    }
                 }
-            }
-            if let (GradKind::Survivors, Some(mask)) = (trainable.kind, mask) {
-                sparse::scatter(mask, &self.survivors, model.params.get_mut(trainable.id));
             }
         }
         norm
