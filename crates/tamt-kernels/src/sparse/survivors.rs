@@ -97,10 +97,13 @@ fn scatter_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
 #[allow(unsafe_code)]
 mod x86 {
     use std::arch::x86_64::{
-        _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
     };
 
     use crate::linear::Write;
+
+    /// Elements that are fetched ahead: memory is far away, and a page's first lines are not fetched by themselves.
+    const AHEAD: usize = 1024;
 
     /// [`super::gather_row`].
     #[target_feature(enable = "avx512f,popcnt")]
@@ -112,6 +115,7 @@ mod x86 {
             let survivors = &mut survivors[done..done + kept];
             // SAFETY: set bits are elements of `dense`; so many survivors were taken.
             unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(dense.as_ptr().wrapping_add(at + AHEAD).cast());
                 let values = _mm512_maskz_loadu_ps(bits, dense.as_ptr().add(at));
                 let mut values = _mm512_maskz_compress_ps(bits, values);
                 if mode == Write::Add {
