@@ -23,6 +23,19 @@ pub(crate) struct Operand<'a> {
     pub(crate) mask: Option<&'a BitMask>,
     /// What packing rounds to.
     pub(crate) precision: Precision,
+    /// Whether panels are written past the caches, for they are read much later, as far as there are instructions for it. Then
+    /// [`end_of_writes_past_caches`] comes before another thread reads them.
+    pub(crate) past_caches: bool,
+}
+
+/// Orders what was written past the caches before what is written from here on.
+pub(crate) fn end_of_writes_past_caches() {
+    // SAFETY: SSE is there on every x86-64.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
 }
 
 /// What a row of an operand's data is.
@@ -159,7 +172,7 @@ impl<'a> Panels<'a> {
 
 impl<'a> Operand<'a> {
     pub(crate) fn new(data: &'a [f32], stride: usize, order: Order) -> Self {
-        Self { data, stride, order, mask: None, precision: Precision::F32 }
+        Self { data, stride, order, mask: None, precision: Precision::F32, past_caches: false }
     }
 
     /// Packs panels: `out` is `[panels][words of the depth][width]`, padded with zeros.

@@ -6,7 +6,7 @@
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
     _mm512_set_epi16, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_stream_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -53,7 +53,8 @@ pub(crate) unsafe fn pack(
         // SAFETY: the instruction set is the caller's promise; `out` was measured.
         unsafe {
             let tile = source.tile(lane, block * STEPS);
-            store(if transpose { transposed(tile) } else { tile }, out, width);
+            let tile = if transpose { transposed(tile) } else { tile };
+            if operand.past_caches { stream(tile, out, width) } else { store(tile, out, width) }
         }
     };
     // along the rows of the data, as memory likes to be read
@@ -181,6 +182,17 @@ unsafe fn store(tile: Tile, out: *mut f32, stride: usize) {
     for (i, row) in tile.into_iter().enumerate() {
         // SAFETY: the caller's.
         unsafe { _mm512_storeu_si512(out.add(i * stride).cast(), row) };
+    }
+}
+
+/// # Safety
+/// As for [`store`], and `out` and `stride` of whole cache lines.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn stream(tile: Tile, out: *mut f32, stride: usize) {
+    for (i, row) in tile.into_iter().enumerate() {
+        // SAFETY: the caller's.
+        unsafe { _mm512_stream_si512(out.add(i * stride).cast(), row) };
     }
 }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{WeightGrad, Write, add_elements, weight_product};
 use crate::dispatch::kernel;
-use crate::pack::{Operand, Order, Panels, Side};
+use crate::pack::{Operand, Order, Panels, Side, end_of_writes_past_caches};
 use crate::parallel::{Buffer, Shared};
 use crate::precision::Precision;
 use crate::product::{AMX_TILE, Rhs};
@@ -110,11 +110,13 @@ impl TokensPart<'_> {
         );
         // a few rows at a time for all panels, as memory likes to be read
         for (i, some) in block.chunks((ROWS_AT_ONCE * cols).max(1)).enumerate() {
-            let operand = Operand { precision: self.panels.precision, ..Operand::new(some, cols, Order::DepthRows) };
+            let precision = self.panels.precision;
+            let operand = Operand { precision, past_caches: true, ..Operand::new(some, cols, Order::DepthRows) };
             let first = self.first + row + i * ROWS_AT_ONCE;
             // SAFETY: groups are disjoint, blocks of one by the caller's promise.
             unsafe { self.panels.pack(&operand, col..col + cols, first..first + some.len() / cols) };
         }
+        end_of_writes_past_caches();
     }
 }
 

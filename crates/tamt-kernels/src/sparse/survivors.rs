@@ -97,7 +97,8 @@ fn scatter_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
 #[allow(unsafe_code)]
 mod x86 {
     use std::arch::x86_64::{
-        _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps,
+        _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
     };
 
     use crate::linear::Write;
