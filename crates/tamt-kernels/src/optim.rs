@@ -41,9 +41,9 @@ pub struct BertAdam {
     pub weight_decay: f32,
 }
 
-/// The constants of one step of either optimiser.
-#[derive(Clone, Copy)]
-struct Update {
+/// One step of either optimiser.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
     beta1: f32,
     beta2: f32,
     eps: f32,
@@ -62,22 +62,9 @@ impl AdamW {
         self.update(lr, t, grad_scale).apply(p, g, m, v);
     }
 
-    /// [`AdamW::step`] of the parameters that a mask keeps: `g`, `m` and `v` have those alone, in its order.
-    pub fn step_survivors(
-        &self,
-        mask: &BitMask,
-        p: &mut [f32],
-        g: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        lr: f32,
-        t: u64,
-        grad_scale: f32,
-    ) {
-        self.update(lr, t, grad_scale).apply_to_survivors(mask, p, g, m, v);
-    }
-
-    fn update(&self, lr: f32, t: u64, grad_scale: f32) -> Update {
+    /// What step `t`, counted from 1, does to parameters, of gradients `grad_scale * g`.
+    #[must_use]
+    pub fn update(&self, lr: f32, t: u64, grad_scale: f32) -> Update {
         assert!(t > 0, "steps count from 1");
         let t = t as f64;
         let correction = (1.0 - f64::from(self.beta2).powf(t)).sqrt() / (1.0 - f64::from(self.beta1).powf(t));
@@ -99,21 +86,9 @@ impl BertAdam {
         self.update(lr, grad_scale).apply(p, g, m, v);
     }
 
-    /// [`BertAdam::step`] of the parameters that a mask keeps: `g`, `m` and `v` have those alone, in its order.
-    pub fn step_survivors(
-        &self,
-        mask: &BitMask,
-        p: &mut [f32],
-        g: &[f32],
-        m: &mut [f32],
-        v: &mut [f32],
-        lr: f32,
-        grad_scale: f32,
-    ) {
-        self.update(lr, grad_scale).apply_to_survivors(mask, p, g, m, v);
-    }
-
-    fn update(&self, lr: f32, grad_scale: f32) -> Update {
+    /// What a step does to parameters, of gradients `grad_scale * g`.
+    #[must_use]
+    pub fn update(&self, lr: f32, grad_scale: f32) -> Update {
         Update {
             beta1: self.beta1,
             beta2: self.beta2,
@@ -127,7 +102,8 @@ impl BertAdam {
 }
 
 impl Update {
-    fn apply(self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    /// Updates parameters `p` with gradients `g` and moments `m`, `v` (0 at first).
+    pub fn apply(self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         assert!(g.len() == p.len() && m.len() == p.len() && v.len() == p.len(), "buffers of the same length");
         let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         p.par_chunks_mut(CHUNK)
@@ -136,7 +112,8 @@ impl Update {
             .for_each(|((p, g), (m, v))| update(self, p, g, m, v));
     }
 
-    fn apply_to_survivors(self, mask: &BitMask, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    /// [`Update::apply`] to the parameters that a mask keeps: `g`, `m` and `v` have those alone, in its order.
+    pub fn apply_to_survivors(self, mask: &BitMask, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         assert!(m.len() == g.len() && v.len() == g.len(), "buffers of the same length");
         let (m, v) = (Shared::new(m), Shared::new(v));
         change(mask, g.len(), p, |kept, p| {
@@ -221,8 +198,8 @@ mod tests {
             let (mut inside, mut moments, mut own) = (dense.clone(), (m.clone(), v.clone()), (m, v));
             adam.step(&mut alone, &g, &mut own.0, &mut own.1, 0.1, 3, 0.5);
             bert.step(&mut alone, &g, &mut own.0, &mut own.1, 0.1, 0.5);
-            adam.step_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1, 0.1, 3, 0.5);
-            bert.step_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1, 0.1, 0.5);
+            adam.update(0.1, 3, 0.5).apply_to_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1);
+            bert.update(0.1, 0.5).apply_to_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1);
             let mut expected = dense;
             scatter(&mask, &alone, &mut expected);
             assert_eq!((inside, moments), (expected, own));

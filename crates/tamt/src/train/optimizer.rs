@@ -137,11 +137,6 @@ impl Optimizer {
                 Clip::None => 1.0,
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
-            let mask = masks.and_then(|masks| masks.get(trainable.id));
-            let mask = match trainable.kind {
-                GradKind::Survivors => Some(mask.expect("survivors have a mask")),
-                GradKind::Weight | GradKind::Score => None,
-            };
             let values = match trainable.kind {
                 GradKind::Weight | GradKind::Survivors => model.params.get_mut(trainable.id),
                 GradKind::Score => {
@@ -154,22 +149,22 @@ impl Optimizer {
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
             let g = &grads.data()[range.clone()];
             let weight_decay = if is_matrix { s.weight_decay } else { 0.0 };
-            let (lr, t) = (lr as f32, self.updates);
-            match s.kind {
+            let lr = lr as f32;
+            let update = match s.kind {
                 OptimizerKind::AdamW => {
                     let adam = optim::AdamW { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
-                    match mask {
-                        Some(mask) => adam.step_survivors(mask, values, g, m, v, lr, t, scale),
-                        None => adam.step(values, g, m, v, lr, t, scale),
-                    }
+                    adam.update(lr, self.updates, scale)
                 }
                 OptimizerKind::BertAdam => {
                     let adam = optim::BertAdam { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
-                    match mask {
-                        Some(mask) => adam.step_survivors(mask, values, g, m, v, lr, scale),
-                        None => adam.step(values, g, m, v, lr, scale),
-                    }
+                    adam.update(lr, scale)
                 }
+            };
+            if trainable.kind == GradKind::Survivors {
+                let mask = masks.and_then(|masks| masks.get(trainable.id)).expect("survivors have a mask");
+                update.apply_to_survivors(mask, values, g, m, v);
+            } else {
+                update.apply(values, g, m, v);
             }
         }
         norm
