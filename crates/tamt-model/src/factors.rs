@@ -102,7 +102,7 @@ pub(crate) struct FactorParts<'a> {
 }
 
 impl FactorParts<'_> {
-    /// Leaves the inputs that the forward pass kept; `input` is the layer's.
+    /// Packs the inputs that the forward pass kept, as far as they are wanted so; `input` is the layer's.
     pub(crate) fn put_kept(&mut self, input: &[f32], kept: &LayerPart<'_>) {
         for (part, x) in self.inputs.iter_mut().zip([input, kept.context, kept.attention_output]) {
             part.put(x);
@@ -143,6 +143,8 @@ impl LayerFactors {
             let (packed, rows) = inputs[index];
             let map = INPUT_OF.iter().position(|&input| input == index).expect("each input is a map's");
             index += 1;
+            // the forward pass kept rows of all other inputs
+            let rows = rows && map == OUTPUT;
             buffer.parts(Factor::Input, shape(maps[map])[1], groups, packed.then_some(precision), rows)
         });
         let part = |_| FactorParts {
@@ -155,20 +157,29 @@ impl LayerFactors {
 
 impl Model {
     /// Gradients of the weights (or scores) and biases of a layer's maps, where they are trainable, from the factors that were
-    /// left.
+    /// left; `kept` are the inputs that [`FactorParts::put_kept`] was given, of all tokens.
     pub(crate) fn weight_gradients(
         &self,
         layer: usize,
         factors: &LayerFactors,
+        kept: [&[f32]; FFN_INPUT],
         pass: Pass<'_>,
         grads: &mut Grads,
         buffers: &mut MapBuffers<'_>,
     ) {
+        // Q, K and V share theirs
+        let mut sparse_input = None;
         for (i, dense) in self.layers[layer].dense().into_iter().enumerate() {
             let (dy, x) = (&factors.output_gradients[i], &factors.inputs[INPUT_OF[i]]);
             match factors.made[i] {
                 Made::Not => {}
-                Made::Sparse => self.sparse_weight_gradients(dense, &dy.rows, &x.rows, pass, grads, buffers),
+                Made::Sparse => {
+                    if sparse_input.replace(INPUT_OF[i]) != Some(INPUT_OF[i]) {
+                        let rows = kept.get(INPUT_OF[i]).copied().unwrap_or(&x.rows);
+                        buffers.sparse.input.pack(rows, self.params.matrix_shape(dense.weight)[1]);
+                    }
+                    self.sparse_weight_gradients(dense, &dy.rows, pass, grads, buffers);
+                }
                 Made::Dense | Made::Bias => {
                     if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
                         let weight = self.params.weight(dense.weight, pass.masks);

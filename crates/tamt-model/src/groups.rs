@@ -114,7 +114,8 @@ impl Model {
                 }
             }
         }
-        self.weight_gradients(l, factors, pass, grads, &mut MapBuffers { scratch, sparse });
+        let kept = [activations.hidden(l), &a.context, &a.attention_output];
+        self.weight_gradients(l, factors, kept, pass, grads, &mut MapBuffers { scratch, sparse });
     }
 }
 

@@ -10,7 +10,7 @@ use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
 use crate::linear_maps::MapBuffers;
-use crate::model::{Layer, Model, Norm};
+use crate::model::{Dense, Layer, Model, Norm};
 use crate::params::Grads;
 
 impl Model {
@@ -220,15 +220,20 @@ impl Model {
         maps: &mut MapBuffers<'_>,
     ) {
         let (activation, FfnGradient { du, y, packed }) = (self.config.hidden_act, buffers);
-        let weights = [layer.output, layer.intermediate].map(|dense| pass.packed.and_then(|p| p.get(dense.weight)));
-        if let [Some(output), Some(intermediate)] = weights {
+        // as in the forward pass: what it kept is read as it was left
+        if !pass.has_sparse_ffn(layer) {
+            let packed_weight = |dense: Dense| {
+                pass.packed
+                    .and_then(|weights| weights.get(dense.weight))
+                    .expect("what is not sparse is packed for a pass")
+            };
             let to = ActivatedGradient {
                 rows: packed,
                 output_gradient: factors.output_gradients[INTERMEDIATE].packed.as_ref(),
                 input: factors.inputs[FFN_INPUT].packed.as_ref(),
             };
-            linear::backward_activated(dy, output, u, activation, to, maps.scratch);
-            return linear::backward_input_rows(packed, intermediate, dx, Write::Add);
+            linear::backward_activated(dy, packed_weight(layer.output), u, activation, to, maps.scratch);
+            return linear::backward_input_rows(packed, packed_weight(layer.intermediate), dx, Write::Add);
         }
         for buffer in [&mut *du, &mut *y] {
             buffer.resize(u.len(), 0.0);

@@ -97,12 +97,12 @@ impl Model {
         }
     }
 
-    /// Gradients by the sparse kernel of a map's weights, and of its bias, from those of its output and from its input.
+    /// Gradients by the sparse kernel of a map's weights, and of its bias, from those of its output and from its input, which is
+    /// packed.
     pub(crate) fn sparse_weight_gradients(
         &self,
         dense: Dense,
         dy: &[f32],
-        x: &[f32],
         pass: Pass<'_>,
         grads: &mut Grads,
         buffers: &mut MapBuffers<'_>,
@@ -111,7 +111,6 @@ impl Model {
         if let Some(weight) = pass.sparse(dense)
             && let Some((slot, mode, kind)) = grads.slot(dense.weight)
         {
-            sparse.input.pack(x, self.params.matrix_shape(dense.weight)[1]);
             sparse.gradient.pack(dy, weight.rows());
             let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
             sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
