@@ -14,9 +14,12 @@ use crate::dropout::{Dropout, apply_from};
 use crate::linear::Scratch;
 use crate::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
 use crate::pack::{Operand, Order, Panels, Side};
-use crate::parallel::{Shared, with_buffer, with_parts};
+use crate::parallel::{Shared, with_parts};
 use crate::precision::Precision;
 use crate::product::{Block, Lhs, Start, multiply, tile_registers};
+
+mod score_mse;
+pub use score_mse::score_mse;
 
 /// The shape of a packed batch of `T` tokens. `q`, `k`, `v` and the context are `[T, heads * head_dim]`.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +33,6 @@ pub struct Packed<'a> {
     /// Sequences before these in the batch, which dropout counts.
     pub first_sequence: usize,
 }
-
-/// Scores at or below this count as masked in [`score_mse`].
-const MASKED: f32 = -100.0;
 
 /// Queries that are worked on together. With 512 keys their scores are 256 KB.
 const QUERIES: usize = 128;
@@ -67,13 +67,16 @@ impl Packed<'_> {
         self.bounds.len().saturating_sub(1) * self.heads
     }
 
-    /// Sequences and some heads of each, with scores of about [`TEAM_SCORES`] together.
-    fn teams(&self) -> impl ParallelIterator<Item = (usize, Range<usize>)> {
-        (0..self.bounds.len().saturating_sub(1)).into_par_iter().flat_map(|sequence| {
+    /// Some heads of each sequence that has tokens, with scores of about [`TEAM_SCORES`] together.
+    fn teams(&self, precision: Precision) -> impl ParallelIterator<Item = Team<'_>> {
+        (0..self.bounds.len().saturating_sub(1)).into_par_iter().flat_map(move |sequence| {
             let len = self.bounds[sequence + 1] - self.bounds[sequence];
             let size = (TEAM_SCORES / (QUERIES.min(len) * len).max(1)).clamp(1, self.heads.max(1));
-            let heads = self.heads;
-            (0..heads.div_ceil(size)).into_par_iter().map(move |i| (sequence, i * size..heads.min((i + 1) * size)))
+            let teams = if len == 0 { 0 } else { self.heads.div_ceil(size) };
+            (0..teams).into_par_iter().map(move |i| {
+                let heads = i * size..self.heads.min((i + 1) * size);
+                Team { shape: self, precision, sequence, heads }
+            })
         })
     }
 
@@ -89,6 +92,26 @@ impl Packed<'_> {
             index: (self.first_sequence * self.heads + index) as u32,
             precision,
         }
+    }
+}
+
+/// Some heads of one sequence.
+struct Team<'a> {
+    shape: &'a Packed<'a>,
+    precision: Precision,
+    sequence: usize,
+    heads: Range<usize>,
+}
+
+impl Team<'_> {
+    /// Its head `i`, from 0.
+    fn job(&self, i: usize) -> Job {
+        self.shape.job(self.sequence * self.shape.heads + self.heads.start + i, self.precision)
+    }
+
+    /// Where the log-sum-exp of a token and of its head `i` lies.
+    fn lse_at(&self, token: usize, i: usize) -> usize {
+        token * self.shape.heads + self.heads.start + i
     }
 }
 
@@ -146,6 +169,12 @@ impl Job {
     /// Floats of a block of scores.
     fn block_len(&self) -> usize {
         QUERIES.min(self.len) * self.score_stride()
+    }
+
+    /// A block of scores of so many queries as an output.
+    fn score_block(&self, out: &mut [f32], queries: usize) -> Block {
+        assert!(out.len() >= queries * self.score_stride(), "a block of scores");
+        Block { start: out.as_mut_ptr(), stride: self.score_stride(), rows: queries, cols: self.len }
     }
 
     /// The scores of each query of a block.
@@ -217,53 +246,6 @@ impl Job {
     fn all(&self) -> Queries {
         Queries { from: 0, count: self.len }
     }
-
-    /// `out[i, j] = x[i] · y[j]` for a block of queries `i` and all keys `j`; `y` is [`Job::transposed_panels`].
-    fn dot_products(&self, x: &[f32], y: Panels<'_>, queries: Queries, out: &mut [f32]) {
-        assert!(out.len() >= queries.count * self.score_stride(), "a block of scores");
-        let block = Block { start: out.as_mut_ptr(), stride: self.score_stride(), rows: queries.count, cols: self.len };
-        // SAFETY: the block lies in `out`.
-        #[allow(unsafe_code)]
-        unsafe {
-            product(block, self.rows(x, queries.from, Order::LaneRows), y, Start::Zero);
-        }
-    }
-
-    /// `out[i] = Σ_j p[i, j] y[j]` for a block of queries; `y` is [`Job::panels`] of all tokens.
-    fn mix_keys(&self, p: &[f32], y: Panels<'_>, queries: Queries, start: Start<'_>, out: &Shared<'_, f32>) {
-        // SAFETY: these rows and columns of the output are this job's.
-        #[allow(unsafe_code)]
-        unsafe {
-            product(self.block(out, queries.from, queries.count), self.scores(p, Order::LaneRows), y, start);
-        }
-    }
-
-    /// `out[j] = Σ_i p[i, j] x[i]` over a block of queries, for all keys; `x` is [`Job::panels`] of the queries.
-    fn mix_queries(&self, p: &[f32], x: Panels<'_>, start: Start<'_>, out: &Shared<'_, f32>) {
-        // SAFETY: these rows and columns of the output are this job's.
-        #[allow(unsafe_code)]
-        unsafe {
-            product(self.block(out, 0, self.len), self.scores(p, Order::DepthRows), x, start);
-        }
-    }
-}
-
-/// `C (+)= A B` with all of `B`. In f32 the rows of `A` are read as they lie: these operands fit the nearest caches.
-///
-/// # Safety
-/// As [`multiply`].
-#[allow(unsafe_code)]
-unsafe fn product(c: Block, lhs: Operand<'_>, rhs: Panels<'_>, start: Start<'_>) {
-    // SAFETY: the caller's.
-    unsafe {
-        if lhs.precision == Precision::F32 {
-            return multiply(c, Lhs::Plain(lhs), rhs, 0, start);
-        }
-        with_buffer(Panels::len_in(lhs.precision, Side::Left, c.rows, rhs.depth()), |packed| {
-            let lhs = Panels::pack(Side::Left, &lhs, 0..c.rows, 0..rhs.depth(), packed);
-            multiply(c, Lhs::Packed(lhs, 0), rhs, 0, start);
-        });
-    }
 }
 
 /// `ctx = dropout(softmax(q kᵀ / sqrt(head_dim))) v`, per sequence and head.
@@ -290,12 +272,9 @@ pub fn forward(
         "a log-sum-exp per token and head"
     );
     let (ctx, lse) = (Shared::new(ctx), lse.map(Shared::new));
-    shape.teams().for_each(|(sequence, heads)| {
-        let job = |i: usize| shape.job(sequence * shape.heads + heads.start + i, scratch.precision());
-        let (n, any) = (heads.len(), job(0));
-        if any.len == 0 {
-            return;
-        }
+    shape.teams(scratch.precision()).for_each(|team| {
+        let job = |i: usize| team.job(i);
+        let (n, any) = (team.heads.len(), job(0));
         let _tiles = tile_registers(any.precision);
         let queries = QUERIES.min(any.len);
         let [panels, left, block] =
@@ -310,43 +289,32 @@ pub fn forward(
             let heads_keys = |i: usize| any.panels_of(Side::Right, any.len, any.head_dim, &keys[i * panels..]);
             let heads_values = |i: usize| any.panels_of(Side::Right, any.head_dim, any.len, &values[i * panels..]);
             for queries in any.blocks() {
+                // SAFETY of what follows: blocks of scores lie in their buffer, and the rows and columns of the output are this job's.
+                let left = &mut Lefts { any, packed: &mut *left_panels, len: left };
                 let rows = |i: usize| job(i).rows(q, queries.from, Order::LaneRows);
-                for (i, left) in left_panels.chunks_exact_mut(left).enumerate() {
-                    any.pack_left(rows(i), queries.count, any.head_dim, left);
-                }
-                for (i, p) in p.chunks_exact_mut(block).enumerate() {
-                    let lhs = any.left(rows(i), queries.count, any.head_dim, &left_panels[i * left..]);
-                    let c =
-                        Block { start: p.as_mut_ptr(), stride: any.score_stride(), rows: queries.count, cols: any.len };
-                    // SAFETY: the block lies in `p`.
+                left.multiply_each(n, queries.count, any.head_dim, rows, |i, lhs| {
+                    let p = any.score_block(&mut p[i * block..(i + 1) * block], queries.count);
                     #[allow(unsafe_code)]
                     unsafe {
-                        multiply(c, lhs, heads_keys(i), 0, Start::Zero);
+                        multiply(p, lhs, heads_keys(i), 0, Start::Zero);
                     }
-                }
+                });
                 for (i, p) in p.chunks_exact_mut(block).enumerate() {
                     let rows = i * queries.count..(i + 1) * queries.count;
                     let (maxima, sums) = (&mut maxima[rows.clone()], &mut sums[rows]);
                     softmax(p, any.score_stride(), any.len, shape.scale(), maxima, sums);
                     job(i).drop(p, queries, dropout);
                 }
-                let p = &*p;
-                let scores = |i: usize| any.scores(&p[i * block..(i + 1) * block], Order::LaneRows);
-                for (i, left) in left_panels.chunks_exact_mut(left).enumerate() {
-                    any.pack_left(scores(i), queries.count, any.len, left);
-                }
-                for i in 0..n {
-                    let lhs = any.left(scores(i), queries.count, any.len, &left_panels[i * left..]);
-                    // SAFETY: these rows and columns of the output are this job's.
+                let scores = |i: usize| any.scores(part_of(p, i, block), Order::LaneRows);
+                left.multiply_each(n, queries.count, any.len, scores, |i, lhs| {
                     #[allow(unsafe_code)]
                     unsafe {
                         multiply(job(i).block(&ctx, queries.from, queries.count), lhs, heads_values(i), 0, Start::Zero);
                     }
-                }
+                });
                 let Some(lse) = &lse else { continue };
                 for (i, (max, sum)) in maxima.iter().zip(&*sums).take(n * queries.count).enumerate() {
-                    let (head, query) = (heads.start + i / queries.count, i % queries.count);
-                    let at = (any.first + queries.from + query) * shape.heads + head;
+                    let at = team.lse_at(any.first + queries.from + i % queries.count, i / queries.count);
                     // SAFETY: this token and head are this job's.
                     #[allow(unsafe_code)]
                     let lse = unsafe { lse.part(at..at + 1) };
@@ -379,12 +347,9 @@ pub fn backward(
     shape.assert_hidden(&[dctx, q, k, v, dq, dk, dv]);
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
-    shape.teams().for_each(|(sequence, heads)| {
-        let job = |i: usize| shape.job(sequence * shape.heads + heads.start + i, scratch.precision());
-        let (n, any) = (heads.len(), job(0));
-        if any.len == 0 {
-            return;
-        }
+    shape.teams(scratch.precision()).for_each(|team| {
+        let job = |i: usize| team.job(i);
+        let (n, any) = (team.heads.len(), job(0));
         let _tiles = tile_registers(any.precision);
         let most = QUERIES.min(any.len);
         let [panels, own, left, block] =
@@ -403,18 +368,12 @@ pub fn backward(
             for queries in any.blocks() {
                 let start = if queries.from == 0 { Start::Zero } else { Start::Sum };
                 let count = queries.count;
-                let scores = |out: &mut [f32]| Block {
-                    start: out.as_mut_ptr(),
-                    stride: any.score_stride(),
-                    rows: count,
-                    cols: any.len,
-                };
                 // SAFETY of what follows: blocks of scores lie in their buffers, and the rows and columns of outputs are this job's.
                 let left = &mut Lefts { any, packed: &mut *left_panels, len: left };
                 for (x, right, out) in [(q, &*keys_t, &mut *p), (dctx, &*values_t, &mut *dp)] {
                     let rows = |i: usize| job(i).rows(x, queries.from, Order::LaneRows);
                     left.multiply_each(n, count, any.head_dim, rows, |i, lhs| {
-                        let out = scores(&mut out[i * block..(i + 1) * block]);
+                        let out = any.score_block(&mut out[i * block..(i + 1) * block], count);
                         #[allow(unsafe_code)]
                         unsafe {
                             multiply(out, lhs, transposed(right, i), 0, Start::Zero);
@@ -425,7 +384,7 @@ pub fn backward(
                     let at = i * block..(i + 1) * block;
                     let row_lse = &mut row_lse[..count];
                     for (row, lse_of) in row_lse.iter_mut().enumerate() {
-                        *lse_of = lse[(any.first + queries.from + row) * shape.heads + heads.start + i];
+                        *lse_of = lse[team.lse_at(any.first + queries.from + row, i)];
                     }
                     let (p, dp, stride) = (&mut p[at.clone()], &mut dp[at.clone()], any.score_stride());
                     if dropout.is_some() {
@@ -437,14 +396,11 @@ pub fn backward(
                         score_gradients(p, dp, stride, any.len, shape.scale(), row_lse);
                     }
                 }
-                let own_of = |x: &[f32], own_panels: &mut [f32]| {
-                    own_panels.chunks_exact_mut(own).enumerate().for_each(|(i, own)| {
-                        job(i).panels(x, queries, own);
-                    });
-                };
                 let dropped = if dropout.is_some() { &*factors } else { &*p };
                 for (x, of_queries, out) in [(dctx, dropped, &dv), (q, &*dp, &dk)] {
-                    own_of(x, own_panels);
+                    for (i, own) in own_panels.chunks_exact_mut(own).enumerate() {
+                        job(i).panels(x, queries, own);
+                    }
                     let columns = |i: usize| any.scores(part_of(of_queries, i, block), Order::DepthRows);
                     left.multiply_each(n, any.len, count, columns, |i, lhs| {
                         let rhs = any.panels_of(Side::Right, any.head_dim, count, part_of(own_panels, i, own));
@@ -496,56 +452,6 @@ impl Lefts<'_> {
             product(i, self.any.left(operand(i), lanes, depth, part_of(self.packed, i, self.len)));
         }
     }
-}
-
-/// `Σ (S - T)²` over heads, queries and keys of each sequence, `S = q kᵀ / sqrt(head_dim)` and `T` the teacher's; where
-/// either is -100 or less it counts as 0 (and has no gradient), as in the distillation losses of `TinyBERT`. Returns
-/// the unweighted sum; `grads`, if wanted, are `dq` and `dk`, to which those of `weight` times the sum are added.
-#[must_use]
-pub fn score_mse(
-    q: &[f32],
-    k: &[f32],
-    q_teacher: &[f32],
-    k_teacher: &[f32],
-    shape: &Packed<'_>,
-    weight: f32,
-    grads: Option<(&mut [f32], &mut [f32])>,
-    scratch: &mut Scratch,
-) -> f64 {
-    shape.assert_valid();
-    shape.assert_hidden(&[q, k, q_teacher, k_teacher]);
-    let grads = grads.map(|(dq, dk)| {
-        shape.assert_hidden(&[dq, dk]);
-        (Shared::new(dq), Shared::new(dk))
-    });
-    let precision = scratch.precision();
-    scratch.sums.clear();
-    scratch.sums.resize(shape.jobs(), 0.0);
-    scratch.sums.par_iter_mut().enumerate().for_each(|(index, sum)| {
-        let job = shape.job(index, precision);
-        if job.len == 0 {
-            return;
-        }
-        let (panels, block) = (job.panels_len(job.len), job.block_len());
-        let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block];
-        with_parts(sizes, |[keys_t, teacher_t, keys, own, s, t]| {
-            let keys_t = job.transposed_panels(k, keys_t);
-            let teacher_t = job.transposed_panels(k_teacher, teacher_t);
-            let keys = job.panels(k, job.all(), keys);
-            for queries in job.blocks() {
-                job.dot_products(q, keys_t, queries, s);
-                job.dot_products(q_teacher, teacher_t, queries, t);
-                for (s, t) in job.score_rows(s, queries).zip(job.score_rows(t, queries)) {
-                    *sum += score_difference(s, t, shape.scale(), weight);
-                }
-                if let Some((dq, dk)) = &grads {
-                    job.mix_keys(s, keys, queries, Start::Sum, dq);
-                    job.mix_queries(s, job.panels(q, queries, own), Start::Sum, dk);
-                }
-            }
-        });
-    });
-    scratch.sums.iter().sum()
 }
 
 kernel! {
@@ -625,25 +531,6 @@ kernel! {
         lse: &[f32],
     ) {
         score_gradient_rows::<FMA>(p, dp, Some(factors), stride, len, scale, lse);
-    }
-}
-
-kernel! {
-    /// `Σ (S - T)²` of unscaled scores; `s` becomes the gradient for the unscaled scores.
-    fn score_difference<FMA>(s: &mut [f32], t: &[f32], scale: f32, weight: f32) -> f64 {
-        let mut lanes = [0.0; 16];
-        let factor = 2.0 * weight * scale;
-        for (s, t) in s.chunks_mut(16).zip(t.chunks(16)) {
-            for (lane, (s, t)) in lanes.iter_mut().zip(s.iter_mut().zip(t)) {
-                let (student, teacher) = (*s * scale, t * scale);
-                let masked = student <= MASKED;
-                let student = if masked { 0.0 } else { student };
-                let difference = student - if teacher <= MASKED { 0.0 } else { teacher };
-                *lane += f64::from(difference) * f64::from(difference);
-                *s = if masked { 0.0 } else { factor * difference };
-            }
-        }
-        lanes.iter().sum()
     }
 }
 
