@@ -25,6 +25,7 @@ pub(crate) struct Operand<'a> {
     pub(crate) precision: Precision,
     /// Whether panels are written past the caches, for they are read much later, as far as there are instructions for it. Then
     /// [`end_of_writes_past_caches`] comes before another thread reads them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) past_caches: bool,
 }
 
