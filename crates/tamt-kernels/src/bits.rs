@@ -143,7 +143,8 @@ impl BitMask {
     }
 
     /// Kept elements of some rows, on this thread.
-    pub(crate) fn count_ones_in(&self, rows: Range<usize>) -> usize {
+    #[must_use]
+    pub fn count_ones_in(&self, rows: Range<usize>) -> usize {
         let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
         count_bits(bytes)
     }

@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::bits::{BitMask, select_row};
+use crate::bits::select_row;
 use crate::linear::{Scratch, Weight, WeightGrad, Write, add_elements};
 use crate::parallel::{rows_per_job, with_buffer};
-use crate::sparse::{Jobs, for_each_kept};
+
+mod rows;
+pub use rows::RowGrads;
 
 /// `out[t] = (W ∘ B)[ids[t]] + P[position_ids[t]] + S[type_ids[t]]`
 ///
@@ -79,37 +81,6 @@ pub fn backward(
     });
 }
 
-/// [`backward`] of a masked table, for the survivors of the mask alone, in its order.
-pub fn backward_survivors(
-    d: &[f32],
-    ids: &[u32],
-    mask: &BitMask,
-    skip: Option<u32>,
-    survivors: &mut [f32],
-    mode: Write,
-    scratch: &mut Scratch,
-) {
-    let cols = mask.cols();
-    assert_eq!(d.len(), ids.len() * cols, "a gradient row per token");
-    assert!(ids.iter().all(|&id| (id as usize) < mask.rows()), "ids are rows of the table");
-    let tokens = ByRow::new(d, ids, cols, skip, &mut scratch.order);
-    Jobs::new(mask, survivors.len()).zip(survivors).for_each(|(rows, mut survivors)| {
-        if mode == Write::Store {
-            survivors.fill(0.0);
-        }
-        let mut passed = rows.start;
-        tokens.for_each_sum(rows, |row, sum| {
-            let (before, kept) = (mask.count_ones_in(passed..row), mask.count_ones_in(row..row + 1));
-            let (own, rest) = std::mem::take(&mut survivors)[before..].split_at_mut(kept);
-            let mut own = own.iter_mut();
-            for_each_kept(mask, row..row + 1, |at| {
-                *own.next().expect("as many survivors as bits") += sum[at - row * cols];
-            });
-            (survivors, passed) = (rest, row + 1);
-        });
-    });
-}
-
 /// Tokens in the order of the rows that they look up.
 struct ByRow<'a> {
     d: &'a [f32],
@@ -124,6 +95,12 @@ impl<'a> ByRow<'a> {
         order.extend((0..ids.len() as u32).filter(|&t| Some(ids[t as usize]) != skip));
         order.sort_unstable_by_key(|&t| (ids[t as usize], t));
         Self { d, ids, cols, order }
+    }
+
+    /// Rows that have tokens, in order.
+    fn rows(&self) -> impl Iterator<Item = u32> {
+        let row_of = |&t: &u32| self.ids[t as usize];
+        self.order.chunk_by(move |a, b| row_of(a) == row_of(b)).map(move |tokens| row_of(&tokens[0]))
     }
 
     /// Calls `f` with each of some rows that has tokens and the sum of their gradients, in order.
@@ -146,6 +123,7 @@ impl<'a> ByRow<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bits::BitMask;
     use crate::parallel::tests::same_for_any_pool;
     use crate::reference::{assert_close, random, random_mask, to_f64};
     use crate::sparse::gather;
@@ -202,22 +180,45 @@ mod tests {
                     });
                     assert_close(&grad, &expected, 1e-5);
                 }
-                // the survivors' are the same bits
-                let mut dense = old.clone();
-                backward(&d, &ids, cols, skip, WeightGrad::Dense, &mut dense, mode, &mut Scratch::default());
-                for mask in [&mask, &BitMask::zeros(rows, cols), &BitMask::ones(rows, cols)] {
-                    let gathered = |dense: &[f32]| {
-                        let mut survivors = vec![9.0; mask.count_ones()];
-                        gather(mask, dense, &mut survivors, Write::Store);
-                        survivors
+            }
+            // a gradient of rows has the same bits in them, and zero elsewhere
+            let (zeros, ones) = (BitMask::zeros(rows, cols), BitMask::ones(rows, cols));
+            let mut of_rows = RowGrads::new(rows);
+            for (skip, epilogue) in [
+                (None, WeightGrad::Dense),
+                (Some(0), WeightGrad::Score(&w)),
+                (Some(4), WeightGrad::Masked(&mask)),
+                (None, WeightGrad::Survivors(&mask)),
+                (None, WeightGrad::Survivors(&zeros)),
+                (Some(1), WeightGrad::Survivors(&ones)),
+            ] {
+                let (whole, kept) = match epilogue {
+                    WeightGrad::Survivors(mask) => (WeightGrad::Dense, mask),
+                    other => (other, &ones),
+                };
+                let mut dense = vec![0.0; rows * cols];
+                backward(&d, &ids, cols, skip, whole, &mut dense, Write::Store, &mut Scratch::default());
+                let mut expected = vec![9.0; kept.count_ones()];
+                gather(kept, &dense, &mut expected, Write::Store);
+                let found = same_for_any_pool(|| {
+                    let mut of_rows = of_rows.clone();
+                    of_rows.backward(&d, &ids, cols, skip, epilogue, &mut Scratch::default());
+                    let values = |row| match of_rows.get(row) {
+                        Some(values) => values.to_vec(),
+                        None => vec![0.0; kept.count_ones_in(row..row + 1)],
                     };
-                    let survivors = same_for_any_pool(|| {
-                        let mut survivors = gathered(&old);
-                        backward_survivors(&d, &ids, mask, skip, &mut survivors, mode, &mut Scratch::default());
-                        survivors
-                    });
-                    assert_eq!(survivors, gathered(&dense));
-                }
+                    (0..rows).flat_map(values).collect::<Vec<f32>>()
+                });
+                assert_eq!(found, expected);
+                // what one step leaves does not show in the next one
+                of_rows.backward(
+                    &d[..tokens / 2 * cols],
+                    &ids[..tokens / 2],
+                    cols,
+                    skip,
+                    epilogue,
+                    &mut Scratch::default(),
+                );
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::bits::{BitMask, count_bits, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
-use crate::precision::Precision;
+use crate::precision::{Precision, Rounded};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
 use crate::sparse::gather_row;
 
@@ -18,7 +18,7 @@ pub use packed::{
     ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
     forward_activated, forward_packed, kept_width,
 };
-pub use tokens::{Factor, PackedTokens, TokensPart, bias_gradient, weight_gradient};
+pub use tokens::{Factor, PackedTokens, TokensPart, bias_gradient, weight_gradient, weight_gradient_rounded};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -352,6 +352,50 @@ fn survivor_product(
             }
         });
     });
+}
+
+/// `dW = epilogue(dyᵀ x)` in bf16, of as many elements as `G`: each block is made beside, in f32.
+fn rounded_weight_product(
+    (rows, cols): (usize, usize),
+    dy: Panels<'_>,
+    x: &mut Rhs<'_>,
+    epilogue: WeightGrad<'_>,
+    dw: &mut [Rounded],
+    mode: Write,
+) {
+    assert!(!matches!(epilogue, WeightGrad::Survivors(_)), "a gradient of all elements");
+    let (dw, nothing) = (Shared::new(dw), Shared::new(&mut []));
+    each_strip(cols, 0..rows, dy, x, &nothing, |mut strip| {
+        strip.multiply_aside(Start::Zero, |strip, done, block| {
+            for (row, values) in (strip.row + done..).zip(block.chunks_exact_mut(strip.cols)) {
+                epilogue.apply(values, row, strip.col, cols);
+                let first = row * cols + strip.col;
+                // SAFETY: the blocks of a product are disjoint.
+                #[allow(unsafe_code)]
+                let out = unsafe { dw.part(first..first + strip.cols) };
+                if mode == Write::Add {
+                    add_rounded(values, out);
+                }
+                round_elements(values, out);
+            }
+        });
+    });
+}
+
+kernel! {
+    fn add_rounded<FMA>(x: &mut [f32], summand: &[Rounded]) {
+        for (x, summand) in x.iter_mut().zip(summand) {
+            *x += summand.get();
+        }
+    }
+}
+
+kernel! {
+    fn round_elements<FMA>(x: &[f32], out: &mut [Rounded]) {
+        for (x, out) in x.iter().zip(out) {
+            *out = Rounded::new(*x);
+        }
+    }
 }
 
 /// `db = Σ_t dy[t]`: `dy` `[T, n]`, `db` `[n]`. Sums over chunks of tokens, then over the chunks in order.

@@ -1,11 +1,15 @@
 //! Optimisers, each one fused pass over parameters, gradients and moments.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::bits::BitMask;
 use crate::dispatch::kernel;
+use crate::embedding::RowGrads;
 use crate::math::fma;
-use crate::parallel::{CHUNK, Shared};
+use crate::parallel::{CHUNK, Shared, rows_per_job};
+use crate::precision::{Number, Rounded};
 use crate::sparse::change;
 
 /// `AdamW` as in Hugging Face's `transformers.AdamW` (and the TAMT reference): with bias correction, `eps` added to `sqrt(v)`
@@ -104,6 +108,22 @@ impl BertAdam {
 impl Update {
     /// Updates parameters `p` with gradients `g` and moments `m`, `v` (0 at first).
     pub fn apply(self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        self.apply_in_chunks(p, g, m, v, update);
+    }
+
+    /// [`Update::apply`] with gradients that were rounded.
+    pub fn apply_rounded(self, p: &mut [f32], g: &[Rounded], m: &mut [f32], v: &mut [f32]) {
+        self.apply_in_chunks(p, g, m, v, update_rounded);
+    }
+
+    fn apply_in_chunks<T: Number>(
+        self,
+        p: &mut [f32],
+        g: &[T],
+        m: &mut [f32],
+        v: &mut [f32],
+        update: impl Fn(Self, &mut [f32], &[T], &mut [f32], &mut [f32]) + Sync,
+    ) {
         assert!(g.len() == p.len() && m.len() == p.len() && v.len() == p.len(), "buffers of the same length");
         let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         p.par_chunks_mut(CHUNK)
@@ -116,32 +136,106 @@ impl Update {
     pub fn apply_to_survivors(self, mask: &BitMask, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         assert!(m.len() == g.len() && v.len() == g.len(), "buffers of the same length");
         let (m, v) = (Shared::new(m), Shared::new(v));
-        change(mask, g.len(), p, |kept, p| {
-            // SAFETY: no two rows have the same survivors.
+        change(
+            mask,
+            g.len(),
+            p,
+            |_| true,
+            |_, kept, p| {
+                // SAFETY: no two rows have the same survivors.
+                #[allow(unsafe_code)]
+                let (m, v) = unsafe { (m.part(kept.clone()), v.part(kept.clone())) };
+                update(self, p, &g[kept], m, v);
+            },
+        );
+    }
+
+    /// [`Update::apply`] to a table, or with a mask [`Update::apply_to_survivors`] of it, of which some rows have gradients.
+    ///
+    /// `seen` says of each row whether it ever had one, and is brought up to date. The moments of all others are zero and are
+    /// not touched (nor is the memory that they would take): nothing but decay changes such a row.
+    pub fn apply_to_rows(
+        self,
+        mask: Option<&BitMask>,
+        p: &mut [f32],
+        g: &RowGrads,
+        m: &mut [f32],
+        v: &mut [f32],
+        seen: &mut [bool],
+    ) {
+        let rows = g.table_rows();
+        assert_eq!((seen.len(), m.len()), (rows, v.len()), "buffers of the table's rows");
+        let cols = p.len().checked_div(rows).unwrap_or(0);
+        let zeros = vec![0.0; cols];
+        for (row, seen) in seen.iter_mut().enumerate() {
+            *seen |= g.get(row).is_some();
+        }
+        let decay = self.shrink_before * self.shrink_after;
+        let changes = |row: usize| seen[row] || decay != 1.0;
+        let (m, v) = (Shared::new(m), Shared::new(v));
+        let change_row = |row: usize, own: Range<usize>, p: &mut [f32]| {
+            if !seen[row] {
+                return p.iter_mut().for_each(|p| *p *= decay);
+            }
+            // SAFETY: each row has moments of its own.
             #[allow(unsafe_code)]
-            let (m, v) = unsafe { (m.part(kept.clone()), v.part(kept.clone())) };
-            update(self, p, &g[kept], m, v);
+            let (m, v) = unsafe { (m.part(own.clone()), v.part(own.clone())) };
+            update(self, p, g.get(row).unwrap_or(&zeros[..own.len()]), m, v);
+        };
+        if let Some(mask) = mask {
+            return change(mask, m.len(), p, changes, change_row);
+        }
+        assert_eq!(m.len(), p.len(), "buffers of the same length");
+        p.par_chunks_exact_mut(cols.max(1)).with_min_len(rows_per_job(cols)).enumerate().for_each(|(row, p)| {
+            if changes(row) {
+                change_row(row, row * cols..(row + 1) * cols, p);
+            }
         });
     }
 }
 
+/// Which rows of a table `[rows, cols]`, or of the survivors of its mask, have moments that are not zero: what `seen` of
+/// [`Update::apply_to_rows`] has to name at least.
+#[must_use]
+pub fn rows_with_moments(rows: usize, mask: Option<&BitMask>, m: &[f32], v: &[f32]) -> Vec<bool> {
+    let cols = m.len().checked_div(rows).unwrap_or(0);
+    let mut end = 0;
+    let has_some = |row: usize| {
+        let own = end..end + mask.map_or(cols, |mask| mask.count_ones_in(row..row + 1));
+        end = own.end;
+        m[own.clone()].iter().chain(&v[own]).any(|&moment| moment != 0.0)
+    };
+    (0..rows).map(has_some).collect()
+}
+
 kernel! {
     fn update<FMA>(u: Update, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        let (new1, new2) = (1.0 - u.beta1, 1.0 - u.beta2);
-        for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
-            let g = g * u.grad_scale;
-            *m = fma::<FMA>(u.beta1, *m, new1 * g);
-            *v = fma::<FMA>(u.beta2, *v, new2 * g * g);
-            let moved = fma::<FMA>(-u.rate, *m / (v.sqrt() + u.eps), *p * u.shrink_before);
-            *p = moved * u.shrink_after;
-        }
+        update_each::<_, FMA>(u, p, g, m, v);
+    }
+}
+
+kernel! {
+    fn update_rounded<FMA>(u: Update, p: &mut [f32], g: &[Rounded], m: &mut [f32], v: &mut [f32]) {
+        update_each::<_, FMA>(u, p, g, m, v);
+    }
+}
+
+#[inline(always)]
+fn update_each<T: Number, const FMA: bool>(u: Update, p: &mut [f32], g: &[T], m: &mut [f32], v: &mut [f32]) {
+    let (new1, new2) = (1.0 - u.beta1, 1.0 - u.beta2);
+    for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
+        let g = g.get() * u.grad_scale;
+        *m = fma::<FMA>(u.beta1, *m, new1 * g);
+        *v = fma::<FMA>(u.beta2, *v, new2 * g * g);
+        let moved = fma::<FMA>(-u.rate, *m / (v.sqrt() + u.eps), *p * u.shrink_before);
+        *p = moved * u.shrink_after;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear::Write;
+    use crate::linear::{Scratch, WeightGrad, Write};
     use crate::reference::{random, random_mask};
     use crate::sparse::{gather, scatter};
 
@@ -203,6 +297,57 @@ mod tests {
             let mut expected = dense;
             scatter(&mask, &alone, &mut expected);
             assert_eq!((inside, moments), (expected, own));
+        }
+    }
+
+    #[test]
+    fn rounded_gradients_update_as_what_they_were_rounded_to() {
+        let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+        for n in [0, 1, 17, CHUNK + 3] {
+            let (p, g, m, v) = (random(n, 1), random(n, 2), random(n, 3), vec![0.5; n]);
+            let g: Vec<Rounded> = g.into_iter().map(Rounded::new).collect();
+            let as_floats: Vec<f32> = g.iter().map(|g| g.get()).collect();
+            let (mut a, mut b) = ((p.clone(), m.clone(), v.clone()), (p, m, v));
+            adam.update(0.1, 3, 0.5).apply(&mut a.0, &as_floats, &mut a.1, &mut a.2);
+            adam.update(0.1, 3, 0.5).apply_rounded(&mut b.0, &g, &mut b.1, &mut b.2);
+            assert_eq!(a, b);
+        }
+    }
+
+    /// Steps with a few rows each are the same bits as those with a gradient of the whole table, with decay and without, and what
+    /// is found to have moments is what was seen.
+    #[test]
+    fn tables_are_updated_by_rows_as_by_all_of_them() {
+        let (rows, cols) = (70, 33);
+        let masks = [None, Some(random_mask(rows, cols, 0.3)), Some(BitMask::zeros(rows, cols))];
+        for (weight_decay, mask) in [0.0, 0.1].into_iter().flat_map(|d| masks.iter().map(move |m| (d, m.as_ref()))) {
+            let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
+            let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay };
+            let n = mask.map_or(rows * cols, BitMask::count_ones);
+            let mut by_rows = (random(rows * cols, 1), vec![0.0; n], vec![0.0; n]);
+            let mut whole = by_rows.clone();
+            let (mut seen, mut grads) = (vec![false; rows], RowGrads::new(rows));
+            for step in 1..4u32 {
+                let ids: Vec<u32> = (0..9).map(|t| (t * t * step + 7 * step) % rows as u32).collect();
+                let d = random(ids.len() * cols, u64::from(step));
+                let epilogue = mask.map_or(WeightGrad::Dense, WeightGrad::Survivors);
+                grads.backward(&d, &ids, cols, Some(14), epilogue, &mut Scratch::default());
+                let length = |row| mask.map_or(cols, |mask| mask.count_ones_in(row..row + 1));
+                let row = |row| grads.get(row).map_or(vec![0.0; length(row)], <[f32]>::to_vec);
+                let g: Vec<f32> = (0..rows).flat_map(row).collect();
+                for update in [adam.update(0.1, u64::from(step), 0.5), bert.update(0.1, 0.5)] {
+                    let (p, m, v) = (&mut by_rows.0, &mut by_rows.1, &mut by_rows.2);
+                    update.apply_to_rows(mask, p, &grads, m, v, &mut seen);
+                    match mask {
+                        None => update.apply(&mut whole.0, &g, &mut whole.1, &mut whole.2),
+                        Some(mask) => update.apply_to_survivors(mask, &mut whole.0, &g, &mut whole.1, &mut whole.2),
+                    }
+                    assert_eq!(by_rows, whole);
+                }
+            }
+            let found = rows_with_moments(rows, mask, &whole.1, &whole.2);
+            assert!(found.iter().any(|&found| found) == (n > 0) && found.iter().zip(&seen).all(|(f, s)| *s || !f));
+            assert!(seen.iter().any(|seen| !seen), "some rows had no gradient");
         }
     }
 

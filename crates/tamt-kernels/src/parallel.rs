@@ -84,6 +84,11 @@ impl<'a, T> Shared<'a, T> {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), lifetime: PhantomData }
     }
 
+    /// Its elements.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// A part of the buffer.
     ///
     /// # Safety

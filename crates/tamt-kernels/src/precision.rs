@@ -70,6 +70,46 @@ pub(crate) fn bf16_bits(x: f32) -> u32 {
     (if x.is_nan() { quiet } else { rounded }) >> 16
 }
 
+/// A number in bf16: the upper half of its bits in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Rounded(u16);
+
+impl Rounded {
+    /// The nearest one, of two the even one.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(x: f32) -> Self {
+        Self(bf16_bits(x) as u16)
+    }
+
+    /// The number.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
+/// What can be read as f32.
+pub(crate) trait Number: Copy + Send + Sync {
+    fn get(self) -> f32;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self
+    }
+}
+
+impl Number for Rounded {
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self.get()
+    }
+}
+
 kernel! {
     /// Joins two steps of `width` lanes at a time into words: `floats` is `[steps][width]`, `words` `[steps / 2, rounded up][width]`. A
     /// last step alone is joined to zeros.

@@ -5,11 +5,18 @@ use rayon::prelude::*;
 use crate::dispatch::kernel;
 use crate::linear::add_elements;
 use crate::parallel::{CHUNK, Shared, map_chunks, rows_per_job};
+use crate::precision::{Number, Rounded};
 
 /// `Σ x²`, accumulated in f64.
 #[must_use]
 pub fn sum_squares(x: &[f32]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_squares_part(&x[range])).iter().sum()
+}
+
+/// [`sum_squares`] of numbers in bf16.
+#[must_use]
+pub fn sum_squares_rounded(x: &[Rounded]) -> f64 {
+    map_chunks(x.len(), CHUNK, |range| sum_squares_rounded_part(&x[range])).iter().sum()
 }
 
 /// `Σ x`, accumulated in f64.
@@ -84,6 +91,12 @@ kernel! {
 }
 
 kernel! {
+    fn sum_squares_rounded_part<FMA>(x: &[Rounded]) -> f64 {
+        sum_wide(x, |v| v * v)
+    }
+}
+
+kernel! {
     fn sum_part<FMA>(x: &[f32]) -> f64 {
         sum_wide(x, |v| v)
     }
@@ -91,16 +104,16 @@ kernel! {
 
 /// `Σ term(x)` in f64, in 16 partial sums.
 #[inline(always)]
-pub(crate) fn sum_wide(x: &[f32], term: impl Fn(f64) -> f64) -> f64 {
+pub(crate) fn sum_wide<T: Number>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
     let mut lanes = [0.0; 16];
     let (chunks, rest) = x.as_chunks::<16>();
     for chunk in chunks {
         for (lane, &v) in lanes.iter_mut().zip(chunk) {
-            *lane += term(f64::from(v));
+            *lane += term(f64::from(v.get()));
         }
     }
     for (lane, &v) in lanes.iter_mut().zip(rest) {
-        *lane += term(f64::from(v));
+        *lane += term(f64::from(v.get()));
     }
     lanes.iter().sum()
 }

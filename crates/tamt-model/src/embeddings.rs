@@ -1,13 +1,14 @@
 //! The embedding layer: `dropout(LayerNorm(word + position + type))`.
 
+use tamt_kernels::linear::Write;
 use tamt_kernels::{dropout, embedding, layer_norm};
 
 use crate::activations::{Activations, Workspace};
 use crate::batch::Batch;
 use crate::config::Family;
 use crate::encoder::{Pass, Site};
+use crate::grads::{Gradient, Grads, epilogue};
 use crate::model::Model;
-use crate::params::{GradKind, Grads, epilogue};
 
 impl Model {
     pub(crate) fn embed(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations) {
@@ -66,17 +67,18 @@ impl Model {
             (e.position, &batch.position_ids, position_pad),
             (e.token_type, &batch.type_ids, None),
         ] {
-            if let Some((slot, mode, kind)) = grads.slot(id) {
+            if let Some((gradient, mode, kind)) = grads.gradient(id) {
                 let weight = self.params.weight(id, if id == e.word { pass.masks } else { None });
-                let scratch = &mut workspace.kernels;
-                match (kind, weight.mask) {
-                    (GradKind::Survivors, Some(mask)) => {
-                        embedding::backward_survivors(sum_grad, rows, mask, skip, slot, mode, scratch);
+                let (epilogue, scratch) = (epilogue(kind, weight), &mut workspace.kernels);
+                match gradient {
+                    Gradient::Rows(gradient) => {
+                        assert_eq!(mode, Write::Store, "one backward pass in a step");
+                        gradient.backward(sum_grad, rows, hidden, skip, epilogue, scratch);
                     }
-                    _ => {
-                        let epilogue = epilogue(kind, weight);
+                    Gradient::All(slot) => {
                         embedding::backward(sum_grad, rows, hidden, skip, epilogue, slot, mode, scratch);
                     }
+                    Gradient::Rounded(_) => unreachable!("no matrix of a layer"),
                 }
             }
         }

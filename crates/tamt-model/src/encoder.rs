@@ -8,9 +8,10 @@ use tamt_kernels::rng::{Purpose, Stream};
 use crate::activations::{Activations, HiddenGrads, Workspace};
 use crate::batch::Batch;
 use crate::config::Config;
+use crate::grads::Grads;
 use crate::groups::GROUP_TOKENS;
 use crate::model::Model;
-use crate::params::{Grads, Masks};
+use crate::params::Masks;
 use crate::prepared::{LayerWeights, PreparedWeights};
 
 /// How a pass runs: with which masks, with which dropout.

@@ -7,9 +7,9 @@ use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
 use crate::activations::{LayerPart, Rows};
 use crate::batch::Group;
 use crate::encoder::Pass;
+use crate::grads::{GradKind, Gradient, Grads, epilogue};
 use crate::linear_maps::MapBuffers;
 use crate::model::{Dense, Model};
-use crate::params::{GradKind, Grads, epilogue};
 
 /// Maps of a layer, in the order of [`crate::model::Layer::dense`].
 pub(crate) const MAPS: usize = 6;
@@ -181,9 +181,14 @@ impl Model {
                     self.sparse_weight_gradients(dense, &dy.rows, pass, grads, buffers);
                 }
                 Made::Dense | Made::Bias => {
-                    if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
-                        let weight = self.params.weight(dense.weight, pass.masks);
-                        linear::weight_gradient(&dy.packed, &x.packed, epilogue(kind, weight), slot, mode);
+                    if let Some((gradient, mode, kind)) = grads.gradient(dense.weight) {
+                        let epilogue = epilogue(kind, self.params.weight(dense.weight, pass.masks));
+                        let (dy, x) = (&dy.packed, &x.packed);
+                        match gradient {
+                            Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, mode),
+                            Gradient::Rounded(slot) => linear::weight_gradient_rounded(dy, x, epilogue, slot, mode),
+                            Gradient::Rows(_) => unreachable!("no table"),
+                        }
                     }
                     if let Some((slot, mode, _)) = grads.slot(dense.bias) {
                         linear::bias_gradient(&dy.packed, slot, mode);

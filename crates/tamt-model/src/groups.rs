@@ -13,9 +13,9 @@ use tamt_kernels::reduce;
 use crate::activations::{Activations, LayerGradients, Rows, Workspace};
 use crate::batch::Group;
 use crate::encoder::Pass;
+use crate::grads::Grads;
 use crate::linear_maps::MapBuffers;
 use crate::model::Model;
-use crate::params::Grads;
 
 /// Tokens of a group, about: as many as fit the second-level cache with their activations, and enough for each matrix, which a
 /// group reads once.

@@ -9,9 +9,9 @@ use crate::activations::{Keep, LayerGradients, LayerPart, LayerView, NormActs, N
 use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
+use crate::grads::Grads;
 use crate::linear_maps::MapBuffers;
 use crate::model::{Dense, Layer, Model, Norm};
-use crate::params::Grads;
 
 impl Model {
     fn packed<'a>(&self, bounds: &'a [usize], first_sequence: usize) -> Packed<'a> {

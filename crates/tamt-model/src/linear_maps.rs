@@ -4,8 +4,8 @@ use tamt_kernels::linear::{self, Matrix, Scratch, Write};
 use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
 
 use crate::encoder::Pass;
+use crate::grads::{GradKind, Grads, epilogue};
 use crate::model::{Dense, Layer, Model};
-use crate::params::{GradKind, Grads, epilogue};
 use crate::prepared::SparseBuffers;
 
 /// What the maps of a layer work in.

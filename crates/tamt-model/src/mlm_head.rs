@@ -10,8 +10,8 @@ use tamt_kernels::{activation, layer_norm, reduce};
 use crate::activations::{NormActs, Workspace};
 use crate::encoder::Pass;
 use crate::error::{Error, Result};
+use crate::grads::Grads;
 use crate::model::Model;
-use crate::params::Grads;
 
 /// Positions whose logits exist at the same time, at most: 256 x 30,522 logits are 31 MB.
 const MAX_CHUNK: usize = 256;

@@ -13,8 +13,8 @@ use tamt_kernels::{dropout, reduce};
 use crate::activations::Workspace;
 use crate::batch::Batch;
 use crate::encoder::{Pass, Site};
+use crate::grads::Grads;
 use crate::model::{Dense, Model};
-use crate::params::Grads;
 
 /// What a task head predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,29 +77,29 @@ fn both_kernels_give_the_same_states_and_gradients() {
     for (kept, up_to) in [(3, 1.0), (0, 1.0), (10, 1.0), (11, 0.5)] {
         let masks = masks(&model, |n| if kept == 11 { n % 11 } else { kept });
         let dense = Pass::new(Some(&masks), None).with_dropout(dropout);
-        let (states, gradients) = run(&model, dense, Grads::new(&model.params, &all));
+        let (states, gradients) = run(&model, dense, Grads::new(&model, &all));
 
         let choice = KernelChoice::sparse_up_to(up_to);
         let sparse = PreparedWeights::for_training(&model, &masks, choice);
         let pass = Pass::new(Some(&masks), Some(&sparse)).with_dropout(dropout);
-        let (sparse_states, sparse_gradients) = run(&model, pass, Grads::new(&model.params, &all));
+        let (sparse_states, sparse_gradients) = run(&model, pass, Grads::new(&model, &all));
         assert_eq!(sparse_states, states);
         for id in model.params.ids() {
             let name = &model.params.spec(id).name;
-            assert_close(sparse_gradients.get(id).unwrap(), gradients.get(id).unwrap(), name);
+            assert_close(&sparse_gradients.get(id, None).unwrap(), &gradients.get(id, None).unwrap(), name);
         }
 
         let survivors = Trainable::weights(&model, Some(&masks));
         for pass in [dense, pass] {
-            let (_, compact) = run(&model, pass, Grads::with_masks(&model.params, &survivors, Some(&masks)));
+            let (_, compact) = run(&model, pass, Grads::with_masks(&model, &survivors, Some(&masks)));
             for Trainable { id, kind } in &survivors {
-                let mut expected = gradients.get(*id).unwrap().to_vec();
+                let mut expected = gradients.get(*id, None).unwrap();
                 if *kind == GradKind::Survivors {
                     let mask = masks.get(*id).unwrap();
                     let whole = std::mem::replace(&mut expected, vec![0.0; mask.count_ones()]);
                     gather(mask, &whole, &mut expected, Write::Store);
                 }
-                assert_close(compact.get(*id).unwrap(), &expected, &model.params.spec(*id).name);
+                assert_close(&compact.get(*id, Some(&masks)).unwrap(), &expected, &model.params.spec(*id).name);
             }
         }
     }
@@ -113,8 +113,8 @@ fn score_gradients_are_the_same_numbers_with_either_kernel() {
     let trainable: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
     let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
     let results = [None, Some(&sparse)].map(|sparse| {
-        let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model.params, &trainable));
-        (states, grads.data().to_vec())
+        let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model, &trainable));
+        (states, trainable.iter().map(|t| grads.get(t.id, None).unwrap()).collect::<Vec<_>>())
     });
     assert_eq!(results[0], results[1]);
 }
@@ -130,7 +130,7 @@ fn sparse_weights_follow_weights_and_masks() {
     }
     sparse.set_values(&model.params);
     let states = |masks: &Masks, sparse: Option<&PreparedWeights>| {
-        run(&model, Pass::new(Some(masks), sparse), Grads::new(&model.params, &[])).0
+        run(&model, Pass::new(Some(masks), sparse), Grads::new(&model, &[])).0
     };
     assert_eq!(states(&first, Some(&sparse)), states(&first, None));
 
@@ -161,7 +161,7 @@ fn zeros_of_a_checkpoint_are_passed_over_in_inference() {
     for id in model.layer_matrices() {
         assert_eq!(sparse.sparse(id).is_some(), choice.is_sparse(masks.get(id).unwrap()));
     }
-    let states = |sparse| run(&model, Pass::new(None, sparse), Grads::new(&model.params, &[])).0;
+    let states = |sparse| run(&model, Pass::new(None, sparse), Grads::new(&model, &[])).0;
     assert_eq!(states(Some(&sparse)), states(None));
 }
 
@@ -220,7 +220,7 @@ fn gradients_of_groups_add_up() {
         let gradients = |sequences: &[Vec<u32>]| {
             let batch = batch_of(&model, sequences);
             let (mut activations, mut workspace) = (Activations::new(Keep::All), Workspace::default());
-            let (mut d, mut grads) = (HiddenGrads::default(), Grads::new(&model.params, &all));
+            let (mut d, mut grads) = (HiddenGrads::default(), Grads::new(&model, &all));
             grads.begin();
             model.forward(&batch, pass, &mut activations, &mut workspace);
             d.begin(&activations);
@@ -232,18 +232,18 @@ fn gradients_of_groups_add_up() {
         };
         let sequences = many_sequences();
         let together = gradients(&sequences);
-        let mut sums = vec![0.0f64; together.data().len()];
-        for ids in &sequences {
-            let alone = gradients(std::slice::from_ref(ids));
-            sums.iter_mut().zip(alone.data()).for_each(|(sum, v)| *sum += f64::from(*v));
-        }
-        let sums: Vec<f32> = sums.into_iter().map(|v| v as f32).collect();
-        for (t, range) in together.trainable().iter().zip(together.ranges()) {
-            let name = &model.params.spec(t.id).name;
+        let alone: Vec<Grads> = sequences.iter().map(|ids| gradients(std::slice::from_ref(ids))).collect();
+        for id in model.params.ids() {
+            let (name, together) = (&model.params.spec(id).name, together.get(id, None).unwrap());
             if name.ends_with("key.bias") {
                 continue; // zero but for rounding: it adds the same to all scores of a query
             }
-            assert_close(&together.data()[range.clone()], &sums[range.clone()], name);
+            let mut sums = vec![0.0f64; together.len()];
+            for alone in &alone {
+                sums.iter_mut().zip(alone.get(id, None).unwrap()).for_each(|(sum, v)| *sum += f64::from(v));
+            }
+            let sums: Vec<f32> = sums.into_iter().map(|v| v as f32).collect();
+            assert_close(&together, &sums, name);
         }
     }
 }

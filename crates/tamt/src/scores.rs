@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_kernels::select::{Cut, Key, smallest_k};
-use tamt_model::{Masks, Model, ParamId};
+use tamt_model::{Grads, Masks, Model, ParamId};
 
 use crate::prune::{Scope, Sparsity, groups};
 
@@ -186,12 +186,10 @@ impl Scores {
     }
 
     /// What the binariser does to the gradient before the update.
-    pub(crate) fn shape_gradient(&self, gradient: &mut [f32]) {
+    pub(crate) fn shape_gradient(&self, model: &Model, grads: &mut Grads) {
         if self.settings.binarizer == Binarizer::Sign {
-            for (g, &s) in gradient.iter_mut().zip(&self.values) {
-                if s.abs() >= 1.0 {
-                    *g = 0.0;
-                }
+            for (id, scores, _) in self.matrices(model) {
+                grads.zero_where(id, |i| scores[i].abs() >= 1.0);
             }
         }
     }
@@ -247,6 +245,9 @@ fn draw(scores: &[f32], rows: usize, cols: usize, stream: Stream) -> BitMask {
 
 #[cfg(test)]
 mod tests {
+    use tamt_kernels::Precision;
+    use tamt_model::{Activations, Batch, GradKind, HiddenGrads, Keep, Pass, Trainable, Workspace};
+
     use super::*;
     use crate::prune::{magnitude, pruned_matrices};
     use crate::testing::tiny_model;
@@ -337,12 +338,33 @@ mod tests {
     #[test]
     fn the_sign_passes_no_gradient_where_its_clamp_holds() {
         let settings = ScoreSettings { binarizer: Binarizer::Sign, ..ScoreSettings::default() };
-        let (_, _, mut scores) = scores_with(settings, 0.5, Scope::Local);
-        scores.values[0] = 1.0;
-        scores.values[1] = -1.5;
-        let mut gradient = vec![1.0; scores.values.len()];
-        scores.shape_gradient(&mut gradient);
-        assert_eq!(gradient[..3], [0.0, 0.0, 1.0]);
+        let (model, masks, mut scores) = scores_with(settings, 0.5, Scope::Local);
+        let trainable: Vec<Trainable> = scores.ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
+        let mut batch = Batch::default();
+        batch.push(&[3, 1, 4, 1, 5]);
+        batch.locate(&model.config);
+        for precision in [Precision::F32, Precision::Bf16] {
+            scores.values.iter_mut().enumerate().for_each(|(i, s)| *s = [0.5, 1.0, -1.5][i % 3]);
+            let (mut activations, mut workspace) = (Activations::new(Keep::All), Workspace::new(precision));
+            let mut grads = Grads::new(&model, &trainable).in_precision(&model, precision);
+            let (pass, mut d) = (Pass::new(Some(&masks), None), HiddenGrads::default());
+            model.forward(&batch, pass, &mut activations, &mut workspace);
+            d.begin(&activations);
+            let top = d.hidden_mut(model.layers.len(), activations.last_hidden().len());
+            top.iter_mut().enumerate().for_each(|(i, d)| *d = 1.0 + (i % 3) as f32);
+            model.backward(&batch, pass, &activations, &d, &mut grads, &mut workspace);
+
+            let all =
+                |grads: &Grads| scores.ids.iter().flat_map(|&id| grads.get(id, None).unwrap()).collect::<Vec<f32>>();
+            let before = all(&grads);
+            scores.shape_gradient(&model, &mut grads);
+            for (i, (before, after)) in before.iter().zip(all(&grads)).enumerate() {
+                assert_eq!(after, if i % 3 == 0 { *before } else { 0.0 }, "{precision:?}, {i}");
+            }
+            let moving = |which: usize| before.iter().skip(which).step_by(3).any(|g| *g != 0.0);
+            assert!((0..3).all(moving), "there were gradients to stop and to pass");
+        }
+        scores.values[..2].copy_from_slice(&[1.0, -1.5]);
         scores.shape_values();
         assert_eq!(scores.values[..2], [1.0, -1.0]);
     }

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{WeightGrad, Write, add_elements, weight_product};
+use super::{WeightGrad, Write, add_elements, rounded_weight_product, weight_product};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side, end_of_writes_past_caches};
 use crate::parallel::{Buffer, Shared, reduction_chunk};
-use crate::precision::Precision;
+use crate::precision::{Precision, Rounded};
 use crate::product::{AMX_TILE, Rhs};
 
 /// Which factor of a weight gradient an operand is.
@@ -162,11 +162,28 @@ impl SharedPanels<'_> {
 
 /// `dW = epilogue(dyᵀ x)`, `dw` `[rows, cols]`: `dy` was packed in rows of `rows`, `x` of `cols`, by the same groups.
 pub fn weight_gradient(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>, dw: &mut [f32], mode: Write) {
-    assert_eq!((dy.steps, dy.precision), (x.steps, x.precision), "factors of the same tokens");
-    epilogue.assert_shape(dy.width, x.width);
-    assert_eq!(dw.len(), epilogue.len(dy.width, x.width), "weight gradient of the declared shape");
+    assert_factors(dy, x, epilogue, dw.len());
     let rhs = &mut Rhs::Packed(x.panels(Factor::Input));
     weight_product(x.width, 0..dy.width, dy.panels(Factor::OutputGradient), rhs, epilogue, dw, mode);
+}
+
+/// [`weight_gradient`], rounded.
+pub fn weight_gradient_rounded(
+    dy: &PackedTokens,
+    x: &PackedTokens,
+    epilogue: WeightGrad<'_>,
+    dw: &mut [Rounded],
+    mode: Write,
+) {
+    assert_factors(dy, x, epilogue, dw.len());
+    let rhs = &mut Rhs::Packed(x.panels(Factor::Input));
+    rounded_weight_product((dy.width, x.width), dy.panels(Factor::OutputGradient), rhs, epilogue, dw, mode);
+}
+
+fn assert_factors(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>, len: usize) {
+    assert_eq!((dy.steps, dy.precision), (x.steps, x.precision), "factors of the same tokens");
+    epilogue.assert_shape(dy.width, x.width);
+    assert_eq!(len, epilogue.len(dy.width, x.width), "weight gradient of the declared shape");
 }
 
 /// `db = Σ_t dy[t]`, of `dy` as it was packed (and rounded): `db` `[width]`.

@@ -57,7 +57,7 @@ mod weight_gradient;
 
 pub use break_even::break_even;
 pub use panels::Panels;
-pub(crate) use survivors::{Jobs, change, for_each_kept, gather_row};
+pub(crate) use survivors::{change, gather_row};
 pub use survivors::{gather, scatter};
 pub use weight::{PreparedFor, SparseWeight};
 pub use weight_gradient::{GradLayout, backward_weight};

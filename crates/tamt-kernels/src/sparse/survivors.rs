@@ -35,13 +35,22 @@ pub fn scatter(mask: &BitMask, survivors: &[f32], dense: &mut [f32]) {
     each_row(mask, survivors.len(), dense, |row, kept, dense| scatter_row(mask.row(row), &survivors[kept], dense));
 }
 
-/// Changes survivors where they lie in `dense` `[rows, cols]`: calls `f` with those of each row, in the mask's order, and which of
-/// all `survivors` they are.
-pub(crate) fn change(mask: &BitMask, survivors: usize, dense: &mut [f32], f: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+/// Changes survivors where they lie in `dense` `[rows, cols]`: calls `f` with the number of each row of those that are `wanted`, which
+/// of all `survivors` are in it, and these, in the mask's order.
+pub(crate) fn change(
+    mask: &BitMask,
+    survivors: usize,
+    dense: &mut [f32],
+    wanted: impl Fn(usize) -> bool + Sync,
+    f: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+) {
     each_row(mask, survivors, dense, |row, kept, dense| {
+        if !wanted(row) {
+            return;
+        }
         with_buffer(kept.len(), |values| {
             gather_row(mask.row(row), dense, values, Write::Store);
-            f(kept, values);
+            f(row, kept, values);
             scatter_row(mask.row(row), values, dense);
         });
     });
@@ -164,7 +173,7 @@ mod x86 {
 }
 
 /// Rows cut into jobs, with the survivors that lie before each.
-pub(crate) struct Jobs {
+struct Jobs {
     rows: usize,
     job_rows: usize,
     /// Survivors of each job.
@@ -173,7 +182,7 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     /// Jobs of a mask with this many survivors.
-    pub(crate) fn new(mask: &BitMask, survivors: usize) -> Self {
+    fn new(mask: &BitMask, survivors: usize) -> Self {
         let counts = map_chunks(mask.rows(), JOB_ROWS, |rows| mask.count_ones_in(rows));
         assert_eq!(counts.iter().sum::<usize>(), survivors, "a value for each survivor");
         Self { rows: mask.rows(), job_rows: reduction_chunk(mask.rows(), JOB_ROWS), counts }
@@ -190,20 +199,12 @@ impl Jobs {
 
     /// Each job's rows with its part of the survivors.
     #[allow(unsafe_code)]
-    pub(crate) fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
+    fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
         let survivors = Shared::new(survivors);
         (0..PARTIALS).into_par_iter().map(move |job| {
             // SAFETY: each job has survivors of its own.
             (self.rows(job), unsafe { survivors.part(self.survivors(job)) })
         })
-    }
-}
-
-/// Calls `f` with the place of each kept element of some rows.
-#[inline(always)]
-pub(crate) fn for_each_kept(mask: &BitMask, rows: Range<usize>, mut f: impl FnMut(usize)) {
-    for row in rows {
-        for_each_bit(mask.row(row), |col| f(row * mask.cols() + col));
     }
 }
 

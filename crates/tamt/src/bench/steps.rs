@@ -55,8 +55,9 @@ fn mask_training(
     let head = model.mlm_head.iter().flat_map(MlmHead::params);
     trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
     let optimizer = OptimizerSettings::adamw(5e-5);
-    let mut learner =
-        Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(compute.kernels());
+    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer)
+        .with_kernel(compute.kernels())
+        .in_precision(compute.precision);
     learner.binarize(0);
     let objective = ObjectiveSettings {
         mlm_probability: MLM_PROBABILITY,

@@ -12,6 +12,7 @@ pub use optimizer::{Clip, Optimizer, OptimizerKind, OptimizerSettings};
 pub use schedule::{Schedule, Shape};
 
 use serde::{Deserialize, Serialize};
+use tamt_kernels::Precision;
 use tamt_model::{GradKind, Grads, KernelChoice, Masks, Model, PreparedWeights, Trainable};
 
 use crate::objective::StepLoss;
@@ -64,7 +65,7 @@ impl<'m> Learner<'m> {
         trainable: &[Trainable],
         settings: OptimizerSettings,
     ) -> Self {
-        let grads = Grads::with_masks(&model.params, trainable, masks.as_ref());
+        let grads = Grads::with_masks(model, trainable, masks.as_ref());
         let optimizer = Optimizer::new(settings, &grads);
         Self { model, masks, scores, sparse: None, grads, optimizer }
     }
@@ -77,10 +78,17 @@ impl<'m> Learner<'m> {
         self
     }
 
+    /// The same for products in a precision.
+    #[must_use]
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        self.grads = self.grads.in_precision(self.model, precision);
+        self
+    }
+
     /// Clips and applies the gradients with learning rate `lr`; returns their norm before clipping.
     pub fn update(&mut self, lr: f64) -> f64 {
         if let Some(scores) = &self.scores {
-            scores.shape_gradient(self.grads.data_mut());
+            scores.shape_gradient(self.model, &mut self.grads);
         }
         let norm = self.optimizer.step(lr, &self.grads, self.model, self.masks.as_ref(), self.scores.as_mut());
         if self.grads.trainable().iter().any(|t| t.kind != GradKind::Score && self.model.layer_of(t.id).is_some()) {

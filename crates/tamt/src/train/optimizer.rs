@@ -1,9 +1,10 @@
 //! The update of all trainable tensors: clipping, then AdamW or `BertAdam`.
 
 use serde::{Deserialize, Serialize};
+use tamt_kernels::bits::BitMask;
 use tamt_kernels::optim;
-use tamt_kernels::reduce::sum_squares;
-use tamt_model::{GradKind, Grads, Masks, Model};
+use tamt_kernels::reduce::{sum_squares, sum_squares_rounded};
+use tamt_model::{GradKind, Gradient, Grads, Masks, Model, Trainable};
 
 use crate::scores::Scores;
 
@@ -89,6 +90,9 @@ pub struct Optimizer {
     pub(crate) m: Vec<f32>,
     /// Second moments.
     pub(crate) v: Vec<f32>,
+    /// Which rows of a table, whose gradient is of rows, ever had one: the moments of others are zero, and take no memory
+    /// where the system gives it when it is first written.
+    seen: Vec<Vec<bool>>,
     /// Updates since the moments were zero.
     pub(crate) updates: u64,
 }
@@ -97,14 +101,29 @@ impl Optimizer {
     /// Zero moments for `grads`.
     #[must_use]
     pub fn new(settings: OptimizerSettings, grads: &Grads) -> Self {
-        let n = grads.data().len();
-        Self { settings, m: vec![0.0; n], v: vec![0.0; n], updates: 0 }
+        let n = grads.ranges().last().map_or(0, |range| range.end);
+        let seen = grads.gradients().iter().map(|gradient| match gradient {
+            Gradient::Rows(rows) => vec![false; rows.table_rows()],
+            Gradient::All(_) | Gradient::Rounded(_) => Vec::new(),
+        });
+        Self { settings, m: vec![0.0; n], v: vec![0.0; n], seen: seen.collect(), updates: 0 }
+    }
+
+    /// To be called after moments were read.
+    pub(crate) fn follow_moments(&mut self, grads: &Grads, masks: Option<&Masks>) {
+        for ((seen, t), range) in self.seen.iter_mut().zip(grads.trainable()).zip(grads.ranges()) {
+            if !seen.is_empty() {
+                let (m, v) = (&self.m[range.clone()], &self.v[range.clone()]);
+                *seen = optim::rows_with_moments(seen.len(), kept(*t, masks), m, v);
+            }
+        }
     }
 
     /// Forgets the moments and their count.
     pub(crate) fn reset(&mut self) {
         self.m.fill(0.0);
         self.v.fill(0.0);
+        self.seen.iter_mut().for_each(|seen| seen.fill(false));
         self.updates = 0;
     }
 
@@ -122,7 +141,12 @@ impl Optimizer {
         mut scores: Option<&mut Scores>,
     ) -> f64 {
         let s = self.settings;
-        let squares: Vec<f64> = grads.ranges().iter().map(|r| sum_squares(&grads.data()[r.clone()])).collect();
+        let squares = grads.gradients().iter().map(|gradient| match gradient {
+            Gradient::All(values) => sum_squares(values),
+            Gradient::Rounded(values) => sum_squares_rounded(values),
+            Gradient::Rows(rows) => sum_squares(rows.values()),
+        });
+        let squares: Vec<f64> = squares.collect();
         let norm = squares.iter().sum::<f64>().sqrt();
         if !norm.is_finite() {
             return norm;
@@ -130,10 +154,10 @@ impl Optimizer {
         self.updates += 1;
         let scale_of = |norm: f64| (f64::from(s.max_grad_norm) / (norm + 1e-6)).min(1.0) as f32;
         let mut scored = 0;
-        for ((trainable, range), squares) in grads.trainable().iter().zip(grads.ranges()).zip(&squares) {
+        for (i, (trainable, range)) in grads.trainable().iter().zip(grads.ranges()).enumerate() {
             let scale = match s.clip {
                 Clip::Global => scale_of(norm),
-                Clip::PerTensor => scale_of(squares.sqrt()),
+                Clip::PerTensor => scale_of(squares[i].sqrt()),
                 Clip::None => 1.0,
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
@@ -147,7 +171,6 @@ impl Optimizer {
                 }
             };
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
-            let g = &grads.data()[range.clone()];
             let weight_decay = if is_matrix { s.weight_decay } else { 0.0 };
             let lr = lr as f32;
             let update = match s.kind {
@@ -160,13 +183,20 @@ impl Optimizer {
                     adam.update(lr, scale)
                 }
             };
-            if trainable.kind == GradKind::Survivors {
-                let mask = masks.and_then(|masks| masks.get(trainable.id)).expect("survivors have a mask");
-                update.apply_to_survivors(mask, values, g, m, v);
-            } else {
-                update.apply(values, g, m, v);
+            let mask = kept(*trainable, masks);
+            match (&grads.gradients()[i], mask) {
+                (Gradient::All(g), None) => update.apply(values, g, m, v),
+                (Gradient::All(g), Some(mask)) => update.apply_to_survivors(mask, values, g, m, v),
+                (Gradient::Rounded(g), _) => update.apply_rounded(values, g, m, v),
+                (Gradient::Rows(g), mask) => update.apply_to_rows(mask, values, g, m, v, &mut self.seen[i]),
             }
         }
         norm
     }
+}
+
+/// The mask of what is trained by its survivors alone.
+fn kept(trainable: Trainable, masks: Option<&Masks>) -> Option<&BitMask> {
+    let of_survivors = trainable.kind == GradKind::Survivors;
+    of_survivors.then(|| masks.and_then(|masks| masks.get(trainable.id)).expect("survivors have a mask"))
 }

@@ -72,7 +72,13 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
     };
     let floats = |name: &str, into: &mut [f32]| -> Result<(), String> {
         let data = read(name, Dtype::F32, into.len())?;
-        into.iter_mut().zip(data.as_chunks::<4>().0).for_each(|(f, &b)| *f = f32::from_le_bytes(b));
+        for (into, &bytes) in into.iter_mut().zip(data.as_chunks::<4>().0) {
+            let value = f32::from_le_bytes(bytes);
+            // zeros over zeros would take memory that the moments of unseen words do without
+            if value.to_bits() != into.to_bits() {
+                *into = value;
+            }
+        }
         Ok(())
     };
 
@@ -104,6 +110,7 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
             masks.set(id, mask);
         }
     }
+    optimizer.follow_moments(grads, masks.as_ref());
     let choice = header.metadata().as_ref().and_then(|m| m.get(SPARSE_UP_TO)).map(|text| text.parse::<f32>());
     *sparse = match (choice, &masks) {
         (Some(Ok(density)), Some(masks)) => {
