@@ -6,15 +6,26 @@ use crate::dispatch::kernel;
 use crate::dropout::{Dropout, apply_from};
 use crate::linear::{Scratch, Write, add_elements, add_partials};
 use crate::math::{fma, sum_by};
-use crate::parallel::{PARTIALS, reduction_chunk, rows_per_job};
+use crate::parallel::{PARTIALS, Shared, reduction_chunk, rows_per_job};
 
 /// Rows that each step of a forward pass is done for before the next one.
 const ROWS_AT_ONCE: usize = 8;
 
+/// What a forward pass leaves for the backward pass, of each row.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// `s` `[T, H]`, where what becomes of `x` is needed otherwise.
+    pub sum: Option<&'a mut [f32]>,
+    /// `[T]`
+    pub mean: &'a mut [f32],
+    /// `[T]`
+    pub rstd: &'a mut [f32],
+}
+
 /// `s = residual + dropout(x)`, `y = (s - mean) rstd gamma + beta` with mean and `rstd = 1 / sqrt(variance + eps)` of each
 /// row.
 ///
-/// `x` `[T, H]` becomes `s`, which the backward pass needs; `y` `[T, H]`; `gamma`, `beta` `[H]`; `mean`, `rstd` `[T]`.
+/// `x` `[T, H]` becomes `s`; `y` `[T, H]`; `gamma`, `beta` `[H]`.
 pub fn forward(
     x: &mut [f32],
     residual: Option<&[f32]>,
@@ -23,33 +34,44 @@ pub fn forward(
     beta: &[f32],
     eps: f32,
     y: &mut [f32],
-    mean: &mut [f32],
-    rstd: &mut [f32],
+    kept: Option<Kept<'_>>,
 ) {
-    let (cols, rows) = (gamma.len(), mean.len());
+    let cols = gamma.len();
+    let rows = x.len().checked_div(cols).unwrap_or(0);
     assert_eq!(beta.len(), cols, "a shift per column");
-    assert_eq!(rstd.len(), rows, "a deviation per row");
-    assert!(x.len() == rows * cols && y.len() == rows * cols, "input and output of a row per mean");
+    assert!(x.len() == rows * cols && y.len() == rows * cols, "input and output of whole rows");
     assert!(residual.is_none_or(|r| r.len() == rows * cols), "a residual of the input's shape");
+    if let Some(Kept { sum, mean, rstd }) = &kept {
+        assert!(mean.len() == rows && rstd.len() == rows, "a mean and a deviation per row");
+        assert!(sum.as_ref().is_none_or(|sum| sum.len() == rows * cols), "a sum of the input's shape");
+    }
+    let kept = kept.map(|Kept { sum, mean, rstd }| (sum.map(Shared::new), Shared::new(mean), Shared::new(rstd)));
     let job_rows = rows_per_job(cols);
     let job = (job_rows * cols).max(1);
-    let rows = x.par_chunks_mut(job).zip(y.par_chunks_mut(job));
-    let stats = mean.par_chunks_mut(job_rows).zip(rstd.par_chunks_mut(job_rows));
-    rows.zip(stats).enumerate().for_each(|(index, ((x, y), (mean, rstd)))| {
-        let first = index * job;
+    x.par_chunks_mut(job).zip(y.par_chunks_mut(job)).enumerate().for_each(|(index, (x, y))| {
         // a few rows at a time stay in the nearest cache
         let some = ROWS_AT_ONCE * cols;
-        let rows = x.chunks_mut(some).zip(y.chunks_mut(some));
-        let stats = mean.chunks_mut(ROWS_AT_ONCE).zip(rstd.chunks_mut(ROWS_AT_ONCE));
-        for (i, ((x, y), (mean, rstd))) in rows.zip(stats).enumerate() {
-            let first = first + i * some;
+        for (i, (x, y)) in x.chunks_mut(some).zip(y.chunks_mut(some)).enumerate() {
+            let row = index * job_rows + i * ROWS_AT_ONCE;
+            let (first, rows) = (row * cols, x.len() / cols);
             if let Some(d) = dropout {
                 apply_from(x, first as u64, d);
             }
             if let Some(residual) = residual {
                 add_elements(x, &residual[first..][..x.len()]);
             }
-            normalise(x, gamma, beta, eps, y, mean, rstd);
+            let (mut mean, mut rstd) = ([0.0; ROWS_AT_ONCE], [0.0; ROWS_AT_ONCE]);
+            normalise(x, gamma, beta, eps, y, &mut mean, &mut rstd);
+            let Some((kept_sum, kept_mean, kept_rstd)) = &kept else { continue };
+            // SAFETY: each job has rows of its own.
+            #[allow(unsafe_code)]
+            unsafe {
+                kept_mean.part(row..row + rows).copy_from_slice(&mean[..rows]);
+                kept_rstd.part(row..row + rows).copy_from_slice(&rstd[..rows]);
+                if let Some(sum) = kept_sum {
+                    sum.part(first..first + x.len()).copy_from_slice(x);
+                }
+            }
         }
     });
 }
@@ -178,7 +200,10 @@ mod tests {
             let (sum, y) = same_for_any_pool(|| {
                 let (mut x, mut y) = (x.clone(), vec![0.0; rows * cols]);
                 let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
-                forward(&mut x, Some(&residual), Some(d), &gamma, &beta, EPS, &mut y, &mut mean, &mut rstd);
+                let mut sum = vec![9.0; rows * cols];
+                let kept = Kept { sum: Some(&mut sum), mean: &mut mean, rstd: &mut rstd };
+                forward(&mut x, Some(&residual), Some(d), &gamma, &beta, EPS, &mut y, Some(kept));
+                assert_eq!(x, sum);
                 (x, y)
             });
             assert_eq!(sum, s);
@@ -190,7 +215,7 @@ mod tests {
     fn a_constant_row_becomes_the_shift() {
         let (mut x, mut y) = (vec![3.0; 8], vec![9.0; 8]);
         let beta: Vec<f32> = random(8, 1);
-        forward(&mut x, None, None, &[1.0; 8], &beta, 1e-5, &mut y, &mut [0.0], &mut [0.0]);
+        forward(&mut x, None, None, &[1.0; 8], &beta, 1e-5, &mut y, None);
         assert_eq!(y, beta);
     }
 
@@ -200,7 +225,8 @@ mod tests {
             let (s, dy) = (random(rows * cols, 1), random(rows * cols, 2));
             let (gamma, beta) = (random(cols, 3), random(cols, 4));
             let (mut y, mut mean, mut rstd) = (vec![0.0; rows * cols], vec![0.0; rows], vec![0.0; rows]);
-            forward(&mut s.clone(), None, None, &gamma, &beta, EPS, &mut y, &mut mean, &mut rstd);
+            let kept = Kept { sum: None, mean: &mut mean, rstd: &mut rstd };
+            forward(&mut s.clone(), None, None, &gamma, &beta, EPS, &mut y, Some(kept));
             let (mut ds, mut dgamma, mut dbeta) = (vec![0.0; rows * cols], random(cols, 5), random(cols, 6));
             let old = (dgamma.clone(), dbeta.clone());
             let grads = Some((&mut dgamma[..], &mut dbeta[..]));

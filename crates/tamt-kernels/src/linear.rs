@@ -8,7 +8,7 @@ use crate::bits::{BitMask, count_bits, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
-use crate::precision::{Precision, Rounded};
+use crate::precision::{Precision, Rounded, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
 use crate::sparse::gather_row;
 
@@ -376,7 +376,7 @@ fn rounded_weight_product(
                 if mode == Write::Add {
                     add_rounded(values, out);
                 }
-                round_elements(values, out);
+                round(values, out);
             }
         });
     });
@@ -386,14 +386,6 @@ kernel! {
     fn add_rounded<FMA>(x: &mut [f32], summand: &[Rounded]) {
         for (x, summand) in x.iter_mut().zip(summand) {
             *x += summand.get();
-        }
-    }
-}
-
-kernel! {
-    fn round_elements<FMA>(x: &[f32], out: &mut [Rounded]) {
-        for (x, out) in x.iter().zip(out) {
-            *out = Rounded::new(*x);
         }
     }
 }

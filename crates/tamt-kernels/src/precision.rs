@@ -111,6 +111,26 @@ impl Number for Rounded {
 }
 
 kernel! {
+    /// `out = x`, rounded.
+    pub fn round<FMA>(x: &[f32], out: &mut [Rounded]) {
+        assert_eq!(x.len(), out.len(), "buffers of the same length");
+        for (x, out) in x.iter().zip(out) {
+            *out = Rounded::new(*x);
+        }
+    }
+}
+
+kernel! {
+    /// `out = x`
+    pub fn widen<FMA>(x: &[Rounded], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "buffers of the same length");
+        for (x, out) in x.iter().zip(out) {
+            *out = x.get();
+        }
+    }
+}
+
+kernel! {
     /// Joins two steps of `width` lanes at a time into words: `floats` is `[steps][width]`, `words` `[steps / 2, rounded up][width]`. A
     /// last step alone is joined to zeros.
     pub(crate) fn join_steps<FMA>(floats: &[f32], width: usize, words: &mut [f32]) {

@@ -2,23 +2,37 @@
 
 use std::ops::Range;
 
-use tamt_kernels::Precision;
-#[cfg(doc)]
-use tamt_kernels::linear;
-use tamt_kernels::linear::{PackedRows, Scratch};
+use tamt_kernels::layer_norm::Kept;
+use tamt_kernels::linear::{self, Factor, PackedRows, Scratch};
+use tamt_kernels::{Precision, Rounded};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Group};
 use crate::config::Config;
+use crate::factors::{FactorBuffer, FactorPart};
 
 /// How much a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Everything the backward pass needs.
     All,
+    /// The same, and Q and K of every layer in f32.
+    AllAndAttention,
     /// The hidden states of every layer only.
     Hidden,
     /// The hidden states, and Q and K of every layer (for attention distillation).
     HiddenAndAttention,
+}
+
+impl Keep {
+    /// Whether a backward pass may follow.
+    pub(crate) fn all(self) -> bool {
+        matches!(self, Self::All | Self::AllAndAttention)
+    }
+
+    /// Whether Q and K can be read.
+    fn attention(self) -> bool {
+        matches!(self, Self::AllAndAttention | Self::HiddenAndAttention)
+    }
 }
 
 /// Buffers of a sub-layer `y = LayerNorm(s)`, `s = residual + dropout(x)`.
@@ -45,27 +59,19 @@ pub(crate) struct NormPart<'a> {
     pub(crate) rstd: &'a [f32],
 }
 
-/// A part of [`NormActs`].
-#[derive(Debug)]
-pub(crate) struct NormView<'a> {
-    pub(crate) sum: &'a mut [f32],
-    pub(crate) mean: &'a mut [f32],
-    pub(crate) rstd: &'a mut [f32],
-}
-
 /// A `[T, width]` buffer that is taken apart from its beginning.
-pub(crate) struct Rows<'a> {
-    rest: &'a mut [f32],
+pub(crate) struct Rows<'a, T = f32> {
+    rest: &'a mut [T],
     width: usize,
 }
 
-impl<'a> Rows<'a> {
-    pub(crate) fn new(buffer: &'a mut [f32], width: usize) -> Self {
+impl<'a, T> Rows<'a, T> {
+    pub(crate) fn new(buffer: &'a mut [T], width: usize) -> Self {
         Self { rest: buffer, width }
     }
 
     /// The next rows; none of a buffer that is not kept.
-    pub(crate) fn take(&mut self, rows: usize) -> &'a mut [f32] {
+    pub(crate) fn take(&mut self, rows: usize) -> &'a mut [T] {
         let rest = std::mem::take(&mut self.rest);
         let (taken, rest) = rest.split_at_mut(rest.len().min(rows * self.width));
         self.rest = rest;
@@ -73,18 +79,76 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// What one transformer layer keeps of some tokens.
+/// Rows `[T, width]`, in f32, rounded to bf16, both, or none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptRows {
+    rows: Vec<f32>,
+    rounded: Vec<Rounded>,
+}
+
+/// A part of [`KeptRows`].
+#[derive(Debug)]
+pub(crate) struct KeptPart<'a> {
+    rows: &'a mut [f32],
+    rounded: &'a mut [Rounded],
+}
+
+impl KeptRows {
+    fn parts<'a>(
+        &'a mut self,
+        width: usize,
+        tokens: impl Iterator<Item = usize> + Clone,
+        rows: bool,
+        rounded: bool,
+    ) -> std::vec::IntoIter<KeptPart<'a>> {
+        let len = tokens.clone().sum::<usize>() * width;
+        self.rows.resize(if rows { len } else { 0 }, 0.0);
+        self.rounded.resize(if rounded { len } else { 0 }, Rounded::default());
+        let (mut rows, mut rounded) = (Rows::new(&mut self.rows, width), Rows::new(&mut self.rounded, width));
+        let part = |tokens| KeptPart { rows: rows.take(tokens), rounded: rounded.take(tokens) };
+        tokens.map(part).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Some of the elements: as they were put, or as they were rounded.
+    fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        if !self.rows.is_empty() {
+            return &self.rows[elements];
+        }
+        buffer.resize(elements.len(), 0.0);
+        tamt_kernels::widen(&self.rounded[elements], buffer);
+        buffer
+    }
+}
+
+impl KeptPart<'_> {
+    pub(crate) fn put(&mut self, x: &[f32]) {
+        if !self.rows.is_empty() {
+            self.rows.copy_from_slice(x);
+        }
+        if !self.rounded.is_empty() {
+            tamt_kernels::round(x, self.rounded);
+        }
+    }
+}
+
+/// Where a layer keeps what it wants to of some tokens.
 #[derive(Debug)]
 pub(crate) struct LayerView<'a> {
-    pub(crate) query: &'a mut [f32],
-    pub(crate) key: &'a mut [f32],
-    pub(crate) value: &'a mut [f32],
-    pub(crate) context: &'a mut [f32],
+    /// Q, K and V.
+    pub(crate) projections: [KeptPart<'a>; 3],
+    pub(crate) context: FactorPart<'a>,
+    pub(crate) attention_output: FactorPart<'a>,
+    /// What only a backward pass needs.
+    pub(crate) rest: Option<RestView<'a>>,
+}
+
+/// Part of a [`LayerView`].
+#[derive(Debug)]
+pub(crate) struct RestView<'a> {
     pub(crate) log_sum_exp: &'a mut [f32],
-    pub(crate) attention: NormView<'a>,
-    pub(crate) attention_output: &'a mut [f32],
+    pub(crate) attention: Kept<'a>,
     pub(crate) ffn_in: &'a mut [f32],
-    pub(crate) output: NormView<'a>,
+    pub(crate) output: Kept<'a>,
 }
 
 /// What one transformer layer kept of some tokens.
@@ -93,10 +157,12 @@ pub(crate) struct LayerPart<'a> {
     pub(crate) query: &'a [f32],
     pub(crate) key: &'a [f32],
     pub(crate) value: &'a [f32],
-    pub(crate) context: &'a [f32],
+    /// Where it was kept in rows.
+    pub(crate) context: Option<&'a [f32]>,
+    /// Where it was kept in rows.
+    pub(crate) attention_output: Option<&'a [f32]>,
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) attention: NormPart<'a>,
-    pub(crate) attention_output: &'a [f32],
     pub(crate) ffn_in: &'a [f32],
     pub(crate) output: NormPart<'a>,
 }
@@ -116,56 +182,93 @@ pub(crate) struct LayerGradients<'a> {
 /// What one transformer layer keeps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LayerActs {
-    pub(crate) query: Vec<f32>,
-    pub(crate) key: Vec<f32>,
-    pub(crate) value: Vec<f32>,
-    pub(crate) context: Vec<f32>,
-    pub(crate) log_sum_exp: Vec<f32>,
-    pub(crate) attention: NormActs,
-    pub(crate) attention_output: Vec<f32>,
+    /// Q, K and V: beside products in bf16, which would round them themselves, rounded.
+    projections: [KeptRows; 3],
+    /// The context and attention's output are read again by the gradients of the maps that they are inputs of alone.
+    pub(crate) context: FactorBuffer,
+    pub(crate) attention_output: FactorBuffer,
+    log_sum_exp: Vec<f32>,
+    attention: NormActs,
     /// FFN before the activation: `[T, ffn_width]`, as [`linear::forward_activated`] keeps it, or in rows where a map of it is
     /// sparse.
-    pub(crate) ffn_in: Vec<f32>,
-    pub(crate) ffn_width: usize,
-    pub(crate) output: NormActs,
+    ffn_in: Vec<f32>,
+    ffn_width: usize,
+    output: NormActs,
+}
+
+/// How the maps of a layer want what is kept for them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeptFor {
+    pub(crate) precision: Precision,
+    /// Whether the sparse kernel is to multiply by the matrices of attention's output, of the FFN's input, or of the FFN at all.
+    pub(crate) sparse: [bool; 3],
 }
 
 impl LayerActs {
-    /// Takes the buffers apart: a view for each number of tokens.
-    pub(crate) fn views<'a>(&'a mut self, config: &Config, tokens: impl Iterator<Item = usize>) -> Vec<LayerView<'a>> {
-        let (hidden, ffn, heads) = (config.hidden_size, self.ffn_width, config.num_attention_heads);
-        let mut query = Rows::new(&mut self.query, hidden);
-        let mut key = Rows::new(&mut self.key, hidden);
-        let mut value = Rows::new(&mut self.value, hidden);
-        let mut context = Rows::new(&mut self.context, hidden);
+    /// Begins a pass over groups of tokens: where each of them keeps what is to be.
+    pub(crate) fn begin(
+        &mut self,
+        config: &Config,
+        groups: &[Group],
+        keep: Keep,
+        layer: KeptFor,
+    ) -> Vec<LayerView<'_>> {
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let sizes = groups.iter().map(|group| group.tokens.len());
+        let KeptFor { precision, sparse: [sparse_context, sparse_ffn_input, sparse_ffn] } = layer;
+        self.ffn_width = match sparse_ffn {
+            true => config.intermediate_size,
+            false => linear::kept_width(config.intermediate_size, precision),
+        };
+        let rounds = precision == Precision::Bf16;
+        let mut index = 0;
+        let mut projections = self.projections.each_mut().map(|kept| {
+            let rows = (keep.attention() && index < 2) || (keep.all() && !rounds);
+            index += 1;
+            kept.parts(hidden, sizes.clone(), rows, keep.all() && rounds && !rows)
+        });
+        let inputs = [(&mut self.context, sparse_context), (&mut self.attention_output, sparse_ffn_input)];
+        let mut inputs = inputs.map(|(buffer, sparse)| {
+            let packed = (keep.all() && !sparse).then_some(precision);
+            buffer.parts(Factor::Input, hidden, groups, packed, keep.all() && sparse)
+        });
+        let tokens = if keep.all() { sizes.clone().sum() } else { 0 };
+        self.log_sum_exp.resize(tokens * heads, 0.0);
+        self.attention.resize(tokens, hidden);
+        self.ffn_in.resize(tokens * self.ffn_width, 0.0);
+        self.output.resize(tokens, hidden);
         let mut log_sum_exp = Rows::new(&mut self.log_sum_exp, heads);
-        let mut attention_output = Rows::new(&mut self.attention_output, hidden);
-        let mut ffn_in = Rows::new(&mut self.ffn_in, ffn);
+        let mut ffn_in = Rows::new(&mut self.ffn_in, self.ffn_width);
         let mut norms = [&mut self.attention, &mut self.output]
             .map(|norm| (Rows::new(&mut norm.sum, hidden), Rows::new(&mut norm.mean, 1), Rows::new(&mut norm.rstd, 1)));
         let view = |tokens| {
-            let [attention, output] = norms.each_mut().map(|(sum, mean, rstd)| NormView {
-                sum: sum.take(tokens),
-                mean: mean.take(tokens),
-                rstd: rstd.take(tokens),
-            });
+            let mut inputs = inputs.each_mut().map(|parts| parts.next().expect("a part for each group"));
+            let [context, attention_output] = inputs.each_mut().map(std::mem::take);
+            let mut rest = || {
+                let [attention, output] = norms.each_mut().map(|(sum, mean, rstd)| Kept {
+                    sum: Some(sum.take(tokens)),
+                    mean: mean.take(tokens),
+                    rstd: rstd.take(tokens),
+                });
+                RestView { log_sum_exp: log_sum_exp.take(tokens), attention, ffn_in: ffn_in.take(tokens), output }
+            };
             LayerView {
-                query: query.take(tokens),
-                key: key.take(tokens),
-                value: value.take(tokens),
-                context: context.take(tokens),
-                log_sum_exp: log_sum_exp.take(tokens),
-                attention,
-                attention_output: attention_output.take(tokens),
-                ffn_in: ffn_in.take(tokens),
-                output,
+                projections: projections.each_mut().map(|parts| parts.next().expect("a part for each group")),
+                context,
+                attention_output,
+                rest: keep.all().then(&mut rest),
             }
         };
-        tokens.map(view).collect()
+        sizes.map(view).collect()
     }
 
-    /// What was kept of some tokens.
-    pub(crate) fn part(&self, config: &Config, tokens: &Range<usize>) -> LayerPart<'_> {
+    /// What was kept of some tokens; `buffers` are for Q, K and V.
+    pub(crate) fn part<'a>(
+        &'a self,
+        config: &Config,
+        tokens: &Range<usize>,
+        buffers: &'a mut [Vec<f32>; 3],
+    ) -> LayerPart<'a> {
         let rows = |width: usize| tokens.start * width..tokens.end * width;
         let hidden = rows(config.hidden_size);
         let [attention, output] = [&self.attention, &self.output].map(|norm| NormPart {
@@ -173,31 +276,24 @@ impl LayerActs {
             mean: &norm.mean[tokens.clone()],
             rstd: &norm.rstd[tokens.clone()],
         });
+        let mut buffers = buffers.iter_mut();
+        let [query, key, value] = self
+            .projections
+            .each_ref()
+            .map(|kept| kept.read(hidden.clone(), buffers.next().expect("a buffer for each of three")));
+        let [context, attention_output] =
+            [&self.context, &self.attention_output].map(|input| input.rows().map(|rows| &rows[hidden.clone()]));
         LayerPart {
-            query: &self.query[hidden.clone()],
-            key: &self.key[hidden.clone()],
-            value: &self.value[hidden.clone()],
-            context: &self.context[hidden.clone()],
+            query,
+            key,
+            value,
+            context,
+            attention_output,
             log_sum_exp: &self.log_sum_exp[rows(config.num_attention_heads)],
             attention,
-            attention_output: &self.attention_output[hidden.clone()],
             ffn_in: &self.ffn_in[rows(self.ffn_width)],
             output,
         }
-    }
-
-    pub(crate) fn resize(&mut self, config: &Config, tokens: usize, keep: Keep, ffn_width: usize) {
-        self.ffn_width = ffn_width;
-        let hidden = config.hidden_size;
-        for buffer in [&mut self.query, &mut self.key, &mut self.value, &mut self.context, &mut self.attention_output] {
-            buffer.resize(tokens * hidden, 0.0);
-        }
-        self.log_sum_exp.resize(tokens * config.num_attention_heads, 0.0);
-        self.attention.resize(tokens, hidden);
-        if keep == Keep::All {
-            self.ffn_in.resize(tokens * ffn_width, 0.0);
-        }
-        self.output.resize(tokens, hidden);
     }
 }
 
@@ -245,8 +341,9 @@ impl Activations {
     /// If the pass did not keep them.
     #[must_use]
     pub fn query_key(&self, layer: usize) -> (&[f32], &[f32]) {
-        assert!(self.keep != Keep::Hidden, "Q and K were not kept");
-        (&self.layers[layer].query, &self.layers[layer].key)
+        assert!(self.keep.attention(), "Q and K were not kept");
+        let [query, key, _] = &self.layers[layer].projections;
+        (&query.rows, &key.rows)
     }
 
     /// Tokens `T` of the last pass.
@@ -265,11 +362,11 @@ impl Activations {
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.keep == Keep::All
+        self.keep.all()
     }
 
-    /// Makes room for a batch; `ffn_width` are the floats that a layer keeps of a token's FFN.
-    pub(crate) fn resize(&mut self, config: &Config, batch: &Batch, ffn_width: impl Fn(usize) -> usize) {
+    /// Makes room for the hidden states of a batch.
+    pub(crate) fn resize(&mut self, config: &Config, batch: &Batch) {
         let tokens = batch.tokens();
         let (hidden, layers) = (config.hidden_size, config.num_hidden_layers);
         self.tokens = tokens;
@@ -279,9 +376,6 @@ impl Activations {
             h.resize(tokens * hidden, 0.0);
         }
         self.layers.resize_with(if self.keep == Keep::Hidden { 1 } else { layers }, LayerActs::default);
-        for (l, layer) in self.layers.iter_mut().enumerate() {
-            layer.resize(config, tokens, self.keep, ffn_width(l));
-        }
     }
 }
 
@@ -350,8 +444,10 @@ pub struct Workspace {
     pub(crate) sparse: crate::prepared::SparseBuffers,
     /// Gradient that flows from layer to layer, `[T, hidden]`
     pub(crate) flow: Vec<f32>,
-    /// Gradients of Q, K, V and of the outputs of attention and FFN, `[T, hidden]` each, of the tokens at hand.
+    /// Q, K, V and the outputs of attention and FFN, or the gradients of these, `[T, hidden]` each, of the tokens at hand.
     pub(crate) hidden: [Vec<f32>; 5],
+    /// Q, K and V as they were kept.
+    pub(crate) projections: [Vec<f32>; 3],
     /// Gradients of scale and shift of both norms of a layer, for each group: `[groups, 4, hidden]`.
     pub(crate) norms: Vec<f32>,
     /// FFN before the activation, or the gradient of that, of the tokens at hand.

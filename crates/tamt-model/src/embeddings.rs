@@ -33,8 +33,7 @@ impl Model {
             p.get(e.norm.bias),
             self.config.layer_norm_eps,
             out,
-            &mut acts.mean,
-            &mut acts.rstd,
+            Some(layer_norm::Kept { sum: None, mean: &mut acts.mean, rstd: &mut acts.rstd }),
         );
         if let Some(d) = pass.dropout_at(Site::Embeddings) {
             dropout::apply(out, d);

@@ -1,7 +1,6 @@
 //! Forward and backward through the whole encoder.
 
 use tamt_kernels::dropout::Dropout;
-use tamt_kernels::linear;
 use tamt_kernels::reduce;
 use tamt_kernels::rng::{Purpose, Stream};
 
@@ -108,10 +107,7 @@ impl Model {
     /// If [`Batch::locate`] was not called, or an id or position lies outside its table.
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
-        activations.resize(&self.config, batch, |l| match pass.has_sparse_ffn(&self.layers[l]) {
-            true => self.config.intermediate_size,
-            false => linear::kept_width(self.config.intermediate_size, workspace.kernels.precision()),
-        });
+        activations.resize(&self.config, batch);
         self.embed(batch, pass, activations);
         let groups = batch.groups(GROUP_TOKENS);
         for l in 0..self.layers.len() {

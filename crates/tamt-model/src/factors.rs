@@ -4,7 +4,7 @@
 use tamt_kernels::Precision;
 use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
 
-use crate::activations::{LayerPart, Rows};
+use crate::activations::{LayerActs, LayerPart, Rows};
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::{GradKind, Gradient, Grads, epilogue};
@@ -39,15 +39,15 @@ enum Made {
 }
 
 /// One factor of weight gradients.
-#[derive(Debug, Default)]
-struct FactorBuffer {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FactorBuffer {
     packed: PackedTokens,
     rows: Vec<f32>,
 }
 
 impl FactorBuffer {
     /// Begins a factor `[T, width]`: a part for each group, to be packed in a precision, left in rows, both or neither.
-    fn parts(
+    pub(crate) fn parts(
         &mut self,
         factor: Factor,
         width: usize,
@@ -62,6 +62,11 @@ impl FactorBuffer {
         let mut floats = Rows::new(&mut self.rows, width);
         let part = |tokens| FactorPart { packed: panels.next(), rows: rows.then(|| floats.take(tokens)) };
         tokens.map(part).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The rows, if it was left in rows.
+    pub(crate) fn rows(&self) -> Option<&[f32]> {
+        (!self.rows.is_empty()).then_some(&self.rows)
     }
 }
 
@@ -102,10 +107,12 @@ pub(crate) struct FactorParts<'a> {
 }
 
 impl FactorParts<'_> {
-    /// Packs the inputs that the forward pass kept, as far as they are wanted so; `input` is the layer's.
+    /// Packs the inputs that the forward pass kept in rows, as far as they are wanted so; `input` is the layer's.
     pub(crate) fn put_kept(&mut self, input: &[f32], kept: &LayerPart<'_>) {
-        for (part, x) in self.inputs.iter_mut().zip([input, kept.context, kept.attention_output]) {
-            part.put(x);
+        for (part, x) in self.inputs.iter_mut().zip([Some(input), kept.context, kept.attention_output]) {
+            if let Some(x) = x {
+                part.put(x);
+            }
         }
     }
 }
@@ -116,6 +123,7 @@ impl LayerFactors {
         &mut self,
         model: &Model,
         layer: usize,
+        kept: &LayerActs,
         groups: &[Group],
         pass: Pass<'_>,
         grads: &Grads,
@@ -129,7 +137,12 @@ impl LayerFactors {
             (None, false) => Made::Not,
         });
         let of_map = |wanted: Made, input: usize| (0..MAPS).any(|i| INPUT_OF[i] == input && self.made[i] == wanted);
-        let inputs: [_; MAPS - 2] = std::array::from_fn(|i| (of_map(Made::Dense, i), of_map(Made::Sparse, i)));
+        // what the forward pass packed is there, and so are rows of all inputs but the FFN's
+        let is_packed = [None, Some(&kept.context), Some(&kept.attention_output), None]
+            .map(|input| input.is_some_and(|input| input.rows().is_none()));
+        let inputs: [_; MAPS - 2] = std::array::from_fn(|i| {
+            (of_map(Made::Dense, i) && !is_packed[i], of_map(Made::Sparse, i) && i == FFN_INPUT)
+        });
         let shape = |dense: Dense| model.params.matrix_shape(dense.weight);
         let mut index = 0;
         let mut output_gradients = self.output_gradients.each_mut().map(|buffer| {
@@ -143,8 +156,6 @@ impl LayerFactors {
             let (packed, rows) = inputs[index];
             let map = INPUT_OF.iter().position(|&input| input == index).expect("each input is a map's");
             index += 1;
-            // the forward pass kept rows of all other inputs
-            let rows = rows && map == OUTPUT;
             buffer.parts(Factor::Input, shape(maps[map])[1], groups, packed.then_some(precision), rows)
         });
         let part = |_| FactorParts {
@@ -157,12 +168,13 @@ impl LayerFactors {
 
 impl Model {
     /// Gradients of the weights (or scores) and biases of a layer's maps, where they are trainable, from the factors that were
-    /// left; `kept` are the inputs that [`FactorParts::put_kept`] was given, of all tokens.
+    /// left, the layer's `input` and what the forward pass `kept`, of all tokens.
     pub(crate) fn weight_gradients(
         &self,
         layer: usize,
         factors: &LayerFactors,
-        kept: [&[f32]; FFN_INPUT],
+        input: &[f32],
+        kept: &LayerActs,
         pass: Pass<'_>,
         grads: &mut Grads,
         buffers: &mut MapBuffers<'_>,
@@ -171,11 +183,16 @@ impl Model {
         let mut sparse_input = None;
         for (i, dense) in self.layers[layer].dense().into_iter().enumerate() {
             let (dy, x) = (&factors.output_gradients[i], &factors.inputs[INPUT_OF[i]]);
+            let kept = [None, Some(&kept.context), Some(&kept.attention_output), None][INPUT_OF[i]];
             match factors.made[i] {
                 Made::Not => {}
                 Made::Sparse => {
                     if sparse_input.replace(INPUT_OF[i]) != Some(INPUT_OF[i]) {
-                        let rows = kept.get(INPUT_OF[i]).copied().unwrap_or(&x.rows);
+                        let rows = match (INPUT_OF[i], kept) {
+                            (FFN_INPUT, _) => &x.rows,
+                            (_, Some(kept)) => &*kept.rows,
+                            (_, None) => input,
+                        };
                         buffers.sparse.input.pack(rows, self.params.matrix_shape(dense.weight)[1]);
                     }
                     self.sparse_weight_gradients(dense, &dy.rows, pass, grads, buffers);
@@ -183,6 +200,7 @@ impl Model {
                 Made::Dense | Made::Bias => {
                     if let Some((gradient, mode, kind)) = grads.gradient(dense.weight) {
                         let epilogue = epilogue(kind, self.params.weight(dense.weight, pass.masks));
+                        let x = kept.filter(|kept| kept.rows().is_none()).unwrap_or(x);
                         let (dy, x) = (&dy.packed, &x.packed);
                         match gradient {
                             Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, mode),

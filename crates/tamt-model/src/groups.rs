@@ -10,7 +10,7 @@ use tamt_kernels::as_one_of_many;
 use tamt_kernels::linear::{PackedFor, Write};
 use tamt_kernels::reduce;
 
-use crate::activations::{Activations, LayerGradients, Rows, Workspace};
+use crate::activations::{Activations, KeptFor, LayerGradients, Rows, Workspace};
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::Grads;
@@ -52,15 +52,17 @@ impl Model {
         let (width, precision) = (self.config.hidden_size, workspace.kernels.precision());
         workspace.weights.pack(self, l, pass, PackedFor::Forward, precision);
         let pass = Pass { packed: Some(&workspace.weights), ..pass };
-        let (slot, keep) = (activations.layer_slot(l), activations.keep());
-        let views = activations.layers[slot].views(&self.config, groups.iter().map(|group| group.tokens.len()));
+        let (slot, keep, layer) = (activations.layer_slot(l), activations.keep(), &self.layers[l]);
+        let sparse =
+            [pass.is_sparse(layer.attention_output), pass.is_sparse(layer.intermediate), pass.has_sparse_ffn(layer)];
+        let views = activations.layers[slot].begin(&self.config, groups, keep, KeptFor { precision, sparse });
         let (before, after) = activations.hidden.split_at_mut(l + 1);
         let (input, mut output) = (&before[l], Rows::new(&mut after[0], width));
         let outputs: Vec<_> = groups.iter().map(|group| output.take(group.tokens.len())).collect();
-        groups.par_iter().zip(views).zip(outputs).with_max_len(1).for_each(|((group, mut view), output)| {
+        groups.par_iter().zip(views).zip(outputs).with_max_len(1).for_each(|((group, view), output)| {
             let input = &input[group.tokens.start * width..group.tokens.end * width];
             workspace.groups.with(precision, groups.len(), |place| {
-                self.layer_forward(l, group, pass, input, output, &mut view, keep, place);
+                self.layer_forward(l, group, pass, input, output, view, place);
             });
         });
     }
@@ -85,7 +87,7 @@ impl Model {
         let wanted = [layer.attention_norm, layer.output_norm].map(|norm| grads.wants(norm.weight));
         {
             let mut flow = Rows::new(flow, width);
-            let parts = factors.parts(self, l, groups, pass, grads, precision).into_iter();
+            let parts = factors.parts(self, l, a, groups, pass, grads, precision).into_iter();
             let of_group = |((group, norms), factors): ((&Group, _), _)| {
                 let [attention_norm, output_norm] = norm_slots(norms, wanted);
                 LayerGradients { flow: flow.take(group.tokens.len()), factors, attention_norm, output_norm }
@@ -96,10 +98,12 @@ impl Model {
             groups.par_iter().zip(parts).with_max_len(1).for_each(|(group, mut part)| {
                 let rows = group.tokens.start * width..group.tokens.end * width;
                 let own = own_query_key.map(|(query, key)| (&query[rows.clone()], &key[rows.clone()]));
-                let acts = a.part(&self.config, &group.tokens);
                 places.with(precision, groups.len(), |place| {
+                    let mut projections = std::mem::take(&mut place.projections);
+                    let acts = a.part(&self.config, &group.tokens, &mut projections);
                     part.factors.put_kept(&input[rows], &acts);
                     self.layer_backward(l, group, pass, &acts, own, &mut part, place);
+                    place.projections = projections;
                 });
             });
         }
@@ -114,8 +118,7 @@ impl Model {
                 }
             }
         }
-        let kept = [activations.hidden(l), &a.context, &a.attention_output];
-        self.weight_gradients(l, factors, kept, pass, grads, &mut MapBuffers { scratch, sparse });
+        self.weight_gradients(l, factors, activations.hidden(l), a, pass, grads, &mut MapBuffers { scratch, sparse });
     }
 }
 

@@ -5,7 +5,7 @@ use tamt_kernels::dropout::{self, Dropout};
 use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
 use tamt_kernels::{activation, layer_norm, reduce};
 
-use crate::activations::{Keep, LayerGradients, LayerPart, LayerView, NormActs, NormPart, Workspace};
+use crate::activations::{LayerGradients, LayerPart, LayerView, NormActs, NormPart, Workspace};
 use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
@@ -54,7 +54,8 @@ impl Model {
         layer_norm::backward(dy, acts.sum, acts.mean, acts.rstd, gamma, ds, wanted, Write::Store, scratch);
     }
 
-    /// The layer's output from its input, `[T, hidden]` both, for a group of sequences.
+    /// The layer's output from its input, `[T, hidden]` both, for a group of sequences. All is made in the workspace, near, and what
+    /// is to be kept then put where it is.
     pub(crate) fn layer_forward(
         &self,
         l: usize,
@@ -62,55 +63,64 @@ impl Model {
         pass: Pass<'_>,
         input: &[f32],
         output: &mut [f32],
-        a: &mut LayerView<'_>,
-        keep: Keep,
+        kept: LayerView<'_>,
         workspace: &mut Workspace,
     ) {
         let layer = &self.layers[l];
-        let eps = self.config.layer_norm_eps;
         let first = group.tokens.start * self.config.hidden_size;
-        let Workspace { kernels: scratch, sparse, ffn, ffn_act, ffn_packed, .. } = workspace;
+        let Workspace { kernels: scratch, sparse, hidden, ffn, ffn_act, ffn_packed, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
+        for buffer in &mut *hidden {
+            buffer.resize(input.len(), 0.0);
+        }
+        let [query, key, value, context, sum] = hidden;
+        let LayerView { projections, context: mut kept_context, attention_output: mut kept_output, rest } = kept;
+        let (log_sum_exp, kept_attention, ffn_in, kept_sum) = match rest {
+            Some(rest) => (Some(rest.log_sum_exp), Some(rest.attention), Some(rest.ffn_in), Some(rest.output)),
+            None => (None, None, None, None),
+        };
 
-        let projections = [(layer.query, &mut *a.query), (layer.key, &mut *a.key), (layer.value, &mut *a.value)];
-        self.maps_forward(input, projections, pass, maps);
+        let projected = [(layer.query, &mut **query), (layer.key, &mut **key), (layer.value, &mut **value)];
+        self.maps_forward(input, projected, pass, maps);
+        for (mut kept, x) in projections.into_iter().zip([&*query, &*key, &*value]) {
+            kept.put(x);
+        }
         attention::forward(
-            a.query,
-            a.key,
-            a.value,
+            query,
+            key,
+            value,
             &self.packed(&group.bounds, group.first_sequence),
             pass.dropout_at(Site::AttentionProbabilities(l)),
-            a.context,
-            (keep == Keep::All).then_some(&mut *a.log_sum_exp),
+            context,
+            log_sum_exp,
             maps.scratch,
         );
-        self.maps_forward(a.context, [(layer.attention_output, &mut *a.attention.sum)], pass, maps);
-        layer_norm::forward(
-            a.attention.sum,
-            Some(input),
-            pass.dropout_from(Site::AttentionOutput(l), first),
-            self.params.get(layer.attention_norm.weight),
-            self.params.get(layer.attention_norm.bias),
-            eps,
-            a.attention_output,
-            a.attention.mean,
-            a.attention.rstd,
-        );
+        kept_context.put(context);
+        self.maps_forward(context, [(layer.attention_output, &mut *sum)], pass, maps);
+        // Q is needed no more
+        let attention_output = query;
+        let dropout = pass.dropout_from(Site::AttentionOutput(l), first);
+        self.norm_forward(layer.attention_norm, sum, input, dropout, attention_output, kept_attention);
+        kept_output.put(attention_output);
 
-        let kept = (keep == Keep::All).then_some(&mut *a.ffn_in);
-        let ffn = Ffn { kept, before: ffn, after: ffn_act, packed: ffn_packed };
-        self.ffn_forward(layer, a.attention_output, ffn, a.output.sum, pass, maps);
-        layer_norm::forward(
-            a.output.sum,
-            Some(a.attention_output),
-            pass.dropout_from(Site::Output(l), first),
-            self.params.get(layer.output_norm.weight),
-            self.params.get(layer.output_norm.bias),
-            eps,
-            output,
-            a.output.mean,
-            a.output.rstd,
-        );
+        let ffn = Ffn { kept: ffn_in, before: ffn, after: ffn_act, packed: ffn_packed };
+        self.ffn_forward(layer, attention_output, ffn, sum, pass, maps);
+        let dropout = pass.dropout_from(Site::Output(l), first);
+        self.norm_forward(layer.output_norm, sum, attention_output, dropout, output, kept_sum);
+    }
+
+    /// `y = LayerNorm(residual + dropout(x))`; `x` becomes that sum.
+    fn norm_forward(
+        &self,
+        norm: Norm,
+        x: &mut [f32],
+        residual: &[f32],
+        dropout: Option<Dropout>,
+        y: &mut [f32],
+        kept: Option<layer_norm::Kept<'_>>,
+    ) {
+        let (gamma, beta) = (self.params.get(norm.weight), self.params.get(norm.bias));
+        layer_norm::forward(x, Some(residual), dropout, gamma, beta, self.config.layer_norm_eps, y, kept);
     }
 
     /// The FFN up to its second map's output.

@@ -72,8 +72,7 @@ impl Model {
             self.params.get(head.norm.bias),
             self.config.layer_norm_eps,
             &mut b.transformed,
-            &mut b.norm.mean,
-            &mut b.norm.rstd,
+            Some(layer_norm::Kept { sum: None, mean: &mut b.norm.mean, rstd: &mut b.norm.rstd }),
         );
 
         let decoder = self.params.weight(self.embeddings.word, None);

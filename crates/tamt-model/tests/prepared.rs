@@ -202,7 +202,7 @@ fn groups_and_prepared_matrices_change_no_state() {
         let prepared = PreparedWeights::for_inference(&model, Some(&masks), KernelChoice::DENSE, precision);
         let prepared = Pass::new(Some(&masks), Some(&prepared));
         for pass in [plain, prepared] {
-            for keep in [Keep::All, Keep::HiddenAndAttention, Keep::Hidden, Keep::Hidden] {
+            for keep in [Keep::All, Keep::AllAndAttention, Keep::HiddenAndAttention, Keep::Hidden, Keep::Hidden] {
                 assert_eq!(states(&batch, pass, keep, &mut workspace), expected, "{precision:?}, {keep:?}");
             }
         }

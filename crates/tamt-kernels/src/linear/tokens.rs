@@ -36,7 +36,7 @@ impl Factor {
 ///
 /// Groups begin where a word of panels (in f32 a token, in bf16 two, on tile registers 32) begins: what a group lacks to whole
 /// words is zero.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PackedTokens {
     panels: Buffer,
     width: usize,

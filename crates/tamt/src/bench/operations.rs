@@ -168,7 +168,8 @@ fn elementwise(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let p = settings.dropout;
     let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0), first: 0 });
     plain(timings, format!("LayerNorm {tokens} x {hidden}, forward"), None, || {
-        layer_norm::forward(&mut x, Some(&residual), dropout, &gamma, &beta, 1e-12, &mut out, &mut mean, &mut rstd);
+        let kept = layer_norm::Kept { sum: None, mean: &mut mean, rstd: &mut rstd };
+        layer_norm::forward(&mut x, Some(&residual), dropout, &gamma, &beta, 1e-12, &mut out, Some(kept));
     });
     let mut scratch = Scratch::default();
     plain(timings, format!("LayerNorm {tokens} x {hidden}, backward"), None, || {

@@ -149,7 +149,10 @@ impl Objective {
         Self {
             settings,
             seed,
-            student: Activations::new(Keep::All),
+            student: Activations::new(match settings.kd {
+                Some(kd) if kd.attention => Keep::AllAndAttention,
+                _ => Keep::All,
+            }),
             distillation: settings.kd.map(Distillation::new),
             d_hidden: HiddenGrads::default(),
             workspace: Workspace::new(precision),
