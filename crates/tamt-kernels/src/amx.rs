@@ -19,6 +19,9 @@ pub(crate) mod pack;
 /// Rows and columns that four tile registers of sums have: two panels of the left operand, a whole one of the right.
 const SQUARE: usize = 2 * AMX_TILE;
 
+/// Words of the next right panel that a square of a strip fetches for each block of the depth.
+const FETCHED: usize = 64;
+
 /// Whether the processor has tile products of bf16 and the operating system lets this process use them, for which it asks.
 pub(crate) fn allowed() -> bool {
     detected() && permitted()
@@ -129,7 +132,8 @@ pub(crate) unsafe fn strip(
             let upper = lhs.add(row * words);
             let lower = if rows > AMX_TILE { upper.add(AMX_TILE * words) } else { upper };
             let right = if width > AMX_TILE { left.add(AMX_TILE) } else { left };
-            let operands = Operands { upper, lower, left, right, width };
+            let next = left.wrapping_add(rhs.len() + row / SQUARE * words / AMX_TILE * FETCHED);
+            let operands = Operands { upper, lower, left, right, width, next };
             let block = Block { start: c.start.add(row * c.stride), rows, ..c };
             if rows == SQUARE && c.cols == SQUARE {
                 square(words, &operands, block.start, c.stride, start);
@@ -177,6 +181,8 @@ struct Operands {
     right: *const f32,
     /// Words of a row of the right panel.
     width: usize,
+    /// What is fetched meanwhile: [`FETCHED`] words for each block of the depth.
+    next: *const f32,
 }
 
 /// `out = start + A B` for 32 x 32 elements, `stride` floats from row to row.
@@ -186,7 +192,7 @@ struct Operands {
 #[allow(unsafe_code)]
 #[inline(always)]
 unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
-    let Operands { upper, lower, left, right, width } = *operands;
+    let Operands { upper, lower, left, right, width, next } = *operands;
     let step = 4 * stride;
     // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
     // SAFETY: the caller's.
@@ -221,8 +227,13 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
+                "prefetcht1 [{next}]",
+                "prefetcht1 [{next} + 64]",
                 "add {upper}, 1024",
+                "prefetcht1 [{next} + 128]",
+                "prefetcht1 [{next} + 192]",
                 "add {lower}, 1024",
+                "add {next}, 256",
                 "add {left}, {block}",
                 "add {right}, {block}",
                 "dec {blocks}",
@@ -231,6 +242,7 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
                 left = inout(reg) left => _, right = inout(reg) right => _,
                 row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, block = in(reg) 4 * AMX_TILE * width,
                 blocks = inout(reg) words / AMX_TILE => _,
+                next = inout(reg) next => _,
                 options(nostack, readonly)
             );
         }
