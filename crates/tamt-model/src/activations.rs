@@ -352,11 +352,6 @@ impl Activations {
         self.tokens
     }
 
-    /// The buffers that layer `l` works in.
-    pub(crate) fn layer_slot(&self, layer: usize) -> usize {
-        if self.keep == Keep::Hidden { 0 } else { layer }
-    }
-
     pub(crate) fn keep(&self) -> Keep {
         self.keep
     }
@@ -375,7 +370,7 @@ impl Activations {
         for h in &mut self.hidden {
             h.resize(tokens * hidden, 0.0);
         }
-        self.layers.resize_with(if self.keep == Keep::Hidden { 1 } else { layers }, LayerActs::default);
+        self.layers.resize_with(layers, LayerActs::default);
     }
 }
 

@@ -110,9 +110,7 @@ impl Model {
         activations.resize(&self.config, batch);
         self.embed(batch, pass, activations);
         let groups = batch.groups(GROUP_TOKENS);
-        for l in 0..self.layers.len() {
-            self.forward_through_layer(l, &groups, pass, activations, workspace);
-        }
+        self.forward_through_layers(&groups, pass, activations, workspace);
     }
 
     /// Carries the gradients in `d` back through the encoder, as far as a trainable tensor waits for one, and writes

@@ -10,7 +10,7 @@ use tamt_kernels::as_one_of_many;
 use tamt_kernels::linear::{PackedFor, Write};
 use tamt_kernels::reduce;
 
-use crate::activations::{Activations, KeptFor, LayerGradients, Rows, Workspace};
+use crate::activations::{Activations, KeptFor, LayerGradients, LayerView, Rows, Workspace};
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::Grads;
@@ -39,32 +39,65 @@ impl Workplaces {
     }
 }
 
+/// A group on its way through the layers.
+struct Passage<'a> {
+    group: &'a Group,
+    /// Its hidden states.
+    hidden: Vec<&'a mut [f32]>,
+    /// What each layer is to keep of it, until the layer has its turn.
+    views: Vec<Option<LayerView<'a>>>,
+}
+
+impl Passage<'_> {
+    fn go_through(&mut self, model: &Model, l: usize, pass: Pass<'_>, place: &mut Workspace) {
+        let view = self.views[l].take().expect("a group goes through a layer once");
+        let (before, after) = self.hidden.split_at_mut(l + 1);
+        model.layer_forward(l, self.group, pass, before[l], after[0], view, place);
+    }
+}
+
 impl Model {
-    /// The hidden states that layer `l` leaves, and what is kept of it.
-    pub(crate) fn forward_through_layer(
+    /// The hidden states that each layer leaves, and what is kept of it. Where no matrix is to be packed before, a job takes its
+    /// group through all layers.
+    pub(crate) fn forward_through_layers(
         &self,
-        l: usize,
         groups: &[Group],
         pass: Pass<'_>,
         activations: &mut Activations,
         workspace: &mut Workspace,
     ) {
-        let (width, precision) = (self.config.hidden_size, workspace.kernels.precision());
-        workspace.weights.pack(self, l, pass, PackedFor::Forward, precision);
-        let pass = Pass { packed: Some(&workspace.weights), ..pass };
-        let (slot, keep, layer) = (activations.layer_slot(l), activations.keep(), &self.layers[l]);
-        let sparse =
-            [pass.is_sparse(layer.attention_output), pass.is_sparse(layer.intermediate), pass.has_sparse_ffn(layer)];
-        let views = activations.layers[slot].begin(&self.config, groups, keep, KeptFor { precision, sparse });
-        let (before, after) = activations.hidden.split_at_mut(l + 1);
-        let (input, mut output) = (&before[l], Rows::new(&mut after[0], width));
-        let outputs: Vec<_> = groups.iter().map(|group| output.take(group.tokens.len())).collect();
-        groups.par_iter().zip(views).zip(outputs).with_max_len(1).for_each(|((group, view), output)| {
-            let input = &input[group.tokens.start * width..group.tokens.end * width];
-            workspace.groups.with(precision, groups.len(), |place| {
-                self.layer_forward(l, group, pass, input, output, view, place);
-            });
+        let (width, precision, keep) = (self.config.hidden_size, workspace.kernels.precision(), activations.keep());
+        let views = self.layers.iter().zip(&mut activations.layers).map(|(layer, acts)| {
+            let sparse = [
+                pass.is_sparse(layer.attention_output),
+                pass.is_sparse(layer.intermediate),
+                pass.has_sparse_ffn(layer),
+            ];
+            acts.begin(&self.config, groups, keep, KeptFor { precision, sparse }).into_iter()
         });
+        let (mut views, mut hidden): (Vec<_>, Vec<_>) =
+            (views.collect(), activations.hidden.iter_mut().map(|states| Rows::new(states, width)).collect());
+        let mut passages: Vec<Passage<'_>> = groups
+            .iter()
+            .map(|group| Passage {
+                group,
+                hidden: hidden.iter_mut().map(|states| states.take(group.tokens.len())).collect(),
+                views: views.iter_mut().map(|views| views.next()).collect(),
+            })
+            .collect();
+        let at_once = if pass.has_all_prepared(self) { self.layers.len() } else { 1 };
+        for first in (0..self.layers.len()).step_by(at_once.max(1)) {
+            let mut pass = pass;
+            if at_once == 1 {
+                workspace.weights.pack(self, first, pass, PackedFor::Forward, precision);
+                pass.packed = Some(&workspace.weights);
+            }
+            passages.par_iter_mut().with_max_len(1).for_each(|passage| {
+                workspace.groups.with(precision, groups.len(), |place| {
+                    (first..first + at_once).for_each(|l| passage.go_through(self, l, pass, place));
+                });
+            });
+        }
     }
 
     /// Takes the gradient of layer `l`'s output from `workspace.flow`, leaves that of its input there, and writes those of its

@@ -30,6 +30,11 @@ impl<'a> Pass<'a> {
         self.is_sparse(layer.intermediate) || self.is_sparse(layer.output)
     }
 
+    /// Whether no matrix of the layers has to be packed for a forward pass.
+    pub(crate) fn has_all_prepared(&self, model: &Model) -> bool {
+        self.prepared.is_some_and(|prepared| model.layer_matrices().all(|id| prepared.has(id)))
+    }
+
     /// Whether the sparse kernel is to multiply by the matrix.
     pub(crate) fn is_sparse(&self, dense: Dense) -> bool {
         self.sparse(dense).is_some()

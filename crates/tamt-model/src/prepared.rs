@@ -120,7 +120,7 @@ impl PreparedWeights {
         }
     }
 
-    fn has(&self, id: ParamId) -> bool {
+    pub(crate) fn has(&self, id: ParamId) -> bool {
         self.by_param[id.0].is_some()
     }
 
