@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::dispatch::kernel;
 use crate::dropout::{Dropout, apply_from};
 use crate::linear::{Scratch, Write, add_elements, add_partials};
-use crate::math::{fma, sum_by};
+use crate::math::{fma, sum_by, sum_of};
 use crate::parallel::{PARTIALS, Shared, reduction_chunk, rows_per_job};
 
 /// Rows that each step of a forward pass is done for before the next one.
@@ -123,9 +123,11 @@ kernel! {
     fn normalise<FMA>(
         s: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
     ) {
+        // all of one length that the compiler sees: a check in a loop leaves its end to single elements
         let cols = gamma.len();
+        let beta = &beta[..cols];
         for (t, (s, y)) in s.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
-            let m = sum_by([s], |[s]| s) / cols as f32;
+            let m = sum_of(s) / cols as f32;
             let variance = sum_by([s], |[s]| (s - m) * (s - m)) / cols as f32;
             let r = 1.0 / (variance + eps).sqrt();
             for c in 0..cols {
@@ -157,6 +159,7 @@ kernel! {
         dy: &[f32], s: &[f32], mean: &[f32], rstd: &[f32], dgamma: &mut [f32], dbeta: &mut [f32],
     ) {
         let cols = dgamma.len();
+        let dbeta = &mut dbeta[..cols];
         for (t, (&m, &r)) in mean.iter().zip(rstd).enumerate() {
             let (dy, s) = (&dy[t * cols..][..cols], &s[t * cols..][..cols]);
             for c in 0..cols {

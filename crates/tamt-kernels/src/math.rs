@@ -126,6 +126,20 @@ pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
     two[0] + two[1]
 }
 
+/// `Σ x`, as [`sum_by`] adds.
+#[inline(always)]
+pub(crate) fn sum_of(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += v;
+        }
+    }
+    // out of the compiler's sight: it would make one tree of all these additions, of two lanes at a time
+    sum_lanes(std::hint::black_box(lanes)) + rest.iter().sum::<f32>()
+}
+
 /// `Σ term(elements)` over slices of the same length, side by side, in [`LANES`] partial sums.
 #[inline(always)]
 pub(crate) fn sum_by<const K: usize>(x: [&[f32]; K], term: impl Fn([f32; K]) -> f32) -> f32 {
