@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use tamt_kernels::layer_norm::Kept;
 use tamt_kernels::linear::{self, Factor, PackedRows, Scratch};
+use tamt_kernels::sparse::PanelsView;
 use tamt_kernels::{Precision, Rounded};
 
 use crate::batch::{Batch, Group};
@@ -136,6 +137,7 @@ impl KeptPart<'_> {
 pub(crate) struct LayerView<'a> {
     /// Q, K and V.
     pub(crate) projections: [KeptPart<'a>; 3],
+    pub(crate) input: FactorPart<'a>,
     pub(crate) context: FactorPart<'a>,
     pub(crate) attention_output: FactorPart<'a>,
     /// What only a backward pass needs.
@@ -157,10 +159,10 @@ pub(crate) struct LayerPart<'a> {
     pub(crate) query: &'a [f32],
     pub(crate) key: &'a [f32],
     pub(crate) value: &'a [f32],
-    /// Where it was kept in rows.
-    pub(crate) context: Option<&'a [f32]>,
-    /// Where it was kept in rows.
-    pub(crate) attention_output: Option<&'a [f32]>,
+    /// Where it was kept in panels.
+    pub(crate) context: Option<PanelsView<'a>>,
+    /// Where it was kept in panels.
+    pub(crate) attention_output: Option<PanelsView<'a>>,
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) attention: NormPart<'a>,
     pub(crate) ffn_in: &'a [f32],
@@ -184,6 +186,8 @@ pub(crate) struct LayerGradients<'a> {
 pub(crate) struct LayerActs {
     /// Q, K and V: beside products in bf16, which would round them themselves, rounded.
     projections: [KeptRows; 3],
+    /// The layer's input, where the sparse kernel multiplies by it: in panels.
+    pub(crate) input: FactorBuffer,
     /// The context and attention's output are read again by the gradients of the maps that they are inputs of alone.
     pub(crate) context: FactorBuffer,
     pub(crate) attention_output: FactorBuffer,
@@ -200,8 +204,9 @@ pub(crate) struct LayerActs {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeptFor {
     pub(crate) precision: Precision,
-    /// Whether the sparse kernel is to multiply by the matrices of attention's output, of the FFN's input, or of the FFN at all.
-    pub(crate) sparse: [bool; 3],
+    /// Whether the sparse kernel is to multiply by a matrix of Q, K and V, that of attention's output, the FFN's first one, or any of
+    /// the FFN.
+    pub(crate) sparse: [bool; 4],
 }
 
 impl LayerActs {
@@ -215,7 +220,7 @@ impl LayerActs {
     ) -> Vec<LayerView<'_>> {
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         let sizes = groups.iter().map(|group| group.tokens.len());
-        let KeptFor { precision, sparse: [sparse_context, sparse_ffn_input, sparse_ffn] } = layer;
+        let KeptFor { precision, sparse: [sparse_input, sparse_context, sparse_ffn_input, sparse_ffn] } = layer;
         self.ffn_width = match sparse_ffn {
             true => config.intermediate_size,
             false => linear::kept_width(config.intermediate_size, precision),
@@ -227,10 +232,15 @@ impl LayerActs {
             index += 1;
             kept.parts(hidden, sizes.clone(), rows, keep.all() && rounds && !rows)
         });
-        let inputs = [(&mut self.context, sparse_context), (&mut self.attention_output, sparse_ffn_input)];
-        let mut inputs = inputs.map(|(buffer, sparse)| {
-            let packed = (keep.all() && !sparse).then_some(precision);
-            buffer.parts(Factor::Input, hidden, groups, packed, keep.all() && sparse)
+        // what is not in panels is packed for the dense kernel; the layer's input is a hidden state, which is there
+        let inputs = [
+            (&mut self.input, sparse_input, false),
+            (&mut self.context, sparse_context, !sparse_context),
+            (&mut self.attention_output, sparse_ffn_input, !sparse_ffn_input),
+        ];
+        let mut inputs = inputs.map(|(buffer, panels, packed)| {
+            let packed = (keep.all() && packed).then_some(precision);
+            buffer.parts(Factor::Input, hidden, groups, packed, keep.all() && panels)
         });
         let tokens = if keep.all() { sizes.clone().sum() } else { 0 };
         self.log_sum_exp.resize(tokens * heads, 0.0);
@@ -243,7 +253,7 @@ impl LayerActs {
             .map(|norm| (Rows::new(&mut norm.sum, hidden), Rows::new(&mut norm.mean, 1), Rows::new(&mut norm.rstd, 1)));
         let view = |tokens| {
             let mut inputs = inputs.each_mut().map(|parts| parts.next().expect("a part for each group"));
-            let [context, attention_output] = inputs.each_mut().map(std::mem::take);
+            let [input, context, attention_output] = inputs.each_mut().map(std::mem::take);
             let mut rest = || {
                 let [attention, output] = norms.each_mut().map(|(sum, mean, rstd)| Kept {
                     sum: Some(sum.take(tokens)),
@@ -254,6 +264,7 @@ impl LayerActs {
             };
             LayerView {
                 projections: projections.each_mut().map(|parts| parts.next().expect("a part for each group")),
+                input,
                 context,
                 attention_output,
                 rest: keep.all().then(&mut rest),
@@ -262,10 +273,11 @@ impl LayerActs {
         sizes.map(view).collect()
     }
 
-    /// What was kept of some tokens; `buffers` are for Q, K and V.
+    /// What was kept of a group of tokens; `buffers` are for Q, K and V.
     pub(crate) fn part<'a>(
         &'a self,
         config: &Config,
+        group: usize,
         tokens: &Range<usize>,
         buffers: &'a mut [Vec<f32>; 3],
     ) -> LayerPart<'a> {
@@ -282,7 +294,7 @@ impl LayerActs {
             .each_ref()
             .map(|kept| kept.read(hidden.clone(), buffers.next().expect("a buffer for each of three")));
         let [context, attention_output] =
-            [&self.context, &self.attention_output].map(|input| input.rows().map(|rows| &rows[hidden.clone()]));
+            [&self.context, &self.attention_output].map(|input| input.panels().map(|panels| panels.group(group)));
         LayerPart {
             query,
             key,

@@ -3,12 +3,12 @@
 
 use tamt_kernels::Precision;
 use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
+use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
 
-use crate::activations::{LayerActs, LayerPart, Rows};
+use crate::activations::{LayerActs, LayerPart};
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::{GradKind, Gradient, Grads, epilogue};
-use crate::linear_maps::MapBuffers;
 use crate::model::{Dense, Model};
 
 /// Maps of a layer, in the order of [`crate::model::Layer::dense`].
@@ -34,7 +34,7 @@ enum Made {
     Bias,
     /// Both by the dense kernel's factors.
     Dense,
-    /// By the sparse kernel, from rows in f32.
+    /// By the sparse kernel, from panels in f32.
     Sparse,
 }
 
@@ -42,31 +42,35 @@ enum Made {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FactorBuffer {
     packed: PackedTokens,
-    rows: Vec<f32>,
+    panels: Panels,
+    /// Whether it was last left in panels.
+    in_panels: bool,
 }
 
 impl FactorBuffer {
-    /// Begins a factor `[T, width]`: a part for each group, to be packed in a precision, left in rows, both or neither.
+    /// Begins a factor `[T, width]`: a part for each group, to be packed for the dense kernel in a precision, for the sparse one in
+    /// panels, for both or neither.
     pub(crate) fn parts(
         &mut self,
         factor: Factor,
         width: usize,
         groups: &[Group],
         packed: Option<Precision>,
-        rows: bool,
+        panels: bool,
     ) -> std::vec::IntoIter<FactorPart<'_>> {
         let tokens = groups.iter().map(|group| group.tokens.len());
-        let panels = packed.map(|precision| self.packed.parts(factor, width, tokens.clone(), precision));
+        let packed = packed.map(|precision| self.packed.parts(factor, width, tokens.clone(), precision));
+        let mut packed = packed.unwrap_or_default().into_iter();
+        self.in_panels = panels;
+        let panels = panels.then(|| self.panels.parts(width, tokens.clone()));
         let mut panels = panels.unwrap_or_default().into_iter();
-        self.rows.resize(if rows { tokens.clone().sum::<usize>() * width } else { 0 }, 0.0);
-        let mut floats = Rows::new(&mut self.rows, width);
-        let part = |tokens| FactorPart { packed: panels.next(), rows: rows.then(|| floats.take(tokens)) };
-        tokens.map(part).collect::<Vec<_>>().into_iter()
+        let part = |_| FactorPart { packed: packed.next(), panels: panels.next() };
+        groups.iter().map(part).collect::<Vec<_>>().into_iter()
     }
 
-    /// The rows, if it was left in rows.
-    pub(crate) fn rows(&self) -> Option<&[f32]> {
-        (!self.rows.is_empty()).then_some(&self.rows)
+    /// The panels, if it was left in panels.
+    pub(crate) fn panels(&self) -> Option<&Panels> {
+        self.in_panels.then_some(&self.panels)
     }
 }
 
@@ -82,7 +86,7 @@ pub(crate) struct LayerFactors {
 #[derive(Debug, Default)]
 pub(crate) struct FactorPart<'a> {
     pub(crate) packed: Option<TokensPart<'a>>,
-    rows: Option<&'a mut [f32]>,
+    panels: Option<PanelsPart<'a>>,
 }
 
 impl FactorPart<'_> {
@@ -91,9 +95,14 @@ impl FactorPart<'_> {
         if let Some(packed) = &mut self.packed {
             packed.pack(x);
         }
-        if let Some(rows) = &mut self.rows {
-            rows.copy_from_slice(x);
+        if let Some(panels) = &mut self.panels {
+            panels.pack(x);
         }
+    }
+
+    /// What was left in panels.
+    pub(crate) fn view(&self) -> Option<PanelsView<'_>> {
+        self.panels.as_ref().map(PanelsPart::view)
     }
 }
 
@@ -107,11 +116,16 @@ pub(crate) struct FactorParts<'a> {
 }
 
 impl FactorParts<'_> {
-    /// Packs the inputs that the forward pass kept in rows, as far as they are wanted so; `input` is the layer's.
-    pub(crate) fn put_kept(&mut self, input: &[f32], kept: &LayerPart<'_>) {
-        for (part, x) in self.inputs.iter_mut().zip([Some(input), kept.context, kept.attention_output]) {
-            if let Some(x) = x {
-                part.put(x);
+    /// Packs the layer's `input`, and the inputs that the forward pass kept in panels, as far as they are wanted so; `buffer` is for
+    /// their rows.
+    pub(crate) fn put_kept(&mut self, input: &[f32], kept: &LayerPart<'_>, buffer: &mut Vec<f32>) {
+        let [of_projections, of_context, of_ffn, _] = &mut self.inputs;
+        of_projections.put(input);
+        for (part, kept) in [(of_context, kept.context), (of_ffn, kept.attention_output)] {
+            if let (Some(kept), Some(_)) = (kept, &part.packed) {
+                buffer.resize(kept.tokens() * kept.cols(), 0.0);
+                kept.unpack(buffer);
+                part.put(buffer);
             }
         }
     }
@@ -137,9 +151,9 @@ impl LayerFactors {
             (None, false) => Made::Not,
         });
         let of_map = |wanted: Made, input: usize| (0..MAPS).any(|i| INPUT_OF[i] == input && self.made[i] == wanted);
-        // what the forward pass packed is there, and so are rows of all inputs but the FFN's
+        // what the forward pass packed is there, and so are panels of all inputs but the FFN's
         let is_packed = [None, Some(&kept.context), Some(&kept.attention_output), None]
-            .map(|input| input.is_some_and(|input| input.rows().is_none()));
+            .map(|input| input.is_some_and(|input| input.panels().is_none()));
         let inputs: [_; MAPS - 2] = std::array::from_fn(|i| {
             (of_map(Made::Dense, i) && !is_packed[i], of_map(Made::Sparse, i) && i == FFN_INPUT)
         });
@@ -153,10 +167,10 @@ impl LayerFactors {
         });
         let mut index = 0;
         let mut input_parts = self.inputs.each_mut().map(|buffer| {
-            let (packed, rows) = inputs[index];
+            let (packed, panels) = inputs[index];
             let map = INPUT_OF.iter().position(|&input| input == index).expect("each input is a map's");
             index += 1;
-            buffer.parts(Factor::Input, shape(maps[map])[1], groups, packed.then_some(precision), rows)
+            buffer.parts(Factor::Input, shape(maps[map])[1], groups, packed.then_some(precision), panels)
         });
         let part = |_| FactorParts {
             output_gradients: output_gradients.each_mut().map(|parts| parts.next().expect("a part for each group")),
@@ -168,39 +182,26 @@ impl LayerFactors {
 
 impl Model {
     /// Gradients of the weights (or scores) and biases of a layer's maps, where they are trainable, from the factors that were
-    /// left, the layer's `input` and what the forward pass `kept`, of all tokens.
+    /// left and what the forward pass `kept`.
     pub(crate) fn weight_gradients(
         &self,
         layer: usize,
         factors: &LayerFactors,
-        input: &[f32],
         kept: &LayerActs,
         pass: Pass<'_>,
         grads: &mut Grads,
-        buffers: &mut MapBuffers<'_>,
     ) {
-        // Q, K and V share theirs
-        let mut sparse_input = None;
         for (i, dense) in self.layers[layer].dense().into_iter().enumerate() {
             let (dy, x) = (&factors.output_gradients[i], &factors.inputs[INPUT_OF[i]]);
-            let kept = [None, Some(&kept.context), Some(&kept.attention_output), None][INPUT_OF[i]];
+            let kept = [Some(&kept.input), Some(&kept.context), Some(&kept.attention_output), None][INPUT_OF[i]];
             match factors.made[i] {
                 Made::Not => {}
-                Made::Sparse => {
-                    if sparse_input.replace(INPUT_OF[i]) != Some(INPUT_OF[i]) {
-                        let rows = match (INPUT_OF[i], kept) {
-                            (FFN_INPUT, _) => &x.rows,
-                            (_, Some(kept)) => &*kept.rows,
-                            (_, None) => input,
-                        };
-                        buffers.sparse.input.pack(rows, self.params.matrix_shape(dense.weight)[1]);
-                    }
-                    self.sparse_weight_gradients(dense, &dy.rows, pass, grads, buffers);
-                }
+                Made::Sparse => self.sparse_weight_gradients(dense, &dy.panels, &kept.unwrap_or(x).panels, pass, grads),
                 Made::Dense | Made::Bias => {
                     if let Some((gradient, mode, kind)) = grads.gradient(dense.weight) {
                         let epilogue = epilogue(kind, self.params.weight(dense.weight, pass.masks));
-                        let x = kept.filter(|kept| kept.rows().is_none()).unwrap_or(x);
+                        let was_packed = INPUT_OF[i] != 0 && kept.is_some_and(|kept| kept.panels().is_none());
+                        let x = kept.filter(|_| was_packed).unwrap_or(x);
                         let (dy, x) = (&dy.packed, &x.packed);
                         match gradient {
                             Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, mode),

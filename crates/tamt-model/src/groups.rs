@@ -14,7 +14,6 @@ use crate::activations::{Activations, KeptFor, LayerGradients, LayerView, Rows, 
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::Grads;
-use crate::linear_maps::MapBuffers;
 use crate::model::Model;
 
 /// Tokens of a group, about: as many as fit the second-level cache with their activations, and enough for each matrix, which a
@@ -69,6 +68,7 @@ impl Model {
         let (width, precision, keep) = (self.config.hidden_size, workspace.kernels.precision(), activations.keep());
         let views = self.layers.iter().zip(&mut activations.layers).map(|(layer, acts)| {
             let sparse = [
+                [layer.query, layer.key, layer.value].into_iter().any(|dense| pass.is_sparse(dense)),
                 pass.is_sparse(layer.attention_output),
                 pass.is_sparse(layer.intermediate),
                 pass.has_sparse_ffn(layer),
@@ -115,7 +115,7 @@ impl Model {
         let (layer, a, width) = (&self.layers[l], &activations.layers[l], self.config.hidden_size);
         let precision = workspace.kernels.precision();
         workspace.weights.pack(self, l, pass, PackedFor::InputGradient, precision);
-        let Workspace { kernels: scratch, sparse, groups: places, weights, flow, norms, factors, .. } = workspace;
+        let Workspace { groups: places, weights, flow, norms, factors, .. } = workspace;
         norms.resize(groups.len() * 4 * width, 0.0);
         let wanted = [layer.attention_norm, layer.output_norm].map(|norm| grads.wants(norm.weight));
         {
@@ -128,13 +128,13 @@ impl Model {
             let parts: Vec<_> = groups.iter().zip(norms.chunks_exact_mut(4 * width)).zip(parts).map(of_group).collect();
             let pass = Pass { packed: Some(&*weights), ..pass };
             let input = activations.hidden(l);
-            groups.par_iter().zip(parts).with_max_len(1).for_each(|(group, mut part)| {
+            groups.par_iter().zip(parts).enumerate().with_max_len(1).for_each(|(index, (group, mut part))| {
                 let rows = group.tokens.start * width..group.tokens.end * width;
                 let own = own_query_key.map(|(query, key)| (&query[rows.clone()], &key[rows.clone()]));
                 places.with(precision, groups.len(), |place| {
                     let mut projections = std::mem::take(&mut place.projections);
-                    let acts = a.part(&self.config, &group.tokens, &mut projections);
-                    part.factors.put_kept(&input[rows], &acts);
+                    let acts = a.part(&self.config, index, &group.tokens, &mut projections);
+                    part.factors.put_kept(&input[rows], &acts, &mut place.flow);
                     self.layer_backward(l, group, pass, &acts, own, &mut part, place);
                     place.projections = projections;
                 });
@@ -151,7 +151,7 @@ impl Model {
                 }
             }
         }
-        self.weight_gradients(l, factors, activations.hidden(l), a, pass, grads, &mut MapBuffers { scratch, sparse });
+        self.weight_gradients(l, factors, a, pass, grads);
     }
 }
 

@@ -3,6 +3,7 @@
 use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::dropout::{self, Dropout};
 use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
+use tamt_kernels::sparse::PanelsView;
 use tamt_kernels::{activation, layer_norm, reduce};
 
 use crate::activations::{LayerGradients, LayerPart, LayerView, NormActs, NormPart, Workspace};
@@ -74,14 +75,16 @@ impl Model {
             buffer.resize(input.len(), 0.0);
         }
         let [query, key, value, context, sum] = hidden;
-        let LayerView { projections, context: mut kept_context, attention_output: mut kept_output, rest } = kept;
+        let LayerView { projections, input: mut kept_input, context: mut kept_context, .. } = kept;
+        let (mut kept_output, rest) = (kept.attention_output, kept.rest);
         let (log_sum_exp, kept_attention, ffn_in, kept_sum) = match rest {
             Some(rest) => (Some(rest.log_sum_exp), Some(rest.attention), Some(rest.ffn_in), Some(rest.output)),
             None => (None, None, None, None),
         };
 
         let projected = [(layer.query, &mut **query), (layer.key, &mut **key), (layer.value, &mut **value)];
-        self.maps_forward(input, projected, pass, maps);
+        kept_input.put(input);
+        self.maps_forward(input, kept_input.view(), projected, pass, maps);
         for (mut kept, x) in projections.into_iter().zip([&*query, &*key, &*value]) {
             kept.put(x);
         }
@@ -96,7 +99,7 @@ impl Model {
             maps.scratch,
         );
         kept_context.put(context);
-        self.maps_forward(context, [(layer.attention_output, &mut *sum)], pass, maps);
+        self.maps_forward(context, kept_context.view(), [(layer.attention_output, &mut *sum)], pass, maps);
         // Q is needed no more
         let attention_output = query;
         let dropout = pass.dropout_from(Site::AttentionOutput(l), first);
@@ -104,7 +107,7 @@ impl Model {
         kept_output.put(attention_output);
 
         let ffn = Ffn { kept: ffn_in, before: ffn, after: ffn_act, packed: ffn_packed };
-        self.ffn_forward(layer, attention_output, ffn, sum, pass, maps);
+        self.ffn_forward(layer, attention_output, kept_output.view(), ffn, sum, pass, maps);
         let dropout = pass.dropout_from(Site::Output(l), first);
         self.norm_forward(layer.output_norm, sum, attention_output, dropout, output, kept_sum);
     }
@@ -123,11 +126,12 @@ impl Model {
         layer_norm::forward(x, Some(residual), dropout, gamma, beta, self.config.layer_norm_eps, y, kept);
     }
 
-    /// The FFN up to its second map's output.
+    /// The FFN up to its second map's output; `panels` are the input's, where it is in panels already.
     fn ffn_forward(
         &self,
         layer: &Layer,
         x: &[f32],
+        panels: Option<PanelsView<'_>>,
         ffn: Ffn<'_>,
         y: &mut [f32],
         pass: Pass<'_>,
@@ -142,9 +146,9 @@ impl Model {
                 before
             });
             after.resize(len, 0.0);
-            self.maps_forward(x, [(layer.intermediate, &mut *before)], pass, maps);
+            self.maps_forward(x, panels, [(layer.intermediate, &mut *before)], pass, maps);
             activation::forward(activation, before, after);
-            return self.maps_forward(after, [(layer.output, y)], pass, maps);
+            return self.maps_forward(after, None, [(layer.output, y)], pass, maps);
         }
         let bias = self.params.get(layer.intermediate.bias);
         let weight = self.matrix(layer.intermediate, pass);
@@ -193,7 +197,8 @@ impl Model {
         );
         copy_dropped(g.flow, attention_out, pass.dropout_from(Site::AttentionOutput(l), first));
         g.factors.output_gradients[ATTENTION_OUTPUT].put(attention_out);
-        self.map_input_gradient(layer.attention_output, attention_out, residual, Write::Store, pass, maps);
+        let panels = g.factors.output_gradients[ATTENTION_OUTPUT].view();
+        self.map_input_gradient(layer.attention_output, attention_out, panels, residual, Write::Store, pass, maps);
         attention::backward(
             residual,
             a.query,
@@ -213,7 +218,8 @@ impl Model {
         }
         for (map, dy) in [(QUERY, query), (KEY, key), (VALUE, value)] {
             g.factors.output_gradients[map].put(dy);
-            self.map_input_gradient(layer.dense()[map], dy, g.flow, Write::Add, pass, maps);
+            let panels = g.factors.output_gradients[map].view();
+            self.map_input_gradient(layer.dense()[map], dy, panels, g.flow, Write::Add, pass, maps);
         }
     }
 
@@ -248,11 +254,13 @@ impl Model {
         for buffer in [&mut *du, &mut *y] {
             buffer.resize(u.len(), 0.0);
         }
-        self.map_input_gradient(layer.output, dy, du, Write::Store, pass, maps);
+        let panels = factors.output_gradients[OUTPUT].view();
+        self.map_input_gradient(layer.output, dy, panels, du, Write::Store, pass, maps);
         activation::backward_with_output(activation, u, du, y);
         factors.inputs[FFN_INPUT].put(y);
         factors.output_gradients[INTERMEDIATE].put(du);
-        self.map_input_gradient(layer.intermediate, du, dx, Write::Add, pass, maps);
+        let panels = factors.output_gradients[INTERMEDIATE].view();
+        self.map_input_gradient(layer.intermediate, du, panels, dx, Write::Add, pass, maps);
     }
 }
 

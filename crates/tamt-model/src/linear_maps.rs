@@ -1,7 +1,7 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
 use tamt_kernels::linear::{self, Matrix, Scratch, Write};
-use tamt_kernels::sparse::{self, GradLayout, SparseWeight};
+use tamt_kernels::sparse::{self, GradLayout, Panels, PanelsView, SparseWeight};
 
 use crate::encoder::Pass;
 use crate::grads::{GradKind, Grads, epilogue};
@@ -51,10 +51,11 @@ impl Model {
         }
     }
 
-    /// Applies maps to one input: `y = x (W ∘ B)ᵀ + b` for each.
+    /// Applies maps to one input: `y = x (W ∘ B)ᵀ + b` for each; `panels` are the input's, where it is in panels already.
     pub(crate) fn maps_forward<const N: usize>(
         &self,
         x: &[f32],
+        panels: Option<PanelsView<'_>>,
         maps: [(Dense, &mut [f32]); N],
         pass: Pass<'_>,
         buffers: &mut MapBuffers<'_>,
@@ -69,10 +70,10 @@ impl Model {
             });
             return linear::forward_each(x, layers, scratch);
         }
-        sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]);
+        let panels = panels.unwrap_or_else(|| sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]));
         for (dense, y) in maps {
             match pass.sparse(dense) {
-                Some(weight) => sparse::forward(&sparse.input, weight, bias(dense), y),
+                Some(weight) => sparse::forward(panels, weight, bias(dense), y),
                 None => {
                     let layer = linear::Layer { weight: self.matrix(dense, pass), bias: bias(dense), output: y };
                     linear::forward_each(x, [layer], scratch);
@@ -81,11 +82,12 @@ impl Model {
         }
     }
 
-    /// `dx (+)= dy (W ∘ B)` of a layer whose matrices are packed for input gradients.
+    /// `dx (+)= dy (W ∘ B)` of a layer whose matrices are packed for input gradients; `panels` as in [`Model::maps_forward`].
     pub(crate) fn map_input_gradient(
         &self,
         dense: Dense,
         dy: &[f32],
+        panels: Option<PanelsView<'_>>,
         dx: &mut [f32],
         mode: Write,
         pass: Pass<'_>,
@@ -93,8 +95,8 @@ impl Model {
     ) {
         let MapBuffers { scratch, sparse } = buffers;
         if let Some(weight) = pass.sparse(dense) {
-            sparse.gradient.pack(dy, weight.rows());
-            sparse::backward_input(&sparse.gradient, weight, dx, mode);
+            let panels = panels.unwrap_or_else(|| sparse.gradient.pack(dy, weight.rows()));
+            sparse::backward_input(panels, weight, dx, mode);
         } else if let Some(packed) = pass.packed.and_then(|packed| packed.get(dense.weight)) {
             linear::backward_input_packed(dy, packed, dx, mode, scratch);
         } else {
@@ -102,26 +104,23 @@ impl Model {
         }
     }
 
-    /// Gradients by the sparse kernel of a map's weights, and of its bias, from those of its output and from its input, which is
-    /// packed.
+    /// Gradients by the sparse kernel of a map's weights and of its bias, from those of its output and from its input.
     pub(crate) fn sparse_weight_gradients(
         &self,
         dense: Dense,
-        dy: &[f32],
+        dy: &Panels,
+        x: &Panels,
         pass: Pass<'_>,
         grads: &mut Grads,
-        buffers: &mut MapBuffers<'_>,
     ) {
-        let MapBuffers { scratch, sparse } = buffers;
         if let Some(weight) = pass.sparse(dense)
             && let Some((slot, mode, kind)) = grads.slot(dense.weight)
         {
-            sparse.gradient.pack(dy, weight.rows());
             let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
-            sparse::backward_weight(&sparse.gradient, &sparse.input, weight, layout, slot, mode);
+            sparse::backward_weight(dy, x, weight, layout, slot, mode);
         }
         if let Some((slot, mode, _)) = grads.slot(dense.bias) {
-            linear::backward_bias(dy, slot, mode, scratch);
+            sparse::bias_gradient(dy, slot, mode);
         }
     }
 

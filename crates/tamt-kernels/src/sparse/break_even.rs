@@ -50,10 +50,8 @@ fn measure(precision: Precision) -> f32 {
         });
         let [quarter, half] = sparse.each_ref().map(|sparse| {
             seconds(|| {
-                panels.pack(&x, SIZE);
-                forward(&panels, sparse, None, &mut y);
-                panels.pack(&x, SIZE);
-                backward_input(&panels, sparse, &mut y, Write::Store);
+                forward(panels.pack(&x, SIZE), sparse, None, &mut y);
+                backward_input(panels.pack(&x, SIZE), sparse, &mut y, Write::Store);
             })
         });
         if round > 0 {

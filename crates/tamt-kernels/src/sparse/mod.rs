@@ -30,15 +30,13 @@
 //! let w = SparseWeight::new(w, PreparedFor::Training);
 //!
 //! let mut x = Panels::default();
-//! x.pack(&[1.0, 10.0, 100.0], 3); // one token
 //! let mut y = [0.0; 2];
-//! sparse::forward(&x, &w, Some(&[0.5, 0.0]), &mut y);
+//! sparse::forward(x.pack(&[1.0, 10.0, 100.0], 3), &w, Some(&[0.5, 0.0]), &mut y); // one token
 //! assert_eq!(y, [-19.5, 103.0]);
 //!
 //! let mut dy = Panels::default();
-//! dy.pack(&[1.0, -1.0], 2);
 //! let mut dx = [0.0; 3];
-//! sparse::backward_input(&dy, &w, &mut dx, Write::Store);
+//! sparse::backward_input(dy.pack(&[1.0, -1.0], 2), &w, &mut dx, Write::Store);
 //! assert_eq!(dx, [-3.0, -2.0, -1.0]);
 //!
 //! let mut dw = [0.0; 3]; // of the survivors -2.0, 3.0 and 1.0
@@ -56,11 +54,11 @@ mod weight;
 mod weight_gradient;
 
 pub use break_even::break_even;
-pub use panels::Panels;
+pub use panels::{Panels, PanelsPart, PanelsView};
 pub(crate) use survivors::{change, gather_row};
 pub use survivors::{gather, scatter};
 pub use weight::{PreparedFor, SparseWeight};
-pub use weight_gradient::{GradLayout, backward_weight};
+pub use weight_gradient::{GradLayout, backward_weight, bias_gradient};
 
 use crate::linear::Write;
 use product::{Start, product};
@@ -69,7 +67,7 @@ use product::{Start, product};
 ///
 /// # Panics
 /// If the shapes do not match.
-pub fn forward(x: &Panels, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
+pub fn forward(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
     if let Some(bias) = bias {
         assert_eq!(bias.len(), w.rows(), "a bias per output feature");
     }
@@ -80,7 +78,7 @@ pub fn forward(x: &Panels, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]
 ///
 /// # Panics
 /// If the shapes do not match, or the weight was prepared for [`PreparedFor::Inference`].
-pub fn backward_input(dy: &Panels, w: &SparseWeight, dx: &mut [f32], mode: Write) {
+pub fn backward_input(dy: PanelsView<'_>, w: &SparseWeight, dx: &mut [f32], mode: Write) {
     let transposed = w.transposed.as_ref().expect("a weight that was prepared for training");
     product(dy, transposed, if mode == Write::Add { Start::Sum } else { Start::Zero }, dx);
 }

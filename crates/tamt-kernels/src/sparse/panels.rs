@@ -18,28 +18,113 @@ pub(super) fn panel_tokens() -> usize {
 /// Columns that one job packs.
 const PACK_COLUMNS: usize = 256;
 
-/// Activations `[T, cols]`, rearranged to `[panels][cols][panel tokens]` on cache lines; the last panel is padded with
-/// zeros. One serves any number of products and of packings, and grows only when it has to.
-#[derive(Debug, Default)]
+/// Activations `[T, cols]`, rearranged to `[panels][cols][panel tokens]` on cache lines, by one or several groups of tokens: the
+/// last panel of each is padded with zeros. One serves any number of products and of packings, and grows only when it has to.
+#[derive(Clone, Debug, Default)]
 pub struct Panels {
     buffer: Buffer,
+    /// Tokens of each group.
+    groups: Vec<usize>,
+    cols: usize,
+}
+
+/// Where a group of [`Panels`] is packed.
+#[derive(Debug)]
+pub struct PanelsPart<'a> {
+    panels: &'a mut [f32],
     tokens: usize,
     cols: usize,
 }
 
+/// A group of [`Panels`], to multiply.
+#[derive(Clone, Copy, Debug)]
+pub struct PanelsView<'a> {
+    panels: &'a [f32],
+    tokens: usize,
+    cols: usize,
+}
+
+fn panel_count(tokens: usize) -> usize {
+    tokens.div_ceil(panel_tokens())
+}
+
 impl Panels {
-    /// Packs `x` `[T, cols]` in place of what was there.
+    /// Begins activations of groups with so many tokens each, and gives their parts, of unspecified content.
+    pub fn parts(&mut self, cols: usize, groups: impl Iterator<Item = usize>) -> Vec<PanelsPart<'_>> {
+        self.groups.clear();
+        self.groups.extend(groups);
+        self.cols = cols;
+        let size = |tokens: usize| panel_count(tokens) * panel_tokens() * cols;
+        let mut rest = self.buffer.get(self.groups.iter().map(|&tokens| size(tokens)).sum());
+        let part = |&tokens: &usize| {
+            let (panels, others) = std::mem::take(&mut rest).split_at_mut(size(tokens));
+            rest = others;
+            PanelsPart { panels, tokens, cols }
+        };
+        self.groups.iter().map(part).collect()
+    }
+
+    /// Packs `x` `[T, cols]`, one group, in place of what was there.
     ///
     /// # Panics
     /// If `x` does not consist of whole rows.
-    #[allow(unsafe_code)]
-    pub fn pack(&mut self, x: &[f32], cols: usize) {
+    pub fn pack(&mut self, x: &[f32], cols: usize) -> PanelsView<'_> {
         assert!(if cols == 0 { x.is_empty() } else { x.len().is_multiple_of(cols) }, "activations of whole rows");
-        self.tokens = x.len().checked_div(cols).unwrap_or(0);
-        self.cols = cols;
-        let (tokens, width) = (self.tokens, panel_tokens());
-        let panels = self.buffer.get(tokens.div_ceil(width) * width * cols);
-        panels.par_chunks_mut((width * cols).max(1)).enumerate().for_each(|(panel, out)| {
+        let tokens = x.len().checked_div(cols).unwrap_or(0);
+        for mut part in self.parts(cols, std::iter::once(tokens)) {
+            part.pack(x);
+        }
+        self.view()
+    }
+
+    /// The activations of a single group.
+    ///
+    /// # Panics
+    /// If there are several.
+    #[must_use]
+    pub fn view(&self) -> PanelsView<'_> {
+        assert_eq!(self.groups.len(), 1, "a single group of tokens");
+        self.group(0)
+    }
+
+    /// The activations of a group.
+    #[must_use]
+    pub fn group(&self, index: usize) -> PanelsView<'_> {
+        let size = |tokens: usize| panel_count(tokens) * panel_tokens() * self.cols;
+        let first: usize = self.groups[..index].iter().map(|&tokens| size(tokens)).sum();
+        let tokens = self.groups[index];
+        PanelsView { panels: &self.buffer.as_slice()[first..first + size(tokens)], tokens, cols: self.cols }
+    }
+
+    /// Tokens of each group.
+    pub(super) fn groups(&self) -> &[usize] {
+        &self.groups
+    }
+
+    /// Features of each token.
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Number of panels.
+    pub(super) fn count(&self) -> usize {
+        self.groups.iter().map(|&tokens| panel_count(tokens)).sum()
+    }
+
+    /// One panel, `[cols][panel tokens]`.
+    pub(super) fn panel(&self, index: usize) -> &[f32] {
+        let size = panel_tokens() * self.cols;
+        &self.buffer.as_slice()[index * size..][..size]
+    }
+}
+
+impl PanelsPart<'_> {
+    /// Packs the group's rows `[tokens, cols]`.
+    #[allow(unsafe_code)]
+    pub fn pack(&mut self, x: &[f32]) {
+        let (tokens, cols, width) = (self.tokens, self.cols, panel_tokens());
+        assert_eq!(x.len(), tokens * cols, "rows of the group's tokens");
+        self.panels.par_chunks_mut((width * cols).max(1)).enumerate().for_each(|(panel, out)| {
             let first = panel * width;
             let count = width.min(tokens - first);
             out.par_chunks_mut(PACK_COLUMNS * width).enumerate().for_each(|(job, out)| {
@@ -57,31 +142,51 @@ impl Panels {
         });
     }
 
-    /// Tokens that were packed.
+    /// What was packed.
     #[must_use]
-    pub fn tokens(&self) -> usize {
+    pub fn view(&self) -> PanelsView<'_> {
+        PanelsView { panels: self.panels, tokens: self.tokens, cols: self.cols }
+    }
+}
+
+impl<'a> PanelsView<'a> {
+    /// The rows `[tokens, cols]` again.
+    #[allow(unsafe_code)]
+    pub fn unpack(self, rows: &mut [f32]) {
+        assert_eq!(rows.len(), self.tokens * self.cols, "rows of the group's tokens");
+        for (panel, rows) in rows.chunks_mut((panel_tokens() * self.cols).max(1)).enumerate() {
+            let from = Source { start: self.panel(panel).as_ptr(), stride: panel_tokens() };
+            let to = Target { start: rows.as_mut_ptr(), stride: self.cols };
+            // SAFETY: a panel has a row for each column, and `rows` one for each of its tokens.
+            unsafe { transpose(from, self.cols, self.tokens_of(panel), to) };
+        }
+    }
+
+    /// Tokens of the group.
+    #[must_use]
+    pub fn tokens(self) -> usize {
         self.tokens
     }
 
     /// Features of each.
     #[must_use]
-    pub fn cols(&self) -> usize {
+    pub fn cols(self) -> usize {
         self.cols
     }
 
     /// Number of panels.
-    pub(super) fn count(&self) -> usize {
-        self.tokens.div_ceil(panel_tokens())
+    pub(super) fn count(self) -> usize {
+        panel_count(self.tokens)
     }
 
     /// One panel, `[cols][panel tokens]`.
-    pub(super) fn panel(&self, index: usize) -> &[f32] {
+    pub(super) fn panel(self, index: usize) -> &'a [f32] {
         let size = panel_tokens() * self.cols;
-        &self.buffer.as_slice()[index * size..][..size]
+        &self.panels[index * size..][..size]
     }
 
     /// Tokens of one panel that are not padding.
-    pub(super) fn tokens_of(&self, index: usize) -> usize {
+    pub(super) fn tokens_of(self, index: usize) -> usize {
         panel_tokens().min(self.tokens - index * panel_tokens())
     }
 }

@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use super::csr::{Csr, block_columns, blocks_per_sum};
-use super::panels::{Panels, panel_tokens};
+use super::panels::{PanelsView, panel_tokens};
 use super::transpose::{Source, Target, transpose};
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
@@ -43,7 +43,7 @@ fn most_rows(cols: usize) -> usize {
 
 /// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
 #[allow(unsafe_code)]
-pub(super) fn product(x: &Panels, a: &Csr, start: Start<'_>, y: &mut [f32]) {
+pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: &mut [f32]) {
     let (rows, width) = (a.rows(), panel_tokens());
     assert_eq!(x.cols(), a.cols(), "activations of the matrix's width");
     assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");

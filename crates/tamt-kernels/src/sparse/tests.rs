@@ -57,7 +57,7 @@ fn check_all(tokens: usize, mask: &BitMask) {
 
     for bias in [None, Some(bias.as_slice())] {
         let (mut y, mut dense) = (vec![9.0; tokens * rows], vec![9.0; tokens * rows]);
-        forward(&packed_x, &sparse, bias, &mut y);
+        forward(packed_x.view(), &sparse, bias, &mut y);
         let expected = naive(&to_f64(&x), &to_f64(&w), mask, &bias.map_or(vec![0.0; rows], to_f64));
         assert_close(&y, &expected, tolerance);
         linear::forward(&x, weight, bias, &mut dense, scratch);
@@ -74,7 +74,7 @@ fn check_all(tokens: usize, mask: &BitMask) {
             }
         }
         let (mut dx, mut dense) = (old.clone(), old.clone());
-        backward_input(&packed_dy, &sparse, &mut dx, mode);
+        backward_input(packed_dy.view(), &sparse, &mut dx, mode);
         assert_close(&dx, &expected, tolerance);
         linear::backward_input(&dy, weight, &mut dense, mode, scratch);
         assert_eq!(dx, dense);
@@ -136,8 +136,8 @@ fn a_layer_without_inputs_or_outputs_has_nothing_to_multiply() {
         let weight = Weight { values: &[], rows, cols, mask: None };
         let sparse = SparseWeight::new(weight, PreparedFor::Training);
         let x = pack(&vec![1.0; 2 * cols], cols);
-        let tokens = x.tokens();
-        forward(&x, &sparse, None, &mut vec![0.0; tokens * rows]);
+        let tokens = x.view().tokens();
+        forward(x.view(), &sparse, None, &mut vec![0.0; tokens * rows]);
         if (rows, tokens) != (0, 2) {
             backward_weight(&pack(&[], rows), &x, &sparse, GradLayout::Dense, &mut [], Write::Store);
         }
@@ -154,7 +154,7 @@ fn gradients_match_finite_differences() {
     let sparse = SparseWeight::new(weight, PreparedFor::Training);
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-    backward_input(&packed_dy, &sparse, &mut dx, Write::Store);
+    backward_input(packed_dy.view(), &sparse, &mut dx, Write::Store);
     backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Dense, &mut dw, Write::Store);
     let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
     let loss =
@@ -175,8 +175,8 @@ fn products_are_the_same_for_any_number_of_threads() {
         let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
         let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
         let mut dw = vec![0.0; sparse.survivors()];
-        forward(&packed_x, &sparse, Some(&bias), &mut y);
-        backward_input(&packed_dy, &sparse, &mut dx, Write::Store);
+        forward(packed_x.view(), &sparse, Some(&bias), &mut y);
+        backward_input(packed_dy.view(), &sparse, &mut dx, Write::Store);
         backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, &mut dw, Write::Store);
         (y, dx, dw)
     });
@@ -190,12 +190,51 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let mask = random_mask(rows, cols, 0.3);
     let sparse = SparseWeight::new(Weight { values: &w, rows, cols, mask: Some(&mask) }, PreparedFor::Inference);
     let mut batch = vec![0.0; tokens * rows];
-    forward(&pack(&x, cols), &sparse, None, &mut batch);
+    forward(pack(&x, cols).view(), &sparse, None, &mut batch);
     for count in [1, 9, 17, 33, 65] {
         let first = tokens - count;
         let mut alone = vec![0.0; count * rows];
-        forward(&pack(&x[first * cols..], cols), &sparse, None, &mut alone);
+        forward(pack(&x[first * cols..], cols).view(), &sparse, None, &mut alone);
         assert_eq!(alone, batch[first * rows..]);
+    }
+}
+
+/// Groups of tokens, some of them empty, that leave panels and read them again.
+#[test]
+fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
+    let (rows, cols) = (65, 131);
+    let mask = random_mask(rows, cols, 0.4);
+    let w = random(rows * cols, 3);
+    let weight = SparseWeight::new(Weight { values: &w, rows, cols, mask: Some(&mask) }, PreparedFor::Training);
+    for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1, 128]] {
+        let tokens: usize = groups.iter().sum();
+        let (dy, x) = (random(tokens * rows, 1), random(tokens * cols, 2));
+        let (mut gradient, mut input) = (Panels::default(), Panels::default());
+        let parts = gradient.parts(rows, groups.iter().copied()).into_iter();
+        let mut at = 0;
+        for ((mut dy_part, mut x_part), tokens) in parts.zip(input.parts(cols, groups.iter().copied())).zip(&groups) {
+            dy_part.pack(&dy[at * rows..(at + tokens) * rows]);
+            let own = &x[at * cols..(at + tokens) * cols];
+            x_part.pack(own);
+            let mut rows_again = vec![9.0; own.len()];
+            x_part.view().unpack(&mut rows_again);
+            assert_eq!(rows_again, own);
+            at += tokens;
+        }
+        let tolerance = 1e-6 * (10.0 + (tokens as f64).sqrt());
+        let expected = survivors_of(&naive_weight_gradient(&to_f64(&dy), &to_f64(&x), &mask), &mask);
+        let dw = same_for_any_pool(|| {
+            let mut dw = vec![9.0; weight.survivors()];
+            backward_weight(&gradient, &input, &weight, GradLayout::Survivors, &mut dw, Write::Store);
+            dw
+        });
+        assert_close(&dw, &expected, tolerance);
+        let sums: Vec<f64> = (0..rows).map(|n| dy.iter().skip(n).step_by(rows).map(|v| f64::from(*v)).sum()).collect();
+        let mut db = vec![9.0; rows];
+        bias_gradient(&gradient, &mut db, Write::Store);
+        assert_close(&db, &sums, tolerance);
+        bias_gradient(&gradient, &mut db, Write::Add);
+        assert_close(&db, &sums.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 2.0 * tolerance);
     }
 }
 
@@ -206,8 +245,8 @@ fn changed_values_and_masks_give_what_a_new_weight_gives() {
     let (x, dy) = (pack(&random(tokens * cols, 1), cols), pack(&random(tokens * rows, 2), rows));
     let outputs = |w: &SparseWeight| {
         let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);
-        forward(&x, w, None, &mut y);
-        backward_input(&dy, w, &mut dx, Write::Store);
+        forward(x.view(), w, None, &mut y);
+        backward_input(dy.view(), w, &mut dx, Write::Store);
         backward_weight(&dy, &x, w, GradLayout::Dense, &mut dw, Write::Store);
         (y, dx, dw)
     };

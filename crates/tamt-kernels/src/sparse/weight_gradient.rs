@@ -14,8 +14,9 @@ use super::product::{JOBS, load};
 use super::weight::SparseWeight;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
-use crate::dispatch::isa;
+use crate::dispatch::{isa, kernel};
 use crate::linear::{Write, add_elements};
+use crate::math::sum_of;
 use crate::parallel::{Shared, rows_per_job, with_buffer};
 use crate::simd::{Portable, Simd};
 
@@ -47,7 +48,7 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
     let a = &w.forward;
     let (rows, cols) = (a.rows(), a.cols());
     assert_eq!((dy.cols(), x.cols()), (rows, cols), "activations of the matrix's shape");
-    assert_eq!(dy.tokens(), x.tokens(), "input of as many rows as the output gradient");
+    assert_eq!(dy.groups(), x.groups(), "factors of the same groups of tokens");
     let len = if layout == GradLayout::Dense { rows * cols } else { w.survivors() };
     assert_eq!(dw.len(), len, "weight gradient of the declared shape");
     if rows == 0 || cols == 0 {
@@ -83,6 +84,34 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
         });
         write_out(sums, places, w, layout, dw, mode);
     });
+}
+
+/// `db (+)= Σ_t dy[t]`: `db` `[cols]`.
+///
+/// # Panics
+/// If there are not as many biases as columns.
+pub fn bias_gradient(dy: &Panels, db: &mut [f32], mode: Write) {
+    assert_eq!(db.len(), dy.cols(), "a bias per output feature");
+    let width = panel_tokens();
+    let columns = rows_per_job(dy.count() * width).max(8);
+    db.par_chunks_mut(columns).enumerate().for_each(|(job, db)| {
+        if mode == Write::Store {
+            db.fill(0.0);
+        }
+        for panel in 0..dy.count() {
+            let panel = &dy.panel(panel)[job * columns * width..][..db.len() * width];
+            add_rows(panel, width, db);
+        }
+    });
+}
+
+kernel! {
+    /// `sums[i] += ` the sum of row i of `width` elements.
+    fn add_rows<FMA>(rows: &[f32], width: usize, sums: &mut [f32]) {
+        for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(width)) {
+            *sum += sum_of(row);
+        }
+    }
 }
 
 /// Adds the chunks' sums of each survivor in order, and writes them where the layout has them.

@@ -83,18 +83,16 @@ fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize
         let sparse = SparseWeight::new(weight, PreparedFor::Training);
         let (mut packed_x, mut packed_dy) = (Panels::default(), Panels::default());
         let forward = time(|| {
-            packed_x.pack(&x, cols);
-            sparse::forward(&packed_x, &sparse, Some(&bias), &mut y);
+            sparse::forward(packed_x.pack(&x, cols), &sparse, Some(&bias), &mut y);
         });
         add("forward", Kernel::Sparse, sparsity, forward);
         let input = time(|| {
-            packed_dy.pack(&dy, rows);
-            sparse::backward_input(&packed_dy, &sparse, &mut dx, Write::Store);
+            sparse::backward_input(packed_dy.pack(&dy, rows), &sparse, &mut dx, Write::Store);
         });
         add("input gradient", Kernel::Sparse, sparsity, input);
         let survivors = &mut dw[..sparse.survivors()];
         let gradient = time(|| {
-            packed_x.pack(&x, cols);
+            let _ = packed_x.pack(&x, cols);
             sparse::backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, survivors, Write::Store);
         });
         add("weight gradient", Kernel::Sparse, sparsity, gradient);
