@@ -10,6 +10,7 @@ use tamt_kernels::{Precision, Rounded};
 use crate::batch::{Batch, Group};
 use crate::config::Config;
 use crate::factors::{FactorBuffer, FactorPart};
+use crate::linear_maps::FfnLayout;
 
 /// How much a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,7 @@ pub(crate) struct RestView<'a> {
     pub(crate) log_sum_exp: &'a mut [f32],
     pub(crate) attention: Kept<'a>,
     pub(crate) ffn_in: &'a mut [f32],
+    pub(crate) ffn_panels: FactorPart<'a>,
     pub(crate) output: Kept<'a>,
 }
 
@@ -166,6 +168,7 @@ pub(crate) struct LayerPart<'a> {
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) attention: NormPart<'a>,
     pub(crate) ffn_in: &'a [f32],
+    pub(crate) ffn_panels: Option<PanelsView<'a>>,
     pub(crate) output: NormPart<'a>,
 }
 
@@ -193,20 +196,22 @@ pub(crate) struct LayerActs {
     pub(crate) attention_output: FactorBuffer,
     log_sum_exp: Vec<f32>,
     attention: NormActs,
-    /// FFN before the activation: `[T, ffn_width]`, as [`linear::forward_activated`] keeps it, or in rows where a map of it is
+    /// FFN before the activation: `[T, ffn_width]`, as [`linear::forward_activated`] keeps it, or in rows where one of its maps is
     /// sparse.
     ffn_in: Vec<f32>,
     ffn_width: usize,
+    /// The same where both of its maps are sparse: in panels.
+    ffn_panels: FactorBuffer,
     output: NormActs,
 }
 
 /// How the maps of a layer want what is kept for them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct KeptFor {
+#[derive(Clone, Copy)]
+pub(crate) struct KeptFor<'a> {
     pub(crate) precision: Precision,
-    /// Whether the sparse kernel is to multiply by a matrix of Q, K and V, that of attention's output, the FFN's first one, or any of
-    /// the FFN.
-    pub(crate) sparse: [bool; 4],
+    /// Whether the sparse kernel is to multiply by a matrix of Q, K and V, that of attention's output, or the FFN's first one.
+    pub(crate) sparse: [bool; 3],
+    pub(crate) ffn: FfnLayout<'a>,
 }
 
 impl LayerActs {
@@ -216,15 +221,18 @@ impl LayerActs {
         config: &Config,
         groups: &[Group],
         keep: Keep,
-        layer: KeptFor,
+        layer: KeptFor<'_>,
     ) -> Vec<LayerView<'_>> {
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         let sizes = groups.iter().map(|group| group.tokens.len());
-        let KeptFor { precision, sparse: [sparse_input, sparse_context, sparse_ffn_input, sparse_ffn] } = layer;
-        self.ffn_width = match sparse_ffn {
-            true => config.intermediate_size,
-            false => linear::kept_width(config.intermediate_size, precision),
+        let KeptFor { precision, sparse: [sparse_input, sparse_context, sparse_ffn_input], ffn } = layer;
+        self.ffn_width = match ffn {
+            FfnLayout::Packed => linear::kept_width(config.intermediate_size, precision),
+            FfnLayout::Rows => config.intermediate_size,
+            FfnLayout::Panels { .. } => 0,
         };
+        let in_panels = keep.all() && matches!(ffn, FfnLayout::Panels { .. });
+        let mut ffn_panels = self.ffn_panels.parts(Factor::Input, config.intermediate_size, groups, None, in_panels);
         let rounds = precision == Precision::Bf16;
         let mut index = 0;
         let mut projections = self.projections.each_mut().map(|kept| {
@@ -260,7 +268,13 @@ impl LayerActs {
                     mean: mean.take(tokens),
                     rstd: rstd.take(tokens),
                 });
-                RestView { log_sum_exp: log_sum_exp.take(tokens), attention, ffn_in: ffn_in.take(tokens), output }
+                RestView {
+                    log_sum_exp: log_sum_exp.take(tokens),
+                    attention,
+                    ffn_in: ffn_in.take(tokens),
+                    ffn_panels: ffn_panels.next().expect("a part for each group"),
+                    output,
+                }
             };
             LayerView {
                 projections: projections.each_mut().map(|parts| parts.next().expect("a part for each group")),
@@ -304,6 +318,7 @@ impl LayerActs {
             log_sum_exp: &self.log_sum_exp[rows(config.num_attention_heads)],
             attention,
             ffn_in: &self.ffn_in[rows(self.ffn_width)],
+            ffn_panels: self.ffn_panels.panels().map(|panels| panels.group(group)),
             output,
         }
     }

@@ -86,10 +86,19 @@ pub(crate) struct LayerFactors {
 #[derive(Debug, Default)]
 pub(crate) struct FactorPart<'a> {
     pub(crate) packed: Option<TokensPart<'a>>,
-    panels: Option<PanelsPart<'a>>,
+    pub(crate) panels: Option<PanelsPart<'a>>,
 }
 
 impl FactorPart<'_> {
+    /// Packs what is in panels already for the dense kernel, if that is wanted; `buffer` is for its rows.
+    pub(crate) fn put_panels(&mut self, panels: PanelsView<'_>, buffer: &mut Vec<f32>) {
+        if let Some(packed) = &mut self.packed {
+            buffer.resize(panels.tokens() * panels.cols(), 0.0);
+            panels.unpack(buffer);
+            packed.pack(buffer);
+        }
+    }
+
     /// Leaves the group's rows.
     pub(crate) fn put(&mut self, x: &[f32]) {
         if let Some(packed) = &mut self.packed {
@@ -122,10 +131,8 @@ impl FactorParts<'_> {
         let [of_projections, of_context, of_ffn, _] = &mut self.inputs;
         of_projections.put(input);
         for (part, kept) in [(of_context, kept.context), (of_ffn, kept.attention_output)] {
-            if let (Some(kept), Some(_)) = (kept, &part.packed) {
-                buffer.resize(kept.tokens() * kept.cols(), 0.0);
-                kept.unpack(buffer);
-                part.put(buffer);
+            if let Some(kept) = kept {
+                part.put_panels(kept, buffer);
             }
         }
     }

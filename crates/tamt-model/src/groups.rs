@@ -71,9 +71,9 @@ impl Model {
                 [layer.query, layer.key, layer.value].into_iter().any(|dense| pass.is_sparse(dense)),
                 pass.is_sparse(layer.attention_output),
                 pass.is_sparse(layer.intermediate),
-                pass.has_sparse_ffn(layer),
             ];
-            acts.begin(&self.config, groups, keep, KeptFor { precision, sparse }).into_iter()
+            let layer = KeptFor { precision, sparse, ffn: pass.ffn_layout(layer) };
+            acts.begin(&self.config, groups, keep, layer).into_iter()
         });
         let (mut views, mut hidden): (Vec<_>, Vec<_>) =
             (views.collect(), activations.hidden.iter_mut().map(|states| Rows::new(states, width)).collect());

@@ -3,16 +3,17 @@
 use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::dropout::{self, Dropout};
 use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
-use tamt_kernels::sparse::PanelsView;
+use tamt_kernels::sparse::{self, PanelsPart, PanelsView};
 use tamt_kernels::{activation, layer_norm, reduce};
 
-use crate::activations::{LayerGradients, LayerPart, LayerView, NormActs, NormPart, Workspace};
+use crate::activations::{LayerGradients, LayerPart, LayerView, NormActs, NormPart, RestView, Workspace};
 use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
 use crate::grads::Grads;
-use crate::linear_maps::MapBuffers;
+use crate::linear_maps::{FfnLayout, MapBuffers};
 use crate::model::{Dense, Layer, Model, Norm};
+use crate::prepared::SparseBuffers;
 
 impl Model {
     fn packed<'a>(&self, bounds: &'a [usize], first_sequence: usize) -> Packed<'a> {
@@ -77,9 +78,11 @@ impl Model {
         let [query, key, value, context, sum] = hidden;
         let LayerView { projections, input: mut kept_input, context: mut kept_context, .. } = kept;
         let (mut kept_output, rest) = (kept.attention_output, kept.rest);
-        let (log_sum_exp, kept_attention, ffn_in, kept_sum) = match rest {
-            Some(rest) => (Some(rest.log_sum_exp), Some(rest.attention), Some(rest.ffn_in), Some(rest.output)),
-            None => (None, None, None, None),
+        let (log_sum_exp, kept_attention, kept_ffn, kept_sum) = match rest {
+            Some(RestView { log_sum_exp, attention, ffn_in, ffn_panels, output }) => {
+                (Some(log_sum_exp), Some(attention), (Some(ffn_in), ffn_panels.panels), Some(output))
+            }
+            None => (None, None, (None, None), None),
         };
 
         let projected = [(layer.query, &mut **query), (layer.key, &mut **key), (layer.value, &mut **value)];
@@ -106,7 +109,8 @@ impl Model {
         self.norm_forward(layer.attention_norm, sum, input, dropout, attention_output, kept_attention);
         kept_output.put(attention_output);
 
-        let ffn = Ffn { kept: ffn_in, before: ffn, after: ffn_act, packed: ffn_packed };
+        let (kept, kept_panels) = kept_ffn;
+        let ffn = Ffn { kept, kept_panels, before: ffn, after: ffn_act, packed: ffn_packed };
         self.ffn_forward(layer, attention_output, kept_output.view(), ffn, sum, pass, maps);
         let dropout = pass.dropout_from(Site::Output(l), first);
         self.norm_forward(layer.output_norm, sum, attention_output, dropout, output, kept_sum);
@@ -138,8 +142,20 @@ impl Model {
         maps: &mut MapBuffers<'_>,
     ) {
         let activation = self.config.hidden_act;
-        let Ffn { kept, before, after, packed } = ffn;
-        if pass.has_sparse_ffn(layer) {
+        let Ffn { kept, kept_panels, before, after, packed } = ffn;
+        let layout = pass.ffn_layout(layer);
+        if let FfnLayout::Panels { intermediate, output } = layout {
+            let width = self.config.intermediate_size;
+            let tokens = x.len() / self.config.hidden_size;
+            let SparseBuffers { input, ffn: [before, after], .. } = &mut *maps.sparse;
+            let mut u = kept_panels.unwrap_or_else(|| before.one_part(width, tokens));
+            let mut y_panels = after.one_part(width, tokens);
+            let x = panels.unwrap_or_else(|| input.pack(x, self.config.hidden_size));
+            sparse::forward_to_panels(x, intermediate, Some(self.params.get(layer.intermediate.bias)), &mut u);
+            activation::forward(activation, u.view().values(), y_panels.values_mut());
+            return sparse::forward(y_panels.view(), output, Some(self.params.get(layer.output.bias)), y);
+        }
+        if let FfnLayout::Rows = layout {
             let len = x.len() / self.config.hidden_size * self.config.intermediate_size;
             let before = kept.unwrap_or_else(|| {
                 before.resize(len, 0.0);
@@ -184,7 +200,7 @@ impl Model {
         copy_dropped(residual, ffn_out, pass.dropout_from(Site::Output(l), first));
         g.factors.output_gradients[OUTPUT].put(ffn_out);
         let buffers = FfnGradient { du: ffn, y: ffn_act, packed: ffn_packed };
-        self.ffn_backward(layer, ffn_out, a.ffn_in, residual, &mut g.factors, buffers, pass, maps);
+        self.ffn_backward(layer, ffn_out, a.ffn_in, a.ffn_panels, residual, &mut g.factors, buffers, pass, maps);
 
         // Attention: residual = dL/d attention_output
         self.norm_part_backward(
@@ -229,6 +245,7 @@ impl Model {
         layer: &Layer,
         dy: &[f32],
         u: &[f32],
+        u_panels: Option<PanelsView<'_>>,
         dx: &mut [f32],
         factors: &mut FactorParts<'_>,
         buffers: FfnGradient<'_>,
@@ -237,7 +254,24 @@ impl Model {
     ) {
         let (activation, FfnGradient { du, y, packed }) = (self.config.hidden_act, buffers);
         // as in the forward pass: what it kept is read as it was left
-        if !pass.has_sparse_ffn(layer) {
+        let layout = pass.ffn_layout(layer);
+        if let (FfnLayout::Panels { intermediate, output }, Some(u)) = (layout, u_panels) {
+            let SparseBuffers { gradient, ffn: [own_du, own_y], .. } = &mut *maps.sparse;
+            let [.., of_intermediate, of_output] = &mut factors.output_gradients;
+            let of_input = &mut factors.inputs[FFN_INPUT];
+            let dy = of_output.view().unwrap_or_else(|| gradient.pack(dy, self.config.hidden_size));
+            // made where they are wanted, if they are wanted in panels
+            let [du_panels, y_panels] = [(&mut of_intermediate.panels, own_du), (&mut of_input.panels, own_y)]
+                .map(|(wanted, own)| wanted.take().unwrap_or_else(|| own.one_part(u.cols(), u.tokens())));
+            let [mut du_panels, mut y_panels] = [du_panels, y_panels];
+            sparse::backward_input_to_panels(dy, output, &mut du_panels);
+            let (d, y_values) = (du_panels.values_mut(), y_panels.values_mut());
+            activation::backward_with_output(activation, u.values(), d, y_values);
+            of_intermediate.put_panels(du_panels.view(), du);
+            of_input.put_panels(y_panels.view(), y);
+            return sparse::backward_input(du_panels.view(), intermediate, dx, Write::Add);
+        }
+        if let FfnLayout::Packed = layout {
             let packed_weight = |dense: Dense| {
                 pass.packed
                     .and_then(|weights| weights.get(dense.weight))
@@ -278,6 +312,8 @@ struct FfnGradient<'a> {
 struct Ffn<'a> {
     /// Before the activation, for a backward pass.
     kept: Option<&'a mut [f32]>,
+    /// The same in panels.
+    kept_panels: Option<PanelsPart<'a>>,
     /// The same, where it is not kept and yet written.
     before: &'a mut Vec<f32>,
     /// After the activation, where the next map reads it so.

@@ -14,9 +14,20 @@ pub(crate) struct MapBuffers<'a> {
     pub(crate) sparse: &'a mut SparseBuffers,
 }
 
+/// In what shape an FFN's inner activations are.
+#[derive(Clone, Copy)]
+pub(crate) enum FfnLayout<'a> {
+    /// Both maps are dense: packed for the next one, and kept as [`linear::forward_activated`] keeps them.
+    Packed,
+    /// One map is sparse.
+    Rows,
+    /// Both are sparse: from one product to the next in panels, which activation functions do not see.
+    Panels { intermediate: &'a SparseWeight, output: &'a SparseWeight },
+}
+
 impl<'a> Pass<'a> {
     /// The matrix as the sparse kernel reads it, where that is to multiply by it.
-    fn sparse(&self, dense: Dense) -> Option<&'a SparseWeight> {
+    pub(crate) fn sparse(&self, dense: Dense) -> Option<&'a SparseWeight> {
         let weight = self.prepared?.sparse(dense.weight)?;
         debug_assert!(
             self.masks.and_then(|masks| masks.get(dense.weight)).is_none_or(|mask| mask == weight.mask()),
@@ -25,9 +36,13 @@ impl<'a> Pass<'a> {
         Some(weight)
     }
 
-    /// Whether the sparse kernel is to multiply by a matrix of the layer's FFN.
-    pub(crate) fn has_sparse_ffn(&self, layer: &Layer) -> bool {
-        self.is_sparse(layer.intermediate) || self.is_sparse(layer.output)
+    /// How the FFN of a layer is computed.
+    pub(crate) fn ffn_layout(&self, layer: &Layer) -> FfnLayout<'a> {
+        match (self.sparse(layer.intermediate), self.sparse(layer.output)) {
+            (None, None) => FfnLayout::Packed,
+            (Some(intermediate), Some(output)) => FfnLayout::Panels { intermediate, output },
+            _ => FfnLayout::Rows,
+        }
     }
 
     /// Whether no matrix of the layers has to be packed for a forward pass.

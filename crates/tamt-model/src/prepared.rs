@@ -195,4 +195,6 @@ pub(crate) struct SparseBuffers {
     pub(crate) input: Panels,
     /// The gradient of its output.
     pub(crate) gradient: Panels,
+    /// An FFN before and after its activation.
+    pub(crate) ffn: [Panels; 2],
 }

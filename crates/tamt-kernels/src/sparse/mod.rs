@@ -61,17 +61,27 @@ pub use weight::{PreparedFor, SparseWeight};
 pub use weight_gradient::{GradLayout, backward_weight, bias_gradient};
 
 use crate::linear::Write;
-use product::{Start, product};
+use product::{Output, Start, product};
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
 ///
 /// # Panics
 /// If the shapes do not match.
 pub fn forward(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), w.rows(), "a bias per output feature");
-    }
-    product(x, &w.forward, bias.map_or(Start::Zero, Start::Bias), y);
+    product(x, &w.forward, bias_start(bias, w), Output::Rows(y));
+}
+
+/// [`forward`] into panels, for a next product; what is computed of padding there is finite where all else is.
+///
+/// # Panics
+/// If the shapes do not match.
+pub fn forward_to_panels(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut PanelsPart<'_>) {
+    product(x, &w.forward, bias_start(bias, w), Output::Panels(y));
+}
+
+fn bias_start<'a>(bias: Option<&'a [f32]>, w: &SparseWeight) -> Start<'a> {
+    assert!(bias.is_none_or(|bias| bias.len() == w.rows()), "a bias per output feature");
+    bias.map_or(Start::Zero, Start::Bias)
 }
 
 /// `dx (+)= dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
@@ -79,8 +89,16 @@ pub fn forward(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mu
 /// # Panics
 /// If the shapes do not match, or the weight was prepared for [`PreparedFor::Inference`].
 pub fn backward_input(dy: PanelsView<'_>, w: &SparseWeight, dx: &mut [f32], mode: Write) {
-    let transposed = w.transposed.as_ref().expect("a weight that was prepared for training");
-    product(dy, transposed, if mode == Write::Add { Start::Sum } else { Start::Zero }, dx);
+    let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
+    product(dy, w.transposed(), start, Output::Rows(dx));
+}
+
+/// [`backward_input`] into panels, zero in padding.
+///
+/// # Panics
+/// As [`backward_input`].
+pub fn backward_input_to_panels(dy: PanelsView<'_>, w: &SparseWeight, dx: &mut PanelsPart<'_>) {
+    product(dy, w.transposed(), Start::Zero, Output::Panels(dx));
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ impl Panels {
         self.groups.iter().map(part).collect()
     }
 
+    /// [`Panels::parts`] of one group.
+    pub fn one_part(&mut self, cols: usize, tokens: usize) -> PanelsPart<'_> {
+        self.parts(cols, std::iter::once(tokens)).pop().expect("one part")
+    }
+
     /// Packs `x` `[T, cols]`, one group, in place of what was there.
     ///
     /// # Panics
@@ -71,9 +76,7 @@ impl Panels {
     pub fn pack(&mut self, x: &[f32], cols: usize) -> PanelsView<'_> {
         assert!(if cols == 0 { x.is_empty() } else { x.len().is_multiple_of(cols) }, "activations of whole rows");
         let tokens = x.len().checked_div(cols).unwrap_or(0);
-        for mut part in self.parts(cols, std::iter::once(tokens)) {
-            part.pack(x);
-        }
+        self.one_part(cols, tokens).pack(x);
         self.view()
     }
 
@@ -142,6 +145,23 @@ impl PanelsPart<'_> {
         });
     }
 
+    /// Tokens of the group.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Features of each.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// All values in the order of the panels, padding included, to change each by itself.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        self.panels
+    }
+
     /// What was packed.
     #[must_use]
     pub fn view(&self) -> PanelsView<'_> {
@@ -150,6 +170,12 @@ impl PanelsPart<'_> {
 }
 
 impl<'a> PanelsView<'a> {
+    /// All values in the order of the panels, padding included.
+    #[must_use]
+    pub fn values(self) -> &'a [f32] {
+        self.panels
+    }
+
     /// The rows `[tokens, cols]` again.
     #[allow(unsafe_code)]
     pub fn unpack(self, rows: &mut [f32]) {

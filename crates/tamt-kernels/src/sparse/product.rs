@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use super::csr::{Csr, block_columns, blocks_per_sum};
-use super::panels::{PanelsView, panel_tokens};
+use super::panels::{PanelsPart, PanelsView, panel_tokens};
 use super::transpose::{Source, Target, transpose};
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
@@ -41,29 +41,56 @@ fn most_rows(cols: usize) -> usize {
     if cols <= 1024 { 128 } else { 384 }
 }
 
+/// Where a product goes.
+pub(super) enum Output<'a, 'b> {
+    /// `[T, A.rows]`
+    Rows(&'a mut [f32]),
+    /// The same in panels; not with [`Start::Sum`].
+    Panels(&'a mut PanelsPart<'b>),
+}
+
 /// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
 #[allow(unsafe_code)]
-pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: &mut [f32]) {
+pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_, '_>) {
     let (rows, width) = (a.rows(), panel_tokens());
     assert_eq!(x.cols(), a.cols(), "activations of the matrix's width");
-    assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");
-    if y.is_empty() {
+    let (y, in_panels) = match y {
+        Output::Rows(y) => {
+            assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");
+            (Shared::new(y), false)
+        }
+        Output::Panels(part) => {
+            assert_eq!((part.tokens(), part.cols()), (x.tokens(), rows), "output of as many rows as the input");
+            assert!(!matches!(start, Start::Sum), "an output that is overwritten");
+            (Shared::new(part.values_mut()), true)
+        }
+    };
+    if y.len() == 0 {
         return;
     }
     let panels = x.count();
     let job_rows = (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most_rows(a.cols())).min(rows).next_multiple_of(8);
     let groups = rows.div_ceil(job_rows);
-    let y = Shared::new(y);
     (0..panels * groups).into_par_iter().for_each(|index| {
         let (panel, first) = (index / groups, index % groups * job_rows);
         let job_rows = job_rows.min(rows - first);
         let tokens = x.tokens_of(panel);
-        let out = y.pointer(panel * width * rows + first);
         // a single sum that nothing is added to can grow where it will end
         let in_place = a.blocks() <= blocks_per_sum() && !matches!(start, Start::Sum);
-        let buffers = if in_place { 1 } else { 2 };
+        let buffers = usize::from(!in_panels) + usize::from(!in_place);
         with_buffer(buffers * job_rows * width, |sums| {
-            let (totals, partials) = sums.split_at_mut(job_rows * width);
+            let (totals, partials) = if in_panels {
+                let at = (panel * rows + first) * width;
+                // SAFETY: the job's rows of the panel are nobody else's.
+                let totals = unsafe { y.part(at..at + job_rows * width) };
+                if tokens < width {
+                    totals.fill(0.0);
+                }
+                (totals, sums)
+            } else {
+                sums.split_at_mut(job_rows * width)
+            };
+            let out = y.pointer(if in_panels { 0 } else { panel * width * rows + first });
             if let Start::Sum = start {
                 let from = Source { start: out, stride: rows };
                 let to = Target { start: totals.as_mut_ptr(), stride: width };
@@ -78,10 +105,12 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: &mut [f32
                 other => other,
             };
             add_blocks(x.panel(panel), tokens, a, first, start, totals, partials);
-            let from = Source { start: totals.as_ptr(), stride: width };
-            let to = Target { start: out, stride: rows };
-            // SAFETY: as above.
-            unsafe { transpose(from, job_rows, tokens, to) };
+            if !in_panels {
+                let from = Source { start: totals.as_ptr(), stride: width };
+                let to = Target { start: out, stride: rows };
+                // SAFETY: as above.
+                unsafe { transpose(from, job_rows, tokens, to) };
+            }
         });
     });
 }

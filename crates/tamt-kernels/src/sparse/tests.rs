@@ -12,6 +12,19 @@ fn pack(x: &[f32], cols: usize) -> Panels {
     panels
 }
 
+/// Rows of what is left in panels.
+fn unpacked(cols: usize, tokens: usize, make: impl FnOnce(&mut PanelsPart<'_>)) -> Vec<f32> {
+    let mut panels = Panels::default();
+    let mut parts = panels.parts(cols, std::iter::once(tokens));
+    let [part] = parts.as_mut_slice() else { unreachable!("one group") };
+    part.values_mut().fill(f32::NAN);
+    make(part);
+    assert!(part.view().values().iter().all(|v| v.is_finite()), "padding as well");
+    let mut rows = vec![9.0; tokens * cols];
+    part.view().unpack(&mut rows);
+    rows
+}
+
 /// `y = x (W ∘ B)ᵀ + b` in f64.
 fn naive(x: &[f64], w: &[f64], mask: &BitMask, bias: &[f64]) -> Vec<f64> {
     let (rows, cols) = (mask.rows(), mask.cols());
@@ -62,6 +75,8 @@ fn check_all(tokens: usize, mask: &BitMask) {
         assert_close(&y, &expected, tolerance);
         linear::forward(&x, weight, bias, &mut dense, scratch);
         assert_eq!(y, dense);
+        let in_panels = unpacked(rows, tokens, |y| forward_to_panels(packed_x.view(), &sparse, bias, y));
+        assert_eq!(in_panels, dense);
     }
 
     let old = random(tokens * cols, 5);
@@ -78,6 +93,10 @@ fn check_all(tokens: usize, mask: &BitMask) {
         assert_close(&dx, &expected, tolerance);
         linear::backward_input(&dy, weight, &mut dense, mode, scratch);
         assert_eq!(dx, dense);
+        if mode == Write::Store {
+            let in_panels = unpacked(cols, tokens, |dx| backward_input_to_panels(packed_dy.view(), &sparse, dx));
+            assert_eq!(in_panels, dense);
+        }
     }
 
     let gradient = naive_weight_gradient(&to_f64(&dy), &to_f64(&x), mask);

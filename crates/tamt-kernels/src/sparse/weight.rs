@@ -34,6 +34,11 @@ pub enum PreparedFor {
 }
 
 impl SparseWeight {
+    /// The transpose, for input gradients.
+    pub(super) fn transposed(&self) -> &Csr {
+        self.transposed.as_ref().expect("a weight that was prepared for training")
+    }
+
     /// Prepares a matrix.
     ///
     /// # Panics
