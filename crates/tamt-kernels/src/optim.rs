@@ -167,9 +167,8 @@ impl Update {
         assert_eq!((seen.len(), m.len()), (rows, v.len()), "buffers of the table's rows");
         let cols = p.len().checked_div(rows).unwrap_or(0);
         let zeros = vec![0.0; cols];
-        for (row, seen) in seen.iter_mut().enumerate() {
-            *seen |= g.get(row).is_some();
-        }
+        let is_new: Vec<bool> = seen.iter().enumerate().map(|(row, seen)| !seen && g.get(row).is_some()).collect();
+        seen.iter_mut().zip(&is_new).for_each(|(seen, is_new)| *seen |= is_new);
         let decay = self.shrink_before * self.shrink_after;
         let changes = |row: usize| seen[row] || decay != 1.0;
         let (m, v) = (Shared::new(m), Shared::new(v));
@@ -180,6 +179,11 @@ impl Update {
             // SAFETY: each row has moments of its own.
             #[allow(unsafe_code)]
             let (m, v) = unsafe { (m.part(own.clone()), v.part(own.clone())) };
+            if is_new[row] {
+                // memory that is written before it is read costs one fault in place of two
+                m.fill(0.0);
+                v.fill(0.0);
+            }
             update(self, p, g.get(row).unwrap_or(&zeros[..own.len()]), m, v);
         };
         if let Some(mask) = mask {
