@@ -1,5 +1,6 @@
 //! Which masked matrices are multiplied by the sparse kernel, and copies of matrices as the kernels read them.
 
+use rayon::prelude::*;
 use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::{PackedFor, PackedWeight};
@@ -171,7 +172,10 @@ impl LayerWeights {
         product: PackedFor,
         precision: Precision,
     ) {
-        for ((dense, packed), id) in model.layers[layer].dense().iter().zip(&mut self.packed).zip(&mut self.ids) {
+        // side by side: one alone has too few parts for an even end
+        let maps = model.layers[layer].dense();
+        let own = self.packed.par_iter_mut().zip(self.ids.par_iter_mut());
+        own.zip(maps.par_iter()).with_max_len(1).for_each(|((packed, id), dense)| {
             let prepared = pass.prepared.is_some_and(|prepared| match product {
                 PackedFor::Forward => prepared.has(dense.weight),
                 PackedFor::InputGradient => prepared.sparse(dense.weight).is_some(),
@@ -180,7 +184,7 @@ impl LayerWeights {
             if !prepared {
                 packed.pack(model.params.weight(dense.weight, pass.masks), product, precision);
             }
-        }
+        });
     }
 
     pub(crate) fn get(&self, id: ParamId) -> Option<&PackedWeight> {
