@@ -1,6 +1,7 @@
 //! What gradients of a layer's weights are made of: the gradients of its maps' outputs and their inputs, left by the jobs of the
 //! backward pass as the product of each reads them.
 
+use rayon::prelude::*;
 use tamt_kernels::Precision;
 use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
 use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
@@ -8,7 +9,7 @@ use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
 use crate::activations::{LayerActs, LayerPart};
 use crate::batch::Group;
 use crate::encoder::Pass;
-use crate::grads::{GradKind, Gradient, Grads, epilogue};
+use crate::grads::{GradKind, Gradient, Grads, Taken, epilogue};
 use crate::model::{Dense, Model};
 
 /// Maps of a layer, in the order of [`crate::model::Layer::dense`].
@@ -198,29 +199,35 @@ impl Model {
         pass: Pass<'_>,
         grads: &mut Grads,
     ) {
-        for (i, dense) in self.layers[layer].dense().into_iter().enumerate() {
-            let (dy, x) = (&factors.output_gradients[i], &factors.inputs[INPUT_OF[i]]);
-            let kept = [Some(&kept.input), Some(&kept.context), Some(&kept.attention_output), None][INPUT_OF[i]];
-            match factors.made[i] {
-                Made::Not => {}
-                Made::Sparse => self.sparse_weight_gradients(dense, &dy.panels, &kept.unwrap_or(x).panels, pass, grads),
-                Made::Dense | Made::Bias => {
-                    if let Some((gradient, mode, kind)) = grads.gradient(dense.weight) {
-                        let epilogue = epilogue(kind, self.params.weight(dense.weight, pass.masks));
-                        let was_packed = INPUT_OF[i] != 0 && kept.is_some_and(|kept| kept.panels().is_none());
-                        let x = kept.filter(|_| was_packed).unwrap_or(x);
-                        let (dy, x) = (&dy.packed, &x.packed);
-                        match gradient {
-                            Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, mode),
-                            Gradient::Rounded(slot) => linear::weight_gradient_rounded(dy, x, epilogue, slot, mode),
-                            Gradient::Rows(_) => unreachable!("no table"),
-                        }
-                    }
-                    if let Some((slot, mode, _)) = grads.slot(dense.bias) {
-                        linear::bias_gradient(&dy.packed, slot, mode);
-                    }
+        // side by side: one alone has too few parts for an even end
+        let maps = self.layers[layer].dense().into_iter().enumerate();
+        let mut gradients: Vec<_> = maps
+            .filter(|&(i, _)| factors.made[i] != Made::Not)
+            .map(|(i, dense)| (i, dense, grads.take(dense.weight), grads.take(dense.bias)))
+            .collect();
+        gradients.par_iter_mut().with_max_len(1).for_each(|(i, dense, weight, bias)| {
+            let (dy, x) = (&factors.output_gradients[*i], &factors.inputs[INPUT_OF[*i]]);
+            let kept = [Some(&kept.input), Some(&kept.context), Some(&kept.attention_output), None][INPUT_OF[*i]];
+            if factors.made[*i] == Made::Sparse {
+                return self.sparse_weight_gradients(*dense, &dy.panels, &kept.unwrap_or(x).panels, pass, weight, bias);
+            }
+            if let Some(Taken { gradient, mode, kind, .. }) = weight {
+                let epilogue = epilogue(*kind, self.params.weight(dense.weight, pass.masks));
+                let was_packed = INPUT_OF[*i] != 0 && kept.is_some_and(|kept| kept.panels().is_none());
+                let x = kept.filter(|_| was_packed).unwrap_or(x);
+                let (dy, x) = (&dy.packed, &x.packed);
+                match gradient {
+                    Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, *mode),
+                    Gradient::Rounded(slot) => linear::weight_gradient_rounded(dy, x, epilogue, slot, *mode),
+                    Gradient::Rows(_) => unreachable!("no table"),
                 }
             }
+            if let Some(Taken { gradient, mode, .. }) = bias {
+                linear::bias_gradient(&dy.packed, gradient.values_mut(), *mode);
+            }
+        });
+        for (_, _, weight, bias) in gradients {
+            [weight, bias].into_iter().flatten().for_each(|taken| grads.put_back(taken));
         }
     }
 }

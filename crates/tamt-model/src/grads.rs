@@ -64,12 +64,21 @@ impl Gradient {
         }
     }
 
-    fn values_mut(&mut self) -> &mut [f32] {
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         match self {
             Self::All(values) => values,
             Self::Rounded(_) | Self::Rows(_) => unreachable!("the gradient of no layer's scores and of no table"),
         }
     }
+}
+
+/// A gradient that was taken out of [`Grads`].
+#[derive(Debug)]
+pub(crate) struct Taken {
+    id: ParamId,
+    pub(crate) gradient: Gradient,
+    pub(crate) mode: Write,
+    pub(crate) kind: GradKind,
 }
 
 /// Gradients of the trainable tensors, in the order given.
@@ -224,6 +233,17 @@ impl Grads {
         let slot = self.by_param[id.0]?;
         let mode = if std::mem::replace(&mut self.written[slot], true) { Write::Add } else { Write::Store };
         Some((&mut self.gradients[slot], mode, self.trainable[slot].kind))
+    }
+
+    /// [`Grads::gradient`] to own for a while, so that several are written at once: until [`Grads::put_back`].
+    pub(crate) fn take(&mut self, id: ParamId) -> Option<Taken> {
+        let (gradient, mode, kind) = self.gradient(id)?;
+        Some(Taken { id, gradient: std::mem::replace(gradient, Gradient::All(Vec::new())), mode, kind })
+    }
+
+    pub(crate) fn put_back(&mut self, taken: Taken) {
+        let slot = self.by_param[taken.id.0].expect("it was taken from here");
+        self.gradients[slot] = taken.gradient;
     }
 
     /// [`Grads::gradient`] of a tensor whose gradient is [`Gradient::All`]: no layer's scores, no word embeddings.

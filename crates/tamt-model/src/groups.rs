@@ -82,7 +82,7 @@ impl Model {
             .map(|group| Passage {
                 group,
                 hidden: hidden.iter_mut().map(|states| states.take(group.tokens.len())).collect(),
-                views: views.iter_mut().map(|views| views.next()).collect(),
+                views: views.iter_mut().map(Iterator::next).collect(),
             })
             .collect();
         let at_once = if pass.has_all_prepared(self) { self.layers.len() } else { 1 };

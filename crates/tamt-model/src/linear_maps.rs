@@ -4,7 +4,7 @@ use tamt_kernels::linear::{self, Matrix, Scratch, Write};
 use tamt_kernels::sparse::{self, GradLayout, Panels, PanelsView, SparseWeight};
 
 use crate::encoder::Pass;
-use crate::grads::{GradKind, Grads, epilogue};
+use crate::grads::{GradKind, Grads, Taken, epilogue};
 use crate::model::{Dense, Layer, Model};
 use crate::prepared::SparseBuffers;
 
@@ -126,16 +126,15 @@ impl Model {
         dy: &Panels,
         x: &Panels,
         pass: Pass<'_>,
-        grads: &mut Grads,
+        weight: &mut Option<Taken>,
+        bias: &mut Option<Taken>,
     ) {
-        if let Some(weight) = pass.sparse(dense)
-            && let Some((slot, mode, kind)) = grads.slot(dense.weight)
-        {
-            let layout = if kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
-            sparse::backward_weight(dy, x, weight, layout, slot, mode);
+        if let (Some(matrix), Some(Taken { gradient, mode, kind, .. })) = (pass.sparse(dense), weight) {
+            let layout = if *kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
+            sparse::backward_weight(dy, x, matrix, layout, gradient.values_mut(), *mode);
         }
-        if let Some((slot, mode, _)) = grads.slot(dense.bias) {
-            sparse::bias_gradient(dy, slot, mode);
+        if let Some(Taken { gradient, mode, .. }) = bias {
+            sparse::bias_gradient(dy, gradient.values_mut(), *mode);
         }
     }
 
