@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::bits::{BitMask, count_bits, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
-use crate::precision::{Precision, Rounded, round};
+use crate::precision::{Number, Precision, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
 use crate::sparse::gather_row;
 
@@ -18,7 +19,7 @@ pub use packed::{
     ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
     forward_activated, forward_packed, kept_width,
 };
-pub use tokens::{Factor, PackedTokens, TokensPart, bias_gradient, weight_gradient, weight_gradient_rounded};
+pub use tokens::{Factor, PackedTokens, TokensPart, bias_gradient, weight_gradient, weight_gradient_bf16};
 
 /// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
 #[derive(Clone, Copy, Debug)]
@@ -355,12 +356,12 @@ fn survivor_product(
 }
 
 /// `dW = epilogue(dyᵀ x)` in bf16, of as many elements as `G`: each block is made beside, in f32.
-fn rounded_weight_product(
+fn bf16_weight_product(
     (rows, cols): (usize, usize),
     dy: Panels<'_>,
     x: &mut Rhs<'_>,
     epilogue: WeightGrad<'_>,
-    dw: &mut [Rounded],
+    dw: &mut [bf16],
     mode: Write,
 ) {
     assert!(!matches!(epilogue, WeightGrad::Survivors(_)), "a gradient of all elements");
@@ -374,7 +375,7 @@ fn rounded_weight_product(
                 #[allow(unsafe_code)]
                 let out = unsafe { dw.part(first..first + strip.cols) };
                 if mode == Write::Add {
-                    add_rounded(values, out);
+                    add_bf16(values, out);
                 }
                 round(values, out);
             }
@@ -383,7 +384,7 @@ fn rounded_weight_product(
 }
 
 kernel! {
-    fn add_rounded<FMA>(x: &mut [f32], summand: &[Rounded]) {
+    fn add_bf16<FMA>(x: &mut [f32], summand: &[bf16]) {
         for (x, summand) in x.iter_mut().zip(summand) {
             *x += summand.get();
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::bits::BitMask;
@@ -9,7 +10,7 @@ use crate::dispatch::kernel;
 use crate::embedding::RowGrads;
 use crate::math::fma;
 use crate::parallel::{CHUNK, Shared, rows_per_job};
-use crate::precision::{Number, Rounded};
+use crate::precision::Number;
 use crate::sparse::change;
 
 /// `AdamW` as in Hugging Face's `transformers.AdamW` (and the TAMT reference): with bias correction, `eps` added to `sqrt(v)`
@@ -112,8 +113,8 @@ impl Update {
     }
 
     /// [`Update::apply`] with gradients that were rounded.
-    pub fn apply_rounded(self, p: &mut [f32], g: &[Rounded], m: &mut [f32], v: &mut [f32]) {
-        self.apply_in_chunks(p, g, m, v, update_rounded);
+    pub fn apply_bf16(self, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
+        self.apply_in_chunks(p, g, m, v, update_bf16);
     }
 
     fn apply_in_chunks<T: Number>(
@@ -219,7 +220,7 @@ kernel! {
 }
 
 kernel! {
-    fn update_rounded<FMA>(u: Update, p: &mut [f32], g: &[Rounded], m: &mut [f32], v: &mut [f32]) {
+    fn update_bf16<FMA>(u: Update, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
         update_each::<_, FMA>(u, p, g, m, v);
     }
 }
@@ -240,6 +241,7 @@ fn update_each<T: Number, const FMA: bool>(u: Update, p: &mut [f32], g: &[T], m:
 mod tests {
     use super::*;
     use crate::linear::{Scratch, WeightGrad, Write};
+    use crate::precision::rounded;
     use crate::reference::{random, random_mask};
     use crate::sparse::{gather, scatter};
 
@@ -309,11 +311,11 @@ mod tests {
         let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
         for n in [0, 1, 17, CHUNK + 3] {
             let (p, g, m, v) = (random(n, 1), random(n, 2), random(n, 3), vec![0.5; n]);
-            let g: Vec<Rounded> = g.into_iter().map(Rounded::new).collect();
-            let as_floats: Vec<f32> = g.iter().map(|g| g.get()).collect();
+            let g: Vec<bf16> = g.into_iter().map(rounded).collect();
+            let as_floats: Vec<f32> = g.iter().map(|g| g.to_f32()).collect();
             let (mut a, mut b) = ((p.clone(), m.clone(), v.clone()), (p, m, v));
             adam.update(0.1, 3, 0.5).apply(&mut a.0, &as_floats, &mut a.1, &mut a.2);
-            adam.update(0.1, 3, 0.5).apply_rounded(&mut b.0, &g, &mut b.1, &mut b.2);
+            adam.update(0.1, 3, 0.5).apply_bf16(&mut b.0, &g, &mut b.1, &mut b.2);
             assert_eq!(a, b);
         }
     }

@@ -1,8 +1,9 @@
 //! The precision of the operands of dense products.
 
+use half::bf16;
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::{Bf16, bf16, is_intel, kernel};
+use crate::dispatch::{self, Bf16, is_intel, kernel};
 use crate::product::{AMX_TILE, DEPTH_BLOCK};
 
 /// The precision that the operands of dense products and of attention's are rounded to. Sums are in f32 whatever it is, and
@@ -21,7 +22,7 @@ impl Precision {
     /// The faster one on this processor: [`Precision::Bf16`] where it has fast instructions for it.
     #[must_use]
     pub fn native() -> Self {
-        match bf16() {
+        match dispatch::bf16() {
             Bf16::Tiles => Self::Bf16,
             // On AMD's processors they do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
             Bf16::Pairs if !is_intel() => Self::Bf16,
@@ -32,7 +33,7 @@ impl Precision {
     /// Whether products are computed on tile registers.
     #[inline]
     pub(crate) fn by_tiles(self) -> bool {
-        self == Self::Bf16 && bf16() == Bf16::Tiles
+        self == Self::Bf16 && dispatch::bf16() == Bf16::Tiles
     }
 
     /// Steps of the depth in a word of a panel. The two of bf16 are a low and a high half.
@@ -70,25 +71,10 @@ pub(crate) fn bf16_bits(x: f32) -> u32 {
     (if x.is_nan() { quiet } else { rounded }) >> 16
 }
 
-/// A number in bf16: the upper half of its bits in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Rounded(u16);
-
-impl Rounded {
-    /// The nearest one, of two the even one.
-    #[inline(always)]
-    #[must_use]
-    pub fn new(x: f32) -> Self {
-        Self(bf16_bits(x) as u16)
-    }
-
-    /// The number.
-    #[inline(always)]
-    #[must_use]
-    pub fn get(self) -> f32 {
-        f32::from_bits(u32::from(self.0) << 16)
-    }
+/// The nearest number in bf16, of two the even one.
+#[inline(always)]
+pub(crate) fn rounded(x: f32) -> bf16 {
+    bf16::from_bits(bf16_bits(x) as u16)
 }
 
 /// What can be read as f32.
@@ -103,26 +89,27 @@ impl Number for f32 {
     }
 }
 
-impl Number for Rounded {
+impl Number for bf16 {
+    /// Without a case for NaN, which would keep a loop from being vectorised.
     #[inline(always)]
     fn get(self) -> f32 {
-        self.get()
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
 
 kernel! {
     /// `out = x`, rounded.
-    pub fn round<FMA>(x: &[f32], out: &mut [Rounded]) {
+    pub fn round<FMA>(x: &[f32], out: &mut [bf16]) {
         assert_eq!(x.len(), out.len(), "buffers of the same length");
         for (x, out) in x.iter().zip(out) {
-            *out = Rounded::new(*x);
+            *out = rounded(*x);
         }
     }
 }
 
 kernel! {
     /// `out = x`
-    pub fn widen<FMA>(x: &[Rounded], out: &mut [f32]) {
+    pub fn widen<FMA>(x: &[bf16], out: &mut [f32]) {
         assert_eq!(x.len(), out.len(), "buffers of the same length");
         for (x, out) in x.iter().zip(out) {
             *out = x.get();
@@ -154,7 +141,7 @@ mod tests {
     use super::*;
 
     fn rounded(x: f32) -> f32 {
-        f32::from_bits(bf16_bits(x) << 16)
+        super::rounded(x).to_f32()
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Sums, and elementwise and row-wise helpers.
 
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::dispatch::kernel;
 use crate::linear::add_elements;
 use crate::parallel::{CHUNK, Shared, map_chunks, rows_per_job};
-use crate::precision::{Number, Rounded};
+use crate::precision::Number;
 
 /// `Σ x²`, accumulated in f64.
 #[must_use]
@@ -15,8 +16,8 @@ pub fn sum_squares(x: &[f32]) -> f64 {
 
 /// [`sum_squares`] of numbers in bf16.
 #[must_use]
-pub fn sum_squares_rounded(x: &[Rounded]) -> f64 {
-    map_chunks(x.len(), CHUNK, |range| sum_squares_rounded_part(&x[range])).iter().sum()
+pub fn sum_squares_bf16(x: &[bf16]) -> f64 {
+    map_chunks(x.len(), CHUNK, |range| sum_squares_bf16_part(&x[range])).iter().sum()
 }
 
 /// `Σ x`, accumulated in f64.
@@ -91,7 +92,7 @@ kernel! {
 }
 
 kernel! {
-    fn sum_squares_rounded_part<FMA>(x: &[Rounded]) -> f64 {
+    fn sum_squares_bf16_part<FMA>(x: &[bf16]) -> f64 {
         sum_wide(x, |v| v * v)
     }
 }

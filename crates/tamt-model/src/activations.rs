@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use half::bf16;
+use tamt_kernels::Precision;
 use tamt_kernels::layer_norm::Kept;
 use tamt_kernels::linear::{self, Factor, PackedRows, Scratch};
 use tamt_kernels::sparse::PanelsView;
-use tamt_kernels::{Precision, Rounded};
 
 use crate::batch::{Batch, Group};
 use crate::config::Config;
@@ -85,14 +86,14 @@ impl<'a, T> Rows<'a, T> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptRows {
     rows: Vec<f32>,
-    rounded: Vec<Rounded>,
+    rounded: Vec<bf16>,
 }
 
 /// A part of [`KeptRows`].
 #[derive(Debug)]
 pub(crate) struct KeptPart<'a> {
     rows: &'a mut [f32],
-    rounded: &'a mut [Rounded],
+    rounded: &'a mut [bf16],
 }
 
 impl KeptRows {
@@ -105,7 +106,7 @@ impl KeptRows {
     ) -> std::vec::IntoIter<KeptPart<'a>> {
         let len = tokens.clone().sum::<usize>() * width;
         self.rows.resize(if rows { len } else { 0 }, 0.0);
-        self.rounded.resize(if rounded { len } else { 0 }, Rounded::default());
+        self.rounded.resize(if rounded { len } else { 0 }, bf16::ZERO);
         let (mut rows, mut rounded) = (Rows::new(&mut self.rows, width), Rows::new(&mut self.rounded, width));
         let part = |tokens| KeptPart { rows: rows.take(tokens), rounded: rounded.take(tokens) };
         tokens.map(part).collect::<Vec<_>>().into_iter()

@@ -77,7 +77,7 @@ impl Model {
                     Gradient::All(slot) => {
                         embedding::backward(sum_grad, rows, hidden, skip, epilogue, slot, mode, scratch);
                     }
-                    Gradient::Rounded(_) => unreachable!("no matrix of a layer"),
+                    Gradient::Bf16(_) => unreachable!("no matrix of a layer"),
                 }
             }
         }

@@ -218,7 +218,7 @@ impl Model {
                 let (dy, x) = (&dy.packed, &x.packed);
                 match gradient {
                     Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, *mode),
-                    Gradient::Rounded(slot) => linear::weight_gradient_rounded(dy, x, epilogue, slot, *mode),
+                    Gradient::Bf16(slot) => linear::weight_gradient_bf16(dy, x, epilogue, slot, *mode),
                     Gradient::Rows(_) => unreachable!("no table"),
                 }
             }

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use half::bf16;
+use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::embedding::RowGrads;
 use tamt_kernels::linear::{Weight, WeightGrad, Write};
-use tamt_kernels::{Precision, Rounded};
 
 use crate::model::Model;
 use crate::params::{Masks, ParamId};
@@ -49,7 +50,7 @@ pub enum Gradient {
     /// All values.
     All(Vec<f32>),
     /// All values in bf16: of the scores of a layer's matrices, when its products are.
-    Rounded(Vec<Rounded>),
+    Bf16(Vec<bf16>),
     /// Of the word embeddings where they are no decoder, of which a step reads few rows: those.
     Rows(RowGrads),
 }
@@ -59,7 +60,7 @@ impl Gradient {
     fn clear(&mut self) {
         match self {
             Self::All(values) => values.fill(0.0),
-            Self::Rounded(values) => values.fill(Rounded::default()),
+            Self::Bf16(values) => values.fill(bf16::ZERO),
             Self::Rows(rows) => rows.clear(),
         }
     }
@@ -67,7 +68,7 @@ impl Gradient {
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         match self {
             Self::All(values) => values,
-            Self::Rounded(_) | Self::Rows(_) => unreachable!("the gradient of no layer's scores and of no table"),
+            Self::Bf16(_) | Self::Rows(_) => unreachable!("the gradient of no layer's scores and of no table"),
         }
     }
 }
@@ -141,7 +142,7 @@ impl Grads {
                 && (precision, t.kind) == (Precision::Bf16, GradKind::Score)
                 && model.layer_of(t.id).is_some()
             {
-                *gradient = Gradient::Rounded(vec![Rounded::default(); values.len()]);
+                *gradient = Gradient::Bf16(vec![bf16::ZERO; values.len()]);
             }
         }
         self
@@ -183,7 +184,7 @@ impl Grads {
         let slot = self.by_param[id.0]?;
         Some(match &self.gradients[slot] {
             Gradient::All(values) => values.clone(),
-            Gradient::Rounded(values) => values.iter().map(|v| v.get()).collect(),
+            Gradient::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
             Gradient::Rows(rows) => {
                 let mask = masks.filter(|_| self.trainable[slot].kind == GradKind::Survivors).and_then(|m| m.get(id));
                 let cols = self.ranges[slot].len() / rows.table_rows().max(1);
@@ -207,7 +208,7 @@ impl Grads {
         }
         match &mut self.gradients[slot] {
             Gradient::All(values) => zero(0, values.iter_mut(), drop),
-            Gradient::Rounded(values) => zero(0, values.iter_mut(), drop),
+            Gradient::Bf16(values) => zero(0, values.iter_mut(), drop),
             Gradient::Rows(rows) => {
                 for (row, values) in rows.iter_mut() {
                     zero(row * values.len(), values.iter_mut(), &drop);

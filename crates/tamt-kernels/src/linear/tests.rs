@@ -221,13 +221,13 @@ fn factors_that_groups_pack_give_the_naive_gradients() {
             assert_close(&dw, &expected, tolerance);
             // rounded ones are these, times the weights for scores, and added to what was rounded before
             let weights = random(rows * cols, 3);
-            let mut scores = vec![Rounded::default(); rows * cols];
+            let mut scores = vec![bf16::ZERO; rows * cols];
             for mode in [Write::Store, Write::Add] {
                 let before = scores.clone();
-                weight_gradient_rounded(&gradient, &input, WeightGrad::Score(&weights), &mut scores, mode);
+                weight_gradient_bf16(&gradient, &input, WeightGrad::Score(&weights), &mut scores, mode);
                 for (i, score) in scores.iter().enumerate() {
-                    let expected = Rounded::new(dw[i] * weights[i] + before[i].get());
-                    assert!(score.get() == expected.get(), "{mode:?}, {i}: {score:?} and {expected:?}");
+                    let expected = crate::precision::rounded(dw[i] * weights[i] + before[i].to_f32());
+                    assert!(score.to_f32() == expected.to_f32(), "{mode:?}, {i}: {score:?} and {expected:?}");
                 }
             }
             let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));

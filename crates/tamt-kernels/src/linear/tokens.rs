@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
-use super::{WeightGrad, Write, add_elements, rounded_weight_product, weight_product};
+use super::{WeightGrad, Write, add_elements, bf16_weight_product, weight_product};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side, end_of_writes_past_caches};
 use crate::parallel::{Buffer, Shared, reduction_chunk};
-use crate::precision::{Precision, Rounded};
+use crate::precision::Precision;
 use crate::product::{AMX_TILE, Rhs};
 
 /// Which factor of a weight gradient an operand is.
@@ -168,16 +169,16 @@ pub fn weight_gradient(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad
 }
 
 /// [`weight_gradient`], rounded.
-pub fn weight_gradient_rounded(
+pub fn weight_gradient_bf16(
     dy: &PackedTokens,
     x: &PackedTokens,
     epilogue: WeightGrad<'_>,
-    dw: &mut [Rounded],
+    dw: &mut [bf16],
     mode: Write,
 ) {
     assert_factors(dy, x, epilogue, dw.len());
     let rhs = &mut Rhs::Packed(x.panels(Factor::Input));
-    rounded_weight_product((dy.width, x.width), dy.panels(Factor::OutputGradient), rhs, epilogue, dw, mode);
+    bf16_weight_product((dy.width, x.width), dy.panels(Factor::OutputGradient), rhs, epilogue, dw, mode);
 }
 
 fn assert_factors(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>, len: usize) {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::optim;
-use tamt_kernels::reduce::{sum_squares, sum_squares_rounded};
+use tamt_kernels::reduce::{sum_squares, sum_squares_bf16};
 use tamt_model::{GradKind, Gradient, Grads, Masks, Model, Trainable};
 
 use crate::scores::Scores;
@@ -104,7 +104,7 @@ impl Optimizer {
         let n = grads.ranges().last().map_or(0, |range| range.end);
         let seen = grads.gradients().iter().map(|gradient| match gradient {
             Gradient::Rows(rows) => vec![false; rows.table_rows()],
-            Gradient::All(_) | Gradient::Rounded(_) => Vec::new(),
+            Gradient::All(_) | Gradient::Bf16(_) => Vec::new(),
         });
         Self { settings, m: vec![0.0; n], v: vec![0.0; n], seen: seen.collect(), updates: 0 }
     }
@@ -143,7 +143,7 @@ impl Optimizer {
         let s = self.settings;
         let squares = grads.gradients().iter().map(|gradient| match gradient {
             Gradient::All(values) => sum_squares(values),
-            Gradient::Rounded(values) => sum_squares_rounded(values),
+            Gradient::Bf16(values) => sum_squares_bf16(values),
             Gradient::Rows(rows) => sum_squares(rows.values()),
         });
         let squares: Vec<f64> = squares.collect();
@@ -187,7 +187,7 @@ impl Optimizer {
             match (&grads.gradients()[i], mask) {
                 (Gradient::All(g), None) => update.apply(values, g, m, v),
                 (Gradient::All(g), Some(mask)) => update.apply_to_survivors(mask, values, g, m, v),
-                (Gradient::Rounded(g), _) => update.apply_rounded(values, g, m, v),
+                (Gradient::Bf16(g), _) => update.apply_bf16(values, g, m, v),
                 (Gradient::Rows(g), mask) => update.apply_to_rows(mask, values, g, m, v, &mut self.seen[i]),
             }
         }
