@@ -1,17 +1,11 @@
 //! What a forward pass keeps, and the scratch that both passes share. Sized on first use and then reused.
 
-use std::ops::Range;
-
-use half::bf16;
 use tamt_kernels::Precision;
-use tamt_kernels::layer_norm::Kept;
-use tamt_kernels::linear::{self, Factor, PackedRows, Scratch};
-use tamt_kernels::sparse::PanelsView;
+use tamt_kernels::linear::{PackedRows, Scratch};
 
-use crate::batch::{Batch, Group};
+use crate::batch::Batch;
 use crate::config::Config;
-use crate::factors::{FactorBuffer, FactorPart};
-use crate::linear_maps::FfnLayout;
+use crate::kept::LayerActs;
 
 /// How much a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +27,7 @@ impl Keep {
     }
 
     /// Whether Q and K can be read.
-    fn attention(self) -> bool {
+    pub(crate) fn attention(self) -> bool {
         matches!(self, Self::AllAndAttention | Self::HiddenAndAttention)
     }
 }
@@ -82,97 +76,6 @@ impl<'a, T> Rows<'a, T> {
     }
 }
 
-/// Rows `[T, width]`, in f32, rounded to bf16, both, or none.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KeptRows {
-    rows: Vec<f32>,
-    rounded: Vec<bf16>,
-}
-
-/// A part of [`KeptRows`].
-#[derive(Debug)]
-pub(crate) struct KeptPart<'a> {
-    rows: &'a mut [f32],
-    rounded: &'a mut [bf16],
-}
-
-impl KeptRows {
-    fn parts<'a>(
-        &'a mut self,
-        width: usize,
-        tokens: impl Iterator<Item = usize> + Clone,
-        rows: bool,
-        rounded: bool,
-    ) -> std::vec::IntoIter<KeptPart<'a>> {
-        let len = tokens.clone().sum::<usize>() * width;
-        self.rows.resize(if rows { len } else { 0 }, 0.0);
-        self.rounded.resize(if rounded { len } else { 0 }, bf16::ZERO);
-        let (mut rows, mut rounded) = (Rows::new(&mut self.rows, width), Rows::new(&mut self.rounded, width));
-        let part = |tokens| KeptPart { rows: rows.take(tokens), rounded: rounded.take(tokens) };
-        tokens.map(part).collect::<Vec<_>>().into_iter()
-    }
-
-    /// Some of the elements: as they were put, or as they were rounded.
-    fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        if !self.rows.is_empty() {
-            return &self.rows[elements];
-        }
-        buffer.resize(elements.len(), 0.0);
-        tamt_kernels::widen(&self.rounded[elements], buffer);
-        buffer
-    }
-}
-
-impl KeptPart<'_> {
-    pub(crate) fn put(&mut self, x: &[f32]) {
-        if !self.rows.is_empty() {
-            self.rows.copy_from_slice(x);
-        }
-        if !self.rounded.is_empty() {
-            tamt_kernels::round(x, self.rounded);
-        }
-    }
-}
-
-/// Where a layer keeps what it wants to of some tokens.
-#[derive(Debug)]
-pub(crate) struct LayerView<'a> {
-    /// Q, K and V.
-    pub(crate) projections: [KeptPart<'a>; 3],
-    pub(crate) input: FactorPart<'a>,
-    pub(crate) context: FactorPart<'a>,
-    pub(crate) attention_output: FactorPart<'a>,
-    /// What only a backward pass needs.
-    pub(crate) rest: Option<RestView<'a>>,
-}
-
-/// Part of a [`LayerView`].
-#[derive(Debug)]
-pub(crate) struct RestView<'a> {
-    pub(crate) log_sum_exp: &'a mut [f32],
-    pub(crate) attention: Kept<'a>,
-    pub(crate) ffn_in: &'a mut [f32],
-    pub(crate) ffn_panels: FactorPart<'a>,
-    pub(crate) output: Kept<'a>,
-}
-
-/// What one transformer layer kept of some tokens.
-#[derive(Debug)]
-pub(crate) struct LayerPart<'a> {
-    pub(crate) query: &'a [f32],
-    pub(crate) key: &'a [f32],
-    pub(crate) value: &'a [f32],
-    /// Where it was kept in panels.
-    pub(crate) context: Option<PanelsView<'a>>,
-    /// Where it was kept in panels.
-    pub(crate) attention_output: Option<PanelsView<'a>>,
-    pub(crate) log_sum_exp: &'a [f32],
-    pub(crate) attention: NormPart<'a>,
-    pub(crate) ffn_in: &'a [f32],
-    pub(crate) ffn_panels: Option<PanelsView<'a>>,
-    pub(crate) output: NormPart<'a>,
-}
-
 /// Gradients of some tokens in a layer: what the next layer down takes, and what gradients of parameters are made of.
 #[derive(Debug)]
 pub(crate) struct LayerGradients<'a> {
@@ -183,146 +86,6 @@ pub(crate) struct LayerGradients<'a> {
     /// Of scale and shift, these tokens' share.
     pub(crate) attention_norm: Option<(&'a mut [f32], &'a mut [f32])>,
     pub(crate) output_norm: Option<(&'a mut [f32], &'a mut [f32])>,
-}
-
-/// What one transformer layer keeps.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LayerActs {
-    /// Q, K and V: beside products in bf16, which would round them themselves, rounded.
-    projections: [KeptRows; 3],
-    /// The layer's input, where the sparse kernel multiplies by it: in panels.
-    pub(crate) input: FactorBuffer,
-    /// The context and attention's output are read again by the gradients of the maps that they are inputs of alone.
-    pub(crate) context: FactorBuffer,
-    pub(crate) attention_output: FactorBuffer,
-    log_sum_exp: Vec<f32>,
-    attention: NormActs,
-    /// FFN before the activation: `[T, ffn_width]`, as [`linear::forward_activated`] keeps it, or in rows where one of its maps is
-    /// sparse.
-    ffn_in: Vec<f32>,
-    ffn_width: usize,
-    /// The same where both of its maps are sparse: in panels.
-    ffn_panels: FactorBuffer,
-    output: NormActs,
-}
-
-/// How the maps of a layer want what is kept for them.
-#[derive(Clone, Copy)]
-pub(crate) struct KeptFor<'a> {
-    pub(crate) precision: Precision,
-    /// Whether the sparse kernel is to multiply by a matrix of Q, K and V, that of attention's output, or the FFN's first one.
-    pub(crate) sparse: [bool; 3],
-    pub(crate) ffn: FfnLayout<'a>,
-}
-
-impl LayerActs {
-    /// Begins a pass over groups of tokens: where each of them keeps what is to be.
-    pub(crate) fn begin(
-        &mut self,
-        config: &Config,
-        groups: &[Group],
-        keep: Keep,
-        layer: KeptFor<'_>,
-    ) -> Vec<LayerView<'_>> {
-        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-        let sizes = groups.iter().map(|group| group.tokens.len());
-        let KeptFor { precision, sparse: [sparse_input, sparse_context, sparse_ffn_input], ffn } = layer;
-        self.ffn_width = match ffn {
-            FfnLayout::Packed => linear::kept_width(config.intermediate_size, precision),
-            FfnLayout::Rows => config.intermediate_size,
-            FfnLayout::Panels { .. } => 0,
-        };
-        let in_panels = keep.all() && matches!(ffn, FfnLayout::Panels { .. });
-        let mut ffn_panels = self.ffn_panels.parts(Factor::Input, config.intermediate_size, groups, None, in_panels);
-        let rounds = precision == Precision::Bf16;
-        let mut index = 0;
-        let mut projections = self.projections.each_mut().map(|kept| {
-            let rows = (keep.attention() && index < 2) || (keep.all() && !rounds);
-            index += 1;
-            kept.parts(hidden, sizes.clone(), rows, keep.all() && rounds && !rows)
-        });
-        // what is not in panels is packed for the dense kernel; the layer's input is a hidden state, which is there
-        let inputs = [
-            (&mut self.input, sparse_input, false),
-            (&mut self.context, sparse_context, !sparse_context),
-            (&mut self.attention_output, sparse_ffn_input, !sparse_ffn_input),
-        ];
-        let mut inputs = inputs.map(|(buffer, panels, packed)| {
-            let packed = (keep.all() && packed).then_some(precision);
-            buffer.parts(Factor::Input, hidden, groups, packed, keep.all() && panels)
-        });
-        let tokens = if keep.all() { sizes.clone().sum() } else { 0 };
-        self.log_sum_exp.resize(tokens * heads, 0.0);
-        self.attention.resize(tokens, hidden);
-        self.ffn_in.resize(tokens * self.ffn_width, 0.0);
-        self.output.resize(tokens, hidden);
-        let mut log_sum_exp = Rows::new(&mut self.log_sum_exp, heads);
-        let mut ffn_in = Rows::new(&mut self.ffn_in, self.ffn_width);
-        let mut norms = [&mut self.attention, &mut self.output]
-            .map(|norm| (Rows::new(&mut norm.sum, hidden), Rows::new(&mut norm.mean, 1), Rows::new(&mut norm.rstd, 1)));
-        let view = |tokens| {
-            let mut inputs = inputs.each_mut().map(|parts| parts.next().expect("a part for each group"));
-            let [input, context, attention_output] = inputs.each_mut().map(std::mem::take);
-            let mut rest = || {
-                let [attention, output] = norms.each_mut().map(|(sum, mean, rstd)| Kept {
-                    sum: Some(sum.take(tokens)),
-                    mean: mean.take(tokens),
-                    rstd: rstd.take(tokens),
-                });
-                RestView {
-                    log_sum_exp: log_sum_exp.take(tokens),
-                    attention,
-                    ffn_in: ffn_in.take(tokens),
-                    ffn_panels: ffn_panels.next().expect("a part for each group"),
-                    output,
-                }
-            };
-            LayerView {
-                projections: projections.each_mut().map(|parts| parts.next().expect("a part for each group")),
-                input,
-                context,
-                attention_output,
-                rest: keep.all().then(&mut rest),
-            }
-        };
-        sizes.map(view).collect()
-    }
-
-    /// What was kept of a group of tokens; `buffers` are for Q, K and V.
-    pub(crate) fn part<'a>(
-        &'a self,
-        config: &Config,
-        group: usize,
-        tokens: &Range<usize>,
-        buffers: &'a mut [Vec<f32>; 3],
-    ) -> LayerPart<'a> {
-        let rows = |width: usize| tokens.start * width..tokens.end * width;
-        let hidden = rows(config.hidden_size);
-        let [attention, output] = [&self.attention, &self.output].map(|norm| NormPart {
-            sum: &norm.sum[hidden.clone()],
-            mean: &norm.mean[tokens.clone()],
-            rstd: &norm.rstd[tokens.clone()],
-        });
-        let mut buffers = buffers.iter_mut();
-        let [query, key, value] = self
-            .projections
-            .each_ref()
-            .map(|kept| kept.read(hidden.clone(), buffers.next().expect("a buffer for each of three")));
-        let [context, attention_output] =
-            [&self.context, &self.attention_output].map(|input| input.panels().map(|panels| panels.group(group)));
-        LayerPart {
-            query,
-            key,
-            value,
-            context,
-            attention_output,
-            log_sum_exp: &self.log_sum_exp[rows(config.num_attention_heads)],
-            attention,
-            ffn_in: &self.ffn_in[rows(self.ffn_width)],
-            ffn_panels: self.ffn_panels.panels().map(|panels| panels.group(group)),
-            output,
-        }
-    }
 }
 
 /// Activations of one forward pass over a packed batch of `T` tokens.
@@ -370,8 +133,7 @@ impl Activations {
     #[must_use]
     pub fn query_key(&self, layer: usize) -> (&[f32], &[f32]) {
         assert!(self.keep.attention(), "Q and K were not kept");
-        let [query, key, _] = &self.layers[layer].projections;
-        (&query.rows, &key.rows)
+        self.layers[layer].query_key()
     }
 
     /// Tokens `T` of the last pass.

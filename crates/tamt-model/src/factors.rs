@@ -6,10 +6,10 @@ use tamt_kernels::Precision;
 use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
 use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
 
-use crate::activations::{LayerActs, LayerPart};
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::{GradKind, Gradient, Grads, Taken, epilogue};
+use crate::kept::{LayerActs, LayerPart};
 use crate::model::{Dense, Model};
 
 /// Maps of a layer, in the order of [`crate::model::Layer::dense`].

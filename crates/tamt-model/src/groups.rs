@@ -10,10 +10,11 @@ use tamt_kernels::as_one_of_many;
 use tamt_kernels::linear::{PackedFor, Write};
 use tamt_kernels::reduce;
 
-use crate::activations::{Activations, KeptFor, LayerGradients, LayerView, Rows, Workspace};
+use crate::activations::{Activations, LayerGradients, Rows, Workspace};
 use crate::batch::Group;
 use crate::encoder::Pass;
 use crate::grads::Grads;
+use crate::kept::{KeptFor, LayerView};
 use crate::model::Model;
 
 /// Tokens of a group, about: as many as fit the second-level cache with their activations, and enough for each matrix, which a

@@ -6,11 +6,12 @@ use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
 use tamt_kernels::sparse::{self, PanelsPart, PanelsView};
 use tamt_kernels::{activation, layer_norm, reduce};
 
-use crate::activations::{LayerGradients, LayerPart, LayerView, NormActs, NormPart, RestView, Workspace};
+use crate::activations::{LayerGradients, NormActs, NormPart, Workspace};
 use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
 use crate::grads::Grads;
+use crate::kept::{LayerPart, LayerView, RestView};
 use crate::linear_maps::{FfnLayout, MapBuffers};
 use crate::model::{Dense, Layer, Model, Norm};
 use crate::prepared::SparseBuffers;

@@ -12,6 +12,7 @@ mod factors;
 mod grads;
 mod groups;
 pub mod hub;
+mod kept;
 mod layer;
 mod linear_maps;
 mod mlm_head;
