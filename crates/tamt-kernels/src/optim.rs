@@ -168,34 +168,36 @@ impl Update {
         assert_eq!((seen.len(), m.len()), (rows, v.len()), "buffers of the table's rows");
         let cols = p.len().checked_div(rows).unwrap_or(0);
         let zeros = vec![0.0; cols];
-        let is_new: Vec<bool> = seen.iter().enumerate().map(|(row, seen)| !seen && g.get(row).is_some()).collect();
-        seen.iter_mut().zip(&is_new).for_each(|(seen, is_new)| *seen |= is_new);
         let decay = self.shrink_before * self.shrink_after;
-        let changes = |row: usize| seen[row] || decay != 1.0;
+        let before = &*seen;
+        let changes = |row: usize| before[row] || g.get(row).is_some() || decay != 1.0;
         let (m, v) = (Shared::new(m), Shared::new(v));
         let change_row = |row: usize, own: Range<usize>, p: &mut [f32]| {
-            if !seen[row] {
+            let g = g.get(row);
+            if !before[row] && g.is_none() {
                 return p.iter_mut().for_each(|p| *p *= decay);
             }
             // SAFETY: each row has moments of its own.
             #[allow(unsafe_code)]
             let (m, v) = unsafe { (m.part(own.clone()), v.part(own.clone())) };
-            if is_new[row] {
+            if !before[row] {
                 // memory that is written before it is read costs one fault in place of two
                 m.fill(0.0);
                 v.fill(0.0);
             }
-            update(self, p, g.get(row).unwrap_or(&zeros[..own.len()]), m, v);
+            update(self, p, g.unwrap_or(&zeros[..own.len()]), m, v);
         };
         if let Some(mask) = mask {
-            return change(mask, m.len(), p, changes, change_row);
+            change(mask, m.len(), p, changes, change_row);
+        } else {
+            assert_eq!(m.len(), p.len(), "buffers of the same length");
+            p.par_chunks_exact_mut(cols.max(1)).with_min_len(rows_per_job(cols)).enumerate().for_each(|(row, p)| {
+                if changes(row) {
+                    change_row(row, row * cols..(row + 1) * cols, p);
+                }
+            });
         }
-        assert_eq!(m.len(), p.len(), "buffers of the same length");
-        p.par_chunks_exact_mut(cols.max(1)).with_min_len(rows_per_job(cols)).enumerate().for_each(|(row, p)| {
-            if changes(row) {
-                change_row(row, row * cols..(row + 1) * cols, p);
-            }
-        });
+        g.rows().for_each(|row| seen[row] = true);
     }
 }
 

@@ -44,7 +44,8 @@ enum Made {
 pub(crate) struct FactorBuffer {
     packed: PackedTokens,
     panels: Panels,
-    /// Whether it was last left in panels.
+    /// Whether it was last packed, and whether it was left in panels.
+    is_packed: bool,
     in_panels: bool,
 }
 
@@ -60,13 +61,18 @@ impl FactorBuffer {
         panels: bool,
     ) -> std::vec::IntoIter<FactorPart<'_>> {
         let tokens = groups.iter().map(|group| group.tokens.len());
+        (self.is_packed, self.in_panels) = (packed.is_some(), panels);
         let packed = packed.map(|precision| self.packed.parts(factor, width, tokens.clone(), precision));
         let mut packed = packed.unwrap_or_default().into_iter();
-        self.in_panels = panels;
         let panels = panels.then(|| self.panels.parts(width, tokens.clone()));
         let mut panels = panels.unwrap_or_default().into_iter();
         let part = |_| FactorPart { packed: packed.next(), panels: panels.next() };
         groups.iter().map(part).collect::<Vec<_>>().into_iter()
+    }
+
+    /// What was packed, if it was.
+    fn packed(&self) -> Option<&PackedTokens> {
+        self.is_packed.then_some(&self.packed)
     }
 
     /// The panels, if it was left in panels.
@@ -139,6 +145,11 @@ impl FactorParts<'_> {
     }
 }
 
+/// What the forward pass left of each input.
+fn kept_inputs(kept: &LayerActs) -> [Option<&FactorBuffer>; MAPS - 2] {
+    [Some(&kept.input), Some(&kept.context), Some(&kept.attention_output), None]
+}
+
 impl LayerFactors {
     /// Begins a layer's factors, and gives each group its parts.
     pub(crate) fn parts(
@@ -160,8 +171,7 @@ impl LayerFactors {
         });
         let of_map = |wanted: Made, input: usize| (0..MAPS).any(|i| INPUT_OF[i] == input && self.made[i] == wanted);
         // what the forward pass packed is there, and so are panels of all inputs but the FFN's
-        let is_packed = [None, Some(&kept.context), Some(&kept.attention_output), None]
-            .map(|input| input.is_some_and(|input| input.panels().is_none()));
+        let is_packed = kept_inputs(kept).map(|input| input.is_some_and(|input| input.is_packed));
         let inputs: [_; MAPS - 2] = std::array::from_fn(|i| {
             (of_map(Made::Dense, i) && !is_packed[i], of_map(Made::Sparse, i) && i == FFN_INPUT)
         });
@@ -207,15 +217,13 @@ impl Model {
             .collect();
         gradients.par_iter_mut().with_max_len(1).for_each(|(i, dense, weight, bias)| {
             let (dy, x) = (&factors.output_gradients[*i], &factors.inputs[INPUT_OF[*i]]);
-            let kept = [Some(&kept.input), Some(&kept.context), Some(&kept.attention_output), None][INPUT_OF[*i]];
+            let kept = kept_inputs(kept)[INPUT_OF[*i]];
             if factors.made[*i] == Made::Sparse {
                 return self.sparse_weight_gradients(*dense, &dy.panels, &kept.unwrap_or(x).panels, pass, weight, bias);
             }
             if let Some(Taken { gradient, mode, kind, .. }) = weight {
                 let epilogue = epilogue(*kind, self.params.weight(dense.weight, pass.masks));
-                let was_packed = INPUT_OF[*i] != 0 && kept.is_some_and(|kept| kept.panels().is_none());
-                let x = kept.filter(|_| was_packed).unwrap_or(x);
-                let (dy, x) = (&dy.packed, &x.packed);
+                let (dy, x) = (&dy.packed, kept.and_then(FactorBuffer::packed).unwrap_or(&x.packed));
                 match gradient {
                     Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, *mode),
                     Gradient::Bf16(slot) => linear::weight_gradient_bf16(dy, x, epilogue, slot, *mode),

@@ -1,5 +1,7 @@
 //! The gradient of a table of which a step reads few rows.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::ByRow;
@@ -51,11 +53,16 @@ impl RowGrads {
         &self.values
     }
 
+    /// The rows that have a gradient, in order.
+    pub fn rows(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|&row| row as usize)
+    }
+
     /// The gradient of a row, if it has one.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<&[f32]> {
         let number = self.numbers[row].checked_sub(1)? as usize;
-        Some(&self.values[self.start(number)..self.ends[number]])
+        Some(&self.values[values_of(&self.ends, number)])
     }
 
     /// Each row that has a gradient, with it, to change.
@@ -66,10 +73,6 @@ impl RowGrads {
             (rest, done) = (tail, end);
             (row as usize, values)
         })
-    }
-
-    fn start(&self, number: usize) -> usize {
-        number.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
     /// `epilogue(Σ_{t: ids[t] = v} d[t])` of each row `v`, summed in order of the tokens: `d` `[T, cols]`. `skip` is the id
@@ -105,10 +108,9 @@ impl RowGrads {
             let (first, last) = (rows[0] as usize, rows[rows.len() - 1] as usize);
             tokens.for_each_sum(first..last + 1, |row, sum| {
                 let number = numbers[row] as usize - 1;
-                let start = number.checked_sub(1).map_or(0, |before| ends[before]);
                 // SAFETY: each row has values of its own, and each job rows.
                 #[allow(unsafe_code)]
-                let values = unsafe { values.part(start..ends[number]) };
+                let values = unsafe { values.part(values_of(ends, number)) };
                 if let WeightGrad::Survivors(mask) = epilogue {
                     gather_row(mask.row(row), sum, values, Write::Store);
                 } else {
@@ -118,4 +120,9 @@ impl RowGrads {
             });
         });
     }
+}
+
+/// Where the values of row `number` lie, of rows whose values end at `ends`.
+fn values_of(ends: &[usize], number: usize) -> Range<usize> {
+    number.checked_sub(1).map_or(0, |before| ends[before])..ends[number]
 }

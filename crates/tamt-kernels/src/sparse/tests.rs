@@ -15,10 +15,9 @@ fn pack(x: &[f32], cols: usize) -> Panels {
 /// Rows of what is left in panels.
 fn unpacked(cols: usize, tokens: usize, make: impl FnOnce(&mut PanelsPart<'_>)) -> Vec<f32> {
     let mut panels = Panels::default();
-    let mut parts = panels.parts(cols, std::iter::once(tokens));
-    let [part] = parts.as_mut_slice() else { unreachable!("one group") };
+    let mut part = panels.one_part(cols, tokens);
     part.values_mut().fill(f32::NAN);
-    make(part);
+    make(&mut part);
     assert!(part.view().values().iter().all(|v| v.is_finite()), "padding as well");
     let mut rows = vec![9.0; tokens * cols];
     part.view().unpack(&mut rows);
