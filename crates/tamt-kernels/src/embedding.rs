@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::bits::select_row;
+use crate::bits::mask_row;
 use crate::linear::{Scratch, Weight, WeightGrad, Write, add_elements};
 use crate::parallel::{rows_per_job, with_buffer};
 
@@ -33,10 +33,9 @@ pub fn forward(
         for (i, out) in out.chunks_exact_mut(cols).enumerate() {
             let t = job * job_rows + i;
             let id = ids[t] as usize;
-            let values = &word.values[id * cols..][..cols];
-            match word.mask {
-                None => out.copy_from_slice(values),
-                Some(mask) => select_row(mask.row(id), values, out),
+            word.values.part(id * cols..(id + 1) * cols).write_to(out);
+            if let Some(mask) = word.mask {
+                mask_row(mask.row(id), out);
             }
             row(position, position_ids[t], out);
             row(types, type_ids[t], out);
@@ -136,7 +135,7 @@ mod tests {
             let (ids, position_ids, type_ids) = ([3, 10, 0, 3], [0, 1, 4, 3], [0, 1, 1, 0]);
             for mask in [None, Some(&mask), Some(&BitMask::zeros(11, cols)), Some(&BitMask::ones(11, cols))] {
                 let mut out = vec![0.0; 4 * cols];
-                let word = Weight { values: &w, rows: 11, cols, mask };
+                let word = Weight { values: (&w).into(), rows: 11, cols, mask };
                 forward(word, &ids, &p, &position_ids, &s, &type_ids, &mut out);
                 for t in 0..4 {
                     for c in 0..cols {
@@ -158,7 +157,7 @@ mod tests {
             let ids: Vec<u32> = (0..tokens as u32).map(|t| t * t % 150).collect();
             let (w, mask, old) = (random(rows * cols, 2), random_mask(rows, cols, 0.5), random(rows * cols, 3));
             for (skip, mode) in [(None, Write::Store), (Some(0), Write::Add)] {
-                for epilogue in [WeightGrad::Dense, WeightGrad::Masked(&mask), WeightGrad::Score(&w)] {
+                for epilogue in [WeightGrad::Dense, WeightGrad::Masked(&mask), WeightGrad::Score((&w).into())] {
                     let mut expected = if mode == Write::Add { to_f64(&old) } else { vec![0.0; rows * cols] };
                     for (t, &id) in ids.iter().enumerate().filter(|&(_, &id)| Some(id) != skip) {
                         for c in 0..cols {
@@ -168,7 +167,7 @@ mod tests {
                                 WeightGrad::Masked(m) | WeightGrad::Survivors(m) => {
                                     f64::from(u8::from(m.get(id as usize, c)))
                                 }
-                                WeightGrad::Score(w) => f64::from(w[at]),
+                                WeightGrad::Score(_) => f64::from(w[at]),
                             };
                             expected[at] += factor * f64::from(d[t * cols + c]);
                         }
@@ -186,7 +185,7 @@ mod tests {
             let mut of_rows = RowGrads::new(rows);
             for (skip, epilogue) in [
                 (None, WeightGrad::Dense),
-                (Some(0), WeightGrad::Score(&w)),
+                (Some(0), WeightGrad::Score((&w).into())),
                 (Some(4), WeightGrad::Masked(&mask)),
                 (None, WeightGrad::Survivors(&mask)),
                 (None, WeightGrad::Survivors(&zeros)),

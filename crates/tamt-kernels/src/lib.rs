@@ -51,13 +51,13 @@
 //! let mut scratch = Scratch::default();
 //! let x = [1.0, 10.0, 100.0]; // one token
 //! let mut y = [0.0; 2];
-//! let w = Weight { values: &weights, rows: 2, cols: 3, mask: Some(&mask) };
+//! let w = Weight { values: (&weights).into(), rows: 2, cols: 3, mask: Some(&mask) };
 //! linear::forward(&x, w, Some(&[0.5, 0.0]), &mut y, &mut scratch);
 //! assert_eq!(y, [-19.5, 103.0]);
 //!
 //! let dy = [1.0, -1.0];
 //! let mut score_gradient = [0.0; 6];
-//! linear::backward_weight(&dy, &x, 2, 3, WeightGrad::Score(&weights), &mut score_gradient, Write::Store, &mut scratch);
+//! linear::backward_weight(&dy, &x, 2, 3, WeightGrad::Score((&weights).into()), &mut score_gradient, Write::Store, &mut scratch);
 //! assert_eq!(score_gradient, [0.5, -20.0, 10.0, -3.0, 2.0, -100.0]);
 //! ```
 
@@ -92,4 +92,4 @@ mod reference;
 mod simd;
 
 pub use parallel::as_one_of_many;
-pub use precision::{Precision, round, widen};
+pub use precision::{Precision, Values, round, widen};

@@ -9,7 +9,7 @@ use crate::bits::{BitMask, count_bits, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
-use crate::precision::{Number, Precision, round};
+use crate::precision::{Number, Precision, Values, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
 use crate::sparse::gather_row;
 
@@ -25,7 +25,7 @@ pub use tokens::{Factor, PackedTokens, TokensPart, bias_gradient, weight_gradien
 #[derive(Clone, Copy, Debug)]
 pub struct Weight<'a> {
     /// The elements, row after row.
-    pub values: &'a [f32],
+    pub values: Values<'a>,
     /// Output features.
     pub rows: usize,
     /// Input features.
@@ -87,7 +87,7 @@ pub enum WeightGrad<'a> {
     /// The elements of `G` that `B` keeps, in its order and without gaps.
     Survivors(&'a BitMask),
     /// `G ∘ W`: the straight-through gradient of the scores that decide `B`, dropped weights included.
-    Score(&'a [f32]),
+    Score(Values<'a>),
 }
 
 impl WeightGrad<'_> {
@@ -112,7 +112,10 @@ impl WeightGrad<'_> {
             Self::Dense => {}
             Self::Masked(mask) => mask_row(&mask.row(row)[col / 8..], g),
             Self::Survivors(_) => unreachable!("survivors are gathered"),
-            Self::Score(w) => multiply_elements(g, &w[row * cols + col..][..g.len()]),
+            Self::Score(w) => match w.part(row * cols + col..row * cols + col + g.len()) {
+                Values::F32(w) => multiply_elements(g, w),
+                Values::Bf16(w) => multiply_bf16(g, w),
+            },
         }
     }
 }
@@ -121,6 +124,14 @@ kernel! {
     fn multiply_elements<FMA>(x: &mut [f32], factor: &[f32]) {
         for (x, factor) in x.iter_mut().zip(factor) {
             *x *= factor;
+        }
+    }
+}
+
+kernel! {
+    fn multiply_bf16<FMA>(x: &mut [f32], factor: &[bf16]) {
+        for (x, factor) in x.iter_mut().zip(factor) {
+            *x *= factor.get();
         }
     }
 }

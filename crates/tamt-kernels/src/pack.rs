@@ -2,20 +2,21 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
-use crate::bits::{BitMask, select, select_row};
+use crate::bits::{BitMask, mask_row, select, select_row};
 use crate::dispatch::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
-use crate::precision::{Precision, join_steps};
+use crate::precision::{Precision, Values, join_steps, widen};
 use crate::product::{tile_cols, tile_rows, vector_lanes};
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
-    pub(crate) data: &'a [f32],
+    pub(crate) data: Values<'a>,
     /// Elements from one row of `data` to the next.
     pub(crate) stride: usize,
     pub(crate) order: Order,
@@ -172,8 +173,8 @@ impl<'a> Panels<'a> {
 }
 
 impl<'a> Operand<'a> {
-    pub(crate) fn new(data: &'a [f32], stride: usize, order: Order) -> Self {
-        Self { data, stride, order, mask: None, precision: Precision::F32, past_caches: false }
+    pub(crate) fn new(data: impl Into<Values<'a>>, stride: usize, order: Order) -> Self {
+        Self { data: data.into(), stride, order, mask: None, precision: Precision::F32, past_caches: false }
     }
 
     /// Packs panels: `out` is `[panels][words of the depth][width]`, padded with zeros.
@@ -187,17 +188,21 @@ impl<'a> Operand<'a> {
         if self.precision == Precision::Bf16 {
             return self.pack_pairs(side, lanes, depth, out);
         }
+        let data = match self.data {
+            Values::F32(data) => data,
+            Values::Bf16(data) => return self.pack_widened(data, side, lanes, depth, out),
+        };
         let steps = depth.len();
         debug_assert_eq!(out.len(), side.padded(lanes.len(), self.precision) * steps, "whole panels");
         debug_assert!(self.mask.is_none() || side == Side::Right, "left panels do not begin at whole bytes of a mask");
         if self.order == Order::DepthRows {
-            return self.pack_depth_rows(side, lanes, depth, out);
+            return self.pack_depth_rows(data, side, lanes, depth, out);
         }
         let whole = side.width(self.precision);
         for first in (0..lanes.len()).step_by(whole) {
             let lanes = lanes.start + first..lanes.end.min(lanes.start + first + whole);
             let width = side.padded(lanes.len(), self.precision);
-            self.pack_lane_rows(lanes, depth.clone(), width, &mut out[first * steps..][..width * steps]);
+            self.pack_lane_rows(data, lanes, depth.clone(), width, &mut out[first * steps..][..width * steps]);
         }
     }
 
@@ -222,14 +227,34 @@ impl<'a> Operand<'a> {
         }
     }
 
-    fn pack_depth_rows(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+    /// Packs in f32 what is kept in bf16: widened and masked first, some lanes at a time, which the nearer caches hold.
+    fn pack_widened(&self, data: &[bf16], side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+        let some = LANES_TO_WIDEN.next_multiple_of(side.width(self.precision));
+        for first in (0..lanes.len()).step_by(some) {
+            let lanes = lanes.start + first..lanes.end.min(lanes.start + first + some);
+            let out = &mut out[first * depth.len()..][..side.padded(lanes.len(), self.precision) * depth.len()];
+            let (rows, cols) = if self.order == Order::LaneRows { (&lanes, &depth) } else { (&depth, &lanes) };
+            with_buffer(rows.len() * cols.len(), |floats| {
+                for (row, floats) in rows.clone().zip(floats.chunks_exact_mut(cols.len().max(1))) {
+                    widen(&data[row * self.stride + cols.start..][..cols.len()], floats);
+                    if let Some(mask) = self.mask {
+                        mask_row(&mask.row(row)[cols.start / 8..], floats);
+                    }
+                }
+                let floats = Operand { data: Values::F32(floats), stride: cols.len(), mask: None, ..*self };
+                floats.pack(side, 0..lanes.len(), 0..depth.len(), out);
+            });
+        }
+    }
+
+    fn pack_depth_rows(&self, data: &[f32], side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         let (steps, width) = (depth.len(), side.width(self.precision));
         let (whole, rest) = (lanes.len() / width * width, lanes.len() % width);
         // Rows are read a few at a time over all panels: panel by panel, each would take a few floats of every row's
         // cache line, and the next panel would fetch the lines again.
         for done in (0..steps).step_by(STEPS_AT_ONCE) {
             let portion = done..steps.min(done + STEPS_AT_ONCE);
-            let from = self.rows_from(depth.start + done, lanes.start);
+            let from = self.rows_from(data, depth.start + done, lanes.start);
             copy_panels(from, whole, width, steps, portion.clone(), out);
             if rest == 0 {
                 continue;
@@ -248,23 +273,26 @@ impl<'a> Operand<'a> {
     }
 
     /// The data from an element on; with a mask, `col` is a multiple of 8.
-    pub(crate) fn rows_from(&self, row: usize, col: usize) -> Rows<'a> {
+    pub(crate) fn rows_from<'b, T>(&self, data: &'b [T], row: usize, col: usize) -> Rows<'b, T>
+    where
+        'a: 'b,
+    {
         let bits = self.mask.map(|mask| {
             assert!(col.is_multiple_of(8), "a part that begins with a byte of the mask");
             (&mask.as_bytes()[row * mask.row_bytes() + col / 8..], mask.row_bytes())
         });
-        Rows { data: &self.data[row * self.stride + col..], stride: self.stride, bits }
+        Rows { data: &data[row * self.stride + col..], stride: self.stride, bits }
     }
 
-    fn pack_lane_rows(&self, lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
+    fn pack_lane_rows(&self, data: &[f32], lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let steps = depth.len();
         let Some(mask) = self.mask else {
-            let rows = &self.data[lanes.start * self.stride + depth.start..];
+            let rows = &data[lanes.start * self.stride + depth.start..];
             return transpose(rows, self.stride, lanes.len(), steps, out, width);
         };
         with_buffer(lanes.len() * steps, |masked| {
             for (lane, masked) in lanes.clone().zip(masked.chunks_exact_mut(steps)) {
-                let row = &self.data[lane * self.stride + depth.start..][..steps];
+                let row = &data[lane * self.stride + depth.start..][..steps];
                 select_row(&mask.row(lane)[depth.start / 8..], row, masked);
             }
             transpose(masked, steps, lanes.len(), steps, out, width);
@@ -275,13 +303,16 @@ impl<'a> Operand<'a> {
 /// Steps of the depth that are packed in f32 before they are joined in pairs; a multiple of 8, for masks.
 const STEPS_TO_JOIN: usize = 64;
 
+/// Lanes of a matrix in bf16 that are widened before they are packed, about.
+const LANES_TO_WIDEN: usize = 48;
+
 /// Steps of the depth that are packed for all panels before the next ones.
 const STEPS_AT_ONCE: usize = 16;
 
 /// Some rows of a matrix, with the bits of their mask, from an element and its byte on.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) data: &'a [f32],
+pub(crate) struct Rows<'a, T = f32> {
+    pub(crate) data: &'a [T],
     pub(crate) stride: usize,
     pub(crate) bits: Option<(&'a [u8], usize)>,
 }

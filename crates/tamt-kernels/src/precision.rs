@@ -1,5 +1,7 @@
 //! The precision of the operands of dense products.
 
+use std::ops::Range;
+
 use half::bf16;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +96,72 @@ impl Number for bf16 {
     #[inline(always)]
     fn get(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// Elements that a kernel reads: in f32, or in bf16, which take half the memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// In f32.
+    F32(&'a [f32]),
+    /// In bf16.
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Values<'a> {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of the elements.
+    pub(crate) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
+
+    /// Writes all elements as f32.
+    pub(crate) fn write_to(self, out: &mut [f32]) {
+        match self {
+            Self::F32(values) => out.copy_from_slice(values),
+            Self::Bf16(values) => widen(values, out),
+        }
+    }
+}
+
+impl<'a> From<&'a [f32]> for Values<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for Values<'a> {
+    fn from(values: &'a [f32; N]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Values<'a> {
+    fn from(values: &'a Vec<f32>) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Values<'a> {
+    fn from(values: &'a [bf16]) -> Self {
+        Self::Bf16(values)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::dispatch::{Isa, isa};
 use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, is_one_of_many, with_buffer};
-use crate::precision::Precision;
+use crate::precision::{Precision, Values};
 use crate::simd::{Pairs, Portable, Simd};
 
 /// Words of a lane (steps of the depth, in bf16 pairs of them) in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
@@ -147,6 +147,7 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
                 Rows { start: a.as_ptr(), row: 1, step: tile_rows(precision), packed: true }
             }
             Lhs::Plain(Operand { data, stride, order, .. }) => {
+                let Values::F32(data) = data else { panic!("a left operand that is read where it lies is in f32") };
                 let (row, step) = if order == Order::LaneRows { (stride, 1) } else { (1, stride) };
                 Rows { start: data.as_ptr().wrapping_add(from * step), row, step, packed: false }
             }

@@ -88,7 +88,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
             sum += gram_difference(student, teacher, scale, 4.0 * weight);
             if let (Some(ds), Some(plain)) = (&mut ds, plain) {
                 let ds = &mut ds[first * cols..(first + count) * cols];
-                let lhs = Lhs::Plain(Operand::new(student, rows, Order::LaneRows));
+                let lhs = Lhs::Plain(Operand::new(&*student, rows, Order::LaneRows));
                 let block = Block { start: ds.as_mut_ptr(), stride: cols, rows: count, cols };
                 // SAFETY: the block is all of `ds`.
                 #[allow(unsafe_code)]

@@ -117,7 +117,7 @@ impl Grads {
         for (slot, t) in trainable.iter().enumerate() {
             by_param[t.id.0] = Some(slot);
             let len = match t.kind {
-                GradKind::Weight | GradKind::Score => model.params.get(t.id).len(),
+                GradKind::Weight | GradKind::Score => model.params.spec(t.id).elements(),
                 GradKind::Survivors => {
                     masks.and_then(|masks| masks.get(t.id)).expect("survivors of a mask").count_ones()
                 }

@@ -295,7 +295,6 @@ impl Model {
                 out_proj: dense(&mut add, "classifier.out_proj", outputs, hidden),
             },
         });
-        params.allocate();
         Self { config, params, embeddings, layers, pooler, mlm_head, task_head }
     }
 

@@ -1,7 +1,7 @@
-//! The weights of a model as one flat buffer, and masks of some.
+//! The weights of a model, and masks of some.
 
-use std::ops::Range;
-
+use half::bf16;
+use tamt_kernels::Values;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::Weight;
 
@@ -19,7 +19,7 @@ impl ParamId {
     }
 }
 
-/// Name, shape and place of one tensor.
+/// Name and shape of one tensor.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Canonical name: without the `bert.` or `roberta.` prefix.
@@ -28,28 +28,37 @@ pub struct Spec {
     pub checkpoint_name: String,
     /// `[rows, cols]` for a matrix, `[len]` for a vector.
     pub shape: Vec<usize>,
-    range: Range<usize>,
 }
 
-/// All tensors of a model, in the order they were declared, in one buffer.
+impl Spec {
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Elements of a tensor.
+#[derive(Clone, Debug)]
+enum Elements {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
+/// All tensors of a model, in the order they were declared.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
     specs: Vec<Spec>,
-    data: Vec<f32>,
+    elements: Vec<Elements>,
 }
 
 impl Params {
-    /// Declares a tensor; its values are zero until [`Params::allocate`] and a loader fill them.
+    /// Declares a tensor of zeros.
     pub(crate) fn declare(&mut self, name: String, checkpoint_name: String, shape: &[usize]) -> ParamId {
-        let start = self.specs.last().map_or(0, |s| s.range.end);
-        let len = shape.iter().product::<usize>();
-        self.specs.push(Spec { name, checkpoint_name, shape: shape.to_vec(), range: start..start + len });
+        let spec = Spec { name, checkpoint_name, shape: shape.to_vec() };
+        self.elements.push(Elements::F32(vec![0.0; spec.elements()]));
+        self.specs.push(spec);
         ParamId(self.specs.len() - 1)
-    }
-
-    /// Gives every declared tensor its zeroed values.
-    pub(crate) fn allocate(&mut self) {
-        self.data = vec![0.0; self.specs.last().map_or(0, |s| s.range.end)];
     }
 
     /// Every tensor, in order.
@@ -75,15 +84,45 @@ impl Params {
     }
 
     /// Values of a tensor, row-major.
+    ///
+    /// # Panics
+    /// If it was rounded by [`Params::round`].
     #[must_use]
     pub fn get(&self, id: ParamId) -> &[f32] {
-        &self.data[self.specs[id.0].range.clone()]
+        match &self.elements[id.0] {
+            Elements::F32(values) => values,
+            Elements::Bf16(_) => panic!("{} is kept in bf16", self.spec(id).name),
+        }
     }
 
     /// Values of a tensor, row-major, to write.
+    ///
+    /// # Panics
+    /// If it was rounded by [`Params::round`].
     #[must_use]
     pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
-        &mut self.data[self.specs[id.0].range.clone()]
+        match &mut self.elements[id.0] {
+            Elements::F32(values) => values,
+            Elements::Bf16(_) => panic!("{} is kept in bf16", self.specs[id.0].name),
+        }
+    }
+
+    /// Rounds a tensor to bf16, which takes half the memory: for matrices of products in bf16, which would round them for each,
+    /// that do not change any more.
+    pub fn round(&mut self, id: ParamId) {
+        if let Elements::F32(values) = &self.elements[id.0] {
+            let mut rounded = vec![bf16::ZERO; values.len()];
+            tamt_kernels::round(values, &mut rounded);
+            self.elements[id.0] = Elements::Bf16(rounded);
+        }
+    }
+
+    /// Values of a tensor, row-major, as they are kept.
+    pub(crate) fn values(&self, id: ParamId) -> Values<'_> {
+        match &self.elements[id.0] {
+            Elements::F32(values) => values.into(),
+            Elements::Bf16(values) => values.as_slice().into(),
+        }
     }
 
     /// A matrix as the kernels take it, masked where `masks` holds a mask for it.
@@ -93,7 +132,7 @@ impl Params {
     #[must_use]
     pub fn weight<'a>(&'a self, id: ParamId, masks: Option<&'a Masks>) -> Weight<'a> {
         let [rows, cols] = self.matrix_shape(id);
-        Weight { values: self.get(id), rows, cols, mask: masks.and_then(|m| m.get(id)) }
+        Weight { values: self.values(id), rows, cols, mask: masks.and_then(|m| m.get(id)) }
     }
 
     /// `[rows, cols]` of a matrix.

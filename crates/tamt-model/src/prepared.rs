@@ -129,7 +129,7 @@ impl PreparedWeights {
     pub fn set_values(&mut self, params: &Params) {
         for (i, prepared) in self.by_param.iter_mut().enumerate() {
             if let Some(Prepared::Sparse(sparse)) = prepared {
-                sparse.set_values(params.get(ParamId(i)));
+                sparse.set_values(params.values(ParamId(i)));
             }
         }
     }
@@ -144,7 +144,7 @@ impl PreparedWeights {
             };
             match slot {
                 Some(Prepared::Sparse(sparse)) => {
-                    sparse.set_mask(mask, model.params.get(id));
+                    sparse.set_mask(mask, model.params.values(id));
                 }
                 _ => {
                     let weight = model.params.weight(id, Some(masks));

@@ -167,7 +167,7 @@ pub fn random(model: &Model, ids: &[ParamId], sparsity: Sparsity, scope: Scope, 
         .iter()
         .map(|&id| {
             let stream = Stream::new(seed, Purpose::MASK_INIT, id.index() as u64);
-            let n = model.params.get(id).len();
+            let n = model.params.spec(id).elements();
             // 24 random bits make ties; the cut breaks them by index, which favours none by its value.
             (id, (0..n as u64).map(|i| stream.uniform_at(i)).collect())
         })

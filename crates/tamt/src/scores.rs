@@ -91,7 +91,7 @@ impl Scores {
             .iter()
             .filter(|(id, _)| !trained.contains(id))
             .fold((0, 0), |(n, zeros), (_, mask)| (n + mask.len(), zeros + (mask.len() - mask.count_ones()) as u64));
-        let mut values = Vec::with_capacity(trained.iter().map(|&id| model.params.get(id).len()).sum());
+        let mut values = Vec::with_capacity(trained.iter().map(|&id| model.params.spec(id).elements()).sum());
         for &id in trained {
             let mask = start.get(id).expect("every trained matrix starts from a mask");
             values.extend(initial(mask, settings, sparsity, Stream::new(seed, Purpose::SCORE_INIT, id.index() as u64)));
@@ -120,7 +120,7 @@ impl Scores {
     fn matrices<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (ParamId, &'a [f32], Cut)> {
         let mut rest = self.values.as_slice();
         self.ids.iter().zip(&self.cuts).map(move |(&id, &cut)| {
-            let (scores, tail) = rest.split_at(model.params.get(id).len());
+            let (scores, tail) = rest.split_at(model.params.spec(id).elements());
             rest = tail;
             (id, scores, cut)
         })

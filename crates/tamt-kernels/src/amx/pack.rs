@@ -4,15 +4,19 @@
 //! if those suffice; a word is two steps of the depth. Lanes and words are padded with zeros.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
-    _mm512_set_epi16, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-    _mm512_stream_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, _mm256_maskz_loadu_epi16, _mm512_castsi256_si512, _mm512_cvtne2ps_pbh,
+    _mm512_inserti64x4, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set_epi16,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_stream_si512, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 use std::ops::Range;
 
+use half::bf16;
+
 use super::SQUARE;
 use crate::pack::{Operand, Order, Rows, Side};
+use crate::precision::Values;
 use crate::product::AMX_TILE;
 
 /// Steps of the depth in a block of tiles.
@@ -37,7 +41,29 @@ pub(crate) unsafe fn pack(
     if out.is_empty() {
         return;
     }
-    let source = Source::new(operand, &lanes, &depth);
+    match operand.data {
+        // SAFETY: the caller's.
+        Values::F32(data) => unsafe { pack_from(data, operand, side, lanes, depth, out) },
+        Values::Bf16(data) => unsafe { pack_from(data, operand, side, lanes, depth, out) },
+    }
+}
+
+/// # Safety
+/// As for [`pack`]; `out` holds the panels, and there is something to pack.
+#[inline]
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[allow(unsafe_code)]
+unsafe fn pack_from<T: Element>(
+    data: &[T],
+    operand: &Operand<'_>,
+    side: Side,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    out: &mut [f32],
+) {
+    let padded = lanes.len().next_multiple_of(AMX_TILE);
+    let words = depth.len().div_ceil(2).next_multiple_of(AMX_TILE);
+    let source = Source::new(data, operand, &lanes, &depth);
     // a left panel's rows are lanes, a right one's words
     let transpose = (operand.order == Order::LaneRows) == (side == Side::Right);
     let mut pack_tile = |lane: usize, block: usize| {
@@ -68,8 +94,8 @@ pub(crate) unsafe fn pack(
 }
 
 /// The part of an operand that is packed.
-struct Source<'a> {
-    from: Rows<'a>,
+struct Source<'a, T> {
+    from: Rows<'a, T>,
     order: Order,
     rows: usize,
     cols: usize,
@@ -80,12 +106,66 @@ type Tile = [__m512i; AMX_TILE];
 
 // What follows is compiled into `pack`, whose instructions it may use: a call would pass tiles through memory. Hence loops,
 // and no closures that an adapter calls.
+
+/// What an operand is made of. Elements of a part that its mask drops, or that are not there, are zeros; with `WHOLE` all are
+/// there, and there is no mask.
 #[allow(unsafe_code)]
-impl<'a> Source<'a> {
-    /// Lanes and steps of an operand, neither of them empty.
-    fn new(operand: &Operand<'a>, lanes: &Range<usize>, depth: &Range<usize>) -> Self {
+trait Element: Copy {
+    /// 32 steps of a lane, from column `col` on, a multiple of 8.
+    ///
+    /// # Safety
+    /// As for [`pack`].
+    unsafe fn steps<const WHOLE: bool>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i;
+
+    /// Sixteen lanes of two steps, those of one behind those of the other.
+    ///
+    /// # Safety
+    /// As for [`pack`].
+    unsafe fn two_steps<const WHOLE: bool>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i;
+}
+
+#[allow(unsafe_code)]
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn steps<const WHOLE: bool>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
+        // SAFETY: the caller's.
+        unsafe { rounded(source.load::<WHOLE>(lane, col), source.load::<WHOLE>(lane, col + AMX_TILE)) }
+    }
+
+    #[inline(always)]
+    unsafe fn two_steps<const WHOLE: bool>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
+        // SAFETY: the caller's.
+        unsafe { rounded(source.load::<WHOLE>(step, col), source.load::<WHOLE>(step + 1, col)) }
+    }
+}
+
+#[allow(unsafe_code)]
+impl Element for bf16 {
+    #[inline(always)]
+    unsafe fn steps<const WHOLE: bool>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
+        let kept = if WHOLE { u32::MAX } else { source.kept::<STEPS>(lane, col) };
+        // SAFETY: the instructions are the caller's promise; only elements of the row are read.
+        unsafe { _mm512_maskz_loadu_epi16(kept, source.at(lane, col).cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn two_steps<const WHOLE: bool>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
+        // SAFETY: as above.
+        unsafe {
+            let kept = |step| if WHOLE { u16::MAX } else { source.kept::<AMX_TILE>(step, col) as u16 };
+            let low = _mm256_maskz_loadu_epi16(kept(step), source.at(step, col).cast());
+            let high = _mm256_maskz_loadu_epi16(kept(step + 1), source.at(step + 1, col).cast());
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+impl<'a, T: Element> Source<'a, T> {
+    /// Lanes and steps of an operand with these elements, neither of them empty.
+    fn new(data: &'a [T], operand: &Operand<'a>, lanes: &Range<usize>, depth: &Range<usize>) -> Self {
         let (rows, cols) = if operand.order == Order::LaneRows { (lanes, depth) } else { (depth, lanes) };
-        let from = operand.rows_from(rows.start, cols.start);
+        let from = operand.rows_from(data, rows.start, cols.start);
         assert!(from.data.len() >= (rows.len() - 1) * from.stride + cols.len(), "the operand holds the part");
         Self { from, order: operand.order, rows: rows.len(), cols: cols.len() }
     }
@@ -113,42 +193,47 @@ impl<'a> Source<'a> {
             let mut tile = [_mm512_setzero_si512(); AMX_TILE];
             for (i, words) in tile.iter_mut().enumerate() {
                 *words = match self.order {
-                    Order::LaneRows => {
-                        let row = row + i;
-                        rounded(self.load::<WHOLE>(row, col), self.load::<WHOLE>(row, col + AMX_TILE))
-                    }
-                    Order::DepthRows => {
-                        let row = row + 2 * i;
-                        interleaved(rounded(self.load::<WHOLE>(row, col), self.load::<WHOLE>(row + 1, col)))
-                    }
+                    Order::LaneRows => T::steps::<WHOLE>(self, row + i, col),
+                    Order::DepthRows => interleaved(T::two_steps::<WHOLE>(self, row + 2 * i, col)),
                 };
             }
             tile
         }
     }
 
-    /// Sixteen elements of a row from a column on, a multiple of 8; zeros where the mask drops them or where there is no
-    /// element. `WHOLE`: all are there, and no mask.
+    /// Where an element lies, if it is there.
+    #[inline(always)]
+    fn at(&self, row: usize, col: usize) -> *const T {
+        self.from.data.as_ptr().wrapping_add(row * self.from.stride + col)
+    }
+
+    /// Which of `N` elements of a row from a column on, a multiple of 8, are there and kept by the mask, the first in the lowest bit.
+    #[inline(always)]
+    fn kept<const N: usize>(&self, row: usize, col: usize) -> u32 {
+        if row >= self.rows || col >= self.cols {
+            return 0;
+        }
+        let kept = u32::MAX >> (32 - (self.cols - col).min(N));
+        let Some((bits, stride)) = self.from.bits else { return kept };
+        let at = row * stride + col / 8;
+        let mut bytes = [0; 4];
+        match bits.get(at..at + N / 8) {
+            Some(all) => bytes[..N / 8].copy_from_slice(all),
+            // the mask ends here: bits beyond it are beyond the columns
+            None => bytes.iter_mut().zip(&bits[at..]).for_each(|(byte, bits)| *byte = *bits),
+        }
+        kept & u32::from_le_bytes(bytes)
+    }
+}
+
+#[allow(unsafe_code)]
+impl Source<'_, f32> {
+    /// Sixteen elements of a row.
     #[inline(always)]
     unsafe fn load<const WHOLE: bool>(&self, row: usize, col: usize) -> __m512 {
-        // SAFETY of all: the caller's instruction set; only elements of the row are read.
-        let start = self.from.data.as_ptr().wrapping_add(row * self.from.stride + col);
-        if WHOLE {
-            return unsafe { _mm512_loadu_ps(start) };
-        }
-        if row >= self.rows || col >= self.cols {
-            return unsafe { _mm512_setzero_ps() };
-        }
-        let mut kept = u16::MAX >> (16 - (self.cols - col).min(16));
-        if let Some((bits, stride)) = self.from.bits {
-            let at = row * stride + col / 8;
-            // of a row's last byte there may be no next one; its bits are beyond the columns
-            kept &= match bits.get(at..at + 2) {
-                Some(two) => u16::from_le_bytes([two[0], two[1]]),
-                None => u16::from(bits[at]),
-            };
-        }
-        unsafe { _mm512_maskz_loadu_ps(kept, start) }
+        let kept = if WHOLE { u16::MAX } else { self.kept::<AMX_TILE>(row, col) as u16 };
+        // SAFETY: the caller's instruction set; only elements of the row are read.
+        unsafe { _mm512_maskz_loadu_ps(kept, self.at(row, col)) }
     }
 }
 

@@ -41,7 +41,7 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     };
     let (x, dy, w, bias) =
         (operand(tokens * cols, 1), operand(tokens * rows, 2), operand(rows * cols, 3), random(rows, 4));
-    let weight = Weight { values: &w, rows, cols, mask };
+    let weight = Weight { values: (&w).into(), rows, cols, mask };
     let kept = |n: usize, c: usize| mask.is_none_or(|m| m.get(n, c));
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
     let scratch = &mut Scratch::new(precision);
@@ -50,6 +50,7 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     forward(&x, weight, Some(&bias), &mut y, scratch);
     assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &to_f64(&bias), cols), tolerance);
     check_packed(&x, weight, &bias, &y, scratch);
+    check_in_bf16(&x, &dy, weight, scratch);
     forward(&x, weight, None, &mut y, scratch);
     assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &vec![0.0; rows], cols), tolerance);
 
@@ -70,11 +71,11 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     let product = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
     let all = BitMask::ones(rows, cols);
     let mask = mask.unwrap_or(&all);
-    for epilogue in [WeightGrad::Dense, WeightGrad::Masked(mask), WeightGrad::Score(&w)] {
+    for epilogue in [WeightGrad::Dense, WeightGrad::Masked(mask), WeightGrad::Score((&w).into())] {
         let factor = |i: usize| match epilogue {
             WeightGrad::Dense => 1.0,
             WeightGrad::Masked(mask) | WeightGrad::Survivors(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
-            WeightGrad::Score(w) => f64::from(w[i]),
+            WeightGrad::Score(_) => f64::from(w[i]),
         };
         let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
         let mut dw = vec![9.0; rows * cols];
@@ -103,6 +104,24 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     backward_bias(&dy, &mut db, Write::Add, scratch);
     let expected: Vec<f64> = expected.iter().zip(&bias).map(|(e, b)| e + f64::from(*b)).collect();
     assert_close(&db, &expected, tolerance);
+}
+
+/// A matrix that lies in bf16 gives the bits that it gives widened to f32.
+fn check_in_bf16(x: &[f32], dy: &[f32], weight: Weight<'_>, scratch: &mut Scratch) {
+    let Weight { values, rows, cols, .. } = weight;
+    let (mut floats, mut halves) = (vec![0.0; values.len()], vec![bf16::ZERO; values.len()]);
+    values.write_to(&mut floats);
+    round(&floats, &mut halves);
+    crate::widen(&halves, &mut floats);
+    let products = |values: Values<'_>, scratch: &mut Scratch| {
+        let weight = Weight { values, ..weight };
+        let [mut y, mut dx, mut ds] = [dy.len(), x.len(), values.len()].map(|len| vec![9.0; len]);
+        forward(x, weight, None, &mut y, scratch);
+        backward_input(dy, weight, &mut dx, Write::Store, scratch);
+        backward_weight(dy, x, rows, cols, WeightGrad::Score(values), &mut ds, Write::Store, scratch);
+        [y, dx, ds]
+    };
+    assert_eq!(products(halves.as_slice().into(), scratch), products((&floats).into(), scratch));
 }
 
 /// What is packed before, a weight or activations, gives the bits `y` of [`forward`], and those of the next layer.
@@ -224,7 +243,7 @@ fn factors_that_groups_pack_give_the_naive_gradients() {
             let mut scores = vec![bf16::ZERO; rows * cols];
             for mode in [Write::Store, Write::Add] {
                 let before = scores.clone();
-                weight_gradient_bf16(&gradient, &input, WeightGrad::Score(&weights), &mut scores, mode);
+                weight_gradient_bf16(&gradient, &input, WeightGrad::Score((&weights).into()), &mut scores, mode);
                 for (i, score) in scores.iter().enumerate() {
                     let expected = crate::precision::rounded(dw[i] * weights[i] + before[i].to_f32());
                     assert!(score.to_f32() == expected.to_f32(), "{mode:?}, {i}: {score:?} and {expected:?}");
@@ -277,7 +296,7 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     let rows = [1, 65, 383];
     let w = rows.map(|r| random(r * cols, r as u64));
     let (mask, bias) = (random_mask(65, cols, 0.5), random(65, 7));
-    let weight = |i: usize| Weight { values: &w[i], rows: rows[i], cols, mask: (i == 1).then_some(&mask) };
+    let weight = |i: usize| Weight { values: (&w[i]).into(), rows: rows[i], cols, mask: (i == 1).then_some(&mask) };
     let bias = |i: usize| (i == 1).then_some(&bias[..]);
 
     let scratch = &mut Scratch::default();
@@ -310,7 +329,7 @@ fn gradients_match_finite_differences() {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.5);
-    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; rows]);
     backward_input(&dy, weight, &mut dx, Write::Store, &mut Scratch::default());
     backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(&mask), &mut dw, Write::Store, &mut Scratch::default());
@@ -330,7 +349,16 @@ fn the_score_gradient_is_that_of_a_real_valued_mask() {
     let (tokens, rows, cols) = (3, 5, 9);
     let (x, dy, w) = (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3));
     let mut ds = vec![0.0; w.len()];
-    backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut ds, Write::Store, &mut Scratch::default());
+    backward_weight(
+        &dy,
+        &x,
+        rows,
+        cols,
+        WeightGrad::Score((&w).into()),
+        &mut ds,
+        Write::Store,
+        &mut Scratch::default(),
+    );
     let mask: Vec<f64> = (0..w.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
     assert_gradient(&mask, &ds, 1e-5, |mask| {
         let masked: Vec<f64> = mask.iter().zip(&w).map(|(b, w)| b * f64::from(*w)).collect();
@@ -345,7 +373,7 @@ fn products_are_the_same_for_any_number_of_threads() {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.5);
-    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
     let results = [Precision::F32, Precision::Bf16].map(|precision| {
         same_for_any_pool(|| {
             let scratch = &mut Scratch::new(precision);
@@ -353,7 +381,7 @@ fn products_are_the_same_for_any_number_of_threads() {
             let (mut dw, mut db) = (vec![0.0; rows * cols], vec![0.0; rows]);
             forward(&x, weight, Some(&bias), &mut y, scratch);
             backward_input(&dy, weight, &mut dx, Write::Store, scratch);
-            backward_weight(&dy, &x, rows, cols, WeightGrad::Score(&w), &mut dw, Write::Store, scratch);
+            backward_weight(&dy, &x, rows, cols, WeightGrad::Score((&w).into()), &mut dw, Write::Store, scratch);
             backward_bias(&dy, &mut db, Write::Store, scratch);
             (y, dx, dw, db)
         })
@@ -372,7 +400,7 @@ fn gradients_through_a_vocabulary_match_the_formula() {
     let (tokens, rows, cols) = (260, DEEP + 777, 3);
     let (dy, w, old) = (random(tokens * rows, 1), random(rows * cols, 2), random(tokens * cols, 3));
     let mask = random_mask(rows, cols, 0.5);
-    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
     let mut expected = sums(tokens, cols, rows, |t, c, n| {
         if mask.get(n, c) { f64::from(dy[t * rows + n]) * f64::from(w[n * cols + c]) } else { 0.0 }
     });
@@ -392,7 +420,7 @@ fn gradients_through_a_vocabulary_match_the_formula() {
 fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);
     let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
-    let weight = Weight { values: &w, rows, cols, mask: None };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: None };
     let mut batch = vec![0.0; tokens * rows];
     forward(&x, weight, None, &mut batch, &mut Scratch::default());
     for t in [0, 7, 150, 299] {

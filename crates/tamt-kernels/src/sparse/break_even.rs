@@ -38,7 +38,7 @@ fn measure(precision: Precision) -> f32 {
         }
         mask
     });
-    let weight = |mask| Weight { values: &values, rows: SIZE, cols: SIZE, mask: Some(mask) };
+    let weight = |mask| Weight { values: (&values).into(), rows: SIZE, cols: SIZE, mask: Some(mask) };
     let sparse = masks.each_ref().map(|mask| SparseWeight::new(weight(mask), PreparedFor::Training));
     let (mut scratch, mut panels) = (Scratch::new(precision), Panels::default());
     let mut fastest = [Duration::MAX; 3];

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::panels::panel_tokens;
 use crate::dispatch::{Isa, isa};
 use crate::parallel::Shared;
+use crate::precision::{Number, Values};
 use crate::product::DEPTH_BLOCK;
 
 /// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest.
@@ -134,7 +135,14 @@ impl Csr {
     }
 
     /// Takes the values of all entries from the weights.
-    pub(super) fn set_values(&mut self, weights: &[f32], strides: Strides) {
+    pub(super) fn set_values(&mut self, weights: Values<'_>, strides: Strides) {
+        match weights {
+            Values::F32(weights) => self.take_values(weights, strides),
+            Values::Bf16(weights) => self.take_values(weights, strides),
+        }
+    }
+
+    fn take_values(&mut self, weights: &[impl Number], strides: Strides) {
         let (shift, block_cols) = (panel_tokens().trailing_zeros(), block_columns());
         let mut values = std::mem::take(&mut self.values);
         self.for_each_job(&mut values, |block, rows, mut values| {
@@ -144,7 +152,7 @@ impl Csr {
                 (into, values) = values.split_at_mut(offsets.len());
                 let first = row * strides.row + block * block_cols * strides.col;
                 for (value, offset) in into.iter_mut().zip(offsets) {
-                    *value = weights[first + usize::from(offset >> shift) * strides.col];
+                    *value = weights[first + usize::from(offset >> shift) * strides.col].get();
                 }
             }
         });

@@ -26,7 +26,7 @@
 //!
 //! let weights = [0.5, -2.0, 0.1, 3.0, -0.2, 1.0]; // 2 outputs x 3 inputs
 //! let mask = BitMask::from_bytes(2, 3, vec![0b010, 0b101]).unwrap();
-//! let w = Weight { values: &weights, rows: 2, cols: 3, mask: Some(&mask) };
+//! let w = Weight { values: (&weights).into(), rows: 2, cols: 3, mask: Some(&mask) };
 //! let w = SparseWeight::new(w, PreparedFor::Training);
 //!
 //! let mut x = Panels::default();

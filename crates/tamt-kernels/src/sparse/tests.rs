@@ -1,3 +1,4 @@
+use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
@@ -61,7 +62,7 @@ fn check_all(tokens: usize, mask: &BitMask) {
     let (rows, cols) = (mask.rows(), mask.cols());
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
-    let weight = Weight { values: &w, rows, cols, mask: Some(mask) };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: Some(mask) };
     let sparse = SparseWeight::new(weight, PreparedFor::Training);
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
@@ -151,7 +152,7 @@ proptest! {
 #[test]
 fn a_layer_without_inputs_or_outputs_has_nothing_to_multiply() {
     for (rows, cols) in [(0, 5), (0, 0), (3, 0)] {
-        let weight = Weight { values: &[], rows, cols, mask: None };
+        let weight = Weight { values: (&[]).into(), rows, cols, mask: None };
         let sparse = SparseWeight::new(weight, PreparedFor::Training);
         let x = pack(&vec![1.0; 2 * cols], cols);
         let tokens = x.view().tokens();
@@ -168,7 +169,7 @@ fn gradients_match_finite_differences() {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.5);
-    let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
     let sparse = SparseWeight::new(weight, PreparedFor::Training);
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
@@ -188,7 +189,7 @@ fn products_are_the_same_for_any_number_of_threads() {
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.3);
     same_for_any_pool(|| {
-        let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+        let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
         let sparse = SparseWeight::new(weight, PreparedFor::Training);
         let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
         let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
@@ -206,7 +207,8 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);
     let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
     let mask = random_mask(rows, cols, 0.3);
-    let sparse = SparseWeight::new(Weight { values: &w, rows, cols, mask: Some(&mask) }, PreparedFor::Inference);
+    let sparse =
+        SparseWeight::new(Weight { values: (&w).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Inference);
     let mut batch = vec![0.0; tokens * rows];
     forward(pack(&x, cols).view(), &sparse, None, &mut batch);
     for count in [1, 9, 17, 33, 65] {
@@ -223,7 +225,8 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
     let (rows, cols) = (65, 131);
     let mask = random_mask(rows, cols, 0.4);
     let w = random(rows * cols, 3);
-    let weight = SparseWeight::new(Weight { values: &w, rows, cols, mask: Some(&mask) }, PreparedFor::Training);
+    let weight =
+        SparseWeight::new(Weight { values: (&w).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Training);
     for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1, 128]] {
         let tokens: usize = groups.iter().sum();
         let (dy, x) = (random(tokens * rows, 1), random(tokens * cols, 2));
@@ -270,13 +273,22 @@ fn changed_values_and_masks_give_what_a_new_weight_gives() {
     };
     let [first, second] = [3, 4].map(|seed| random(rows * cols, seed));
     let new = |values: &[f32], mask: &BitMask| {
-        outputs(&SparseWeight::new(Weight { values, rows, cols, mask: Some(mask) }, PreparedFor::Training))
+        outputs(&SparseWeight::new(
+            Weight { values: values.into(), rows, cols, mask: Some(mask) },
+            PreparedFor::Training,
+        ))
     };
     let mask = random_mask(rows, cols, 0.3);
-    let mut sparse = SparseWeight::new(Weight { values: &first, rows, cols, mask: Some(&mask) }, PreparedFor::Training);
+    let mut sparse =
+        SparseWeight::new(Weight { values: (&first).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Training);
     sparse.set_values(&second);
     assert_eq!(outputs(&sparse), new(&second, &mask));
     assert!(!sparse.set_mask(&mask, &second));
+    let (mut halves, mut widened) = (vec![bf16::ZERO; second.len()], vec![0.0; second.len()]);
+    crate::round(&second, &mut halves);
+    crate::widen(&halves, &mut widened);
+    sparse.set_values(halves.as_slice());
+    assert_eq!(outputs(&sparse), new(&widened, &mask));
     for mask in [random_mask(rows, cols, 0.7), BitMask::zeros(rows, cols), random_mask(rows, cols, 0.1)] {
         assert!(sparse.set_mask(&mask, &first));
         assert_eq!(sparse.survivors(), mask.count_ones());

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::csr::{Bits, Csr, Strides};
 use crate::bits::BitMask;
 use crate::linear::Weight;
+use crate::precision::Values;
 
 /// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
 /// forward product and the weight gradient, and 6 more where the input gradient is wanted.
@@ -61,7 +62,8 @@ impl SparseWeight {
     }
 
     /// Takes changed values of the same matrix `[rows, cols]` under the same mask.
-    pub fn set_values(&mut self, values: &[f32]) {
+    pub fn set_values<'a>(&mut self, values: impl Into<Values<'a>>) {
+        let values = values.into();
         let (rows, cols) = (self.rows(), self.cols());
         assert_eq!(values.len(), rows * cols, "weights of the declared shape");
         self.forward.set_values(values, Strides { row: cols, col: 1 });
@@ -71,7 +73,7 @@ impl SparseWeight {
     }
 
     /// Takes a mask of the same shape, and the values of the same matrix, if the mask is another. Returns whether it is.
-    pub fn set_mask(&mut self, mask: &BitMask, values: &[f32]) -> bool {
+    pub fn set_mask<'a>(&mut self, mask: &BitMask, values: impl Into<Values<'a>>) -> bool {
         assert_eq!((mask.rows(), mask.cols()), (self.rows(), self.cols()), "a mask of the weights' shape");
         if *mask == self.mask {
             return false;

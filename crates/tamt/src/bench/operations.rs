@@ -69,13 +69,13 @@ fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize
     for (level, &sparsity) in settings.sparsities.iter().enumerate() {
         let mut mask = BitMask::ones(rows, cols);
         mask.keep_above(&w, smallest_k(&[&w], sparsity.zeros(w.len()), Key::Magnitude), Key::Magnitude);
-        let weight = Weight { values: &w, rows, cols, mask: Some(&mask) };
+        let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
         if level == 0 {
             let forward = time(|| linear::forward(&x, weight, Some(&bias), &mut y, &mut scratch));
             add("forward", Kernel::Dense, sparsity, forward);
             let input = time(|| linear::backward_input(&dy, weight, &mut dx, Write::Store, &mut scratch));
             add("input gradient", Kernel::Dense, sparsity, input);
-            let score = WeightGrad::Score(&w);
+            let score = WeightGrad::Score((&w).into());
             let gradient =
                 time(|| linear::backward_weight(&dy, &x, rows, cols, score, &mut dw, Write::Store, &mut scratch));
             add("weight gradient", Kernel::Dense, sparsity, gradient);
@@ -111,7 +111,7 @@ fn decoder(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let (x, w) = (random(positions * cols, 1), random(rows * cols, 2));
     let (mut logits, mut dx) = (vec![0.0; positions * rows], vec![0.0; x.len()]);
     let labels: Vec<u32> = (0..positions).map(|i| (i % rows) as u32).collect();
-    let weight = Weight { values: &w, rows, cols, mask: None };
+    let weight = Weight { values: (&w).into(), rows, cols, mask: None };
     let mut scratch = Scratch::new(settings.precision);
     let flop = Some(2.0 * positions as f64 * (rows * cols) as f64);
     let name = |what: &str| format!("decoder {positions} x {rows}, {what}");

@@ -13,7 +13,7 @@ pub use schedule::{Schedule, Shape};
 
 use serde::{Deserialize, Serialize};
 use tamt_kernels::Precision;
-use tamt_model::{GradKind, Grads, KernelChoice, Masks, Model, PreparedWeights, Trainable};
+use tamt_model::{GradKind, Grads, KernelChoice, Masks, Model, ParamId, PreparedWeights, Trainable};
 
 use crate::objective::StepLoss;
 use crate::run::{Log, Observer, RunDir, StepReport, Stop, TrainerState};
@@ -78,10 +78,16 @@ impl<'m> Learner<'m> {
         self
     }
 
-    /// The same for products in a precision.
+    /// The same for products in a precision. In bf16 the layers' matrices whose scores learn are rounded to it: they stay as
+    /// they are, and products would round them each time.
     #[must_use]
     pub fn in_precision(mut self, precision: Precision) -> Self {
         self.grads = self.grads.in_precision(self.model, precision);
+        if precision == Precision::Bf16 {
+            let of_scores = |&id: &ParamId| self.grads.kind(id) == Some(GradKind::Score);
+            let frozen: Vec<_> = self.model.layer_matrices().filter(of_scores).collect();
+            frozen.into_iter().for_each(|id| self.model.params.round(id));
+        }
         self
     }
 

@@ -151,13 +151,22 @@ fn the_worked_example_of_a_masked_layer_holds() {
     let mut mask = tamt_kernels::bits::BitMask::zeros(2, 2);
     mask.set(0, 0, true);
     mask.set(1, 1, true);
-    let weight = linear::Weight { values: &w, rows: 2, cols: 2, mask: Some(&mask) };
+    let weight = linear::Weight { values: (&w).into(), rows: 2, cols: 2, mask: Some(&mask) };
     let (x, g) = ([1.0, 2.0], [1.0, -1.0]);
     let mut scratch = linear::Scratch::default();
     let (mut y, mut dx, mut ds) = ([0.0; 2], [0.0; 2], [0.0; 4]);
     linear::forward(&x, weight, None, &mut y, &mut scratch);
     linear::backward_input(&g, weight, &mut dx, linear::Write::Store, &mut scratch);
-    linear::backward_weight(&g, &x, 2, 2, linear::WeightGrad::Score(&w), &mut ds, linear::Write::Store, &mut scratch);
+    linear::backward_weight(
+        &g,
+        &x,
+        2,
+        2,
+        linear::WeightGrad::Score((&w).into()),
+        &mut ds,
+        linear::Write::Store,
+        &mut scratch,
+    );
     assert_close("y", &y, &[0.3, 0.4], 1e-6);
     assert_close("dx", &dx, &[0.3, -0.2], 1e-6);
     assert_close("ds", &ds, &[0.3, -0.2, -0.05, -0.4], 1e-6);
