@@ -12,11 +12,23 @@ use crate::select::{Cut, Key, cut_order, element_order};
 ///
 /// Each row is padded to whole bytes, the first column is the lowest bit of the first byte, and padding bits are zero:
 /// the same bytes as in a ticket file.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug, Default)]
 pub struct BitMask {
     rows: usize,
     cols: usize,
     bytes: Vec<u8>,
+}
+
+impl Clone for BitMask {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes.clone(), ..*self }
+    }
+
+    /// Allocates nothing where there is room.
+    fn clone_from(&mut self, source: &Self) {
+        (self.rows, self.cols) = (source.rows, source.cols);
+        self.bytes.clone_from(&source.bytes);
+    }
 }
 
 impl BitMask {

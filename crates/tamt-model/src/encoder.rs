@@ -23,8 +23,8 @@ pub struct Pass<'a> {
     pub prepared: Option<&'a PreparedWeights>,
     /// Dropout of a training pass; `None` switches it off.
     pub dropout: Option<DropoutPlan>,
-    /// Matrices of the layer at hand that were packed for this pass.
-    pub(crate) packed: Option<&'a LayerWeights>,
+    /// Matrices of the layer at hand that were made ready for this pass.
+    pub(crate) made: Option<&'a LayerWeights>,
 }
 
 /// Dropout rates of a training step, and the randomness that decides them.

@@ -164,7 +164,7 @@ impl LayerFactors {
     ) -> Vec<FactorParts<'_>> {
         let maps = model.layers[layer].dense();
         self.made = maps.map(|dense| match (grads.kind(dense.weight), grads.wants(dense.bias)) {
-            (Some(kind), _) if kind != GradKind::Score && pass.is_sparse(dense) => Made::Sparse,
+            (Some(kind), _) if kind != GradKind::Score && pass.has_sparse_gradient(dense) => Made::Sparse,
             (Some(_), _) => Made::Dense,
             (None, true) => Made::Bias,
             (None, false) => Made::Not,

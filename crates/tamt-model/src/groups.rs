@@ -69,9 +69,9 @@ impl Model {
         let (width, precision, keep) = (self.config.hidden_size, workspace.kernels.precision(), activations.keep());
         let views = self.layers.iter().zip(&mut activations.layers).map(|(layer, acts)| {
             let sparse = [
-                [layer.query, layer.key, layer.value].into_iter().any(|dense| pass.is_sparse(dense)),
-                pass.is_sparse(layer.attention_output),
-                pass.is_sparse(layer.intermediate),
+                [layer.query, layer.key, layer.value].into_iter().any(|dense| pass.has_sparse_gradient(dense)),
+                pass.has_sparse_gradient(layer.attention_output),
+                pass.has_sparse_gradient(layer.intermediate),
             ];
             let layer = KeptFor { precision, sparse, ffn: pass.ffn_layout(layer) };
             acts.begin(&self.config, groups, keep, layer).into_iter()
@@ -90,8 +90,8 @@ impl Model {
         for first in (0..self.layers.len()).step_by(at_once.max(1)) {
             let mut pass = pass;
             if at_once == 1 {
-                workspace.weights.pack(self, first, pass, PackedFor::Forward, precision);
-                pass.packed = Some(&workspace.weights);
+                workspace.weights.make(self, first, pass, PackedFor::Forward, precision);
+                pass.made = Some(&workspace.weights);
             }
             passages.par_iter_mut().with_max_len(1).for_each(|passage| {
                 workspace.groups.with(precision, groups.len(), |place| {
@@ -115,7 +115,7 @@ impl Model {
     ) {
         let (layer, a, width) = (&self.layers[l], &activations.layers[l], self.config.hidden_size);
         let precision = workspace.kernels.precision();
-        workspace.weights.pack(self, l, pass, PackedFor::InputGradient, precision);
+        workspace.weights.make(self, l, pass, PackedFor::InputGradient, precision);
         let Workspace { groups: places, weights, flow, norms, factors, .. } = workspace;
         norms.resize(groups.len() * 4 * width, 0.0);
         let wanted = [layer.attention_norm, layer.output_norm].map(|norm| grads.wants(norm.weight));
@@ -127,7 +127,7 @@ impl Model {
                 LayerGradients { flow: flow.take(group.tokens.len()), factors, attention_norm, output_norm }
             };
             let parts: Vec<_> = groups.iter().zip(norms.chunks_exact_mut(4 * width)).zip(parts).map(of_group).collect();
-            let pass = Pass { packed: Some(&*weights), ..pass };
+            let pass = Pass { made: Some(&*weights), ..pass };
             let input = activations.hidden(l);
             groups.par_iter().zip(parts).enumerate().with_max_len(1).for_each(|(index, (group, mut part))| {
                 let rows = group.tokens.start * width..group.tokens.end * width;

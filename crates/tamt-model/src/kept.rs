@@ -128,11 +128,12 @@ pub(crate) struct LayerActs {
 
 /// How the maps of a layer want what is kept for them.
 #[derive(Clone, Copy)]
-pub(crate) struct KeptFor<'a> {
+pub(crate) struct KeptFor {
     pub(crate) precision: Precision,
-    /// Whether the sparse kernel is to multiply by a matrix of Q, K and V, that of attention's output, or the FFN's first one.
+    /// Whether the sparse kernel is to make the gradient of a matrix of Q, K and V, that of attention's output, or the FFN's first
+    /// one.
     pub(crate) sparse: [bool; 3],
-    pub(crate) ffn: FfnLayout<'a>,
+    pub(crate) ffn: FfnLayout,
 }
 
 impl LayerActs {
@@ -142,7 +143,7 @@ impl LayerActs {
         config: &Config,
         groups: &[Group],
         keep: Keep,
-        layer: KeptFor<'_>,
+        layer: KeptFor,
     ) -> Vec<LayerView<'_>> {
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         let sizes = groups.iter().map(|group| group.tokens.len());
@@ -150,9 +151,9 @@ impl LayerActs {
         self.ffn_width = match ffn {
             FfnLayout::Packed => linear::kept_width(config.intermediate_size, precision),
             FfnLayout::Rows => config.intermediate_size,
-            FfnLayout::Panels { .. } => 0,
+            FfnLayout::Panels => 0,
         };
-        let in_panels = keep.all() && matches!(ffn, FfnLayout::Panels { .. });
+        let in_panels = keep.all() && matches!(ffn, FfnLayout::Panels);
         let mut ffn_panels = self.ffn_panels.parts(Factor::Input, config.intermediate_size, groups, None, in_panels);
         let rounds = precision == Precision::Bf16;
         let mut index = 0;

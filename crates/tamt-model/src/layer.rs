@@ -145,7 +145,8 @@ impl Model {
         let activation = self.config.hidden_act;
         let Ffn { kept, kept_panels, before, after, packed } = ffn;
         let layout = pass.ffn_layout(layer);
-        if let FfnLayout::Panels { intermediate, output } = layout {
+        if let FfnLayout::Panels = layout {
+            let [intermediate, output] = pass.both_sparse(layer);
             let width = self.config.intermediate_size;
             let tokens = x.len() / self.config.hidden_size;
             let SparseBuffers { input, ffn: [before, after], .. } = &mut *maps.sparse;
@@ -256,7 +257,8 @@ impl Model {
         let (activation, FfnGradient { du, y, packed }) = (self.config.hidden_act, buffers);
         // as in the forward pass: what it kept is read as it was left
         let layout = pass.ffn_layout(layer);
-        if let (FfnLayout::Panels { intermediate, output }, Some(u)) = (layout, u_panels) {
+        if let (FfnLayout::Panels, Some(u)) = (layout, u_panels) {
+            let [intermediate, output] = pass.both_sparse(layer);
             let SparseBuffers { gradient, ffn: [own_du, own_y], .. } = &mut *maps.sparse;
             let [.., of_intermediate, of_output] = &mut factors.output_gradients;
             let of_input = &mut factors.inputs[FFN_INPUT];
@@ -274,8 +276,8 @@ impl Model {
         }
         if let FfnLayout::Packed = layout {
             let packed_weight = |dense: Dense| {
-                pass.packed
-                    .and_then(|weights| weights.get(dense.weight))
+                pass.made
+                    .and_then(|weights| weights.packed(dense.weight))
                     .expect("what is not sparse is packed for a pass")
             };
             let to = ActivatedGradient {

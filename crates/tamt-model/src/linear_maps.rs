@@ -16,19 +16,19 @@ pub(crate) struct MapBuffers<'a> {
 
 /// In what shape an FFN's inner activations are.
 #[derive(Clone, Copy)]
-pub(crate) enum FfnLayout<'a> {
+pub(crate) enum FfnLayout {
     /// Both maps are dense: packed for the next one, and kept as [`linear::forward_activated`] keeps them.
     Packed,
     /// One map is sparse.
     Rows,
     /// Both are sparse: from one product to the next in panels, which activation functions do not see.
-    Panels { intermediate: &'a SparseWeight, output: &'a SparseWeight },
+    Panels,
 }
 
 impl<'a> Pass<'a> {
     /// The matrix as the sparse kernel reads it, where that is to multiply by it.
     pub(crate) fn sparse(&self, dense: Dense) -> Option<&'a SparseWeight> {
-        let weight = self.prepared?.sparse(dense.weight)?;
+        let weight = self.prepared?.sparse(dense.weight).or_else(|| self.made?.sparse(dense.weight))?;
         debug_assert!(
             self.masks.and_then(|masks| masks.get(dense.weight)).is_none_or(|mask| mask == weight.mask()),
             "sparse weights that followed their mask"
@@ -37,12 +37,17 @@ impl<'a> Pass<'a> {
     }
 
     /// How the FFN of a layer is computed.
-    pub(crate) fn ffn_layout(&self, layer: &Layer) -> FfnLayout<'a> {
-        match (self.sparse(layer.intermediate), self.sparse(layer.output)) {
-            (None, None) => FfnLayout::Packed,
-            (Some(intermediate), Some(output)) => FfnLayout::Panels { intermediate, output },
+    pub(crate) fn ffn_layout(&self, layer: &Layer) -> FfnLayout {
+        match [layer.intermediate, layer.output].map(|dense| self.is_sparse(dense)) {
+            [false, false] => FfnLayout::Packed,
+            [true, true] => FfnLayout::Panels,
             _ => FfnLayout::Rows,
         }
+    }
+
+    /// Both matrices of an FFN in [`FfnLayout::Panels`].
+    pub(crate) fn both_sparse(&self, layer: &Layer) -> [&'a SparseWeight; 2] {
+        [layer.intermediate, layer.output].map(|dense| self.sparse(dense).expect("a matrix that is ready"))
     }
 
     /// Whether no matrix of the layers has to be packed for a forward pass.
@@ -52,7 +57,13 @@ impl<'a> Pass<'a> {
 
     /// Whether the sparse kernel is to multiply by the matrix.
     pub(crate) fn is_sparse(&self, dense: Dense) -> bool {
-        self.sparse(dense).is_some()
+        self.prepared.is_some_and(|prepared| prepared.is_sparse(dense.weight))
+    }
+
+    /// Whether the sparse kernel is to make the gradient of the matrix, and to read its factors in panels: of scores the dense one
+    /// makes it.
+    pub(crate) fn has_sparse_gradient(&self, dense: Dense) -> bool {
+        self.prepared.is_some_and(|prepared| prepared.sparse(dense.weight).is_some())
     }
 }
 
@@ -60,7 +71,7 @@ impl Model {
     /// The matrix as the dense kernel is to read it.
     pub(crate) fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> Matrix<'a> {
         let prepared = pass.prepared.and_then(|prepared| prepared.dense(dense.weight));
-        match prepared.or_else(|| pass.packed?.get(dense.weight)) {
+        match prepared.or_else(|| pass.made?.packed(dense.weight)) {
             Some(packed) => Matrix::Packed(packed),
             None => Matrix::Plain(self.params.weight(dense.weight, pass.masks)),
         }
@@ -77,7 +88,7 @@ impl Model {
     ) {
         let MapBuffers { scratch, sparse } = buffers;
         let bias = |dense: Dense| Some(self.params.get(dense.bias));
-        if maps.iter().all(|(dense, _)| pass.sparse(*dense).is_none()) {
+        if maps.iter().all(|(dense, _)| !pass.is_sparse(*dense)) {
             let layers = maps.map(|(dense, output)| linear::Layer {
                 weight: self.matrix(dense, pass),
                 bias: bias(dense),
@@ -112,7 +123,7 @@ impl Model {
         if let Some(weight) = pass.sparse(dense) {
             let panels = panels.unwrap_or_else(|| sparse.gradient.pack(dy, weight.rows()));
             sparse::backward_input(panels, weight, dx, mode);
-        } else if let Some(packed) = pass.packed.and_then(|packed| packed.get(dense.weight)) {
+        } else if let Some(packed) = pass.made.and_then(|made| made.packed(dense.weight)) {
             linear::backward_input_packed(dy, packed, dx, mode, scratch);
         } else {
             linear::backward_input(dy, self.params.weight(dense.weight, pass.masks), dx, mode, scratch);

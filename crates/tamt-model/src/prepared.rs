@@ -49,6 +49,8 @@ impl KernelChoice {
 #[derive(Clone, Debug)]
 enum Prepared {
     Sparse(Box<SparseWeight>),
+    /// For the sparse kernel by each pass.
+    SparseInPasses,
     Dense(PackedWeight),
 }
 
@@ -59,6 +61,8 @@ enum Prepared {
 #[derive(Clone, Debug)]
 pub struct PreparedWeights {
     choice: KernelChoice,
+    /// Whether masks change in each step.
+    in_passes: bool,
     by_param: Vec<Option<Prepared>>,
 }
 
@@ -77,7 +81,7 @@ impl PreparedWeights {
             new.by_param[id.0] = Some(match counted.and_then(|masks| masks.get(id)) {
                 Some(mask) if choice.is_sparse(mask) => {
                     let weight = model.params.weight(id, counted);
-                    Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Inference)))
+                    Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Forward)))
                 }
                 _ => Prepared::Dense(PackedWeight::new(model.params.weight(id, masks), PackedFor::Forward, precision)),
             });
@@ -85,7 +89,7 @@ impl PreparedWeights {
         new
     }
 
-    /// For training, the matrices that `choice` is for.
+    /// For training weights under masks that stay for many steps, the matrices that `choice` is for.
     #[must_use]
     pub fn for_training(model: &Model, masks: &Masks, choice: KernelChoice) -> Self {
         let mut new = Self::empty(model, choice);
@@ -93,8 +97,17 @@ impl PreparedWeights {
         new
     }
 
+    /// For training masks, which change in each step: each pass prepares the matrices that `choice` is for, those of a layer when it
+    /// comes to it, and only these take memory.
+    #[must_use]
+    pub fn for_mask_training(model: &Model, masks: &Masks, choice: KernelChoice) -> Self {
+        let mut new = Self { in_passes: true, ..Self::empty(model, choice) };
+        new.set_masks(model, masks);
+        new
+    }
+
     fn empty(model: &Model, choice: KernelChoice) -> Self {
-        Self { choice, by_param: vec![None; model.params.ids().len()] }
+        Self { choice, in_passes: false, by_param: vec![None; model.params.ids().len()] }
     }
 
     /// The choice that it was made with.
@@ -103,7 +116,13 @@ impl PreparedWeights {
         self.choice
     }
 
-    /// A matrix, if it is multiplied by the sparse kernel.
+    /// Whether a matrix is multiplied by the sparse kernel.
+    #[must_use]
+    pub fn is_sparse(&self, id: ParamId) -> bool {
+        matches!(self.by_param.get(id.0), Some(Some(Prepared::Sparse(_) | Prepared::SparseInPasses)))
+    }
+
+    /// A matrix, if it is prepared for the sparse kernel.
     #[must_use]
     pub fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
         match self.by_param.get(id.0)? {
@@ -121,8 +140,9 @@ impl PreparedWeights {
         }
     }
 
+    /// Whether a forward pass finds a matrix prepared.
     pub(crate) fn has(&self, id: ParamId) -> bool {
-        self.by_param[id.0].is_some()
+        matches!(self.by_param[id.0], Some(Prepared::Sparse(_) | Prepared::Dense(_)))
     }
 
     /// Follows changed weights.
@@ -143,6 +163,7 @@ impl PreparedWeights {
                 continue;
             };
             match slot {
+                _ if self.in_passes => *slot = Some(Prepared::SparseInPasses),
                 Some(Prepared::Sparse(sparse)) => {
                     sparse.set_mask(mask, model.params.values(id));
                 }
@@ -155,16 +176,24 @@ impl PreparedWeights {
     }
 }
 
-/// Matrices of one layer, packed for a pass in which they are not prepared.
+/// Matrices of one layer, made ready for a pass that does not find them prepared.
 #[derive(Debug, Default)]
 pub(crate) struct LayerWeights {
     packed: [PackedWeight; 6],
-    ids: [Option<ParamId>; 6],
+    sparse: [SparseWeight; 6],
+    made: [Option<(ParamId, Made)>; 6],
+}
+
+/// What was made of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Packed,
+    Sparse,
 }
 
 impl LayerWeights {
-    /// Packs the matrices of a layer that the dense kernel multiplies by in these products and that are not prepared for them.
-    pub(crate) fn pack(
+    /// Makes the matrices of a layer ready that are not prepared for these products.
+    pub(crate) fn make(
         &mut self,
         model: &Model,
         layer: usize,
@@ -174,21 +203,41 @@ impl LayerWeights {
     ) {
         // side by side: one alone has too few parts for an even end
         let maps = model.layers[layer].dense();
-        let own = self.packed.par_iter_mut().zip(self.ids.par_iter_mut());
-        own.zip(maps.par_iter()).with_max_len(1).for_each(|((packed, id), dense)| {
+        let own = self.packed.par_iter_mut().zip(&mut self.sparse).zip(&mut self.made);
+        own.zip(maps.par_iter()).with_max_len(1).for_each(|(((packed, sparse), made), dense)| {
+            let id = dense.weight;
             let prepared = pass.prepared.is_some_and(|prepared| match product {
-                PackedFor::Forward => prepared.has(dense.weight),
-                PackedFor::InputGradient => prepared.sparse(dense.weight).is_some(),
+                PackedFor::Forward => prepared.has(id),
+                PackedFor::InputGradient => prepared.sparse(id).is_some(),
             });
-            *id = (!prepared).then_some(dense.weight);
-            if !prepared {
-                packed.pack(model.params.weight(dense.weight, pass.masks), product, precision);
+            let (weight, is_sparse) = (model.params.weight(id, pass.masks), pass.is_sparse(*dense));
+            *made = (!prepared).then_some((id, if is_sparse { Made::Sparse } else { Made::Packed }));
+            match made {
+                None => {}
+                Some((_, Made::Packed)) => packed.pack(weight, product, precision),
+                Some((_, Made::Sparse)) => sparse.prepare(
+                    weight,
+                    match product {
+                        PackedFor::Forward => PreparedFor::Forward,
+                        PackedFor::InputGradient => PreparedFor::InputGradient,
+                    },
+                ),
             }
         });
     }
 
-    pub(crate) fn get(&self, id: ParamId) -> Option<&PackedWeight> {
-        self.ids.iter().zip(&self.packed).find_map(|(own, packed)| (*own == Some(id)).then_some(packed))
+    fn position(&self, id: ParamId, made: Made) -> Option<usize> {
+        self.made.iter().position(|own| *own == Some((id, made)))
+    }
+
+    /// A matrix, if it was packed for the dense kernel.
+    pub(crate) fn packed(&self, id: ParamId) -> Option<&PackedWeight> {
+        Some(&self.packed[self.position(id, Made::Packed)?])
+    }
+
+    /// A matrix, if it was prepared for the sparse kernel.
+    pub(crate) fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
+        Some(&self.sparse[self.position(id, Made::Sparse)?])
     }
 }
 

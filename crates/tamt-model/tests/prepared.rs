@@ -118,11 +118,16 @@ fn score_gradients_are_the_same_numbers_with_either_kernel() {
     let masks = masks(&model, |n| 1 + n % 4);
     let trainable: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
     let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
-    let results = [None, Some(&sparse)].map(|sparse| {
+    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE);
+    let some_in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::sparse_up_to(0.35));
+    assert!(model.layer_matrices().all(|id| in_passes.is_sparse(id) && in_passes.sparse(id).is_none()));
+    let results = [None, Some(&sparse), Some(&in_passes), Some(&some_in_passes)].map(|sparse| {
         let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model, &trainable));
         (states, trainable.iter().map(|t| grads.get(t.id, None).unwrap()).collect::<Vec<_>>())
     });
-    assert_eq!(results[0], results[1]);
+    for result in &results[1..] {
+        assert_eq!(result, &results[0]);
+    }
 }
 
 #[test]
@@ -131,6 +136,7 @@ fn sparse_weights_follow_weights_and_masks() {
     let first = masks(&model, |_| 3);
     let choice = KernelChoice::sparse_up_to(0.45);
     let mut sparse = PreparedWeights::for_training(&model, &first, choice);
+    let mut in_passes = PreparedWeights::for_mask_training(&model, &first, choice);
     for id in model.params.ids() {
         model.params.get_mut(id).iter_mut().for_each(|v| *v *= -1.5);
     }
@@ -145,9 +151,12 @@ fn sparse_weights_follow_weights_and_masks() {
     for kept in [6, 2] {
         let next = masks(&model, |n| if n % 2 == 0 { kept } else { 4 });
         sparse.set_masks(&model, &next);
+        in_passes.set_masks(&model, &next);
         assert_eq!(states(&next, Some(&sparse)), states(&next, None));
+        assert_eq!(states(&next, Some(&in_passes)), states(&next, None));
         for &id in &matrices {
-            assert_eq!(sparse.sparse(id).is_some(), choice.is_sparse(next.get(id).unwrap()));
+            let is_sparse = choice.is_sparse(next.get(id).unwrap());
+            assert_eq!([sparse.sparse(id).is_some(), in_passes.is_sparse(id)], [is_sparse; 2]);
         }
     }
 }

@@ -5,9 +5,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::panels::panel_tokens;
+use super::survivors::gather_row;
+use super::transpose::{Source, Target, transpose};
+use crate::bits::count_bits;
 use crate::dispatch::{Isa, isa};
-use crate::parallel::Shared;
-use crate::precision::{Number, Values};
+use crate::linear::Write;
+use crate::parallel::{Shared, with_parts};
+use crate::precision::Values;
 use crate::product::DEPTH_BLOCK;
 
 /// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest.
@@ -47,25 +51,40 @@ pub(super) struct Bits<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-impl Bits<'_> {
-    /// The bits of a row that lie in a block, as words with the first column in the lowest bit.
+impl<'a> Bits<'a> {
+    /// The bits of a row that lie in a block.
     #[inline(always)]
-    fn words(&self, row: usize, block: usize) -> impl Iterator<Item = u64> {
-        let stride = self.cols.div_ceil(8);
-        let size = block_columns() / 8;
-        let bytes = &self.bytes[row * stride..(row + 1) * stride];
-        let (whole, rest) = bytes[block * size..bytes.len().min((block + 1) * size)].as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        whole.iter().copied().chain((!rest.is_empty()).then_some(last)).map(u64::from_le_bytes)
+    fn of_block(&self, row: usize, block: usize) -> &'a [u8] {
+        let (stride, size) = (self.cols.div_ceil(8), block_columns() / 8);
+        &self.bytes[row * stride..(row + 1) * stride][block * size..stride.min((block + 1) * size)]
     }
 }
 
-/// Where element (`row`, `col`) of a matrix lies among the weights: `row * rows + col * cols`.
-#[derive(Clone, Copy)]
-pub(super) struct Strides {
-    pub(super) row: usize,
-    pub(super) col: usize,
+/// The set bits of each byte, the lowest first, and zeros.
+static SET_BITS: [[u16; 8]; 256] = {
+    let mut all = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut done) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                all[byte][done] = bit as u16;
+                done += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    all
+};
+
+/// How a sparse matrix lies among the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// It is their matrix.
+    Plain,
+    /// It is the transpose.
+    Transposed,
 }
 
 /// Rows that one job fills.
@@ -106,7 +125,7 @@ impl Csr {
         self.starts.resize(self.blocks() * self.rows + 1, 0);
         self.starts[1..].par_chunks_mut(self.rows.max(1)).enumerate().for_each(|(block, counts)| {
             for (row, count) in counts.iter_mut().enumerate() {
-                *count = mask.words(row, block).map(u64::count_ones).sum();
+                *count = count_bits(mask.of_block(row, block)) as u32;
             }
         });
         let mut end = 0;
@@ -117,44 +136,58 @@ impl Csr {
         self.offsets.resize(end as usize, 0);
         self.values.resize(end as usize, 0.0);
 
-        let width = panel_tokens();
+        let width = panel_tokens() as u16;
         let mut offsets = std::mem::take(&mut self.offsets);
         self.for_each_job(&mut offsets, |block, rows, offsets| {
-            let mut offsets = offsets.iter_mut();
+            let mut done = 0;
             for row in rows {
-                for (at, mut word) in mask.words(row, block).enumerate() {
-                    // the entries of a word are as many as its bits
-                    for offset in offsets.by_ref().take(word.count_ones() as usize) {
-                        *offset = ((at * 64 + word.trailing_zeros() as usize) * width) as u16;
-                        word &= word - 1;
+                for (&byte, first) in mask.of_block(row, block).iter().zip((0..).step_by(8)) {
+                    let (some, count) = (SET_BITS[usize::from(byte)], byte.count_ones() as usize);
+                    let some = some.map(|bit| (first + bit) * width);
+                    // all eight at once where there is room: the next byte's overwrite those that are none
+                    match offsets[done..].first_chunk_mut() {
+                        Some(eight) => *eight = some,
+                        None => offsets[done..done + count].copy_from_slice(&some[..count]),
                     }
+                    done += count;
                 }
             }
         });
         self.offsets = offsets;
     }
 
-    /// Takes the values of all entries from the weights.
-    pub(super) fn set_values(&mut self, weights: Values<'_>, strides: Strides) {
-        match weights {
-            Values::F32(weights) => self.take_values(weights, strides),
-            Values::Bf16(weights) => self.take_values(weights, strides),
-        }
-    }
-
-    fn take_values(&mut self, weights: &[impl Number], strides: Strides) {
-        let (shift, block_cols) = (panel_tokens().trailing_zeros(), block_columns());
+    /// Takes the values of all entries from the weights; `mask` is that of the structure.
+    #[allow(unsafe_code)]
+    pub(super) fn set_values(&mut self, mask: Bits<'_>, weights: Values<'_>, layout: Layout) {
         let mut values = std::mem::take(&mut self.values);
         self.for_each_job(&mut values, |block, rows, mut values| {
-            for row in rows {
-                let offsets = &self.offsets[self.entries(block, row..row + 1)];
-                let into;
-                (into, values) = values.split_at_mut(offsets.len());
-                let first = row * strides.row + block * block_cols * strides.col;
-                for (value, offset) in into.iter_mut().zip(offsets) {
-                    *value = weights[first + usize::from(offset >> shift) * strides.col].get();
-                }
+            let cols = block * block_columns()..self.cols.min((block + 1) * block_columns());
+            let (height, width) = (rows.len(), cols.len());
+            if width == 0 {
+                return;
             }
+            with_parts([height * width; 2], |[dense, lying]| {
+                match layout {
+                    Layout::Plain => {
+                        for (row, dense) in rows.clone().zip(dense.chunks_exact_mut(width)) {
+                            weights.part(row * self.cols + cols.start..row * self.cols + cols.end).write_to(dense);
+                        }
+                    }
+                    Layout::Transposed => {
+                        for (col, lying) in cols.clone().zip(lying.chunks_exact_mut(height)) {
+                            weights.part(col * self.rows + rows.start..col * self.rows + rows.end).write_to(lying);
+                        }
+                        let from = Source { start: lying.as_ptr(), stride: height };
+                        let to = Target { start: dense.as_mut_ptr(), stride: width };
+                        // SAFETY: both buffers have so many elements.
+                        unsafe { transpose(from, width, height, to) };
+                    }
+                }
+                for (row, dense) in rows.clone().zip(dense.chunks_exact(width)) {
+                    let done = gather_row(mask.of_block(row, block), dense, values, Write::Store);
+                    values = &mut std::mem::take(&mut values)[done..];
+                }
+            });
         });
         self.values = values;
     }
@@ -162,6 +195,16 @@ impl Csr {
     /// Entries before those of row `index % rows` of block `index / rows`.
     pub(super) fn entries_before(&self, index: usize) -> usize {
         self.starts[index] as usize
+    }
+
+    /// The entries before each row, whatever their block, and all of them.
+    pub(super) fn row_starts(&self) -> impl Iterator<Item = usize> {
+        let of_row = |row| (0..self.blocks()).map(|block| self.entries(block, row..row + 1).len()).sum::<usize>();
+        let ends = (0..self.rows).scan(0, move |end, row| {
+            *end += of_row(row);
+            Some(*end)
+        });
+        std::iter::once(0).chain(ends)
     }
 
     /// The entries of some rows of a block.

@@ -66,17 +66,17 @@ use product::{Output, Start, product};
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
 ///
 /// # Panics
-/// If the shapes do not match.
+/// If the shapes do not match, or the weight was prepared for [`PreparedFor::InputGradient`].
 pub fn forward(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
-    product(x, &w.forward, bias_start(bias, w), Output::Rows(y));
+    product(x, w.forward(), bias_start(bias, w), Output::Rows(y));
 }
 
 /// [`forward`] into panels, for a next product; what is computed of padding there is finite where all else is.
 ///
 /// # Panics
-/// If the shapes do not match.
+/// As [`forward`].
 pub fn forward_to_panels(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut PanelsPart<'_>) {
-    product(x, &w.forward, bias_start(bias, w), Output::Panels(y));
+    product(x, w.forward(), bias_start(bias, w), Output::Panels(y));
 }
 
 fn bias_start<'a>(bias: Option<&'a [f32]>, w: &SparseWeight) -> Start<'a> {
@@ -87,7 +87,7 @@ fn bias_start<'a>(bias: Option<&'a [f32]>, w: &SparseWeight) -> Start<'a> {
 /// `dx (+)= dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
 ///
 /// # Panics
-/// If the shapes do not match, or the weight was prepared for [`PreparedFor::Inference`].
+/// If the shapes do not match, or the weight was prepared for [`PreparedFor::Forward`].
 pub fn backward_input(dy: PanelsView<'_>, w: &SparseWeight, dx: &mut [f32], mode: Write) {
     let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
     product(dy, w.transposed(), start, Output::Rows(dx));

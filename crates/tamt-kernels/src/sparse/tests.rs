@@ -207,8 +207,7 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);
     let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
     let mask = random_mask(rows, cols, 0.3);
-    let sparse =
-        SparseWeight::new(Weight { values: (&w).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Inference);
+    let sparse = SparseWeight::new(Weight { values: (&w).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Forward);
     let mut batch = vec![0.0; tokens * rows];
     forward(pack(&x, cols).view(), &sparse, None, &mut batch);
     for count in [1, 9, 17, 33, 65] {

@@ -4,21 +4,23 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::csr::{Bits, Csr, Strides};
+use super::csr::{Bits, Csr, Layout};
 use crate::bits::BitMask;
 use crate::linear::Weight;
 use crate::precision::Values;
 
 /// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
-/// forward product and the weight gradient, and 6 more where the input gradient is wanted.
+/// forward product (and the weight gradient), and 6 more for the input gradient.
 ///
 /// Elements are numbered as *survivors* in the mask's order: row after row, by column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SparseWeight {
     mask: BitMask,
-    pub(super) forward: Csr,
+    survivors: usize,
+    purpose: PreparedFor,
+    forward: Csr,
     /// Of the transposed matrix, `[cols, rows]`.
-    pub(super) transposed: Option<Csr>,
+    transposed: Csr,
     /// The transposed mask, kept for the next rebuild.
     transposed_bytes: Vec<u8>,
     /// Survivors before each row, and all of them.
@@ -26,49 +28,54 @@ pub struct SparseWeight {
 }
 
 /// Which products a sparse weight is prepared for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PreparedFor {
-    /// The forward product (and the weight gradient).
-    Inference,
-    /// The input gradient too.
+    /// The forward product.
+    Forward,
+    /// The input gradient.
+    InputGradient,
+    /// Both, and the weight gradient.
+    #[default]
     Training,
 }
 
 impl SparseWeight {
-    /// The transpose, for input gradients.
-    pub(super) fn transposed(&self) -> &Csr {
-        self.transposed.as_ref().expect("a weight that was prepared for training")
-    }
-
     /// Prepares a matrix.
     ///
     /// # Panics
     /// If it has 2^32 survivors or more.
     #[must_use]
     pub fn new(weight: Weight<'_>, purpose: PreparedFor) -> Self {
-        weight.assert_valid();
-        let mask = weight.mask.map_or_else(|| BitMask::ones(weight.rows, weight.cols), BitMask::clone);
-        assert!(u32::try_from(mask.count_ones()).is_ok(), "fewer than 2^32 survivors");
-        let mut new = Self {
-            mask,
-            forward: Csr::default(),
-            transposed: (purpose == PreparedFor::Training).then(Csr::default),
-            transposed_bytes: Vec::new(),
-            row_starts: Vec::new(),
-        };
-        new.set_structure();
-        new.set_values(weight.values);
+        let mut new = Self::default();
+        new.prepare(weight, purpose);
         new
+    }
+
+    /// Prepares another matrix in its place.
+    ///
+    /// # Panics
+    /// If it has 2^32 survivors or more.
+    pub fn prepare(&mut self, weight: Weight<'_>, purpose: PreparedFor) {
+        weight.assert_valid();
+        match weight.mask {
+            Some(mask) => self.mask.clone_from(mask),
+            None => self.mask = BitMask::ones(weight.rows, weight.cols),
+        }
+        self.purpose = purpose;
+        self.set_structure();
+        self.set_values(weight.values);
     }
 
     /// Takes changed values of the same matrix `[rows, cols]` under the same mask.
     pub fn set_values<'a>(&mut self, values: impl Into<Values<'a>>) {
-        let values = values.into();
-        let (rows, cols) = (self.rows(), self.cols());
+        let (values, rows, cols) = (values.into(), self.rows(), self.cols());
         assert_eq!(values.len(), rows * cols, "weights of the declared shape");
-        self.forward.set_values(values, Strides { row: cols, col: 1 });
-        if let Some(transposed) = &mut self.transposed {
-            transposed.set_values(values, Strides { row: 1, col: cols });
+        if self.purpose != PreparedFor::InputGradient {
+            self.forward.set_values(Bits { rows, cols, bytes: self.mask.as_bytes() }, values, Layout::Plain);
+        }
+        if self.purpose != PreparedFor::Forward {
+            let bits = Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes };
+            self.transposed.set_values(bits, values, Layout::Transposed);
         }
     }
 
@@ -86,20 +93,38 @@ impl SparseWeight {
 
     fn set_structure(&mut self) {
         let (rows, cols) = (self.rows(), self.cols());
-        self.forward.set_structure(Bits { rows, cols, bytes: self.mask.as_bytes() });
-        if let Some(transposed) = &mut self.transposed {
+        self.survivors = self.mask.count_ones();
+        assert!(u32::try_from(self.survivors).is_ok(), "fewer than 2^32 survivors");
+        if self.purpose != PreparedFor::InputGradient {
+            self.forward.set_structure(Bits { rows, cols, bytes: self.mask.as_bytes() });
+        }
+        if self.purpose != PreparedFor::Forward {
             self.transposed_bytes.resize(cols * rows.div_ceil(8), 0);
             transpose_bits(&self.mask, &mut self.transposed_bytes);
-            transposed.set_structure(Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes });
+            self.transposed.set_structure(Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes });
         }
-        let mut end = 0;
         self.row_starts.clear();
-        self.row_starts.push(0);
-        self.row_starts.extend((0..rows).map(|row| {
-            end +=
-                (0..self.forward.blocks()).map(|block| self.forward.entries(block, row..row + 1).len()).sum::<usize>();
-            end
-        }));
+        if self.purpose == PreparedFor::Training {
+            self.row_starts.extend(self.forward.row_starts());
+        }
+    }
+
+    /// The matrix, for forward products.
+    pub(super) fn forward(&self) -> &Csr {
+        assert_ne!(self.purpose, PreparedFor::InputGradient, "a weight that was prepared for forward products");
+        &self.forward
+    }
+
+    /// The transpose, for input gradients.
+    pub(super) fn transposed(&self) -> &Csr {
+        assert_ne!(self.purpose, PreparedFor::Forward, "a weight that was prepared for input gradients");
+        &self.transposed
+    }
+
+    /// The matrix, for weight gradients.
+    pub(super) fn of_gradient(&self) -> &Csr {
+        assert_eq!(self.purpose, PreparedFor::Training, "a weight that was prepared for weight gradients");
+        &self.forward
     }
 
     /// The survivors of a row.
@@ -128,13 +153,7 @@ impl SparseWeight {
     /// Number of elements that take part.
     #[must_use]
     pub fn survivors(&self) -> usize {
-        self.forward.values().len()
-    }
-
-    /// Whether the input gradient can be computed.
-    #[must_use]
-    pub fn purpose(&self) -> PreparedFor {
-        if self.transposed.is_some() { PreparedFor::Training } else { PreparedFor::Inference }
+        self.survivors
     }
 }
 

@@ -42,10 +42,10 @@ const JOB_PANELS: usize = 4;
 /// `dW ∘ B (+)= (dyᵀ x) ∘ B`: `dy` `[T, rows]`, `x` `[T, cols]`.
 ///
 /// # Panics
-/// If the shapes do not match.
+/// If the shapes do not match, or the weight was not prepared for [`PreparedFor::Training`](super::PreparedFor::Training).
 #[allow(unsafe_code)]
 pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLayout, dw: &mut [f32], mode: Write) {
-    let a = &w.forward;
+    let a = w.of_gradient();
     let (rows, cols) = (a.rows(), a.cols());
     assert_eq!((dy.cols(), x.cols()), (rows, cols), "activations of the matrix's shape");
     assert_eq!(dy.groups(), x.groups(), "factors of the same groups of tokens");
@@ -117,7 +117,7 @@ kernel! {
 /// Adds the chunks' sums of each survivor in order, and writes them where the layout has them.
 #[allow(unsafe_code)]
 fn write_out(sums: &mut [f32], places: usize, w: &SparseWeight, layout: GradLayout, dw: &mut [f32], mode: Write) {
-    let a = &w.forward;
+    let a = w.of_gradient();
     let cols = a.cols();
     let shift = panel_tokens().trailing_zeros();
     let job_rows = rows_per_job(cols);

@@ -73,8 +73,7 @@ impl<'m> Learner<'m> {
     /// The same with matrices prepared for the sparse kernel where `choice` says so.
     #[must_use]
     pub fn with_kernel(mut self, choice: KernelChoice) -> Self {
-        let prepare = |masks| PreparedWeights::for_training(self.model, masks, choice);
-        self.sparse = self.masks.as_ref().map(prepare);
+        self.sparse = self.masks.as_ref().map(|masks| prepare(self.model, masks, self.scores.as_ref(), choice));
         self
     }
 
@@ -126,6 +125,14 @@ impl<'m> Learner<'m> {
         if let (Some(sparse), Some(masks)) = (&mut self.sparse, &self.masks) {
             sparse.set_masks(self.model, masks);
         }
+    }
+}
+
+/// Matrices for the sparse kernel, for training under masks that stay or that `scores` change.
+fn prepare(model: &Model, masks: &Masks, scores: Option<&Scores>, choice: KernelChoice) -> PreparedWeights {
+    match scores {
+        Some(_) => PreparedWeights::for_mask_training(model, masks, choice),
+        None => PreparedWeights::for_training(model, masks, choice),
     }
 }
 

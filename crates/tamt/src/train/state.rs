@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::select::Cut;
-use tamt_model::{GradKind, KernelChoice, PreparedWeights};
+use tamt_model::{GradKind, KernelChoice};
 
 use super::{Interval, Learner};
 use crate::run::TRAINING_STATE_FILE;
@@ -114,7 +114,7 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
     let choice = header.metadata().as_ref().and_then(|m| m.get(SPARSE_UP_TO)).map(|text| text.parse::<f32>());
     *sparse = match (choice, &masks) {
         (Some(Ok(density)), Some(masks)) => {
-            Some(PreparedWeights::for_training(model, masks, KernelChoice::sparse_up_to(density)))
+            Some(super::prepare(model, masks, scores.as_ref(), KernelChoice::sparse_up_to(density)))
         }
         (Some(Err(_)), _) => return Err(format!("its {SPARSE_UP_TO} is no number")),
         _ => None,
