@@ -3,8 +3,8 @@
 //! A kernel is written once, as plain Rust, inside the macro `kernel!`, which compiles it for every instruction set and picks
 //! one at run time. The matrix product picks by hand, because its register tiles differ.
 //!
-//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`) caps the choice, for tests and benchmarks.
-//! It is read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between
+//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`) caps the choice, for tests and benchmarks;
+//! `avx512-dpbf16` is the third with AVX-512-BF16's products even where the arithmetic of f32 is faster. It is read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between
 //! numbers of threads.
 
 use std::sync::OnceLock;
@@ -27,25 +27,34 @@ pub enum Isa {
 #[inline]
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
-    *ISA.get_or_init(|| detected().min(caps().0))
+    *ISA.get_or_init(|| detected().min(caps().isa))
 }
 
-/// What `TAMT_CPU` caps the choice at.
-fn caps() -> (Isa, Bf16) {
-    match std::env::var("TAMT_CPU").as_deref() {
-        Ok("portable") => (Isa::Portable, Bf16::Emulated),
-        Ok("avx2") => (Isa::Avx2, Bf16::Emulated),
-        Ok("avx512") => (Isa::Avx512, Bf16::Emulated),
-        Ok("avx512-bf16") => (Isa::Avx512, Bf16::Pairs),
-        _ => (Isa::Avx512, Bf16::Tiles),
-    }
+/// What `TAMT_CPU` says.
+struct Caps {
+    isa: Isa,
+    bf16: Bf16,
+    /// Whether [`Bf16::Pairs`] is chosen where it is slow.
+    pairs: bool,
+}
+
+fn caps() -> Caps {
+    let (isa, bf16, pairs) = match std::env::var("TAMT_CPU").as_deref() {
+        Ok("portable") => (Isa::Portable, Bf16::Floats, false),
+        Ok("avx2") => (Isa::Avx2, Bf16::Floats, false),
+        Ok("avx512") => (Isa::Avx512, Bf16::Floats, false),
+        Ok("avx512-bf16") => (Isa::Avx512, Bf16::Pairs, false),
+        Ok("avx512-dpbf16") => (Isa::Avx512, Bf16::Pairs, true),
+        _ => (Isa::Avx512, Bf16::Tiles, false),
+    };
+    Caps { isa, bf16, pairs }
 }
 
 /// What multiplies operands in bf16, slowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bf16 {
     /// Arithmetic of f32.
-    Emulated,
+    Floats,
     /// AVX-512-BF16: sums of two products.
     Pairs,
     /// AMX, and AVX-512-BF16 to round: tiles of sums of 32 products.
@@ -57,24 +66,36 @@ pub enum Bf16 {
 #[inline]
 pub fn bf16() -> Bf16 {
     static BF16: OnceLock<Bf16> = OnceLock::new();
-    *BF16.get_or_init(|| if isa() == Isa::Avx512 { detected_bf16(caps().1) } else { Bf16::Emulated })
+    *BF16.get_or_init(|| if has_bf16() { detected_bf16(&caps()) } else { Bf16::Floats })
 }
 
-/// The best up to `cap`, of a processor with AVX-512.
+/// Whether there are instructions for bf16, fast or slow.
 #[cfg(target_arch = "x86_64")]
-fn detected_bf16(cap: Bf16) -> Bf16 {
-    if cap == Bf16::Emulated || !is_x86_feature_detected!("avx512bf16") {
-        Bf16::Emulated
-    } else if cap == Bf16::Tiles && crate::amx::allowed() {
+pub(crate) fn has_bf16() -> bool {
+    isa() == Isa::Avx512 && caps().bf16 > Bf16::Floats && is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn has_bf16() -> bool {
+    false
+}
+
+/// The best of a processor with AVX-512-BF16.
+#[cfg(target_arch = "x86_64")]
+fn detected_bf16(caps: &Caps) -> Bf16 {
+    if caps.bf16 == Bf16::Tiles && crate::amx::allowed() {
         Bf16::Tiles
-    } else {
+    } else if caps.pairs || !is_intel() {
         Bf16::Pairs
+    } else {
+        // On AMD's processors the products do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
+        Bf16::Floats
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detected_bf16(_: Bf16) -> Bf16 {
-    Bf16::Emulated
+fn detected_bf16(_: &Caps) -> Bf16 {
+    Bf16::Floats
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -104,7 +125,7 @@ pub fn processor(precision: Precision) -> String {
     let name = brand().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     let products = match (precision, bf16()) {
         (Precision::F32, _) => format!("f32 by {:?}", isa()),
-        (Precision::Bf16, Bf16::Emulated) => format!("bf16 emulated by {:?}", isa()),
+        (Precision::Bf16, Bf16::Floats) => format!("rounded to bf16, by {:?}", isa()),
         (Precision::Bf16, Bf16::Pairs) => "bf16 by AVX-512-BF16".to_owned(),
         (Precision::Bf16, Bf16::Tiles) => "bf16 by AMX".to_owned(),
     };
@@ -113,14 +134,9 @@ pub fn processor(precision: Precision) -> String {
 
 /// Whether the processor is Intel's.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn is_intel() -> bool {
+fn is_intel() -> bool {
     let vendor = std::arch::x86_64::__cpuid(0);
     [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn is_intel() -> bool {
-    false
 }
 
 #[cfg(target_arch = "x86_64")]

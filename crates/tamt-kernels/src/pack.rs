@@ -10,7 +10,7 @@ use crate::dispatch::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
-use crate::precision::{Precision, Values, join_steps, widen};
+use crate::precision::{Precision, Values, join_steps, round_in_place, widen};
 use crate::product::{tile_cols, tile_rows, vector_lanes};
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
@@ -186,7 +186,10 @@ impl<'a> Operand<'a> {
             return unsafe { crate::amx::pack::pack(self, side, lanes, depth, out) };
         }
         if self.precision == Precision::Bf16 {
-            return self.pack_pairs(side, lanes, depth, out);
+            return match self.precision.in_pairs() {
+                true => self.pack_pairs(side, lanes, depth, out),
+                false => self.pack_rounded(side, lanes, depth, out),
+            };
         }
         let data = match self.data {
             Values::F32(data) => data,
@@ -203,6 +206,14 @@ impl<'a> Operand<'a> {
             let lanes = lanes.start + first..lanes.end.min(lanes.start + first + whole);
             let width = side.padded(lanes.len(), self.precision);
             self.pack_lane_rows(data, lanes, depth.clone(), width, &mut out[first * steps..][..width * steps]);
+        }
+    }
+
+    /// Packs floats and rounds them.
+    fn pack_rounded(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+        Operand { precision: Precision::F32, ..*self }.pack(side, lanes, depth, out);
+        if let Values::F32(_) = self.data {
+            round_in_place(out);
         }
     }
 

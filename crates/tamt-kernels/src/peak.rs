@@ -8,10 +8,8 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
 use crate::dispatch::isa;
-#[cfg(target_arch = "x86_64")]
-use crate::dispatch::{Bf16, bf16};
 use crate::precision::Precision;
-use crate::simd::{Pairs, Portable, Simd};
+use crate::simd::{Portable, Simd};
 
 /// Rounds of the loop in a run: a few milliseconds.
 const ROUNDS: usize = 200_000;
@@ -34,21 +32,16 @@ pub fn flops(precision: Precision) -> f64 {
 fn busy(precision: Precision) -> usize {
     // SAFETY: only instruction sets that are there are named.
     unsafe {
-        match (isa(), precision) {
+        match isa() {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::F32) => x86::avx512(),
+            Isa::Avx512 if precision.by_tiles() => crate::amx::spin(ROUNDS / 8),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) => match bf16() {
-                Bf16::Tiles => crate::amx::spin(ROUNDS / 8),
-                Bf16::Pairs => x86::avx512_bf16(),
-                Bf16::Emulated => x86::avx512_pairs(),
-            },
+            Isa::Avx512 if precision.in_pairs() => x86::avx512_bf16(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Precision::F32) => x86::avx2(),
+            Isa::Avx512 => x86::avx512(),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Precision::Bf16) => x86::avx2_pairs(),
-            (_, Precision::F32) => spin::<Portable>(),
-            (_, Precision::Bf16) => spin::<Pairs<Portable>>(),
+            Isa::Avx2 => x86::avx2(),
+            _ => spin::<Portable>(),
         }
     }
 }
@@ -58,7 +51,7 @@ mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::spin;
-    use crate::simd::{Bf16Instructions, Pairs};
+    use crate::simd::Pairs;
 
     macro_rules! spin {
         ($name:ident, $features:literal, $vector:ty) => {
@@ -71,10 +64,8 @@ mod x86 {
         };
     }
     spin!(avx512, "avx512f", __m512);
-    spin!(avx512_pairs, "avx512f", Pairs<__m512>);
-    spin!(avx512_bf16, "avx512bf16,avx512f", Pairs<__m512, Bf16Instructions>);
+    spin!(avx512_bf16, "avx512bf16,avx512f", Pairs);
     spin!(avx2, "avx2,fma", __m256);
-    spin!(avx2_pairs, "avx2,fma", Pairs<__m256>);
 }
 
 /// Sums in flight: more than the units for fused multiply-adds take to finish one, and few enough for the registers.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::{self, Bf16, is_intel, kernel};
+use crate::dispatch::{self, Bf16, kernel};
 use crate::product::{AMX_TILE, DEPTH_BLOCK};
 
 /// The precision that the operands of dense products and of attention's are rounded to. Sums are in f32 whatever it is, and
@@ -16,20 +16,16 @@ pub enum Precision {
     /// Single precision: nothing is rounded.
     #[default]
     F32,
-    /// bfloat16, eight bits of significand: twice as fast or more where the processor has instructions for it.
+    /// bfloat16, eight bits of significand: twice as fast or more where the processor has fast instructions for it, as fast as
+    /// f32 elsewhere, and in less memory.
     Bf16,
 }
 
 impl Precision {
-    /// The faster one on this processor: [`Precision::Bf16`] where it has fast instructions for it.
+    /// The better one on this processor: [`Precision::Bf16`] where it has instructions for it.
     #[must_use]
     pub fn native() -> Self {
-        match dispatch::bf16() {
-            Bf16::Tiles => Self::Bf16,
-            // On AMD's processors they do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
-            Bf16::Pairs if !is_intel() => Self::Bf16,
-            _ => Self::F32,
-        }
+        if dispatch::has_bf16() { Self::Bf16 } else { Self::F32 }
     }
 
     /// Whether products are computed on tile registers.
@@ -38,12 +34,16 @@ impl Precision {
         self == Self::Bf16 && dispatch::bf16() == Bf16::Tiles
     }
 
-    /// Steps of the depth in a word of a panel. The two of bf16 are a low and a high half.
+    /// Whether panels hold operands in bf16, two in a word; where nothing multiplies them faster than floats, they are floats that
+    /// were rounded.
+    #[inline]
+    pub(crate) fn in_pairs(self) -> bool {
+        self == Self::Bf16 && dispatch::bf16() > Bf16::Floats
+    }
+
+    /// Steps of the depth in a word of a panel. Two of bf16 are a low and a high half.
     pub(crate) fn steps_in_word(self) -> usize {
-        match self {
-            Self::F32 => 1,
-            Self::Bf16 => 2,
-        }
+        if self.in_pairs() { 2 } else { 1 }
     }
 
     /// Words that hold `steps` of a lane; whole tiles of them where there are tile registers.
@@ -171,6 +171,15 @@ kernel! {
         assert_eq!(x.len(), out.len(), "buffers of the same length");
         for (x, out) in x.iter().zip(out) {
             *out = rounded(*x);
+        }
+    }
+}
+
+kernel! {
+    /// Rounds in place.
+    pub(crate) fn round_in_place<FMA>(x: &mut [f32]) {
+        for x in x {
+            *x = f32::from_bits(bf16_bits(*x) << 16);
         }
     }
 }

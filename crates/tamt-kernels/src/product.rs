@@ -12,14 +12,12 @@ use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use crate::amx;
-#[cfg(target_arch = "x86_64")]
-use crate::dispatch::{Bf16, bf16};
 use crate::dispatch::{Isa, isa};
 use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, is_one_of_many, with_buffer};
 use crate::precision::{Precision, Values};
-use crate::simd::{Pairs, Portable, Simd};
+use crate::simd::{Portable, Simd};
 
 /// Words of a lane (steps of the depth, in bf16 pairs of them) in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
 /// 72 KB with AVX-512, a part of the second-level cache.
@@ -188,19 +186,14 @@ struct Rows {
 unsafe fn strip_product(precision: Precision, c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
     // SAFETY: the caller's, and only instruction sets that are there are named.
     unsafe {
-        match (isa(), precision) {
+        match isa() {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::F32) => x86::avx512(c, steps, a, rhs, start),
+            Isa::Avx512 if precision.in_pairs() => x86::avx512_bf16(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) if bf16() >= Bf16::Pairs => x86::avx512_bf16(c, steps, a, rhs, start),
+            Isa::Avx512 => x86::avx512(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) => x86::avx512_pairs(c, steps, a, rhs, start),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Precision::F32) => x86::avx2(c, steps, a, rhs, start),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Precision::Bf16) => x86::avx2_pairs(c, steps, a, rhs, start),
-            (_, Precision::F32) => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
-            (_, Precision::Bf16) => strip::<Pairs<Portable>, 4, 2>(c, steps, a, rhs, start),
+            Isa::Avx2 => x86::avx2(c, steps, a, rhs, start),
+            _ => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
         }
     }
 }
@@ -212,7 +205,7 @@ mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::{Block, Rows, Start, strip};
-    use crate::simd::{Bf16Instructions, Pairs};
+    use crate::simd::Pairs;
 
     macro_rules! strip {
         ($name:ident, $features:literal, $vector:ty, $rows:literal, $vectors:literal) => {
@@ -225,10 +218,8 @@ mod x86 {
         };
     }
     strip!(avx512, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", __m512, 8, 3);
-    strip!(avx512_pairs, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs<__m512>, 8, 3);
-    strip!(avx512_bf16, "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs<__m512, Bf16Instructions>, 8, 3);
+    strip!(avx512_bf16, "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs, 8, 3);
     strip!(avx2, "avx2,fma", __m256, 6, 2);
-    strip!(avx2_pairs, "avx2,fma", Pairs<__m256>, 6, 2);
 }
 
 /// All tiles of a strip. `MR` rows and `NV` vectors are the register tile; narrower strips use fewer vectors.

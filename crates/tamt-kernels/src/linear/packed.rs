@@ -8,7 +8,7 @@ use crate::activation::{self, Activation};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, with_buffer};
-use crate::precision::{Precision, bf16_bits};
+use crate::precision::{Precision, bf16_bits, round_in_place};
 use crate::product::{JOB_COLS, Rhs, Start, each_strip, row_product};
 
 /// The product that a weight matrix is packed for.
@@ -148,7 +148,10 @@ unsafe fn pack_rows(panels: &SharedPanels<'_>, row: usize, block: &[f32], cols: 
 /// Floats that [`forward_activated`] keeps of a token whose activation has `width` features.
 #[must_use]
 pub fn kept_width(width: usize, precision: Precision) -> usize {
-    width.div_ceil(precision.steps_in_word())
+    match precision {
+        Precision::F32 => width,
+        Precision::Bf16 => width.div_ceil(2),
+    }
 }
 
 /// Columns of a block of what is kept, at most; every job has whole blocks.
@@ -226,14 +229,6 @@ kernel! {
     }
 }
 
-kernel! {
-    fn round<FMA>(x: &mut [f32]) {
-        for x in x {
-            *x = f32::from_bits(bf16_bits(*x) << 16);
-        }
-    }
-}
-
 /// `y = f(x (W ∘ B)ᵀ + b)`, packed for the next layer: `x` `[T, cols]`, `bias` `[rows]`. What comes before the activation is rounded
 /// to the precision of the product, and kept for [`backward_activated`] if that is wanted: `[T, kept_width(rows)]`, in an order
 /// of its own.
@@ -269,7 +264,7 @@ pub fn forward_activated(
                     #[allow(unsafe_code)]
                     keep(block, columns.len(), precision, unsafe { kept.part(place) });
                 } else if precision == Precision::Bf16 {
-                    round(block);
+                    round_in_place(block);
                 }
                 activation::apply(activation, block);
                 // SAFETY: the blocks of a product are disjoint.

@@ -193,15 +193,15 @@ pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
     let (panels, precision) = (dy.panels(Factor::OutputGradient), dy.precision);
     let width = Side::Left.width(precision);
     db.par_chunks_mut(width).enumerate().for_each(|(panel, db)| {
-        // in f32 by the chunks of `backward_bias`, whose bits these are then
+        // floats by the chunks of `backward_bias`, whose bits these are then
         let chunk = reduction_chunk(dy.steps, 32);
         let (mut sums, mut partial) = ([0.0; AMX_TILE], [0.0; AMX_TILE]);
         for from in (0..dy.steps).step_by(precision.depth_block()) {
             let block = from..dy.steps.min(from + precision.depth_block());
             let words = precision.words(block.len());
             let panel = &panels.panels_at(panel * width, &block)[..width * words];
-            match precision {
-                Precision::F32 => {
+            match precision.steps_in_word() {
+                1 => {
                     for (step, values) in block.zip(panel.chunks_exact(width)) {
                         if step % chunk == 0 {
                             add_elements(&mut sums, &std::mem::take(&mut partial));
@@ -210,8 +210,8 @@ pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
                     }
                 }
                 // a row of a tile is a lane, one of other panels two steps of all lanes
-                Precision::Bf16 if precision.by_tiles() => add_tiles(panel, &mut sums),
-                Precision::Bf16 => panel.chunks_exact(width).for_each(|words| add_pairs(words, &mut sums[..width])),
+                _ if precision.by_tiles() => add_tiles(panel, &mut sums),
+                _ => panel.chunks_exact(width).for_each(|words| add_pairs(words, &mut sums[..width])),
             }
         }
         add_elements(&mut sums, &partial);
