@@ -272,7 +272,7 @@ pub fn forward(
         "a log-sum-exp per token and head"
     );
     let (ctx, lse) = (Shared::new(ctx), lse.map(Shared::new));
-    shape.teams(scratch.precision()).for_each(|team| {
+    shape.teams(scratch.precision().as_computed()).for_each(|team| {
         let job = |i: usize| team.job(i);
         let (n, any) = (team.heads.len(), job(0));
         let _tiles = tile_registers(any.precision);
@@ -347,7 +347,7 @@ pub fn backward(
     shape.assert_hidden(&[dctx, q, k, v, dq, dk, dv]);
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
-    shape.teams(scratch.precision()).for_each(|team| {
+    shape.teams(scratch.precision().as_computed()).for_each(|team| {
         let job = |i: usize| team.job(i);
         let (n, any) = (team.heads.len(), job(0));
         let _tiles = tile_registers(any.precision);

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::dispatch::{self, Bf16, kernel};
 use crate::product::{AMX_TILE, DEPTH_BLOCK};
 
-/// The precision that the operands of dense products and of attention's are rounded to. Sums are in f32 whatever it is, and
-/// so is everything that is no such product: softmax, normalisation, losses, optimisers, sparse products.
+/// The precision that the operands of dense products are rounded to, and of attention's where there are fast instructions for
+/// it. Sums are in f32 whatever it is, and so is everything that is no such product: softmax, normalisation, losses, optimisers,
+/// sparse products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -39,6 +40,11 @@ impl Precision {
     #[inline]
     pub(crate) fn in_pairs(self) -> bool {
         self == Self::Bf16 && dispatch::bf16() > Bf16::Floats
+    }
+
+    /// The precision of the arithmetic, for operands that it does not pay to round.
+    pub(crate) fn as_computed(self) -> Self {
+        if self.in_pairs() { Self::Bf16 } else { Self::F32 }
     }
 
     /// Steps of the depth in a word of a panel. Two of bf16 are a low and a high half.

@@ -6,7 +6,7 @@ use half::bf16;
 use tamt_kernels::Precision;
 use tamt_kernels::layer_norm::Kept;
 use tamt_kernels::linear::{self, Factor};
-use tamt_kernels::sparse::PanelsView;
+use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
 
 use crate::activations::{Keep, NormActs, NormPart, Rows};
 use crate::batch::Group;
@@ -56,13 +56,73 @@ impl KeptRows {
 }
 
 impl KeptPart<'_> {
-    pub(crate) fn put(&mut self, x: &[f32]) {
+    /// Keeps rows, which become what is kept.
+    pub(crate) fn put(&mut self, x: &mut [f32]) {
         if !self.rows.is_empty() {
             self.rows.copy_from_slice(x);
         }
         if !self.rounded.is_empty() {
             tamt_kernels::round(x, self.rounded);
+            tamt_kernels::widen(self.rounded, x);
         }
+    }
+}
+
+/// An FFN before its activation in panels: in f32, rounded to bf16, or not.
+#[derive(Clone, Debug, Default)]
+struct KeptPanels {
+    panels: FactorBuffer,
+    rounded: Vec<bf16>,
+    rounds: bool,
+    /// Where what is rounded of each group ends.
+    ends: Vec<usize>,
+}
+
+/// Where a group's part of [`KeptPanels`] is kept.
+#[derive(Debug)]
+pub(crate) enum PanelsToKeep<'a> {
+    F32(PanelsPart<'a>),
+    Bf16(&'a mut [bf16]),
+}
+
+/// A group's part of [`KeptPanels`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PanelsKept<'a> {
+    F32(PanelsView<'a>),
+    Bf16(&'a [bf16]),
+}
+
+impl KeptPanels {
+    fn parts<'a>(
+        &'a mut self,
+        width: usize,
+        groups: &[Group],
+        precision: Option<Precision>,
+    ) -> std::vec::IntoIter<Option<PanelsToKeep<'a>>> {
+        let rounds = precision == Some(Precision::Bf16);
+        self.rounds = rounds;
+        let len = |group: &Group| if rounds { Panels::len(group.tokens.len(), width) } else { 0 };
+        self.ends.clear();
+        self.ends.extend(groups.iter().scan(0, |end, group| {
+            *end += len(group);
+            Some(*end)
+        }));
+        self.rounded.resize(self.ends.last().copied().unwrap_or(0), bf16::ZERO);
+        let mut rounded = Rows::new(&mut self.rounded, 1);
+        let panels = self.panels.parts(Factor::Input, width, groups, None, precision == Some(Precision::F32));
+        let part = |(panels, group): (FactorPart<'a>, _)| match panels.panels {
+            Some(panels) => Some(PanelsToKeep::F32(panels)),
+            None => rounds.then(|| PanelsToKeep::Bf16(rounded.take(len(group)))),
+        };
+        panels.zip(groups).map(part).collect::<Vec<_>>().into_iter()
+    }
+
+    fn group(&self, index: usize) -> Option<PanelsKept<'_>> {
+        if let Some(panels) = self.panels.panels() {
+            return Some(PanelsKept::F32(panels.group(index)));
+        }
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.rounds.then(|| PanelsKept::Bf16(&self.rounded[start..self.ends[index]]))
     }
 }
 
@@ -84,7 +144,7 @@ pub(crate) struct RestView<'a> {
     pub(crate) log_sum_exp: &'a mut [f32],
     pub(crate) attention: Kept<'a>,
     pub(crate) ffn_in: &'a mut [f32],
-    pub(crate) ffn_panels: FactorPart<'a>,
+    pub(crate) ffn_panels: Option<PanelsToKeep<'a>>,
     pub(crate) output: Kept<'a>,
 }
 
@@ -101,7 +161,7 @@ pub(crate) struct LayerPart<'a> {
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) attention: NormPart<'a>,
     pub(crate) ffn_in: &'a [f32],
-    pub(crate) ffn_panels: Option<PanelsView<'a>>,
+    pub(crate) ffn_panels: Option<PanelsKept<'a>>,
     pub(crate) output: NormPart<'a>,
 }
 
@@ -122,7 +182,7 @@ pub(crate) struct LayerActs {
     ffn_in: Vec<f32>,
     ffn_width: usize,
     /// The same where both of its maps are sparse: in panels.
-    ffn_panels: FactorBuffer,
+    ffn_panels: KeptPanels,
     output: NormActs,
 }
 
@@ -153,8 +213,8 @@ impl LayerActs {
             FfnLayout::Rows => config.intermediate_size,
             FfnLayout::Panels => 0,
         };
-        let in_panels = keep.all() && matches!(ffn, FfnLayout::Panels);
-        let mut ffn_panels = self.ffn_panels.parts(Factor::Input, config.intermediate_size, groups, None, in_panels);
+        let in_panels = (keep.all() && matches!(ffn, FfnLayout::Panels)).then_some(precision);
+        let mut ffn_panels = self.ffn_panels.parts(config.intermediate_size, groups, in_panels);
         let rounds = precision == Precision::Bf16;
         let mut index = 0;
         let mut projections = self.projections.each_mut().map(|kept| {
@@ -246,7 +306,7 @@ impl LayerActs {
             log_sum_exp: &self.log_sum_exp[rows(config.num_attention_heads)],
             attention,
             ffn_in: &self.ffn_in[rows(self.ffn_width)],
-            ffn_panels: self.ffn_panels.panels().map(|panels| panels.group(group)),
+            ffn_panels: self.ffn_panels.group(group),
             output,
         }
     }

@@ -3,7 +3,7 @@
 use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::dropout::{self, Dropout};
 use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
-use tamt_kernels::sparse::{self, PanelsPart, PanelsView};
+use tamt_kernels::sparse::{self, PanelsView};
 use tamt_kernels::{activation, layer_norm, reduce};
 
 use crate::activations::{LayerGradients, NormActs, NormPart, Workspace};
@@ -11,7 +11,7 @@ use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
 use crate::grads::Grads;
-use crate::kept::{LayerPart, LayerView, RestView};
+use crate::kept::{LayerPart, LayerView, PanelsKept, PanelsToKeep, RestView};
 use crate::linear_maps::{FfnLayout, MapBuffers};
 use crate::model::{Dense, Layer, Model, Norm};
 use crate::prepared::SparseBuffers;
@@ -81,7 +81,7 @@ impl Model {
         let (mut kept_output, rest) = (kept.attention_output, kept.rest);
         let (log_sum_exp, kept_attention, kept_ffn, kept_sum) = match rest {
             Some(RestView { log_sum_exp, attention, ffn_in, ffn_panels, output }) => {
-                (Some(log_sum_exp), Some(attention), (Some(ffn_in), ffn_panels.panels), Some(output))
+                (Some(log_sum_exp), Some(attention), (Some(ffn_in), ffn_panels), Some(output))
             }
             None => (None, None, (None, None), None),
         };
@@ -89,7 +89,7 @@ impl Model {
         let projected = [(layer.query, &mut **query), (layer.key, &mut **key), (layer.value, &mut **value)];
         kept_input.put(input);
         self.maps_forward(input, kept_input.view(), projected, pass, maps);
-        for (mut kept, x) in projections.into_iter().zip([&*query, &*key, &*value]) {
+        for (mut kept, x) in projections.into_iter().zip([&mut *query, &mut *key, &mut *value]) {
             kept.put(x);
         }
         attention::forward(
@@ -150,10 +150,20 @@ impl Model {
             let width = self.config.intermediate_size;
             let tokens = x.len() / self.config.hidden_size;
             let SparseBuffers { input, ffn: [before, after], .. } = &mut *maps.sparse;
-            let mut u = kept_panels.unwrap_or_else(|| before.one_part(width, tokens));
+            let (kept, rounded) = match kept_panels {
+                Some(PanelsToKeep::F32(part)) => (Some(part), None),
+                Some(PanelsToKeep::Bf16(rounded)) => (None, Some(rounded)),
+                None => (None, None),
+            };
+            let mut u = kept.unwrap_or_else(|| before.one_part(width, tokens));
             let mut y_panels = after.one_part(width, tokens);
             let x = panels.unwrap_or_else(|| input.pack(x, self.config.hidden_size));
             sparse::forward_to_panels(x, intermediate, Some(self.params.get(layer.intermediate.bias)), &mut u);
+            if let Some(rounded) = rounded {
+                // what the backward pass reads is what is activated
+                tamt_kernels::round(u.view().values(), rounded);
+                tamt_kernels::widen(rounded, u.values_mut());
+            }
             activation::forward(activation, u.view().values(), y_panels.values_mut());
             return sparse::forward(y_panels.view(), output, Some(self.params.get(layer.output.bias)), y);
         }
@@ -247,7 +257,7 @@ impl Model {
         layer: &Layer,
         dy: &[f32],
         u: &[f32],
-        u_panels: Option<PanelsView<'_>>,
+        u_panels: Option<PanelsKept<'_>>,
         dx: &mut [f32],
         factors: &mut FactorParts<'_>,
         buffers: FfnGradient<'_>,
@@ -259,7 +269,15 @@ impl Model {
         let layout = pass.ffn_layout(layer);
         if let (FfnLayout::Panels, Some(u)) = (layout, u_panels) {
             let [intermediate, output] = pass.both_sparse(layer);
-            let SparseBuffers { gradient, ffn: [own_du, own_y], .. } = &mut *maps.sparse;
+            let SparseBuffers { input, gradient, ffn: [own_du, own_y] } = &mut *maps.sparse;
+            let u = match u {
+                PanelsKept::F32(panels) => panels,
+                PanelsKept::Bf16(rounded) => {
+                    let tokens = dy.len() / self.config.hidden_size;
+                    tamt_kernels::widen(rounded, input.one_part(self.config.intermediate_size, tokens).values_mut());
+                    input.view()
+                }
+            };
             let [.., of_intermediate, of_output] = &mut factors.output_gradients;
             let of_input = &mut factors.inputs[FFN_INPUT];
             let dy = of_output.view().unwrap_or_else(|| gradient.pack(dy, self.config.hidden_size));
@@ -316,7 +334,7 @@ struct Ffn<'a> {
     /// Before the activation, for a backward pass.
     kept: Option<&'a mut [f32]>,
     /// The same in panels.
-    kept_panels: Option<PanelsPart<'a>>,
+    kept_panels: Option<PanelsToKeep<'a>>,
     /// The same, where it is not kept and yet written.
     before: &'a mut Vec<f32>,
     /// After the activation, where the next map reads it so.

@@ -33,7 +33,7 @@ pub fn score_mse(
         shape.assert_hidden(&[dq, dk]);
         (Shared::new(dq), Shared::new(dk))
     });
-    let precision = scratch.precision();
+    let precision = scratch.precision().as_computed();
     scratch.sums.clear();
     scratch.sums.resize(shape.jobs(), 0.0);
     scratch.sums.par_iter_mut().enumerate().for_each(|(index, sum)| {

@@ -49,15 +49,20 @@ fn panel_count(tokens: usize) -> usize {
 }
 
 impl Panels {
+    /// Values that a group of so many tokens takes, padding included.
+    #[must_use]
+    pub fn len(tokens: usize, cols: usize) -> usize {
+        panel_count(tokens) * panel_tokens() * cols
+    }
+
     /// Begins activations of groups with so many tokens each, and gives their parts, of unspecified content.
     pub fn parts(&mut self, cols: usize, groups: impl Iterator<Item = usize>) -> Vec<PanelsPart<'_>> {
         self.groups.clear();
         self.groups.extend(groups);
         self.cols = cols;
-        let size = |tokens: usize| panel_count(tokens) * panel_tokens() * cols;
-        let mut rest = self.buffer.get(self.groups.iter().map(|&tokens| size(tokens)).sum());
+        let mut rest = self.buffer.get(self.groups.iter().map(|&tokens| Self::len(tokens, cols)).sum());
         let part = |&tokens: &usize| {
-            let (panels, others) = std::mem::take(&mut rest).split_at_mut(size(tokens));
+            let (panels, others) = std::mem::take(&mut rest).split_at_mut(Self::len(tokens, cols));
             rest = others;
             PanelsPart { panels, tokens, cols }
         };
@@ -93,10 +98,10 @@ impl Panels {
     /// The activations of a group.
     #[must_use]
     pub fn group(&self, index: usize) -> PanelsView<'_> {
-        let size = |tokens: usize| panel_count(tokens) * panel_tokens() * self.cols;
-        let first: usize = self.groups[..index].iter().map(|&tokens| size(tokens)).sum();
+        let len = |tokens| Self::len(tokens, self.cols);
+        let first: usize = self.groups[..index].iter().map(|&tokens| len(tokens)).sum();
         let tokens = self.groups[index];
-        PanelsView { panels: &self.buffer.as_slice()[first..first + size(tokens)], tokens, cols: self.cols }
+        PanelsView { panels: &self.buffer.as_slice()[first..first + len(tokens)], tokens, cols: self.cols }
     }
 
     /// Tokens of each group.
