@@ -16,6 +16,8 @@ pub enum Keep {
     AllAndAttention,
     /// The hidden states of every layer only.
     Hidden,
+    /// The last layer's only.
+    Last,
     /// The hidden states, and Q and K of every layer (for attention distillation).
     HiddenAndAttention,
 }
@@ -54,6 +56,14 @@ pub(crate) struct NormPart<'a> {
     pub(crate) sum: &'a [f32],
     pub(crate) mean: &'a [f32],
     pub(crate) rstd: &'a [f32],
+}
+
+/// A part of [`NormActs`] to write; empty where nothing is kept.
+#[derive(Debug)]
+pub(crate) struct NormView<'a> {
+    pub(crate) sum: &'a mut [f32],
+    pub(crate) mean: &'a mut [f32],
+    pub(crate) rstd: &'a mut [f32],
 }
 
 /// A `[T, width]` buffer that is taken apart from its beginning.
@@ -95,6 +105,7 @@ pub struct Activations {
     tokens: usize,
     pub(crate) embedding: NormActs,
     pub(crate) layers: Vec<LayerActs>,
+    /// Those of layer `l` are in place `l % hidden.len()`.
     pub(crate) hidden: Vec<Vec<f32>>,
 }
 
@@ -106,9 +117,13 @@ impl Activations {
     }
 
     /// Hidden states `[T, hidden]`: 0 is the embedding output, `l + 1` the output of layer `l`.
+    ///
+    /// # Panics
+    /// If the pass did not keep them.
     #[must_use]
     pub fn hidden(&self, index: usize) -> &[f32] {
-        &self.hidden[index]
+        assert!(self.keep != Keep::Last || index + 1 == self.hidden_count(), "only the last hidden states were kept");
+        &self.hidden[index % self.hidden.len()]
     }
 
     /// The last layer's output, `[T, hidden]`.
@@ -117,13 +132,14 @@ impl Activations {
     /// Before the first forward pass.
     #[must_use]
     pub fn last_hidden(&self) -> &[f32] {
-        self.hidden.last().expect("a forward pass has run")
+        assert!(!self.hidden.is_empty(), "a forward pass has run");
+        self.hidden(self.layers.len())
     }
 
     /// Number of hidden states: layers + 1.
     #[must_use]
     pub fn hidden_count(&self) -> usize {
-        self.hidden.len()
+        self.layers.len() + 1
     }
 
     /// Q and K of a layer, `[T, hidden]` each.
@@ -155,8 +171,9 @@ impl Activations {
         let tokens = batch.tokens();
         let (hidden, layers) = (config.hidden_size, config.num_hidden_layers);
         self.tokens = tokens;
-        self.embedding.resize(tokens, hidden);
-        self.hidden.resize_with(layers + 1, Vec::new);
+        self.embedding.resize(if self.keep.all() { tokens } else { 0 }, hidden);
+        // where only the last ones are kept, layers go to and fro between two
+        self.hidden.resize_with(if self.keep == Keep::Last { 2 } else { layers + 1 }, Vec::new);
         for h in &mut self.hidden {
             h.resize(tokens * hidden, 0.0);
         }

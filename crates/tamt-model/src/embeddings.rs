@@ -1,9 +1,11 @@
 //! The embedding layer: `dropout(LayerNorm(word + position + type))`.
 
+use std::ops::Range;
+
 use tamt_kernels::linear::Write;
 use tamt_kernels::{dropout, embedding, layer_norm};
 
-use crate::activations::{Activations, Workspace};
+use crate::activations::{Activations, NormView, Workspace};
 use crate::batch::Batch;
 use crate::config::Family;
 use crate::encoder::{Pass, Site};
@@ -11,31 +13,36 @@ use crate::grads::{Gradient, Grads, epilogue};
 use crate::model::Model;
 
 impl Model {
-    pub(crate) fn embed(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations) {
-        let e = &self.embeddings;
-        let p = &self.params;
-        let acts = &mut activations.embedding;
+    /// The embedding output of some tokens, `[tokens, hidden]`; `buffer` is for their sums, where these are not kept.
+    pub(crate) fn embed(
+        &self,
+        batch: &Batch,
+        tokens: Range<usize>,
+        pass: Pass<'_>,
+        kept: NormView<'_>,
+        buffer: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let (e, p) = (&self.embeddings, &self.params);
+        let NormView { sum, mean, rstd } = kept;
+        let (sum, kept) = if sum.is_empty() {
+            buffer.resize(out.len(), 0.0);
+            (buffer.as_mut_slice(), None)
+        } else {
+            (sum, Some(layer_norm::Kept { sum: None, mean, rstd }))
+        };
         embedding::forward(
             p.weight(e.word, pass.masks),
-            &batch.ids,
+            &batch.ids[tokens.clone()],
             p.get(e.position),
-            &batch.position_ids,
+            &batch.position_ids[tokens.clone()],
             p.get(e.token_type),
-            &batch.type_ids,
-            &mut acts.sum,
+            &batch.type_ids[tokens.clone()],
+            sum,
         );
-        let out = &mut activations.hidden[0];
-        layer_norm::forward(
-            &mut acts.sum,
-            None,
-            None,
-            p.get(e.norm.weight),
-            p.get(e.norm.bias),
-            self.config.layer_norm_eps,
-            out,
-            Some(layer_norm::Kept { sum: None, mean: &mut acts.mean, rstd: &mut acts.rstd }),
-        );
-        if let Some(d) = pass.dropout_at(Site::Embeddings) {
+        let (gamma, beta) = (p.get(e.norm.weight), p.get(e.norm.bias));
+        layer_norm::forward(sum, None, None, gamma, beta, self.config.layer_norm_eps, out, kept);
+        if let Some(d) = pass.dropout_from(Site::Embeddings, tokens.start * self.config.hidden_size) {
             dropout::apply(out, d);
         }
     }

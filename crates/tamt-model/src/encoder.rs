@@ -108,9 +108,7 @@ impl Model {
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
         activations.resize(&self.config, batch);
-        self.embed(batch, pass, activations);
-        let groups = batch.groups(GROUP_TOKENS);
-        self.forward_through_layers(&groups, pass, activations, workspace);
+        self.forward_by_groups(batch, &batch.groups(GROUP_TOKENS), pass, activations, workspace);
     }
 
     /// Carries the gradients in `d` back through the encoder, as far as a trainable tensor waits for one, and writes

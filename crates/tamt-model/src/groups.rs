@@ -10,8 +10,8 @@ use tamt_kernels::as_one_of_many;
 use tamt_kernels::linear::{PackedFor, Write};
 use tamt_kernels::reduce;
 
-use crate::activations::{Activations, LayerGradients, Rows, Workspace};
-use crate::batch::Group;
+use crate::activations::{Activations, LayerGradients, NormActs, NormView, Rows, Workspace};
+use crate::batch::{Batch, Group};
 use crate::encoder::Pass;
 use crate::grads::Grads;
 use crate::kept::{KeptFor, LayerView};
@@ -42,7 +42,9 @@ impl Workplaces {
 /// A group on its way through the layers.
 struct Passage<'a> {
     group: &'a Group,
-    /// Its hidden states.
+    /// What is kept of its embeddings.
+    embedding: NormView<'a>,
+    /// Its hidden states, as [`Activations`] has them.
     hidden: Vec<&'a mut [f32]>,
     /// What each layer is to keep of it, until the layer has its turn.
     views: Vec<Option<LayerView<'a>>>,
@@ -51,16 +53,24 @@ struct Passage<'a> {
 impl Passage<'_> {
     fn go_through(&mut self, model: &Model, l: usize, pass: Pass<'_>, place: &mut Workspace) {
         let view = self.views[l].take().expect("a group goes through a layer once");
-        let (before, after) = self.hidden.split_at_mut(l + 1);
-        model.layer_forward(l, self.group, pass, before[l], after[0], view, place);
+        let places = self.hidden.len();
+        let [input, output] = self.hidden.get_disjoint_mut([l % places, (l + 1) % places]).expect("two places");
+        model.layer_forward(l, self.group, pass, input, output, view, place);
+    }
+
+    fn embed(&mut self, model: &Model, batch: &Batch, pass: Pass<'_>, place: &mut Workspace) {
+        let NormView { sum, mean, rstd } = &mut self.embedding;
+        let [buffer, ..] = &mut place.hidden;
+        model.embed(batch, self.group.tokens.clone(), pass, NormView { sum, mean, rstd }, buffer, self.hidden[0]);
     }
 }
 
 impl Model {
-    /// The hidden states that each layer leaves, and what is kept of it. Where no matrix is to be packed before, a job takes its
-    /// group through all layers.
-    pub(crate) fn forward_through_layers(
+    /// The embedding output, the hidden states that each layer leaves, and what is kept of it. Where no matrix is to be packed
+    /// before, a job takes its group through all layers.
+    pub(crate) fn forward_by_groups(
         &self,
+        batch: &Batch,
         groups: &[Group],
         pass: Pass<'_>,
         activations: &mut Activations,
@@ -78,24 +88,35 @@ impl Model {
         });
         let (mut views, mut hidden): (Vec<_>, Vec<_>) =
             (views.collect(), activations.hidden.iter_mut().map(|states| Rows::new(states, width)).collect());
+        let NormActs { sum, mean, rstd } = &mut activations.embedding;
+        let (mut sum, mut mean, mut rstd) = (Rows::new(sum, width), Rows::new(mean, 1), Rows::new(rstd, 1));
         let mut passages: Vec<Passage<'_>> = groups
             .iter()
             .map(|group| Passage {
                 group,
+                embedding: NormView {
+                    sum: sum.take(group.tokens.len()),
+                    mean: mean.take(group.tokens.len()),
+                    rstd: rstd.take(group.tokens.len()),
+                },
                 hidden: hidden.iter_mut().map(|states| states.take(group.tokens.len())).collect(),
                 views: views.iter_mut().map(Iterator::next).collect(),
             })
             .collect();
-        let at_once = if pass.has_all_prepared(self) { self.layers.len() } else { 1 };
-        for first in (0..self.layers.len()).step_by(at_once.max(1)) {
+        let count = self.layers.len();
+        let at_once = if pass.has_all_prepared(self) { count.max(1) } else { 1 };
+        for first in (0..count.max(1)).step_by(at_once) {
             let mut pass = pass;
-            if at_once == 1 {
+            if at_once == 1 && count > 0 {
                 workspace.weights.make(self, first, pass, PackedFor::Forward, precision);
                 pass.made = Some(&workspace.weights);
             }
             passages.par_iter_mut().with_max_len(1).for_each(|passage| {
                 workspace.groups.with(precision, groups.len(), |place| {
-                    (first..first + at_once).for_each(|l| passage.go_through(self, l, pass, place));
+                    if first == 0 {
+                        passage.embed(self, batch, pass, place);
+                    }
+                    (first..count.min(first + at_once)).for_each(|l| passage.go_through(self, l, pass, place));
                 });
             });
         }

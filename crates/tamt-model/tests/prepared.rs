@@ -254,6 +254,11 @@ fn groups_and_prepared_matrices_change_no_state() {
             for keep in [Keep::All, Keep::AllAndAttention, Keep::HiddenAndAttention, Keep::Hidden, Keep::Hidden] {
                 assert_eq!(states(&batch, pass, keep, &mut workspace), expected, "{precision:?}, {keep:?}");
             }
+            let mut activations = Activations::new(Keep::Last);
+            for batch in [&batch_of(&model, &sequences[..2]), &batch] {
+                model.forward(batch, pass, &mut activations, &mut workspace);
+            }
+            assert_eq!(activations.last_hidden(), expected.last().unwrap(), "{precision:?}, the last ones alone");
         }
     }
 }

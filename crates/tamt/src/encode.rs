@@ -57,7 +57,7 @@ pub fn encode<T: AsRef<str>>(
     }
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
-    let mut activations = Activations::new(Keep::Hidden);
+    let mut activations = Activations::new(Keep::Last);
     let prepared = compute.prepare(&base.model, masks);
     let pass = Pass::new(masks, Some(&prepared));
     let (mut batch, mut workspace) = (Batch::default(), compute.workspace());

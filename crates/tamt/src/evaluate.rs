@@ -124,7 +124,7 @@ impl EvalText {
         let prepared = self.compute.prepare(model, masks);
         let pass = Pass::new(masks, Some(&prepared));
         let mut workspace = self.compute.workspace();
-        let mut student = Activations::new(Keep::Hidden);
+        let mut student = Activations::new(if wanted.kd { Keep::Hidden } else { Keep::Last });
         let mut teacher = Activations::new(Keep::Hidden);
         let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
         let (mut sums, mut tokens) = (Sums::default(), 0);

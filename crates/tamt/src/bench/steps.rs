@@ -114,7 +114,7 @@ fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, comput
 
 fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, compute: Compute) -> (Vec<f64>, f64) {
     let prepared = compute.prepare(model, Some(masks));
-    let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), compute.workspace());
+    let (mut activations, mut workspace) = (Activations::new(Keep::Last), compute.workspace());
     let mut batch = Batch::default();
     let times = run(settings, |step| {
         random_batch(settings, step, model, &mut batch);

@@ -47,7 +47,7 @@ impl Answers {
         let prepared = compute.prepare(model, masks);
         let pass = Pass::new(masks, Some(&prepared));
         let (mut batch, mut logits) = (Batch::default(), Vec::new());
-        let (mut activations, mut workspace) = (Activations::new(Keep::Hidden), compute.workspace());
+        let (mut activations, mut workspace) = (Activations::new(Keep::Last), compute.workspace());
         let sequences = inputs.sequences() as usize;
         let mut labels = vec![Label::Class(0); sequences];
         let mut spans = vec![WindowLogits { start: Vec::new(), end: Vec::new() }; sequences];
