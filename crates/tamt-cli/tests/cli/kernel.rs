@@ -71,12 +71,16 @@ fn fine_tuning_by_the_sparse_kernel_learns_the_same_and_depends_on_no_thread() {
         let loss = object(&tamt(&line).success())["loss"].as_f64().unwrap();
         (loss, bytes(format!("{run}/model.safetensors")))
     };
-    let (dense, _) = tune("dense", "--kernel dense");
-    let (one, weights) = tune("one", "--kernel sparse --threads 1");
-    assert!((one - dense).abs() <= 1e-3 * dense, "{one} and {dense}");
-    let (two, same_weights) = tune("two", "--kernel sparse --threads 2");
-    assert_eq!(one, two);
-    assert!(weights == same_weights, "the weights differ");
+    let (dense, _) = tune("dense", "--kernel dense --precision f32");
+    for (precision, tolerance) in [("f32", 1e-5), ("bf16", 1e-2)] {
+        let [(one, weights), (two, same_weights)] = ["1", "2"].map(|threads| {
+            let flags = format!("--kernel sparse --precision {precision} --threads {threads}");
+            tune(&format!("{precision}-{threads}"), &flags)
+        });
+        assert!((one - dense).abs() <= tolerance * dense, "{precision}: {one} and {dense}");
+        assert_eq!(one, two);
+        assert!(weights == same_weights, "the weights differ");
+    }
 }
 
 #[test]
