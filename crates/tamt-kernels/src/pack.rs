@@ -7,11 +7,12 @@ use rayon::prelude::*;
 
 use crate::bits::{BitMask, mask_row, select, select_row};
 use crate::dispatch::kernel;
-#[cfg(target_arch = "x86_64")]
-use crate::dispatch::{Isa, isa};
 use crate::parallel::with_buffer;
 use crate::precision::{Precision, Values, join_steps, round_in_place, widen};
 use crate::product::{tile_cols, tile_rows, vector_lanes};
+use transpose::transpose;
+
+mod transpose;
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
 #[derive(Clone, Copy)]
@@ -357,178 +358,6 @@ fn copy_panels_of<const W: usize>(from: Rows<'_>, lanes: usize, steps: usize, po
     }
 }
 
-/// `out[j * width + i] = x[i * stride + j]` for `i < rows`, `j < cols`; zero for `rows <= i < width`.
-fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out: &mut [f32], width: usize) {
-    assert!(rows <= width && out.len() >= cols * width, "the output holds the panel");
-    assert!(rows == 0 || x.len() >= (rows - 1) * stride + cols, "the input holds the rows");
-    // whole blocks first, then what is left below and to the right of them
-    let (block_rows, block_cols) = transpose_blocks(x, stride, rows, cols, out, width);
-    for i in 0..rows {
-        for j in if i < block_rows { block_cols } else { 0 }..cols {
-            out[j * width + i] = x[i * stride + j];
-        }
-    }
-    if rows < width {
-        for row in out.chunks_exact_mut(width).take(cols) {
-            row[rows..].fill(0.0);
-        }
-    }
-}
-
-/// Transposes the blocks of the input for which there are instructions; returns the rows and columns done.
-#[cfg(target_arch = "x86_64")]
-fn transpose_blocks(
-    x: &[f32],
-    stride: usize,
-    rows: usize,
-    cols: usize,
-    out: &mut [f32],
-    width: usize,
-) -> (usize, usize) {
-    if isa() < Isa::Avx2 {
-        return (0, 0);
-    }
-    let done = (rows / 2 * 2, cols / 8 * 8);
-    // SAFETY: AVX is there; `transpose` checked that both buffers hold the rows and columns.
-    #[allow(unsafe_code)]
-    unsafe {
-        transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
-    }
-    done
-}
-
-/// Transposes groups of eight rows, then of four, then of two.
-///
-/// # Safety
-/// Needs AVX; `x` holds `rows` rows and `cols` columns, `out` the transpose; rows are even, columns a multiple of 8.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-#[allow(unsafe_code)]
-unsafe fn transpose_blocks_avx(
-    x: *const f32,
-    stride: usize,
-    (rows, cols): (usize, usize),
-    out: *mut f32,
-    width: usize,
-) {
-    let mut i = 0;
-    while i < rows {
-        // SAFETY: the caller's.
-        unsafe {
-            let (x, out) = (x.add(i * stride), out.add(i));
-            match rows - i {
-                8.. => {
-                    for j in (0..cols).step_by(8) {
-                        transpose_eight(x.add(j), stride, out.add(j * width), width);
-                    }
-                    i += 8;
-                }
-                4.. => {
-                    for j in (0..cols).step_by(4) {
-                        transpose_four(x.add(j), stride, out.add(j * width), width);
-                    }
-                    i += 4;
-                }
-                _ => {
-                    for j in (0..cols).step_by(4) {
-                        transpose_two(x.add(j), stride, out.add(j * width), width);
-                    }
-                    i += 2;
-                }
-            }
-        }
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn transpose_blocks(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: usize) -> (usize, usize) {
-    (0, 0)
-}
-
-/// Transposes 4 x 4 floats.
-///
-/// # Safety
-/// Needs AVX; four rows of four floats must be readable at `x` and writable at `out`.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-#[inline]
-#[allow(unsafe_code)]
-unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usize) {
-    use std::arch::x86_64::{
-        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
-    };
-    // SAFETY: the caller's.
-    unsafe {
-        let [r0, r1, r2, r3] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(x.add(i * stride)));
-        let (a, b) = (_mm_unpacklo_ps(r0, r1), _mm_unpackhi_ps(r0, r1));
-        let (c, d) = (_mm_unpacklo_ps(r2, r3), _mm_unpackhi_ps(r2, r3));
-        _mm_storeu_ps(out, _mm_movelh_ps(a, c));
-        _mm_storeu_ps(out.add(width), _mm_movehl_ps(c, a));
-        _mm_storeu_ps(out.add(2 * width), _mm_movelh_ps(b, d));
-        _mm_storeu_ps(out.add(3 * width), _mm_movehl_ps(d, b));
-    }
-}
-
-/// Transposes 2 x 4 floats.
-///
-/// # Safety
-/// Needs AVX; two rows of four floats must be readable at `x`, four rows of two writable at `out`.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-#[inline]
-#[allow(unsafe_code)]
-unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usize) {
-    use std::arch::x86_64::{
-        _mm_castps_pd, _mm_loadu_ps, _mm_storeh_pd, _mm_storel_pd, _mm_unpackhi_ps, _mm_unpacklo_ps,
-    };
-    // SAFETY: the caller's; a store writes two floats, as a half of a vector of two doubles, and needs no alignment.
-    unsafe {
-        let (top, bottom) = (_mm_loadu_ps(x), _mm_loadu_ps(x.add(stride)));
-        let low = _mm_castps_pd(_mm_unpacklo_ps(top, bottom));
-        let high = _mm_castps_pd(_mm_unpackhi_ps(top, bottom));
-        _mm_storel_pd(out.cast(), low);
-        _mm_storeh_pd(out.add(width).cast(), low);
-        _mm_storel_pd(out.add(2 * width).cast(), high);
-        _mm_storeh_pd(out.add(3 * width).cast(), high);
-    }
-}
-
-/// Transposes 8 x 8 floats.
-///
-/// # Safety
-/// Needs AVX; eight rows of eight floats must be readable at `x` and writable at `out`.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-#[inline]
-#[allow(unsafe_code)]
-unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: usize) {
-    use std::arch::x86_64::{
-        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
-        _mm256_unpacklo_ps,
-    };
-    // SAFETY: the caller's.
-    let row = |i: usize| unsafe { _mm256_loadu_ps(x.add(i * stride)) };
-    let quad = |i: usize| {
-        let (r0, r1, r2, r3) = (row(i), row(i + 1), row(i + 2), row(i + 3));
-        let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
-        let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-        [
-            _mm256_shuffle_ps::<0x44>(a, c),
-            _mm256_shuffle_ps::<0xee>(a, c),
-            _mm256_shuffle_ps::<0x44>(b, d),
-            _mm256_shuffle_ps::<0xee>(b, d),
-        ]
-    };
-    let (top, bottom) = (quad(0), quad(4));
-    for j in 0..4 {
-        // SAFETY: the caller's.
-        unsafe {
-            _mm256_storeu_ps(out.add(j * width), _mm256_permute2f128_ps::<0x20>(top[j], bottom[j]));
-            _mm256_storeu_ps(out.add((j + 4) * width), _mm256_permute2f128_ps::<0x31>(top[j], bottom[j]));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -547,9 +376,14 @@ mod tests {
                 let (rows, cols) =
                     if order == Order::LaneRows { (lanes + 8, depth + 8) } else { (depth + 8, lanes + 8) };
                 let data = random(rows * cols, 1);
+                let (mut halves, mut widened) = (vec![bf16::ZERO; data.len()], vec![0.0; data.len()]);
+                crate::round(&data, &mut halves);
+                widen(&halves, &mut widened);
                 let mask = random_mask(rows, cols, 0.5);
-                for mask in [None, Some(&mask).filter(|_| side == Side::Right)] {
-                    let operand = Operand { mask, ..Operand::new(&data, cols, order) };
+                let sources = [(Values::from(&data), &data), (Values::from(halves.as_slice()), &widened)];
+                let masks = [None, Some(&mask).filter(|_| side == Side::Right)];
+                for ((source, data), mask) in sources.into_iter().flat_map(|source| masks.map(|mask| (source, mask))) {
+                    let operand = Operand { mask, ..Operand::new(source, cols, order) };
                     let mut out = vec![9.0; Panels::len(side, lanes, depth)];
                     let panels = Panels::pack(side, &operand, 8..8 + lanes, 8..8 + depth, &mut out);
                     for lane in 0..side.padded(lanes, Precision::F32) {
