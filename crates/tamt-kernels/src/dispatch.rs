@@ -66,36 +66,44 @@ pub enum Bf16 {
 #[inline]
 pub fn bf16() -> Bf16 {
     static BF16: OnceLock<Bf16> = OnceLock::new();
-    *BF16.get_or_init(|| if has_bf16() { detected_bf16(&caps()) } else { Bf16::Floats })
+    *BF16.get_or_init(|| {
+        let caps = caps();
+        if !has_bf16() {
+            Bf16::Floats
+        } else if caps.bf16 == Bf16::Tiles && has_tiles() {
+            Bf16::Tiles
+        } else if caps.pairs || !is_intel() {
+            Bf16::Pairs
+        } else {
+            // On AMD's processors products of pairs do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
+            Bf16::Floats
+        }
+    })
 }
 
 /// Whether there are instructions for bf16, fast or slow.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn has_bf16() -> bool {
-    isa() == Isa::Avx512 && caps().bf16 > Bf16::Floats && is_x86_feature_detected!("avx512bf16")
+    isa() == Isa::Avx512 && caps().bf16 > Bf16::Floats && has_pairs()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_pairs() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_tiles() -> bool {
+    crate::amx::allowed()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn has_bf16() -> bool {
+fn has_pairs() -> bool {
     false
 }
 
-/// The best of a processor with AVX-512-BF16.
-#[cfg(target_arch = "x86_64")]
-fn detected_bf16(caps: &Caps) -> Bf16 {
-    if caps.bf16 == Bf16::Tiles && crate::amx::allowed() {
-        Bf16::Tiles
-    } else if caps.pairs || !is_intel() {
-        Bf16::Pairs
-    } else {
-        // On AMD's processors the products do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
-        Bf16::Floats
-    }
-}
-
 #[cfg(not(target_arch = "x86_64"))]
-fn detected_bf16(_: &Caps) -> Bf16 {
-    Bf16::Floats
+fn has_tiles() -> bool {
+    false
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -137,6 +145,11 @@ pub fn processor(precision: Precision) -> String {
 fn is_intel() -> bool {
     let vendor = std::arch::x86_64::__cpuid(0);
     [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_intel() -> bool {
+    false
 }
 
 #[cfg(target_arch = "x86_64")]

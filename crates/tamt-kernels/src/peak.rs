@@ -29,6 +29,7 @@ pub fn flops(precision: Precision) -> f64 {
 
 /// Multiplies and adds words for a while; returns how many.
 #[allow(unsafe_code)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn busy(precision: Precision) -> usize {
     // SAFETY: only instruction sets that are there are named.
     unsafe {

@@ -183,6 +183,7 @@ struct Rows {
 /// # Safety
 /// As [`multiply`]; `a` holds the strip's rows and `steps` steps, whole panels if it is packed.
 #[allow(unsafe_code)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 unsafe fn strip_product(precision: Precision, c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
     // SAFETY: the caller's, and only instruction sets that are there are named.
     unsafe {
