@@ -36,7 +36,7 @@ fn set_single(setting: &mut f32, flag: Option<f64>) {
     }
 }
 
-/// How products are computed: `auto` is bf16 where the processor is faster at it.
+/// How products are computed: `auto` is bf16 where the processor has instructions for it.
 pub(crate) fn compute(common: &Common) -> Compute {
     let precision = match common.precision {
         values::Precision::Auto => Precision::native(),

@@ -82,7 +82,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// What operands of dense products are rounded to; auto is bf16 where the CPU is faster at it, else f32
+    /// What operands of dense products are rounded to; auto is bf16 where the CPU has AVX-512-BF16, else f32
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
 
