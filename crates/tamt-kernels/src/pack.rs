@@ -12,7 +12,7 @@ use crate::precision::{Precision, Values, join_steps, round_in_place, widen};
 use crate::product::{tile_cols, tile_rows, vector_lanes};
 use transpose::transpose;
 
-mod transpose;
+pub(crate) mod transpose;
 
 /// An operand before packing. `lane` counts rows of `A` or columns of `B`; `depth` is the index that is summed over.
 #[derive(Clone, Copy)]

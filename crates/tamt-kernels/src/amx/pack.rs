@@ -35,12 +35,6 @@ pub(crate) unsafe fn pack(
     depth: Range<usize>,
     out: &mut [f32],
 ) {
-    let padded = lanes.len().next_multiple_of(AMX_TILE);
-    let words = depth.len().div_ceil(2).next_multiple_of(AMX_TILE);
-    assert_eq!(out.len(), padded * words, "whole panels");
-    if out.is_empty() {
-        return;
-    }
     match operand.data {
         // SAFETY: the caller's.
         Values::F32(data) => unsafe { pack_from(data, operand, side, lanes, depth, out) },
@@ -48,8 +42,10 @@ pub(crate) unsafe fn pack(
     }
 }
 
+/// [`pack`] of an operand with these elements.
+///
 /// # Safety
-/// As for [`pack`]; `out` holds the panels, and there is something to pack.
+/// As for [`pack`].
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
@@ -63,6 +59,10 @@ unsafe fn pack_from<T: Element>(
 ) {
     let padded = lanes.len().next_multiple_of(AMX_TILE);
     let words = depth.len().div_ceil(2).next_multiple_of(AMX_TILE);
+    assert_eq!(out.len(), padded * words, "whole panels");
+    if out.is_empty() {
+        return;
+    }
     let source = Source::new(data, operand, &lanes, &depth);
     // a left panel's rows are lanes, a right one's words
     let transpose = (operand.order == Order::LaneRows) == (side == Side::Right);

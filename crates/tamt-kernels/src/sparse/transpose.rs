@@ -80,12 +80,8 @@ unsafe fn transpose_squares(_: Source, _: usize, _: usize, _: Target) -> (usize,
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
-        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
-    };
-
     use super::{Source, Target};
+    use crate::pack::transpose::transpose_eight;
 
     /// # Safety
     /// As [`super::transpose`], for multiples of 8, and with AVX.
@@ -98,40 +94,10 @@ mod x86 {
                 for j in (pair..cols.min(pair + 16)).step_by(8) {
                     // SAFETY: the square lies in both matrices.
                     unsafe {
-                        let from = Source { start: from.start.add(i * from.stride + j), ..from };
-                        let to = Target { start: to.start.add(j * to.stride + i), ..to };
-                        transpose_square(from, to);
+                        let (x, out) = (from.start.add(i * from.stride + j), to.start.add(j * to.stride + i));
+                        transpose_eight(x, from.stride, out, to.stride);
                     }
                 }
-            }
-        }
-    }
-
-    /// Transposes 8 x 8 floats. Rows i and i + 4 are joined while they are loaded, which leaves the ports that shuffle
-    /// two steps to do instead of three.
-    ///
-    /// # Safety
-    /// As [`transpose_squares`], for one square.
-    #[target_feature(enable = "avx")]
-    #[inline]
-    #[allow(unsafe_code)]
-    unsafe fn transpose_square(from: Source, to: Target) {
-        // SAFETY: four floats of a row of the square.
-        let quarter = |i: usize, j: usize| unsafe { _mm_loadu_ps(from.start.add(i * from.stride + j)) };
-        for j in [0, 4] {
-            let pair = |i: usize| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(quarter(i, j)), quarter(i + 4, j));
-            let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
-            let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
-            let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-            let columns = [
-                _mm256_shuffle_ps::<0x44>(a, c),
-                _mm256_shuffle_ps::<0xee>(a, c),
-                _mm256_shuffle_ps::<0x44>(b, d),
-                _mm256_shuffle_ps::<0xee>(b, d),
-            ];
-            for (k, column) in columns.into_iter().enumerate() {
-                // SAFETY: row j + k of the transposed square.
-                unsafe { _mm256_storeu_ps(to.start.add((j + k) * to.stride), column) };
             }
         }
     }
