@@ -1,5 +1,6 @@
 //! The command `tamt`.
 
+mod allocator;
 mod args;
 mod config_file;
 mod exit;
@@ -19,6 +20,9 @@ use anyhow::Context;
 
 use crate::args::{Common, Verb};
 use crate::printer::Printer;
+
+#[global_allocator]
+static ALLOCATOR: allocator::LineAllocator = allocator::LineAllocator;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = env::args_os().collect();
