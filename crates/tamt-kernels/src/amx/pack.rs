@@ -4,10 +4,10 @@
 //! if those suffice; a word is two steps of the depth. Lanes and words are padded with zeros.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm256_maskz_loadu_epi16, _mm512_castsi256_si512, _mm512_cvtne2ps_pbh,
-    _mm512_inserti64x4, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set_epi16,
-    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_stream_si512, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16, _mm512_castsi256_si512,
+    _mm512_cvtne2ps_pbh, _mm512_inserti64x4, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
+    _mm512_set_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_stream_si512,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -101,60 +101,71 @@ struct Source<'a, T> {
     cols: usize,
 }
 
+/// Elements of a row from those that a tile reads to those that are fetched meanwhile.
+const FETCHED_AHEAD: usize = 128;
+
 /// Sixteen words of sixteen lanes.
 type Tile = [__m512i; AMX_TILE];
 
 // What follows is compiled into `pack`, whose instructions it may use: a call would pass tiles through memory. Hence loops,
 // and no closures that an adapter calls.
 
-/// What an operand is made of. Elements of a part that its mask drops, or that are not there, are zeros; with `WHOLE` all are
-/// there, and there is no mask.
+/// What is there of a tile's elements.
+type Part = u8;
+/// All of them.
+const WHOLE: Part = 0;
+/// All of them, of which a mask drops some.
+const MASKED: Part = 1;
+/// Some of them, of which a mask may drop some.
+const RAGGED: Part = 2;
+
+/// What an operand is made of. Elements of a part that its mask drops, or that are not there, are zeros.
 #[allow(unsafe_code)]
 trait Element: Copy {
     /// 32 steps of a lane, from column `col` on, a multiple of 8.
     ///
     /// # Safety
     /// As for [`pack`].
-    unsafe fn steps<const WHOLE: bool>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i;
+    unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i;
 
     /// Sixteen lanes of two steps, those of one behind those of the other.
     ///
     /// # Safety
     /// As for [`pack`].
-    unsafe fn two_steps<const WHOLE: bool>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i;
+    unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i;
 }
 
 #[allow(unsafe_code)]
 impl Element for f32 {
     #[inline(always)]
-    unsafe fn steps<const WHOLE: bool>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
+    unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
         // SAFETY: the caller's.
-        unsafe { rounded(source.load::<WHOLE>(lane, col), source.load::<WHOLE>(lane, col + AMX_TILE)) }
+        unsafe { rounded(source.load::<PART>(lane, col), source.load::<PART>(lane, col + AMX_TILE)) }
     }
 
     #[inline(always)]
-    unsafe fn two_steps<const WHOLE: bool>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
+    unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
         // SAFETY: the caller's.
-        unsafe { rounded(source.load::<WHOLE>(step, col), source.load::<WHOLE>(step + 1, col)) }
+        unsafe { rounded(source.load::<PART>(step, col), source.load::<PART>(step + 1, col)) }
     }
 }
 
 #[allow(unsafe_code)]
 impl Element for bf16 {
     #[inline(always)]
-    unsafe fn steps<const WHOLE: bool>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
-        let kept = if WHOLE { u32::MAX } else { source.kept::<STEPS>(lane, col) };
+    unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
+        let kept = source.kept::<PART, STEPS>(lane, col);
         // SAFETY: the instructions are the caller's promise; only elements of the row are read.
         unsafe { _mm512_maskz_loadu_epi16(kept, source.at(lane, col).cast()) }
     }
 
     #[inline(always)]
-    unsafe fn two_steps<const WHOLE: bool>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
+    unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
         // SAFETY: as above.
         unsafe {
-            let kept = |step| if WHOLE { u16::MAX } else { source.kept::<AMX_TILE>(step, col) as u16 };
-            let low = _mm256_maskz_loadu_epi16(kept(step), source.at(step, col).cast());
-            let high = _mm256_maskz_loadu_epi16(kept(step + 1), source.at(step + 1, col).cast());
+            let kept = [step, step + 1].map(|step| source.kept::<PART, AMX_TILE>(step, col) as u16);
+            let low = _mm256_maskz_loadu_epi16(kept[0], source.at(step, col).cast());
+            let high = _mm256_maskz_loadu_epi16(kept[1], source.at(step + 1, col).cast());
             _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
         }
     }
@@ -179,25 +190,49 @@ impl<'a, T: Element> Source<'a, T> {
         };
         // SAFETY: the caller's instruction set.
         unsafe {
-            match self.from.bits.is_none() && row + rows <= self.rows && col + cols <= self.cols {
-                true => self.tile_at::<true>(row, col),
-                false => self.tile_at::<false>(row, col),
+            match (row + rows <= self.rows && col + cols <= self.cols, self.from.bits) {
+                (true, None) => self.tile_at::<WHOLE>(row, col),
+                (true, Some(_)) => self.tile_at::<MASKED>(row, col),
+                (false, _) => self.tile_at::<RAGGED>(row, col),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn tile_at<const WHOLE: bool>(&self, row: usize, col: usize) -> Tile {
+    unsafe fn tile_at<const PART: Part>(&self, row: usize, col: usize) -> Tile {
         // SAFETY: as for `tile`.
         unsafe {
             let mut tile = [_mm512_setzero_si512(); AMX_TILE];
             for (i, words) in tile.iter_mut().enumerate() {
+                if PART == MASKED {
+                    self.fetch(row, i, col);
+                }
                 *words = match self.order {
-                    Order::LaneRows => T::steps::<WHOLE>(self, row + i, col),
-                    Order::DepthRows => interleaved(T::two_steps::<WHOLE>(self, row + 2 * i, col)),
+                    Order::LaneRows => T::steps::<PART>(self, row + i, col),
+                    Order::DepthRows => interleaved(T::two_steps::<PART>(self, row + 2 * i, col)),
                 };
             }
             tile
+        }
+    }
+
+    /// Fetches what one of the next tiles reads for word or lane `i`: masked operands are weights, which lie far away, and of each
+    /// row a tile reads too little for the processor to see what comes next.
+    #[inline(always)]
+    unsafe fn fetch(&self, row: usize, i: usize, col: usize) {
+        // SAFETY: nothing is read but ahead of time.
+        unsafe {
+            let ahead = col + FETCHED_AHEAD;
+            match self.order {
+                Order::LaneRows => {
+                    _mm_prefetch::<_MM_HINT_T0>(self.at(row + i, ahead).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(self.at(row + i, ahead + AMX_TILE).cast());
+                }
+                Order::DepthRows => {
+                    _mm_prefetch::<_MM_HINT_T0>(self.at(row + 2 * i, ahead).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(self.at(row + 2 * i + 1, ahead).cast());
+                }
+            }
         }
     }
 
@@ -209,9 +244,15 @@ impl<'a, T: Element> Source<'a, T> {
 
     /// Which of `N` elements of a row from a column on, a multiple of 8, are there and kept by the mask, the first in the lowest bit.
     #[inline(always)]
-    fn kept<const N: usize>(&self, row: usize, col: usize) -> u32 {
-        if row >= self.rows || col >= self.cols {
-            return 0;
+    fn kept<const PART: Part, const N: usize>(&self, row: usize, col: usize) -> u32 {
+        match (PART, self.from.bits) {
+            (WHOLE, _) => return u32::MAX,
+            (MASKED, Some((bits, stride))) => {
+                let bytes = &bits[row * stride + col / 8..][..N / 8];
+                return bytes.iter().rev().fold(0, |kept, byte| kept << 8 | u32::from(*byte));
+            }
+            _ if row >= self.rows || col >= self.cols => return 0,
+            _ => {}
         }
         let kept = u32::MAX >> (32 - (self.cols - col).min(N));
         let Some((bits, stride)) = self.from.bits else { return kept };
@@ -230,8 +271,8 @@ impl<'a, T: Element> Source<'a, T> {
 impl Source<'_, f32> {
     /// Sixteen elements of a row.
     #[inline(always)]
-    unsafe fn load<const WHOLE: bool>(&self, row: usize, col: usize) -> __m512 {
-        let kept = if WHOLE { u16::MAX } else { self.kept::<AMX_TILE>(row, col) as u16 };
+    unsafe fn load<const PART: Part>(&self, row: usize, col: usize) -> __m512 {
+        let kept = self.kept::<PART, AMX_TILE>(row, col) as u16;
         // SAFETY: the caller's instruction set; only elements of the row are read.
         unsafe { _mm512_maskz_loadu_ps(kept, self.at(row, col)) }
     }
@@ -240,7 +281,7 @@ impl Source<'_, f32> {
 /// Both vectors in bf16, one after the other.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn rounded(low: __m512, high: __m512) -> __m512i {
+pub(crate) unsafe fn rounded(low: __m512, high: __m512) -> __m512i {
     // SAFETY: the caller has AVX-512-BF16; the types are 64 bytes each.
     unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
@@ -248,7 +289,7 @@ unsafe fn rounded(low: __m512, high: __m512) -> __m512i {
 /// The lower half's element i to place 2 i, the upper one's to 2 i + 1.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn interleaved(x: __m512i) -> __m512i {
+pub(crate) unsafe fn interleaved(x: __m512i) -> __m512i {
     // SAFETY: the caller has AVX-512 BW.
     unsafe {
         #[rustfmt::skip]
@@ -287,7 +328,7 @@ unsafe fn stream(tile: Tile, out: *mut f32, stride: usize) {
 /// AVX-512.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn transposed(rows: Tile) -> Tile {
+pub(crate) unsafe fn transposed(rows: Tile) -> Tile {
     // SAFETY: the caller's.
     unsafe {
         let mut quads = [_mm512_setzero_si512(); 16];
