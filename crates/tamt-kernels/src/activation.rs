@@ -6,6 +6,11 @@ use crate::dispatch::kernel;
 use crate::math::{exp, fma, normal_cdf, tanh};
 use crate::parallel::CHUNK;
 
+#[cfg(target_arch = "x86_64")]
+mod elements;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod gelu_table;
+
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -78,10 +83,15 @@ pub(crate) fn backward_part(kind: Activation) -> fn(&[f32], &mut [f32], &mut [f3
     }
 }
 
+#[inline(always)]
+fn gelu_of<const FMA: bool>(u: f32) -> f32 {
+    u * normal_cdf::<FMA>(u)
+}
+
 kernel! {
     fn gelu<FMA>(u: &[f32], y: &mut [f32]) {
         for (y, &u) in y.iter_mut().zip(u) {
-            *y = u * normal_cdf::<FMA>(u);
+            *y = gelu_of::<FMA>(u);
         }
     }
 }
@@ -102,12 +112,17 @@ kernel! {
     }
 }
 
+/// `du` and `y`
+#[inline(always)]
+fn gelu_both_of<const FMA: bool>(u: f32, d: f32) -> (f32, f32) {
+    let cdf = normal_cdf::<FMA>(u);
+    (d * gelu_slope::<FMA>(u, cdf), u * cdf)
+}
+
 kernel! {
     fn gelu_both<FMA>(u: &[f32], d: &mut [f32], y: &mut [f32]) {
         for ((d, y), &u) in d.iter_mut().zip(y).zip(u) {
-            let cdf = normal_cdf::<FMA>(u);
-            *d *= gelu_slope::<FMA>(u, cdf);
-            *y = u * cdf;
+            (*d, *y) = gelu_both_of::<FMA>(u, *d);
         }
     }
 }
@@ -135,38 +150,58 @@ fn gelu_tanh_inner<const FMA: bool>(u: f32) -> f32 {
     tanh::<FMA>(SQRT_2_OVER_PI * u * fma::<FMA>(CUBIC * u, u, 1.0))
 }
 
+#[inline(always)]
+fn gelu_tanh_of<const FMA: bool>(u: f32) -> f32 {
+    0.5 * u * (1.0 + gelu_tanh_inner::<FMA>(u))
+}
+
 kernel! {
     fn gelu_tanh<FMA>(u: &[f32], y: &mut [f32]) {
         for (y, &u) in y.iter_mut().zip(u) {
-            *y = 0.5 * u * (1.0 + gelu_tanh_inner::<FMA>(u));
+            *y = gelu_tanh_of::<FMA>(u);
         }
     }
 }
 
+/// With `t = tanh(v)`: `f' = (1 + t) / 2 + u (1 - t²) v' / 2`
+#[inline(always)]
+fn gelu_tanh_back_of<const FMA: bool>(u: f32, d: f32) -> f32 {
+    let t = gelu_tanh_inner::<FMA>(u);
+    let slope = SQRT_2_OVER_PI * fma::<FMA>(3.0 * CUBIC * u, u, 1.0);
+    d * (0.5 * (1.0 + t) + 0.5 * u * (1.0 - t * t) * slope)
+}
+
 kernel! {
-    /// With `t = tanh(v)`: `f' = (1 + t) / 2 + u (1 - t²) v' / 2`
     fn gelu_tanh_backward<FMA>(u: &[f32], d: &mut [f32]) {
         for (d, &u) in d.iter_mut().zip(u) {
-            let t = gelu_tanh_inner::<FMA>(u);
-            let slope = SQRT_2_OVER_PI * fma::<FMA>(3.0 * CUBIC * u, u, 1.0);
-            *d *= 0.5 * (1.0 + t) + 0.5 * u * (1.0 - t * t) * slope;
+            *d = gelu_tanh_back_of::<FMA>(u, *d);
         }
     }
+}
+
+#[inline(always)]
+fn relu_of(u: f32) -> f32 {
+    // not `max`, which would turn NaN into 0
+    if u < 0.0 { 0.0 } else { u }
 }
 
 kernel! {
     fn relu<FMA>(u: &[f32], y: &mut [f32]) {
         for (y, &u) in y.iter_mut().zip(u) {
-            // not `max`, which would turn NaN into 0
-            *y = if u < 0.0 { 0.0 } else { u };
+            *y = relu_of(u);
         }
     }
+}
+
+#[inline(always)]
+fn relu_back_of(u: f32, d: f32) -> f32 {
+    if u > 0.0 { d } else { 0.0 }
 }
 
 kernel! {
     fn relu_backward<FMA>(u: &[f32], d: &mut [f32]) {
         for (d, &u) in d.iter_mut().zip(u) {
-            *d = if u > 0.0 { *d } else { 0.0 };
+            *d = relu_back_of(u, *d);
         }
     }
 }
@@ -179,11 +214,16 @@ kernel! {
     }
 }
 
+#[inline(always)]
+fn tanh_back_of<const FMA: bool>(u: f32, d: f32) -> f32 {
+    let t = tanh::<FMA>(u);
+    d * (1.0 - t * t)
+}
+
 kernel! {
     fn tanh_backward<FMA>(u: &[f32], d: &mut [f32]) {
         for (d, &u) in d.iter_mut().zip(u) {
-            let t = tanh::<FMA>(u);
-            *d *= 1.0 - t * t;
+            *d = tanh_back_of::<FMA>(u, *d);
         }
     }
 }

@@ -15,9 +15,14 @@ use std::marker::PhantomData;
 use crate::product::{AMX_TILE, Block, Start};
 
 pub(crate) mod pack;
+pub(crate) mod pipeline;
 
 /// Rows and columns that four tile registers of sums have: two panels of the left operand, a whole one of the right.
-const SQUARE: usize = 2 * AMX_TILE;
+pub(crate) const SQUARE: usize = 2 * AMX_TILE;
+
+/// Words of a lane in a block of the depth: tile registers keep their sums for longer than vectors, for to write them and to read
+/// them again takes as long as to have the operands from the second-level cache in place of the first.
+pub(crate) const BLOCK_WORDS: usize = 1024;
 
 /// Words of the next right panel that a square of a strip fetches for each block of the depth.
 const FETCHED: usize = 64;
@@ -193,37 +198,22 @@ struct Operands {
 #[inline(always)]
 unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
     let Operands { upper, lower, left, right, width, next } = *operands;
-    let step = 4 * stride;
     // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
     // SAFETY: the caller's.
     unsafe {
-        let low = out.add(AMX_TILE * stride);
         if matches!(start, Start::Sum) {
-            asm!(
-                "tileloadd tmm0, [{out} + {step}]",
-                "tileloadd tmm1, [{out} + {step} + 64]",
-                "tileloadd tmm2, [{low} + {step}]",
-                "tileloadd tmm3, [{low} + {step} + 64]",
-                out = in(reg) out, low = in(reg) low, step = in(reg) step,
-                options(nostack, readonly, preserves_flags)
-            );
+            load_sums(out, stride);
         } else {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                options(nostack, nomem, preserves_flags)
-            );
+            zero_sums();
         }
         if words > 0 {
             asm!(
                 "2:",
-                "tileloadd tmm4, [{upper} + {row}]",
+                "tileloaddt1 tmm4, [{upper} + {row}]",
                 "tileloadd tmm6, [{left} + {width}]",
                 "tileloadd tmm7, [{right} + {width}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{lower} + {row}]",
+                "tileloaddt1 tmm5, [{lower} + {row}]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
@@ -246,17 +236,69 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
                 options(nostack, readonly)
             );
         }
+        store_sums(out, stride);
+        if let Start::Bias(bias) = start {
+            add_bias(bias, out, stride);
+        }
+    }
+}
+
+/// Clears the sums of a square.
+///
+/// # Safety
+/// The tile registers are configured.
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn zero_sums() {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            options(nostack, nomem, preserves_flags)
+        );
+    }
+}
+
+/// Reads the sums of a square, `stride` floats from row to row.
+///
+/// # Safety
+/// As for [`store_sums`].
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn load_sums(from: *const f32, stride: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{from} + {step}]",
+            "tileloadd tmm1, [{from} + {step} + 64]",
+            "tileloadd tmm2, [{low} + {step}]",
+            "tileloadd tmm3, [{low} + {step} + 64]",
+            from = in(reg) from, low = in(reg) from.add(AMX_TILE * stride), step = in(reg) 4 * stride,
+            options(nostack, readonly, preserves_flags)
+        );
+    }
+}
+
+/// Writes the sums of a square, `stride` floats from row to row.
+///
+/// # Safety
+/// The tile registers are configured, and the memory is there.
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn store_sums(out: *mut f32, stride: usize) {
+    // SAFETY: the caller's.
+    unsafe {
         asm!(
             "tilestored [{out} + {step}], tmm0",
             "tilestored [{out} + {step} + 64], tmm1",
             "tilestored [{low} + {step}], tmm2",
             "tilestored [{low} + {step} + 64], tmm3",
-            out = in(reg) out, low = in(reg) low, step = in(reg) step,
+            out = in(reg) out, low = in(reg) out.add(AMX_TILE * stride), step = in(reg) 4 * stride,
             options(nostack, preserves_flags)
         );
-        if let Start::Bias(bias) = start {
-            add_bias(bias, out, stride);
-        }
     }
 }
 

@@ -13,8 +13,12 @@ use crate::precision::{Number, Precision, Values, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
 use crate::sparse::gather_row;
 
+#[cfg(target_arch = "x86_64")]
+mod finish;
 mod packed;
 mod tokens;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use finish::{Gradient, GradientOut, InPlace};
 pub use packed::{
     ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
     forward_activated, forward_packed, kept_width,
@@ -321,6 +325,11 @@ fn weight_product(
     if let WeightGrad::Survivors(mask) = epilogue {
         return survivor_product(part, dy, x, mask, dw, mode);
     }
+    #[cfg(target_arch = "x86_64")]
+    if dy.precision().by_tiles() {
+        let dw = Shared::new(dw);
+        return gradient_squares(cols, part, dy, x, epilogue, mode, |_| GradientOut::F32(dw));
+    }
     row_product(cols, part, dy, x, dw, |mut strip: Strip<'_>| {
         let (first, col) = (strip.row, strip.col);
         match (epilogue, mode) {
@@ -332,6 +341,29 @@ fn weight_product(
                 }
             }
             (_, Write::Add) => strip.add_product(|i, g| epilogue.apply(g, first + i, col, cols)),
+        }
+    });
+}
+
+/// [`weight_product`] on tile registers: each square goes where `out` says for its strip.
+#[cfg(target_arch = "x86_64")]
+fn gradient_squares<'a>(
+    cols: usize,
+    part: Range<usize>,
+    dy: Panels<'_>,
+    x: &mut Rhs<'_>,
+    epilogue: WeightGrad<'a>,
+    mode: Write,
+    out: impl Fn(&Strip<'_>) -> GradientOut<'a> + Sync,
+) {
+    let nothing = Shared::new(&mut []);
+    each_strip(cols, part, dy, x, &nothing, |strip| {
+        let (first, add) = ((strip.row, strip.col), mode == Write::Add);
+        let mut finish = Gradient { epilogue, cols, first, out: out(&strip), add };
+        // SAFETY: the strips of a product are disjoint, and so is what becomes of them.
+        #[allow(unsafe_code)]
+        unsafe {
+            strip.finish(&mut finish);
         }
     });
 }
@@ -351,6 +383,14 @@ fn survivor_product(
         .scan(first, |next, row| Some(std::mem::replace(next, *next + mask.count_ones_in(row..row + 1))))
         .collect();
     let (survivors, nothing) = (Shared::new(survivors), Shared::new(&mut []));
+    #[cfg(target_arch = "x86_64")]
+    if dy.precision().by_tiles() {
+        return gradient_squares(mask.cols(), part.clone(), dy, x, WeightGrad::Survivors(mask), mode, |strip| {
+            let rows = strip.row..strip.row + strip.rows;
+            let before = |row| count_bits(&mask.row(row)[..strip.col / 8]);
+            GradientOut::Survivors(survivors, rows.map(|row| starts[row - part.start] + before(row)).collect())
+        });
+    }
     each_strip(mask.cols(), part.clone(), dy, x, &nothing, |mut strip| {
         let (from, to) = (strip.col / 8, (strip.col + strip.cols).div_ceil(8));
         strip.multiply_aside(Start::Zero, |strip, done, block| {
@@ -377,6 +417,10 @@ fn bf16_weight_product(
 ) {
     assert!(!matches!(epilogue, WeightGrad::Survivors(_)), "a gradient of all elements");
     let (dw, nothing) = (Shared::new(dw), Shared::new(&mut []));
+    #[cfg(target_arch = "x86_64")]
+    if dy.precision().by_tiles() {
+        return gradient_squares(cols, 0..rows, dy, x, epilogue, mode, |_| GradientOut::Bf16(dw));
+    }
     each_strip(cols, 0..rows, dy, x, &nothing, |mut strip| {
         strip.multiply_aside(Start::Zero, |strip, done, block| {
             for (row, values) in (strip.row + done..).zip(block.chunks_exact_mut(strip.cols)) {

@@ -42,8 +42,9 @@ impl Precision {
         self == Self::Bf16 && dispatch::bf16() > Bf16::Floats
     }
 
-    /// The precision of the arithmetic, for operands that it does not pay to round.
-    pub(crate) fn as_computed(self) -> Self {
+    /// The precision of the arithmetic, for operands that it does not pay to round: f32 where nothing multiplies bf16 faster.
+    #[must_use]
+    pub fn as_computed(self) -> Self {
         if self.in_pairs() { Self::Bf16 } else { Self::F32 }
     }
 
@@ -58,10 +59,13 @@ impl Precision {
         if self.by_tiles() { words.next_multiple_of(AMX_TILE) } else { words }
     }
 
-    /// Words of a lane in a block of the depth. Tile registers keep their sums for longer than vectors: to write them and to read
-    /// them again for each block takes as long as to have the operands from the second-level cache in place of the first.
+    /// Words of a lane in a block of the depth.
     pub(crate) fn block_words(self) -> usize {
-        if self.by_tiles() { 1024 } else { DEPTH_BLOCK }
+        #[cfg(target_arch = "x86_64")]
+        if self.by_tiles() {
+            return crate::amx::BLOCK_WORDS;
+        }
+        DEPTH_BLOCK
     }
 
     /// Steps in a block of the depth.

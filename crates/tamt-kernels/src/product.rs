@@ -13,6 +13,8 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use crate::amx;
 use crate::dispatch::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::linear::InPlace;
 use crate::linear::{Write, add_elements, add_partials};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, is_one_of_many, with_buffer};
@@ -113,6 +115,11 @@ pub(crate) fn tile_registers(_: Precision) -> Option<std::convert::Infallible> {
     None
 }
 
+/// Steps of the depth from which on squares on tile registers are finished beside others' products: shorter ones have too few to do it
+/// between.
+#[cfg(target_arch = "x86_64")]
+const DEEP_SQUARES: usize = 256;
+
 /// `C (+)= A B`, on this thread. `first_col` is the block's first column in `rhs`, where a panel begins. The depth is that of `rhs`.
 ///
 /// # Safety
@@ -129,6 +136,12 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
     let width = tile_cols(precision);
     #[cfg(target_arch = "x86_64")]
     let tiles = tile_registers(precision);
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(tiles), Lhs::Packed(lhs, row), DEEP_SQUARES..) = (&tiles, lhs, rhs.depth()) {
+        let mut finish = InPlace { out: c, start };
+        // SAFETY: the caller's.
+        return unsafe { amx::pipeline::squares(tiles, (row, c.rows), (first_col, c.cols), lhs, rhs, &mut finish) };
+    }
     let mut from = 0;
     // at least once, so that a product of depth 0 still writes its start
     while from < rhs.depth() || from == 0 {
@@ -374,8 +387,28 @@ impl Strip<'_> {
         // the last row's end lies in the output too
         let _ = self.c.pointer((self.row + self.rows - 1) * self.stride + self.col + self.cols);
         let block = Block { start: c, stride: self.stride, rows: self.rows, cols: self.cols };
+        #[cfg(target_arch = "x86_64")]
+        if self.lhs.precision().by_tiles() {
+            // SAFETY: the strips of a product are disjoint.
+            return unsafe { self.finish(&mut InPlace { out: block, start }) };
+        }
         // SAFETY: the strips of a product are disjoint.
         unsafe { multiply(block, Lhs::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, start) }
+    }
+
+    /// Computes the strip on tile registers, and has each square finished while the next ones are computed.
+    ///
+    /// # Safety
+    /// The product is one [`Precision::by_tiles`]; what `finish` asks for.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn finish<F: amx::pipeline::Finish>(&self, finish: &mut F) {
+        let (row, col) = self.packed_at;
+        // SAFETY: the caller's.
+        unsafe {
+            let tiles = amx::Configured::new();
+            amx::pipeline::squares(&tiles, (row, self.rows), (col, self.cols), self.lhs, self.rhs, finish);
+        }
     }
 
     /// Computes the strip beside its place, [`ASIDE_ROWS`] at a time, and gives them to `take` with the number of the first,

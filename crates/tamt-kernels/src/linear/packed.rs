@@ -2,10 +2,14 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::finish::{Activated, ActivatedBack, KeptLayout};
 use super::tokens::{SharedPanels, TokensPart};
 use super::{Layer, Scratch, Weight, Write, apply, check_layers, each_portion};
 use crate::activation::{self, Activation};
 use crate::dispatch::kernel;
+#[cfg(target_arch = "x86_64")]
+use crate::pack::end_of_writes_past_caches;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, with_buffer};
 use crate::precision::{Precision, bf16_bits, round_in_place};
@@ -256,6 +260,15 @@ pub fn forward_activated(
         let mut rhs = weight.rhs(precision, &mut scratch.panels);
         each_strip(rows, part, lhs, &mut rhs, &nothing, |mut strip| {
             let columns: Range<usize> = strip.col..strip.col + strip.cols;
+            #[cfg(target_arch = "x86_64")]
+            if precision.by_tiles() {
+                let kept = is_kept.then(|| (kept, KeptLayout { rows: tokens, words: kept_width(rows, precision) }));
+                let first = (strip.row, strip.col);
+                let mut finish = Activated { activation, bias: &bias[columns], kept, panels, first };
+                // SAFETY: the blocks of a product are disjoint, and so are their places.
+                #[allow(unsafe_code)]
+                return unsafe { strip.finish(&mut finish) };
+            }
             strip.multiply_aside(Start::Bias(&bias[columns.clone()]), |strip, first, block| {
                 let row = strip.row + first;
                 if is_kept {
@@ -320,6 +333,19 @@ pub fn backward_activated(
         let rhs = &mut Rhs::Packed(weight.panels(PackedFor::InputGradient, precision));
         each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
             let columns = strip.col..strip.col + strip.cols;
+            #[cfg(target_arch = "x86_64")]
+            if precision.by_tiles() {
+                let kept = (kept, KeptLayout { rows: tokens, words: kept_width(n, precision) });
+                let first = (strip.row, strip.col);
+                let pairs = Default::default();
+                let mut finish = ActivatedBack { activation, kept, panels, output_gradient, input, first, pairs };
+                // SAFETY: the blocks of a product are disjoint, and so are their places.
+                #[allow(unsafe_code)]
+                unsafe {
+                    strip.finish(&mut finish);
+                }
+                return end_of_writes_past_caches();
+            }
             strip.multiply_aside(Start::Zero, |strip, first, d| {
                 let row = strip.row + first;
                 let cols = columns.len();

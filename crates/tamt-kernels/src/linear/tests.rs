@@ -134,23 +134,37 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
     assert_eq!(again, y);
 
     let before: Vec<f32> = y.iter().map(|&y| rounded(y, scratch.precision())).collect();
-    let mut activated = vec![9.0; y.len()];
-    activation::forward(Activation::Gelu, &before, &mut activated);
     let next = Weight { values, rows: cols, cols: rows, mask: None };
-    let mut expected = vec![9.0; x.len()];
-    forward(&activated, next, None, &mut expected, scratch);
-    for matrix in [Matrix::Plain(weight), Matrix::Packed(&packed)] {
-        let mut kept = vec![9.0; y.len() / rows * kept_width(rows, scratch.precision())];
-        for keep in [None, Some(&mut kept)] {
-            let mut rows = PackedRows::default();
-            let keep = keep.map(Vec::as_mut_slice);
-            forward_activated(x, matrix, bias, Activation::Gelu, keep, &mut rows, scratch);
-            let mut output = vec![9.0; x.len()];
-            let layer = Layer { weight: Matrix::Plain(next), bias: None, output: &mut output };
-            forward_packed(&rows, [layer], scratch);
-            assert_eq!(output, expected);
+    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+        let mut activated = vec![9.0; y.len()];
+        activation::forward(activation, &before, &mut activated);
+        let mut expected = vec![9.0; x.len()];
+        forward(&activated, next, None, &mut expected, scratch);
+        for matrix in [Matrix::Plain(weight), Matrix::Packed(&packed)] {
+            let mut kept = vec![9.0; y.len() / rows * kept_width(rows, scratch.precision())];
+            for keep in [None, Some(&mut kept)] {
+                let mut rows = PackedRows::default();
+                let keep = keep.map(Vec::as_mut_slice);
+                forward_activated(x, matrix, bias, activation, keep, &mut rows, scratch);
+                let mut output = vec![9.0; x.len()];
+                let layer = Layer { weight: Matrix::Plain(next), bias: None, output: &mut output };
+                forward_packed(&rows, [layer], scratch);
+                assert_as_apart(activation, scratch.precision(), &output, &expected, "the next layer's output");
+            }
+            check_activated_gradient(x, weight, next, activation, &before, &kept, scratch);
         }
-        check_activated_gradient(x, weight, next, &before, &kept, scratch);
+    }
+}
+
+/// What is computed with an activation on the way has the bits of its steps apart, but for GELU on tile registers: it is from tables
+/// then, which are right to bf16, and a rounded result may be the next one.
+fn assert_as_apart(activation: Activation, precision: Precision, got: &[f32], apart: &[f32], what: &str) {
+    if activation != Activation::Gelu || !precision.by_tiles() {
+        return assert_eq!(got, apart, "{what}, {activation:?}");
+    }
+    let largest = apart.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+    for (got, apart) in got.iter().zip(apart) {
+        assert!((got - apart).abs() <= 4e-3 * largest, "{what}: {got}, not {apart}, of up to {largest}");
     }
 }
 
@@ -168,6 +182,7 @@ fn check_activated_gradient(
     dy: &[f32],
     weight: Weight<'_>,
     next: Weight<'_>,
+    activation: Activation,
     before: &[f32],
     kept: &[f32],
     scratch: &mut Scratch,
@@ -177,7 +192,7 @@ fn check_activated_gradient(
     let [of_weight, of_next] = [weight, next].map(|w| PackedWeight::new(w, PackedFor::InputGradient, precision));
     let (mut du, mut y, mut dx) = (vec![9.0; before.len()], vec![9.0; before.len()], vec![9.0; dy.len()]);
     backward_input_packed(dy, &of_next, &mut du, Write::Store, scratch);
-    activation::backward_with_output(Activation::Gelu, before, &mut du, &mut y);
+    activation::backward_with_output(activation, before, &mut du, &mut y);
     backward_input_packed(&du, &of_weight, &mut dx, Write::Store, scratch);
 
     let (mut rows, mut gradient, mut input) = (PackedRows::default(), PackedTokens::default(), PackedTokens::default());
@@ -186,10 +201,10 @@ fn check_activated_gradient(
     let inputs_of_next = input.parts(Factor::Input, n, one_group(), precision);
     let (output_gradient, of_next_input) = (gradients.first(), inputs_of_next.first());
     let to = ActivatedGradient { rows: &mut rows, output_gradient, input: of_next_input };
-    backward_activated(dy, &of_next, kept, Activation::Gelu, to, scratch);
+    backward_activated(dy, &of_next, kept, activation, to, scratch);
     let mut fused = vec![9.0; dy.len()];
     backward_input_rows(&rows, &of_weight, &mut fused, Write::Store);
-    assert_eq!(fused, dx, "the gradient of the input");
+    assert_as_apart(activation, precision, &fused, &dx, "the gradient of the input");
 
     drop((gradients, inputs_of_next));
     for (packed, rows, factor) in [(&gradient, &du, Factor::OutputGradient), (&input, &y, Factor::Input)] {
@@ -208,7 +223,7 @@ fn check_activated_gradient(
                 backward_weight(&other, rows, width, n, WeightGrad::Dense, &mut apart, Write::Store, scratch);
             }
         }
-        assert_eq!(together, apart, "a gradient of weights from {factor:?}");
+        assert_as_apart(activation, precision, &together, &apart, &format!("a gradient of weights from {factor:?}"));
     }
 }
 

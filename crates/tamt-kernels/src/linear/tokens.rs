@@ -121,6 +121,15 @@ impl TokensPart<'_> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl TokensPart<'_> {
+    /// [`SharedPanels::line`] of a token of the group.
+    #[inline(always)]
+    pub(super) fn line(&self, lane: usize, token: usize) -> *mut f32 {
+        self.panels.line(lane, self.first + token)
+    }
+}
+
 /// Panels that several jobs write, each a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedPanels<'a> {
@@ -132,6 +141,28 @@ pub(super) struct SharedPanels<'a> {
 }
 
 impl SharedPanels<'_> {
+    /// The sixteen words in panels for tile registers that begin with a lane, of a left operand, and a step of the depth: of a left one
+    /// further steps of the lane, of a right one the same two steps of further lanes. There is a line.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn line(&self, lane: usize, step: usize) -> *mut f32 {
+        const STEPS: usize = 2 * crate::amx::BLOCK_WORDS;
+        let words = |steps: usize| steps.div_ceil(2).next_multiple_of(AMX_TILE);
+        let begin = step / STEPS * STEPS;
+        let block = words(self.depth.min(begin + STEPS) - begin);
+        let padded = self.lanes.next_multiple_of(AMX_TILE);
+        let (width, word) = match self.side {
+            Side::Left => (AMX_TILE, (step - begin) / 2 / AMX_TILE * AMX_TILE * AMX_TILE + lane % AMX_TILE * AMX_TILE),
+            Side::Right => {
+                let first = lane / (2 * AMX_TILE) * 2 * AMX_TILE;
+                (2 * AMX_TILE, (step - begin) / 2 * (2 * AMX_TILE).min(padded - first) + lane - first)
+            }
+        };
+        let line = begin / 2 * padded + lane / width * width * block + word;
+        let _ = self.panels.pointer(line + AMX_TILE);
+        self.panels.pointer(line)
+    }
+
     /// Packs a block, all of `operand`, into its place. Lanes begin with a panel and steps with a word, and both end so or where
     /// the operand ends.
     ///

@@ -1,0 +1,169 @@
+//! Products whose squares are finished by the vector units while the tile registers work on the next ones.
+//!
+//! A square of sums is left in the nearest cache, and what becomes of it (a bias, an activation, its place in the output or in panels)
+//! is done in small parts between a later square's steps of the depth: the two kinds of instructions have units of their own.
+
+use std::arch::asm;
+
+use super::{Configured, FETCHED, SQUARE, load_sums, store_sums, zero_sums};
+use crate::pack::Panels;
+use crate::product::AMX_TILE;
+
+/// Sums of a square.
+#[repr(align(64))]
+pub(crate) struct Sums(pub(crate) [[f32; SQUARE]; SQUARE]);
+
+/// A square whose product is done.
+pub(crate) struct Square<'a> {
+    /// Its first row and column in the block that is computed.
+    pub(crate) row: usize,
+    pub(crate) col: usize,
+    /// Rows and columns that the block has there; the others are padding.
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) sums: &'a Sums,
+}
+
+impl<'a> Square<'a> {
+    fn at((row, col): (usize, usize), (rows, cols): (usize, usize), sums: &'a Sums) -> Self {
+        Self { row, col, rows: SQUARE.min(rows - row), cols: SQUARE.min(cols - col), sums }
+    }
+}
+
+/// What becomes of squares.
+pub(crate) trait Finish {
+    /// Parts of the work on a square, done in order.
+    const PARTS: usize;
+
+    /// Does a part. To be inlined, so that it is compiled for the instructions of [`squares`].
+    ///
+    /// # Safety
+    /// The processor has the instructions of [`squares`]; the block is this thread's.
+    #[allow(unsafe_code)]
+    unsafe fn part(&mut self, square: &Square<'_>, part: usize);
+}
+
+/// Words of a tile.
+const TILE: usize = AMX_TILE * AMX_TILE;
+
+/// Squares that are worked on in turns, one below the other.
+const CHUNK: usize = 4;
+
+/// Tiles of the depth that they are multiplied by in a turn: of a right panel 24 KB, which stay in the nearest cache beside the sums,
+/// while the left one passes it by.
+const DEPTH_TILES: usize = 12;
+
+/// The product of rows `first_row..` of a left operand and columns `first_col..` of a right one, each square given to `finish`.
+///
+/// # Safety
+/// [`super::allowed`] was true, and what `finish` asks for.
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn squares<F: Finish>(
+    _tiles: &Configured,
+    (first_row, rows): (usize, usize),
+    (first_col, cols): (usize, usize),
+    lhs: Panels<'_>,
+    rhs: Panels<'_>,
+    finish: &mut F,
+) {
+    let (depth, precision) = (rhs.depth(), rhs.precision());
+    assert_eq!((lhs.depth(), lhs.precision()), (depth, precision), "operands of the same depth");
+    let mut sums = [const { Sums([[0.0; SQUARE]; SQUARE]) }; CHUNK];
+    // the squares whose sums these are
+    let mut done: [Option<(usize, usize)>; CHUNK] = [None; CHUNK];
+    for col in (0..cols).step_by(SQUARE) {
+        let width = (cols - col).next_multiple_of(AMX_TILE).min(SQUARE);
+        for chunk in (0..rows).step_by(CHUNK * SQUARE) {
+            let chunk_rows = (chunk..rows.min(chunk + CHUNK * SQUARE)).step_by(SQUARE);
+            // at least once, so that a product of depth 0 is zero
+            for from in (0..depth.max(1)).step_by(precision.depth_block()) {
+                let block = from..depth.min(from + precision.depth_block());
+                let words = precision.words(block.len());
+                let tiles = words / AMX_TILE;
+                let right = &rhs.panels_at(first_col + col, &block)[..width * words];
+                let turns = tiles.div_ceil(DEPTH_TILES).max(1);
+                for turn in 0..turns {
+                    let turn_tiles = turn * tiles / turns..(turn + 1) * tiles / turns;
+                    for ((sums, done), row) in sums.iter_mut().zip(&mut done).zip(chunk_rows.clone()) {
+                        let left_rows = (rows - row).min(SQUARE).next_multiple_of(AMX_TILE);
+                        let left = &lhs.panels_at(first_row + row, &block)[..left_rows * words];
+                        // where there is no second panel or no second tile of columns, the first ones are multiplied again
+                        let lower = if left_rows > AMX_TILE { AMX_TILE * words } else { 0 };
+                        let aside = if width > AMX_TILE { AMX_TILE } else { 0 };
+                        // SAFETY: the caller's; panels hold what they were asked for.
+                        unsafe {
+                            let next = right.as_ptr().wrapping_add(right.len() + row / SQUARE * tiles * FETCHED);
+                            if from == 0 && turn == 0 {
+                                zero_sums();
+                            } else {
+                                load_sums(sums.0.as_ptr().cast(), SQUARE);
+                            }
+                            let (mut steps, mut parts) = (0, 0);
+                            for tile in turn_tiles.clone() {
+                                step(
+                                    left.as_ptr().add(tile * TILE),
+                                    lower,
+                                    right.as_ptr().add(tile * AMX_TILE * width),
+                                    (aside, width),
+                                    next.wrapping_add(tile * FETCHED),
+                                );
+                                steps += 1;
+                                let Some(at) = *done else { continue };
+                                let square = Square::at(at, (rows, cols), sums);
+                                while parts * turn_tiles.len() < steps * F::PARTS {
+                                    finish.part(&square, parts);
+                                    parts += 1;
+                                }
+                            }
+                            if let Some(at) = done.take() {
+                                let square = Square::at(at, (rows, cols), sums);
+                                (parts..F::PARTS).for_each(|part| finish.part(&square, part));
+                            }
+                            store_sums(sums.0.as_mut_ptr().cast(), SQUARE);
+                        }
+                    }
+                }
+            }
+            for (done, row) in done.iter_mut().zip(chunk_rows) {
+                *done = Some((row, col));
+            }
+        }
+    }
+    for (sums, at) in sums.iter().zip(done) {
+        let Some(at) = at else { continue };
+        let square = Square::at(at, (rows, cols), sums);
+        // SAFETY: the caller's.
+        (0..F::PARTS).for_each(|part| unsafe { finish.part(&square, part) });
+    }
+}
+
+/// Adds the products of a step of 32 to a square's sums. The left operand comes past the nearest cache, where the right one is to stay.
+///
+/// # Safety
+/// The tile registers are configured; there are two tiles of the left operand, `lower` words apart, and two of the right one, `aside`,
+/// with rows of `width` words.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn step(upper: *const f32, lower: usize, left: *const f32, (aside, width): (usize, usize), next: *const f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "tileloaddt1 tmm4, [{upper} + {row}]",
+            "tileloadd tmm6, [{left} + {width}]",
+            "tileloadd tmm7, [{right} + {width}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloaddt1 tmm5, [{lower} + {row}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "prefetcht1 [{next}]",
+            "prefetcht1 [{next} + 64]",
+            "prefetcht1 [{next} + 128]",
+            "prefetcht1 [{next} + 192]",
+            upper = in(reg) upper, lower = in(reg) upper.add(lower), left = in(reg) left, right = in(reg) left.add(aside),
+            row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, next = in(reg) next,
+            options(nostack, readonly, preserves_flags)
+        );
+    }
+}

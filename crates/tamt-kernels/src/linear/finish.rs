@@ -1,0 +1,336 @@
+//! What becomes of the sums of products on tile registers, in the parts that [`crate::amx::pipeline`] does.
+//!
+//! All is inlined into [`crate::amx::pipeline::squares`], whose instructions it may use: hence loops, and no closures that an adapter
+//! calls.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_castsi512_ps, _mm512_castsi512_si256,
+    _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_maskz_mov_epi16, _mm512_mul_ps, _mm512_setzero_ps,
+    _mm512_slli_epi32, _mm512_storeu_si512, _mm512_stream_si512,
+};
+use std::mem::transmute;
+use std::ops::Range;
+
+use super::tokens::{SharedPanels, TokensPart};
+use crate::activation::Activation;
+use crate::activation::gelu_table::GeluTable;
+use crate::amx::SQUARE;
+use crate::amx::pack::{interleaved, rounded, transposed};
+use crate::amx::pipeline::{Finish, Square};
+use crate::parallel::Shared;
+use crate::product::{AMX_TILE, Block, Start};
+
+mod gradient;
+pub(crate) use gradient::{Gradient, GradientOut};
+
+/// Rows of a part.
+const PAIR: usize = 2;
+
+/// A row of a square, by halves.
+type Row = [__m512; 2];
+
+/// A pair of rows, by halves.
+type Pair = [__m512; 2 * PAIR];
+
+/// The elements of a [`Pair`].
+type Elements = [f32; PAIR * SQUARE];
+
+/// `f(u)`, for results that are rounded.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn activated(activation: Activation, u: Pair) -> Pair {
+    // SAFETY: the caller's instructions; a pair is its elements.
+    unsafe {
+        if activation == Activation::Gelu {
+            let (table, mut y) = (GeluTable::get(), u);
+            for y in &mut y {
+                *y = table.value(*y);
+            }
+            return y;
+        }
+        let (u, mut y) = (transmute::<Pair, Elements>(u), [0.0; _]);
+        activation.of::<true, _>(&u, &mut y);
+        transmute::<Elements, Pair>(y)
+    }
+}
+
+/// `d f'(u)` and `f(u)`, for results that are rounded.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn activated_back(activation: Activation, u: Pair, d: Pair) -> (Pair, Pair) {
+    // SAFETY: as above.
+    unsafe {
+        if activation == Activation::Gelu {
+            let table = GeluTable::get();
+            let (mut du, mut y) = (d, u);
+            for i in 0..u.len() {
+                let (value, slope) = table.value_and_slope(u[i]);
+                (du[i], y[i]) = (_mm512_mul_ps(d[i], slope), value);
+            }
+            return (du, y);
+        }
+        let (u, mut d, mut y) = (transmute::<Pair, Elements>(u), transmute::<Pair, Elements>(d), [0.0; _]);
+        activation.back::<true, _>(&u, &mut d, &mut y);
+        (transmute::<Elements, Pair>(d), transmute::<Elements, Pair>(y))
+    }
+}
+
+/// The lowest bits, one for each of so many elements: those that are there.
+#[inline(always)]
+fn bits(elements: usize) -> u32 {
+    u32::MAX.checked_shr((SQUARE - elements.min(SQUARE)) as u32).unwrap_or(0)
+}
+
+/// Of those, the bits of each half of a row.
+#[inline(always)]
+fn halves(bits: u32) -> [u16; 2] {
+    [bits as u16, (bits >> AMX_TILE) as u16]
+}
+
+/// Rows of the output in place.
+pub(crate) struct InPlace<'a> {
+    pub(crate) out: Block,
+    pub(crate) start: Start<'a>,
+}
+
+#[allow(unsafe_code)]
+impl Finish for InPlace<'_> {
+    const PARTS: usize = SQUARE / PAIR;
+
+    #[inline(always)]
+    unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
+        let there = bits(square.cols);
+        for row in (PAIR * part..PAIR * (part + 1)).take_while(|row| *row < square.rows) {
+            // SAFETY: rows and columns of the block; the instructions are the caller's promise.
+            unsafe {
+                let out = self.out.start.add((square.row + row) * self.out.stride + square.col);
+                let mut row = sums_of(square, row);
+                match self.start {
+                    Start::Zero => {}
+                    Start::Bias(bias) => row = sum(row, load(bias[square.col..].as_ptr(), there)),
+                    Start::Sum => row = sum(load(out, there), row),
+                }
+                store(row, out, there);
+            }
+        }
+    }
+}
+
+/// A row of a square's sums.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn sums_of(square: &Square<'_>, row: usize) -> Row {
+    let sums = square.sums.0[row].as_ptr();
+    // SAFETY: the caller's instructions.
+    unsafe { [_mm512_loadu_ps(sums), _mm512_loadu_ps(sums.add(AMX_TILE))] }
+}
+
+/// 32 floats, of which some are there.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn load(from: *const f32, there: u32) -> Row {
+    let [low, high] = halves(there);
+    // SAFETY: the caller's.
+    unsafe { [_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from.wrapping_add(AMX_TILE))] }
+}
+
+/// Writes those of 32 floats that are there.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn store(row: Row, out: *mut f32, there: u32) {
+    let [low, high] = halves(there);
+    // SAFETY: the caller's.
+    unsafe {
+        _mm512_mask_storeu_ps(out, low, row[0]);
+        _mm512_mask_storeu_ps(out.wrapping_add(AMX_TILE), high, row[1]);
+    }
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn sum(a: Row, b: Row) -> Row {
+    // SAFETY: the caller's instructions.
+    unsafe { [_mm512_add_ps(a[0], b[0]), _mm512_add_ps(a[1], b[1])] }
+}
+
+/// `u = x Wᵀ + b` rounded, kept if that is wanted, and `f(u)` in panels.
+pub(crate) struct Activated<'a> {
+    pub(crate) activation: Activation,
+    /// One value per column of the block.
+    pub(crate) bias: &'a [f32],
+    pub(crate) kept: Option<(Shared<'a, f32>, KeptLayout)>,
+    /// Left panels of `f(u)`.
+    pub(crate) panels: SharedPanels<'a>,
+    /// The block's first row and column.
+    pub(crate) first: (usize, usize),
+}
+
+/// How an activation's input is kept: in bf16, blocks of 32 columns one after the other, in the order in which a job goes through
+/// them.
+#[derive(Clone, Copy)]
+pub(crate) struct KeptLayout {
+    pub(crate) rows: usize,
+    /// Words of a row.
+    pub(crate) words: usize,
+}
+
+impl KeptLayout {
+    /// The words of columns `col..` of a row, where a block begins with `col`.
+    #[inline(always)]
+    fn place(&self, row: usize, col: usize) -> Range<usize> {
+        let before = col / 2;
+        let width = AMX_TILE.min(self.words - before);
+        let first = before * self.rows + row * width;
+        first..first + width
+    }
+}
+
+#[allow(unsafe_code)]
+impl Finish for Activated<'_> {
+    const PARTS: usize = SQUARE / PAIR;
+
+    #[inline(always)]
+    unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
+        let (first_row, col) = (self.first.0 + square.row + PAIR * part, self.first.1 + square.col);
+        let rows = PAIR.min(square.rows.saturating_sub(PAIR * part));
+        let there = bits(square.cols);
+        // SAFETY: rows and columns of the block; the instructions are the caller's promise.
+        unsafe {
+            let mut u: Pair = [_mm512_setzero_ps(); _];
+            let bias = load(self.bias[square.col..].as_ptr(), there);
+            for i in 0..rows {
+                let [low, high] = sum(sums_of(square, PAIR * part + i), bias);
+                let row = rounded(low, high);
+                if let Some((kept, layout)) = &self.kept {
+                    let place = kept.part(layout.place(first_row + i, col));
+                    _mm512_mask_storeu_epi16(place.as_mut_ptr().cast(), there, row);
+                }
+                [u[2 * i], u[2 * i + 1]] = widened(row);
+            }
+            let y = activated(self.activation, u);
+            for i in 0..rows {
+                store_line(&self.panels, first_row + i, col, [y[2 * i], y[2 * i + 1]], there);
+            }
+        }
+    }
+}
+
+/// `du = dy W ∘ f'(u)` in panels, and `du` and `y = f(u)` as factors of weight gradients where they are wanted.
+pub(crate) struct ActivatedBack<'a> {
+    pub(crate) activation: Activation,
+    /// `u`
+    pub(crate) kept: (&'a [f32], KeptLayout),
+    /// Left panels of `du`.
+    pub(crate) panels: SharedPanels<'a>,
+    pub(crate) output_gradient: Option<&'a TokensPart<'a>>,
+    pub(crate) input: Option<&'a TokensPart<'a>>,
+    /// The block's first row and column.
+    pub(crate) first: (usize, usize),
+    /// Words of two tokens of `du`, for each half of the square's columns.
+    pub(crate) pairs: Pairs,
+}
+
+/// Words of sixteen pairs of tokens and of sixteen features of each half of a square's columns.
+pub(crate) struct Pairs([[__m512i; AMX_TILE]; 2]);
+
+impl Default for Pairs {
+    fn default() -> Self {
+        // SAFETY: a vector of integers may be all zeros.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::mem::zeroed()
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+impl<'a> ActivatedBack<'a> {
+    /// Sixteen features of all tokens of a square as rows of left panels.
+    #[inline(always)]
+    unsafe fn transpose(&self, square: &Square<'_>, half: usize) {
+        let (Some(part), true) = (self.output_gradient, half * AMX_TILE < square.cols) else { return };
+        let lane = self.first.1 + square.col + half * AMX_TILE;
+        // SAFETY: as for `part`.
+        unsafe {
+            let out = part.line(lane, self.first.0 + square.row);
+            for (i, words) in transposed(self.pairs.0[half]).into_iter().enumerate() {
+                _mm512_stream_si512(out.add(i * AMX_TILE).cast(), words);
+            }
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+impl Finish for ActivatedBack<'_> {
+    const PARTS: usize = SQUARE / PAIR + 2;
+
+    #[inline(always)]
+    unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
+        if part >= SQUARE / PAIR {
+            // SAFETY: the caller's.
+            return unsafe { self.transpose(square, part - SQUARE / PAIR) };
+        }
+        let (first_row, col) = (self.first.0 + square.row + PAIR * part, self.first.1 + square.col);
+        let rows = PAIR.min(square.rows.saturating_sub(PAIR * part));
+        let there = bits(square.cols);
+        // SAFETY: rows and columns of the block; the instructions are the caller's promise.
+        unsafe {
+            let (mut u, mut d): (Pair, Pair) = ([_mm512_setzero_ps(); _], [_mm512_setzero_ps(); _]);
+            for i in 0..rows {
+                let row = self.kept.0[self.kept.1.place(first_row + i, col)].as_ptr();
+                // of the next square
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(SQUARE * AMX_TILE).cast());
+                [u[2 * i], u[2 * i + 1]] = widened(_mm512_maskz_loadu_epi16(there, row.cast()));
+                [d[2 * i], d[2 * i + 1]] = sums_of(square, PAIR * part + i);
+            }
+            let (d, mut y) = activated_back(self.activation, u, d);
+            for i in 0..rows {
+                store_line(&self.panels, first_row + i, col, [d[2 * i], d[2 * i + 1]], there);
+            }
+            // a row that is not there is zeros
+            y[2 * rows..].fill(_mm512_setzero_ps());
+            for half in 0..2 {
+                if half * AMX_TILE >= square.cols {
+                    break;
+                }
+                self.pairs.0[half][part] = token_words(&d, half);
+                if let Some(input) = self.input {
+                    let out = input.line(col + half * AMX_TILE, first_row);
+                    _mm512_stream_si512(out.cast(), token_words(&y, half));
+                }
+            }
+        }
+    }
+}
+
+/// Half of the columns of a pair of rows as words of both.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn token_words(pair: &Pair, half: usize) -> __m512i {
+    // SAFETY: the caller's instructions.
+    unsafe { interleaved(rounded(pair[half], pair[2 + half])) }
+}
+
+/// 32 elements in bf16 as floats.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn widened(row: __m512i) -> Row {
+    // SAFETY: the caller's instructions.
+    unsafe {
+        let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(row));
+        let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(row));
+        [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(low)), _mm512_castsi512_ps(_mm512_slli_epi32::<16>(high))]
+    }
+}
+
+/// 32 columns of a row, rounded, into their place in left panels.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn store_line(panels: &SharedPanels<'_>, row: usize, col: usize, values: Row, there: u32) {
+    // SAFETY: the caller's.
+    unsafe {
+        let words = rounded(values[0], values[1]);
+        _mm512_storeu_si512(panels.line(row, col).cast(), _mm512_maskz_mov_epi16(there, words));
+    }
+}
