@@ -15,7 +15,7 @@ use crate::linear::Scratch;
 use crate::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Shared, with_parts};
-use crate::precision::Precision;
+use crate::precision::{Precision, Values};
 use crate::product::{Block, Lhs, Start, multiply, tile_registers};
 
 mod score_mse;
@@ -146,8 +146,9 @@ impl Job {
     }
 
     /// Its rows of a `[T, width]` buffer from token `t` on, as an operand: tokens are lanes or steps of the depth.
-    fn rows<'a>(&self, x: &'a [f32], t: usize, order: Order) -> Operand<'a> {
-        Operand { precision: self.precision, ..Operand::new(&x[self.at(t)..], self.width, order) }
+    fn rows<'a>(&self, x: impl Into<Values<'a>>, t: usize, order: Order) -> Operand<'a> {
+        let x = x.into();
+        Operand { precision: self.precision, ..Operand::new(x.part(self.at(t)..x.len()), self.width, order) }
     }
 
     /// A block of scores as an operand: queries are lanes or steps of the depth.
@@ -203,7 +204,7 @@ impl Job {
     }
 
     /// The job's part of a `[T, width]` buffer as the right operand `[head_dim, tokens]`.
-    fn transposed_panels<'b>(&self, x: &[f32], out: &'b mut [f32]) -> Panels<'b> {
+    fn transposed_panels<'a, 'b>(&self, x: impl Into<Values<'a>>, out: &'b mut [f32]) -> Panels<'b> {
         let out = &mut out[..Panels::len_in(self.precision, Side::Right, self.len, self.head_dim)];
         Panels::pack(Side::Right, &self.rows(x, 0, Order::LaneRows), 0..self.len, 0..self.head_dim, out)
     }
@@ -237,7 +238,7 @@ impl Job {
     }
 
     /// Tokens of the job's part of a `[T, width]` buffer as the right operand `[tokens, head_dim]`.
-    fn panels<'b>(&self, x: &[f32], tokens: Queries, out: &'b mut [f32]) -> Panels<'b> {
+    fn panels<'a, 'b>(&self, x: impl Into<Values<'a>>, tokens: Queries, out: &'b mut [f32]) -> Panels<'b> {
         let out = &mut out[..Panels::len_in(self.precision, Side::Right, self.head_dim, tokens.count)];
         let rows = self.rows(x, tokens.from, Order::DepthRows);
         Panels::pack(Side::Right, &rows, 0..self.head_dim, 0..tokens.count, out)
@@ -329,12 +330,12 @@ pub fn forward(
 ///
 /// With `P = softmax(S)`, `m` the dropout factors, `dP = (dctx vᵀ) ∘ m`: `dv = (P ∘ m)ᵀ dctx`,
 /// `dS = P ∘ (dP - rowsum(P ∘ dP)) / sqrt(head_dim)`, `dq = dS k`, `dk = dSᵀ q`. `lse` is the forward pass's, whose jobs these
-/// are like.
+/// are like. Operands in bf16 are for arithmetic in bf16 (see [`Precision::as_computed`]).
 pub fn backward(
     dctx: &[f32],
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    q: Values<'_>,
+    k: Values<'_>,
+    v: Values<'_>,
     lse: &[f32],
     shape: &Packed<'_>,
     dropout: Option<Dropout>,
@@ -344,7 +345,8 @@ pub fn backward(
     scratch: &Scratch,
 ) {
     shape.assert_valid();
-    shape.assert_hidden(&[dctx, q, k, v, dq, dk, dv]);
+    shape.assert_hidden(&[dctx, dq, dk, dv]);
+    assert!([q, k, v].iter().all(|x| x.len() == dctx.len()), "buffers of [tokens, heads * head_dim]");
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
     shape.teams(scratch.precision().as_computed()).for_each(|team| {
@@ -370,7 +372,7 @@ pub fn backward(
                 let count = queries.count;
                 // SAFETY of what follows: blocks of scores lie in their buffers, and the rows and columns of outputs are this job's.
                 let left = &mut Lefts { any, packed: &mut *left_panels, len: left };
-                for (x, right, out) in [(q, &*keys_t, &mut *p), (dctx, &*values_t, &mut *dp)] {
+                for (x, right, out) in [(q, &*keys_t, &mut *p), (dctx.into(), &*values_t, &mut *dp)] {
                     let rows = |i: usize| job(i).rows(x, queries.from, Order::LaneRows);
                     left.multiply_each(n, count, any.head_dim, rows, |i, lhs| {
                         let out = any.score_block(&mut out[i * block..(i + 1) * block], count);
@@ -397,7 +399,7 @@ pub fn backward(
                     }
                 }
                 let dropped = if dropout.is_some() { &*factors } else { &*p };
-                for (x, of_queries, out) in [(dctx, dropped, &dv), (q, &*dp, &dk)] {
+                for (x, of_queries, out) in [(dctx.into(), dropped, &dv), (q, &*dp, &dk)] {
                     for (i, own) in own_panels.chunks_exact_mut(own).enumerate() {
                         job(i).panels(x, queries, own);
                     }

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use half::bf16;
-use tamt_kernels::Precision;
 use tamt_kernels::layer_norm::Kept;
 use tamt_kernels::linear::{self, Factor};
 use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
+use tamt_kernels::{Precision, Values};
 
 use crate::activations::{Keep, NormActs, NormPart, Rows};
 use crate::batch::Group;
@@ -19,6 +19,8 @@ use crate::linear_maps::FfnLayout;
 pub(crate) struct KeptRows {
     rows: Vec<f32>,
     rounded: Vec<bf16>,
+    /// Whether what reads rounded rows reads bf16; else they are widened for it.
+    reads_bf16: bool,
 }
 
 /// A part of [`KeptRows`].
@@ -26,6 +28,7 @@ pub(crate) struct KeptRows {
 pub(crate) struct KeptPart<'a> {
     rows: &'a mut [f32],
     rounded: &'a mut [bf16],
+    reads_bf16: bool,
 }
 
 impl KeptRows {
@@ -35,35 +38,43 @@ impl KeptRows {
         tokens: impl Iterator<Item = usize> + Clone,
         rows: bool,
         rounded: bool,
+        precision: Precision,
     ) -> std::vec::IntoIter<KeptPart<'a>> {
         let len = tokens.clone().sum::<usize>() * width;
         self.rows.resize(if rows { len } else { 0 }, 0.0);
         self.rounded.resize(if rounded { len } else { 0 }, bf16::ZERO);
         let (mut rows, mut rounded) = (Rows::new(&mut self.rows, width), Rows::new(&mut self.rounded, width));
-        let part = |tokens| KeptPart { rows: rows.take(tokens), rounded: rounded.take(tokens) };
+        let reads_bf16 = precision.as_computed() == Precision::Bf16;
+        self.reads_bf16 = reads_bf16;
+        let part = |tokens| KeptPart { rows: rows.take(tokens), rounded: rounded.take(tokens), reads_bf16 };
         tokens.map(part).collect::<Vec<_>>().into_iter()
     }
 
     /// Some of the elements: as they were put, or as they were rounded.
-    fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> Values<'a> {
         if !self.rows.is_empty() {
-            return &self.rows[elements];
+            return Values::F32(&self.rows[elements]);
+        }
+        if self.reads_bf16 {
+            return Values::Bf16(&self.rounded[elements]);
         }
         buffer.resize(elements.len(), 0.0);
         tamt_kernels::widen(&self.rounded[elements], buffer);
-        buffer
+        Values::F32(buffer)
     }
 }
 
 impl KeptPart<'_> {
-    /// Keeps rows, which become what is kept.
+    /// Keeps rows, which become what is kept, unless what reads them rounds them so itself.
     pub(crate) fn put(&mut self, x: &mut [f32]) {
         if !self.rows.is_empty() {
             self.rows.copy_from_slice(x);
         }
         if !self.rounded.is_empty() {
             tamt_kernels::round(x, self.rounded);
-            tamt_kernels::widen(self.rounded, x);
+            if !self.reads_bf16 {
+                tamt_kernels::widen(self.rounded, x);
+            }
         }
     }
 }
@@ -151,9 +162,9 @@ pub(crate) struct RestView<'a> {
 /// What one transformer layer kept of some tokens.
 #[derive(Debug)]
 pub(crate) struct LayerPart<'a> {
-    pub(crate) query: &'a [f32],
-    pub(crate) key: &'a [f32],
-    pub(crate) value: &'a [f32],
+    pub(crate) query: Values<'a>,
+    pub(crate) key: Values<'a>,
+    pub(crate) value: Values<'a>,
     /// Where it was kept in panels.
     pub(crate) context: Option<PanelsView<'a>>,
     /// Where it was kept in panels.
@@ -220,7 +231,7 @@ impl LayerActs {
         let mut projections = self.projections.each_mut().map(|kept| {
             let rows = (keep.attention() && index < 2) || (keep.all() && !rounds);
             index += 1;
-            kept.parts(hidden, sizes.clone(), rows, keep.all() && rounds && !rows)
+            kept.parts(hidden, sizes.clone(), rows, keep.all() && rounds && !rows, precision)
         });
         // what is not in panels is packed for the dense kernel; the layer's input is a hidden state, which is there
         let inputs = [
