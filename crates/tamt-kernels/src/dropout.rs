@@ -30,6 +30,21 @@ pub fn apply(x: &mut [f32], d: Dropout) {
     x.par_chunks_mut(CHUNK).enumerate().for_each(|(job, x)| apply_from(x, (job * CHUNK) as u64, d));
 }
 
+/// [`apply`] to a copy of `from`, of the same length.
+pub fn apply_to(from: &[f32], to: &mut [f32], d: Dropout) {
+    assert_eq!(from.len(), to.len(), "a copy of the same length");
+    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).enumerate().for_each(|(job, (to, from))| {
+        // what is copied is still in the nearest cache
+        for (i, (to, from)) in to.chunks_mut(COPIED).zip(from.chunks(COPIED)).enumerate() {
+            to.copy_from_slice(from);
+            apply_from(to, (job * CHUNK + i * COPIED) as u64, d);
+        }
+    });
+}
+
+/// Elements that are copied at a time.
+const COPIED: usize = 16 * GROUP;
+
 /// [`apply`] to a part that begins `first` elements after what `d` is for, on this thread.
 pub(crate) fn apply_from(x: &mut [f32], first: u64, d: Dropout) {
     let first = d.first + first;
@@ -111,6 +126,17 @@ mod tests {
                 let expected = if kept(d, i as u64) { (i as f32 + 1.0) * (1.0 / 0.7) } else { 0.0 };
                 assert_eq!(v, expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_copy_is_dropped_as_in_place() {
+        for n in [0, 1, COPIED + 7, 2 * CHUNK + 129] {
+            let x: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
+            let (mut copy, mut in_place) = (vec![0.0; n], x.clone());
+            apply_to(&x, &mut copy, dropout(0.3));
+            apply(&mut in_place, dropout(0.3));
+            assert_eq!(copy, in_place);
         }
     }
 

@@ -345,8 +345,8 @@ struct Ffn<'a> {
 
 /// The gradient that enters a sub-layer through its dropout.
 fn copy_dropped(from: &[f32], to: &mut [f32], dropout: Option<Dropout>) {
-    to.copy_from_slice(from);
-    if let Some(d) = dropout {
-        dropout::apply(to, d);
+    match dropout {
+        None => to.copy_from_slice(from),
+        Some(d) => dropout::apply_to(from, to, d),
     }
 }
