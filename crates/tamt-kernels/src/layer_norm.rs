@@ -25,7 +25,7 @@ pub struct Kept<'a> {
 /// `s = residual + dropout(x)`, `y = (s - mean) rstd gamma + beta` with mean and `rstd = 1 / sqrt(variance + eps)` of each
 /// row.
 ///
-/// `x` `[T, H]` becomes `s`; `y` `[T, H]`; `gamma`, `beta` `[H]`.
+/// `x` `[T, H]` becomes `s` where that is not kept, and is changed anyhow; `y` `[T, H]`; `gamma`, `beta` `[H]`.
 pub fn forward(
     x: &mut [f32],
     residual: Option<&[f32]>,
@@ -57,20 +57,34 @@ pub fn forward(
             if let Some(d) = dropout {
                 apply_from(x, first as u64, d);
             }
-            if let Some(residual) = residual {
-                add_elements(x, &residual[first..][..x.len()]);
-            }
-            let (mut mean, mut rstd) = ([0.0; ROWS_AT_ONCE], [0.0; ROWS_AT_ONCE]);
-            normalise(x, gamma, beta, eps, y, &mut mean, &mut rstd);
-            let Some((kept_sum, kept_mean, kept_rstd)) = &kept else { continue };
+            let residual = residual.map(|residual| &residual[first..][..x.len()]);
             // SAFETY: each job has rows of its own.
+            #[allow(unsafe_code)]
+            let kept_sum =
+                kept.as_ref().and_then(|(sum, ..)| sum.as_ref()).map(|sum| unsafe { sum.part(first..first + x.len()) });
+            let s = match (kept_sum, residual) {
+                (Some(sum), Some(residual)) => {
+                    add_to(x, residual, sum);
+                    sum
+                }
+                (Some(sum), None) => {
+                    sum.copy_from_slice(x);
+                    sum
+                }
+                (None, Some(residual)) => {
+                    add_elements(x, residual);
+                    x
+                }
+                (None, None) => x,
+            };
+            let (mut mean, mut rstd) = ([0.0; ROWS_AT_ONCE], [0.0; ROWS_AT_ONCE]);
+            normalise(s, gamma, beta, eps, y, &mut mean, &mut rstd);
+            let Some((_, kept_mean, kept_rstd)) = &kept else { continue };
+            // SAFETY: as above.
             #[allow(unsafe_code)]
             unsafe {
                 kept_mean.part(row..row + rows).copy_from_slice(&mean[..rows]);
                 kept_rstd.part(row..row + rows).copy_from_slice(&rstd[..rows]);
-                if let Some(sum) = kept_sum {
-                    sum.part(first..first + x.len()).copy_from_slice(x);
-                }
             }
         }
     });
@@ -116,6 +130,14 @@ pub fn backward(
         assert!(out_gamma.len() == cols && out_beta.len() == cols, "gradients of the parameters' length");
         add_partials(&dgamma[..used], out_gamma, mode);
         add_partials(&dbeta[..used], out_beta, mode);
+    }
+}
+
+kernel! {
+    fn add_to<FMA>(x: &[f32], summand: &[f32], out: &mut [f32]) {
+        for (out, (x, summand)) in out.iter_mut().zip(x.iter().zip(summand)) {
+            *out = x + summand;
+        }
     }
 }
 
@@ -205,9 +227,11 @@ mod tests {
                 let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
                 let mut sum = vec![9.0; rows * cols];
                 let kept = Kept { sum: Some(&mut sum), mean: &mut mean, rstd: &mut rstd };
-                forward(&mut x, Some(&residual), Some(d), &gamma, &beta, EPS, &mut y, Some(kept));
-                assert_eq!(x, sum);
-                (x, y)
+                forward(&mut x.clone(), Some(&residual), Some(d), &gamma, &beta, EPS, &mut y, Some(kept));
+                let mut again = vec![9.0; rows * cols];
+                forward(&mut x, Some(&residual), Some(d), &gamma, &beta, EPS, &mut again, None);
+                assert_eq!((&x, &y), (&sum, &again), "where the sum is kept and where it is not");
+                (sum, y)
             });
             assert_eq!(sum, s);
             assert_close(&y, &naive(&to_f64(&s), &to_f64(&gamma), &to_f64(&beta)), 1e-5);

@@ -117,7 +117,7 @@ impl Model {
         self.norm_forward(layer.output_norm, sum, attention_output, dropout, output, kept_sum);
     }
 
-    /// `y = LayerNorm(residual + dropout(x))`; `x` becomes that sum.
+    /// `y = LayerNorm(residual + dropout(x))`; `x` is changed.
     fn norm_forward(
         &self,
         norm: Norm,
