@@ -331,11 +331,11 @@ pub fn forward(
 /// With `P = softmax(S)`, `m` the dropout factors, `dP = (dctx vᵀ) ∘ m`: `dv = (P ∘ m)ᵀ dctx`,
 /// `dS = P ∘ (dP - rowsum(P ∘ dP)) / sqrt(head_dim)`, `dq = dS k`, `dk = dSᵀ q`. `lse` is the forward pass's, whose jobs these
 /// are like. Operands in bf16 are for arithmetic in bf16 (see [`Precision::as_computed`]).
-pub fn backward(
+pub fn backward<'a>(
     dctx: &[f32],
-    q: Values<'_>,
-    k: Values<'_>,
-    v: Values<'_>,
+    q: impl Into<Values<'a>>,
+    k: impl Into<Values<'a>>,
+    v: impl Into<Values<'a>>,
     lse: &[f32],
     shape: &Packed<'_>,
     dropout: Option<Dropout>,
@@ -346,6 +346,7 @@ pub fn backward(
 ) {
     shape.assert_valid();
     shape.assert_hidden(&[dctx, dq, dk, dv]);
+    let [q, k, v]: [Values<'a>; 3] = [q.into(), k.into(), v.into()];
     assert!([q, k, v].iter().all(|x| x.len() == dctx.len()), "buffers of [tokens, heads * head_dim]");
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));

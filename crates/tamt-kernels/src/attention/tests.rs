@@ -99,7 +99,7 @@ fn later_sequences_of_a_batch_drop_what_they_drop_in_the_whole() {
         forward(q, k, v, shape, Some(dropout()), &mut ctx, Some(&mut lse), &scratch);
         let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; q.len()]);
         let drop = Some(dropout());
-        backward(dctx, q.into(), k.into(), v.into(), &lse, shape, drop, &mut dq, &mut dk, &mut dv, &scratch);
+        backward(dctx, q, k, v, &lse, shape, drop, &mut dq, &mut dk, &mut dv, &scratch);
         [ctx, dq, dk, dv]
     };
     for (whole, later) in run(&whole, 0).iter().zip(run(&later, at)) {
@@ -131,19 +131,7 @@ fn gradients_match_finite_differences() {
             let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * heads]);
             forward(&q, &k, &v, &shape, dropout, &mut ctx, Some(&mut lse), scratch);
             let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
-            backward(
-                &dctx,
-                (&q).into(),
-                (&k).into(),
-                (&v).into(),
-                &lse,
-                &shape,
-                dropout,
-                &mut dq,
-                &mut dk,
-                &mut dv,
-                scratch,
-            );
+            backward(&dctx, &q, &k, &v, &lse, &shape, dropout, &mut dq, &mut dk, &mut dv, scratch);
             let factors = factors(&shape, dropout);
             let [q, k, v, dctx] = [&q, &k, &v, &dctx].map(|x| to_f64(x));
             let loss = |q: &[f64], k: &[f64], v: &[f64]| {
@@ -170,19 +158,7 @@ fn gradients_of_long_sequences_match_the_formulas() {
                 let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * shape.heads]);
                 forward(&q, &k, &v, &shape, dropout, &mut ctx, Some(&mut lse), scratch);
                 let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
-                backward(
-                    &dctx,
-                    (&q).into(),
-                    (&k).into(),
-                    (&v).into(),
-                    &lse,
-                    &shape,
-                    dropout,
-                    &mut dq,
-                    &mut dk,
-                    &mut dv,
-                    scratch,
-                );
+                backward(&dctx, &q, &k, &v, &lse, &shape, dropout, &mut dq, &mut dk, &mut dv, scratch);
                 [dq, dk, dv]
             })
         });

@@ -145,19 +145,7 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     plain(timings, "attention, backward".to_owned(), Some(2.5 * flop), || {
         let (dq, dk, dv) = (&mut *out.0, &mut *out.1, &mut *out.2);
         let lse = &log_sum_exp;
-        attention::backward(
-            &d_context,
-            (&q).into(),
-            (&k).into(),
-            (&v).into(),
-            lse,
-            &shape,
-            dropout,
-            dq,
-            dk,
-            dv,
-            &scratch,
-        );
+        attention::backward(&d_context, &q, &k, &v, lse, &shape, dropout, dq, dk, dv, &scratch);
     });
 }
 
