@@ -15,11 +15,14 @@ use crate::amx;
 use crate::dispatch::{Isa, isa};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::InPlace;
-use crate::linear::{Write, add_elements, add_partials};
+use crate::linear::add_elements;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, is_one_of_many, with_buffer};
 use crate::precision::{Precision, Values};
 use crate::simd::{Portable, Simd};
+
+mod deep;
+pub(crate) use deep::{DEEP, deep_product};
 
 /// Words of a lane (steps of the depth, in bf16 pairs of them) in a block of panels: a panel of `B` then has 24 KB with AVX2, a part of the first-level cache, and
 /// 72 KB with AVX-512, a part of the second-level cache.
@@ -569,57 +572,5 @@ pub(crate) fn each_strip(
                 packed_product(n, rows.clone(), cols, lhs, rhs, c, &job);
             }
         }
-    }
-}
-
-/// A depth beyond this (a vocabulary) is cut as well: [`deep_product`].
-pub(crate) const DEEP: usize = 16 * 1024;
-
-/// Steps of the depth that a job of a deep product sums.
-fn deep_chunk() -> usize {
-    6 * DEPTH_BLOCK
-}
-
-/// Rows of a deep product that are worked on together, at most.
-const DEEP_ROWS: usize = 384;
-
-/// `C (+)= A B` where the depth is much larger than `C`: each job goes through a chunk of the depth once, front to back,
-/// for all of `C`, and the chunks' results are added in order.
-pub(crate) fn deep_product(
-    (m, n, depth): (usize, usize, usize),
-    lhs: &Operand<'_>,
-    rhs: &Operand<'_>,
-    c: &mut [f32],
-    mode: Write,
-    scratch: &mut Buffer,
-) {
-    let precision = rhs.precision;
-    let step = precision.depth_block();
-    let group_rows = m.div_ceil(m.div_ceil(DEEP_ROWS).max(1)).max(1);
-    for (group, c) in c.chunks_mut((group_rows * n).max(1)).enumerate() {
-        let rows = group * group_rows..m.min((group + 1) * group_rows);
-        let partials = scratch.get(depth.div_ceil(deep_chunk()) * c.len());
-        partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
-            let block = Block { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
-            let steps = chunk * deep_chunk()..depth.min((chunk + 1) * deep_chunk());
-            let lhs_len = Panels::len_in(precision, Side::Left, rows.len(), step).next_multiple_of(16);
-            with_buffer(lhs_len + Panels::len_in(precision, Side::Right, n, step), |packed| {
-                let (left, right) = packed.split_at_mut(lhs_len);
-                for from in steps.clone().step_by(step) {
-                    let part = from..steps.end.min(from + step);
-                    let left = &mut left[..Panels::len_in(precision, Side::Left, rows.len(), part.len())];
-                    let lhs = Panels::pack(Side::Left, lhs, rows.clone(), part.clone(), left);
-                    let right = &mut right[..Panels::len_in(precision, Side::Right, n, part.len())];
-                    let rhs = Panels::pack(Side::Right, rhs, 0..n, part.clone(), right);
-                    let start = if from == steps.start { Start::Zero } else { Start::Sum };
-                    // SAFETY: the block is all of this job's partial result.
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        multiply(block, Lhs::Packed(lhs, 0), rhs, 0, start);
-                    }
-                }
-            });
-        });
-        add_partials(partials, c, mode);
     }
 }
