@@ -18,8 +18,10 @@ impl LineAllocator {
     /// What is asked of the system for a block: room to move it up to a line, and to say how far it was moved. None if the
     /// block is left as it is.
     fn with_room(layout: Layout) -> Option<Layout> {
-        let moved = layout.size() >= LARGE && layout.align() <= LINE;
-        moved.then(|| Layout::from_size_align(layout.size().saturating_add(LINE), layout.align().max(MOVED)).ok())?
+        if layout.size() < LARGE || layout.align() > LINE {
+            return None;
+        }
+        Layout::from_size_align(layout.size().saturating_add(LINE), layout.align().max(MOVED)).ok()
     }
 }
 
