@@ -9,7 +9,9 @@ use crate::parallel::CHUNK;
 #[cfg(target_arch = "x86_64")]
 mod elements;
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod gelu_table;
+mod gelu_table;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use elements::Vectors;
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,15 +85,10 @@ pub(crate) fn backward_part(kind: Activation) -> fn(&[f32], &mut [f32], &mut [f3
     }
 }
 
-#[inline(always)]
-fn gelu_of<const FMA: bool>(u: f32) -> f32 {
-    u * normal_cdf::<FMA>(u)
-}
-
 kernel! {
     fn gelu<FMA>(u: &[f32], y: &mut [f32]) {
         for (y, &u) in y.iter_mut().zip(u) {
-            *y = gelu_of::<FMA>(u);
+            *y = u * normal_cdf::<FMA>(u);
         }
     }
 }
@@ -112,17 +109,12 @@ kernel! {
     }
 }
 
-/// `du` and `y`
-#[inline(always)]
-fn gelu_both_of<const FMA: bool>(u: f32, d: f32) -> (f32, f32) {
-    let cdf = normal_cdf::<FMA>(u);
-    (d * gelu_slope::<FMA>(u, cdf), u * cdf)
-}
-
 kernel! {
     fn gelu_both<FMA>(u: &[f32], d: &mut [f32], y: &mut [f32]) {
         for ((d, y), &u) in d.iter_mut().zip(y).zip(u) {
-            (*d, *y) = gelu_both_of::<FMA>(u, *d);
+            let cdf = normal_cdf::<FMA>(u);
+            *d *= gelu_slope::<FMA>(u, cdf);
+            *y = u * cdf;
         }
     }
 }

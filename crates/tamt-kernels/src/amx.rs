@@ -20,6 +20,9 @@ pub(crate) mod pipeline;
 /// Rows and columns that four tile registers of sums have: two panels of the left operand, a whole one of the right.
 pub(crate) const SQUARE: usize = 2 * AMX_TILE;
 
+/// Words of a tile.
+const TILE: usize = AMX_TILE * AMX_TILE;
+
 /// Words of a lane in a block of the depth: tile registers keep their sums for longer than vectors, for to write them and to read
 /// them again takes as long as to have the operands from the second-level cache in place of the first.
 pub(crate) const BLOCK_WORDS: usize = 1024;
@@ -128,17 +131,17 @@ pub(crate) unsafe fn strip(
     let width = c.cols.next_multiple_of(AMX_TILE);
     assert!(width <= SQUARE && rhs.len() == words * width, "a packed panel of the strip's width");
     assert!(words.is_multiple_of(AMX_TILE), "a depth of whole tiles");
-    let left = rhs.as_ptr();
+    let right = rhs.as_ptr();
     for row in (0..c.rows).step_by(SQUARE) {
         let rows = SQUARE.min(c.rows - row);
         // SAFETY: panels row / 16 and, if there are rows for it, the next one; where there is no second panel or no second
         // tile of columns, the first ones are multiplied again, aside.
         unsafe {
-            let upper = lhs.add(row * words);
-            let lower = if rows > AMX_TILE { upper.add(AMX_TILE * words) } else { upper };
-            let right = if width > AMX_TILE { left.add(AMX_TILE) } else { left };
-            let next = left.wrapping_add(rhs.len() + row / SQUARE * words / AMX_TILE * FETCHED);
-            let operands = Operands { upper, lower, left, right, width, next };
+            let left = lhs.add(row * words);
+            let lower = if rows > AMX_TILE { AMX_TILE * words } else { 0 };
+            let aside = if width > AMX_TILE { AMX_TILE } else { 0 };
+            let next = right.wrapping_add(rhs.len() + row / SQUARE * words / AMX_TILE * FETCHED);
+            let operands = Operands { left, lower, right, aside, width, next };
             let block = Block { start: c.start.add(row * c.stride), rows, ..c };
             if rows == SQUARE && c.cols == SQUARE {
                 square(words, &operands, block.start, c.stride, start);
@@ -178,12 +181,12 @@ unsafe fn ragged_square(words: usize, operands: &Operands, c: Block, start: Star
     }
 }
 
-/// Where the four tiles of a square's operands begin.
+/// A square's operands, as [`step`] takes them.
 struct Operands {
-    upper: *const f32,
-    lower: *const f32,
     left: *const f32,
+    lower: usize,
     right: *const f32,
+    aside: usize,
     /// Words of a row of the right panel.
     width: usize,
     /// What is fetched meanwhile: [`FETCHED`] words for each block of the depth.
@@ -197,8 +200,7 @@ struct Operands {
 #[allow(unsafe_code)]
 #[inline(always)]
 unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
-    let Operands { upper, lower, left, right, width, next } = *operands;
-    // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
+    let Operands { left, lower, right, aside, width, next } = *operands;
     // SAFETY: the caller's.
     unsafe {
         if matches!(start, Start::Sum) {
@@ -206,40 +208,45 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
         } else {
             zero_sums();
         }
-        if words > 0 {
-            asm!(
-                "2:",
-                "tileloaddt1 tmm4, [{upper} + {row}]",
-                "tileloadd tmm6, [{left} + {width}]",
-                "tileloadd tmm7, [{right} + {width}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloaddt1 tmm5, [{lower} + {row}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "prefetcht1 [{next}]",
-                "prefetcht1 [{next} + 64]",
-                "add {upper}, 1024",
-                "prefetcht1 [{next} + 128]",
-                "prefetcht1 [{next} + 192]",
-                "add {lower}, 1024",
-                "add {next}, 256",
-                "add {left}, {block}",
-                "add {right}, {block}",
-                "dec {blocks}",
-                "jnz 2b",
-                upper = inout(reg) upper => _, lower = inout(reg) lower => _,
-                left = inout(reg) left => _, right = inout(reg) right => _,
-                row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, block = in(reg) 4 * AMX_TILE * width,
-                blocks = inout(reg) words / AMX_TILE => _,
-                next = inout(reg) next => _,
-                options(nostack, readonly)
-            );
+        for tile in 0..words / AMX_TILE {
+            let right = right.add(tile * AMX_TILE * width);
+            step(left.add(tile * TILE), lower, right, (aside, width), next.wrapping_add(tile * FETCHED));
         }
         store_sums(out, stride);
         if let Start::Bias(bias) = start {
             add_bias(bias, out, stride);
         }
+    }
+}
+
+/// Adds the products of a step of 32 to a square's sums. The left operand comes past the nearest cache, where the right one is to stay.
+///
+/// # Safety
+/// The tile registers are configured; there are two tiles of the left operand, `lower` words apart, and two of the right one, `aside`,
+/// with rows of `width` words.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn step(upper: *const f32, lower: usize, left: *const f32, (aside, width): (usize, usize), next: *const f32) {
+    // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "tileloaddt1 tmm4, [{upper} + {row}]",
+            "tileloadd tmm6, [{left} + {width}]",
+            "tileloadd tmm7, [{right} + {width}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloaddt1 tmm5, [{lower} + {row}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "prefetcht1 [{next}]",
+            "prefetcht1 [{next} + 64]",
+            "prefetcht1 [{next} + 128]",
+            "prefetcht1 [{next} + 192]",
+            upper = in(reg) upper, lower = in(reg) upper.add(lower), left = in(reg) left, right = in(reg) left.add(aside),
+            row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, next = in(reg) next,
+            options(nostack, readonly, preserves_flags)
+        );
     }
 }
 

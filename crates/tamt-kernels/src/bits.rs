@@ -261,6 +261,17 @@ pub(crate) fn select(bits: &[u8], w: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Up to 32 bits from the first byte on, the first in the lowest bit; where bytes end, zeros.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn first_bits(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut all = [0; 4];
+        all[..bytes.len()].copy_from_slice(bytes);
+        all
+    }))
+}
+
 kernel! {
     /// Set bits, on this thread.
     pub(crate) fn count_bits<FMA>(bytes: &[u8]) -> usize {

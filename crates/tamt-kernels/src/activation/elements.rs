@@ -1,44 +1,86 @@
-//! Activations of a few elements, as part of another kernel.
+//! Activations of a few vectors, as part of another kernel, for results that are rounded to bf16.
 
-use super::{Activation, gelu_both_of, gelu_of, gelu_tanh_back_of, gelu_tanh_of, relu_back_of, relu_of, tanh_back_of};
+use std::arch::x86_64::{__m512, _mm512_mul_ps};
+use std::mem::transmute;
+
+use super::gelu_table::GeluTable;
+use super::{Activation, gelu_tanh_back_of, gelu_tanh_of, relu_back_of, relu_of, tanh_back_of};
 use crate::math::tanh;
 
+/// What is computed at a time.
+pub(crate) type Vectors = [__m512; 4];
+
+/// The elements of [`Vectors`].
+type Elements = [f32; 64];
+
+#[allow(unsafe_code)]
 impl Activation {
-    /// `y = f(u)` of a few elements, compiled for the instructions of the caller.
+    /// `f(u)`, compiled for the instructions of the caller.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 F and DQ.
     #[inline(always)]
-    pub(crate) fn of<const FMA: bool, const N: usize>(self, u: &[f32; N], y: &mut [f32; N]) {
+    pub(crate) unsafe fn of_vectors(self, u: Vectors) -> Vectors {
         match self {
-            Self::Gelu => each(u, y, gelu_of::<FMA>),
-            Self::GeluTanh => each(u, y, gelu_tanh_of::<FMA>),
-            Self::Relu => each(u, y, relu_of),
-            Self::Tanh => each(u, y, tanh::<FMA>),
-        }
-    }
-
-    /// As [`super::backward_with_output`], of a few elements.
-    #[inline(always)]
-    pub(crate) fn back<const FMA: bool, const N: usize>(self, u: &[f32; N], dy_to_du: &mut [f32; N], y: &mut [f32; N]) {
-        match self {
-            Self::Gelu => each_back(u, dy_to_du, y, gelu_both_of::<FMA>),
-            Self::GeluTanh => {
-                each_back(u, dy_to_du, y, |u, d| (gelu_tanh_back_of::<FMA>(u, d), gelu_tanh_of::<FMA>(u)));
+            Self::Gelu => {
+                let (table, mut y) = (GeluTable::get(), u);
+                for y in &mut y {
+                    // SAFETY: the caller's.
+                    *y = unsafe { table.value(*y) };
+                }
+                y
             }
-            Self::Relu => each_back(u, dy_to_du, y, |u, d| (relu_back_of(u, d), relu_of(u))),
-            Self::Tanh => each_back(u, dy_to_du, y, |u, d| (tanh_back_of::<FMA>(u, d), tanh::<FMA>(u))),
+            Self::GeluTanh => each(u, gelu_tanh_of::<true>),
+            Self::Relu => each(u, relu_of),
+            Self::Tanh => each(u, tanh::<true>),
+        }
+    }
+
+    /// `d f'(u)` and `f(u)`.
+    ///
+    /// # Safety
+    /// As for [`Activation::of_vectors`].
+    #[inline(always)]
+    pub(crate) unsafe fn back_of_vectors(self, u: Vectors, d: Vectors) -> (Vectors, Vectors) {
+        match self {
+            Self::Gelu => {
+                let (table, mut du, mut y) = (GeluTable::get(), d, u);
+                for (du, y) in du.iter_mut().zip(&mut y) {
+                    // SAFETY: the caller's.
+                    unsafe {
+                        let (value, slope) = table.value_and_slope(*y);
+                        (*du, *y) = (_mm512_mul_ps(*du, slope), value);
+                    }
+                }
+                (du, y)
+            }
+            Self::GeluTanh => each_back(u, d, |u, d| (gelu_tanh_back_of::<true>(u, d), gelu_tanh_of::<true>(u))),
+            Self::Relu => each_back(u, d, |u, d| (relu_back_of(u, d), relu_of(u))),
+            Self::Tanh => each_back(u, d, |u, d| (tanh_back_of::<true>(u, d), tanh::<true>(u))),
         }
     }
 }
 
 #[inline(always)]
-fn each<const N: usize>(u: &[f32; N], y: &mut [f32; N], f: impl Fn(f32) -> f32) {
-    for (y, &u) in y.iter_mut().zip(u) {
-        *y = f(u);
+#[allow(unsafe_code)]
+fn each(u: Vectors, f: impl Fn(f32) -> f32) -> Vectors {
+    // SAFETY: vectors are their elements.
+    let mut elements = unsafe { transmute::<Vectors, Elements>(u) };
+    for element in &mut elements {
+        *element = f(*element);
     }
+    // SAFETY: the same.
+    unsafe { transmute::<Elements, Vectors>(elements) }
 }
 
 #[inline(always)]
-fn each_back<const N: usize>(u: &[f32; N], d: &mut [f32; N], y: &mut [f32; N], f: impl Fn(f32, f32) -> (f32, f32)) {
-    for ((d, y), &u) in d.iter_mut().zip(y).zip(u) {
-        (*d, *y) = f(u, *d);
+#[allow(unsafe_code)]
+fn each_back(u: Vectors, d: Vectors, f: impl Fn(f32, f32) -> (f32, f32)) -> (Vectors, Vectors) {
+    // SAFETY: vectors are their elements.
+    let (mut y, mut d) = unsafe { (transmute::<Vectors, Elements>(u), transmute::<Vectors, Elements>(d)) };
+    for (d, u_to_y) in d.iter_mut().zip(&mut y) {
+        (*d, *u_to_y) = f(*u_to_y, *d);
     }
+    // SAFETY: the same.
+    unsafe { (transmute::<Elements, Vectors>(d), transmute::<Elements, Vectors>(y)) }
 }

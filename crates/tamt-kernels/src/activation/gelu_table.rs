@@ -51,9 +51,15 @@ impl GeluTable {
         // SAFETY: the caller's.
         unsafe {
             let (t, piece) = piece_of(u);
-            // the second operand where one is NaN
-            _mm512_add_ps(_mm512_max_ps(_mm512_setzero_ps(), u), self.tail.at(t, piece))
+            self.value_at(u, t, piece)
         }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn value_at(&self, u: __m512, t: __m512, piece: __m512i) -> __m512 {
+        // SAFETY: as for `value`. Of a maximum the second operand where one is NaN.
+        unsafe { _mm512_add_ps(_mm512_max_ps(_mm512_setzero_ps(), u), self.tail.at(t, piece)) }
     }
 
     /// `f(u)` and `f'(u)`
@@ -66,10 +72,9 @@ impl GeluTable {
         // SAFETY: the caller's.
         unsafe {
             let (t, piece) = piece_of(u);
-            let value = _mm512_add_ps(_mm512_max_ps(_mm512_setzero_ps(), u), self.tail.at(t, piece));
             let below = self.slope.at(t, piece);
             let is_above = !_mm512_cmp_ps_mask::<_CMP_LT_OQ>(u, _mm512_setzero_ps());
-            (value, _mm512_mask_sub_ps(below, is_above, _mm512_set1_ps(1.0), below))
+            (self.value_at(u, t, piece), _mm512_mask_sub_ps(below, is_above, _mm512_set1_ps(1.0), below))
         }
     }
 }

@@ -15,6 +15,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::SQUARE;
+use crate::bits::first_bits;
 use crate::pack::{Operand, Order, Rows, Side};
 use crate::precision::Values;
 use crate::product::AMX_TILE;
@@ -163,9 +164,9 @@ impl Element for bf16 {
     unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
         // SAFETY: as above.
         unsafe {
-            let kept = [step, step + 1].map(|step| source.kept::<PART, AMX_TILE>(step, col) as u16);
-            let low = _mm256_maskz_loadu_epi16(kept[0], source.at(step, col).cast());
-            let high = _mm256_maskz_loadu_epi16(kept[1], source.at(step + 1, col).cast());
+            let kept = |step| source.kept::<PART, AMX_TILE>(step, col) as u16;
+            let low = _mm256_maskz_loadu_epi16(kept(step), source.at(step, col).cast());
+            let high = _mm256_maskz_loadu_epi16(kept(step + 1), source.at(step + 1, col).cast());
             _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
         }
     }
@@ -256,14 +257,8 @@ impl<'a, T: Element> Source<'a, T> {
         }
         let kept = u32::MAX >> (32 - (self.cols - col).min(N));
         let Some((bits, stride)) = self.from.bits else { return kept };
-        let at = row * stride + col / 8;
-        let mut bytes = [0; 4];
-        match bits.get(at..at + N / 8) {
-            Some(all) => bytes[..N / 8].copy_from_slice(all),
-            // the mask ends here: bits beyond it are beyond the columns
-            None => bytes.iter_mut().zip(&bits[at..]).for_each(|(byte, bits)| *byte = *bits),
-        }
-        kept & u32::from_le_bytes(bytes)
+        // where the mask ends, bits beyond it are beyond the columns
+        kept & first_bits(&bits[row * stride + col / 8..])
     }
 }
 

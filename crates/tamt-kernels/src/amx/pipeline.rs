@@ -3,9 +3,7 @@
 //! A square of sums is left in the nearest cache, and what becomes of it (a bias, an activation, its place in the output or in panels)
 //! is done in small parts between a later square's steps of the depth: the two kinds of instructions have units of their own.
 
-use std::arch::asm;
-
-use super::{Configured, FETCHED, SQUARE, load_sums, store_sums, zero_sums};
+use super::{Configured, FETCHED, SQUARE, TILE, load_sums, step, store_sums, zero_sums};
 use crate::pack::Panels;
 use crate::product::AMX_TILE;
 
@@ -42,9 +40,6 @@ pub(crate) trait Finish {
     #[allow(unsafe_code)]
     unsafe fn part(&mut self, square: &Square<'_>, part: usize);
 }
-
-/// Words of a tile.
-const TILE: usize = AMX_TILE * AMX_TILE;
 
 /// Squares that are worked on in turns, one below the other.
 const CHUNK: usize = 4;
@@ -135,35 +130,5 @@ pub(crate) unsafe fn squares<F: Finish>(
         let square = Square::at(at, (rows, cols), sums);
         // SAFETY: the caller's.
         (0..F::PARTS).for_each(|part| unsafe { finish.part(&square, part) });
-    }
-}
-
-/// Adds the products of a step of 32 to a square's sums. The left operand comes past the nearest cache, where the right one is to stay.
-///
-/// # Safety
-/// The tile registers are configured; there are two tiles of the left operand, `lower` words apart, and two of the right one, `aside`,
-/// with rows of `width` words.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn step(upper: *const f32, lower: usize, left: *const f32, (aside, width): (usize, usize), next: *const f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "tileloaddt1 tmm4, [{upper} + {row}]",
-            "tileloadd tmm6, [{left} + {width}]",
-            "tileloadd tmm7, [{right} + {width}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloaddt1 tmm5, [{lower} + {row}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "prefetcht1 [{next}]",
-            "prefetcht1 [{next} + 64]",
-            "prefetcht1 [{next} + 128]",
-            "prefetcht1 [{next} + 192]",
-            upper = in(reg) upper, lower = in(reg) upper.add(lower), left = in(reg) left, right = in(reg) left.add(aside),
-            row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, next = in(reg) next,
-            options(nostack, readonly, preserves_flags)
-        );
     }
 }

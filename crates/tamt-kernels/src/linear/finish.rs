@@ -6,15 +6,13 @@
 use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_castsi512_ps, _mm512_castsi512_si256,
     _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_maskz_mov_epi16, _mm512_mul_ps, _mm512_setzero_ps,
-    _mm512_slli_epi32, _mm512_storeu_si512, _mm512_stream_si512,
+    _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_maskz_mov_epi16, _mm512_setzero_ps, _mm512_slli_epi32,
+    _mm512_storeu_si512, _mm512_stream_si512,
 };
-use std::mem::transmute;
 use std::ops::Range;
 
 use super::tokens::{SharedPanels, TokensPart};
-use crate::activation::Activation;
-use crate::activation::gelu_table::GeluTable;
+use crate::activation::{Activation, Vectors};
 use crate::amx::SQUARE;
 use crate::amx::pack::{interleaved, rounded, transposed};
 use crate::amx::pipeline::{Finish, Square};
@@ -31,50 +29,8 @@ const PAIR: usize = 2;
 type Row = [__m512; 2];
 
 /// A pair of rows, by halves.
-type Pair = [__m512; 2 * PAIR];
-
-/// The elements of a [`Pair`].
-type Elements = [f32; PAIR * SQUARE];
-
-/// `f(u)`, for results that are rounded.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn activated(activation: Activation, u: Pair) -> Pair {
-    // SAFETY: the caller's instructions; a pair is its elements.
-    unsafe {
-        if activation == Activation::Gelu {
-            let (table, mut y) = (GeluTable::get(), u);
-            for y in &mut y {
-                *y = table.value(*y);
-            }
-            return y;
-        }
-        let (u, mut y) = (transmute::<Pair, Elements>(u), [0.0; _]);
-        activation.of::<true, _>(&u, &mut y);
-        transmute::<Elements, Pair>(y)
-    }
-}
-
-/// `d f'(u)` and `f(u)`, for results that are rounded.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn activated_back(activation: Activation, u: Pair, d: Pair) -> (Pair, Pair) {
-    // SAFETY: as above.
-    unsafe {
-        if activation == Activation::Gelu {
-            let table = GeluTable::get();
-            let (mut du, mut y) = (d, u);
-            for i in 0..u.len() {
-                let (value, slope) = table.value_and_slope(u[i]);
-                (du[i], y[i]) = (_mm512_mul_ps(d[i], slope), value);
-            }
-            return (du, y);
-        }
-        let (u, mut d, mut y) = (transmute::<Pair, Elements>(u), transmute::<Pair, Elements>(d), [0.0; _]);
-        activation.back::<true, _>(&u, &mut d, &mut y);
-        (transmute::<Elements, Pair>(d), transmute::<Elements, Pair>(y))
-    }
-}
+type Pair = Vectors;
+const _: () = assert!(size_of::<Pair>() == PAIR * size_of::<Row>());
 
 /// The lowest bits, one for each of so many elements: those that are there.
 #[inline(always)]
@@ -86,6 +42,12 @@ fn bits(elements: usize) -> u32 {
 #[inline(always)]
 fn halves(bits: u32) -> [u16; 2] {
     [bits as u16, (bits >> AMX_TILE) as u16]
+}
+
+/// Rows of a part that the block has.
+#[inline(always)]
+fn rows_of(square: &Square<'_>, part: usize) -> Range<usize> {
+    PAIR * part..(PAIR * (part + 1)).min(square.rows)
 }
 
 /// Rows of the output in place.
@@ -101,7 +63,7 @@ impl Finish for InPlace<'_> {
     #[inline(always)]
     unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
         let there = bits(square.cols);
-        for row in (PAIR * part..PAIR * (part + 1)).take_while(|row| *row < square.rows) {
+        for row in rows_of(square, part) {
             // SAFETY: rows and columns of the block; the instructions are the caller's promise.
             unsafe {
                 let out = self.out.start.add((square.row + row) * self.out.stride + square.col);
@@ -193,7 +155,7 @@ impl Finish for Activated<'_> {
     #[inline(always)]
     unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
         let (first_row, col) = (self.first.0 + square.row + PAIR * part, self.first.1 + square.col);
-        let rows = PAIR.min(square.rows.saturating_sub(PAIR * part));
+        let rows = rows_of(square, part).len();
         let there = bits(square.cols);
         // SAFETY: rows and columns of the block; the instructions are the caller's promise.
         unsafe {
@@ -208,7 +170,7 @@ impl Finish for Activated<'_> {
                 }
                 [u[2 * i], u[2 * i + 1]] = widened(row);
             }
-            let y = activated(self.activation, u);
+            let y = self.activation.of_vectors(u);
             for i in 0..rows {
                 store_line(&self.panels, first_row + i, col, [y[2 * i], y[2 * i + 1]], there);
             }
@@ -272,7 +234,7 @@ impl Finish for ActivatedBack<'_> {
             return unsafe { self.transpose(square, part - SQUARE / PAIR) };
         }
         let (first_row, col) = (self.first.0 + square.row + PAIR * part, self.first.1 + square.col);
-        let rows = PAIR.min(square.rows.saturating_sub(PAIR * part));
+        let rows = rows_of(square, part).len();
         let there = bits(square.cols);
         // SAFETY: rows and columns of the block; the instructions are the caller's promise.
         unsafe {
@@ -284,7 +246,7 @@ impl Finish for ActivatedBack<'_> {
                 [u[2 * i], u[2 * i + 1]] = widened(_mm512_maskz_loadu_epi16(there, row.cast()));
                 [d[2 * i], d[2 * i + 1]] = sums_of(square, PAIR * part + i);
             }
-            let (d, mut y) = activated_back(self.activation, u, d);
+            let (d, mut y) = self.activation.back_of_vectors(u, d);
             for i in 0..rows {
                 store_line(&self.panels, first_row + i, col, [d[2 * i], d[2 * i + 1]], there);
             }

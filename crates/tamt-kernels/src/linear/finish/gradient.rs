@@ -7,11 +7,11 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::{PAIR, Row, bits, halves, load, store, sum, sums_of, widened};
+use super::{PAIR, Row, bits, halves, load, rows_of, store, sum, sums_of, widened};
 use crate::amx::SQUARE;
 use crate::amx::pack::rounded;
 use crate::amx::pipeline::{Finish, Square};
-use crate::bits::BitMask;
+use crate::bits::{BitMask, first_bits};
 use crate::linear::WeightGrad;
 use crate::parallel::Shared;
 use crate::precision::Values;
@@ -41,15 +41,7 @@ pub(crate) enum GradientOut<'a> {
 /// Which of 32 columns of a row a mask keeps, the first in the lowest bit; `col` is a multiple of 32.
 #[inline(always)]
 fn kept_by(mask: &BitMask, row: usize, col: usize) -> u32 {
-    let bytes = &mask.row(row)[col / 8..];
-    match bytes.first_chunk() {
-        Some(bytes) => u32::from_le_bytes(*bytes),
-        None => {
-            let mut all = [0; 4];
-            all[..bytes.len()].copy_from_slice(bytes);
-            u32::from_le_bytes(all)
-        }
-    }
+    first_bits(&mask.row(row)[col / 8..])
 }
 
 #[allow(unsafe_code)]
@@ -85,7 +77,7 @@ impl Finish for Gradient<'_> {
     #[inline(always)]
     unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
         let there = bits(square.cols);
-        for i in (PAIR * part..PAIR * (part + 1)).take_while(|i| *i < square.rows) {
+        for i in rows_of(square, part) {
             let (row, col) = (self.first.0 + square.row + i, self.first.1 + square.col);
             let at = row * self.cols + col;
             // SAFETY: rows and columns of the block; the instructions are the caller's promise.
