@@ -200,7 +200,6 @@ struct Operands {
 #[allow(unsafe_code)]
 #[inline(always)]
 unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
-    let Operands { left, lower, right, aside, width, next } = *operands;
     // SAFETY: the caller's.
     unsafe {
         if matches!(start, Start::Sum) {
@@ -208,10 +207,7 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
         } else {
             zero_sums();
         }
-        for tile in 0..words / AMX_TILE {
-            let right = right.add(tile * AMX_TILE * width);
-            step(left.add(tile * TILE), lower, right, (aside, width), next.wrapping_add(tile * FETCHED));
-        }
+        (0..words / AMX_TILE).for_each(|tile| step(operands, tile));
         store_sums(out, stride);
         if let Start::Bias(bias) = start {
             add_bias(bias, out, stride);
@@ -219,33 +215,84 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
     }
 }
 
-/// Adds the products of a step of 32 to a square's sums. The left operand comes past the nearest cache, where the right one is to stay.
-///
-/// # Safety
-/// The tile registers are configured; there are two tiles of the left operand, `lower` words apart, and two of the right one, `aside`,
-/// with rows of `width` words.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn step(upper: *const f32, lower: usize, left: *const f32, (aside, width): (usize, usize), next: *const f32) {
-    // Tiles 0 to 3 are sums, 4 and 5 of the left operand, 6 and 7 of the right one.
-    // SAFETY: the caller's.
-    unsafe {
+/// A step of 32 of a square's products. The left operand comes past the nearest cache, where the right one is to stay. Tiles 0 to 3 are
+/// sums; what is to be done about each before its first product is given.
+macro_rules! step {
+    ($operands:ident, $tile:ident; $($zeroth:literal)*; $($first:literal)*; $($second:literal)*; $($third:literal)*; $($arguments:tt)*) => {{
+        let Operands { left, lower, right, aside, width, next } = *$operands;
+        let (left, right) = (left.add($tile * TILE), right.add($tile * AMX_TILE * width));
         asm!(
             "tileloaddt1 tmm4, [{upper} + {row}]",
             "tileloadd tmm6, [{left} + {width}]",
             "tileloadd tmm7, [{right} + {width}]",
+            $($zeroth,)*
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloaddt1 tmm5, [{lower} + {row}]",
+            $($first,)*
             "tdpbf16ps tmm1, tmm4, tmm7",
+            $($second,)*
             "tdpbf16ps tmm2, tmm5, tmm6",
+            $($third,)*
             "tdpbf16ps tmm3, tmm5, tmm7",
             "prefetcht1 [{next}]",
             "prefetcht1 [{next} + 64]",
             "prefetcht1 [{next} + 128]",
             "prefetcht1 [{next} + 192]",
-            upper = in(reg) upper, lower = in(reg) upper.add(lower), left = in(reg) left, right = in(reg) left.add(aside),
-            row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, next = in(reg) next,
-            options(nostack, readonly, preserves_flags)
+            upper = in(reg) left, lower = in(reg) left.add(lower), left = in(reg) right, right = in(reg) right.add(aside),
+            row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, next = in(reg) next.wrapping_add($tile * FETCHED),
+            $($arguments)*
+        );
+    }};
+}
+
+/// Adds the products of a step of 32 to a square's sums.
+///
+/// # Safety
+/// The tile registers are configured, and the operands have the tile.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn step(operands: &Operands, tile: usize) {
+    // SAFETY: the caller's.
+    unsafe { step!(operands, tile; ; ; ; ; options(nostack, readonly, preserves_flags)) }
+}
+
+/// Writes the sums of another square to `before`, `[32, 32]`, and begins new ones with a step's products: each register is stored
+/// while the products of others go on.
+///
+/// # Safety
+/// As for [`step`], and `before` is writable.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn first_step(operands: &Operands, tile: usize, before: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        step!(
+            operands, tile;
+            "tilestored [{before} + {full}], tmm0" "tilezero tmm0";
+            "tilestored [{before} + {full} + 64], tmm1" "tilezero tmm1";
+            "tilestored [{before} + {full} + 2048], tmm2" "tilezero tmm2";
+            "tilestored [{before} + {full} + 2112], tmm3" "tilezero tmm3";
+            before = in(reg) before, full = in(reg) 4 * SQUARE, options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// [`first_step`] of sums that were begun before: they are read from `sums`, `[32, 32]`.
+///
+/// # Safety
+/// As for [`first_step`], and `sums` is readable.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn next_step(operands: &Operands, tile: usize, before: *mut f32, sums: *const f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        step!(
+            operands, tile;
+            "tilestored [{before} + {full}], tmm0" "tileloadd tmm0, [{sums} + {full}]";
+            "tilestored [{before} + {full} + 64], tmm1" "tileloadd tmm1, [{sums} + {full} + 64]";
+            "tilestored [{before} + {full} + 2048], tmm2" "tileloadd tmm2, [{sums} + {full} + 2048]";
+            "tilestored [{before} + {full} + 2112], tmm3" "tileloadd tmm3, [{sums} + {full} + 2112]";
+            before = in(reg) before, sums = in(reg) sums, full = in(reg) 4 * SQUARE, options(nostack, preserves_flags)
         );
     }
 }

@@ -3,7 +3,7 @@
 //! A square of sums is left in the nearest cache, and what becomes of it (a bias, an activation, its place in the output or in panels)
 //! is done in small parts between a later square's steps of the depth: the two kinds of instructions have units of their own.
 
-use super::{Configured, FETCHED, SQUARE, TILE, load_sums, step, store_sums, zero_sums};
+use super::{Configured, FETCHED, Operands, SQUARE, first_step, next_step, step, store_sums, zero_sums};
 use crate::pack::Panels;
 use crate::product::AMX_TILE;
 
@@ -64,9 +64,10 @@ pub(crate) unsafe fn squares<F: Finish>(
 ) {
     let (depth, precision) = (rhs.depth(), rhs.precision());
     assert_eq!((lhs.depth(), lhs.precision()), (depth, precision), "operands of the same depth");
-    let mut sums = [const { Sums([[0.0; SQUARE]; SQUARE]) }; CHUNK];
-    // the squares whose sums these are
-    let mut done: [Option<(usize, usize)>; CHUNK] = [None; CHUNK];
+    let mut places = [const { Sums([[0.0; SQUARE]; SQUARE]) }; CHUNK];
+    let places = places.as_mut_ptr();
+    // where the sums that are in the registers are to be, and their square if it is done with them
+    let mut before = (places, None);
     for col in (0..cols).step_by(SQUARE) {
         let width = (cols - col).next_multiple_of(AMX_TILE).min(SQUARE);
         for chunk in (0..rows).step_by(CHUNK * SQUARE) {
@@ -80,55 +81,59 @@ pub(crate) unsafe fn squares<F: Finish>(
                 let turns = tiles.div_ceil(DEPTH_TILES).max(1);
                 for turn in 0..turns {
                     let turn_tiles = turn * tiles / turns..(turn + 1) * tiles / turns;
-                    for ((sums, done), row) in sums.iter_mut().zip(&mut done).zip(chunk_rows.clone()) {
+                    let (is_first, is_last) = (from == 0 && turn == 0, block.end == depth && turn + 1 == turns);
+                    for (index, row) in chunk_rows.clone().enumerate() {
                         let left_rows = (rows - row).min(SQUARE).next_multiple_of(AMX_TILE);
                         let left = &lhs.panels_at(first_row + row, &block)[..left_rows * words];
-                        // where there is no second panel or no second tile of columns, the first ones are multiplied again
-                        let lower = if left_rows > AMX_TILE { AMX_TILE * words } else { 0 };
-                        let aside = if width > AMX_TILE { AMX_TILE } else { 0 };
                         // SAFETY: the caller's; panels hold what they were asked for.
                         unsafe {
-                            let next = right.as_ptr().wrapping_add(right.len() + row / SQUARE * tiles * FETCHED);
-                            if from == 0 && turn == 0 {
-                                zero_sums();
-                            } else {
-                                load_sums(sums.0.as_ptr().cast(), SQUARE);
-                            }
-                            let (mut steps, mut parts) = (0, 0);
-                            for tile in turn_tiles.clone() {
-                                step(
-                                    left.as_ptr().add(tile * TILE),
-                                    lower,
-                                    right.as_ptr().add(tile * AMX_TILE * width),
-                                    (aside, width),
-                                    next.wrapping_add(tile * FETCHED),
-                                );
-                                steps += 1;
-                                let Some(at) = *done else { continue };
-                                let square = Square::at(at, (rows, cols), sums);
-                                while parts * turn_tiles.len() < steps * F::PARTS {
-                                    finish.part(&square, parts);
-                                    parts += 1;
+                            let operands = Operands {
+                                left: left.as_ptr(),
+                                // where there is no second panel or no second tile of columns, the first ones are multiplied again
+                                lower: if left_rows > AMX_TILE { AMX_TILE * words } else { 0 },
+                                right: right.as_ptr(),
+                                aside: if width > AMX_TILE { AMX_TILE } else { 0 },
+                                width,
+                                next: right.as_ptr().wrapping_add(right.len() + row / SQUARE * tiles * FETCHED),
+                            };
+                            // few places stay in the nearest cache
+                            let place = places.add(if is_first && is_last { index % 2 } else { index });
+                            let mut tiles = turn_tiles.clone();
+                            let (out, sums) = (before.0.cast(), place.cast());
+                            match (tiles.next(), is_first) {
+                                (Some(tile), true) => first_step(&operands, tile, out),
+                                (Some(tile), false) => next_step(&operands, tile, out, sums),
+                                (None, _) => {
+                                    store_sums(out, SQUARE);
+                                    zero_sums();
                                 }
                             }
-                            if let Some(at) = done.take() {
-                                let square = Square::at(at, (rows, cols), sums);
-                                (parts..F::PARTS).for_each(|part| finish.part(&square, part));
+                            let done = before.1.map(|at| Square::at(at, (rows, cols), &*before.0));
+                            let (mut steps, mut parts) = (0, 0);
+                            for tile in tiles {
+                                step(&operands, tile);
+                                let Some(square) = &done else { continue };
+                                while parts * (turn_tiles.len() - 1) < steps * F::PARTS {
+                                    finish.part(square, parts);
+                                    parts += 1;
+                                }
+                                steps += 1;
                             }
-                            store_sums(sums.0.as_mut_ptr().cast(), SQUARE);
+                            if let Some(square) = &done {
+                                (parts..F::PARTS).for_each(|part| finish.part(square, part));
+                            }
+                            before = (place, is_last.then_some((row, col)));
                         }
                     }
                 }
             }
-            for (done, row) in done.iter_mut().zip(chunk_rows) {
-                *done = Some((row, col));
-            }
         }
     }
-    for (sums, at) in sums.iter().zip(done) {
-        let Some(at) = at else { continue };
-        let square = Square::at(at, (rows, cols), sums);
-        // SAFETY: the caller's.
-        (0..F::PARTS).for_each(|part| unsafe { finish.part(&square, part) });
+    let (place, Some(at)) = before else { return };
+    // SAFETY: the caller's.
+    unsafe {
+        store_sums(place.cast(), SQUARE);
+        let square = Square::at(at, (rows, cols), &*place);
+        (0..F::PARTS).for_each(|part| finish.part(&square, part));
     }
 }
