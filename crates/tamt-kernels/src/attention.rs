@@ -58,9 +58,9 @@ impl Packed<'_> {
         assert!(self.bounds.is_sorted(), "bounds in order");
     }
 
-    fn assert_hidden(&self, buffers: &[&[f32]]) {
+    fn assert_hidden<'a>(&self, buffers: impl IntoIterator<Item = Values<'a>>) {
         let len = self.tokens() * self.width();
-        assert!(buffers.iter().all(|b| b.len() == len), "buffers of [tokens, heads * head_dim]");
+        assert!(buffers.into_iter().all(|b| b.len() == len), "buffers of [tokens, heads * head_dim]");
     }
 
     fn jobs(&self) -> usize {
@@ -254,12 +254,14 @@ impl Job {
 /// `q`, `k`, `v`, `ctx` `[T, heads * head_dim]`; `lse` `[T, heads]`, if wanted, is the log of the sum of the exponentials, for
 /// the backward pass.
 ///
+/// Operands in bf16 are for arithmetic in bf16 (see [`Precision::as_computed`]).
+///
 /// A job has some heads of a sequence and does each step for all of them before the next one: what a step reads was then written
 /// a while ago, and need not be waited for.
-pub fn forward(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+pub fn forward<'a>(
+    q: impl Into<Values<'a>>,
+    k: impl Into<Values<'a>>,
+    v: impl Into<Values<'a>>,
     shape: &Packed<'_>,
     dropout: Option<Dropout>,
     ctx: &mut [f32],
@@ -267,7 +269,8 @@ pub fn forward(
     scratch: &Scratch,
 ) {
     shape.assert_valid();
-    shape.assert_hidden(&[q, k, v, ctx]);
+    let [q, k, v]: [Values<'a>; 3] = [q.into(), k.into(), v.into()];
+    shape.assert_hidden([q, k, v, (&*ctx).into()]);
     assert!(
         lse.as_ref().is_none_or(|lse| lse.len() == shape.tokens() * shape.heads),
         "a log-sum-exp per token and head"
@@ -345,9 +348,8 @@ pub fn backward<'a>(
     scratch: &Scratch,
 ) {
     shape.assert_valid();
-    shape.assert_hidden(&[dctx, dq, dk, dv]);
     let [q, k, v]: [Values<'a>; 3] = [q.into(), k.into(), v.into()];
-    assert!([q, k, v].iter().all(|x| x.len() == dctx.len()), "buffers of [tokens, heads * head_dim]");
+    shape.assert_hidden([q, k, v, dctx.into(), (&*dq).into(), (&*dk).into(), (&*dv).into()]);
     assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
     shape.teams(scratch.precision().as_computed()).for_each(|team| {

@@ -92,4 +92,4 @@ mod reference;
 mod simd;
 
 pub use parallel::as_one_of_many;
-pub use precision::{Precision, Values, round, widen};
+pub use precision::{Precision, Values, ValuesMut, round, widen};

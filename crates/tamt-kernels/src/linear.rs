@@ -9,7 +9,7 @@ use crate::bits::{BitMask, count_bits, mask_row};
 use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
-use crate::precision::{Number, Precision, Values, round};
+use crate::precision::{Number, Precision, Values, ValuesMut, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
 use crate::sparse::gather_row;
 
@@ -18,7 +18,7 @@ mod finish;
 mod packed;
 mod tokens;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use finish::{Gradient, GradientOut, InPlace};
+pub(crate) use finish::{Gradient, GradientOut, InPlace, Rounded};
 pub use packed::{
     ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
     forward_activated, forward_packed, kept_width,
@@ -148,18 +148,18 @@ kernel! {
     }
 }
 
-/// Rows of an operand `[n, cols]` given as a flat slice.
-fn rows_of(x: &[f32], cols: usize, what: &str) -> usize {
+/// Rows of an operand `[n, cols]` given as a flat slice of `len` elements.
+fn rows_of(len: usize, cols: usize, what: &str) -> usize {
     if cols == 0 {
         return 0;
     }
-    assert!(x.len().is_multiple_of(cols), "{what} of whole rows of {cols}");
-    x.len() / cols
+    assert!(len.is_multiple_of(cols), "{what} of whole rows of {cols}");
+    len / cols
 }
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
 pub fn forward(x: &[f32], w: Weight<'_>, bias: Option<&[f32]>, y: &mut [f32], scratch: &mut Scratch) {
-    forward_each(x, [Layer { weight: Matrix::Plain(w), bias, output: y }], scratch);
+    forward_each(x, [Layer { weight: Matrix::Plain(w), bias, output: y.into() }], scratch);
 }
 
 /// A layer of several that [`forward_each`] applies to one input.
@@ -170,7 +170,7 @@ pub struct Layer<'a> {
     /// `b`, `[rows]`
     pub bias: Option<&'a [f32]>,
     /// `y`, `[T, rows]`
-    pub output: &'a mut [f32],
+    pub output: ValuesMut<'a>,
 }
 
 /// [`forward`] of layers with the same input (Q, K and V), which is packed once. At least one of them has rows.
@@ -205,7 +205,7 @@ fn each_portion(
 /// Checks that layers of one input fit each other; returns the rows of their outputs.
 fn check_layers(layers: &[Layer<'_>], precision: Precision) -> usize {
     let (rows, cols) = layers[0].weight.shape();
-    let tokens = rows_of(layers[0].output, rows, "output");
+    let tokens = rows_of(layers[0].output.len(), rows, "output");
     for Layer { weight, bias, output } in layers {
         weight.assert_valid(precision);
         assert_eq!(weight.shape().1, cols, "layers of the same input");
@@ -218,17 +218,52 @@ fn check_layers(layers: &[Layer<'_>], precision: Precision) -> usize {
 /// Rows `part` of a layer's output, from those of its input.
 fn apply(layer: &mut Layer<'_>, part: Range<usize>, lhs: Panels<'_>, buffer: &mut Buffer) {
     let Layer { weight, bias, output } = layer;
-    let (mut rhs, bias) = (weight.rhs(lhs.precision(), buffer), *bias);
-    row_product(weight.shape().0, part, lhs, &mut rhs, output, |strip| match bias {
-        None => strip.multiply(Start::Zero),
-        Some(bias) => strip.multiply(Start::Bias(&bias[strip.col..strip.col + strip.cols])),
+    let (mut rhs, bias, rows) = (weight.rhs(lhs.precision(), buffer), *bias, weight.shape().0);
+    let start = |strip: &Strip<'_>| match bias {
+        None => Start::Zero,
+        Some(bias) => Start::Bias(&bias[strip.col..strip.col + strip.cols]),
+    };
+    match output {
+        ValuesMut::F32(y) => row_product(rows, part, lhs, &mut rhs, y, |strip| strip.multiply(start(&strip))),
+        ValuesMut::Bf16(y) => rounded_product(rows, part, lhs, &mut rhs, y, start),
+    }
+}
+
+/// Rows `part` of a product `[T, n]`, rounded.
+fn rounded_product<'a>(
+    n: usize,
+    part: Range<usize>,
+    lhs: Panels<'_>,
+    rhs: &mut Rhs<'_>,
+    y: &mut [bf16],
+    start: impl Fn(&Strip<'_>) -> Start<'a> + Sync,
+) {
+    let (y, nothing) = (Shared::new(y), Shared::new(&mut []));
+    each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
+        let start = start(&strip);
+        let (row, col, cols) = (strip.row, strip.col, strip.cols);
+        #[cfg(target_arch = "x86_64")]
+        if lhs.precision().by_tiles() {
+            let mut finish = Rounded { out: y, stride: n, first: (row, col), start };
+            // SAFETY: the strips of a product are disjoint.
+            #[allow(unsafe_code)]
+            return unsafe { strip.finish(&mut finish) };
+        }
+        strip.multiply_aside(start, |_, first, block| {
+            for (i, values) in (row + first..).zip(block.chunks_exact(cols)) {
+                let at = i * n + col;
+                // SAFETY: the strips of a product are disjoint.
+                #[allow(unsafe_code)]
+                round(values, unsafe { y.part(at..at + cols) });
+            }
+        });
     });
 }
 
 /// `dx = dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
 pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, scratch: &mut Scratch) {
     w.assert_valid();
-    let tokens = rows_of(dx, w.cols, "input gradient");
+    let tokens = rows_of(dx.len(), w.cols, "input gradient");
     assert_eq!(dy.len(), tokens * w.rows, "output gradient of as many rows as the input's");
     let precision = scratch.precision;
     let lhs = Operand { precision, ..Operand::new(dy, w.rows, Order::LaneRows) };
@@ -243,7 +278,7 @@ pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, sc
 /// [`backward_input`] by a weight that was packed for it.
 pub fn backward_input_packed(dy: &[f32], w: &PackedWeight, dx: &mut [f32], mode: Write, scratch: &mut Scratch) {
     let (precision, (rows, cols)) = (scratch.precision, w.shape());
-    let tokens = rows_of(dx, cols, "input gradient");
+    let tokens = rows_of(dx.len(), cols, "input gradient");
     assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input's");
     let lhs = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
     let rhs = &mut Rhs::Packed(w.panels(PackedFor::InputGradient, precision));
@@ -278,7 +313,7 @@ pub fn backward_weight(
     mode: Write,
     scratch: &mut Scratch,
 ) {
-    let tokens = rows_of(dy, rows, "output gradient");
+    let tokens = rows_of(dy.len(), rows, "output gradient");
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output gradient");
     let (precision, buffer) = (scratch.precision, &mut scratch.panels);
     let x = Operand { precision, ..Operand::new(x, cols, Order::DepthRows) };
@@ -449,7 +484,7 @@ kernel! {
 /// `db = Σ_t dy[t]`: `dy` `[T, n]`, `db` `[n]`. Sums over chunks of tokens, then over the chunks in order.
 pub fn backward_bias(dy: &[f32], db: &mut [f32], mode: Write, scratch: &mut Scratch) {
     let cols = db.len();
-    let tokens = rows_of(dy, cols, "output gradient");
+    let tokens = rows_of(dy.len(), cols, "output gradient");
     let partials = scratch.floats.get(PARTIALS * cols);
     let chunk = reduction_chunk(tokens, 32);
     let used = tokens.div_ceil(chunk);

@@ -151,6 +151,43 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Elements that a kernel writes: in f32, or rounded to bf16.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    /// In f32.
+    F32(&'a mut [f32]),
+    /// Rounded.
+    Bf16(&'a mut [bf16]),
+}
+
+impl ValuesMut<'_> {
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+}
+
+impl<'a> From<&'a mut [f32]> for ValuesMut<'a> {
+    fn from(values: &'a mut [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a mut Vec<f32>> for ValuesMut<'a> {
+    fn from(values: &'a mut Vec<f32>) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a mut [bf16]> for ValuesMut<'a> {
+    fn from(values: &'a mut [bf16]) -> Self {
+        Self::Bf16(values)
+    }
+}
+
 impl<'a> From<&'a [f32]> for Values<'a> {
     fn from(values: &'a [f32]) -> Self {
         Self::F32(values)

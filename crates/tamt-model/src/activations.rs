@@ -248,6 +248,8 @@ pub struct Workspace {
     pub(crate) flow: Vec<f32>,
     /// Q, K, V and the outputs of attention and FFN, or the gradients of these, `[T, hidden]` each, of the tokens at hand.
     pub(crate) hidden: [Vec<f32>; 5],
+    /// Q, K and V in bf16.
+    pub(crate) rounded: [Vec<half::bf16>; 3],
     /// Q, K and V as they were kept.
     pub(crate) projections: [Vec<f32>; 3],
     /// Gradients of scale and shift of both norms of a layer, for each group: `[groups, 4, hidden]`.

@@ -65,6 +65,18 @@ impl KeptRows {
 }
 
 impl KeptPart<'_> {
+    /// Keeps rows that were rounded, if they are kept.
+    pub(crate) fn put_bf16(&mut self, x: &[bf16]) {
+        if !self.rounded.is_empty() {
+            self.rounded.copy_from_slice(x);
+        }
+    }
+
+    /// Whether the rows are kept in f32.
+    pub(crate) fn keeps_f32(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
     /// Keeps rows, which become what is kept, unless what reads them rounds them so itself.
     pub(crate) fn put(&mut self, x: &mut [f32]) {
         if !self.rows.is_empty() {

@@ -1,17 +1,18 @@
 //! One transformer layer: attention and FFN, each `LayerNorm(residual + dropout(sub-layer))`.
 
+use half::bf16;
 use tamt_kernels::attention::{self, Packed};
 use tamt_kernels::dropout::{self, Dropout};
 use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
 use tamt_kernels::sparse::{self, PanelsView};
-use tamt_kernels::{activation, layer_norm, reduce};
+use tamt_kernels::{Precision, Values, activation, layer_norm, reduce};
 
 use crate::activations::{LayerGradients, NormActs, NormPart, Workspace};
 use crate::batch::Group;
 use crate::encoder::{Pass, Site};
 use crate::factors::{ATTENTION_OUTPUT, FFN_INPUT, FactorParts, INTERMEDIATE, KEY, OUTPUT, QUERY, VALUE};
 use crate::grads::Grads;
-use crate::kept::{LayerPart, LayerView, PanelsKept, PanelsToKeep, RestView};
+use crate::kept::{KeptPart, LayerPart, LayerView, PanelsKept, PanelsToKeep, RestView};
 use crate::linear_maps::{FfnLayout, MapBuffers};
 use crate::model::{Dense, Layer, Model, Norm};
 use crate::prepared::SparseBuffers;
@@ -71,7 +72,7 @@ impl Model {
     ) {
         let layer = &self.layers[l];
         let first = group.tokens.start * self.config.hidden_size;
-        let Workspace { kernels: scratch, sparse, hidden, ffn, ffn_act, ffn_packed, .. } = workspace;
+        let Workspace { kernels: scratch, sparse, hidden, rounded, ffn, ffn_act, ffn_packed, .. } = workspace;
         let maps = &mut MapBuffers { scratch, sparse };
         for buffer in &mut *hidden {
             buffer.resize(input.len(), 0.0);
@@ -86,16 +87,13 @@ impl Model {
             None => (None, None, (None, None), None),
         };
 
-        let projected = [(layer.query, &mut **query), (layer.key, &mut **key), (layer.value, &mut **value)];
         kept_input.put(input);
-        self.maps_forward(input, kept_input.view(), projected, pass, maps);
-        for (mut kept, x) in projections.into_iter().zip([&mut *query, &mut *key, &mut *value]) {
-            kept.put(x);
-        }
+        let buffers = ([&mut *query, &mut *key, &mut *value], rounded);
+        let [q, k, v] = self.project(layer, input, kept_input.view(), projections, buffers, pass, maps);
         attention::forward(
-            query,
-            key,
-            value,
+            q,
+            k,
+            v,
             &self.packed(&group.bounds, group.first_sequence),
             pass.dropout_at(Site::AttentionProbabilities(l)),
             context,
@@ -103,7 +101,7 @@ impl Model {
             maps.scratch,
         );
         kept_context.put(context);
-        self.maps_forward(context, kept_context.view(), [(layer.attention_output, &mut *sum)], pass, maps);
+        self.maps_forward(context, kept_context.view(), [(layer.attention_output, (&mut *sum).into())], pass, maps);
         // Q is needed no more
         let attention_output = query;
         let dropout = pass.dropout_from(Site::AttentionOutput(l), first);
@@ -115,6 +113,42 @@ impl Model {
         self.ffn_forward(layer, attention_output, kept_output.view(), ffn, sum, pass, maps);
         let dropout = pass.dropout_from(Site::Output(l), first);
         self.norm_forward(layer.output_norm, sum, attention_output, dropout, output, kept_sum);
+    }
+
+    /// Q, K and V of an input, as they are kept: in the first buffers, or in bf16, if attention rounds them and nobody else reads them, in
+    /// their places or in the second ones.
+    fn project<'a>(
+        &self,
+        layer: &Layer,
+        input: &[f32],
+        panels: Option<PanelsView<'_>>,
+        mut kept: [KeptPart<'a>; 3],
+        (rows, rounded): ([&'a mut Vec<f32>; 3], &'a mut [Vec<bf16>; 3]),
+        pass: Pass<'_>,
+        maps: &mut MapBuffers<'_>,
+    ) -> [Values<'a>; 3] {
+        let denses = [layer.query, layer.key, layer.value];
+        let in_f32 = denses.iter().any(|dense| pass.is_sparse(*dense)) || kept.iter().any(KeptPart::keeps_f32);
+        if maps.scratch.precision().as_computed() == Precision::F32 || in_f32 {
+            let [q, k, v] = rows;
+            let outputs =
+                [(layer.query, (&mut *q).into()), (layer.key, (&mut *k).into()), (layer.value, (&mut *v).into())];
+            self.maps_forward(input, panels, outputs, pass, maps);
+            for (kept, x) in kept.iter_mut().zip([&mut *q, &mut *k, &mut *v]) {
+                kept.put(x);
+            }
+            return [Values::F32(q), Values::F32(k), Values::F32(v)];
+        }
+        let [q, k, v] = rounded.each_mut().map(|buffer| {
+            buffer.resize(input.len(), bf16::ZERO);
+            &mut buffer[..]
+        });
+        let outputs = [(layer.query, (&mut *q).into()), (layer.key, (&mut *k).into()), (layer.value, (&mut *v).into())];
+        self.maps_forward(input, panels, outputs, pass, maps);
+        for (kept, x) in kept.iter_mut().zip([&*q, &*k, &*v]) {
+            kept.put_bf16(x);
+        }
+        [Values::Bf16(q), Values::Bf16(k), Values::Bf16(v)]
     }
 
     /// `y = LayerNorm(residual + dropout(x))`; `x` is changed.
@@ -174,15 +208,15 @@ impl Model {
                 before
             });
             after.resize(len, 0.0);
-            self.maps_forward(x, panels, [(layer.intermediate, &mut *before)], pass, maps);
+            self.maps_forward(x, panels, [(layer.intermediate, (&mut *before).into())], pass, maps);
             activation::forward(activation, before, after);
-            return self.maps_forward(after, None, [(layer.output, y)], pass, maps);
+            return self.maps_forward(after, None, [(layer.output, y.into())], pass, maps);
         }
         let bias = self.params.get(layer.intermediate.bias);
         let weight = self.matrix(layer.intermediate, pass);
         linear::forward_activated(x, weight, bias, activation, kept, packed, maps.scratch);
         let bias = Some(self.params.get(layer.output.bias));
-        let output = linear::Layer { weight: self.matrix(layer.output, pass), bias, output: y };
+        let output = linear::Layer { weight: self.matrix(layer.output, pass), bias, output: y.into() };
         linear::forward_packed(packed, [output], maps.scratch);
     }
 

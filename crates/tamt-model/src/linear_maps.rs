@@ -1,5 +1,6 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
+use tamt_kernels::ValuesMut;
 use tamt_kernels::linear::{self, Matrix, Scratch, Write};
 use tamt_kernels::sparse::{self, GradLayout, Panels, PanelsView, SparseWeight};
 
@@ -77,12 +78,13 @@ impl Model {
         }
     }
 
-    /// Applies maps to one input: `y = x (W ∘ B)ᵀ + b` for each; `panels` are the input's, where it is in panels already.
+    /// Applies maps to one input: `y = x (W ∘ B)ᵀ + b` for each; `panels` are the input's, where it is in panels already. A sparse map's
+    /// output is in f32.
     pub(crate) fn maps_forward<const N: usize>(
         &self,
         x: &[f32],
         panels: Option<PanelsView<'_>>,
-        maps: [(Dense, &mut [f32]); N],
+        maps: [(Dense, ValuesMut<'_>); N],
         pass: Pass<'_>,
         buffers: &mut MapBuffers<'_>,
     ) {
@@ -97,11 +99,12 @@ impl Model {
             return linear::forward_each(x, layers, scratch);
         }
         let panels = panels.unwrap_or_else(|| sparse.input.pack(x, self.params.matrix_shape(maps[0].0.weight)[1]));
-        for (dense, y) in maps {
-            match pass.sparse(dense) {
-                Some(weight) => sparse::forward(panels, weight, bias(dense), y),
-                None => {
-                    let layer = linear::Layer { weight: self.matrix(dense, pass), bias: bias(dense), output: y };
+        for (dense, output) in maps {
+            match (pass.sparse(dense), output) {
+                (Some(weight), ValuesMut::F32(y)) => sparse::forward(panels, weight, bias(dense), y),
+                (Some(_), ValuesMut::Bf16(_)) => unreachable!("outputs of sparse maps are in f32"),
+                (None, output) => {
+                    let layer = linear::Layer { weight: self.matrix(dense, pass), bias: bias(dense), output };
                     linear::forward_each(x, [layer], scratch);
                 }
             }

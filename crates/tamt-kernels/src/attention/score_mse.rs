@@ -28,9 +28,9 @@ pub fn score_mse(
     scratch: &mut Scratch,
 ) -> f64 {
     shape.assert_valid();
-    shape.assert_hidden(&[q, k, q_teacher, k_teacher]);
+    shape.assert_hidden([q, k, q_teacher, k_teacher].map(Into::into));
     let grads = grads.map(|(dq, dk)| {
-        shape.assert_hidden(&[dq, dk]);
+        shape.assert_hidden([(&*dq).into(), (&*dk).into()]);
         (Shared::new(dq), Shared::new(dk))
     });
     let precision = scratch.precision().as_computed();

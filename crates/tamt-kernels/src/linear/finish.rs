@@ -11,6 +11,8 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
+use half::bf16;
+
 use super::tokens::{SharedPanels, TokensPart};
 use crate::activation::{Activation, Vectors};
 use crate::amx::SQUARE;
@@ -74,6 +76,39 @@ impl Finish for InPlace<'_> {
                     Start::Sum => row = sum(load(out, there), row),
                 }
                 store(row, out, there);
+            }
+        }
+    }
+}
+
+/// Rows of the output, rounded.
+pub(crate) struct Rounded<'a> {
+    /// `[T, stride]`
+    pub(crate) out: Shared<'a, bf16>,
+    pub(crate) stride: usize,
+    /// The block's first row and column.
+    pub(crate) first: (usize, usize),
+    /// Nothing or a bias.
+    pub(crate) start: Start<'a>,
+}
+
+#[allow(unsafe_code)]
+impl Finish for Rounded<'_> {
+    const PARTS: usize = SQUARE / PAIR;
+
+    #[inline(always)]
+    unsafe fn part(&mut self, square: &Square<'_>, part: usize) {
+        let there = bits(square.cols);
+        for row in rows_of(square, part) {
+            let at = (self.first.0 + square.row + row) * self.stride + self.first.1 + square.col;
+            // SAFETY: rows and columns of the block; the instructions are the caller's promise.
+            unsafe {
+                let mut row = sums_of(square, row);
+                if let Start::Bias(bias) = self.start {
+                    row = sum(row, load(bias[square.col..].as_ptr(), there));
+                }
+                let _ = self.out.pointer(at + square.cols);
+                _mm512_mask_storeu_epi16(self.out.pointer(at).cast(), there, rounded(row[0], row[1]));
             }
         }
     }

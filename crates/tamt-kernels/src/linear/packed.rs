@@ -249,7 +249,7 @@ pub fn forward_activated(
     let (rows, cols) = weight.shape();
     weight.assert_valid(precision);
     assert_eq!(bias.len(), rows, "a bias per output feature");
-    let tokens = super::rows_of(x, cols, "input");
+    let tokens = super::rows_of(x.len(), cols, "input");
     let kept_len = tokens * kept_width(rows, precision);
     assert!(kept.as_ref().is_none_or(|kept| kept.len() == kept_len), "what is kept has as many rows");
     let panels = y.begin(tokens, rows, precision);
@@ -322,7 +322,7 @@ pub fn backward_activated(
     scratch: &mut Scratch,
 ) {
     let (precision, (rows, n)) = (scratch.precision, weight.shape());
-    let tokens = super::rows_of(kept, kept_width(n, precision), "what was kept");
+    let tokens = super::rows_of(kept.len(), kept_width(n, precision), "what was kept");
     assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input");
     let ActivatedGradient { rows: packed, output_gradient, input } = to;
     let panels = packed.begin(tokens, n, precision);

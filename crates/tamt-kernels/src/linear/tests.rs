@@ -129,9 +129,13 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
     let Weight { values, rows, cols, .. } = weight;
     let packed = PackedWeight::new(weight, PackedFor::Forward, scratch.precision());
     let mut again = vec![9.0; y.len()];
-    let layer = Layer { weight: Matrix::Packed(&packed), bias: Some(bias), output: &mut again };
+    let layer = Layer { weight: Matrix::Packed(&packed), bias: Some(bias), output: (&mut again).into() };
     forward_each(x, [layer], scratch);
     assert_eq!(again, y);
+    let mut in_bf16 = vec![bf16::NAN; y.len()];
+    let output = in_bf16.as_mut_slice().into();
+    forward_each(x, [Layer { weight: Matrix::Packed(&packed), bias: Some(bias), output }], scratch);
+    assert!(in_bf16.iter().zip(y).all(|(a, b)| a.get() == rounded(*b, Precision::Bf16)), "the same, rounded");
 
     let before: Vec<f32> = y.iter().map(|&y| rounded(y, scratch.precision())).collect();
     let next = Weight { values, rows: cols, cols: rows, mask: None };
@@ -147,7 +151,7 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
                 let keep = keep.map(Vec::as_mut_slice);
                 forward_activated(x, matrix, bias, activation, keep, &mut rows, scratch);
                 let mut output = vec![9.0; x.len()];
-                let layer = Layer { weight: Matrix::Plain(next), bias: None, output: &mut output };
+                let layer = Layer { weight: Matrix::Plain(next), bias: None, output: (&mut output).into() };
                 forward_packed(&rows, [layer], scratch);
                 assert_as_apart(activation, scratch.precision(), &output, &expected, "the next layer's output");
             }
@@ -319,7 +323,7 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     let layers = [(0, &mut a), (1, &mut b), (2, &mut c)];
     forward_each(
         &x,
-        layers.map(|(i, output)| Layer { weight: Matrix::Plain(weight(i)), bias: bias(i), output }),
+        layers.map(|(i, y)| Layer { weight: Matrix::Plain(weight(i)), bias: bias(i), output: y.into() }),
         scratch,
     );
     for (i, shared) in [a, b, c].iter().enumerate() {
