@@ -457,7 +457,7 @@ const ASIDE_ROWS: usize = 96;
 
 /// Rows of a job, a multiple of every tile's: 147 KB of `A` for a depth block. By tiles a panel of `B` takes as long to come
 /// from the second-level cache as to be multiplied by that many rows: there are more.
-fn job_rows(precision: Precision) -> usize {
+pub(crate) fn job_rows(precision: Precision) -> usize {
     if precision.by_tiles() { 256 } else { 96 }
 }
 

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_castsi512_ps, _mm512_castsi512_si256,
     _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps,
     _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_maskz_mov_epi16, _mm512_setzero_ps, _mm512_slli_epi32,
-    _mm512_storeu_si512, _mm512_stream_si512,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_stream_si512,
 };
 use std::ops::Range;
 
@@ -224,16 +224,20 @@ pub(crate) struct ActivatedBack<'a> {
     pub(crate) input: Option<&'a TokensPart<'a>>,
     /// The block's first row and column.
     pub(crate) first: (usize, usize),
-    /// Words of two tokens of `du`, for each half of the square's columns.
+    /// What is made of two tokens of `du` at a time.
     pub(crate) pairs: Pairs,
 }
 
-/// Words of sixteen pairs of tokens and of sixteen features of each half of a square's columns.
-pub(crate) struct Pairs([[__m512i; AMX_TILE]; 2]);
+/// What is made of a square's tokens, for each half of its columns.
+pub(crate) struct Pairs {
+    /// Words of sixteen pairs of tokens and of sixteen features.
+    words: [[__m512i; AMX_TILE]; 2],
+    sums: Row,
+}
 
 impl Default for Pairs {
     fn default() -> Self {
-        // SAFETY: a vector of integers may be all zeros.
+        // SAFETY: vectors may be all zeros.
         #[allow(unsafe_code)]
         unsafe {
             std::mem::zeroed()
@@ -243,15 +247,18 @@ impl Default for Pairs {
 
 #[allow(unsafe_code)]
 impl<'a> ActivatedBack<'a> {
-    /// Sixteen features of all tokens of a square as rows of left panels.
+    /// Sixteen features of all tokens of a square as rows of left panels, and their sums.
     #[inline(always)]
     unsafe fn transpose(&self, square: &Square<'_>, half: usize) {
         let (Some(part), true) = (self.output_gradient, half * AMX_TILE < square.cols) else { return };
         let lane = self.first.1 + square.col + half * AMX_TILE;
         // SAFETY: as for `part`.
         unsafe {
-            let out = part.line(lane, self.first.0 + square.row);
-            for (i, words) in transposed(self.pairs.0[half]).into_iter().enumerate() {
+            let row = self.first.0 + square.row;
+            let sums = part.sums_of(row, lane..lane + AMX_TILE).as_mut_ptr();
+            _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), self.pairs.sums[half]));
+            let out = part.line(lane, row);
+            for (i, words) in transposed(self.pairs.words[half]).into_iter().enumerate() {
                 _mm512_stream_si512(out.add(i * AMX_TILE).cast(), words);
             }
         }
@@ -274,6 +281,9 @@ impl Finish for ActivatedBack<'_> {
         // SAFETY: rows and columns of the block; the instructions are the caller's promise.
         unsafe {
             let (mut u, mut d): (Pair, Pair) = ([_mm512_setzero_ps(); _], [_mm512_setzero_ps(); _]);
+            if part == 0 {
+                self.pairs.sums = [_mm512_setzero_ps(); _];
+            }
             for i in 0..rows {
                 let row = self.kept.0[self.kept.1.place(first_row + i, col)].as_ptr();
                 // of the next square
@@ -283,7 +293,9 @@ impl Finish for ActivatedBack<'_> {
             }
             let (d, mut y) = self.activation.back_of_vectors(u, d);
             for i in 0..rows {
-                store_line(&self.panels, first_row + i, col, [d[2 * i], d[2 * i + 1]], there);
+                let row = [d[2 * i], d[2 * i + 1]];
+                self.pairs.sums = sum(self.pairs.sums, row);
+                store_line(&self.panels, first_row + i, col, row, there);
             }
             // a row that is not there is zeros
             y[2 * rows..].fill(_mm512_setzero_ps());
@@ -291,7 +303,7 @@ impl Finish for ActivatedBack<'_> {
                 if half * AMX_TILE >= square.cols {
                     break;
                 }
-                self.pairs.0[half][part] = token_words(&d, half);
+                self.pairs.words[half][part] = token_words(&d, half);
                 if let Some(input) = self.input {
                     let out = input.line(col + half * AMX_TILE, first_row);
                     _mm512_stream_si512(out.cast(), token_words(&y, half));

@@ -13,7 +13,7 @@ use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side, end_of_writes_past_caches};
 use crate::parallel::{Buffer, Shared, reduction_chunk};
 use crate::precision::Precision;
-use crate::product::{AMX_TILE, Rhs};
+use crate::product::{AMX_TILE, Rhs, job_rows};
 
 /// Which factor of a weight gradient an operand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,14 @@ pub struct PackedTokens {
     /// Tokens with the padding of all groups.
     steps: usize,
     precision: Precision,
+    /// Of an output gradient on tile registers the sums over some rows each: `[blocks of rows][sums_width]`.
+    sums: Buffer,
+    blocks: usize,
+}
+
+/// Columns of sums of so many, whole squares.
+fn sums_width(width: usize) -> usize {
+    width.next_multiple_of(2 * AMX_TILE)
 }
 
 /// Rows that are packed together: whole words in every precision.
@@ -55,6 +63,8 @@ pub struct TokensPart<'a> {
     panels: SharedPanels<'a>,
     first: usize,
     tokens: usize,
+    /// Sums over the rows of each of the group's blocks, if any are wanted.
+    sums: Option<Shared<'a, f32>>,
 }
 
 impl PackedTokens {
@@ -72,9 +82,19 @@ impl PackedTokens {
         let (side, depth) = (factor.side(), self.steps);
         let buffer = self.panels.get(Panels::len_in(precision, side, width, depth));
         let panels = SharedPanels { panels: Shared::new(buffer), side, lanes: width, depth, precision };
-        let mut first = 0;
+        let is_summed = factor == Factor::OutputGradient && precision.by_tiles();
+        let blocks = |tokens: usize| if is_summed { tokens.div_ceil(job_rows(precision)) } else { 0 };
+        self.blocks = groups.clone().map(blocks).sum();
+        let sums = self.sums.get(self.blocks * sums_width(width));
+        sums.fill(0.0);
+        let (sums, mut first, mut first_sum) = (Shared::new(sums), 0, 0);
         let part = |tokens| {
-            let part = TokensPart { panels, first, tokens };
+            let own = first_sum..first_sum + blocks(tokens) * sums_width(width);
+            first_sum = own.end;
+            // SAFETY: each group has sums of its own.
+            #[allow(unsafe_code)]
+            let sums = is_summed.then(|| Shared::new(unsafe { sums.part(own) }));
+            let part = TokensPart { panels, first, tokens, sums };
             first += padded(tokens);
             part
         };
@@ -111,6 +131,10 @@ impl TokensPart<'_> {
         );
         // a few rows at a time for all panels, as memory likes to be read
         for (i, some) in block.chunks((ROWS_AT_ONCE * cols).max(1)).enumerate() {
+            if self.sums.is_some() {
+                // SAFETY: as below.
+                add_rows(some, unsafe { self.sums_of(row, col..col + cols) });
+            }
             let precision = self.panels.precision;
             let operand = Operand { precision, past_caches: true, ..Operand::new(some, cols, Order::DepthRows) };
             let first = self.first + row + i * ROWS_AT_ONCE;
@@ -118,6 +142,21 @@ impl TokensPart<'_> {
             unsafe { self.panels.pack(&operand, col..col + cols, first..first + some.len() / cols) };
         }
         end_of_writes_past_caches();
+    }
+}
+
+impl TokensPart<'_> {
+    /// Sums over rows of columns, of the block of rows that a row of the group is in.
+    ///
+    /// # Safety
+    /// Sums are wanted, and nobody else has these.
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    #[inline(always)]
+    pub(super) unsafe fn sums_of(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        let SharedPanels { lanes, precision, .. } = self.panels;
+        let first = row / job_rows(precision) * sums_width(lanes);
+        // SAFETY: the caller's.
+        unsafe { self.sums.expect("sums are wanted").part(first + columns.start..first + columns.end) }
     }
 }
 
@@ -218,9 +257,17 @@ fn assert_factors(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>,
     assert_eq!(len, epilogue.len(dy.width, x.width), "weight gradient of the declared shape");
 }
 
-/// `db = Σ_t dy[t]`, of `dy` as it was packed (and rounded): `db` `[width]`.
+/// `db = Σ_t dy[t]`, of `dy` as it was packed (and rounded) or, on tile registers, as it was before: `db` `[width]`.
 pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
     assert_eq!(db.len(), dy.width, "a bias per output feature");
+    if dy.precision.by_tiles() {
+        if mode == Write::Store {
+            db.fill(0.0);
+        }
+        let width = sums_width(dy.width);
+        let sums = dy.sums.as_slice().chunks_exact(width.max(1)).take(dy.blocks);
+        return sums.for_each(|sums| add_elements(db, &sums[..dy.width]));
+    }
     let (panels, precision) = (dy.panels(Factor::OutputGradient), dy.precision);
     let width = Side::Left.width(precision);
     db.par_chunks_mut(width).enumerate().for_each(|(panel, db)| {
@@ -240,8 +287,6 @@ pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
                         add_elements(&mut partial[..width], values);
                     }
                 }
-                // a row of a tile is a lane, one of other panels two steps of all lanes
-                _ if precision.by_tiles() => add_tiles(panel, &mut sums),
                 _ => panel.chunks_exact(width).for_each(|words| add_pairs(words, &mut sums[..width])),
             }
         }
@@ -269,18 +314,16 @@ kernel! {
 }
 
 kernel! {
-    /// Adds `[blocks][lanes][words]` to a sum for each lane.
-    fn add_tiles<FMA>(panel: &[f32], sums: &mut [f32; AMX_TILE]) {
-        let mut by_word = [[0.0; AMX_TILE]; AMX_TILE];
-        for tile in panel.as_chunks::<AMX_TILE>().0.as_chunks::<AMX_TILE>().0 {
-            for (lane, words) in by_word.iter_mut().zip(tile) {
-                for (sum, &word) in lane.iter_mut().zip(words) {
-                    *sum += both_steps(word);
+    /// Adds up rows of as many elements as there are sums.
+    fn add_rows<FMA>(rows: &[f32], sums: &mut [f32]) {
+        let width = sums.len().max(1);
+        for columns in (0..sums.len()).step_by(64) {
+            let sums = &mut sums[columns..width.min(columns + 64)];
+            for row in rows.chunks_exact(width) {
+                for (sum, x) in sums.iter_mut().zip(&row[columns..]) {
+                    *sum += x;
                 }
             }
-        }
-        for (sum, lane) in sums.iter_mut().zip(&by_word) {
-            *sum += lane.iter().sum::<f32>();
         }
     }
 }
