@@ -5,11 +5,15 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::bits::mask_row;
+use crate::dispatch::fetch;
 use crate::linear::{Scratch, Weight, WeightGrad, Write, add_elements};
 use crate::parallel::{rows_per_job, with_buffer};
 
 mod rows;
 pub use rows::RowGrads;
+
+/// Tokens from one to that whose word is fetched meanwhile: words lie far away and apart.
+const FETCHED_AHEAD: usize = 4;
 
 /// `out[t] = (W ∘ B)[ids[t]] + P[position_ids[t]] + S[type_ids[t]]`
 ///
@@ -27,13 +31,18 @@ pub fn forward(
     let cols = word.cols;
     assert_eq!(out.len(), ids.len() * cols, "an output row per token");
     assert!(position_ids.len() == ids.len() && type_ids.len() == ids.len(), "three ids per token");
+    let row_of_word = |id: u32| word.values.part(id as usize * cols..(id as usize + 1) * cols);
     let row = |table: &[f32], id: u32, out: &mut [f32]| add_elements(out, &table[id as usize * cols..][..cols]);
     let job_rows = rows_per_job(cols);
     out.par_chunks_mut((job_rows * cols).max(1)).enumerate().for_each(|(job, out)| {
         for (i, out) in out.chunks_exact_mut(cols).enumerate() {
             let t = job * job_rows + i;
+            if let Some(&later) = ids.get(t + FETCHED_AHEAD) {
+                row_of_word(later).fetch();
+                word.mask.into_iter().for_each(|mask| fetch(mask.row(later as usize)));
+            }
             let id = ids[t] as usize;
-            word.values.part(id * cols..(id + 1) * cols).write_to(out);
+            row_of_word(ids[t]).write_to(out);
             if let Some(mask) = word.mask {
                 mask_row(mask.row(id), out);
             }

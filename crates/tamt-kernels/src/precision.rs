@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::{self, Bf16, kernel};
+use crate::dispatch::{self, Bf16, fetch, kernel};
 use crate::product::{AMX_TILE, DEPTH_BLOCK};
 
 /// The precision that the operands of dense products are rounded to, and of attention's where there are fast instructions for
@@ -139,6 +139,14 @@ impl<'a> Values<'a> {
         match self {
             Self::F32(values) => Self::F32(&values[range]),
             Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
+
+    /// Has them brought into the caches, ahead of their use.
+    pub(crate) fn fetch(self) {
+        match self {
+            Self::F32(values) => fetch(values),
+            Self::Bf16(values) => fetch(values),
         }
     }
 
