@@ -107,7 +107,7 @@ impl PackedTokens {
 }
 
 impl TokensPart<'_> {
-    /// Packs all rows `[tokens, width]` of the group.
+    /// Packs all rows `[tokens, width]` of the group, once: sums over them are added up on the way.
     pub fn pack(&mut self, x: &[f32]) {
         let width = self.panels.lanes;
         assert_eq!(x.len(), self.tokens * width, "rows of the group's tokens");
