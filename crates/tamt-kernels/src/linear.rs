@@ -219,37 +219,40 @@ fn check_layers(layers: &[Layer<'_>], precision: Precision) -> usize {
 fn apply(layer: &mut Layer<'_>, part: Range<usize>, lhs: Panels<'_>, buffer: &mut Buffer) {
     let Layer { weight, bias, output } = layer;
     let (mut rhs, bias, rows) = (weight.rhs(lhs.precision(), buffer), *bias, weight.shape().0);
-    let start = |strip: &Strip<'_>| match bias {
-        None => Start::Zero,
-        Some(bias) => Start::Bias(&bias[strip.col..strip.col + strip.cols]),
-    };
     match output {
-        ValuesMut::F32(y) => row_product(rows, part, lhs, &mut rhs, y, |strip| strip.multiply(start(&strip))),
-        ValuesMut::Bf16(y) => rounded_product(rows, part, lhs, &mut rhs, y, start),
+        ValuesMut::F32(y) => row_product(rows, part, lhs, &mut rhs, y, |strip| {
+            strip.multiply(bias_of(bias, &strip).map_or(Start::Zero, Start::Bias));
+        }),
+        ValuesMut::Bf16(y) => rounded_product(rows, part, lhs, &mut rhs, bias, y),
     }
 }
 
-/// Rows `part` of a product `[T, n]`, rounded.
-fn rounded_product<'a>(
+/// A strip's part of a bias.
+fn bias_of<'a>(bias: Option<&'a [f32]>, strip: &Strip<'_>) -> Option<&'a [f32]> {
+    bias.map(|bias| &bias[strip.col..strip.col + strip.cols])
+}
+
+/// Rows `part` of a layer's output `[T, n]`, rounded.
+fn rounded_product(
     n: usize,
     part: Range<usize>,
     lhs: Panels<'_>,
     rhs: &mut Rhs<'_>,
+    bias: Option<&[f32]>,
     y: &mut [bf16],
-    start: impl Fn(&Strip<'_>) -> Start<'a> + Sync,
 ) {
     let (y, nothing) = (Shared::new(y), Shared::new(&mut []));
     each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
-        let start = start(&strip);
+        let bias = bias_of(bias, &strip);
         let (row, col, cols) = (strip.row, strip.col, strip.cols);
         #[cfg(target_arch = "x86_64")]
         if lhs.precision().by_tiles() {
-            let mut finish = Rounded { out: y, stride: n, first: (row, col), start };
+            let mut finish = Rounded { out: y, stride: n, first: (row, col), bias };
             // SAFETY: the strips of a product are disjoint.
             #[allow(unsafe_code)]
             return unsafe { strip.finish(&mut finish) };
         }
-        strip.multiply_aside(start, |_, first, block| {
+        strip.multiply_aside(bias.map_or(Start::Zero, Start::Bias), |_, first, block| {
             for (i, values) in (row + first..).zip(block.chunks_exact(cols)) {
                 let at = i * n + col;
                 // SAFETY: the strips of a product are disjoint.

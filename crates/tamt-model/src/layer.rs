@@ -115,8 +115,8 @@ impl Model {
         self.norm_forward(layer.output_norm, sum, attention_output, dropout, output, kept_sum);
     }
 
-    /// Q, K and V of an input, as they are kept: in the first buffers, or in bf16, if attention rounds them and nobody else reads them, in
-    /// their places or in the second ones.
+    /// Q, K and V of an input, and puts them where they are kept: in the first buffers, or in bf16 in the second ones, if attention rounds them
+    /// and nobody else reads them.
     fn project<'a>(
         &self,
         layer: &Layer,

@@ -88,8 +88,8 @@ pub(crate) struct Rounded<'a> {
     pub(crate) stride: usize,
     /// The block's first row and column.
     pub(crate) first: (usize, usize),
-    /// Nothing or a bias.
-    pub(crate) start: Start<'a>,
+    /// One value per column of the block.
+    pub(crate) bias: Option<&'a [f32]>,
 }
 
 #[allow(unsafe_code)]
@@ -104,11 +104,11 @@ impl Finish for Rounded<'_> {
             // SAFETY: rows and columns of the block; the instructions are the caller's promise.
             unsafe {
                 let mut row = sums_of(square, row);
-                if let Start::Bias(bias) = self.start {
+                if let Some(bias) = self.bias {
                     row = sum(row, load(bias[square.col..].as_ptr(), there));
                 }
-                let _ = self.out.pointer(at + square.cols);
-                _mm512_mask_storeu_epi16(self.out.pointer(at).cast(), there, rounded(row[0], row[1]));
+                let out = self.out.part(at..at + square.cols).as_mut_ptr().cast();
+                _mm512_mask_storeu_epi16(out, there, rounded(row[0], row[1]));
             }
         }
     }

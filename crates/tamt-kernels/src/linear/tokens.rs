@@ -133,7 +133,8 @@ impl TokensPart<'_> {
         for (i, some) in block.chunks((ROWS_AT_ONCE * cols).max(1)).enumerate() {
             if self.sums.is_some() {
                 // SAFETY: as below.
-                add_rows(some, unsafe { self.sums_of(row, col..col + cols) });
+                let sums = unsafe { self.sums_of(row, col..col + cols) };
+                some.chunks_exact(cols.max(1)).for_each(|row| add_elements(sums, row));
             }
             let precision = self.panels.precision;
             let operand = Operand { precision, past_caches: true, ..Operand::new(some, cols, Order::DepthRows) };
@@ -143,9 +144,7 @@ impl TokensPart<'_> {
         }
         end_of_writes_past_caches();
     }
-}
 
-impl TokensPart<'_> {
     /// Sums over rows of columns, of the block of rows that a row of the group is in.
     ///
     /// # Safety
@@ -158,11 +157,9 @@ impl TokensPart<'_> {
         // SAFETY: the caller's.
         unsafe { self.sums.expect("sums are wanted").part(first + columns.start..first + columns.end) }
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-impl TokensPart<'_> {
     /// [`SharedPanels::line`] of a token of the group.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn line(&self, lane: usize, token: usize) -> *mut f32 {
         self.panels.line(lane, self.first + token)
@@ -309,21 +306,6 @@ kernel! {
     fn add_pairs<FMA>(words: &[f32], sums: &mut [f32]) {
         for (sum, &word) in sums.iter_mut().zip(words) {
             *sum += both_steps(word);
-        }
-    }
-}
-
-kernel! {
-    /// Adds up rows of as many elements as there are sums.
-    fn add_rows<FMA>(rows: &[f32], sums: &mut [f32]) {
-        let width = sums.len().max(1);
-        for columns in (0..sums.len()).step_by(64) {
-            let sums = &mut sums[columns..width.min(columns + 64)];
-            for row in rows.chunks_exact(width) {
-                for (sum, x) in sums.iter_mut().zip(&row[columns..]) {
-                    *sum += x;
-                }
-            }
         }
     }
 }
