@@ -5,8 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::bits::mask_row;
-use crate::dispatch::fetch;
-use crate::linear::{Scratch, Weight, WeightGrad, Write, add_elements};
+use crate::linear::{Scratch, WeightGrad, WeightRef, Write, add_elements};
 use crate::parallel::{rows_per_job, with_buffer};
 
 mod rows;
@@ -18,8 +17,8 @@ const FETCHED_AHEAD: usize = 4;
 /// `out[t] = (W ∘ B)[ids[t]] + P[position_ids[t]] + S[type_ids[t]]`
 ///
 /// `word` `[vocabulary, H]`, `position` `[_, H]`, `types` `[_, H]`, ids `[T]`, `out` `[T, H]`.
-pub fn forward(
-    word: Weight<'_>,
+pub fn forward<'a>(
+    word: impl Into<WeightRef<'a>>,
     ids: &[u32],
     position: &[f32],
     position_ids: &[u32],
@@ -27,23 +26,22 @@ pub fn forward(
     type_ids: &[u32],
     out: &mut [f32],
 ) {
+    let word = word.into();
     word.assert_valid();
-    let cols = word.cols;
+    let (mask, cols) = (word.mask(), word.shape().1);
     assert_eq!(out.len(), ids.len() * cols, "an output row per token");
     assert!(position_ids.len() == ids.len() && type_ids.len() == ids.len(), "three ids per token");
-    let row_of_word = |id: u32| word.values.part(id as usize * cols..(id as usize + 1) * cols);
     let row = |table: &[f32], id: u32, out: &mut [f32]| add_elements(out, &table[id as usize * cols..][..cols]);
     let job_rows = rows_per_job(cols);
     out.par_chunks_mut((job_rows * cols).max(1)).enumerate().for_each(|(job, out)| {
         for (i, out) in out.chunks_exact_mut(cols).enumerate() {
             let t = job * job_rows + i;
             if let Some(&later) = ids.get(t + FETCHED_AHEAD) {
-                row_of_word(later).fetch();
-                word.mask.into_iter().for_each(|mask| fetch(mask.row(later as usize)));
+                word.fetch_row(later as usize);
             }
             let id = ids[t] as usize;
-            row_of_word(ids[t]).write_to(out);
-            if let Some(mask) = word.mask {
+            word.write_part(id, 0..cols, out);
+            if let (WeightRef::Whole(_), Some(mask)) = (word, mask) {
                 mask_row(mask.row(id), out);
             }
             row(position, position_ids[t], out);
@@ -132,9 +130,10 @@ impl<'a> ByRow<'a> {
 mod tests {
     use super::*;
     use crate::bits::BitMask;
+    use crate::linear::Weight;
     use crate::parallel::tests::same_for_any_pool;
     use crate::reference::{assert_close, random, random_mask, to_f64};
-    use crate::sparse::gather;
+    use crate::sparse::{CompactWeight, gather};
 
     #[test]
     fn the_forward_pass_sums_three_rows() {
@@ -146,6 +145,12 @@ mod tests {
                 let mut out = vec![0.0; 4 * cols];
                 let word = Weight { values: (&w).into(), rows: 11, cols, mask };
                 forward(word, &ids, &p, &position_ids, &s, &type_ids, &mut out);
+                if let Some(mask) = mask {
+                    let mut again = vec![9.0; 4 * cols];
+                    let word = CompactWeight::new(mask.clone(), &w);
+                    forward(&word, &ids, &p, &position_ids, &s, &type_ids, &mut again);
+                    assert_eq!(again, out);
+                }
                 for t in 0..4 {
                     for c in 0..cols {
                         let (i, j, k) = (ids[t] as usize, position_ids[t] as usize, type_ids[t] as usize);

@@ -6,12 +6,12 @@ use half::bf16;
 use rayon::prelude::*;
 
 use crate::bits::{BitMask, count_bits, mask_row};
-use crate::dispatch::kernel;
+use crate::dispatch::{fetch, kernel};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
 use crate::precision::{Number, Precision, Values, ValuesMut, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
-use crate::sparse::gather_row;
+use crate::sparse::{CompactWeight, gather_row};
 
 #[cfg(target_arch = "x86_64")]
 mod finish;
@@ -19,6 +19,7 @@ mod packed;
 mod tokens;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use finish::{Gradient, GradientOut, InPlace, Rounded};
+use packed::pack_compact;
 pub use packed::{
     ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
     forward_activated, forward_packed, kept_width,
@@ -38,11 +39,70 @@ pub struct Weight<'a> {
     pub mask: Option<&'a BitMask>,
 }
 
-impl Weight<'_> {
-    pub(crate) fn assert_valid(&self) {
-        assert_eq!(self.values.len(), self.rows * self.cols, "weights of the declared shape");
-        if let Some(mask) = self.mask {
-            assert_eq!((mask.rows(), mask.cols()), (self.rows, self.cols), "a mask of the weights' shape");
+/// A weight matrix, with the elements that its mask drops or without them.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightRef<'a> {
+    /// All elements.
+    Whole(Weight<'a>),
+    /// Those that the mask keeps.
+    Compact(&'a CompactWeight),
+}
+
+impl<'a> From<Weight<'a>> for WeightRef<'a> {
+    fn from(weight: Weight<'a>) -> Self {
+        Self::Whole(weight)
+    }
+}
+
+impl<'a> From<&'a CompactWeight> for WeightRef<'a> {
+    fn from(weight: &'a CompactWeight) -> Self {
+        Self::Compact(weight)
+    }
+}
+
+impl<'a> WeightRef<'a> {
+    /// `[out features, in features]`
+    pub(crate) fn shape(self) -> (usize, usize) {
+        match self {
+            Self::Whole(w) => (w.rows, w.cols),
+            Self::Compact(w) => (w.mask().rows(), w.mask().cols()),
+        }
+    }
+
+    /// Which elements take part; all without a mask.
+    #[must_use]
+    pub fn mask(self) -> Option<&'a BitMask> {
+        match self {
+            Self::Whole(w) => w.mask,
+            Self::Compact(w) => Some(w.mask()),
+        }
+    }
+
+    pub(crate) fn assert_valid(self) {
+        let Self::Whole(w) = self else { return };
+        assert_eq!(w.values.len(), w.rows * w.cols, "weights of the declared shape");
+        if let Some(mask) = w.mask {
+            assert_eq!((mask.rows(), mask.cols()), (w.rows, w.cols), "a mask of the weights' shape");
+        }
+    }
+
+    /// Writes some columns of a row, of which those that the mask drops are anything: they begin with a byte of the mask, and end with
+    /// one or with the row.
+    pub(crate) fn write_part(self, row: usize, cols: Range<usize>, out: &mut [f32]) {
+        match self {
+            Self::Whole(w) => w.values.part(row * w.cols + cols.start..row * w.cols + cols.end).write_to(out),
+            Self::Compact(w) => w.write_part(row, cols, out),
+        }
+    }
+
+    /// Has a row brought into the caches, ahead of its use.
+    pub(crate) fn fetch_row(self, row: usize) {
+        match self {
+            Self::Whole(w) => {
+                w.values.part(row * w.cols..(row + 1) * w.cols).fetch();
+                w.mask.into_iter().for_each(|mask| fetch(mask.row(row)));
+            }
+            Self::Compact(w) => w.fetch_row(row),
         }
     }
 }
@@ -158,8 +218,8 @@ fn rows_of(len: usize, cols: usize, what: &str) -> usize {
 }
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
-pub fn forward(x: &[f32], w: Weight<'_>, bias: Option<&[f32]>, y: &mut [f32], scratch: &mut Scratch) {
-    forward_each(x, [Layer { weight: Matrix::Plain(w), bias, output: y.into() }], scratch);
+pub fn forward<'a>(x: &[f32], w: impl Into<WeightRef<'a>>, bias: Option<&[f32]>, y: &mut [f32], scratch: &mut Scratch) {
+    forward_each(x, [Layer { weight: Matrix::Plain(w.into()), bias, output: y.into() }], scratch);
 }
 
 /// A layer of several that [`forward_each`] applies to one input.
@@ -264,18 +324,26 @@ fn rounded_product(
 }
 
 /// `dx = dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
-pub fn backward_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], mode: Write, scratch: &mut Scratch) {
+pub fn backward_input<'a>(dy: &[f32], w: impl Into<WeightRef<'a>>, dx: &mut [f32], mode: Write, scratch: &mut Scratch) {
+    let w = w.into();
     w.assert_valid();
-    let tokens = rows_of(dx.len(), w.cols, "input gradient");
-    assert_eq!(dy.len(), tokens * w.rows, "output gradient of as many rows as the input's");
-    let precision = scratch.precision;
-    let lhs = Operand { precision, ..Operand::new(dy, w.rows, Order::LaneRows) };
-    let rhs = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::DepthRows) };
-    if w.rows > DEEP {
-        return deep_product((tokens, w.cols, w.rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
-    }
-    let rhs = &mut Rhs::Plain(rhs, &mut scratch.panels);
-    input_product(tokens, &lhs, w.rows, w.cols, rhs, dx, mode, &mut scratch.floats);
+    let (precision, (rows, cols)) = (scratch.precision, w.shape());
+    let tokens = rows_of(dx.len(), cols, "input gradient");
+    assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input's");
+    let lhs = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
+    let rhs = match w {
+        WeightRef::Whole(w) => {
+            let rhs = Operand { mask: w.mask, precision, ..Operand::new(w.values, cols, Order::DepthRows) };
+            if rows > DEEP {
+                return deep_product((tokens, cols, rows), &lhs, &rhs, dx, mode, &mut scratch.floats);
+            }
+            &mut Rhs::Plain(rhs, &mut scratch.panels)
+        }
+        WeightRef::Compact(w) => {
+            &mut Rhs::Packed(pack_compact(w, PackedFor::InputGradient, precision, &mut scratch.panels))
+        }
+    };
+    input_product(tokens, &lhs, rows, cols, rhs, dx, mode, &mut scratch.floats);
 }
 
 /// [`backward_input`] by a weight that was packed for it.

@@ -1,17 +1,14 @@
 //! Optimisers, each one fused pass over parameters, gradients and moments.
 
-use std::ops::Range;
-
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::bits::BitMask;
 use crate::dispatch::kernel;
 use crate::embedding::RowGrads;
 use crate::math::fma;
-use crate::parallel::{CHUNK, Shared, rows_per_job};
+use crate::parallel::{CHUNK, Shared, rows_per_job, with_buffer};
 use crate::precision::Number;
-use crate::sparse::change;
+use crate::sparse::RowPlaces;
 
 /// `AdamW` as in Hugging Face's `transformers.AdamW` (and the TAMT reference): with bias correction, `eps` added to `sqrt(v)`
 /// *before* the correction, decay after the update.
@@ -133,86 +130,57 @@ impl Update {
             .for_each(|((p, g), (m, v))| update(self, p, g, m, v));
     }
 
-    /// [`Update::apply`] to the parameters that a mask keeps: `g`, `m` and `v` have those alone, in its order.
-    pub fn apply_to_survivors(self, mask: &BitMask, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        assert!(m.len() == g.len() && v.len() == g.len(), "buffers of the same length");
-        let (m, v) = (Shared::new(m), Shared::new(v));
-        change(
-            mask,
-            g.len(),
-            p,
-            |_| true,
-            |_, kept, p| {
-                // SAFETY: no two rows have the same survivors.
-                #[allow(unsafe_code)]
-                let (m, v) = unsafe { (m.part(kept.clone()), v.part(kept.clone())) };
-                update(self, p, &g[kept], m, v);
-            },
-        );
-    }
-
-    /// [`Update::apply`] to a table, or with a mask [`Update::apply_to_survivors`] of it, of which some rows have gradients.
+    /// [`Update::apply`] to a table, of which some rows have gradients; `p`, `m` and `v` have the `rows` alone that it is made of.
     ///
     /// `seen` says of each row whether it ever had one, and is brought up to date. The moments of all others are zero and are
     /// not touched (nor is the memory that they would take): nothing but decay changes such a row.
     pub fn apply_to_rows(
         self,
-        mask: Option<&BitMask>,
+        rows: RowPlaces<'_>,
         p: &mut [f32],
         g: &RowGrads,
         m: &mut [f32],
         v: &mut [f32],
         seen: &mut [bool],
     ) {
-        let rows = g.table_rows();
-        assert_eq!((seen.len(), m.len()), (rows, v.len()), "buffers of the table's rows");
-        let cols = p.len().checked_div(rows).unwrap_or(0);
-        let zeros = vec![0.0; cols];
+        assert!(m.len() == p.len() && v.len() == p.len(), "buffers of the same length");
+        assert_eq!(seen.len(), g.table_rows(), "a flag for each row");
         let decay = self.shrink_before * self.shrink_after;
-        let before = &*seen;
-        let changes = |row: usize| before[row] || g.get(row).is_some() || decay != 1.0;
-        let (m, v) = (Shared::new(m), Shared::new(v));
-        let change_row = |row: usize, own: Range<usize>, p: &mut [f32]| {
-            let g = g.get(row);
-            if !before[row] && g.is_none() {
+        let average = p.len().checked_div(seen.len()).unwrap_or(0);
+        let (p, m, v) = (Shared::new(p), Shared::new(m), Shared::new(v));
+        seen.par_iter_mut().with_min_len(rows_per_job(average)).enumerate().for_each(|(row, seen)| {
+            let (own, g) = (rows.of(row), g.get(row));
+            if !*seen && g.is_none() && decay == 1.0 {
+                return;
+            }
+            // SAFETY: each row has places of its own.
+            #[allow(unsafe_code)]
+            let (p, m, v) = unsafe { (p.part(own.clone()), m.part(own.clone()), v.part(own)) };
+            if !*seen && g.is_none() {
                 return p.iter_mut().for_each(|p| *p *= decay);
             }
-            // SAFETY: each row has moments of its own.
-            #[allow(unsafe_code)]
-            let (m, v) = unsafe { (m.part(own.clone()), v.part(own.clone())) };
-            if !before[row] {
+            if !*seen {
                 // memory that is written before it is read costs one fault in place of two
                 m.fill(0.0);
                 v.fill(0.0);
             }
-            update(self, p, g.unwrap_or(&zeros[..own.len()]), m, v);
-        };
-        if let Some(mask) = mask {
-            change(mask, m.len(), p, changes, change_row);
-        } else {
-            assert_eq!(m.len(), p.len(), "buffers of the same length");
-            p.par_chunks_exact_mut(cols.max(1)).with_min_len(rows_per_job(cols)).enumerate().for_each(|(row, p)| {
-                if changes(row) {
-                    change_row(row, row * cols..(row + 1) * cols, p);
-                }
-            });
-        }
-        g.rows().for_each(|row| seen[row] = true);
+            match g {
+                Some(g) => update(self, p, g, m, v),
+                None => with_buffer(p.len(), |zeros| {
+                    zeros.fill(0.0);
+                    update(self, p, zeros, m, v);
+                }),
+            }
+            *seen |= g.is_some();
+        });
     }
 }
 
-/// Which rows of a table `[rows, cols]`, or of the survivors of its mask, have moments that are not zero: what `seen` of
-/// [`Update::apply_to_rows`] has to name at least.
+/// Which `rows` of a table have moments that are not zero: what `seen` of [`Update::apply_to_rows`] has to name at least.
 #[must_use]
-pub fn rows_with_moments(rows: usize, mask: Option<&BitMask>, m: &[f32], v: &[f32]) -> Vec<bool> {
-    let cols = m.len().checked_div(rows).unwrap_or(0);
-    let mut end = 0;
-    let has_some = |row: usize| {
-        let own = end..end + mask.map_or(cols, |mask| mask.count_ones_in(row..row + 1));
-        end = own.end;
-        m[own.clone()].iter().chain(&v[own]).any(|&moment| moment != 0.0)
-    };
-    (0..rows).map(has_some).collect()
+pub fn rows_with_moments(count: usize, rows: RowPlaces<'_>, m: &[f32], v: &[f32]) -> Vec<bool> {
+    let has_some = |row| m[rows.of(row)].iter().chain(&v[rows.of(row)]).any(|&moment| moment != 0.0);
+    (0..count).map(has_some).collect()
 }
 
 kernel! {
@@ -242,10 +210,11 @@ fn update_each<T: Number, const FMA: bool>(u: Update, p: &mut [f32], g: &[T], m:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear::{Scratch, WeightGrad, Write};
+    use crate::bits::BitMask;
+    use crate::linear::{Scratch, WeightGrad};
     use crate::precision::rounded;
     use crate::reference::{random, random_mask};
-    use crate::sparse::{gather, scatter};
+    use crate::sparse::CompactWeight;
 
     const GRADIENTS: [[f32; 3]; 3] = [[1e-4, -2e-4, 1e-7], [1e-4, 1e-4, -1e-7], [0.0; 3]];
 
@@ -288,27 +257,6 @@ mod tests {
     }
 
     #[test]
-    fn survivors_are_updated_as_if_there_were_nothing_else() {
-        let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
-        let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.1 };
-        for (rows, cols) in [(1, 1), (7, 63), (65, 383), (0, 4)] {
-            let mask = random_mask(rows, cols, 0.3);
-            let n = mask.count_ones();
-            let (dense, g, m, v) = (random(rows * cols, 1), random(n, 2), random(n, 3), vec![0.5; n]);
-            let mut alone = vec![0.0; n];
-            gather(&mask, &dense, &mut alone, Write::Store);
-            let (mut inside, mut moments, mut own) = (dense.clone(), (m.clone(), v.clone()), (m, v));
-            adam.step(&mut alone, &g, &mut own.0, &mut own.1, 0.1, 3, 0.5);
-            bert.step(&mut alone, &g, &mut own.0, &mut own.1, 0.1, 0.5);
-            adam.update(0.1, 3, 0.5).apply_to_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1);
-            bert.update(0.1, 0.5).apply_to_survivors(&mask, &mut inside, &g, &mut moments.0, &mut moments.1);
-            let mut expected = dense;
-            scatter(&mask, &alone, &mut expected);
-            assert_eq!((inside, moments), (expected, own));
-        }
-    }
-
-    #[test]
     fn rounded_gradients_update_as_what_they_were_rounded_to() {
         let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
         for n in [0, 1, 17, CHUNK + 3] {
@@ -331,8 +279,11 @@ mod tests {
         for (weight_decay, mask) in [0.0, 0.1].into_iter().flat_map(|d| masks.iter().map(move |m| (d, m.as_ref()))) {
             let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
             let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay };
-            let n = mask.map_or(rows * cols, BitMask::count_ones);
-            let mut by_rows = (random(rows * cols, 1), vec![0.0; n], vec![0.0; n]);
+            let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &random(rows * cols, 1)));
+            let places = compact.as_ref().map_or(RowPlaces::Each(cols), CompactWeight::row_places);
+            let p = compact.as_ref().map_or(random(rows * cols, 1), |compact| compact.values().to_vec());
+            let n = p.len();
+            let mut by_rows = (p, vec![0.0; n], vec![0.0; n]);
             let mut whole = by_rows.clone();
             let (mut seen, mut grads) = (vec![false; rows], RowGrads::new(rows));
             for step in 1..4u32 {
@@ -345,15 +296,12 @@ mod tests {
                 let g: Vec<f32> = (0..rows).flat_map(row).collect();
                 for update in [adam.update(0.1, u64::from(step), 0.5), bert.update(0.1, 0.5)] {
                     let (p, m, v) = (&mut by_rows.0, &mut by_rows.1, &mut by_rows.2);
-                    update.apply_to_rows(mask, p, &grads, m, v, &mut seen);
-                    match mask {
-                        None => update.apply(&mut whole.0, &g, &mut whole.1, &mut whole.2),
-                        Some(mask) => update.apply_to_survivors(mask, &mut whole.0, &g, &mut whole.1, &mut whole.2),
-                    }
+                    update.apply_to_rows(places, p, &grads, m, v, &mut seen);
+                    update.apply(&mut whole.0, &g, &mut whole.1, &mut whole.2);
                     assert_eq!(by_rows, whole);
                 }
             }
-            let found = rows_with_moments(rows, mask, &whole.1, &whole.2);
+            let found = rows_with_moments(rows, places, &whole.1, &whole.2);
             assert!(found.iter().any(|&found| found) == (n > 0) && found.iter().zip(&seen).all(|(f, s)| *s || !f));
             assert!(seen.iter().any(|seen| !seen), "some rows had no gradient");
         }

@@ -93,7 +93,7 @@ pub(crate) struct Panels<'a> {
 }
 
 /// Lanes that one job packs, about; a multiple of every width.
-const PACK_LANES: usize = 96;
+pub(crate) const PACK_LANES: usize = 96;
 
 impl<'a> Panels<'a> {
     /// Floats that `lanes` of `depth` steps take in f32.

@@ -74,8 +74,8 @@ impl Model {
             (e.token_type, &batch.type_ids, None),
         ] {
             if let Some((gradient, mode, kind)) = grads.gradient(id) {
-                let weight = self.params.weight(id, if id == e.word { pass.masks } else { None });
-                let (epilogue, scratch) = (epilogue(kind, weight), &mut workspace.kernels);
+                let masks = if id == e.word { pass.masks } else { None };
+                let (epilogue, scratch) = (epilogue(kind, id, &self.params, masks), &mut workspace.kernels);
                 match gradient {
                     Gradient::Rows(gradient) => {
                         assert_eq!(mode, Write::Store, "one backward pass in a step");

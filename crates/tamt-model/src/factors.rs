@@ -222,7 +222,7 @@ impl Model {
                 return self.sparse_weight_gradients(*dense, &dy.panels, &kept.unwrap_or(x).panels, pass, weight, bias);
             }
             if let Some(Taken { gradient, mode, kind, .. }) = weight {
-                let epilogue = epilogue(*kind, self.params.weight(dense.weight, pass.masks));
+                let epilogue = epilogue(*kind, dense.weight, &self.params, pass.masks);
                 let (dy, x) = (&dy.packed, kept.and_then(FactorBuffer::packed).unwrap_or(&x.packed));
                 match gradient {
                     Gradient::All(slot) => linear::weight_gradient(dy, x, epilogue, slot, *mode),

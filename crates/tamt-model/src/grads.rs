@@ -6,10 +6,10 @@ use half::bf16;
 use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::embedding::RowGrads;
-use tamt_kernels::linear::{Weight, WeightGrad, Write};
+use tamt_kernels::linear::{WeightGrad, Write};
 
 use crate::model::Model;
-use crate::params::{Masks, ParamId};
+use crate::params::{Masks, ParamId, Params};
 
 /// What a gradient slot collects for its tensor `W` with mask `B`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,10 +273,15 @@ impl Grads {
 }
 
 /// The step from `dL/d(W o B)` to what the slot collects.
-pub(crate) fn epilogue(kind: GradKind, weight: Weight<'_>) -> WeightGrad<'_> {
-    match (kind, weight.mask) {
+pub(crate) fn epilogue<'a>(
+    kind: GradKind,
+    id: ParamId,
+    params: &'a Params,
+    masks: Option<&'a Masks>,
+) -> WeightGrad<'a> {
+    match (kind, masks.and_then(|masks| masks.get(id))) {
         (GradKind::Survivors, Some(mask)) => WeightGrad::Survivors(mask),
-        (GradKind::Score, _) => WeightGrad::Score(weight.values),
+        (GradKind::Score, _) => WeightGrad::Score(params.values(id)),
         (GradKind::Weight, Some(mask)) => WeightGrad::Masked(mask),
         (GradKind::Weight | GradKind::Survivors, None) => WeightGrad::Dense,
     }

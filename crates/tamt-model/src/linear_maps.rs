@@ -169,8 +169,9 @@ impl Model {
         scratch: &mut Scratch,
     ) {
         if let Some((slot, mode, kind)) = grads.slot(dense.weight) {
-            let weight = self.params.weight(dense.weight, pass.masks);
-            linear::backward_weight(dy, x, weight.rows, weight.cols, epilogue(kind, weight), slot, mode, scratch);
+            let [rows, cols] = self.params.matrix_shape(dense.weight);
+            let epilogue = epilogue(kind, dense.weight, &self.params, pass.masks);
+            linear::backward_weight(dy, x, rows, cols, epilogue, slot, mode, scratch);
         }
         if let Some((slot, mode, _)) = grads.slot(dense.bias) {
             linear::backward_bias(dy, slot, mode, scratch);

@@ -94,7 +94,7 @@ impl Model {
                 linear::backward_bias(&b.logits, slot, mode, scratch);
             }
             if let Some((slot, mode)) = back.grads.decoder_slot(self.embeddings.word) {
-                let (rows, cols) = (decoder.rows, decoder.cols);
+                let [rows, cols] = self.params.matrix_shape(self.embeddings.word);
                 linear::backward_weight(&b.logits, transformed, rows, cols, WeightGrad::Dense, slot, mode, scratch);
             }
         }

@@ -1,5 +1,6 @@
 //! A BERT-family model: which tensors it has, where they are read from and written to.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use tamt_kernels::rng::{Purpose, Stream};
@@ -198,21 +199,18 @@ impl Model {
     /// # Errors
     /// If a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        self.save_with(dir, |id| self.params.get(id))
+        self.save_with(dir, |id| self.params.dense(id))
     }
 
     /// As [`Model::save`], with the values that `values` gives for each tensor (a ticket's zeros, say).
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn save_with<'a>(&'a self, dir: &Path, values: impl Fn(ParamId) -> &'a [f32]) -> Result<()> {
-        let tensors: Vec<(&str, &[usize], &[f32])> = self
-            .params
-            .ids()
-            .map(|id| {
-                let spec = self.params.spec(id);
-                (spec.checkpoint_name.as_str(), spec.shape.as_slice(), values(id))
-            })
+    pub fn save_with<'a>(&'a self, dir: &Path, values: impl Fn(ParamId) -> Cow<'a, [f32]>) -> Result<()> {
+        let values: Vec<_> = self.params.ids().map(values).collect();
+        let specs = self.params.ids().map(|id| self.params.spec(id)).zip(&values);
+        let tensors: Vec<(&str, &[usize], &[f32])> = specs
+            .map(|(spec, values)| (spec.checkpoint_name.as_str(), spec.shape.as_slice(), values.as_ref()))
             .collect();
         write_model(dir, &self.written_config(), &tensors)
     }

@@ -1,9 +1,12 @@
 //! The weights of a model, and masks of some.
 
+use std::borrow::Cow;
+
 use half::bf16;
 use tamt_kernels::Values;
 use tamt_kernels::bits::BitMask;
-use tamt_kernels::linear::Weight;
+use tamt_kernels::linear::{Weight, WeightRef};
+use tamt_kernels::sparse::{CompactWeight, RowPlaces};
 
 use crate::model::Model;
 
@@ -36,6 +39,11 @@ impl Spec {
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// Number of elements of a row, of a vector all.
+    fn row_elements(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
 }
 
 /// Elements of a tensor.
@@ -43,6 +51,8 @@ impl Spec {
 enum Elements {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
+    /// In f32, without those that a mask drops.
+    Compact(CompactWeight),
 }
 
 /// All tensors of a model, in the order they were declared.
@@ -86,24 +96,58 @@ impl Params {
     /// Values of a tensor, row-major.
     ///
     /// # Panics
-    /// If it was rounded by [`Params::round`].
+    /// If it is kept otherwise, by [`Params::round`] or [`Params::compact`].
     #[must_use]
     pub fn get(&self, id: ParamId) -> &[f32] {
         match &self.elements[id.0] {
             Elements::F32(values) => values,
             Elements::Bf16(_) => panic!("{} is kept in bf16", self.spec(id).name),
+            Elements::Compact(_) => panic!("{} is kept without its zeros", self.spec(id).name),
         }
     }
 
     /// Values of a tensor, row-major, to write.
     ///
     /// # Panics
-    /// If it was rounded by [`Params::round`].
+    /// As [`Params::get`].
     #[must_use]
     pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
         match &mut self.elements[id.0] {
             Elements::F32(values) => values,
             Elements::Bf16(_) => panic!("{} is kept in bf16", self.specs[id.0].name),
+            Elements::Compact(_) => panic!("{} is kept without its zeros", self.specs[id.0].name),
+        }
+    }
+
+    /// Values of a tensor, row-major, however it is kept.
+    #[must_use]
+    pub fn dense(&self, id: ParamId) -> Cow<'_, [f32]> {
+        match &self.elements[id.0] {
+            Elements::F32(values) => values.into(),
+            Elements::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
+            Elements::Compact(weight) => weight.to_dense().into(),
+        }
+    }
+
+    /// Takes other values of a tensor, row-major, and keeps them as it kept the old ones.
+    ///
+    /// # Panics
+    /// If there are not as many as the tensor has.
+    pub fn set(&mut self, id: ParamId, values: &[f32]) {
+        match &mut self.elements[id.0] {
+            Elements::F32(own) => own.copy_from_slice(values),
+            Elements::Bf16(own) => tamt_kernels::round(values, own),
+            Elements::Compact(own) => own.set_dense(values),
+        }
+    }
+
+    /// Takes the values of all tensors of the same model, as they are kept there.
+    pub fn set_all(&mut self, other: &Self) {
+        for (own, other) in self.elements.iter_mut().zip(&other.elements) {
+            match (own, other) {
+                (Elements::F32(own), Elements::F32(other)) => own.copy_from_slice(other),
+                (own, other) => own.clone_from(other),
+            }
         }
     }
 
@@ -117,22 +161,60 @@ impl Params {
         }
     }
 
+    /// Keeps a matrix without what `mask` drops, which is zero from here on: for matrices that learn under a mask that stays, of
+    /// which everybody else would walk the zeros too.
+    pub fn compact(&mut self, id: ParamId, mask: &BitMask) {
+        if let Elements::F32(values) = &self.elements[id.0] {
+            self.elements[id.0] = Elements::Compact(CompactWeight::new(mask.clone(), values));
+        }
+    }
+
+    /// The values of a tensor that learn, and where those of its rows lie: all, or of a compact matrix what the mask keeps.
+    ///
+    /// # Panics
+    /// If it was rounded by [`Params::round`].
+    #[must_use]
+    pub fn learning_mut(&mut self, id: ParamId) -> (&mut [f32], RowPlaces<'_>) {
+        let spec = &self.specs[id.0];
+        match &mut self.elements[id.0] {
+            Elements::F32(values) => (values, RowPlaces::Each(spec.row_elements())),
+            Elements::Bf16(_) => panic!("{} is kept in bf16", spec.name),
+            Elements::Compact(weight) => weight.rows_mut(),
+        }
+    }
+
+    /// Where the values of a tensor's rows lie, as [`Params::learning_mut`] has them.
+    #[must_use]
+    pub fn row_places(&self, id: ParamId) -> RowPlaces<'_> {
+        match &self.elements[id.0] {
+            Elements::F32(_) | Elements::Bf16(_) => RowPlaces::Each(self.spec(id).row_elements()),
+            Elements::Compact(weight) => weight.row_places(),
+        }
+    }
+
     /// Values of a tensor, row-major, as they are kept.
+    ///
+    /// # Panics
+    /// If it is kept by [`Params::compact`].
     pub(crate) fn values(&self, id: ParamId) -> Values<'_> {
         match &self.elements[id.0] {
             Elements::F32(values) => values.into(),
             Elements::Bf16(values) => values.as_slice().into(),
+            Elements::Compact(_) => panic!("{} is kept without its zeros", self.spec(id).name),
         }
     }
 
-    /// A matrix as the kernels take it, masked where `masks` holds a mask for it.
+    /// A matrix as the kernels take it, masked where `masks` holds a mask for it; a compact one by its own.
     ///
     /// # Panics
     /// If the tensor is no matrix.
     #[must_use]
-    pub fn weight<'a>(&'a self, id: ParamId, masks: Option<&'a Masks>) -> Weight<'a> {
+    pub fn weight<'a>(&'a self, id: ParamId, masks: Option<&'a Masks>) -> WeightRef<'a> {
+        if let Elements::Compact(weight) = &self.elements[id.0] {
+            return weight.into();
+        }
         let [rows, cols] = self.matrix_shape(id);
-        Weight { values: self.values(id), rows, cols, mask: masks.and_then(|m| m.get(id)) }
+        Weight { values: self.values(id), rows, cols, mask: masks.and_then(|m| m.get(id)) }.into()
     }
 
     /// `[rows, cols]` of a matrix.

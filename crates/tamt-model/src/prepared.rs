@@ -149,7 +149,7 @@ impl PreparedWeights {
     pub fn set_values(&mut self, params: &Params) {
         for (i, prepared) in self.by_param.iter_mut().enumerate() {
             if let Some(Prepared::Sparse(sparse)) = prepared {
-                sparse.set_values(params.values(ParamId(i)));
+                sparse.set_values(params.weight(ParamId(i), None));
             }
         }
     }

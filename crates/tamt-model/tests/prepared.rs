@@ -101,7 +101,17 @@ fn both_kernels_give_the_same_states_and_gradients() {
         }
 
         let survivors = Trainable::weights(&model, Some(&masks));
-        for pass in [dense, pass] {
+        let mut compact_model = model.clone();
+        masks.iter().for_each(|(id, mask)| compact_model.params.compact(id, mask));
+        let of_compact = PreparedWeights::for_training(&compact_model, &masks, choice);
+        for (pass, prepared) in [(dense, None), (pass, Some(&of_compact))] {
+            let grads = || Grads::with_masks(&model, &survivors, Some(&masks));
+            let of_compact = Pass::new(Some(&masks), prepared).with_dropout(dropout);
+            let (whole, compact) = (run(&model, pass, grads()), run(&compact_model, of_compact, grads()));
+            assert_eq!(compact.0, whole.0, "weights without their zeros give the same states");
+            let values = |grads: &Grads| survivors.iter().map(|t| grads.get(t.id, Some(&masks))).collect::<Vec<_>>();
+            assert_eq!(values(&compact.1), values(&whole.1), "and the same gradients");
+
             let (_, compact) = run(&model, pass, Grads::with_masks(&model, &survivors, Some(&masks)));
             for Trainable { id, kind } in &survivors {
                 if model.params.spec(*id).name.ends_with("key.bias") {

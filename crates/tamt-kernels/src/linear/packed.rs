@@ -2,18 +2,21 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 #[cfg(target_arch = "x86_64")]
 use super::finish::{Activated, ActivatedBack, KeptLayout};
 use super::tokens::{SharedPanels, TokensPart};
-use super::{Layer, Scratch, Weight, Write, apply, check_layers, each_portion};
+use super::{Layer, Scratch, WeightRef, Write, apply, check_layers, each_portion};
 use crate::activation::{self, Activation};
 use crate::dispatch::kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::pack::end_of_writes_past_caches;
-use crate::pack::{Operand, Order, Panels, Side};
+use crate::pack::{Operand, Order, PACK_LANES, Panels, Side};
 use crate::parallel::{Buffer, Shared, with_buffer};
 use crate::precision::{Precision, bf16_bits, round_in_place};
 use crate::product::{JOB_COLS, Rhs, Start, each_strip, row_product};
+use crate::sparse::CompactWeight;
 
 /// The product that a weight matrix is packed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,16 @@ pub enum PackedFor {
     Forward,
     /// `dy (W ∘ B)`
     InputGradient,
+}
+
+impl PackedFor {
+    /// Lanes and steps of the depth of a matrix `[rows, cols]`, and what its rows are in the product.
+    fn layout(self, (rows, cols): (usize, usize)) -> (usize, usize, Order) {
+        match self {
+            Self::Forward => (rows, cols, Order::LaneRows),
+            Self::InputGradient => (cols, rows, Order::DepthRows),
+        }
+    }
 }
 
 /// A masked weight matrix as products read it: a copy, for weights that are multiplied by often before they change.
@@ -38,47 +51,87 @@ pub struct PackedWeight {
 impl PackedWeight {
     /// Packs `W ∘ B` for a product in `precision`.
     #[must_use]
-    pub fn new(w: Weight<'_>, product: PackedFor, precision: Precision) -> Self {
+    pub fn new<'a>(w: impl Into<WeightRef<'a>>, product: PackedFor, precision: Precision) -> Self {
         let mut new = Self::default();
         new.pack(w, product, precision);
         new
     }
 
     /// Packs another weight in its place.
-    pub fn pack(&mut self, w: Weight<'_>, product: PackedFor, precision: Precision) {
+    pub fn pack<'a>(&mut self, w: impl Into<WeightRef<'a>>, product: PackedFor, precision: Precision) {
+        let w = w.into();
         w.assert_valid();
-        (self.rows, self.cols, self.product, self.precision) = (w.rows, w.cols, product, precision);
-        let (lanes, depth, order) = self.layout();
-        let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, order) };
-        let out = self.panels.get(Panels::len_in(precision, Side::Right, lanes, depth));
-        Panels::pack_parallel(Side::Right, &operand, 0..lanes, depth, out);
+        ((self.rows, self.cols), self.product, self.precision) = (w.shape(), product, precision);
+        match w {
+            WeightRef::Whole(w) => {
+                let (lanes, depth, order) = product.layout(self.shape());
+                let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, order) };
+                let out = self.panels.get(Panels::len_in(precision, Side::Right, lanes, depth));
+                Panels::pack_parallel(Side::Right, &operand, 0..lanes, depth, out);
+            }
+            WeightRef::Compact(w) => {
+                pack_compact(w, product, precision, &mut self.panels);
+            }
+        }
     }
 
     pub(super) fn shape(&self) -> (usize, usize) {
         (self.rows, self.cols)
     }
 
-    /// Lanes, steps of the depth, and what a row of the matrix is in the product.
-    fn layout(&self) -> (usize, usize, Order) {
-        match self.product {
-            PackedFor::Forward => (self.rows, self.cols, Order::LaneRows),
-            PackedFor::InputGradient => (self.cols, self.rows, Order::DepthRows),
-        }
-    }
-
     /// The panels, if they were packed for this product.
     pub(super) fn panels(&self, product: PackedFor, precision: Precision) -> Panels<'_> {
         assert_eq!((self.product, self.precision), (product, precision), "weights packed for the product at hand");
-        let (lanes, depth, _) = self.layout();
+        let (lanes, depth, _) = product.layout(self.shape());
         Panels::of(precision, Side::Right, lanes, depth, self.panels.as_slice())
     }
+}
+
+/// Packs a matrix without its zeros into a buffer: blocks of it, which the nearest cache holds, get them back on the way.
+pub(super) fn pack_compact<'a>(
+    w: &CompactWeight,
+    product: PackedFor,
+    precision: Precision,
+    buffer: &'a mut Buffer,
+) -> Panels<'a> {
+    let (rows, cols) = (w.mask().rows(), w.mask().cols());
+    let (lanes, depth, order) = product.layout((rows, cols));
+    let out = buffer.get(Panels::len_in(precision, Side::Right, lanes, depth));
+    let panels = SharedPanels { panels: Shared::new(out), side: Side::Right, lanes, depth, precision };
+    // whole panels and words in every precision
+    let (height, width) = match order {
+        Order::LaneRows => (PACK_LANES, 128),
+        Order::DepthRows => (32, 4 * PACK_LANES),
+    };
+    (0..rows.div_ceil(height)).into_par_iter().for_each(|block| {
+        let rows = block * height..rows.min((block + 1) * height);
+        for first in (0..cols).step_by(width) {
+            let cols = first..cols.min(first + width);
+            with_buffer(rows.len() * cols.len(), |block| {
+                for (row, out) in rows.clone().zip(block.chunks_exact_mut(cols.len())) {
+                    w.write_part(row, cols.clone(), out);
+                }
+                let operand = Operand { precision, ..Operand::new(&*block, cols.len(), order) };
+                let (lanes, steps) = match order {
+                    Order::LaneRows => (rows.clone(), cols.clone()),
+                    Order::DepthRows => (cols.clone(), rows.clone()),
+                };
+                // SAFETY: blocks are disjoint.
+                #[allow(unsafe_code)]
+                unsafe {
+                    panels.pack(&operand, lanes, steps);
+                }
+            });
+        }
+    });
+    Panels::of(precision, Side::Right, lanes, depth, out)
 }
 
 /// What a layer multiplies by.
 #[derive(Clone, Copy, Debug)]
 pub enum Matrix<'a> {
     /// Packed by each call.
-    Plain(Weight<'a>),
+    Plain(WeightRef<'a>),
     /// Packed before, for [`PackedFor::Forward`] in the precision of the product.
     Packed(&'a PackedWeight),
 }
@@ -87,8 +140,8 @@ impl<'a> Matrix<'a> {
     /// `[out features, in features]`
     pub(super) fn shape(&self) -> (usize, usize) {
         match self {
-            Self::Plain(w) => (w.rows, w.cols),
-            Self::Packed(w) => (w.rows, w.cols),
+            Self::Plain(w) => w.shape(),
+            Self::Packed(w) => w.shape(),
         }
     }
 
@@ -107,10 +160,11 @@ impl<'a> Matrix<'a> {
         'a: 'b,
     {
         match *self {
-            Self::Plain(w) => Rhs::Plain(
+            Self::Plain(WeightRef::Whole(w)) => Rhs::Plain(
                 Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) },
                 buffer,
             ),
+            Self::Plain(WeightRef::Compact(w)) => Rhs::Packed(pack_compact(w, PackedFor::Forward, precision, buffer)),
             Self::Packed(w) => Rhs::Packed(w.panels(PackedFor::Forward, precision)),
         }
     }

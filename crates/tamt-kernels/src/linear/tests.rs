@@ -5,7 +5,7 @@ use crate::activation::{self, Activation};
 use crate::parallel::tests::same_for_any_pool;
 use crate::precision::bf16_bits;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
-use crate::sparse::gather;
+use crate::sparse::{CompactWeight, gather};
 
 /// `y = x (W ∘ B)ᵀ + b` in f64.
 fn naive(x: &[f64], w: &[f64], mask: Option<&BitMask>, bias: &[f64], cols: usize) -> Vec<f64> {
@@ -49,6 +49,16 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     let mut y = vec![9.0; tokens * rows];
     forward(&x, weight, Some(&bias), &mut y, scratch);
     assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &to_f64(&bias), cols), tolerance);
+    let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &w));
+    if let Some(compact) = &compact {
+        let mut again = vec![9.0; y.len()];
+        forward(&x, compact, Some(&bias), &mut again, scratch);
+        assert_eq!(again, y, "a weight without its zeros gives the same bits");
+        let packed = PackedWeight::new(compact, PackedFor::Forward, precision);
+        let layer = Layer { weight: Matrix::Packed(&packed), bias: Some(&bias), output: (&mut again).into() };
+        forward_each(&x, [layer], scratch);
+        assert_eq!(again, y, "and so it does packed before");
+    }
     check_packed(&x, weight, &bias, &y, scratch);
     check_in_bf16(&x, &dy, weight, scratch);
     forward(&x, weight, None, &mut y, scratch);
@@ -64,6 +74,10 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     let mut by_packed = vec![9.0; tokens * cols];
     backward_input_packed(&dy, &packed, &mut by_packed, Write::Store, scratch);
     assert_eq!(by_packed, dx, "a weight packed before gives the same bits");
+    if let Some(compact) = &compact {
+        backward_input(&dy, compact, &mut by_packed, Write::Store, scratch);
+        assert_eq!(by_packed, dx, "a weight without its zeros gives the same bits");
+    }
     backward_input(&dy, weight, &mut dx, Write::Add, scratch);
     expected.iter_mut().for_each(|v| *v *= 2.0);
     assert_close(&dx, &expected, tolerance);
@@ -144,14 +158,14 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
         activation::forward(activation, &before, &mut activated);
         let mut expected = vec![9.0; x.len()];
         forward(&activated, next, None, &mut expected, scratch);
-        for matrix in [Matrix::Plain(weight), Matrix::Packed(&packed)] {
+        for matrix in [Matrix::Plain(weight.into()), Matrix::Packed(&packed)] {
             let mut kept = vec![9.0; y.len() / rows * kept_width(rows, scratch.precision())];
             for keep in [None, Some(&mut kept)] {
                 let mut rows = PackedRows::default();
                 let keep = keep.map(Vec::as_mut_slice);
                 forward_activated(x, matrix, bias, activation, keep, &mut rows, scratch);
                 let mut output = vec![9.0; x.len()];
-                let layer = Layer { weight: Matrix::Plain(next), bias: None, output: (&mut output).into() };
+                let layer = Layer { weight: Matrix::Plain(next.into()), bias: None, output: (&mut output).into() };
                 forward_packed(&rows, [layer], scratch);
                 assert_as_apart(activation, scratch.precision(), &output, &expected, "the next layer's output");
             }
@@ -323,7 +337,7 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     let layers = [(0, &mut a), (1, &mut b), (2, &mut c)];
     forward_each(
         &x,
-        layers.map(|(i, y)| Layer { weight: Matrix::Plain(weight(i)), bias: bias(i), output: y.into() }),
+        layers.map(|(i, y)| Layer { weight: Matrix::Plain(weight(i).into()), bias: bias(i), output: y.into() }),
         scratch,
     );
     for (i, shared) in [a, b, c].iter().enumerate() {

@@ -9,9 +9,8 @@ use super::survivors::gather_row;
 use super::transpose::{Source, Target, transpose};
 use crate::bits::count_bits;
 use crate::dispatch::{Isa, isa};
-use crate::linear::Write;
+use crate::linear::{WeightRef, Write};
 use crate::parallel::{Shared, with_parts};
-use crate::precision::Values;
 use crate::product::DEPTH_BLOCK;
 
 /// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest.
@@ -158,7 +157,7 @@ impl Csr {
 
     /// Takes the values of all entries from the weights; `mask` is that of the structure.
     #[allow(unsafe_code)]
-    pub(super) fn set_values(&mut self, mask: Bits<'_>, weights: Values<'_>, layout: Layout) {
+    pub(super) fn set_values(&mut self, mask: Bits<'_>, weights: WeightRef<'_>, layout: Layout) {
         let mut values = std::mem::take(&mut self.values);
         self.for_each_job(&mut values, |block, rows, mut values| {
             let cols = block * block_columns()..self.cols.min((block + 1) * block_columns());
@@ -170,12 +169,12 @@ impl Csr {
                 match layout {
                     Layout::Plain => {
                         for (row, dense) in rows.clone().zip(dense.chunks_exact_mut(width)) {
-                            weights.part(row * self.cols + cols.start..row * self.cols + cols.end).write_to(dense);
+                            weights.write_part(row, cols.clone(), dense);
                         }
                     }
                     Layout::Transposed => {
                         for (col, lying) in cols.clone().zip(lying.chunks_exact_mut(height)) {
-                            weights.part(col * self.rows + rows.start..col * self.rows + rows.end).write_to(lying);
+                            weights.write_part(col, rows.clone(), lying);
                         }
                         let from = Source { start: lying.as_ptr(), stride: height };
                         let to = Target { start: dense.as_mut_ptr(), stride: width };

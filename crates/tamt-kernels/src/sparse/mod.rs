@@ -5,8 +5,8 @@
 //! fixed mask, and [`SparseWeight::set_mask`] a mask that learns over fixed weights. Activations are packed into [`Panels`]
 //! first, so that several products share one packing (Q, K and V, or an input gradient and a weight gradient).
 //!
-//! [`gather`] and [`scatter`] turn a matrix into the list of its survivors and back. [`break_even`] measures from which
-//! density on all of this pays.
+//! A [`CompactWeight`] is a masked matrix as the list of its survivors, as weights under a mask that stays are kept. [`gather`]
+//! takes survivors out of a whole matrix. [`break_even`] measures from which density on all of this pays.
 //!
 //! In what shape a product reads its operands follows the machine: panels of tokens wide enough to keep the units
 //! for fused multiply-adds busy, and blocks of columns narrow enough for the nearest cache.
@@ -45,6 +45,7 @@
 //! ```
 
 mod break_even;
+mod compact;
 mod csr;
 mod panels;
 mod product;
@@ -54,9 +55,10 @@ mod weight;
 mod weight_gradient;
 
 pub use break_even::break_even;
+pub use compact::{CompactWeight, RowPlaces};
 pub use panels::{Panels, PanelsPart, PanelsView};
-pub(crate) use survivors::{change, gather_row};
-pub use survivors::{gather, scatter};
+pub use survivors::gather;
+pub(crate) use survivors::gather_row;
 pub use weight::{PreparedFor, SparseWeight};
 pub use weight_gradient::{GradLayout, backward_weight, bias_gradient};
 

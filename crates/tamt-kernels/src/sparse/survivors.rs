@@ -6,7 +6,7 @@ use crate::bits::BitMask;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
 use crate::linear::Write;
-use crate::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk, with_buffer};
+use crate::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk};
 
 use rayon::prelude::*;
 
@@ -23,51 +23,6 @@ pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write)
         for row in rows {
             let done = gather_row(mask.row(row), &dense[row * mask.cols()..][..mask.cols()], survivors, mode);
             survivors = &mut survivors[done..];
-        }
-    });
-}
-
-/// Writes survivors to their places in `dense` `[rows, cols]`; dropped elements stay as they are.
-///
-/// # Panics
-/// As [`gather`].
-pub fn scatter(mask: &BitMask, survivors: &[f32], dense: &mut [f32]) {
-    each_row(mask, survivors.len(), dense, |row, kept, dense| scatter_row(mask.row(row), &survivors[kept], dense));
-}
-
-/// Changes survivors where they lie in `dense` `[rows, cols]`: calls `f` with the number of each row of those that are `wanted`, which
-/// of all `survivors` are in it, and these, in the mask's order.
-pub(crate) fn change(
-    mask: &BitMask,
-    survivors: usize,
-    dense: &mut [f32],
-    wanted: impl Fn(usize) -> bool + Sync,
-    f: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
-) {
-    each_row(mask, survivors, dense, |row, kept, dense| {
-        if !wanted(row) {
-            return;
-        }
-        with_buffer(kept.len(), |values| {
-            gather_row(mask.row(row), dense, values, Write::Store);
-            f(row, kept, values);
-            scatter_row(mask.row(row), values, dense);
-        });
-    });
-}
-
-/// Calls `f` with each row's number, which of all survivors are in it, and its elements.
-#[allow(unsafe_code)]
-fn each_row(mask: &BitMask, survivors: usize, dense: &mut [f32], f: impl Fn(usize, Range<usize>, &mut [f32]) + Sync) {
-    assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
-    let (jobs, cols, dense) = (Jobs::new(mask, survivors), mask.cols(), Shared::new(dense));
-    (0..PARTIALS).into_par_iter().for_each(|job| {
-        let mut done = jobs.survivors(job).start;
-        for row in jobs.rows(job) {
-            let kept = done..done + mask.count_ones_in(row..row + 1);
-            done = kept.end;
-            // SAFETY: each job has rows of its own.
-            f(row, kept, unsafe { dense.part(row * cols..(row + 1) * cols) });
         }
     });
 }
@@ -89,14 +44,15 @@ pub(crate) fn gather_row(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode
     done
 }
 
-/// Writes survivors to the places that bits keep, as [`gather_row`] has them.
-fn scatter_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
+/// Writes all elements of a part of a row: survivors to the places that bits keep, as [`gather_row`] has them, and zeros.
+pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
         // SAFETY: the instructions are there.
         #[allow(unsafe_code)]
-        return unsafe { x86::scatter(bits, survivors, dense) };
+        return unsafe { x86::expand(bits, survivors, dense) };
     }
+    dense.fill(0.0);
     let mut survivors = survivors.iter();
     for_each_bit(bits, |at| dense[at] = *survivors.next().expect("as many survivors as bits"));
 }
@@ -107,7 +63,7 @@ fn scatter_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
 mod x86 {
     use std::arch::x86_64::{
         _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps,
-        _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps,
+        _mm512_maskz_expandloadu_ps, _mm512_maskz_loadu_ps,
     };
 
     use crate::linear::Write;
@@ -138,18 +94,20 @@ mod x86 {
         done
     }
 
-    /// [`super::scatter_row`].
+    /// [`super::expand_row`].
     #[target_feature(enable = "avx512f,popcnt")]
-    pub(super) fn scatter(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
+    pub(super) fn expand(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
+        assert_eq!(bits.len(), dense.len().div_ceil(8), "bits of the row's elements");
         let mut done = 0;
-        for (bits, at) in sixteens(bits) {
-            let (kept, first) = places(bits);
-            assert!(at + 16 - bits.leading_zeros() as usize <= dense.len(), "bits of the row's elements");
+        for (bits, dense) in bits.chunks(2).zip(dense.chunks_mut(16)) {
+            let bits = u16::from_le_bytes([bits[0], bits.get(1).copied().unwrap_or(0)]);
+            let kept = bits.count_ones() as usize;
             let survivors = &survivors[done..done + kept];
-            // SAFETY: as in `gather`.
+            let there = u16::MAX >> (16 - dense.len());
+            // SAFETY: so many survivors are read, and so many elements written.
             unsafe {
-                let values = _mm512_maskz_expand_ps(bits, _mm512_maskz_loadu_ps(first, survivors.as_ptr()));
-                _mm512_mask_storeu_ps(dense.as_mut_ptr().add(at), bits, values);
+                let values = _mm512_maskz_expandloadu_ps(bits, survivors.as_ptr());
+                _mm512_mask_storeu_ps(dense.as_mut_ptr(), there, values);
             }
             done += kept;
         }
@@ -226,7 +184,7 @@ mod tests {
     use crate::reference::{random, random_mask};
 
     #[test]
-    fn survivors_are_gathered_and_scattered_in_the_masks_order() {
+    fn survivors_are_gathered_in_the_masks_order() {
         for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (1300, 9), (0, 4), (4, 0)] {
             for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
                 let w = random(rows * cols, 1);
@@ -237,12 +195,6 @@ mod tests {
                 assert_eq!(survivors, expected);
                 gather(&mask, &w, &mut survivors, Write::Add);
                 assert!(survivors.iter().zip(&expected).all(|(sum, value)| *sum == 2.0 * value));
-
-                let mut dense = vec![7.0; rows * cols];
-                scatter(&mask, &expected, &mut dense);
-                for (i, value) in dense.iter().enumerate() {
-                    assert_eq!(*value, if kept(i) { w[i] } else { 7.0 });
-                }
             }
         }
     }

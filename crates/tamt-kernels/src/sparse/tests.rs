@@ -64,6 +64,7 @@ fn check_all(tokens: usize, mask: &BitMask) {
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(mask) };
     let sparse = SparseWeight::new(weight, PreparedFor::Training);
+    let of_compact = SparseWeight::new(&CompactWeight::new(mask.clone(), &w), PreparedFor::Training);
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
     let scratch = &mut Scratch::default();
@@ -77,6 +78,8 @@ fn check_all(tokens: usize, mask: &BitMask) {
         assert_eq!(y, dense);
         let in_panels = unpacked(rows, tokens, |y| forward_to_panels(packed_x.view(), &sparse, bias, y));
         assert_eq!(in_panels, dense);
+        forward(packed_x.view(), &of_compact, bias, &mut y);
+        assert_eq!(y, dense);
     }
 
     let old = random(tokens * cols, 5);
@@ -92,6 +95,9 @@ fn check_all(tokens: usize, mask: &BitMask) {
         backward_input(packed_dy.view(), &sparse, &mut dx, mode);
         assert_close(&dx, &expected, tolerance);
         linear::backward_input(&dy, weight, &mut dense, mode, scratch);
+        assert_eq!(dx, dense);
+        let mut dx = old.clone();
+        backward_input(packed_dy.view(), &of_compact, &mut dx, mode);
         assert_eq!(dx, dense);
         if mode == Write::Store {
             let in_panels = unpacked(cols, tokens, |dx| backward_input_to_panels(packed_dy.view(), &sparse, dx));
@@ -280,13 +286,17 @@ fn changed_values_and_masks_give_what_a_new_weight_gives() {
     let mask = random_mask(rows, cols, 0.3);
     let mut sparse =
         SparseWeight::new(Weight { values: (&first).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Training);
-    sparse.set_values(&second);
+    sparse.set_values(&CompactWeight::new(mask.clone(), &second));
+    assert_eq!(outputs(&sparse), new(&second, &mask));
+    sparse.set_values(&CompactWeight::new(mask.clone(), &first));
+    assert_eq!(outputs(&sparse), new(&first, &mask));
+    sparse.set_values(Weight { values: (&second).into(), rows, cols, mask: None });
     assert_eq!(outputs(&sparse), new(&second, &mask));
     assert!(!sparse.set_mask(&mask, &second));
     let (mut halves, mut widened) = (vec![bf16::ZERO; second.len()], vec![0.0; second.len()]);
     crate::round(&second, &mut halves);
     crate::widen(&halves, &mut widened);
-    sparse.set_values(halves.as_slice());
+    sparse.set_values(Weight { values: halves.as_slice().into(), rows, cols, mask: None });
     assert_eq!(outputs(&sparse), new(&widened, &mask));
     for mask in [random_mask(rows, cols, 0.7), BitMask::zeros(rows, cols), random_mask(rows, cols, 0.1)] {
         assert!(sparse.set_mask(&mask, &first));

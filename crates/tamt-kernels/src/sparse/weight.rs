@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::csr::{Bits, Csr, Layout};
 use crate::bits::BitMask;
-use crate::linear::Weight;
+use crate::linear::{Weight, WeightRef};
 use crate::precision::Values;
 
 /// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
@@ -45,7 +45,7 @@ impl SparseWeight {
     /// # Panics
     /// If it has 2^32 survivors or more.
     #[must_use]
-    pub fn new(weight: Weight<'_>, purpose: PreparedFor) -> Self {
+    pub fn new<'a>(weight: impl Into<WeightRef<'a>>, purpose: PreparedFor) -> Self {
         let mut new = Self::default();
         new.prepare(weight, purpose);
         new
@@ -55,31 +55,33 @@ impl SparseWeight {
     ///
     /// # Panics
     /// If it has 2^32 survivors or more.
-    pub fn prepare(&mut self, weight: Weight<'_>, purpose: PreparedFor) {
-        weight.assert_valid();
-        match weight.mask {
+    pub fn prepare<'a>(&mut self, weight: impl Into<WeightRef<'a>>, purpose: PreparedFor) {
+        let weight = weight.into();
+        match weight.mask() {
             Some(mask) => self.mask.clone_from(mask),
-            None => self.mask = BitMask::ones(weight.rows, weight.cols),
+            None => self.mask = BitMask::ones(weight.shape().0, weight.shape().1),
         }
         self.purpose = purpose;
         self.set_structure();
-        self.set_values(weight.values);
+        self.set_values(weight);
     }
 
-    /// Takes changed values of the same matrix `[rows, cols]` under the same mask.
-    pub fn set_values<'a>(&mut self, values: impl Into<Values<'a>>) {
-        let (values, rows, cols) = (values.into(), self.rows(), self.cols());
-        assert_eq!(values.len(), rows * cols, "weights of the declared shape");
+    /// Takes changed values of the same matrix under the same mask.
+    pub fn set_values<'a>(&mut self, weight: impl Into<WeightRef<'a>>) {
+        let (weight, rows, cols) = (weight.into(), self.rows(), self.cols());
+        weight.assert_valid();
+        assert_eq!(weight.shape(), (rows, cols), "weights of the declared shape");
+        assert!(weight.mask().is_none_or(|mask| *mask == self.mask), "weights under the same mask");
         if self.purpose != PreparedFor::InputGradient {
-            self.forward.set_values(Bits { rows, cols, bytes: self.mask.as_bytes() }, values, Layout::Plain);
+            self.forward.set_values(Bits { rows, cols, bytes: self.mask.as_bytes() }, weight, Layout::Plain);
         }
         if self.purpose != PreparedFor::Forward {
             let bits = Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes };
-            self.transposed.set_values(bits, values, Layout::Transposed);
+            self.transposed.set_values(bits, weight, Layout::Transposed);
         }
     }
 
-    /// Takes a mask of the same shape, and the values of the same matrix, if the mask is another. Returns whether it is.
+    /// Takes a mask of the same shape, and what it keeps of the same matrix, if it is another mask. Returns whether it is.
     pub fn set_mask<'a>(&mut self, mask: &BitMask, values: impl Into<Values<'a>>) -> bool {
         assert_eq!((mask.rows(), mask.cols()), (self.rows(), self.cols()), "a mask of the weights' shape");
         if *mask == self.mask {
@@ -87,7 +89,7 @@ impl SparseWeight {
         }
         self.mask.clone_from(mask);
         self.set_structure();
-        self.set_values(values);
+        self.set_values(Weight { values: values.into(), rows: self.rows(), cols: self.cols(), mask: None });
         true
     }
 

@@ -56,7 +56,8 @@ pub struct Learner<'m> {
 }
 
 impl<'m> Learner<'m> {
-    /// A learner whose `trainable` tensors learn; those with scores come first, in the order of `scores`.
+    /// A learner whose `trainable` tensors learn; those with scores come first, in the order of `scores`. Matrices that learn by
+    /// their survivors are kept without the others from here on.
     #[must_use]
     pub fn new(
         model: &'m mut Model,
@@ -66,6 +67,10 @@ impl<'m> Learner<'m> {
         settings: OptimizerSettings,
     ) -> Self {
         let grads = Grads::with_masks(model, trainable, masks.as_ref());
+        for t in trainable.iter().filter(|t| t.kind == GradKind::Survivors) {
+            let mask = masks.as_ref().and_then(|masks| masks.get(t.id)).expect("survivors of a mask");
+            model.params.compact(t.id, mask);
+        }
         let optimizer = Optimizer::new(settings, &grads);
         Self { model, masks, scores, sparse: None, grads, optimizer }
     }
@@ -95,7 +100,7 @@ impl<'m> Learner<'m> {
         if let Some(scores) = &self.scores {
             scores.shape_gradient(self.model, &mut self.grads);
         }
-        let norm = self.optimizer.step(lr, &self.grads, self.model, self.masks.as_ref(), self.scores.as_mut());
+        let norm = self.optimizer.step(lr, &self.grads, self.model, self.scores.as_mut());
         if self.grads.trainable().iter().any(|t| t.kind != GradKind::Score && self.model.layer_of(t.id).is_some()) {
             self.follow_weights();
         }

@@ -1,10 +1,9 @@
 //! The update of all trainable tensors: clipping, then AdamW or `BertAdam`.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::bits::BitMask;
 use tamt_kernels::optim;
 use tamt_kernels::reduce::{sum_squares, sum_squares_bf16};
-use tamt_model::{GradKind, Gradient, Grads, Masks, Model, Trainable};
+use tamt_model::{GradKind, Gradient, Grads, Model, Params};
 
 use crate::scores::Scores;
 
@@ -110,11 +109,11 @@ impl Optimizer {
     }
 
     /// To be called after moments were read.
-    pub(crate) fn follow_moments(&mut self, grads: &Grads, masks: Option<&Masks>) {
+    pub(crate) fn follow_moments(&mut self, grads: &Grads, params: &Params) {
         for ((seen, t), range) in self.seen.iter_mut().zip(grads.trainable()).zip(grads.ranges()) {
             if !seen.is_empty() {
                 let (m, v) = (&self.m[range.clone()], &self.v[range.clone()]);
-                *seen = optim::rows_with_moments(seen.len(), kept(*t, masks), m, v);
+                *seen = optim::rows_with_moments(seen.len(), params.row_places(t.id), m, v);
             }
         }
     }
@@ -131,15 +130,8 @@ impl Optimizer {
     /// clipping; if it is not finite, nothing is changed.
     ///
     /// # Panics
-    /// If scores are trainable and none are given, or survivors and their masks are not.
-    pub fn step(
-        &mut self,
-        lr: f64,
-        grads: &Grads,
-        model: &mut Model,
-        masks: Option<&Masks>,
-        mut scores: Option<&mut Scores>,
-    ) -> f64 {
+    /// If scores are trainable and none are given, or survivors of a matrix that is not compact.
+    pub fn step(&mut self, lr: f64, grads: &Grads, model: &mut Model, mut scores: Option<&mut Scores>) -> f64 {
         let s = self.settings;
         let squares = grads.gradients().iter().map(|gradient| match gradient {
             Gradient::All(values) => sum_squares(values),
@@ -161,13 +153,13 @@ impl Optimizer {
                 Clip::None => 1.0,
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
-            let values = match trainable.kind {
-                GradKind::Weight | GradKind::Survivors => model.params.get_mut(trainable.id),
+            let (values, rows) = match trainable.kind {
+                GradKind::Weight | GradKind::Survivors => model.params.learning_mut(trainable.id),
                 GradKind::Score => {
                     let scores = scores.as_deref_mut().expect("scores are trained");
                     let at = scored..scored + range.len();
                     scored = at.end;
-                    &mut scores.values[at]
+                    (&mut scores.values[at], model.params.row_places(trainable.id))
                 }
             };
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
@@ -183,20 +175,12 @@ impl Optimizer {
                     adam.update(lr, scale)
                 }
             };
-            let mask = kept(*trainable, masks);
-            match (&grads.gradients()[i], mask) {
-                (Gradient::All(g), None) => update.apply(values, g, m, v),
-                (Gradient::All(g), Some(mask)) => update.apply_to_survivors(mask, values, g, m, v),
-                (Gradient::Bf16(g), _) => update.apply_bf16(values, g, m, v),
-                (Gradient::Rows(g), mask) => update.apply_to_rows(mask, values, g, m, v, &mut self.seen[i]),
+            match &grads.gradients()[i] {
+                Gradient::All(g) => update.apply(values, g, m, v),
+                Gradient::Bf16(g) => update.apply_bf16(values, g, m, v),
+                Gradient::Rows(g) => update.apply_to_rows(rows, values, g, m, v, &mut self.seen[i]),
             }
         }
         norm
     }
-}
-
-/// The mask of what is trained by its survivors alone.
-fn kept(trainable: Trainable, masks: Option<&Masks>) -> Option<&BitMask> {
-    let of_survivors = trainable.kind == GradKind::Survivors;
-    of_survivors.then(|| masks.and_then(|masks| masks.get(trainable.id)).expect("survivors have a mask"))
 }

@@ -26,9 +26,10 @@ pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path,
         Tensor::f32("optimizer.m", &[optimizer.m.len()], &optimizer.m),
         Tensor::f32("optimizer.v", &[optimizer.v.len()], &optimizer.v),
     ];
-    for trained in grads.trainable().iter().filter(|t| t.kind != GradKind::Score) {
-        let shape = &model.params.spec(trained.id).shape;
-        tensors.push(Tensor::f32(format!("weight.{}", name(trained.id)), shape, model.params.get(trained.id)));
+    let learn = grads.trainable().iter().filter(|t| t.kind != GradKind::Score);
+    let weights: Vec<_> = learn.map(|t| (t.id, model.params.dense(t.id))).collect();
+    for (id, values) in &weights {
+        tensors.push(Tensor::f32(format!("weight.{}", name(*id)), &model.params.spec(*id).shape, values));
     }
     let cuts: Vec<u64> =
         scores.iter().flat_map(|s| &s.cuts).flat_map(|cut| [u64::from(cut.value.to_bits()), cut.index]).collect();
@@ -88,7 +89,9 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
     floats("optimizer.v", &mut optimizer.v)?;
     for trained in grads.trainable().iter().filter(|t| t.kind != GradKind::Score) {
         let name = format!("weight.{}", model.params.spec(trained.id).checkpoint_name);
-        floats(&name, model.params.get_mut(trained.id))?;
+        let mut values = model.params.dense(trained.id).into_owned();
+        floats(&name, &mut values)?;
+        model.params.set(trained.id, &values);
     }
     if let Some(scores) = scores {
         floats("scores", &mut scores.values)?;
@@ -107,10 +110,13 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
             let name = format!("mask.{}", model.params.spec(id).checkpoint_name);
             let data = read(&name, Dtype::U8, rows * cols.div_ceil(8))?;
             let mask = BitMask::from_bytes(rows, cols, data.to_vec()).ok_or(format!("{name} has stray bits"))?;
+            if model.params.weight(id, None).mask().is_some_and(|own| *own != mask) {
+                return Err(format!("{name} is another than the run began with"));
+            }
             masks.set(id, mask);
         }
     }
-    optimizer.follow_moments(grads, masks.as_ref());
+    optimizer.follow_moments(grads, &model.params);
     let choice = header.metadata().as_ref().and_then(|m| m.get(SPARSE_UP_TO)).map(|text| text.parse::<f32>());
     *sparse = match (choice, &masks) {
         (Some(Ok(density)), Some(masks)) => {

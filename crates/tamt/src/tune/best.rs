@@ -59,7 +59,7 @@ impl BestModel {
             return;
         }
         match &mut self.params {
-            Some(params) => params.ids().for_each(|id| params.get_mut(id).copy_from_slice(model.params.get(id))),
+            Some(params) => params.set_all(&model.params),
             none => *none = Some(model.params.clone()),
         }
     }
@@ -81,17 +81,15 @@ impl BestModel {
     /// Puts the best weights into the model, if they were kept.
     pub(super) fn put_into(&self, model: &mut Model) {
         if let Some(params) = &self.params {
-            params.ids().for_each(|id| model.params.get_mut(id).copy_from_slice(params.get(id)));
+            model.params.set_all(params);
         }
     }
 
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
-        let tensors: Vec<Tensor<'_>> = self
-            .params
-            .iter()
-            .flat_map(|params| params.ids().map(|id| (params.spec(id), params.get(id))))
-            .map(|(spec, values)| Tensor::f32(spec.name.as_str(), &spec.shape, values))
-            .collect();
+        let tensors = self.params.iter().flat_map(|params| params.ids().map(|id| (params.spec(id), params.dense(id))));
+        let tensors: Vec<_> = tensors.collect();
+        let tensors: Vec<Tensor<'_>> =
+            tensors.iter().map(|(spec, values)| Tensor::f32(spec.name.as_str(), &spec.shape, values)).collect();
         let standing = serde_json::to_string(&self.standing).expect("finite numbers are JSON");
         let metadata = BTreeMap::from([("standing".to_owned(), standing)]);
         tensor_file::write(&directory.join(FILE), &tensors, &metadata)
@@ -115,11 +113,12 @@ impl BestModel {
         for id in params.ids() {
             let name = params.spec(id).name.clone();
             let tensor = file.tensor(&name).map_err(|e| e.to_string())?;
-            let values = params.get_mut(id);
-            if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * values.len() {
-                return Err(format!("{name} does not have {} values of F32", values.len()));
+            let elements = params.spec(id).elements();
+            if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * elements {
+                return Err(format!("{name} does not have {elements} values of F32"));
             }
-            values.iter_mut().zip(tensor.data().as_chunks::<4>().0).for_each(|(v, &b)| *v = f32::from_le_bytes(b));
+            let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+            params.set(id, &values);
         }
         self.params = Some(params);
         Ok(())
@@ -128,6 +127,8 @@ impl BestModel {
 
 #[cfg(test)]
 mod tests {
+    use tamt_kernels::bits::BitMask;
+
     use super::*;
     use crate::testing::tiny_model;
 
@@ -152,7 +153,13 @@ mod tests {
 
     #[test]
     fn a_written_best_model_is_read_back() {
-        let (model, directory) = (tiny_model(), tempfile::tempdir().unwrap());
+        let (mut model, directory) = (tiny_model(), tempfile::tempdir().unwrap());
+        // as a ticket's learner keeps it
+        let matrix = model.layer_matrices().next().unwrap();
+        let [rows, cols] = model.params.matrix_shape(matrix);
+        let mut mask = BitMask::ones(rows, cols);
+        mask.set(0, 1, false);
+        model.params.compact(matrix, &mask);
         for keeps_weights in [true, false] {
             let mut best = BestModel::new("accuracy", keeps_weights);
             best.write(directory.path()).unwrap();
@@ -164,6 +171,11 @@ mod tests {
             read.read(directory.path(), &model).unwrap();
             assert_eq!(read.standing, best.standing);
             assert_eq!(read.params.is_some(), keeps_weights);
+            let mut other = model.clone();
+            other.params.ids().for_each(|id| other.params.set(id, &vec![7.0; other.params.spec(id).elements()]));
+            read.put_into(&mut other);
+            let is_same = other.params.ids().all(|id| other.params.dense(id) == model.params.dense(id));
+            assert_eq!(is_same, keeps_weights);
         }
         std::fs::write(directory.path().join(FILE), "no").unwrap();
         assert!(matches!(BestModel::new("f1", true).read(directory.path(), &model), Err(Error::Damaged { .. })));
