@@ -133,7 +133,7 @@ mod tests {
     use crate::linear::Weight;
     use crate::parallel::tests::same_for_any_pool;
     use crate::reference::{assert_close, random, random_mask, to_f64};
-    use crate::sparse::{CompactWeight, gather};
+    use crate::sparse::{CompactWeight, RankedMask, gather};
 
     #[test]
     fn the_forward_pass_sums_three_rows() {
@@ -178,9 +178,8 @@ mod tests {
                             let at = id as usize * cols + c;
                             let factor = match epilogue {
                                 WeightGrad::Dense => 1.0,
-                                WeightGrad::Masked(m) | WeightGrad::Survivors(m) => {
-                                    f64::from(u8::from(m.get(id as usize, c)))
-                                }
+                                WeightGrad::Masked(m) => f64::from(u8::from(m.get(id as usize, c))),
+                                WeightGrad::Survivors(_) => unreachable!("for gradients of rows"),
                                 WeightGrad::Score(_) => f64::from(w[at]),
                             };
                             expected[at] += factor * f64::from(d[t * cols + c]);
@@ -196,17 +195,18 @@ mod tests {
             }
             // a gradient of rows has the same bits in them, and zero elsewhere
             let (zeros, ones) = (BitMask::zeros(rows, cols), BitMask::ones(rows, cols));
+            let [some, none, all] = [&mask, &zeros, &ones].map(|mask| RankedMask::new(mask.clone()));
             let mut of_rows = RowGrads::new(rows);
             for (skip, epilogue) in [
                 (None, WeightGrad::Dense),
                 (Some(0), WeightGrad::Score((&w).into())),
                 (Some(4), WeightGrad::Masked(&mask)),
-                (None, WeightGrad::Survivors(&mask)),
-                (None, WeightGrad::Survivors(&zeros)),
-                (Some(1), WeightGrad::Survivors(&ones)),
+                (None, WeightGrad::Survivors(&some)),
+                (None, WeightGrad::Survivors(&none)),
+                (Some(1), WeightGrad::Survivors(&all)),
             ] {
                 let (whole, kept) = match epilogue {
-                    WeightGrad::Survivors(mask) => (WeightGrad::Dense, mask),
+                    WeightGrad::Survivors(mask) => (WeightGrad::Dense, mask.mask()),
                     other => (other, &ones),
                 };
                 let mut dense = vec![0.0; rows * cols];

@@ -11,14 +11,14 @@ use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, PARTIALS, Shared, reduction_chunk, with_buffer};
 use crate::precision::{Number, Precision, Values, ValuesMut, round};
 use crate::product::{DEEP, Rhs, Start, Strip, deep_product, each_strip, is_one_portion, row_portions, row_product};
-use crate::sparse::{CompactWeight, gather_row};
+use crate::sparse::{CompactWeight, RankedMask, gather_row};
 
 #[cfg(target_arch = "x86_64")]
 mod finish;
 mod packed;
 mod tokens;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use finish::{Gradient, GradientOut, InPlace, Rounded};
+pub(crate) use finish::{Gradient, GradientOut, InPlace, Rounded, Survivors};
 use packed::pack_compact;
 pub use packed::{
     ActivatedGradient, Matrix, PackedFor, PackedRows, PackedWeight, backward_activated, backward_input_rows,
@@ -65,7 +65,7 @@ impl<'a> WeightRef<'a> {
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {
             Self::Whole(w) => (w.rows, w.cols),
-            Self::Compact(w) => (w.mask().rows(), w.mask().cols()),
+            Self::Compact(w) => (w.mask().mask().rows(), w.mask().mask().cols()),
         }
     }
 
@@ -74,7 +74,7 @@ impl<'a> WeightRef<'a> {
     pub fn mask(self) -> Option<&'a BitMask> {
         match self {
             Self::Whole(w) => w.mask,
-            Self::Compact(w) => Some(w.mask()),
+            Self::Compact(w) => Some(w.mask().mask()),
         }
     }
 
@@ -149,7 +149,7 @@ pub enum WeightGrad<'a> {
     /// `G ∘ B`: dropped weights get no gradient.
     Masked(&'a BitMask),
     /// The elements of `G` that `B` keeps, in its order and without gaps.
-    Survivors(&'a BitMask),
+    Survivors(&'a RankedMask),
     /// `G ∘ W`: the straight-through gradient of the scores that decide `B`, dropped weights included.
     Score(Values<'a>),
 }
@@ -158,16 +158,15 @@ impl WeightGrad<'_> {
     pub(crate) fn assert_shape(&self, rows: usize, cols: usize) {
         match self {
             Self::Dense => {}
-            Self::Masked(mask) | Self::Survivors(mask) => {
-                assert_eq!((mask.rows(), mask.cols()), (rows, cols), "a mask of the weights' shape");
-            }
+            Self::Masked(mask) => assert_eq!((mask.rows(), mask.cols()), (rows, cols), "a mask of the weights' shape"),
+            Self::Survivors(mask) => Self::Masked(mask.mask()).assert_shape(rows, cols),
             Self::Score(w) => assert_eq!(w.len(), rows * cols, "weights of the declared shape"),
         }
     }
 
     /// Elements of what a gradient `[rows, cols]` becomes.
     fn len(&self, rows: usize, cols: usize) -> usize {
-        if let Self::Survivors(mask) = self { mask.count_ones() } else { rows * cols }
+        if let Self::Survivors(mask) = self { mask.survivors() } else { rows * cols }
     }
 
     /// Applies to columns `col..` of row `row` of a gradient with `cols` columns; `col` is a multiple of 8.
@@ -479,30 +478,30 @@ fn survivor_product(
     part: Range<usize>,
     dy: Panels<'_>,
     x: &mut Rhs<'_>,
-    mask: &BitMask,
+    mask: &RankedMask,
     survivors: &mut [f32],
     mode: Write,
 ) {
-    let first = mask.count_ones_in(0..part.start);
-    let starts: Vec<usize> = part
-        .clone()
-        .scan(first, |next, row| Some(std::mem::replace(next, *next + mask.count_ones_in(row..row + 1))))
-        .collect();
     let (survivors, nothing) = (Shared::new(survivors), Shared::new(&mut []));
     #[cfg(target_arch = "x86_64")]
     if dy.precision().by_tiles() {
-        return gradient_squares(mask.cols(), part.clone(), dy, x, WeightGrad::Survivors(mask), mode, |strip| {
-            let rows = strip.row..strip.row + strip.rows;
-            let before = |row| count_bits(&mask.row(row)[..strip.col / 8]);
-            GradientOut::Survivors(survivors, rows.map(|row| starts[row - part.start] + before(row)).collect())
+        return each_strip(mask.mask().cols(), part, dy, x, &nothing, |strip| {
+            let (rows, col) = (strip.row..strip.row + strip.rows, strip.col);
+            // SAFETY: the strips of a product are disjoint, and so are their survivors.
+            #[allow(unsafe_code)]
+            unsafe {
+                match mode {
+                    Write::Store => strip.finish(&mut Survivors::<false>::new(mask, rows, col, survivors)),
+                    Write::Add => strip.finish(&mut Survivors::<true>::new(mask, rows, col, survivors)),
+                }
+            }
         });
     }
-    each_strip(mask.cols(), part.clone(), dy, x, &nothing, |mut strip| {
+    each_strip(mask.mask().cols(), part, dy, x, &nothing, |mut strip| {
         let (from, to) = (strip.col / 8, (strip.col + strip.cols).div_ceil(8));
         strip.multiply_aside(Start::Zero, |strip, done, block| {
             for (row, values) in (strip.row + done..).zip(block.chunks_exact(strip.cols)) {
-                let (before, bits) = (&mask.row(row)[..from], &mask.row(row)[from..to]);
-                let at = starts[row - part.start] + count_bits(before);
+                let (at, bits) = (mask.of_row_from(row, strip.col).start, &mask.mask().row(row)[from..to]);
                 // SAFETY: the blocks of a product are disjoint, and so are their survivors.
                 #[allow(unsafe_code)]
                 let survivors = unsafe { survivors.part(at..at + count_bits(bits)) };

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use half::bf16;
 use tamt_kernels::Precision;
-use tamt_kernels::bits::BitMask;
 use tamt_kernels::embedding::RowGrads;
 use tamt_kernels::linear::{WeightGrad, Write};
 
@@ -17,7 +16,7 @@ pub enum GradKind {
     /// `dL/dW`, zero where `B` drops the weight.
     Weight,
     /// `dL/dW` of the weights that `B` keeps, in its order and without gaps: dropped weights take no memory. For masks that
-    /// stay, and not for a decoder, which is not masked.
+    /// stay, and matrices that are kept so ([`Params::compact`]).
     Survivors,
     /// `dL/dB = dL/d(W o B) o W` at every position: the straight-through gradient of the scores behind `B`.
     Score,
@@ -99,18 +98,9 @@ impl Grads {
     /// Buffers for `trainable`, all zero.
     ///
     /// # Panics
-    /// If one is of [`GradKind::Survivors`]: it needs [`Grads::with_masks`].
+    /// If one is of [`GradKind::Survivors`] and is not compact.
     #[must_use]
     pub fn new(model: &Model, trainable: &[Trainable]) -> Self {
-        Self::with_masks(model, trainable, None)
-    }
-
-    /// [`Grads::new`] under masks, which count survivors.
-    ///
-    /// # Panics
-    /// If one is of [`GradKind::Survivors`] and has no mask.
-    #[must_use]
-    pub fn with_masks(model: &Model, trainable: &[Trainable], masks: Option<&Masks>) -> Self {
         let mut by_param = vec![None; model.params.ids().len()];
         let (mut ranges, mut gradients) = (Vec::new(), Vec::new());
         let mut end = 0;
@@ -118,9 +108,7 @@ impl Grads {
             by_param[t.id.0] = Some(slot);
             let len = match t.kind {
                 GradKind::Weight | GradKind::Score => model.params.spec(t.id).elements(),
-                GradKind::Survivors => {
-                    masks.and_then(|masks| masks.get(t.id)).expect("survivors of a mask").count_ones()
-                }
+                GradKind::Survivors => model.params.survivors(t.id).survivors(),
             };
             ranges.push(end..end + len);
             end += len;
@@ -178,20 +166,17 @@ impl Grads {
         &self.ranges
     }
 
-    /// All values of one tensor's gradient, if it is trainable; `masks` as for [`Grads::with_masks`].
+    /// All values of one tensor's gradient, if it is trainable.
     #[must_use]
-    pub fn get(&self, id: ParamId, masks: Option<&Masks>) -> Option<Vec<f32>> {
+    pub fn get(&self, id: ParamId, params: &Params) -> Option<Vec<f32>> {
         let slot = self.by_param[id.0]?;
         Some(match &self.gradients[slot] {
             Gradient::All(values) => values.clone(),
             Gradient::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
             Gradient::Rows(rows) => {
-                let mask = masks.filter(|_| self.trainable[slot].kind == GradKind::Survivors).and_then(|m| m.get(id));
-                let cols = self.ranges[slot].len() / rows.table_rows().max(1);
-                let len = |row| mask.map_or(cols, |mask: &BitMask| mask.count_ones_in(row..row + 1));
-                (0..rows.table_rows())
-                    .flat_map(|row| rows.get(row).map_or(vec![0.0; len(row)], <[f32]>::to_vec))
-                    .collect()
+                let places = params.row_places(id);
+                let row = |row| rows.get(row).map_or(vec![0.0; places.of(row).len()], <[f32]>::to_vec);
+                (0..rows.table_rows()).flat_map(row).collect()
             }
         })
     }
@@ -280,9 +265,9 @@ pub(crate) fn epilogue<'a>(
     masks: Option<&'a Masks>,
 ) -> WeightGrad<'a> {
     match (kind, masks.and_then(|masks| masks.get(id))) {
-        (GradKind::Survivors, Some(mask)) => WeightGrad::Survivors(mask),
+        (GradKind::Survivors, _) => WeightGrad::Survivors(params.survivors(id)),
         (GradKind::Score, _) => WeightGrad::Score(params.values(id)),
         (GradKind::Weight, Some(mask)) => WeightGrad::Masked(mask),
-        (GradKind::Weight | GradKind::Survivors, None) => WeightGrad::Dense,
+        (GradKind::Weight, None) => WeightGrad::Dense,
     }
 }

@@ -6,7 +6,7 @@ use half::bf16;
 use tamt_kernels::Values;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::{Weight, WeightRef};
-use tamt_kernels::sparse::{CompactWeight, RowPlaces};
+use tamt_kernels::sparse::{CompactWeight, RankedMask, RowPlaces};
 
 use crate::model::Model;
 
@@ -169,6 +169,17 @@ impl Params {
         }
     }
 
+    /// Which elements a compact matrix has.
+    ///
+    /// # Panics
+    /// If it is not kept by [`Params::compact`].
+    pub(crate) fn survivors(&self, id: ParamId) -> &RankedMask {
+        match &self.elements[id.0] {
+            Elements::Compact(weight) => weight.mask(),
+            Elements::F32(_) | Elements::Bf16(_) => panic!("{} is kept with its zeros", self.spec(id).name),
+        }
+    }
+
     /// The values of a tensor that learn, and where those of its rows lie: all, or of a compact matrix what the mask keeps.
     ///
     /// # Panics
@@ -188,7 +199,7 @@ impl Params {
     pub fn row_places(&self, id: ParamId) -> RowPlaces<'_> {
         match &self.elements[id.0] {
             Elements::F32(_) | Elements::Bf16(_) => RowPlaces::Each(self.spec(id).row_elements()),
-            Elements::Compact(weight) => weight.row_places(),
+            Elements::Compact(weight) => weight.mask().row_places(),
         }
     }
 

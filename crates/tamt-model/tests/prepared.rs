@@ -97,33 +97,36 @@ fn both_kernels_give_the_same_states_and_gradients() {
             if name.ends_with("key.bias") {
                 continue; // zero but for rounding: it adds the same to all scores of a query
             }
-            assert_close(&sparse_gradients.get(id, None).unwrap(), &gradients.get(id, None).unwrap(), name);
+            assert_close(
+                &sparse_gradients.get(id, &model.params).unwrap(),
+                &gradients.get(id, &model.params).unwrap(),
+                name,
+            );
         }
 
         let survivors = Trainable::weights(&model, Some(&masks));
         let mut compact_model = model.clone();
         masks.iter().for_each(|(id, mask)| compact_model.params.compact(id, mask));
         let of_compact = PreparedWeights::for_training(&compact_model, &masks, choice);
-        for (pass, prepared) in [(dense, None), (pass, Some(&of_compact))] {
-            let grads = || Grads::with_masks(&model, &survivors, Some(&masks));
+        for prepared in [None, Some(&of_compact)] {
             let of_compact = Pass::new(Some(&masks), prepared).with_dropout(dropout);
-            let (whole, compact) = (run(&model, pass, grads()), run(&compact_model, of_compact, grads()));
-            assert_eq!(compact.0, whole.0, "weights without their zeros give the same states");
-            let values = |grads: &Grads| survivors.iter().map(|t| grads.get(t.id, Some(&masks))).collect::<Vec<_>>();
-            assert_eq!(values(&compact.1), values(&whole.1), "and the same gradients");
-
-            let (_, compact) = run(&model, pass, Grads::with_masks(&model, &survivors, Some(&masks)));
+            let (of_compact, compact) = run(&compact_model, of_compact, Grads::new(&compact_model, &survivors));
+            assert_eq!(of_compact, states, "weights without their zeros give the same states");
             for Trainable { id, kind } in &survivors {
                 if model.params.spec(*id).name.ends_with("key.bias") {
                     continue;
                 }
-                let mut expected = gradients.get(*id, None).unwrap();
+                let mut expected = gradients.get(*id, &model.params).unwrap();
                 if *kind == GradKind::Survivors {
                     let mask = masks.get(*id).unwrap();
                     let whole = std::mem::replace(&mut expected, vec![0.0; mask.count_ones()]);
                     gather(mask, &whole, &mut expected, Write::Store);
                 }
-                assert_close(&compact.get(*id, Some(&masks)).unwrap(), &expected, &model.params.spec(*id).name);
+                assert_close(
+                    &compact.get(*id, &compact_model.params).unwrap(),
+                    &expected,
+                    &model.params.spec(*id).name,
+                );
             }
         }
     }
@@ -138,12 +141,14 @@ fn either_kernel_beside_bf16_is_close_to_f32() {
     let survivors = Trainable::weights(&model, Some(&masks));
     let fixed = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
     let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE);
-    for (trainable, sparse) in [(&survivors, &fixed), (&scores, &in_passes)] {
+    let mut compact = model.clone();
+    masks.iter().for_each(|(id, mask)| compact.params.compact(id, mask));
+    for (model, trainable, sparse) in [(&compact, &survivors, &fixed), (&model, &scores, &in_passes)] {
         let result = |precision, prepared| {
-            let grads = Grads::with_masks(&model, trainable, Some(&masks)).in_precision(&model, precision);
-            let (mut states, grads) = run_in(precision, &model, Pass::new(Some(&masks), prepared), grads);
+            let grads = Grads::new(model, trainable).in_precision(model, precision);
+            let (mut states, grads) = run_in(precision, model, Pass::new(Some(&masks), prepared), grads);
             let layer_matrices = trainable.iter().filter(|t| model.layer_of(t.id).is_some());
-            states.extend(layer_matrices.map(|t| grads.get(t.id, Some(&masks)).unwrap()));
+            states.extend(layer_matrices.map(|t| grads.get(t.id, &model.params).unwrap()));
             states
         };
         let expected = result(Precision::F32, None);
@@ -167,7 +172,7 @@ fn score_gradients_are_the_same_numbers_with_either_kernel() {
     assert!(model.layer_matrices().all(|id| in_passes.is_sparse(id) && in_passes.sparse(id).is_none()));
     let results = [None, Some(&sparse), Some(&in_passes), Some(&some_in_passes)].map(|sparse| {
         let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model, &trainable));
-        (states, trainable.iter().map(|t| grads.get(t.id, None).unwrap()).collect::<Vec<_>>())
+        (states, trainable.iter().map(|t| grads.get(t.id, &model.params).unwrap()).collect::<Vec<_>>())
     });
     for result in &results[1..] {
         assert_eq!(result, &results[0]);
@@ -298,13 +303,13 @@ fn gradients_of_groups_add_up() {
         let together = gradients(&sequences);
         let alone: Vec<Grads> = sequences.iter().map(|ids| gradients(std::slice::from_ref(ids))).collect();
         for id in model.params.ids() {
-            let (name, together) = (&model.params.spec(id).name, together.get(id, None).unwrap());
+            let (name, together) = (&model.params.spec(id).name, together.get(id, &model.params).unwrap());
             if name.ends_with("key.bias") {
                 continue; // zero but for rounding: it adds the same to all scores of a query
             }
             let mut sums = vec![0.0f64; together.len()];
             for alone in &alone {
-                sums.iter_mut().zip(alone.get(id, None).unwrap()).for_each(|(sum, v)| *sum += f64::from(v));
+                sums.iter_mut().zip(alone.get(id, &model.params).unwrap()).for_each(|(sum, v)| *sum += f64::from(v));
             }
             let sums: Vec<f32> = sums.into_iter().map(|v| v as f32).collect();
             assert_close(&together, &sums, name);

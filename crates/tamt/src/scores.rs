@@ -354,8 +354,8 @@ mod tests {
             top.iter_mut().enumerate().for_each(|(i, d)| *d = 1.0 + (i % 3) as f32);
             model.backward(&batch, pass, &activations, &d, &mut grads, &mut workspace);
 
-            let all =
-                |grads: &Grads| scores.ids.iter().flat_map(|&id| grads.get(id, None).unwrap()).collect::<Vec<f32>>();
+            let gradient = |grads: &Grads, id| grads.get(id, &model.params).unwrap();
+            let all = |grads: &Grads| scores.ids.iter().flat_map(|&id| gradient(grads, id)).collect::<Vec<f32>>();
             let before = all(&grads);
             scores.shape_gradient(&model, &mut grads);
             for (i, (before, after)) in before.iter().zip(all(&grads)).enumerate() {

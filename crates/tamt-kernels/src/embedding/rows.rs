@@ -96,7 +96,7 @@ impl RowGrads {
         for (i, &row) in self.rows.iter().enumerate() {
             self.numbers[row as usize] = i as u32 + 1;
             end += match epilogue {
-                WeightGrad::Survivors(mask) => mask.count_ones_in(row as usize..row as usize + 1),
+                WeightGrad::Survivors(mask) => mask.of_row(row as usize).len(),
                 _ => cols,
             };
             self.ends.push(end);
@@ -112,7 +112,7 @@ impl RowGrads {
                 #[allow(unsafe_code)]
                 let values = unsafe { values.part(values_of(ends, number)) };
                 if let WeightGrad::Survivors(mask) = epilogue {
-                    gather_row(mask.row(row), sum, values, Write::Store);
+                    gather_row(mask.mask().row(row), sum, values, Write::Store);
                 } else {
                     epilogue.apply(sum, row, 0, cols);
                     values.copy_from_slice(sum);

@@ -22,7 +22,7 @@ use crate::parallel::Shared;
 use crate::product::{AMX_TILE, Block, Start};
 
 mod gradient;
-pub(crate) use gradient::{Gradient, GradientOut};
+pub(crate) use gradient::{Gradient, GradientOut, Survivors};
 
 /// Rows of a part.
 const PAIR: usize = 2;

@@ -5,7 +5,7 @@ use crate::activation::{self, Activation};
 use crate::parallel::tests::same_for_any_pool;
 use crate::precision::bf16_bits;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
-use crate::sparse::{CompactWeight, gather};
+use crate::sparse::{CompactWeight, RankedMask, gather};
 
 /// `y = x (W ∘ B)ᵀ + b` in f64.
 fn naive(x: &[f64], w: &[f64], mask: Option<&BitMask>, bias: &[f64], cols: usize) -> Vec<f64> {
@@ -88,7 +88,8 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     for epilogue in [WeightGrad::Dense, WeightGrad::Masked(mask), WeightGrad::Score((&w).into())] {
         let factor = |i: usize| match epilogue {
             WeightGrad::Dense => 1.0,
-            WeightGrad::Masked(mask) | WeightGrad::Survivors(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
+            WeightGrad::Masked(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
+            WeightGrad::Survivors(_) => unreachable!("checked below"),
             WeightGrad::Score(_) => f64::from(w[i]),
         };
         let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
@@ -103,9 +104,10 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
 
     let mut whole = vec![9.0; rows * cols];
     backward_weight(&dy, &x, rows, cols, WeightGrad::Dense, &mut whole, Write::Store, scratch);
+    let ranked = RankedMask::new(mask.clone());
     let [mut survivors, mut expected] = [(); 2].map(|()| vec![9.0; mask.count_ones()]);
     for mode in [Write::Store, Write::Add] {
-        backward_weight(&dy, &x, rows, cols, WeightGrad::Survivors(mask), &mut survivors, mode, scratch);
+        backward_weight(&dy, &x, rows, cols, WeightGrad::Survivors(&ranked), &mut survivors, mode, scratch);
         gather(mask, &whole, &mut expected, mode);
         assert_eq!(survivors, expected);
     }

@@ -49,14 +49,16 @@ mod compact;
 mod csr;
 mod panels;
 mod product;
+mod ranked;
 mod survivors;
 mod transpose;
 mod weight;
 mod weight_gradient;
 
 pub use break_even::break_even;
-pub use compact::{CompactWeight, RowPlaces};
+pub use compact::CompactWeight;
 pub use panels::{Panels, PanelsPart, PanelsView};
+pub use ranked::{RankedMask, RowPlaces};
 pub use survivors::gather;
 pub(crate) use survivors::gather_row;
 pub use weight::{PreparedFor, SparseWeight};

@@ -66,11 +66,11 @@ impl<'m> Learner<'m> {
         trainable: &[Trainable],
         settings: OptimizerSettings,
     ) -> Self {
-        let grads = Grads::with_masks(model, trainable, masks.as_ref());
         for t in trainable.iter().filter(|t| t.kind == GradKind::Survivors) {
             let mask = masks.as_ref().and_then(|masks| masks.get(t.id)).expect("survivors of a mask");
             model.params.compact(t.id, mask);
         }
+        let grads = Grads::new(model, trainable);
         let optimizer = Optimizer::new(settings, &grads);
         Self { model, masks, scores, sparse: None, grads, optimizer }
     }

@@ -73,7 +73,7 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: KernelCh
             for module in file.names("first_grad.") {
                 let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
                 let expected = file.floats(&format!("first_grad.{module}"));
-                assert_close(&module, &learner.grads.get(id, None).unwrap(), &expected, 2e-5);
+                assert_close(&module, &learner.grads.get(id, &learner.model.params).unwrap(), &expected, 2e-5);
             }
         }
         learner.update(optimizer.learning_rate * schedule.factor(step));
@@ -159,7 +159,12 @@ fn distillation_variants_are_those_of_autograd() {
             for module in file.names(&format!("grad.{name}.")) {
                 let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
                 let expected = file.floats(&format!("grad.{name}.{module}"));
-                assert_close(&format!("{name} {module}"), &learner.grads.get(id, None).unwrap(), &expected, 5e-5);
+                assert_close(
+                    &format!("{name} {module}"),
+                    &learner.grads.get(id, &learner.model.params).unwrap(),
+                    &expected,
+                    5e-5,
+                );
             }
         }
     });

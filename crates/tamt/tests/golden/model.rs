@@ -56,7 +56,7 @@ fn gradients_of_every_weight_are_those_of_autograd() {
             let id = by_checkpoint_name(&model, &name);
             // The gradient of a key bias is zero in exact arithmetic: it shifts all scores of a query alike.
             let expected = file.floats(&format!("grad.{name}"));
-            assert_close_above(&name, &grads.get(id, None).unwrap(), &expected, 2e-5, 1e-3);
+            assert_close_above(&name, &grads.get(id, &model.params).unwrap(), &expected, 2e-5, 1e-3);
         }
     });
 }
@@ -99,7 +99,7 @@ fn in_bf16_states_losses_and_gradients_are_near_those_of_transformers() {
         assert_close("loss", &[loss as f32], &file.floats("loss"), 1e-2);
         let (mut error, mut norm) = (0.0, 0.0);
         for name in file.names("grad.") {
-            let ours = grads.get(by_checkpoint_name(&model, &name), None).unwrap();
+            let ours = grads.get(by_checkpoint_name(&model, &name), &model.params).unwrap();
             for (ours, expected) in ours.iter().zip(file.floats(&format!("grad.{name}"))) {
                 error += (f64::from(*ours) - expected).powi(2);
                 norm += expected.powi(2);

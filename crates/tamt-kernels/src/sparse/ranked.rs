@@ -1,0 +1,76 @@
+//! A mask that knows where in its order each row's survivors lie.
+
+use std::ops::Range;
+
+use crate::bits::{BitMask, count_bits};
+
+/// Where the elements of a matrix's rows lie that are kept in one slice.
+#[derive(Clone, Copy, Debug)]
+pub enum RowPlaces<'a> {
+    /// So many of each row.
+    Each(usize),
+    /// Those of a row from here on, to where the next row's begin.
+    From(&'a [usize]),
+}
+
+impl RowPlaces<'_> {
+    /// Those of a row.
+    #[must_use]
+    #[inline]
+    pub fn of(self, row: usize) -> Range<usize> {
+        match self {
+            Self::Each(cols) => row * cols..(row + 1) * cols,
+            Self::From(starts) => starts[row]..starts[row + 1],
+        }
+    }
+}
+
+/// A mask that stays, with the number of survivors before each of its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RankedMask {
+    mask: BitMask,
+    /// Of each row, and of all.
+    row_starts: Vec<usize>,
+}
+
+impl RankedMask {
+    /// Counts a mask's survivors.
+    #[must_use]
+    pub fn new(mask: BitMask) -> Self {
+        let ends = (0..mask.rows()).scan(0, |end, row| {
+            *end += mask.count_ones_in(row..row + 1);
+            Some(*end)
+        });
+        let row_starts = std::iter::once(0).chain(ends).collect();
+        Self { mask, row_starts }
+    }
+
+    /// The mask.
+    #[must_use]
+    pub fn mask(&self) -> &BitMask {
+        &self.mask
+    }
+
+    /// How many elements it keeps.
+    #[must_use]
+    pub fn survivors(&self) -> usize {
+        self.row_starts[self.mask.rows()]
+    }
+
+    /// Where the rows' survivors lie among all.
+    #[must_use]
+    pub fn row_places(&self) -> RowPlaces<'_> {
+        RowPlaces::From(&self.row_starts)
+    }
+
+    /// Survivors of a row.
+    pub(crate) fn of_row(&self, row: usize) -> Range<usize> {
+        self.row_places().of(row)
+    }
+
+    /// Survivors of a row from column `col` on, a multiple of 8.
+    pub(crate) fn of_row_from(&self, row: usize, col: usize) -> Range<usize> {
+        let Range { start, end } = self.of_row(row);
+        if col == 0 { start..end } else { start + count_bits(&self.mask.row(row)[..col / 8])..end }
+    }
+}
