@@ -65,7 +65,7 @@ impl<'a> WeightRef<'a> {
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {
             Self::Whole(w) => (w.rows, w.cols),
-            Self::Compact(w) => (w.mask().mask().rows(), w.mask().mask().cols()),
+            Self::Compact(w) => (w.mask().rows(), w.mask().cols()),
         }
     }
 
@@ -74,7 +74,7 @@ impl<'a> WeightRef<'a> {
     pub fn mask(self) -> Option<&'a BitMask> {
         match self {
             Self::Whole(w) => w.mask,
-            Self::Compact(w) => Some(w.mask().mask()),
+            Self::Compact(w) => Some(w.mask()),
         }
     }
 

@@ -280,7 +280,7 @@ mod tests {
             let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
             let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay };
             let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &random(rows * cols, 1)));
-            let places = compact.as_ref().map_or(RowPlaces::Each(cols), |compact| compact.mask().row_places());
+            let places = compact.as_ref().map_or(RowPlaces::of_columns(cols), |compact| compact.kept().row_places());
             let p = compact.as_ref().map_or(random(rows * cols, 1), |compact| compact.values().to_vec());
             let n = p.len();
             let mut by_rows = (p, vec![0.0; n], vec![0.0; n]);
@@ -289,7 +289,7 @@ mod tests {
             for step in 1..4u32 {
                 let ids: Vec<u32> = (0..9).map(|t| (t * t * step + 7 * step) % rows as u32).collect();
                 let d = random(ids.len() * cols, u64::from(step));
-                let kept = compact.as_ref().map(CompactWeight::mask);
+                let kept = compact.as_ref().map(CompactWeight::kept);
                 let epilogue = kept.map_or(WeightGrad::Dense, WeightGrad::Survivors);
                 grads.backward(&d, &ids, cols, Some(14), epilogue, &mut Scratch::default());
                 let length = |row| mask.map_or(cols, |mask| mask.count_ones_in(row..row + 1));

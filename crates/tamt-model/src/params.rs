@@ -175,7 +175,7 @@ impl Params {
     /// If it is not kept by [`Params::compact`].
     pub(crate) fn survivors(&self, id: ParamId) -> &RankedMask {
         match &self.elements[id.0] {
-            Elements::Compact(weight) => weight.mask(),
+            Elements::Compact(weight) => weight.kept(),
             Elements::F32(_) | Elements::Bf16(_) => panic!("{} is kept with its zeros", self.spec(id).name),
         }
     }
@@ -188,7 +188,7 @@ impl Params {
     pub fn learning_mut(&mut self, id: ParamId) -> (&mut [f32], RowPlaces<'_>) {
         let spec = &self.specs[id.0];
         match &mut self.elements[id.0] {
-            Elements::F32(values) => (values, RowPlaces::Each(spec.row_elements())),
+            Elements::F32(values) => (values, RowPlaces::of_columns(spec.row_elements())),
             Elements::Bf16(_) => panic!("{} is kept in bf16", spec.name),
             Elements::Compact(weight) => weight.rows_mut(),
         }
@@ -198,8 +198,8 @@ impl Params {
     #[must_use]
     pub fn row_places(&self, id: ParamId) -> RowPlaces<'_> {
         match &self.elements[id.0] {
-            Elements::F32(_) | Elements::Bf16(_) => RowPlaces::Each(self.spec(id).row_elements()),
-            Elements::Compact(weight) => weight.mask().row_places(),
+            Elements::F32(_) | Elements::Bf16(_) => RowPlaces::of_columns(self.spec(id).row_elements()),
+            Elements::Compact(weight) => weight.kept().row_places(),
         }
     }
 

@@ -94,7 +94,7 @@ pub(super) fn pack_compact<'a>(
     precision: Precision,
     buffer: &'a mut Buffer,
 ) -> Panels<'a> {
-    let (rows, cols) = (w.mask().mask().rows(), w.mask().mask().cols());
+    let (rows, cols) = (w.mask().rows(), w.mask().cols());
     let (lanes, depth, order) = product.layout((rows, cols));
     let out = buffer.get(Panels::len_in(precision, Side::Right, lanes, depth));
     let panels = SharedPanels { panels: Shared::new(out), side: Side::Right, lanes, depth, precision };

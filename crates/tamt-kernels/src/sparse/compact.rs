@@ -15,7 +15,7 @@ use crate::parallel::rows_per_job;
 /// no memory but the mask's.
 #[derive(Clone, Debug)]
 pub struct CompactWeight {
-    mask: RankedMask,
+    kept: RankedMask,
     values: Vec<f32>,
 }
 
@@ -23,16 +23,22 @@ impl CompactWeight {
     /// What a mask keeps of a matrix of its shape.
     #[must_use]
     pub fn new(mask: BitMask, dense: &[f32]) -> Self {
-        let mask = RankedMask::new(mask);
-        let mut new = Self { values: vec![0.0; mask.survivors()], mask };
+        let kept = RankedMask::new(mask);
+        let mut new = Self { values: vec![0.0; kept.survivors()], kept };
         new.set_dense(dense);
         new
     }
 
     /// Which elements there are.
     #[must_use]
-    pub fn mask(&self) -> &RankedMask {
-        &self.mask
+    pub fn kept(&self) -> &RankedMask {
+        &self.kept
+    }
+
+    /// The same, as a mask.
+    #[must_use]
+    pub fn mask(&self) -> &BitMask {
+        self.kept.mask()
     }
 
     /// The elements, in the mask's order.
@@ -44,19 +50,18 @@ impl CompactWeight {
     /// The elements, in the mask's order, to change, and where the rows' lie.
     #[must_use]
     pub fn rows_mut(&mut self) -> (&mut [f32], RowPlaces<'_>) {
-        (&mut self.values, self.mask.row_places())
+        (&mut self.values, self.kept.row_places())
     }
 
     /// Takes the elements of another matrix `[rows, cols]`.
     pub fn set_dense(&mut self, dense: &[f32]) {
-        gather(self.mask.mask(), dense, &mut self.values, Write::Store);
+        gather(self.kept.mask(), dense, &mut self.values, Write::Store);
     }
 
     /// The matrix with its zeros, `[rows, cols]`.
     #[must_use]
     pub fn to_dense(&self) -> Vec<f32> {
-        let mask = self.mask.mask();
-        let (cols, mut dense) = (mask.cols(), vec![0.0; mask.len()]);
+        let (cols, mut dense) = (self.mask().cols(), vec![0.0; self.mask().len()]);
         dense.par_chunks_exact_mut(cols.max(1)).with_min_len(rows_per_job(cols)).enumerate().for_each(
             |(row, dense)| {
                 self.write_part(row, 0..cols, dense);
@@ -67,17 +72,17 @@ impl CompactWeight {
 
     /// Writes some columns of a row with their zeros; they begin with a byte of the mask, and end with one or with the row.
     pub(crate) fn write_part(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
-        let (bits, is_whole) = (self.mask.mask().row(row), |col: usize| col.is_multiple_of(8));
-        let ends_well = is_whole(cols.end) || cols.end == self.mask.mask().cols();
+        let (bits, is_whole) = (self.mask().row(row), |col: usize| col.is_multiple_of(8));
+        let ends_well = is_whole(cols.end) || cols.end == self.mask().cols();
         assert!(is_whole(cols.start) && ends_well, "bytes of the mask");
-        let survivors = &self.values[self.mask.of_row_from(row, cols.start)];
+        let survivors = &self.values[self.kept.of_row_from(row, cols.start)];
         expand_row(&bits[cols.start / 8..cols.end.div_ceil(8)], survivors, out);
     }
 
     /// Has a row brought into the caches, ahead of its use.
     pub(crate) fn fetch_row(&self, row: usize) {
-        fetch(&self.values[self.mask.of_row(row)]);
-        fetch(self.mask.mask().row(row));
+        fetch(&self.values[self.kept.of_row(row)]);
+        fetch(self.mask().row(row));
     }
 }
 
@@ -96,7 +101,7 @@ mod tests {
                 let mut compact = CompactWeight::new(mask.clone(), &w);
                 assert_eq!(compact.to_dense(), masked);
                 for row in 0..rows {
-                    let own = &compact.values()[compact.mask().of_row(row)];
+                    let own = &compact.values()[compact.kept().of_row(row)];
                     assert_eq!(own.len(), mask.count_ones_in(row..row + 1));
                     for from in (0..cols).step_by(24) {
                         let part = from..cols.min(from + 48);

@@ -5,8 +5,12 @@ use std::ops::Range;
 use crate::bits::{BitMask, count_bits};
 
 /// Where the elements of a matrix's rows lie that are kept in one slice.
+/// No two rows share one.
 #[derive(Clone, Copy, Debug)]
-pub enum RowPlaces<'a> {
+pub struct RowPlaces<'a>(Starts<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Starts<'a> {
     /// So many of each row.
     Each(usize),
     /// Those of a row from here on, to where the next row's begin.
@@ -14,13 +18,19 @@ pub enum RowPlaces<'a> {
 }
 
 impl RowPlaces<'_> {
+    /// Of a matrix with all elements of its columns.
+    #[must_use]
+    pub fn of_columns(cols: usize) -> Self {
+        Self(Starts::Each(cols))
+    }
+
     /// Those of a row.
     #[must_use]
     #[inline]
     pub fn of(self, row: usize) -> Range<usize> {
-        match self {
-            Self::Each(cols) => row * cols..(row + 1) * cols,
-            Self::From(starts) => starts[row]..starts[row + 1],
+        match self.0 {
+            Starts::Each(cols) => row * cols..(row + 1) * cols,
+            Starts::From(starts) => starts[row]..starts[row + 1],
         }
     }
 }
@@ -60,7 +70,7 @@ impl RankedMask {
     /// Where the rows' survivors lie among all.
     #[must_use]
     pub fn row_places(&self) -> RowPlaces<'_> {
-        RowPlaces::From(&self.row_starts)
+        RowPlaces(Starts::From(&self.row_starts))
     }
 
     /// Survivors of a row.
