@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::dispatch::kernel;
 use crate::embedding::RowGrads;
 use crate::math::fma;
-use crate::parallel::{CHUNK, Shared, rows_per_job, with_buffer};
+use crate::parallel::{CHUNK, Shared, rows_per_job};
 use crate::precision::Number;
 use crate::sparse::RowPlaces;
 
@@ -147,6 +147,7 @@ impl Update {
         assert_eq!(seen.len(), g.table_rows(), "a flag for each row");
         let decay = self.shrink_before * self.shrink_after;
         let average = p.len().checked_div(seen.len()).unwrap_or(0);
+        let zeros = vec![0.0; (0..seen.len()).map(|row| rows.of(row).len()).max().unwrap_or(0)];
         let (p, m, v) = (Shared::new(p), Shared::new(m), Shared::new(v));
         seen.par_iter_mut().with_min_len(rows_per_job(average)).enumerate().for_each(|(row, seen)| {
             let (own, g) = (rows.of(row), g.get(row));
@@ -164,13 +165,7 @@ impl Update {
                 m.fill(0.0);
                 v.fill(0.0);
             }
-            match g {
-                Some(g) => update(self, p, g, m, v),
-                None => with_buffer(p.len(), |zeros| {
-                    zeros.fill(0.0);
-                    update(self, p, zeros, m, v);
-                }),
-            }
+            update(self, p, g.unwrap_or(&zeros[..p.len()]), m, v);
             *seen |= g.is_some();
         });
     }

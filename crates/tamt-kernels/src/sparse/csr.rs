@@ -196,16 +196,6 @@ impl Csr {
         self.starts[index] as usize
     }
 
-    /// The entries before each row, whatever their block, and all of them.
-    pub(super) fn row_starts(&self) -> impl Iterator<Item = usize> {
-        let of_row = |row| (0..self.blocks()).map(|block| self.entries(block, row..row + 1).len()).sum::<usize>();
-        let ends = (0..self.rows).scan(0, move |end, row| {
-            *end += of_row(row);
-            Some(*end)
-        });
-        std::iter::once(0).chain(ends)
-    }
-
     /// The entries of some rows of a block.
     pub(super) fn entries(&self, block: usize, rows: Range<usize>) -> Range<usize> {
         let starts = self.starts(block, rows);

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use crate::bits::{BitMask, count_bits};
 
-/// Where the elements of a matrix's rows lie that are kept in one slice.
-/// No two rows share one.
+/// Where the elements of a matrix's rows lie that are kept in one slice: no two rows share a place.
 #[derive(Clone, Copy, Debug)]
 pub struct RowPlaces<'a>(Starts<'a>);
 
@@ -35,8 +34,8 @@ impl RowPlaces<'_> {
     }
 }
 
-/// A mask that stays, with the number of survivors before each of its rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A mask with the number of survivors before each of its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RankedMask {
     mask: BitMask,
     /// Of each row, and of all.
@@ -47,12 +46,25 @@ impl RankedMask {
     /// Counts a mask's survivors.
     #[must_use]
     pub fn new(mask: BitMask) -> Self {
+        let mut new = Self { mask, row_starts: Vec::new() };
+        new.count();
+        new
+    }
+
+    /// Takes another mask; allocates nothing where there is room.
+    pub(super) fn set(&mut self, mask: &BitMask) {
+        self.mask.clone_from(mask);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let Self { mask, row_starts } = self;
         let ends = (0..mask.rows()).scan(0, |end, row| {
             *end += mask.count_ones_in(row..row + 1);
             Some(*end)
         });
-        let row_starts = std::iter::once(0).chain(ends).collect();
-        Self { mask, row_starts }
+        row_starts.clear();
+        row_starts.extend(std::iter::once(0).chain(ends));
     }
 
     /// The mask.
@@ -64,7 +76,7 @@ impl RankedMask {
     /// How many elements it keeps.
     #[must_use]
     pub fn survivors(&self) -> usize {
-        self.row_starts[self.mask.rows()]
+        self.row_starts.last().copied().unwrap_or(0)
     }
 
     /// Where the rows' survivors lie among all.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::csr::{Bits, Csr, Layout};
+use super::ranked::RankedMask;
 use crate::bits::BitMask;
 use crate::linear::{Weight, WeightRef};
 use crate::precision::Values;
@@ -15,16 +16,13 @@ use crate::precision::Values;
 /// Elements are numbered as *survivors* in the mask's order: row after row, by column.
 #[derive(Clone, Debug, Default)]
 pub struct SparseWeight {
-    mask: BitMask,
-    survivors: usize,
+    mask: RankedMask,
     purpose: PreparedFor,
     forward: Csr,
     /// Of the transposed matrix, `[cols, rows]`.
     transposed: Csr,
     /// The transposed mask, kept for the next rebuild.
     transposed_bytes: Vec<u8>,
-    /// Survivors before each row, and all of them.
-    row_starts: Vec<usize>,
 }
 
 /// Which products a sparse weight is prepared for.
@@ -58,22 +56,28 @@ impl SparseWeight {
     pub fn prepare<'a>(&mut self, weight: impl Into<WeightRef<'a>>, purpose: PreparedFor) {
         let weight = weight.into();
         match weight.mask() {
-            Some(mask) => self.mask.clone_from(mask),
-            None => self.mask = BitMask::ones(weight.shape().0, weight.shape().1),
+            Some(mask) => self.mask.set(mask),
+            None => self.mask.set(&BitMask::ones(weight.shape().0, weight.shape().1)),
         }
         self.purpose = purpose;
         self.set_structure();
-        self.set_values(weight);
+        self.fill(weight);
     }
 
     /// Takes changed values of the same matrix under the same mask.
     pub fn set_values<'a>(&mut self, weight: impl Into<WeightRef<'a>>) {
-        let (weight, rows, cols) = (weight.into(), self.rows(), self.cols());
+        let weight = weight.into();
+        assert!(weight.mask().is_none_or(|mask| mask == self.mask()), "weights under the same mask");
+        self.fill(weight);
+    }
+
+    /// Takes the values of a matrix of the structure that is there.
+    fn fill(&mut self, weight: WeightRef<'_>) {
+        let (rows, cols) = (self.rows(), self.cols());
         weight.assert_valid();
         assert_eq!(weight.shape(), (rows, cols), "weights of the declared shape");
-        assert!(weight.mask().is_none_or(|mask| *mask == self.mask), "weights under the same mask");
         if self.purpose != PreparedFor::InputGradient {
-            self.forward.set_values(Bits { rows, cols, bytes: self.mask.as_bytes() }, weight, Layout::Plain);
+            self.forward.set_values(Bits { rows, cols, bytes: self.mask.mask().as_bytes() }, weight, Layout::Plain);
         }
         if self.purpose != PreparedFor::Forward {
             let bits = Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes };
@@ -84,30 +88,25 @@ impl SparseWeight {
     /// Takes a mask of the same shape, and what it keeps of the same matrix, if it is another mask. Returns whether it is.
     pub fn set_mask<'a>(&mut self, mask: &BitMask, values: impl Into<Values<'a>>) -> bool {
         assert_eq!((mask.rows(), mask.cols()), (self.rows(), self.cols()), "a mask of the weights' shape");
-        if *mask == self.mask {
+        if mask == self.mask() {
             return false;
         }
-        self.mask.clone_from(mask);
+        self.mask.set(mask);
         self.set_structure();
-        self.set_values(Weight { values: values.into(), rows: self.rows(), cols: self.cols(), mask: None });
+        self.fill(Weight { values: values.into(), rows: self.rows(), cols: self.cols(), mask: None }.into());
         true
     }
 
     fn set_structure(&mut self) {
         let (rows, cols) = (self.rows(), self.cols());
-        self.survivors = self.mask.count_ones();
-        assert!(u32::try_from(self.survivors).is_ok(), "fewer than 2^32 survivors");
+        assert!(u32::try_from(self.survivors()).is_ok(), "fewer than 2^32 survivors");
         if self.purpose != PreparedFor::InputGradient {
-            self.forward.set_structure(Bits { rows, cols, bytes: self.mask.as_bytes() });
+            self.forward.set_structure(Bits { rows, cols, bytes: self.mask.mask().as_bytes() });
         }
         if self.purpose != PreparedFor::Forward {
             self.transposed_bytes.resize(cols * rows.div_ceil(8), 0);
-            transpose_bits(&self.mask, &mut self.transposed_bytes);
+            transpose_bits(self.mask.mask(), &mut self.transposed_bytes);
             self.transposed.set_structure(Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes });
-        }
-        self.row_starts.clear();
-        if self.purpose == PreparedFor::Training {
-            self.row_starts.extend(self.forward.row_starts());
         }
     }
 
@@ -131,31 +130,31 @@ impl SparseWeight {
 
     /// The survivors of a row.
     pub(super) fn survivors_of(&self, row: usize) -> Range<usize> {
-        self.row_starts[row]..self.row_starts[row + 1]
+        self.mask.of_row(row)
     }
 
     /// Output features.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.mask.rows()
+        self.mask().rows()
     }
 
     /// Input features.
     #[must_use]
     pub fn cols(&self) -> usize {
-        self.mask.cols()
+        self.mask().cols()
     }
 
     /// Which elements take part.
     #[must_use]
     pub fn mask(&self) -> &BitMask {
-        &self.mask
+        self.mask.mask()
     }
 
     /// Number of elements that take part.
     #[must_use]
     pub fn survivors(&self) -> usize {
-        self.survivors
+        self.mask.survivors()
     }
 }
 

@@ -89,7 +89,7 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
     floats("optimizer.v", &mut optimizer.v)?;
     for trained in grads.trainable().iter().filter(|t| t.kind != GradKind::Score) {
         let name = format!("weight.{}", model.params.spec(trained.id).checkpoint_name);
-        let mut values = model.params.dense(trained.id).into_owned();
+        let mut values = vec![0.0; model.params.spec(trained.id).elements()];
         floats(&name, &mut values)?;
         model.params.set(trained.id, &values);
     }

@@ -4,7 +4,6 @@ use std::arch::x86_64::{
     __m512, _mm512_add_ps, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps,
     _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_mul_ps,
 };
-
 use std::marker::PhantomData;
 use std::ops::Range;
 
