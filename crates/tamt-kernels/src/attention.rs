@@ -16,7 +16,9 @@ use crate::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
 use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Shared, with_parts};
 use crate::precision::{Precision, Values};
-use crate::product::{Block, Lhs, Start, multiply, tile_registers};
+use crate::product::{Block, Lhs, Start, multiply};
+#[cfg(target_arch = "x86_64")]
+use crate::tiles::Multiplier;
 
 mod score_mse;
 pub use score_mse::score_mse;
@@ -279,7 +281,8 @@ pub fn forward<'a>(
     shape.teams(scratch.precision().as_computed()).for_each(|team| {
         let job = |i: usize| team.job(i);
         let (n, any) = (team.heads.len(), job(0));
-        let _tiles = tile_registers(any.precision);
+        #[cfg(target_arch = "x86_64")]
+        let _tiles = Multiplier::new(any.precision);
         let queries = QUERIES.min(any.len);
         let [panels, left, block] =
             [any.panels_len(any.len), any.left_len(), any.block_len()].map(|len| len.next_multiple_of(16));
@@ -355,7 +358,8 @@ pub fn backward<'a>(
     shape.teams(scratch.precision().as_computed()).for_each(|team| {
         let job = |i: usize| team.job(i);
         let (n, any) = (team.heads.len(), job(0));
-        let _tiles = tile_registers(any.precision);
+        #[cfg(target_arch = "x86_64")]
+        let _tiles = Multiplier::new(any.precision);
         let most = QUERIES.min(any.len);
         let [panels, own, left, block] =
             [any.panels_len(any.len), any.panels_len(most), any.left_len(), any.block_len()]

@@ -45,7 +45,7 @@ fn caps() -> Caps {
         Ok("avx512") => (Isa::Avx512, Bf16::Floats, false),
         Ok("avx512-bf16") => (Isa::Avx512, Bf16::Pairs, false),
         Ok("avx512-dpbf16") => (Isa::Avx512, Bf16::Pairs, true),
-        _ => (Isa::Avx512, Bf16::Tiles, false),
+        _ => (Isa::Avx512, Bf16::Amx, false),
     };
     Caps { isa, bf16, pairs }
 }
@@ -57,8 +57,8 @@ pub enum Bf16 {
     Floats,
     /// AVX-512-BF16: sums of two products.
     Pairs,
-    /// AMX, and AVX-512-BF16 to round: tiles of sums of 32 products.
-    Tiles,
+    /// AMX, and AVX-512-BF16 to round: 16 x 16 sums of 32 products.
+    Amx,
 }
 
 /// What multiplies operands in bf16: the best that the CPU has, the operating system gives and `TAMT_CPU` allows.
@@ -70,8 +70,8 @@ pub fn bf16() -> Bf16 {
         let caps = caps();
         if !has_bf16() {
             Bf16::Floats
-        } else if caps.bf16 == Bf16::Tiles && has_tiles() {
-            Bf16::Tiles
+        } else if caps.bf16 == Bf16::Amx && has_amx() {
+            Bf16::Amx
         } else if caps.pairs || !is_intel() {
             Bf16::Pairs
         } else {
@@ -92,8 +92,8 @@ fn has_pairs() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn has_tiles() -> bool {
-    crate::amx::allowed()
+fn has_amx() -> bool {
+    crate::tiles::amx::allowed()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -102,7 +102,7 @@ fn has_pairs() -> bool {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn has_tiles() -> bool {
+fn has_amx() -> bool {
     false
 }
 
@@ -135,7 +135,7 @@ pub fn processor(precision: Precision) -> String {
         (Precision::F32, _) => format!("f32 by {:?}", isa()),
         (Precision::Bf16, Bf16::Floats) => format!("rounded to bf16, by {:?}", isa()),
         (Precision::Bf16, Bf16::Pairs) => "bf16 by AVX-512-BF16".to_owned(),
-        (Precision::Bf16, Bf16::Tiles) => "bf16 by AMX".to_owned(),
+        (Precision::Bf16, Bf16::Amx) => "bf16 by AMX".to_owned(),
     };
     format!("{name}, {products}").to_lowercase()
 }

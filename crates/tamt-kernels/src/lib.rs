@@ -80,8 +80,6 @@ pub mod select;
 pub mod sparse;
 pub mod task_loss;
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod math;
 mod pack;
 mod parallel;
@@ -90,6 +88,8 @@ mod product;
 #[cfg(test)]
 mod reference;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use parallel::as_one_of_many;
 pub use precision::{Precision, Values, ValuesMut, round, widen};

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::bits::{BitMask, mask_row, select, select_row};
 use crate::dispatch::kernel;
 use crate::parallel::with_buffer;
-use crate::precision::{Precision, Values, join_steps, round_in_place, widen};
+use crate::precision::{Precision, Values, round_in_place, widen};
 use crate::product::{tile_cols, tile_rows, vector_lanes};
 use transpose::transpose;
 
@@ -182,15 +182,12 @@ impl<'a> Operand<'a> {
     fn pack(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         if self.precision.by_tiles() {
-            // SAFETY: where tile registers are chosen there is AVX-512-BF16.
+            // SAFETY: where tiles are chosen there is AVX-512-BF16.
             #[allow(unsafe_code)]
-            return unsafe { crate::amx::pack::pack(self, side, lanes, depth, out) };
+            return unsafe { crate::tiles::pack::pack(self, side, lanes, depth, out) };
         }
         if self.precision == Precision::Bf16 {
-            return match self.precision.in_pairs() {
-                true => self.pack_pairs(side, lanes, depth, out),
-                false => self.pack_rounded(side, lanes, depth, out),
-            };
+            return self.pack_rounded(side, lanes, depth, out);
         }
         let data = match self.data {
             Values::F32(data) => data,
@@ -215,27 +212,6 @@ impl<'a> Operand<'a> {
         Operand { precision: Precision::F32, ..*self }.pack(side, lanes, depth, out);
         if let Values::F32(_) = self.data {
             round_in_place(out);
-        }
-    }
-
-    /// Packs some steps in f32, which the nearest caches hold, and joins them in pairs.
-    fn pack_pairs(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
-        let floats = Operand { precision: Precision::F32, ..*self };
-        let width = side.width(self.precision);
-        let (padded, words) = (side.padded(lanes.len(), self.precision), self.precision.words(depth.len()));
-        debug_assert_eq!(out.len(), padded * words, "whole panels");
-        for first in depth.clone().step_by(STEPS_TO_JOIN) {
-            let steps = first..depth.end.min(first + STEPS_TO_JOIN);
-            let done = self.precision.words(first - depth.start);
-            with_buffer(padded * steps.len(), |buffer| {
-                floats.pack(side, lanes.clone(), steps.clone(), buffer);
-                for panel in (0..padded).step_by(width) {
-                    let width = width.min(padded - panel);
-                    let from = &buffer[panel * steps.len()..][..width * steps.len()];
-                    let to = &mut out[panel * words + done * width..][..width * self.precision.words(steps.len())];
-                    join_steps(from, width, to);
-                }
-            });
         }
     }
 
@@ -311,9 +287,6 @@ impl<'a> Operand<'a> {
         });
     }
 }
-
-/// Steps of the depth that are packed in f32 before they are joined in pairs; a multiple of 8, for masks.
-const STEPS_TO_JOIN: usize = 64;
 
 /// Lanes of a matrix in bf16 that are widened before they are packed, about.
 const LANES_TO_WIDEN: usize = 48;

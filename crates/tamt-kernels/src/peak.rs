@@ -40,9 +40,7 @@ fn busy(precision: Precision) -> usize {
     unsafe {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if precision.by_tiles() => crate::amx::spin(ROUNDS / 8),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if precision.in_pairs() => x86::avx512_bf16(),
+            Isa::Avx512 if precision.by_tiles() => crate::tiles::spin(ROUNDS),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => x86::avx512(),
             #[cfg(target_arch = "x86_64")]
@@ -57,7 +55,6 @@ mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::spin;
-    use crate::simd::Pairs;
 
     macro_rules! spin {
         ($name:ident, $features:literal, $vector:ty) => {
@@ -70,7 +67,6 @@ mod x86 {
         };
     }
     spin!(avx512, "avx512f", __m512);
-    spin!(avx512_bf16, "avx512bf16,avx512f", Pairs);
     spin!(avx2, "avx2,fma", __m256);
 }
 

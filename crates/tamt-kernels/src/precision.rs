@@ -6,7 +6,7 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::{self, Bf16, fetch, kernel};
-use crate::product::{AMX_TILE, DEPTH_BLOCK};
+use crate::product::{DEPTH_BLOCK, TILE};
 
 /// The precision that the operands of dense products are rounded to, and of attention's where there are fast instructions for
 /// it. Sums are in f32 whatever it is, and so is everything that is no such product: softmax, normalisation, losses, optimisers,
@@ -29,41 +29,35 @@ impl Precision {
         if dispatch::has_bf16() { Self::Bf16 } else { Self::F32 }
     }
 
-    /// Whether products are computed on tile registers.
+    /// Whether panels hold operands in bf16, two in a word and sixteen words in a tile's row, for AMX or AVX-512-BF16. Where nothing
+    /// multiplies them faster than floats, they are floats that were rounded.
     #[inline]
     pub(crate) fn by_tiles(self) -> bool {
-        self == Self::Bf16 && dispatch::bf16() == Bf16::Tiles
-    }
-
-    /// Whether panels hold operands in bf16, two in a word; where nothing multiplies them faster than floats, they are floats that
-    /// were rounded.
-    #[inline]
-    pub(crate) fn in_pairs(self) -> bool {
         self == Self::Bf16 && dispatch::bf16() > Bf16::Floats
     }
 
     /// The precision of the arithmetic, for operands that it does not pay to round: f32 where nothing multiplies bf16 faster.
     #[must_use]
     pub fn as_computed(self) -> Self {
-        if self.in_pairs() { Self::Bf16 } else { Self::F32 }
+        if self.by_tiles() { Self::Bf16 } else { Self::F32 }
     }
 
     /// Steps of the depth in a word of a panel. Two of bf16 are a low and a high half.
     pub(crate) fn steps_in_word(self) -> usize {
-        if self.in_pairs() { 2 } else { 1 }
+        if self.by_tiles() { 2 } else { 1 }
     }
 
-    /// Words that hold `steps` of a lane; whole tiles of them where there are tile registers.
+    /// Words that hold `steps` of a lane; whole tiles of them where panels are made of those.
     pub(crate) fn words(self, steps: usize) -> usize {
         let words = steps.div_ceil(self.steps_in_word());
-        if self.by_tiles() { words.next_multiple_of(AMX_TILE) } else { words }
+        if self.by_tiles() { words.next_multiple_of(TILE) } else { words }
     }
 
     /// Words of a lane in a block of the depth.
     pub(crate) fn block_words(self) -> usize {
         #[cfg(target_arch = "x86_64")]
         if self.by_tiles() {
-            return crate::amx::BLOCK_WORDS;
+            return crate::tiles::BLOCK_WORDS;
         }
         DEPTH_BLOCK
     }
@@ -249,29 +243,8 @@ kernel! {
     }
 }
 
-kernel! {
-    /// Joins two steps of `width` lanes at a time into words: `floats` is `[steps][width]`, `words` `[steps / 2, rounded up][width]`. A
-    /// last step alone is joined to zeros.
-    pub(crate) fn join_steps<FMA>(floats: &[f32], width: usize, words: &mut [f32]) {
-        for (pair, words) in floats.chunks(2 * width).zip(words.chunks_exact_mut(width)) {
-            let (low, high) = pair.split_at(width);
-            if high.is_empty() {
-                for (word, low) in words.iter_mut().zip(low) {
-                    *word = f32::from_bits(bf16_bits(*low));
-                }
-            } else {
-                for ((word, low), high) in words.iter_mut().zip(low).zip(high) {
-                    *word = f32::from_bits(bf16_bits(*low) | bf16_bits(*high) << 16);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn rounded(x: f32) -> f32 {
         super::rounded(x).to_f32()
     }
@@ -288,22 +261,5 @@ mod tests {
         assert_eq!(rounded(1.0 + 1.5 * step), 1.0 + 2.0 * step, "the even neighbour is above");
         assert_eq!(rounded(f32::MAX), f32::INFINITY);
         assert!(rounded(f32::NAN).is_nan() && rounded(f32::from_bits(0x7f80_0001)).is_nan());
-    }
-
-    #[test]
-    fn steps_are_joined_in_pairs_and_the_last_with_zero() {
-        for width in [1, 4, 6, 48] {
-            for steps in [1usize, 2, 5] {
-                let floats: Vec<f32> = (0..steps * width).map(|i| i as f32).collect();
-                let mut words = vec![f32::NAN; steps.div_ceil(2) * width];
-                join_steps(&floats, width, &mut words);
-                for (i, word) in words.iter().enumerate() {
-                    let (pair, lane) = (i / width, i % width);
-                    let at = |step: usize| if step < steps { floats[step * width + lane] } else { 0.0 };
-                    let halves = [word.to_bits() << 16, word.to_bits() & 0xffff_0000].map(f32::from_bits);
-                    assert_eq!(halves, [at(2 * pair), at(2 * pair + 1)]);
-                }
-            }
-        }
     }
 }

@@ -10,8 +10,6 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use crate::amx;
 use crate::dispatch::{Isa, isa};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::InPlace;
@@ -20,6 +18,8 @@ use crate::pack::{Operand, Order, Panels, Side};
 use crate::parallel::{Buffer, Shared, is_one_of_many, with_buffer};
 use crate::precision::{Precision, Values};
 use crate::simd::{Portable, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::tiles::{self, Multiplier};
 
 mod deep;
 pub(crate) use deep::{DEEP, deep_product};
@@ -30,13 +30,13 @@ pub(crate) const DEPTH_BLOCK: usize = 384;
 
 /// Rows of a tile register of AMX, and words in a row of it. Products on them take two of a left operand and two of a right
 /// one at a time; a right panel is as wide as both.
-pub(crate) const AMX_TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 
 /// Rows of the register tile, the width of a panel of the left operand.
 #[inline]
 pub(crate) fn tile_rows(precision: Precision) -> usize {
     match isa() {
-        Isa::Avx512 if precision.by_tiles() => AMX_TILE,
+        Isa::Avx512 if precision.by_tiles() => TILE,
         Isa::Avx512 => 8,
         Isa::Avx2 => 6,
         Isa::Portable => 4,
@@ -47,7 +47,7 @@ pub(crate) fn tile_rows(precision: Precision) -> usize {
 #[inline]
 pub(crate) fn tile_cols(precision: Precision) -> usize {
     match isa() {
-        Isa::Avx512 if precision.by_tiles() => 2 * AMX_TILE,
+        Isa::Avx512 if precision.by_tiles() => 2 * TILE,
         Isa::Avx512 => 48,
         Isa::Avx2 => 16,
         Isa::Portable => 8,
@@ -104,20 +104,6 @@ pub(crate) enum Lhs<'a> {
     Plain(Operand<'a>),
 }
 
-/// The tile registers, where products in this precision are computed on them. To hold it over several products saves setting
-/// them up for each.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn tile_registers(precision: Precision) -> Option<amx::Configured> {
-    // SAFETY: there are tile registers where they are chosen.
-    #[allow(unsafe_code)]
-    precision.by_tiles().then(|| unsafe { amx::Configured::new() })
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn tile_registers(_: Precision) -> Option<std::convert::Infallible> {
-    None
-}
-
 /// Steps of the depth from which on squares on tile registers are finished beside others' products: shorter ones have too few to do it
 /// between.
 #[cfg(target_arch = "x86_64")]
@@ -138,12 +124,12 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
     let precision = rhs.precision();
     let width = tile_cols(precision);
     #[cfg(target_arch = "x86_64")]
-    let tiles = tile_registers(precision);
+    let tiles = Multiplier::new(precision);
     #[cfg(target_arch = "x86_64")]
     if let (Some(tiles), Lhs::Packed(lhs, row), DEEP_SQUARES..) = (&tiles, lhs, rhs.depth()) {
         let mut finish = InPlace { out: c, start };
         // SAFETY: the caller's.
-        return unsafe { amx::pipeline::squares(tiles, (row, c.rows), (first_col, c.cols), lhs, rhs, &mut finish) };
+        return unsafe { tiles::squares(tiles, (row, c.rows), (first_col, c.cols), lhs, rhs, &mut finish) };
     }
     let mut from = 0;
     // at least once, so that a product of depth 0 still writes its start
@@ -175,10 +161,10 @@ pub(crate) unsafe fn multiply(c: Block, lhs: Lhs<'_>, rhs: Panels<'_>, first_col
                 let start = start.of(col..col + cols, from == 0);
                 #[cfg(target_arch = "x86_64")]
                 if let Some(tiles) = &tiles {
-                    amx::strip(tiles, strip, steps, a.start, panel, start);
+                    tiles::strip(tiles, strip, steps, a.start, panel, start);
                     continue;
                 }
-                strip_product(precision, strip, steps, a, panel, start);
+                strip_product(strip, steps, a, panel, start);
             }
         }
         from += precision.depth_block();
@@ -200,12 +186,10 @@ struct Rows {
 /// As [`multiply`]; `a` holds the strip's rows and `steps` steps, whole panels if it is packed.
 #[allow(unsafe_code)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-unsafe fn strip_product(precision: Precision, c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
+unsafe fn strip_product(c: Block, steps: usize, a: Rows, rhs: &[f32], start: Start<'_>) {
     // SAFETY: the caller's, and only instruction sets that are there are named.
     unsafe {
         match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if precision.in_pairs() => x86::avx512_bf16(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => x86::avx512(c, steps, a, rhs, start),
             #[cfg(target_arch = "x86_64")]
@@ -222,7 +206,6 @@ mod x86 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::{Block, Rows, Start, strip};
-    use crate::simd::Pairs;
 
     macro_rules! strip {
         ($name:ident, $features:literal, $vector:ty, $rows:literal, $vectors:literal) => {
@@ -235,7 +218,6 @@ mod x86 {
         };
     }
     strip!(avx512, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", __m512, 8, 3);
-    strip!(avx512_bf16, "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", Pairs, 8, 3);
     strip!(avx2, "avx2,fma", __m256, 6, 2);
 }
 
@@ -405,12 +387,12 @@ impl Strip<'_> {
     /// The product is one [`Precision::by_tiles`]; what `finish` asks for.
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn finish<F: amx::pipeline::Finish>(&self, finish: &mut F) {
+    pub(crate) unsafe fn finish<F: tiles::Finish>(&self, finish: &mut F) {
         let (row, col) = self.packed_at;
         // SAFETY: the caller's.
         unsafe {
-            let tiles = amx::Configured::new();
-            amx::pipeline::squares(&tiles, (row, self.rows), (col, self.cols), self.lhs, self.rhs, finish);
+            let tiles = Multiplier::new(self.rhs.precision()).expect("a product by tiles");
+            tiles::squares(&tiles, (row, self.rows), (col, self.cols), self.lhs, self.rhs, finish);
         }
     }
 

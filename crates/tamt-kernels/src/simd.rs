@@ -61,18 +61,13 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::Pairs;
-
-#[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        __m256, __m512, __m512bh, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-    use std::mem::transmute;
-
     use super::Simd;
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
 
     // SAFETY of all: the trait's contract gives the instruction set and the pointers.
     #[allow(unsafe_code)]
@@ -142,47 +137,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             unsafe { _mm512_fmadd_ps(self, b, c) }
-        }
-    }
-
-    /// Words of two bf16 as operands, floats as sums, by AVX-512-BF16: 32 products an instruction.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Pairs(__m512);
-
-    #[allow(unsafe_code)]
-    impl Simd for Pairs {
-        const LANES: usize = 16;
-
-        #[inline(always)]
-        unsafe fn load(p: *const f32) -> Self {
-            Self(unsafe { _mm512_loadu_ps(p) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, p: *mut f32) {
-            unsafe { _mm512_storeu_ps(p, self.0) }
-        }
-
-        #[inline(always)]
-        unsafe fn splat(p: *const f32) -> Self {
-            Self(unsafe { _mm512_set1_ps(*p) })
-        }
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            Self(unsafe { _mm512_setzero_ps() })
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            Self(unsafe { _mm512_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            // A vector of words and one of bf16 are the same 64 bytes.
-            let [a, b] = [self.0, b.0].map(|words| unsafe { transmute::<__m512, __m512bh>(words) });
-            Self(unsafe { _mm512_dpbf16_ps(c.0, a, b) })
         }
     }
 }

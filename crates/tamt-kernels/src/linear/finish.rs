@@ -1,6 +1,6 @@
-//! What becomes of the sums of products on tile registers, in the parts that [`crate::amx::pipeline`] does.
+//! What becomes of the sums of products on tile registers, in the parts that [`crate::tiles`] does.
 //!
-//! All is inlined into [`crate::amx::pipeline::squares`], whose instructions it may use: hence loops, and no closures that an adapter
+//! All is inlined into [`crate::tiles::squares`], whose instructions it may use: hence loops, and no closures that an adapter
 //! calls.
 
 use std::arch::x86_64::{
@@ -15,11 +15,11 @@ use half::bf16;
 
 use super::tokens::{SharedPanels, TokensPart};
 use crate::activation::{Activation, Vectors};
-use crate::amx::SQUARE;
-use crate::amx::pack::{interleaved, rounded, transposed};
-use crate::amx::pipeline::{Finish, Square};
 use crate::parallel::Shared;
-use crate::product::{AMX_TILE, Block, Start};
+use crate::product::{Block, Start, TILE};
+use crate::tiles::SQUARE;
+use crate::tiles::pack::{interleaved, rounded, transposed};
+use crate::tiles::{Finish, Square};
 
 mod gradient;
 pub(crate) use gradient::{Gradient, GradientOut, Survivors};
@@ -43,7 +43,7 @@ fn bits(elements: usize) -> u32 {
 /// Of those, the bits of each half of a row.
 #[inline(always)]
 fn halves(bits: u32) -> [u16; 2] {
-    [bits as u16, (bits >> AMX_TILE) as u16]
+    [bits as u16, (bits >> TILE) as u16]
 }
 
 /// Rows of a part that the block has.
@@ -120,7 +120,7 @@ impl Finish for Rounded<'_> {
 unsafe fn sums_of(square: &Square<'_>, row: usize) -> Row {
     let sums = square.sums.0[row].as_ptr();
     // SAFETY: the caller's instructions.
-    unsafe { [_mm512_loadu_ps(sums), _mm512_loadu_ps(sums.add(AMX_TILE))] }
+    unsafe { [_mm512_loadu_ps(sums), _mm512_loadu_ps(sums.add(TILE))] }
 }
 
 /// 32 floats, of which some are there.
@@ -129,7 +129,7 @@ unsafe fn sums_of(square: &Square<'_>, row: usize) -> Row {
 unsafe fn load(from: *const f32, there: u32) -> Row {
     let [low, high] = halves(there);
     // SAFETY: the caller's.
-    unsafe { [_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from.wrapping_add(AMX_TILE))] }
+    unsafe { [_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from.wrapping_add(TILE))] }
 }
 
 /// Writes those of 32 floats that are there.
@@ -140,7 +140,7 @@ unsafe fn store(row: Row, out: *mut f32, there: u32) {
     // SAFETY: the caller's.
     unsafe {
         _mm512_mask_storeu_ps(out, low, row[0]);
-        _mm512_mask_storeu_ps(out.wrapping_add(AMX_TILE), high, row[1]);
+        _mm512_mask_storeu_ps(out.wrapping_add(TILE), high, row[1]);
     }
 }
 
@@ -177,7 +177,7 @@ impl KeptLayout {
     #[inline(always)]
     fn place(&self, row: usize, col: usize) -> Range<usize> {
         let before = col / 2;
-        let width = AMX_TILE.min(self.words - before);
+        let width = TILE.min(self.words - before);
         let first = before * self.rows + row * width;
         first..first + width
     }
@@ -231,7 +231,7 @@ pub(crate) struct ActivatedBack<'a> {
 /// What is made of a square's tokens, for each half of its columns.
 pub(crate) struct Pairs {
     /// Words of sixteen pairs of tokens and of sixteen features.
-    words: [[__m512i; AMX_TILE]; 2],
+    words: [[__m512i; TILE]; 2],
     sums: Row,
 }
 
@@ -250,16 +250,16 @@ impl<'a> ActivatedBack<'a> {
     /// Sixteen features of all tokens of a square as rows of left panels, and their sums.
     #[inline(always)]
     unsafe fn transpose(&self, square: &Square<'_>, half: usize) {
-        let (Some(part), true) = (self.output_gradient, half * AMX_TILE < square.cols) else { return };
-        let lane = self.first.1 + square.col + half * AMX_TILE;
+        let (Some(part), true) = (self.output_gradient, half * TILE < square.cols) else { return };
+        let lane = self.first.1 + square.col + half * TILE;
         // SAFETY: as for `part`.
         unsafe {
             let row = self.first.0 + square.row;
-            let sums = part.sums_of(row, lane..lane + AMX_TILE).as_mut_ptr();
+            let sums = part.sums_of(row, lane..lane + TILE).as_mut_ptr();
             _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), self.pairs.sums[half]));
             let out = part.line(lane, row);
             for (i, words) in transposed(self.pairs.words[half]).into_iter().enumerate() {
-                _mm512_stream_si512(out.add(i * AMX_TILE).cast(), words);
+                _mm512_stream_si512(out.add(i * TILE).cast(), words);
             }
         }
     }
@@ -287,7 +287,7 @@ impl Finish for ActivatedBack<'_> {
             for i in 0..rows {
                 let row = self.kept.0[self.kept.1.place(first_row + i, col)].as_ptr();
                 // of the next square
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(SQUARE * AMX_TILE).cast());
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(SQUARE * TILE).cast());
                 [u[2 * i], u[2 * i + 1]] = widened(_mm512_maskz_loadu_epi16(there, row.cast()));
                 [d[2 * i], d[2 * i + 1]] = sums_of(square, PAIR * part + i);
             }
@@ -300,12 +300,12 @@ impl Finish for ActivatedBack<'_> {
             // a row that is not there is zeros
             y[2 * rows..].fill(_mm512_setzero_ps());
             for half in 0..2 {
-                if half * AMX_TILE >= square.cols {
+                if half * TILE >= square.cols {
                     break;
                 }
                 self.pairs.words[half][part] = token_words(&d, half);
                 if let Some(input) = self.input {
-                    let out = input.line(col + half * AMX_TILE, first_row);
+                    let out = input.line(col + half * TILE, first_row);
                     _mm512_stream_si512(out.cast(), token_words(&y, half));
                 }
             }

@@ -13,7 +13,7 @@ use crate::dispatch::kernel;
 use crate::pack::{Operand, Order, Panels, Side, end_of_writes_past_caches};
 use crate::parallel::{Buffer, Shared, reduction_chunk};
 use crate::precision::Precision;
-use crate::product::{AMX_TILE, Rhs, job_rows};
+use crate::product::{Rhs, TILE, job_rows};
 
 /// Which factor of a weight gradient an operand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +51,11 @@ pub struct PackedTokens {
 
 /// Columns of sums of so many, whole squares.
 fn sums_width(width: usize) -> usize {
-    width.next_multiple_of(2 * AMX_TILE)
+    width.next_multiple_of(2 * TILE)
 }
 
 /// Rows that are packed together: whole words in every precision.
-const ROWS_AT_ONCE: usize = 2 * AMX_TILE;
+const ROWS_AT_ONCE: usize = 2 * TILE;
 
 /// A group's part of [`PackedTokens`].
 #[derive(Debug)]
@@ -182,20 +182,20 @@ impl SharedPanels<'_> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn line(&self, lane: usize, step: usize) -> *mut f32 {
-        const STEPS: usize = 2 * crate::amx::BLOCK_WORDS;
-        let words = |steps: usize| steps.div_ceil(2).next_multiple_of(AMX_TILE);
+        const STEPS: usize = 2 * crate::tiles::BLOCK_WORDS;
+        let words = |steps: usize| steps.div_ceil(2).next_multiple_of(TILE);
         let begin = step / STEPS * STEPS;
         let block = words(self.depth.min(begin + STEPS) - begin);
-        let padded = self.lanes.next_multiple_of(AMX_TILE);
+        let padded = self.lanes.next_multiple_of(TILE);
         let (width, word) = match self.side {
-            Side::Left => (AMX_TILE, (step - begin) / 2 / AMX_TILE * AMX_TILE * AMX_TILE + lane % AMX_TILE * AMX_TILE),
+            Side::Left => (TILE, (step - begin) / 2 / TILE * TILE * TILE + lane % TILE * TILE),
             Side::Right => {
-                let first = lane / (2 * AMX_TILE) * 2 * AMX_TILE;
-                (2 * AMX_TILE, (step - begin) / 2 * (2 * AMX_TILE).min(padded - first) + lane - first)
+                let first = lane / (2 * TILE) * 2 * TILE;
+                (2 * TILE, (step - begin) / 2 * (2 * TILE).min(padded - first) + lane - first)
             }
         };
         let line = begin / 2 * padded + lane / width * width * block + word;
-        let _ = self.panels.pointer(line + AMX_TILE);
+        let _ = self.panels.pointer(line + TILE);
         self.panels.pointer(line)
     }
 
@@ -270,7 +270,7 @@ pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
     db.par_chunks_mut(width).enumerate().for_each(|(panel, db)| {
         // floats by the chunks of `backward_bias`, whose bits these are then
         let chunk = reduction_chunk(dy.steps, 32);
-        let (mut sums, mut partial) = ([0.0; AMX_TILE], [0.0; AMX_TILE]);
+        let (mut sums, mut partial) = ([0.0; TILE], [0.0; TILE]);
         for from in (0..dy.steps).step_by(precision.depth_block()) {
             let block = from..dy.steps.min(from + precision.depth_block());
             let words = precision.words(block.len());

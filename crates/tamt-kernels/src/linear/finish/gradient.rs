@@ -10,15 +10,15 @@ use std::ops::Range;
 use half::bf16;
 
 use super::{PAIR, Row, bits, halves, load, rows_of, store, sum, sums_of, widened};
-use crate::amx::SQUARE;
-use crate::amx::pack::rounded;
-use crate::amx::pipeline::{Finish, Square};
 use crate::bits::{BitMask, first_bits};
 use crate::linear::WeightGrad;
 use crate::parallel::Shared;
 use crate::precision::Values;
-use crate::product::AMX_TILE;
+use crate::product::TILE;
 use crate::sparse::RankedMask;
+use crate::tiles::SQUARE;
+use crate::tiles::pack::rounded;
+use crate::tiles::{Finish, Square};
 
 /// A block of `G = dyᵀ x`, and what it becomes.
 pub(crate) struct Gradient<'a> {
@@ -168,7 +168,7 @@ impl<const ADD: bool> Finish for Survivors<'_, ADD> {
                 };
                 let [low, high] = sums_of(square, i);
                 let place = self.places.get_unchecked_mut(square.row + i);
-                *place = Self::put(Self::put(*place, kept as u16, low), (kept >> AMX_TILE) as u16, high);
+                *place = Self::put(Self::put(*place, kept as u16, low), (kept >> TILE) as u16, high);
             }
         }
     }

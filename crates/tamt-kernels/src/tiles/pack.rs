@@ -18,10 +18,10 @@ use super::SQUARE;
 use crate::bits::first_bits;
 use crate::pack::{Operand, Order, Rows, Side};
 use crate::precision::Values;
-use crate::product::AMX_TILE;
+use crate::product::TILE;
 
 /// Steps of the depth in a block of tiles.
-const STEPS: usize = 2 * AMX_TILE;
+const STEPS: usize = 2 * TILE;
 
 /// Packs panels of lanes and steps of an operand. With a mask, both begin at multiples of 8.
 ///
@@ -58,8 +58,8 @@ unsafe fn pack_from<T: Element>(
     depth: Range<usize>,
     out: &mut [f32],
 ) {
-    let padded = lanes.len().next_multiple_of(AMX_TILE);
-    let words = depth.len().div_ceil(2).next_multiple_of(AMX_TILE);
+    let padded = lanes.len().next_multiple_of(TILE);
+    let words = depth.len().div_ceil(2).next_multiple_of(TILE);
     assert_eq!(out.len(), padded * words, "whole panels");
     if out.is_empty() {
         return;
@@ -70,13 +70,13 @@ unsafe fn pack_from<T: Element>(
     let mut pack_tile = |lane: usize, block: usize| {
         // the panel that the lanes are in, its width, and where they begin in it
         let (panel, width, at) = match side {
-            Side::Left => (lane, AMX_TILE, 0),
+            Side::Left => (lane, TILE, 0),
             Side::Right => {
                 let panel = lane / SQUARE * SQUARE;
                 (panel, SQUARE.min(padded - panel), lane - panel)
             }
         };
-        let out = out[panel * words + block * AMX_TILE * width + at..].as_mut_ptr();
+        let out = out[panel * words + block * TILE * width + at..].as_mut_ptr();
         // SAFETY: the instruction set is the caller's promise; `out` was measured.
         unsafe {
             let tile = source.tile(lane, block * STEPS);
@@ -85,11 +85,11 @@ unsafe fn pack_from<T: Element>(
         }
     };
     // along the rows of the data, as memory likes to be read
-    let (tiles, blocks) = (padded / AMX_TILE, words / AMX_TILE);
+    let (tiles, blocks) = (padded / TILE, words / TILE);
     for i in 0..tiles * blocks {
         match operand.order {
-            Order::LaneRows => pack_tile(i / blocks * AMX_TILE, i % blocks),
-            Order::DepthRows => pack_tile(i % tiles * AMX_TILE, i / tiles),
+            Order::LaneRows => pack_tile(i / blocks * TILE, i % blocks),
+            Order::DepthRows => pack_tile(i % tiles * TILE, i / tiles),
         }
     }
 }
@@ -106,7 +106,7 @@ struct Source<'a, T> {
 const FETCHED_AHEAD: usize = 128;
 
 /// Sixteen words of sixteen lanes.
-type Tile = [__m512i; AMX_TILE];
+type Tile = [__m512i; TILE];
 
 // What follows is compiled into `pack`, whose instructions it may use: a call would pass tiles through memory. Hence loops,
 // and no closures that an adapter calls.
@@ -141,7 +141,7 @@ impl Element for f32 {
     #[inline(always)]
     unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
         // SAFETY: the caller's.
-        unsafe { rounded(source.load::<PART>(lane, col), source.load::<PART>(lane, col + AMX_TILE)) }
+        unsafe { rounded(source.load::<PART>(lane, col), source.load::<PART>(lane, col + TILE)) }
     }
 
     #[inline(always)]
@@ -164,7 +164,7 @@ impl Element for bf16 {
     unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
         // SAFETY: as above.
         unsafe {
-            let kept = |step| source.kept::<PART, AMX_TILE>(step, col) as u16;
+            let kept = |step| source.kept::<PART, TILE>(step, col) as u16;
             let low = _mm256_maskz_loadu_epi16(kept(step), source.at(step, col).cast());
             let high = _mm256_maskz_loadu_epi16(kept(step + 1), source.at(step + 1, col).cast());
             _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
@@ -186,8 +186,8 @@ impl<'a, T: Element> Source<'a, T> {
     #[inline(always)]
     unsafe fn tile(&self, lane: usize, step: usize) -> Tile {
         let (row, rows, col, cols) = match self.order {
-            Order::LaneRows => (lane, AMX_TILE, step, STEPS),
-            Order::DepthRows => (step, STEPS, lane, AMX_TILE),
+            Order::LaneRows => (lane, TILE, step, STEPS),
+            Order::DepthRows => (step, STEPS, lane, TILE),
         };
         // SAFETY: the caller's instruction set.
         unsafe {
@@ -203,7 +203,7 @@ impl<'a, T: Element> Source<'a, T> {
     unsafe fn tile_at<const PART: Part>(&self, row: usize, col: usize) -> Tile {
         // SAFETY: as for `tile`.
         unsafe {
-            let mut tile = [_mm512_setzero_si512(); AMX_TILE];
+            let mut tile = [_mm512_setzero_si512(); TILE];
             for (i, words) in tile.iter_mut().enumerate() {
                 if PART == MASKED {
                     self.fetch(row, i, col);
@@ -227,7 +227,7 @@ impl<'a, T: Element> Source<'a, T> {
             match self.order {
                 Order::LaneRows => {
                     _mm_prefetch::<_MM_HINT_T0>(self.at(row + i, ahead).cast());
-                    _mm_prefetch::<_MM_HINT_T0>(self.at(row + i, ahead + AMX_TILE).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(self.at(row + i, ahead + TILE).cast());
                 }
                 Order::DepthRows => {
                     _mm_prefetch::<_MM_HINT_T0>(self.at(row + 2 * i, ahead).cast());
@@ -267,7 +267,7 @@ impl Source<'_, f32> {
     /// Sixteen elements of a row.
     #[inline(always)]
     unsafe fn load<const PART: Part>(&self, row: usize, col: usize) -> __m512 {
-        let kept = self.kept::<PART, AMX_TILE>(row, col) as u16;
+        let kept = self.kept::<PART, TILE>(row, col) as u16;
         // SAFETY: the caller's instruction set; only elements of the row are read.
         unsafe { _mm512_maskz_loadu_ps(kept, self.at(row, col)) }
     }

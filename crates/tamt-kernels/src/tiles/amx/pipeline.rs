@@ -3,43 +3,10 @@
 //! A square of sums is left in the nearest cache, and what becomes of it (a bias, an activation, its place in the output or in panels)
 //! is done in small parts between a later square's steps of the depth: the two kinds of instructions have units of their own.
 
-use super::{Configured, FETCHED, Operands, SQUARE, first_step, next_step, step, store_sums, zero_sums};
+use super::{Configured, first_step, next_step, step, store_sums, zero_sums};
 use crate::pack::Panels;
-use crate::product::AMX_TILE;
-
-/// Sums of a square.
-#[repr(align(64))]
-pub(crate) struct Sums(pub(crate) [[f32; SQUARE]; SQUARE]);
-
-/// A square whose product is done.
-pub(crate) struct Square<'a> {
-    /// Its first row and column in the block that is computed.
-    pub(crate) row: usize,
-    pub(crate) col: usize,
-    /// Rows and columns that the block has there; the others are padding.
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
-    pub(crate) sums: &'a Sums,
-}
-
-impl<'a> Square<'a> {
-    fn at((row, col): (usize, usize), (rows, cols): (usize, usize), sums: &'a Sums) -> Self {
-        Self { row, col, rows: SQUARE.min(rows - row), cols: SQUARE.min(cols - col), sums }
-    }
-}
-
-/// What becomes of squares.
-pub(crate) trait Finish {
-    /// Parts of the work on a square, done in order.
-    const PARTS: usize;
-
-    /// Does a part. To be inlined, so that it is compiled for the instructions of [`squares`].
-    ///
-    /// # Safety
-    /// The processor has the instructions of [`squares`]; the block is this thread's.
-    #[allow(unsafe_code)]
-    unsafe fn part(&mut self, square: &Square<'_>, part: usize);
-}
+use crate::product::TILE;
+use crate::tiles::{FETCHED, Finish, Operands, SQUARE, Square, Sums};
 
 /// Squares that are worked on in turns, one below the other.
 const CHUNK: usize = 4;
@@ -69,30 +36,30 @@ pub(crate) unsafe fn squares<F: Finish>(
     // where the sums that are in the registers are to be, and their square if it is done with them
     let mut before = (places, None);
     for col in (0..cols).step_by(SQUARE) {
-        let width = (cols - col).next_multiple_of(AMX_TILE).min(SQUARE);
+        let width = (cols - col).next_multiple_of(TILE).min(SQUARE);
         for chunk in (0..rows).step_by(CHUNK * SQUARE) {
             let chunk_rows = (chunk..rows.min(chunk + CHUNK * SQUARE)).step_by(SQUARE);
             // at least once, so that a product of depth 0 is zero
             for from in (0..depth.max(1)).step_by(precision.depth_block()) {
                 let block = from..depth.min(from + precision.depth_block());
                 let words = precision.words(block.len());
-                let tiles = words / AMX_TILE;
+                let tiles = words / TILE;
                 let right = &rhs.panels_at(first_col + col, &block)[..width * words];
                 let turns = tiles.div_ceil(DEPTH_TILES).max(1);
                 for turn in 0..turns {
                     let turn_tiles = turn * tiles / turns..(turn + 1) * tiles / turns;
                     let (is_first, is_last) = (from == 0 && turn == 0, block.end == depth && turn + 1 == turns);
                     for (index, row) in chunk_rows.clone().enumerate() {
-                        let left_rows = (rows - row).min(SQUARE).next_multiple_of(AMX_TILE);
+                        let left_rows = (rows - row).min(SQUARE).next_multiple_of(TILE);
                         let left = &lhs.panels_at(first_row + row, &block)[..left_rows * words];
                         // SAFETY: the caller's; panels hold what they were asked for.
                         unsafe {
                             let operands = Operands {
                                 left: left.as_ptr(),
                                 // where there is no second panel or no second tile of columns, the first ones are multiplied again
-                                lower: if left_rows > AMX_TILE { AMX_TILE * words } else { 0 },
+                                lower: if left_rows > TILE { TILE * words } else { 0 },
                                 right: right.as_ptr(),
-                                aside: if width > AMX_TILE { AMX_TILE } else { 0 },
+                                aside: if width > TILE { TILE } else { 0 },
                                 width,
                                 next: right.as_ptr().wrapping_add(right.len() + row / SQUARE * tiles * FETCHED),
                             };

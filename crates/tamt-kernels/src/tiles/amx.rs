@@ -1,9 +1,7 @@
 //! Products of bf16 on the tile registers of AMX (Intel, from Sapphire Rapids on): 16 x 16 sums of 32 products each in one
-//! instruction, eight times as many a cycle as by AVX-512.
+//! instruction, sixteen times as many a cycle as by AVX-512.
 //!
-//! Stable Rust has no intrinsics for them, so the instructions are written out. Panels differ from those of the vector
-//! kernels (see [`pack`]): a left one has 16 rows, each contiguous in depth within a block of 32 steps; a right one has
-//! words of two steps as ever, 32 lanes wide. The depth is padded with zeros to whole blocks.
+//! Stable Rust has no intrinsics for them, so the instructions are written out.
 //!
 //! Like AVX-512-BF16, the instructions take subnormal operands for zero.
 
@@ -12,23 +10,10 @@ use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use crate::product::{AMX_TILE, Block, Start};
+use super::{FETCHED, Operands, SQUARE, TILE_WORDS};
+use crate::product::{Start, TILE};
 
-pub(crate) mod pack;
-pub(crate) mod pipeline;
-
-/// Rows and columns that four tile registers of sums have: two panels of the left operand, a whole one of the right.
-pub(crate) const SQUARE: usize = 2 * AMX_TILE;
-
-/// Words of a tile.
-const TILE: usize = AMX_TILE * AMX_TILE;
-
-/// Words of a lane in a block of the depth: tile registers keep their sums for longer than vectors, for to write them and to read
-/// them again takes as long as to have the operands from the second-level cache in place of the first.
-pub(crate) const BLOCK_WORDS: usize = 1024;
-
-/// Words of the next right panel that a square of a strip fetches for each block of the depth.
-const FETCHED: usize = 64;
+pub(super) mod pipeline;
 
 /// Whether the processor has tile products of bf16 and the operating system lets this process use them, for which it asks.
 pub(crate) fn allowed() -> bool {
@@ -94,8 +79,8 @@ impl Configured {
             return Self(PhantomData);
         }
         let mut c = Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        c.row_bytes[..8].fill(4 * AMX_TILE as u16);
-        c.rows[..8].fill(AMX_TILE as u8);
+        c.row_bytes[..8].fill(4 * TILE as u16);
+        c.rows[..8].fill(TILE as u8);
         // SAFETY: the caller's; the configuration has the layout of the manual.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const c, options(nostack, readonly, preserves_flags)) };
         Self(PhantomData)
@@ -114,92 +99,13 @@ impl Drop for Configured {
     }
 }
 
-/// Computes a strip of at most [`SQUARE`] columns, or adds to it: the product of panels of `words`, a multiple of
-/// [`AMX_TILE`].
-///
-/// # Safety
-/// `c` must be writable and nobody else's; `lhs` holds whole panels of its rows.
-#[allow(unsafe_code)]
-pub(crate) unsafe fn strip(
-    _tiles: &Configured,
-    c: Block,
-    words: usize,
-    lhs: *const f32,
-    rhs: &[f32],
-    start: Start<'_>,
-) {
-    let width = c.cols.next_multiple_of(AMX_TILE);
-    assert!(width <= SQUARE && rhs.len() == words * width, "a packed panel of the strip's width");
-    assert!(words.is_multiple_of(AMX_TILE), "a depth of whole tiles");
-    let right = rhs.as_ptr();
-    for row in (0..c.rows).step_by(SQUARE) {
-        let rows = SQUARE.min(c.rows - row);
-        // SAFETY: panels row / 16 and, if there are rows for it, the next one; where there is no second panel or no second
-        // tile of columns, the first ones are multiplied again, aside.
-        unsafe {
-            let left = lhs.add(row * words);
-            let lower = if rows > AMX_TILE { AMX_TILE * words } else { 0 };
-            let aside = if width > AMX_TILE { AMX_TILE } else { 0 };
-            let next = right.wrapping_add(rhs.len() + row / SQUARE * words / AMX_TILE * FETCHED);
-            let operands = Operands { left, lower, right, aside, width, next };
-            let block = Block { start: c.start.add(row * c.stride), rows, ..c };
-            if rows == SQUARE && c.cols == SQUARE {
-                square(words, &operands, block.start, c.stride, start);
-            } else {
-                ragged_square(words, &operands, block, start);
-            }
-        }
-    }
-}
-
-/// A square of which only a part is the block's: computed aside.
-///
-/// # Safety
-/// As [`square`].
-#[allow(unsafe_code)]
-unsafe fn ragged_square(words: usize, operands: &Operands, c: Block, start: Start<'_>) {
-    let mut aside = [0.0; SQUARE * SQUARE];
-    // SAFETY: rows and columns of the block and of the square.
-    unsafe {
-        if matches!(start, Start::Sum) {
-            for (i, row) in aside.chunks_exact_mut(SQUARE).take(c.rows).enumerate() {
-                std::ptr::copy_nonoverlapping(c.start.add(i * c.stride), row.as_mut_ptr(), c.cols);
-            }
-        }
-        let mut bias = [0.0; SQUARE];
-        let start = match start {
-            Start::Bias(values) => {
-                bias[..c.cols].copy_from_slice(values);
-                Start::Bias(&bias)
-            }
-            other => other,
-        };
-        square(words, operands, aside.as_mut_ptr(), SQUARE, start);
-        for (i, row) in aside.chunks_exact(SQUARE).take(c.rows).enumerate() {
-            std::ptr::copy_nonoverlapping(row.as_ptr(), c.start.add(i * c.stride), c.cols);
-        }
-    }
-}
-
-/// A square's operands, as [`step`] takes them.
-struct Operands {
-    left: *const f32,
-    lower: usize,
-    right: *const f32,
-    aside: usize,
-    /// Words of a row of the right panel.
-    width: usize,
-    /// What is fetched meanwhile: [`FETCHED`] words for each block of the depth.
-    next: *const f32,
-}
-
 /// `out = start + A B` for 32 x 32 elements, `stride` floats from row to row.
 ///
 /// # Safety
 /// The tile registers are configured; all memory is there, and so are 32 values of a bias.
 #[allow(unsafe_code)]
 #[inline(always)]
-unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
+pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
     // SAFETY: the caller's.
     unsafe {
         if matches!(start, Start::Sum) {
@@ -207,7 +113,7 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
         } else {
             zero_sums();
         }
-        (0..words / AMX_TILE).for_each(|tile| step(operands, tile));
+        (0..words / TILE).for_each(|tile| step(operands, tile));
         store_sums(out, stride);
         if let Start::Bias(bias) = start {
             add_bias(bias, out, stride);
@@ -220,7 +126,7 @@ unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize
 macro_rules! step {
     ($operands:ident, $tile:ident; $($zeroth:literal)*; $($first:literal)*; $($second:literal)*; $($third:literal)*; $($arguments:tt)*) => {{
         let Operands { left, lower, right, aside, width, next } = *$operands;
-        let (left, right) = (left.add($tile * TILE), right.add($tile * AMX_TILE * width));
+        let (left, right) = (left.add($tile * TILE_WORDS), right.add($tile * TILE * width));
         asm!(
             "tileloaddt1 tmm4, [{upper} + {row}]",
             "tileloadd tmm6, [{left} + {width}]",
@@ -239,7 +145,7 @@ macro_rules! step {
             "prefetcht1 [{next} + 128]",
             "prefetcht1 [{next} + 192]",
             upper = in(reg) left, lower = in(reg) left.add(lower), left = in(reg) right, right = in(reg) right.add(aside),
-            row = in(reg) 4 * AMX_TILE, width = in(reg) 4 * width, next = in(reg) next.wrapping_add($tile * FETCHED),
+            row = in(reg) 4 * TILE, width = in(reg) 4 * width, next = in(reg) next.wrapping_add($tile * FETCHED),
             $($arguments)*
         );
     }};
@@ -330,7 +236,7 @@ unsafe fn load_sums(from: *const f32, stride: usize) {
             "tileloadd tmm1, [{from} + {step} + 64]",
             "tileloadd tmm2, [{low} + {step}]",
             "tileloadd tmm3, [{low} + {step} + 64]",
-            from = in(reg) from, low = in(reg) from.add(AMX_TILE * stride), step = in(reg) 4 * stride,
+            from = in(reg) from, low = in(reg) from.add(TILE * stride), step = in(reg) 4 * stride,
             options(nostack, readonly, preserves_flags)
         );
     }
@@ -350,7 +256,7 @@ unsafe fn store_sums(out: *mut f32, stride: usize) {
             "tilestored [{out} + {step} + 64], tmm1",
             "tilestored [{low} + {step}], tmm2",
             "tilestored [{low} + {step} + 64], tmm3",
-            out = in(reg) out, low = in(reg) out.add(AMX_TILE * stride), step = in(reg) 4 * stride,
+            out = in(reg) out, low = in(reg) out.add(TILE * stride), step = in(reg) 4 * stride,
             options(nostack, preserves_flags)
         );
     }
@@ -366,11 +272,11 @@ unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
     assert_eq!(bias.len(), SQUARE, "a value per column");
     // SAFETY: the caller's.
     unsafe {
-        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(AMX_TILE)));
+        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(TILE)));
         for i in 0..SQUARE {
             let row = out.add(i * stride);
             _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), left));
-            let row = row.add(AMX_TILE);
+            let row = row.add(TILE);
             _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), right));
         }
     }
@@ -382,7 +288,7 @@ unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
 /// [`allowed`] was true.
 #[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
-    let zeros = [0.0f32; AMX_TILE * AMX_TILE];
+    let zeros = [0.0f32; TILE * TILE];
     // SAFETY: the caller's.
     unsafe {
         let _tiles = Configured::new();
@@ -397,9 +303,9 @@ pub(crate) unsafe fn spin(rounds: usize) -> usize {
             "tdpbf16ps tmm3, tmm5, tmm7",
             "dec {rounds}",
             "jnz 2b",
-            zeros = in(reg) zeros.as_ptr(), row = in(reg) 4 * AMX_TILE, rounds = inout(reg) rounds.max(1) => _,
+            zeros = in(reg) zeros.as_ptr(), row = in(reg) 4 * TILE, rounds = inout(reg) rounds.max(1) => _,
             options(nostack, readonly)
         );
     }
-    rounds.max(1) * 4 * AMX_TILE * AMX_TILE * AMX_TILE
+    rounds.max(1) * 4 * TILE * TILE * TILE
 }
