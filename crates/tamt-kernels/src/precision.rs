@@ -36,6 +36,13 @@ impl Precision {
         self == Self::Bf16 && dispatch::bf16() > Bf16::Floats
     }
 
+    /// Whether sparse products are of bf16 too: where AVX-512-BF16 multiplies twice as fast as AVX-512. Beside tile registers it does
+    /// not.
+    #[inline]
+    pub(crate) fn in_sparse_pairs(self) -> bool {
+        self == Self::Bf16 && dispatch::bf16() == Bf16::Pairs
+    }
+
     /// The precision of the arithmetic, for operands that it does not pay to round: f32 where nothing multiplies bf16 faster.
     #[must_use]
     pub fn as_computed(self) -> Self {

@@ -12,8 +12,8 @@ use crate::params::{Masks, ParamId, Params};
 
 /// The density up to which masked matrices of the encoder's layers are multiplied by the sparse kernel.
 ///
-/// Forward passes and input gradients are the same numbers under every choice; gradients of weights differ in the last bits. A
-/// run that is to be resumed therefore keeps its choice.
+/// In f32, forward passes and input gradients are the same numbers under every choice, and gradients of weights differ in the last bits.
+/// A run that is to be resumed therefore keeps its choice.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelChoice {
     sparse_up_to: f32,
@@ -61,6 +61,7 @@ enum Prepared {
 #[derive(Clone, Debug)]
 pub struct PreparedWeights {
     choice: KernelChoice,
+    precision: Precision,
     /// Whether masks change in each step.
     in_passes: bool,
     by_param: Vec<Option<Prepared>>,
@@ -70,18 +71,17 @@ impl PreparedWeights {
     /// For passes that train nothing, all matrices: for the sparse kernel where `choice` says so, and the others packed for dense
     /// products in `precision`.
     ///
-    /// Without masks the zeros among the weights count, as a checkpoint with zeros has them. Whichever kernel multiplies,
-    /// the result is the same.
+    /// Without masks the zeros among the weights count, as a checkpoint with zeros has them.
     #[must_use]
     pub fn for_inference(model: &Model, masks: Option<&Masks>, choice: KernelChoice, precision: Precision) -> Self {
         let of_weights = (masks.is_none() && choice != KernelChoice::DENSE).then(|| Masks::of_nonzero(model));
         let counted = masks.or(of_weights.as_ref());
-        let mut new = Self::empty(model, choice);
+        let mut new = Self::empty(model, choice, precision);
         for id in model.layer_matrices() {
             new.by_param[id.0] = Some(match counted.and_then(|masks| masks.get(id)) {
                 Some(mask) if choice.is_sparse(mask) => {
                     let weight = model.params.weight(id, counted);
-                    Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Forward)))
+                    Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Forward, precision)))
                 }
                 _ => Prepared::Dense(PackedWeight::new(model.params.weight(id, masks), PackedFor::Forward, precision)),
             });
@@ -91,8 +91,8 @@ impl PreparedWeights {
 
     /// For training weights under masks that stay for many steps, the matrices that `choice` is for.
     #[must_use]
-    pub fn for_training(model: &Model, masks: &Masks, choice: KernelChoice) -> Self {
-        let mut new = Self::empty(model, choice);
+    pub fn for_training(model: &Model, masks: &Masks, choice: KernelChoice, precision: Precision) -> Self {
+        let mut new = Self::empty(model, choice, precision);
         new.set_masks(model, masks);
         new
     }
@@ -100,20 +100,26 @@ impl PreparedWeights {
     /// For training masks, which change in each step: each pass prepares the matrices that `choice` is for, those of a layer when it
     /// comes to it, and only these take memory.
     #[must_use]
-    pub fn for_mask_training(model: &Model, masks: &Masks, choice: KernelChoice) -> Self {
-        let mut new = Self { in_passes: true, ..Self::empty(model, choice) };
+    pub fn for_mask_training(model: &Model, masks: &Masks, choice: KernelChoice, precision: Precision) -> Self {
+        let mut new = Self { in_passes: true, ..Self::empty(model, choice, precision) };
         new.set_masks(model, masks);
         new
     }
 
-    fn empty(model: &Model, choice: KernelChoice) -> Self {
-        Self { choice, in_passes: false, by_param: vec![None; model.params.ids().len()] }
+    fn empty(model: &Model, choice: KernelChoice, precision: Precision) -> Self {
+        Self { choice, precision, in_passes: false, by_param: vec![None; model.params.ids().len()] }
     }
 
     /// The choice that it was made with.
     #[must_use]
     pub fn choice(&self) -> KernelChoice {
         self.choice
+    }
+
+    /// The precision of the products.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether a matrix is multiplied by the sparse kernel.
@@ -169,7 +175,11 @@ impl PreparedWeights {
                 }
                 _ => {
                     let weight = model.params.weight(id, Some(masks));
-                    *slot = Some(Prepared::Sparse(Box::new(SparseWeight::new(weight, PreparedFor::Training))));
+                    *slot = Some(Prepared::Sparse(Box::new(SparseWeight::new(
+                        weight,
+                        PreparedFor::Training,
+                        self.precision,
+                    ))));
                 }
             }
         }
@@ -221,6 +231,7 @@ impl LayerWeights {
                         PackedFor::Forward => PreparedFor::Forward,
                         PackedFor::InputGradient => PreparedFor::InputGradient,
                     },
+                    precision,
                 ),
             }
         });

@@ -88,7 +88,7 @@ fn both_kernels_give_the_same_states_and_gradients() {
         let (states, gradients) = run(&model, dense, Grads::new(&model, &all));
 
         let choice = KernelChoice::sparse_up_to(up_to);
-        let sparse = PreparedWeights::for_training(&model, &masks, choice);
+        let sparse = PreparedWeights::for_training(&model, &masks, choice, Precision::F32);
         let pass = Pass::new(Some(&masks), Some(&sparse)).with_dropout(dropout);
         let (sparse_states, sparse_gradients) = run(&model, pass, Grads::new(&model, &all));
         assert_eq!(sparse_states, states);
@@ -107,7 +107,7 @@ fn both_kernels_give_the_same_states_and_gradients() {
         let survivors = Trainable::weights(&model, Some(&masks));
         let mut compact_model = model.clone();
         masks.iter().for_each(|(id, mask)| compact_model.params.compact(id, mask));
-        let of_compact = PreparedWeights::for_training(&compact_model, &masks, choice);
+        let of_compact = PreparedWeights::for_training(&compact_model, &masks, choice, Precision::F32);
         for prepared in [None, Some(&of_compact)] {
             let of_compact = Pass::new(Some(&masks), prepared).with_dropout(dropout);
             let (of_compact, compact) = run(&compact_model, of_compact, Grads::new(&compact_model, &survivors));
@@ -139,8 +139,8 @@ fn either_kernel_beside_bf16_is_close_to_f32() {
     let masks = masks(&model, |n| 1 + n % 4);
     let scores: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
     let survivors = Trainable::weights(&model, Some(&masks));
-    let fixed = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
-    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE);
+    let fixed = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
+    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
     let mut compact = model.clone();
     masks.iter().for_each(|(id, mask)| compact.params.compact(id, mask));
     for (model, trainable, sparse) in [(&compact, &survivors, &fixed), (&model, &scores, &in_passes)] {
@@ -166,9 +166,10 @@ fn score_gradients_are_the_same_numbers_with_either_kernel() {
     let model = model();
     let masks = masks(&model, |n| 1 + n % 4);
     let trainable: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
-    let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
-    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE);
-    let some_in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::sparse_up_to(0.35));
+    let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
+    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
+    let some_in_passes =
+        PreparedWeights::for_mask_training(&model, &masks, KernelChoice::sparse_up_to(0.35), Precision::F32);
     assert!(model.layer_matrices().all(|id| in_passes.is_sparse(id) && in_passes.sparse(id).is_none()));
     let results = [None, Some(&sparse), Some(&in_passes), Some(&some_in_passes)].map(|sparse| {
         let (states, grads) = run(&model, Pass::new(Some(&masks), sparse), Grads::new(&model, &trainable));
@@ -184,8 +185,8 @@ fn sparse_weights_follow_weights_and_masks() {
     let mut model = model();
     let first = masks(&model, |_| 3);
     let choice = KernelChoice::sparse_up_to(0.45);
-    let mut sparse = PreparedWeights::for_training(&model, &first, choice);
-    let mut in_passes = PreparedWeights::for_mask_training(&model, &first, choice);
+    let mut sparse = PreparedWeights::for_training(&model, &first, choice, Precision::F32);
+    let mut in_passes = PreparedWeights::for_mask_training(&model, &first, choice, Precision::F32);
     for id in model.params.ids() {
         model.params.get_mut(id).iter_mut().for_each(|v| *v *= -1.5);
     }
@@ -284,7 +285,7 @@ fn gradients_of_groups_add_up() {
     let model = model();
     let all: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
     let masks = masks(&model, |n| 2 + n % 6);
-    let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE);
+    let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
     for pass in [Pass::new(Some(&masks), None), Pass::new(Some(&masks), Some(&sparse))] {
         let gradients = |sequences: &[Vec<u32>]| {
             let batch = batch_of(&model, sequences);

@@ -39,7 +39,7 @@ fn measure(precision: Precision) -> f32 {
         mask
     });
     let weight = |mask| Weight { values: (&values).into(), rows: SIZE, cols: SIZE, mask: Some(mask) };
-    let sparse = masks.each_ref().map(|mask| SparseWeight::new(weight(mask), PreparedFor::Training));
+    let sparse = masks.each_ref().map(|mask| SparseWeight::new(weight(mask), PreparedFor::Training, precision));
     let (mut scratch, mut panels) = (Scratch::new(precision), Panels::default());
     let mut fastest = [Duration::MAX; 3];
     // in turns, so that other work on the machine falls on all of them; a first round warms up

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::panels::panel_tokens;
@@ -10,7 +11,8 @@ use super::transpose::{Source, Target, transpose};
 use crate::bits::count_bits;
 use crate::dispatch::{Isa, isa};
 use crate::linear::{WeightRef, Write};
-use crate::parallel::{Shared, with_parts};
+use crate::parallel::{Shared, with_buffer, with_parts};
+use crate::precision::{Precision, round};
 use crate::product::DEPTH_BLOCK;
 
 /// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest.
@@ -39,7 +41,21 @@ pub(super) struct Csr {
     /// Where each row of each block begins, and the end of all.
     starts: Vec<u32>,
     offsets: Vec<u16>,
-    values: Vec<f32>,
+    values: Elements,
+}
+
+/// The values of entries.
+#[derive(Clone, Debug)]
+pub(super) enum Elements {
+    F32(Vec<f32>),
+    /// Rounded, for products of pairs.
+    Bf16(Vec<bf16>),
+}
+
+impl Default for Elements {
+    fn default() -> Self {
+        Self::F32(Vec::new())
+    }
 }
 
 /// The bits of a mask `[rows, cols]`, each row in whole bytes.
@@ -113,12 +129,12 @@ impl Csr {
         &self.offsets
     }
 
-    pub(super) fn values(&self) -> &[f32] {
+    pub(super) fn values(&self) -> &Elements {
         &self.values
     }
 
-    /// Takes the structure from a mask; the values are unspecified until [`Csr::set_values`].
-    pub(super) fn set_structure(&mut self, mask: Bits<'_>) {
+    /// Takes the structure from a mask, for products in a precision; the values are unspecified until [`Csr::set_values`].
+    pub(super) fn set_structure(&mut self, mask: Bits<'_>, precision: Precision) {
         (self.rows, self.cols) = (mask.rows, mask.cols);
         self.starts.clear();
         self.starts.resize(self.blocks() * self.rows + 1, 0);
@@ -133,7 +149,12 @@ impl Csr {
             *start = end;
         }
         self.offsets.resize(end as usize, 0);
-        self.values.resize(end as usize, 0.0);
+        match (&mut self.values, precision.in_sparse_pairs()) {
+            (Elements::F32(values), false) => values.resize(end as usize, 0.0),
+            (Elements::Bf16(values), true) => values.resize(end as usize, bf16::ZERO),
+            (values, false) => *values = Elements::F32(vec![0.0; end as usize]),
+            (values, true) => *values = Elements::Bf16(vec![bf16::ZERO; end as usize]),
+        }
 
         let width = panel_tokens() as u16;
         let mut offsets = std::mem::take(&mut self.offsets);
@@ -156,39 +177,60 @@ impl Csr {
     }
 
     /// Takes the values of all entries from the weights; `mask` is that of the structure.
-    #[allow(unsafe_code)]
     pub(super) fn set_values(&mut self, mask: Bits<'_>, weights: WeightRef<'_>, layout: Layout) {
         let mut values = std::mem::take(&mut self.values);
-        self.for_each_job(&mut values, |block, rows, mut values| {
-            let cols = block * block_columns()..self.cols.min((block + 1) * block_columns());
-            let (height, width) = (rows.len(), cols.len());
-            if width == 0 {
-                return;
-            }
-            with_parts([height * width; 2], |[dense, lying]| {
-                match layout {
-                    Layout::Plain => {
-                        for (row, dense) in rows.clone().zip(dense.chunks_exact_mut(width)) {
-                            weights.write_part(row, cols.clone(), dense);
-                        }
-                    }
-                    Layout::Transposed => {
-                        for (col, lying) in cols.clone().zip(lying.chunks_exact_mut(height)) {
-                            weights.write_part(col, rows.clone(), lying);
-                        }
-                        let from = Source { start: lying.as_ptr(), stride: height };
-                        let to = Target { start: dense.as_mut_ptr(), stride: width };
-                        // SAFETY: both buffers have so many elements.
-                        unsafe { transpose(from, width, height, to) };
-                    }
-                }
-                for (row, dense) in rows.clone().zip(dense.chunks_exact(width)) {
-                    let done = gather_row(mask.of_block(row, block), dense, values, Write::Store);
-                    values = &mut std::mem::take(&mut values)[done..];
-                }
-            });
-        });
+        match &mut values {
+            Elements::F32(values) => self.for_each_job(values, |block, rows, values| {
+                self.gather(mask, weights, layout, block, rows, values);
+            }),
+            Elements::Bf16(halves) => self.for_each_job(halves, |block, rows, halves| {
+                with_buffer(halves.len(), |values| {
+                    self.gather(mask, weights, layout, block, rows, values);
+                    round(values, halves);
+                });
+            }),
+        }
         self.values = values;
+    }
+
+    /// The values of the entries of some rows of a block.
+    #[allow(unsafe_code)]
+    fn gather(
+        &self,
+        mask: Bits<'_>,
+        weights: WeightRef<'_>,
+        layout: Layout,
+        block: usize,
+        rows: Range<usize>,
+        mut values: &mut [f32],
+    ) {
+        let cols = block * block_columns()..self.cols.min((block + 1) * block_columns());
+        let (height, width) = (rows.len(), cols.len());
+        if width == 0 {
+            return;
+        }
+        with_parts([height * width; 2], |[dense, lying]| {
+            match layout {
+                Layout::Plain => {
+                    for (row, dense) in rows.clone().zip(dense.chunks_exact_mut(width)) {
+                        weights.write_part(row, cols.clone(), dense);
+                    }
+                }
+                Layout::Transposed => {
+                    for (col, lying) in cols.clone().zip(lying.chunks_exact_mut(height)) {
+                        weights.write_part(col, rows.clone(), lying);
+                    }
+                    let from = Source { start: lying.as_ptr(), stride: height };
+                    let to = Target { start: dense.as_mut_ptr(), stride: width };
+                    // SAFETY: both buffers have so many elements.
+                    unsafe { transpose(from, width, height, to) };
+                }
+            }
+            for (row, dense) in rows.clone().zip(dense.chunks_exact(width)) {
+                let done = gather_row(mask.of_block(row, block), dense, values, Write::Store);
+                values = &mut std::mem::take(&mut values)[done..];
+            }
+        });
     }
 
     /// Entries before those of row `index % rows` of block `index / rows`.

@@ -21,13 +21,14 @@
 //!
 //! ```
 //! use tamt_kernels::bits::BitMask;
+//! use tamt_kernels::Precision;
 //! use tamt_kernels::linear::{Weight, Write};
 //! use tamt_kernels::sparse::{self, GradLayout, Panels, PreparedFor, SparseWeight};
 //!
 //! let weights = [0.5, -2.0, 0.1, 3.0, -0.2, 1.0]; // 2 outputs x 3 inputs
 //! let mask = BitMask::from_bytes(2, 3, vec![0b010, 0b101]).unwrap();
 //! let w = Weight { values: (&weights).into(), rows: 2, cols: 3, mask: Some(&mask) };
-//! let w = SparseWeight::new(w, PreparedFor::Training);
+//! let w = SparseWeight::new(w, PreparedFor::Training, Precision::F32);
 //!
 //! let mut x = Panels::default();
 //! let mut y = [0.0; 2];
@@ -47,6 +48,8 @@
 mod break_even;
 mod compact;
 mod csr;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod panels;
 mod product;
 mod ranked;

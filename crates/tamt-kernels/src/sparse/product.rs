@@ -9,7 +9,9 @@
 
 use rayon::prelude::*;
 
-use super::csr::{Csr, block_columns, blocks_per_sum};
+use super::csr::{Csr, Elements, block_columns, blocks_per_sum};
+#[cfg(target_arch = "x86_64")]
+use super::pairs;
 use super::panels::{PanelsPart, PanelsView, panel_tokens};
 use super::transpose::{Source, Target, transpose};
 #[cfg(target_arch = "x86_64")]
@@ -134,7 +136,6 @@ fn add_blocks(
             activations: &panel[(block * block_columns() * width).min(panel.len())..],
             starts: a.starts(block, rows.clone()),
             offsets: a.offsets(),
-            values: a.values(),
             begins: block % per_sum == 0,
             ends: block + 1 == blocks || (block + 1) % per_sum == 0,
             start: if block < per_sum { start } else { Start::Sum },
@@ -142,26 +143,29 @@ fn add_blocks(
             partials,
         };
         // SAFETY: offsets of a block lie within its activations (both are made for the same columns, and a panel is whole),
-        // and `isa` names only instruction sets that are there.
+        // and only instruction sets that are there are named.
         unsafe {
-            match isa() {
+            match (a.values(), isa()) {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512(job, tokens),
+                (Elements::Bf16(values), _) => pairs::add(job, values, tokens),
+                #[cfg(not(target_arch = "x86_64"))]
+                (Elements::Bf16(_), _) => unreachable!("products of pairs without instructions for them"),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2(job, tokens),
-                _ => portable(job, tokens),
+                (Elements::F32(values), Isa::Avx512) => avx512(job, values, tokens),
+                #[cfg(target_arch = "x86_64")]
+                (Elements::F32(values), Isa::Avx2) => avx2(job, values, tokens),
+                (Elements::F32(values), _) => portable(job, values, tokens),
             }
         }
     }
 }
 
 /// What one block adds to some rows.
-struct BlockRows<'a, 'b> {
+pub(super) struct BlockRows<'a, 'b> {
     /// The panel, from the block's first column on.
-    activations: &'a [f32],
+    pub(super) activations: &'a [f32],
     starts: &'a [u32],
-    offsets: &'a [u16],
-    values: &'a [f32],
+    pub(super) offsets: &'a [u16],
     /// Whether a new sum begins with this block, and whether it ends with it.
     begins: bool,
     ends: bool,
@@ -175,14 +179,14 @@ struct BlockRows<'a, 'b> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
-unsafe fn avx512(job: BlockRows<'_, '_>, tokens: usize) {
+unsafe fn avx512(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
     use std::arch::x86_64::__m512;
     // SAFETY: the caller's.
     unsafe {
         match tokens.div_ceil(16) {
-            1 => job.add::<__m512, 1>(64),
-            2 => job.add::<__m512, 2>(64),
-            _ => job.add::<__m512, 4>(64),
+            1 => job.add_floats::<__m512, 1>(values, 64),
+            2 => job.add_floats::<__m512, 2>(values, 64),
+            _ => job.add_floats::<__m512, 4>(values, 64),
         }
     }
 }
@@ -190,28 +194,28 @@ unsafe fn avx512(job: BlockRows<'_, '_>, tokens: usize) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code)]
-unsafe fn avx2(job: BlockRows<'_, '_>, tokens: usize) {
+unsafe fn avx2(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
     use std::arch::x86_64::__m256;
     // SAFETY: the caller's.
     unsafe {
         match tokens.div_ceil(8) {
-            1 => job.add::<__m256, 1>(64),
-            2 => job.add::<__m256, 2>(64),
-            3 | 4 => job.add::<__m256, 4>(64),
-            _ => job.add::<__m256, 8>(64),
+            1 => job.add_floats::<__m256, 1>(values, 64),
+            2 => job.add_floats::<__m256, 2>(values, 64),
+            3 | 4 => job.add_floats::<__m256, 4>(values, 64),
+            _ => job.add_floats::<__m256, 8>(values, 64),
         }
     }
 }
 
 #[allow(unsafe_code)]
-unsafe fn portable(job: BlockRows<'_, '_>, tokens: usize) {
+unsafe fn portable(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
     // SAFETY: the caller's.
     unsafe {
         match tokens.div_ceil(4) {
-            1 => job.add::<Portable, 1>(32),
-            2 => job.add::<Portable, 2>(32),
-            3 | 4 => job.add::<Portable, 4>(32),
-            _ => job.add::<Portable, 8>(32),
+            1 => job.add_floats::<Portable, 1>(values, 32),
+            2 => job.add_floats::<Portable, 2>(values, 32),
+            3 | 4 => job.add_floats::<Portable, 4>(values, 32),
+            _ => job.add_floats::<Portable, 8>(values, 32),
         }
     }
 }
@@ -223,17 +227,50 @@ impl BlockRows<'_, '_> {
     /// The instruction set of `S`; every entry's offset must lie in the activations with `width` tokens after it.
     #[inline(always)]
     #[allow(unsafe_code)]
-    unsafe fn add<S: Simd, const NV: usize>(self, width: usize) {
+    unsafe fn add_floats<S: Simd, const NV: usize>(self, values: &[f32], width: usize) {
+        assert!(self.ends_at() <= values.len(), "values of every row");
+        let (activations, offsets) = (self.activations.as_ptr(), self.offsets);
+        // SAFETY: the caller's.
+        unsafe {
+            self.add::<S, NV>(width, |sums, from, to| {
+                let mut entry = from;
+                while entry + 2 <= to {
+                    multiply_add(sums, activations, offsets, values, entry);
+                    multiply_add(sums, activations, offsets, values, entry + 1);
+                    entry += 2;
+                }
+                if entry < to {
+                    multiply_add(sums, activations, offsets, values, entry);
+                }
+            });
+        }
+    }
+
+    /// Where the entries of the last row end.
+    pub(super) fn ends_at(&self) -> usize {
+        self.starts[self.starts.len() - 1] as usize
+    }
+
+    /// The first `NV` vectors of each row, which are `width` tokens long: `add_entries` adds what the entries from one to another
+    /// one are to its sums.
+    ///
+    /// # Safety
+    /// The instruction set of `S`.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn add<S: Simd, const NV: usize>(
+        self,
+        width: usize,
+        add_entries: impl Fn(&mut [S; NV], usize, usize),
+    ) {
         let rows = self.starts.len() - 1;
         assert!(NV * S::LANES <= width, "vectors of one panel");
         let (totals, partials) = (self.totals.as_mut_ptr(), self.partials.as_mut_ptr());
         let in_place = self.partials.is_empty();
         assert!(self.totals.len() >= rows * width, "sums for every row");
         assert!(in_place || self.partials.len() >= rows * width, "partial sums for every row");
-        let end = self.starts[rows] as usize;
-        assert!(end <= self.offsets.len() && end <= self.values.len(), "entries of every row");
-        let activations = self.activations.as_ptr();
-        // SAFETY: rows and entries are in bounds as asserted, offsets by the caller's promise.
+        assert!(self.ends_at() <= self.offsets.len(), "entries of every row");
+        // SAFETY: rows and entries are in bounds as asserted.
         unsafe {
             for row in 0..rows {
                 let (from, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
@@ -243,15 +280,7 @@ impl BlockRows<'_, '_> {
                 if !self.begins {
                     sums = load(partial);
                 }
-                let mut entry = from;
-                while entry + 2 <= to {
-                    multiply_add(&mut sums, activations, self.offsets, self.values, entry);
-                    multiply_add(&mut sums, activations, self.offsets, self.values, entry + 1);
-                    entry += 2;
-                }
-                if entry < to {
-                    multiply_add(&mut sums, activations, self.offsets, self.values, entry);
-                }
+                add_entries(&mut sums, from, to);
                 if !self.ends {
                     store(sums, partial);
                     continue;

@@ -2,6 +2,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Precision;
 use crate::bits::BitMask;
 use crate::linear::{self, Scratch, Weight, WeightGrad};
 use crate::parallel::tests::same_for_any_pool;
@@ -63,8 +64,8 @@ fn check_all(tokens: usize, mask: &BitMask) {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(mask) };
-    let sparse = SparseWeight::new(weight, PreparedFor::Training);
-    let of_compact = SparseWeight::new(&CompactWeight::new(mask.clone(), &w), PreparedFor::Training);
+    let sparse = SparseWeight::new(weight, PreparedFor::Training, Precision::F32);
+    let of_compact = SparseWeight::new(&CompactWeight::new(mask.clone(), &w), PreparedFor::Training, Precision::F32);
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
     let scratch = &mut Scratch::default();
@@ -159,7 +160,7 @@ proptest! {
 fn a_layer_without_inputs_or_outputs_has_nothing_to_multiply() {
     for (rows, cols) in [(0, 5), (0, 0), (3, 0)] {
         let weight = Weight { values: (&[]).into(), rows, cols, mask: None };
-        let sparse = SparseWeight::new(weight, PreparedFor::Training);
+        let sparse = SparseWeight::new(weight, PreparedFor::Training, Precision::F32);
         let x = pack(&vec![1.0; 2 * cols], cols);
         let tokens = x.view().tokens();
         forward(x.view(), &sparse, None, &mut vec![0.0; tokens * rows]);
@@ -176,7 +177,7 @@ fn gradients_match_finite_differences() {
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.5);
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
-    let sparse = SparseWeight::new(weight, PreparedFor::Training);
+    let sparse = SparseWeight::new(weight, PreparedFor::Training, Precision::F32);
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
     backward_input(packed_dy.view(), &sparse, &mut dx, Write::Store);
@@ -196,7 +197,7 @@ fn products_are_the_same_for_any_number_of_threads() {
     let mask = random_mask(rows, cols, 0.3);
     same_for_any_pool(|| {
         let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
-        let sparse = SparseWeight::new(weight, PreparedFor::Training);
+        let sparse = SparseWeight::new(weight, PreparedFor::Training, Precision::F32);
         let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
         let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
         let mut dw = vec![0.0; sparse.survivors()];
@@ -213,7 +214,11 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);
     let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
     let mask = random_mask(rows, cols, 0.3);
-    let sparse = SparseWeight::new(Weight { values: (&w).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Forward);
+    let sparse = SparseWeight::new(
+        Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
+        PreparedFor::Forward,
+        Precision::F32,
+    );
     let mut batch = vec![0.0; tokens * rows];
     forward(pack(&x, cols).view(), &sparse, None, &mut batch);
     for count in [1, 9, 17, 33, 65] {
@@ -230,8 +235,11 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
     let (rows, cols) = (65, 131);
     let mask = random_mask(rows, cols, 0.4);
     let w = random(rows * cols, 3);
-    let weight =
-        SparseWeight::new(Weight { values: (&w).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Training);
+    let weight = SparseWeight::new(
+        Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
+        PreparedFor::Training,
+        Precision::F32,
+    );
     for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1, 128]] {
         let tokens: usize = groups.iter().sum();
         let (dy, x) = (random(tokens * rows, 1), random(tokens * cols, 2));
@@ -281,11 +289,15 @@ fn changed_values_and_masks_give_what_a_new_weight_gives() {
         outputs(&SparseWeight::new(
             Weight { values: values.into(), rows, cols, mask: Some(mask) },
             PreparedFor::Training,
+            Precision::F32,
         ))
     };
     let mask = random_mask(rows, cols, 0.3);
-    let mut sparse =
-        SparseWeight::new(Weight { values: (&first).into(), rows, cols, mask: Some(&mask) }, PreparedFor::Training);
+    let mut sparse = SparseWeight::new(
+        Weight { values: (&first).into(), rows, cols, mask: Some(&mask) },
+        PreparedFor::Training,
+        Precision::F32,
+    );
     sparse.set_values(&CompactWeight::new(mask.clone(), &second));
     assert_eq!(outputs(&sparse), new(&second, &mask));
     sparse.set_values(&CompactWeight::new(mask.clone(), &first));

@@ -8,7 +8,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::csr::{Csr, block_columns};
+use super::csr::{Csr, Elements, block_columns};
+#[cfg(target_arch = "x86_64")]
+use super::pairs;
 use super::panels::{Panels, panel_tokens};
 use super::product::{JOBS, load};
 use super::weight::SparseWeight;
@@ -193,14 +195,18 @@ fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, s
         sums,
     };
     // SAFETY: offsets of a block lie within its activations (both are made for the same columns, and a panel is whole), and
-    // `isa` names only instruction sets that are there.
+    // only instruction sets that are there are named.
     unsafe {
-        match isa() {
+        match (a.values(), isa()) {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512(job),
+            (Elements::Bf16(_), _) => pairs::add_gradients(job),
+            #[cfg(not(target_arch = "x86_64"))]
+            (Elements::Bf16(_), _) => unreachable!("products of pairs without instructions for them"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2(job),
-            _ => job.add::<Portable, 8>(),
+            (_, Isa::Avx512) => avx512(job),
+            #[cfg(target_arch = "x86_64")]
+            (_, Isa::Avx2) => avx2(job),
+            _ => job.add_floats::<Portable, 8>(),
         }
     }
 }
@@ -210,7 +216,7 @@ fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, s
 #[allow(unsafe_code)]
 unsafe fn avx512(job: PanelRows<'_, '_>) {
     // SAFETY: the caller's.
-    unsafe { job.add::<std::arch::x86_64::__m512, 4>() }
+    unsafe { job.add_floats::<std::arch::x86_64::__m512, 4>() }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -218,17 +224,17 @@ unsafe fn avx512(job: PanelRows<'_, '_>) {
 #[allow(unsafe_code)]
 unsafe fn avx2(job: PanelRows<'_, '_>) {
     // SAFETY: the caller's.
-    unsafe { job.add::<std::arch::x86_64::__m256, 8>() }
+    unsafe { job.add_floats::<std::arch::x86_64::__m256, 8>() }
 }
 
 /// Survivors whose sums are formed together.
 const GROUP: usize = 4;
 
-struct PanelRows<'a, 'b> {
+pub(super) struct PanelRows<'a, 'b> {
     /// Output gradients, `[rows][panel tokens]`.
     gradients: &'a [f32],
     /// The panel, from the block's first column on.
-    activations: &'a [f32],
+    pub(super) activations: &'a [f32],
     starts: &'a [u32],
     offsets: &'a [u16],
     /// The sums of each row's entries, in the places that [`places_of`] gives them.
@@ -241,28 +247,50 @@ impl PanelRows<'_, '_> {
     /// as many after it.
     #[inline(always)]
     #[allow(unsafe_code)]
-    unsafe fn add<S: SumLanes, const NV: usize>(self) {
-        let width = NV * S::LANES;
-        let rows = self.starts.len() - 1;
-        let (first, end) = (self.starts[0] as usize, self.starts[rows] as usize);
-        let places = end - first + rows * (GROUP - 1);
-        assert!(self.gradients.len() >= rows * width, "gradients of every row");
-        assert!(end <= self.offsets.len() && self.sums.len() >= places, "entries of every row");
+    unsafe fn add_floats<S: SumLanes, const NV: usize>(self) {
         let activations = self.activations.as_ptr();
-        let sums = self.sums.as_mut_ptr();
-        // SAFETY: rows and entries are in bounds as asserted, offsets by the caller's promise.
+        // SAFETY: the caller's.
         unsafe {
-            for row in 0..rows {
-                let (mut entry, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
-                let gradient: [S; NV] = load(self.gradients.as_ptr().add(row * width));
-                let dot = |entry: usize| {
-                    let column = activations.add(usize::from(*self.offsets.get_unchecked(entry)));
+            self.add(
+                NV * S::LANES,
+                |gradient| load::<S, NV>(gradient),
+                |gradient, offset| {
+                    let column = activations.add(offset);
                     let mut sum = S::zero();
                     for (v, gradient) in gradient.iter().enumerate() {
                         sum = S::load(column.add(v * S::LANES)).mul_add(*gradient, sum);
                     }
                     sum
-                };
+                },
+            );
+        }
+    }
+
+    /// Adds to the sums of all entries: `load_row` has a row of output gradients, `width` tokens, in registers, and `dot` gives the lanes
+    /// of its products with what lies at an offset.
+    ///
+    /// # Safety
+    /// The instruction set of `S`.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn add<S: SumLanes, G>(
+        self,
+        width: usize,
+        load_row: impl Fn(*const f32) -> G,
+        dot: impl Fn(&G, usize) -> S,
+    ) {
+        let rows = self.starts.len() - 1;
+        let (first, end) = (self.starts[0] as usize, self.starts[rows] as usize);
+        let places = end - first + rows * (GROUP - 1);
+        assert!(self.gradients.len() >= rows * width, "gradients of every row");
+        assert!(end <= self.offsets.len() && self.sums.len() >= places, "entries of every row");
+        let sums = self.sums.as_mut_ptr();
+        // SAFETY: rows and entries are in bounds as asserted.
+        unsafe {
+            for row in 0..rows {
+                let (mut entry, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
+                let gradient = load_row(self.gradients.as_ptr().add(row * width));
+                let dot = |entry: usize| dot(&gradient, usize::from(*self.offsets.get_unchecked(entry)));
                 let mut out = sums.add(entry - first + row * (GROUP - 1));
                 while entry + GROUP <= to {
                     S::add_sums([dot(entry), dot(entry + 1), dot(entry + 2), dot(entry + 3)], out);
@@ -283,7 +311,7 @@ impl PanelRows<'_, '_> {
 
 /// Horizontal sums, several at a time.
 #[allow(unsafe_code)]
-trait SumLanes: Simd {
+pub(super) trait SumLanes: Simd {
     /// `to[i] += ` the sum of the lanes of vector i.
     ///
     /// # Safety

@@ -80,7 +80,7 @@ fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize
                 time(|| linear::backward_weight(&dy, &x, rows, cols, score, &mut dw, Write::Store, &mut scratch));
             add("weight gradient", Kernel::Dense, sparsity, gradient);
         }
-        let sparse = SparseWeight::new(weight, PreparedFor::Training);
+        let sparse = SparseWeight::new(weight, PreparedFor::Training, settings.precision);
         let (mut packed_x, mut packed_dy) = (Panels::default(), Panels::default());
         let forward = time(|| {
             sparse::forward(packed_x.pack(&x, cols), &sparse, Some(&bias), &mut y);

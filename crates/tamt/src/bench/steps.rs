@@ -56,7 +56,7 @@ fn mask_training(
     trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
     let optimizer = OptimizerSettings::adamw(5e-5);
     let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer)
-        .with_kernel(compute.kernels())
+        .with_kernel(compute.kernels(), compute.precision)
         .in_precision(compute.precision);
     learner.binarize(0);
     let objective = ObjectiveSettings {
@@ -96,7 +96,8 @@ fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, comput
     }
     let trainable = Trainable::weights(model, Some(&masks));
     let optimizer = OptimizerSettings::adamw(2e-5);
-    let mut learner = Learner::new(model, Some(masks), None, &trainable, optimizer).with_kernel(compute.kernels());
+    let mut learner =
+        Learner::new(model, Some(masks), None, &trainable, optimizer).with_kernel(compute.kernels(), compute.precision);
     let mut loss = TaskLoss::new(SEED, Some(settings.dropout), compute, None);
     let targets = Targets::Classes((0..settings.batch_size as u32).map(|i| i % 2).collect());
     let mut batch = Batch::default();

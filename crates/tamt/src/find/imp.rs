@@ -42,7 +42,7 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
         masked: MaskedTokens::default(),
     };
     let mut learner = Learner::new(&mut plan.base.model, Some(masks), None, &trainable, settings.train.optimizer)
-        .with_kernel(settings.compute.kernels());
+        .with_kernel(settings.compute.kernels(), settings.compute.precision);
     method.write_level(&learner, 0, 0)?;
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
     let masks = learner.masks.take().expect("pruning has masks");

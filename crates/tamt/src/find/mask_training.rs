@@ -44,7 +44,7 @@ pub(super) fn run(plan: &mut Plan<'_>, session: &mut Session<'_>) -> Result<Outc
     };
     let mut learner =
         Learner::new(&mut plan.base.model, Some(masks), Some(scores), &trainable, settings.train.optimizer)
-            .with_kernel(settings.compute.kernels())
+            .with_kernel(settings.compute.kernels(), settings.compute.precision)
             .in_precision(settings.compute.precision);
     let trained = train(&mut method, &mut learner, &settings.train, settings.method.name(), session)?;
     if let Some(head) = &mut method.base_head {

@@ -75,10 +75,11 @@ impl<'m> Learner<'m> {
         Self { model, masks, scores, sparse: None, grads, optimizer }
     }
 
-    /// The same with matrices prepared for the sparse kernel where `choice` says so.
+    /// The same with matrices prepared for the sparse kernel where `choice` says so, for products in a precision.
     #[must_use]
-    pub fn with_kernel(mut self, choice: KernelChoice) -> Self {
-        self.sparse = self.masks.as_ref().map(|masks| prepare(self.model, masks, self.scores.as_ref(), choice));
+    pub fn with_kernel(mut self, choice: KernelChoice, precision: Precision) -> Self {
+        self.sparse =
+            self.masks.as_ref().map(|masks| prepare(self.model, masks, self.scores.as_ref(), choice, precision));
         self
     }
 
@@ -134,10 +135,16 @@ impl<'m> Learner<'m> {
 }
 
 /// Matrices for the sparse kernel, for training under masks that stay or that `scores` change.
-fn prepare(model: &Model, masks: &Masks, scores: Option<&Scores>, choice: KernelChoice) -> PreparedWeights {
+fn prepare(
+    model: &Model,
+    masks: &Masks,
+    scores: Option<&Scores>,
+    choice: KernelChoice,
+    precision: Precision,
+) -> PreparedWeights {
     match scores {
-        Some(_) => PreparedWeights::for_mask_training(model, masks, choice),
-        None => PreparedWeights::for_training(model, masks, choice),
+        Some(_) => PreparedWeights::for_mask_training(model, masks, choice, precision),
+        None => PreparedWeights::for_training(model, masks, choice, precision),
     }
 }
 

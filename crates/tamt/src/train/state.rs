@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
+use tamt_kernels::Precision;
 use tamt_kernels::bits::BitMask;
 use tamt_kernels::select::Cut;
-use tamt_model::{GradKind, KernelChoice};
+use tamt_model::{GradKind, KernelChoice, PreparedWeights};
 
 use super::{Interval, Learner};
 use crate::run::TRAINING_STATE_FILE;
@@ -120,7 +121,8 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
     let choice = header.metadata().as_ref().and_then(|m| m.get(SPARSE_UP_TO)).map(|text| text.parse::<f32>());
     *sparse = match (choice, &masks) {
         (Some(Ok(density)), Some(masks)) => {
-            Some(super::prepare(model, masks, scores.as_ref(), KernelChoice::sparse_up_to(density)))
+            let precision = sparse.as_ref().map_or_else(Precision::default, PreparedWeights::precision);
+            Some(super::prepare(model, masks, scores.as_ref(), KernelChoice::sparse_up_to(density), precision))
         }
         (Some(Err(_)), _) => return Err(format!("its {SPARSE_UP_TO} is no number")),
         _ => None,
@@ -149,10 +151,10 @@ mod tests {
         let trainable = Trainable::weights(&model, Some(&masks));
         let optimizer = OptimizerSettings::adamw(1e-3);
         let began = Learner::new(&mut model, Some(masks.clone()), None, &trainable, optimizer)
-            .with_kernel(KernelChoice::sparse_up_to(0.1 + 0.21));
+            .with_kernel(KernelChoice::sparse_up_to(0.1 + 0.21), Precision::F32);
         save(&began, &Interval::default(), directory.path(), 7).unwrap();
         let mut resumed = Learner::new(&mut other, Some(masks), None, &trainable, optimizer)
-            .with_kernel(KernelChoice::sparse_up_to(0.1));
+            .with_kernel(KernelChoice::sparse_up_to(0.1), Precision::F32);
         load(&mut resumed, directory.path(), 7).unwrap();
         let sparse = resumed.sparse.expect("the run had sparse matrices");
         assert_eq!(sparse.choice(), KernelChoice::sparse_up_to(0.1 + 0.21));

@@ -160,7 +160,7 @@ pub fn tune(
     let trainable = Trainable::weights(&model, masks.as_ref());
     let mut learner = Learner::new(&mut model, masks, None, &trainable, settings.optimizer);
     if learner.masks.is_some() {
-        learner = learner.with_kernel(settings.compute.kernels());
+        learner = learner.with_kernel(settings.compute.kernels(), settings.compute.precision);
     }
     let mut method = Tuning {
         task,

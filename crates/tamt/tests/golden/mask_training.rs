@@ -34,7 +34,8 @@ fn learner(
         let head = model.mlm_head.unwrap().params();
         trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
     }
-    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(kernel);
+    let mut learner =
+        Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(kernel, Precision::F32);
     learner.binarize(0);
     learner
 }

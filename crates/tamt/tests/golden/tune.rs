@@ -2,7 +2,7 @@
 
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
-use tamt_kernels::cross_entropy;
+use tamt_kernels::{Precision, cross_entropy};
 use tamt_model::{
     Activations, Batch, GradKind, HeadStart, HiddenGrads, Keep, KernelChoice, Masks, Model, Pass, TaskKind, Trainable,
     Workspace,
@@ -39,7 +39,8 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
     apply(&mut model, &masks);
     let trainable = trainable(&model, &masks);
     let optimizer = OptimizerSettings::adamw(5e-4);
-    let mut learner = Learner::new(&mut model, Some(masks), None, &trainable, optimizer).with_kernel(kernel);
+    let mut learner =
+        Learner::new(&mut model, Some(masks), None, &trainable, optimizer).with_kernel(kernel, Precision::F32);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
     let mut activations = Activations::new(Keep::All);
     let (mut workspace, mut d, mut logits) = (Workspace::default(), HiddenGrads::default(), Vec::new());
