@@ -15,21 +15,19 @@ use crate::parallel::{Shared, with_buffer, with_parts};
 use crate::precision::{Precision, round};
 use crate::product::DEPTH_BLOCK;
 
-/// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest.
-/// Divides [`DEPTH_BLOCK`], where sums are broken, and is a multiple of 8, so that a block begins at a byte of a mask.
+/// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest. In f32 it
+/// divides [`DEPTH_BLOCK`], where sums are broken; a multiple of 8, so that a block begins at a byte of a mask.
 #[inline]
-pub(super) fn block_columns() -> usize {
+fn block_columns(in_pairs: bool) -> usize {
     match isa() {
+        Isa::Avx512 if in_pairs => PAIRS_COLUMNS,
         Isa::Avx512 | Isa::Avx2 => 96,
         Isa::Portable => 192,
     }
 }
 
-/// Blocks between two breaks of a sum.
-#[inline]
-pub(super) fn blocks_per_sum() -> usize {
-    DEPTH_BLOCK / block_columns()
-}
+/// Columns of a block in bf16.
+pub(super) const PAIRS_COLUMNS: usize = 192;
 
 /// The non-zeros of a matrix `[rows, cols]`, ordered by block of columns, then by row, then by column.
 ///
@@ -38,6 +36,8 @@ pub(super) fn blocks_per_sum() -> usize {
 pub(super) struct Csr {
     rows: usize,
     cols: usize,
+    /// Whether its products are of pairs in bf16.
+    in_pairs: bool,
     /// Where each row of each block begins, and the end of all.
     starts: Vec<u32>,
     offsets: Vec<u16>,
@@ -69,8 +69,8 @@ pub(super) struct Bits<'a> {
 impl<'a> Bits<'a> {
     /// The bits of a row that lie in a block.
     #[inline(always)]
-    fn of_block(&self, row: usize, block: usize) -> &'a [u8] {
-        let (stride, size) = (self.cols.div_ceil(8), block_columns() / 8);
+    fn of_block(&self, row: usize, block: usize, columns: usize) -> &'a [u8] {
+        let (stride, size) = (self.cols.div_ceil(8), columns / 8);
         &self.bytes[row * stride..(row + 1) * stride][block * size..stride.min((block + 1) * size)]
     }
 }
@@ -116,7 +116,18 @@ impl Csr {
 
     /// Number of blocks, at least one, so that a product of depth 0 still writes where its sums begin.
     pub(super) fn blocks(&self) -> usize {
-        self.cols.div_ceil(block_columns()).max(1)
+        self.cols.div_ceil(self.block_columns()).max(1)
+    }
+
+    /// Columns of a block.
+    #[inline]
+    pub(super) fn block_columns(&self) -> usize {
+        block_columns(self.in_pairs)
+    }
+
+    /// Blocks between two breaks of a sum: in f32 it is broken where the dense product's is.
+    pub(super) fn blocks_per_sum(&self) -> usize {
+        if self.in_pairs { usize::MAX } else { DEPTH_BLOCK / self.block_columns() }
     }
 
     /// Where the entries of each of some rows of a block begin, and where those of the last end.
@@ -135,12 +146,13 @@ impl Csr {
 
     /// Takes the structure from a mask, for products in a precision; the values are unspecified until [`Csr::set_values`].
     pub(super) fn set_structure(&mut self, mask: Bits<'_>, precision: Precision) {
-        (self.rows, self.cols) = (mask.rows, mask.cols);
+        (self.rows, self.cols, self.in_pairs) = (mask.rows, mask.cols, precision.in_sparse_pairs());
+        let columns = self.block_columns();
         self.starts.clear();
         self.starts.resize(self.blocks() * self.rows + 1, 0);
         self.starts[1..].par_chunks_mut(self.rows.max(1)).enumerate().for_each(|(block, counts)| {
             for (row, count) in counts.iter_mut().enumerate() {
-                *count = count_bits(mask.of_block(row, block)) as u32;
+                *count = count_bits(mask.of_block(row, block, columns)) as u32;
             }
         });
         let mut end = 0;
@@ -149,7 +161,7 @@ impl Csr {
             *start = end;
         }
         self.offsets.resize(end as usize, 0);
-        match (&mut self.values, precision.in_sparse_pairs()) {
+        match (&mut self.values, self.in_pairs) {
             (Elements::F32(values), false) => values.resize(end as usize, 0.0),
             (Elements::Bf16(values), true) => values.resize(end as usize, bf16::ZERO),
             (values, false) => *values = Elements::F32(vec![0.0; end as usize]),
@@ -161,7 +173,7 @@ impl Csr {
         self.for_each_job(&mut offsets, |block, rows, offsets| {
             let mut done = 0;
             for row in rows {
-                for (&byte, first) in mask.of_block(row, block).iter().zip((0..).step_by(8)) {
+                for (&byte, first) in mask.of_block(row, block, columns).iter().zip((0..).step_by(8)) {
                     let (some, count) = (SET_BITS[usize::from(byte)], byte.count_ones() as usize);
                     let some = some.map(|bit| (first + bit) * width);
                     // all eight at once where there is room: the next byte's overwrite those that are none
@@ -204,7 +216,8 @@ impl Csr {
         rows: Range<usize>,
         mut values: &mut [f32],
     ) {
-        let cols = block * block_columns()..self.cols.min((block + 1) * block_columns());
+        let columns = self.block_columns();
+        let cols = block * columns..self.cols.min((block + 1) * columns);
         let (height, width) = (rows.len(), cols.len());
         if width == 0 {
             return;
@@ -227,7 +240,7 @@ impl Csr {
                 }
             }
             for (row, dense) in rows.clone().zip(dense.chunks_exact(width)) {
-                let done = gather_row(mask.of_block(row, block), dense, values, Write::Store);
+                let done = gather_row(mask.of_block(row, block, columns), dense, values, Write::Store);
                 values = &mut std::mem::take(&mut values)[done..];
             }
         });
@@ -266,8 +279,10 @@ mod tests {
     /// Otherwise the sparse products would add in another order than the dense ones, or offsets overflow.
     #[test]
     fn blocks_fit_the_sums_of_the_dense_product_and_the_offsets() {
-        assert!(DEPTH_BLOCK.is_multiple_of(block_columns()));
-        assert!(block_columns().is_multiple_of(8));
-        assert!(u16::try_from((block_columns() - 1) * panel_tokens()).is_ok());
+        assert!(DEPTH_BLOCK.is_multiple_of(block_columns(false)));
+        for columns in [false, true].map(block_columns) {
+            assert!(columns.is_multiple_of(8));
+            assert!(u16::try_from((columns - 1) * panel_tokens()).is_ok());
+        }
     }
 }

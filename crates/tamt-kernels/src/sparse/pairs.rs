@@ -4,29 +4,27 @@
 //! panels stays in f32.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_permutexvar_epi64, _mm512_set_epi64, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_si512,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_permutexvar_epi64, _mm512_set_epi64, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_storeu_si512, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 use std::mem::{MaybeUninit, transmute};
 
 use half::bf16;
 
+use super::csr::PAIRS_COLUMNS;
 use super::product::BlockRows;
 use super::weight_gradient::PanelRows;
 
 /// Tokens of a panel.
 const WIDTH: usize = 64;
 
-/// Columns of a block.
-const COLUMNS: usize = 96;
-
 /// Tokens of a vector in bf16.
 const LANES: usize = 32;
 
 /// A block's activations, rounded: `[columns][panel tokens]`, the tokens of each vector in the order in which pairs of columns are read.
 #[repr(align(64))]
-struct Block(MaybeUninit<[u16; COLUMNS * WIDTH]>);
+struct Block(MaybeUninit<[u16; PAIRS_COLUMNS * WIDTH]>);
 
 impl Block {
     fn new() -> Self {
@@ -38,7 +36,7 @@ impl Block {
     #[allow(unsafe_code)]
     fn round(&mut self, activations: &[f32]) -> *const u16 {
         let out: *mut u16 = self.0.as_mut_ptr().cast();
-        for (i, tokens) in activations.chunks_exact(LANES).take(COLUMNS * WIDTH / LANES).enumerate() {
+        for (i, tokens) in activations.chunks_exact(LANES).take(PAIRS_COLUMNS * WIDTH / LANES).enumerate() {
             // SAFETY: the vectors of both.
             unsafe { _mm512_storeu_si512(out.add(i * LANES).cast(), rounded(tokens.as_ptr())) };
         }
@@ -96,15 +94,24 @@ unsafe fn add_vectors<const HALVES: usize, const NV: usize>(
     // SAFETY: the caller's; the entries are there.
     unsafe {
         job.add::<__m512, NV>(WIDTH, |sums, from, to| {
-            let mut entry = from;
-            while entry + 2 <= to {
+            let (mut entry, mut others) = (from, [_mm512_setzero_ps(); NV]);
+            while entry + 4 <= to {
+                let [pair, next] = values.add(entry).cast::<[i32; 2]>().read_unaligned();
+                multiply_add::<HALVES, NV>(sums, columns, offsets, [entry, entry + 1], pair);
+                multiply_add::<HALVES, NV>(&mut others, columns, offsets, [entry + 2, entry + 3], next);
+                entry += 4;
+            }
+            if entry + 2 <= to {
                 let pair = values.add(entry).cast::<i32>().read_unaligned();
                 multiply_add::<HALVES, NV>(sums, columns, offsets, [entry, entry + 1], pair);
                 entry += 2;
             }
             if entry < to {
                 let pair = i32::from((*values.add(entry)).to_bits());
-                multiply_add::<HALVES, NV>(sums, columns, offsets, [entry; 2], pair);
+                multiply_add::<HALVES, NV>(&mut others, columns, offsets, [entry; 2], pair);
+            }
+            for v in 0..NV {
+                sums[v] = _mm512_add_ps(sums[v], others[v]);
             }
         });
     }

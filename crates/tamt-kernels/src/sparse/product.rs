@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::csr::{Csr, Elements, block_columns, blocks_per_sum};
+use super::csr::{Csr, Elements};
 #[cfg(target_arch = "x86_64")]
 use super::pairs;
 use super::panels::{PanelsPart, PanelsView, panel_tokens};
@@ -78,7 +78,7 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
         let job_rows = job_rows.min(rows - first);
         let tokens = x.tokens_of(panel);
         // a single sum that nothing is added to can grow where it will end
-        let in_place = a.blocks() <= blocks_per_sum() && !matches!(start, Start::Sum);
+        let in_place = a.blocks() <= a.blocks_per_sum() && !matches!(start, Start::Sum);
         let buffers = usize::from(!in_panels) + usize::from(!in_place);
         with_buffer(buffers * job_rows * width, |sums| {
             let (totals, partials) = if in_panels {
@@ -130,10 +130,10 @@ fn add_blocks(
 ) {
     let width = panel_tokens();
     let rows = first..first + totals.len() / width;
-    let (blocks, per_sum) = (a.blocks(), blocks_per_sum());
+    let (blocks, per_sum) = (a.blocks(), a.blocks_per_sum());
     for block in 0..blocks {
         let job = BlockRows {
-            activations: &panel[(block * block_columns() * width).min(panel.len())..],
+            activations: &panel[(block * a.block_columns() * width).min(panel.len())..],
             starts: a.starts(block, rows.clone()),
             offsets: a.offsets(),
             begins: block % per_sum == 0,

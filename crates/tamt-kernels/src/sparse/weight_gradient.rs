@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::csr::{Csr, Elements, block_columns};
+use super::csr::{Csr, Elements};
 #[cfg(target_arch = "x86_64")]
 use super::pairs;
 use super::panels::{Panels, panel_tokens};
@@ -58,7 +58,7 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
     }
     // tiles of the matrix; where they are few, the tokens are cut as well and the chunks' sums added in order
     let tile_rows = rows.div_ceil(rows.div_ceil(JOB_ROWS));
-    let tile_blocks = (JOB_COLUMNS / block_columns()).min(MAX_TILE_BLOCKS);
+    let tile_blocks = (JOB_COLUMNS / a.block_columns()).min(MAX_TILE_BLOCKS);
     let (down, across) = (rows.div_ceil(tile_rows), a.blocks().div_ceil(tile_blocks));
     let wanted = JOBS.div_ceil(down * across);
     let panels = x.count().div_ceil(wanted).max(JOB_PANELS);
@@ -160,7 +160,7 @@ fn write_out(sums: &mut [f32], places: usize, w: &SparseWeight, layout: GradLayo
                         written += sums.len();
                     }
                     GradLayout::Dense => {
-                        let out = &mut out[block * block_columns()..];
+                        let out = &mut out[block * a.block_columns()..];
                         for (sum, offset) in sums.iter().zip(&a.offsets()[entries]) {
                             out[usize::from(offset >> shift)] += sum;
                         }
@@ -189,7 +189,7 @@ fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, s
     let width = panel_tokens();
     let job = PanelRows {
         gradients: &dy[rows.start * width..rows.end * width],
-        activations: &x[block * block_columns() * width..],
+        activations: &x[block * a.block_columns() * width..],
         starts: a.starts(block, rows),
         offsets: a.offsets(),
         sums,
