@@ -1,4 +1,4 @@
-//! Transposition between rows of tokens and panels, in squares of eight.
+//! Transposition between rows of tokens and panels, in squares.
 
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::{Isa, isa};
@@ -45,7 +45,7 @@ pub(super) unsafe fn transpose(from: Source, rows: usize, cols: usize, to: Targe
 /// As [`transpose`].
 #[allow(unsafe_code)]
 unsafe fn transpose_tile(from: Source, rows: usize, cols: usize, to: Target) {
-    // whole 8 x 8 squares first, then what is left to the right of them and below
+    // whole squares first, then what is left to the right of them and below
     // SAFETY: the caller's.
     let (square_rows, square_cols) = unsafe { transpose_squares(from, rows, cols, to) };
     for i in 0..rows {
@@ -56,19 +56,26 @@ unsafe fn transpose_tile(from: Source, rows: usize, cols: usize, to: Target) {
     }
 }
 
-/// Transposes the 8 x 8 squares where there are instructions for it; returns the rows and columns done.
+/// Transposes the squares for which there are instructions; returns the rows and columns done.
 ///
 /// # Safety
 /// As [`transpose`].
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 unsafe fn transpose_squares(from: Source, rows: usize, cols: usize, to: Target) -> (usize, usize) {
-    if isa() < Isa::Avx2 {
-        return (0, 0);
+    let size = match isa() {
+        Isa::Avx512 if rows >= 16 && cols >= 16 => 16,
+        Isa::Avx512 | Isa::Avx2 => 8,
+        Isa::Portable => return (0, 0),
+    };
+    let (rows, cols) = (rows / size * size, cols / size * size);
+    // SAFETY: the instructions are there; the rest is the caller's.
+    unsafe {
+        match size {
+            16 => x86::transpose_sixteens(from, rows, cols, to),
+            _ => x86::transpose_eights(from, rows, cols, to),
+        }
     }
-    let (rows, cols) = (rows / 8 * 8, cols / 8 * 8);
-    // SAFETY: AVX is there; the rest is the caller's.
-    unsafe { x86::transpose_squares(from, rows, cols, to) };
     (rows, cols)
 }
 
@@ -80,14 +87,38 @@ unsafe fn transpose_squares(_: Source, _: usize, _: usize, _: Target) -> (usize,
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_si512};
+
     use super::{Source, Target};
     use crate::pack::transpose::transpose_eight;
+    use crate::tiles::pack::transposed;
+
+    /// # Safety
+    /// As [`super::transpose`], for multiples of 16, and with AVX-512.
+    #[target_feature(enable = "avx512f")]
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn transpose_sixteens(from: Source, rows: usize, cols: usize, to: Target) {
+        for j in (0..cols).step_by(16) {
+            for i in (0..rows).step_by(16) {
+                // SAFETY: the square lies in both matrices.
+                unsafe {
+                    let mut square = [_mm512_setzero_si512(); 16];
+                    for (k, row) in square.iter_mut().enumerate() {
+                        *row = _mm512_loadu_si512(from.start.add((i + k) * from.stride + j).cast());
+                    }
+                    for (k, row) in transposed(square).into_iter().enumerate() {
+                        _mm512_storeu_si512(to.start.add((j + k) * to.stride + i).cast(), row);
+                    }
+                }
+            }
+        }
+    }
 
     /// # Safety
     /// As [`super::transpose`], for multiples of 8, and with AVX.
     #[target_feature(enable = "avx")]
     #[allow(unsafe_code)]
-    pub(super) unsafe fn transpose_squares(from: Source, rows: usize, cols: usize, to: Target) {
+    pub(super) unsafe fn transpose_eights(from: Source, rows: usize, cols: usize, to: Target) {
         // two squares side by side: a cache line of the source at a time
         for pair in (0..cols).step_by(16) {
             for i in (0..rows).step_by(8) {
