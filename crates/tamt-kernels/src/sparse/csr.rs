@@ -125,6 +125,11 @@ impl Csr {
         block_columns(self.in_pairs)
     }
 
+    /// Whether its products are of pairs in bf16.
+    pub(super) fn in_pairs(&self) -> bool {
+        self.in_pairs
+    }
+
     /// Blocks between two breaks of a sum: in f32 it is broken where the dense product's is.
     pub(super) fn blocks_per_sum(&self) -> usize {
         if self.in_pairs { usize::MAX } else { DEPTH_BLOCK / self.block_columns() }

@@ -17,7 +17,7 @@ use super::transpose::{Source, Target, transpose};
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
 use crate::dispatch::isa;
-use crate::parallel::{Shared, with_buffer};
+use crate::parallel::{Shared, is_one_of_many, with_buffer};
 use crate::simd::{Portable, Simd};
 
 /// Where a product's sums begin.
@@ -40,8 +40,11 @@ const LEAST_ROWS: usize = 64;
 /// Rows of a job, at most, so that their sums stay in a near cache: fewer while a panel of activations stays there too
 /// and is cheap to read again.
 fn most_rows(cols: usize) -> usize {
-    if cols <= 1024 { 128 } else { 384 }
+    if cols <= 1024 { 128 } else { MOST_ROWS }
 }
+
+/// The same where activations are rounded for each job.
+const MOST_ROWS: usize = 384;
 
 /// Where a product goes.
 pub(super) enum Output<'a, 'b> {
@@ -71,7 +74,9 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
         return;
     }
     let panels = x.count();
-    let job_rows = (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most_rows(a.cols())).min(rows).next_multiple_of(8);
+    let most = if a.in_pairs() { MOST_ROWS } else { most_rows(a.cols()) };
+    let job_rows = if is_one_of_many() { most } else { (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most) };
+    let job_rows = job_rows.min(rows).next_multiple_of(8);
     let groups = rows.div_ceil(job_rows);
     (0..panels * groups).into_par_iter().for_each(|index| {
         let (panel, first) = (index / groups, index % groups * job_rows);

@@ -34,8 +34,8 @@ pub enum GradLayout {
 
 /// Rows and columns of a job: few enough for a panel of their activations and their sums to stay in the second-level
 /// cache, and enough to pay for reading those activations.
-const JOB_ROWS: usize = 256;
-const JOB_COLUMNS: usize = 384;
+const JOB_ROWS: usize = 768;
+const JOB_COLUMNS: usize = 768;
 const MAX_TILE_BLOCKS: usize = 4;
 
 /// Panels of a job, at least.
