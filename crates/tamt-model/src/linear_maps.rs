@@ -143,12 +143,16 @@ impl Model {
         weight: &mut Option<Taken>,
         bias: &mut Option<Taken>,
     ) {
+        let bias = bias.as_mut().map(|Taken { gradient, mode, .. }| (gradient.values_mut(), *mode));
         if let (Some(matrix), Some(Taken { gradient, mode, kind, .. })) = (pass.sparse(dense), weight) {
             let layout = if *kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
-            sparse::backward_weight(dy, x, matrix, layout, gradient.values_mut(), *mode);
-        }
-        if let Some(Taken { gradient, mode, .. }) = bias {
-            sparse::bias_gradient(dy, gradient.values_mut(), *mode);
+            let (weight, mode) = (gradient.values_mut(), *mode);
+            match bias {
+                Some(bias) => sparse::backward_weight_and_bias(dy, x, matrix, layout, (weight, mode), bias),
+                None => sparse::backward_weight(dy, x, matrix, layout, weight, mode),
+            }
+        } else if let Some((bias, mode)) = bias {
+            sparse::bias_gradient(dy, bias, mode);
         }
     }
 

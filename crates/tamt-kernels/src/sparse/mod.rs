@@ -65,7 +65,7 @@ pub use ranked::{RankedMask, RowPlaces};
 pub use survivors::gather;
 pub(crate) use survivors::gather_row;
 pub use weight::{PreparedFor, SparseWeight};
-pub use weight_gradient::{GradLayout, backward_weight, bias_gradient};
+pub use weight_gradient::{GradLayout, backward_weight, backward_weight_and_bias, bias_gradient};
 
 use crate::linear::Write;
 use product::{Output, Start, product};

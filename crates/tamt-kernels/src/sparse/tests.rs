@@ -268,7 +268,16 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
         bias_gradient(&gradient, &mut db, Write::Store);
         assert_close(&db, &sums, tolerance);
         bias_gradient(&gradient, &mut db, Write::Add);
-        assert_close(&db, &sums.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 2.0 * tolerance);
+        let doubled: Vec<f64> = sums.iter().map(|v| 2.0 * v).collect();
+        assert_close(&db, &doubled, 2.0 * tolerance);
+        for (mode, sums) in [(Write::Store, &sums), (Write::Add, &doubled)] {
+            let mut again = vec![9.0; dw.len()];
+            let layout = GradLayout::Survivors;
+            let dw_to = (again.as_mut_slice(), Write::Store);
+            backward_weight_and_bias(&gradient, &input, &weight, layout, dw_to, (&mut db, mode));
+            assert_eq!(again, dw);
+            assert_close(&db, sums, 2.0 * tolerance);
+        }
     }
 }
 

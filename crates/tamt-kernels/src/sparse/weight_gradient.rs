@@ -19,7 +19,7 @@ use crate::dispatch::Isa;
 use crate::dispatch::{isa, kernel};
 use crate::linear::{Write, add_elements};
 use crate::math::sum_of;
-use crate::parallel::{Shared, rows_per_job, with_buffer};
+use crate::parallel::{Shared, rows_per_job, with_parts};
 use crate::simd::{Portable, Simd};
 
 /// How the gradient of the survivors of a matrix `[rows, cols]` is laid out.
@@ -45,8 +45,35 @@ const JOB_PANELS: usize = 4;
 ///
 /// # Panics
 /// If the shapes do not match, or the weight was not prepared for [`PreparedFor::Training`](super::PreparedFor::Training).
-#[allow(unsafe_code)]
 pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLayout, dw: &mut [f32], mode: Write) {
+    gradients(dy, x, w, layout, (dw, mode), None);
+}
+
+/// [`backward_weight`] and [`bias_gradient`] in one pass over the output gradients, each stored or added as it says.
+///
+/// # Panics
+/// As both.
+pub fn backward_weight_and_bias(
+    dy: &Panels,
+    x: &Panels,
+    w: &SparseWeight,
+    layout: GradLayout,
+    dw: (&mut [f32], Write),
+    db: (&mut [f32], Write),
+) {
+    assert_eq!(db.0.len(), dy.cols(), "a bias per output feature");
+    gradients(dy, x, w, layout, dw, Some(db));
+}
+
+#[allow(unsafe_code)]
+fn gradients(
+    dy: &Panels,
+    x: &Panels,
+    w: &SparseWeight,
+    layout: GradLayout,
+    (dw, mode): (&mut [f32], Write),
+    db: Option<(&mut [f32], Write)>,
+) {
     let a = w.of_gradient();
     let (rows, cols) = (a.rows(), a.cols());
     assert_eq!((dy.cols(), x.cols()), (rows, cols), "activations of the matrix's shape");
@@ -54,7 +81,7 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
     let len = if layout == GradLayout::Dense { rows * cols } else { w.survivors() };
     assert_eq!(dw.len(), len, "weight gradient of the declared shape");
     if rows == 0 || cols == 0 {
-        return;
+        return db.into_iter().for_each(|(db, mode)| bias_gradient(dy, db, mode));
     }
     // tiles of the matrix; where they are few, the tokens are cut as well and the chunks' sums added in order
     let tile_rows = rows.div_ceil(rows.div_ceil(JOB_ROWS));
@@ -63,9 +90,10 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
     let wanted = JOBS.div_ceil(down * across);
     let panels = x.count().div_ceil(wanted).max(JOB_PANELS);
     let chunks = x.count().div_ceil(panels).max(1);
-    let places = places_before(a, a.blocks() * rows);
-    with_buffer(chunks * places, |sums| {
-        let shared = Shared::new(sums);
+    let (width, places) = (panel_tokens(), places_before(a, a.blocks() * rows));
+    let biases = if db.is_some() { rows } else { 0 };
+    with_parts([chunks * places, chunks * biases], |[sums, bias_sums]| {
+        let (shared, shared_biases) = (Shared::new(sums), Shared::new(bias_sums));
         (0..chunks * down * across).into_par_iter().for_each(|index| {
             let (chunk, tile) = (index / (down * across), index % (down * across));
             let (first_row, first_block) = (tile % down * tile_rows, tile / down * tile_blocks);
@@ -78,13 +106,25 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
                 *sums = unsafe { shared.part(chunk * places + part.start..chunk * places + part.end) };
                 sums.fill(0.0);
             }
+            let own = if biases > 0 && first_block == 0 { tile_rows.clone() } else { 0..0 };
+            // SAFETY: as above, of the first blocks.
+            let bias_sums = unsafe { shared_biases.part(chunk * biases + own.start..chunk * biases + own.end) };
+            bias_sums.fill(0.0);
             for panel in chunk * panels..x.count().min((chunk + 1) * panels) {
+                // which leaves them near for what follows
+                add_rows(&dy.panel(panel)[own.start * width..own.end * width], width, bias_sums);
                 for (block, sums) in tile_blocks.clone().zip(&mut tile) {
                     add_panel(dy.panel(panel), x.panel(panel), a, block, tile_rows.clone(), sums);
                 }
             }
         });
         write_out(sums, places, w, layout, dw, mode);
+        if let Some((db, mode)) = db {
+            if mode == Write::Store {
+                db.fill(0.0);
+            }
+            bias_sums.chunks_exact(rows).for_each(|sums| add_elements(db, sums));
+        }
     });
 }
 
