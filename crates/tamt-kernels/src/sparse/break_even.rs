@@ -4,25 +4,26 @@ use std::time::{Duration, Instant};
 
 use super::{Panels, PreparedFor, SparseWeight, backward_input, forward};
 use crate::bits::BitMask;
-use crate::linear::{self, Scratch, Weight, Write};
+use crate::linear::{self, Layer, Matrix, PackedFor, PackedWeight, Scratch, Weight, Write};
+use crate::parallel::as_one_of_many;
 use crate::precision::Precision;
 use crate::rng::{Purpose, Stream};
 
-/// Rows and columns of the matrix that is measured, and tokens: a batch of a few sequences. With fewer tokens, packing the
-/// matrix for the dense product costs more beside it, and the sparse one pays up to a higher density still.
+/// Rows and columns of the matrix that is measured, and tokens: a group of sequences, as passes take them. Matrices are made ready once for
+/// all groups of a pass, and are not made ready here.
 const SIZE: usize = 768;
-const TOKENS: usize = 512;
+const TOKENS: usize = 256;
 
 /// Rounds of measurement; the fastest run counts, so that a busy machine does not decide.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
 
 /// Measures the density up to which a sparse forward product and input gradient take no longer than dense ones in
-/// `precision`, packing included. Takes some 300 ms on one thread: it depends on the machine, not on the number of threads.
+/// `precision`, packing of activations included. Takes some 300 ms on one thread: it depends on the machine, not on the number of threads.
 #[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
-        Ok(pool) => pool.install(|| measure(precision)),
-        Err(_) => measure(precision),
+        Ok(pool) => pool.install(|| as_one_of_many(|| measure(precision))),
+        Err(_) => as_one_of_many(|| measure(precision)),
     }
 }
 
@@ -40,13 +41,16 @@ fn measure(precision: Precision) -> f32 {
     });
     let weight = |mask| Weight { values: (&values).into(), rows: SIZE, cols: SIZE, mask: Some(mask) };
     let sparse = masks.each_ref().map(|mask| SparseWeight::new(weight(mask), PreparedFor::Training, precision));
+    let dense = [PackedFor::Forward, PackedFor::InputGradient];
+    let [ahead, back] = dense.map(|product| PackedWeight::new(weight(&masks[1]), product, precision));
     let (mut scratch, mut panels) = (Scratch::new(precision), Panels::default());
     let mut fastest = [Duration::MAX; 3];
     // in turns, so that other work on the machine falls on all of them; a first round warms up
     for round in 0..=ROUNDS {
         let dense = seconds(|| {
-            linear::forward(&x, weight(&masks[1]), None, &mut y, &mut scratch);
-            linear::backward_input(&x, weight(&masks[1]), &mut y, Write::Store, &mut scratch);
+            let layer = Layer { weight: Matrix::Packed(&ahead), bias: None, output: (&mut y).into() };
+            linear::forward_each(&x, [layer], &mut scratch);
+            linear::backward_input_packed(&x, &back, &mut y, Write::Store, &mut scratch);
         });
         let [quarter, half] = sparse.each_ref().map(|sparse| {
             seconds(|| {
