@@ -58,55 +58,71 @@ fn survivors_of(dense: &[f64], mask: &BitMask) -> Vec<f64> {
     (0..dense.len()).filter(|&i| mask.get(i / cols, i % cols)).map(|i| dense[i]).collect()
 }
 
-/// Every product against the naive one in f64 and against the dense one.
-fn check_all(tokens: usize, mask: &BitMask) {
+/// As sparse products in this precision read their operands.
+fn as_read(x: &[f32], precision: Precision) -> Vec<f32> {
+    let (mut halves, mut widened) = (vec![bf16::ZERO; x.len()], x.to_vec());
+    if precision.in_sparse_pairs() {
+        crate::round(x, &mut halves);
+        crate::widen(&halves, &mut widened);
+    }
+    widened
+}
+
+/// Every product against the naive one in f64 and against the dense one, which has the same bits in f32.
+fn check_all(tokens: usize, mask: &BitMask, precision: Precision) {
     let (rows, cols) = (mask.rows(), mask.cols());
+    let in_pairs = precision.in_sparse_pairs();
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(mask) };
-    let sparse = SparseWeight::new(weight, PreparedFor::Training, Precision::F32);
-    let of_compact = SparseWeight::new(&CompactWeight::new(mask.clone(), &w), PreparedFor::Training, Precision::F32);
+    let sparse = SparseWeight::new(weight, PreparedFor::Training, precision);
+    let of_compact = SparseWeight::new(&CompactWeight::new(mask.clone(), &w), PreparedFor::Training, precision);
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
-    let scratch = &mut Scratch::default();
+    let scratch = &mut Scratch::new(if in_pairs { Precision::Bf16 } else { Precision::F32 });
+    let assert_same = |got: &[f32], dense: &[f32]| match in_pairs {
+        true => assert_close(got, &to_f64(dense), tolerance),
+        false => assert_eq!(got, dense),
+    };
+    let [x_read, dy_read, w_read] = [&x, &dy, &w].map(|v| to_f64(&as_read(v, precision)));
 
     for bias in [None, Some(bias.as_slice())] {
         let (mut y, mut dense) = (vec![9.0; tokens * rows], vec![9.0; tokens * rows]);
         forward(packed_x.view(), &sparse, bias, &mut y);
-        let expected = naive(&to_f64(&x), &to_f64(&w), mask, &bias.map_or(vec![0.0; rows], to_f64));
+        let expected = naive(&x_read, &w_read, mask, &bias.map_or(vec![0.0; rows], to_f64));
         assert_close(&y, &expected, tolerance);
         linear::forward(&x, weight, bias, &mut dense, scratch);
-        assert_eq!(y, dense);
+        assert_same(&y, &dense);
         let in_panels = unpacked(rows, tokens, |y| forward_to_panels(packed_x.view(), &sparse, bias, y));
-        assert_eq!(in_panels, dense);
+        assert_same(&in_panels, &dense);
         forward(packed_x.view(), &of_compact, bias, &mut y);
-        assert_eq!(y, dense);
+        assert_same(&y, &dense);
     }
 
     let old = random(tokens * cols, 5);
     for mode in [Write::Store, Write::Add] {
         let mut expected = if mode == Write::Add { to_f64(&old) } else { vec![0.0; old.len()] };
-        for (dx, dy) in expected.chunks_exact_mut(cols).zip(dy.chunks_exact(rows)) {
+        for (dx, dy) in expected.chunks_exact_mut(cols).zip(dy_read.chunks_exact(rows)) {
             for (c, dx) in dx.iter_mut().enumerate() {
                 let kept = (0..rows).filter(|&n| mask.get(n, c));
-                *dx += kept.map(|n| f64::from(dy[n]) * f64::from(w[n * cols + c])).sum::<f64>();
+                *dx += kept.map(|n| dy[n] * w_read[n * cols + c]).sum::<f64>();
             }
         }
         let (mut dx, mut dense) = (old.clone(), old.clone());
         backward_input(packed_dy.view(), &sparse, &mut dx, mode);
         assert_close(&dx, &expected, tolerance);
         linear::backward_input(&dy, weight, &mut dense, mode, scratch);
-        assert_eq!(dx, dense);
+        assert_same(&dx, &dense);
         let mut dx = old.clone();
         backward_input(packed_dy.view(), &of_compact, &mut dx, mode);
-        assert_eq!(dx, dense);
+        assert_same(&dx, &dense);
         if mode == Write::Store {
             let in_panels = unpacked(cols, tokens, |dx| backward_input_to_panels(packed_dy.view(), &sparse, dx));
-            assert_eq!(in_panels, dense);
+            assert_same(&in_panels, &dense);
         }
     }
 
-    let gradient = naive_weight_gradient(&to_f64(&dy), &to_f64(&x), mask);
+    let gradient = naive_weight_gradient(&dy_read, &x_read, mask);
     let old = random(rows * cols, 6);
     for mode in [Write::Store, Write::Add] {
         let mut expected = gradient.clone();
@@ -141,18 +157,21 @@ fn every_product_matches_the_naive_and_the_dense_one_for_odd_shapes_and_masks() 
         (300, 50, 64),
     ] {
         for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
-            check_all(tokens, &mask);
+            for precision in [Precision::F32, Precision::Bf16] {
+                check_all(tokens, &mask, precision);
+            }
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn every_product_matches_the_naive_and_the_dense_one(
-        tokens in 0usize..150, rows in 1usize..70, cols in 1usize..210, kept in 0f32..1.0,
+        tokens in 0usize..150, rows in 1usize..70, cols in 1usize..210, kept in 0f32..1.0, in_bf16 in any::<bool>(),
     ) {
-        check_all(tokens, &random_mask(rows, cols, kept));
+        let precision = if in_bf16 { Precision::Bf16 } else { Precision::F32 };
+        check_all(tokens, &random_mask(rows, cols, kept), precision);
     }
 }
 
@@ -195,9 +214,9 @@ fn products_are_the_same_for_any_number_of_threads() {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let mask = random_mask(rows, cols, 0.3);
-    same_for_any_pool(|| {
+    let in_precision = |precision| {
         let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
-        let sparse = SparseWeight::new(weight, PreparedFor::Training, Precision::F32);
+        let sparse = SparseWeight::new(weight, PreparedFor::Training, precision);
         let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
         let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols]);
         let mut dw = vec![0.0; sparse.survivors()];
@@ -205,7 +224,10 @@ fn products_are_the_same_for_any_number_of_threads() {
         backward_input(packed_dy.view(), &sparse, &mut dx, Write::Store);
         backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, &mut dw, Write::Store);
         (y, dx, dw)
-    });
+    };
+    for precision in [Precision::F32, Precision::Bf16] {
+        same_for_any_pool(|| in_precision(precision));
+    }
 }
 
 /// A token's output does not depend on the other tokens of the batch, to the last bit.
@@ -214,18 +236,20 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);
     let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
     let mask = random_mask(rows, cols, 0.3);
-    let sparse = SparseWeight::new(
-        Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
-        PreparedFor::Forward,
-        Precision::F32,
-    );
-    let mut batch = vec![0.0; tokens * rows];
-    forward(pack(&x, cols).view(), &sparse, None, &mut batch);
-    for count in [1, 9, 17, 33, 65] {
-        let first = tokens - count;
-        let mut alone = vec![0.0; count * rows];
-        forward(pack(&x[first * cols..], cols).view(), &sparse, None, &mut alone);
-        assert_eq!(alone, batch[first * rows..]);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let sparse = SparseWeight::new(
+            Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
+            PreparedFor::Forward,
+            precision,
+        );
+        let mut batch = vec![0.0; tokens * rows];
+        forward(pack(&x, cols).view(), &sparse, None, &mut batch);
+        for count in [1, 9, 17, 33, 65] {
+            let first = tokens - count;
+            let mut alone = vec![0.0; count * rows];
+            forward(pack(&x[first * cols..], cols).view(), &sparse, None, &mut alone);
+            assert_eq!(alone, batch[first * rows..]);
+        }
     }
 }
 
@@ -235,48 +259,55 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
     let (rows, cols) = (65, 131);
     let mask = random_mask(rows, cols, 0.4);
     let w = random(rows * cols, 3);
-    let weight = SparseWeight::new(
-        Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
-        PreparedFor::Training,
-        Precision::F32,
-    );
-    for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1, 128]] {
-        let tokens: usize = groups.iter().sum();
-        let (dy, x) = (random(tokens * rows, 1), random(tokens * cols, 2));
-        let (mut gradient, mut input) = (Panels::default(), Panels::default());
-        let parts = gradient.parts(rows, groups.iter().copied()).into_iter();
-        let mut at = 0;
-        for ((mut dy_part, mut x_part), tokens) in parts.zip(input.parts(cols, groups.iter().copied())).zip(&groups) {
-            dy_part.pack(&dy[at * rows..(at + tokens) * rows]);
-            let own = &x[at * cols..(at + tokens) * cols];
-            x_part.pack(own);
-            let mut rows_again = vec![9.0; own.len()];
-            x_part.view().unpack(&mut rows_again);
-            assert_eq!(rows_again, own);
-            at += tokens;
-        }
-        let tolerance = 1e-6 * (10.0 + (tokens as f64).sqrt());
-        let expected = survivors_of(&naive_weight_gradient(&to_f64(&dy), &to_f64(&x), &mask), &mask);
-        let dw = same_for_any_pool(|| {
-            let mut dw = vec![9.0; weight.survivors()];
-            backward_weight(&gradient, &input, &weight, GradLayout::Survivors, &mut dw, Write::Store);
-            dw
-        });
-        assert_close(&dw, &expected, tolerance);
-        let sums: Vec<f64> = (0..rows).map(|n| dy.iter().skip(n).step_by(rows).map(|v| f64::from(*v)).sum()).collect();
-        let mut db = vec![9.0; rows];
-        bias_gradient(&gradient, &mut db, Write::Store);
-        assert_close(&db, &sums, tolerance);
-        bias_gradient(&gradient, &mut db, Write::Add);
-        let doubled: Vec<f64> = sums.iter().map(|v| 2.0 * v).collect();
-        assert_close(&db, &doubled, 2.0 * tolerance);
-        for (mode, sums) in [(Write::Store, &sums), (Write::Add, &doubled)] {
-            let mut again = vec![9.0; dw.len()];
-            let layout = GradLayout::Survivors;
-            let dw_to = (again.as_mut_slice(), Write::Store);
-            backward_weight_and_bias(&gradient, &input, &weight, layout, dw_to, (&mut db, mode));
-            assert_eq!(again, dw);
-            assert_close(&db, sums, 2.0 * tolerance);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let weight = SparseWeight::new(
+            Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
+            PreparedFor::Training,
+            precision,
+        );
+        for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1, 128]] {
+            let tokens: usize = groups.iter().sum();
+            let (dy, x) = (random(tokens * rows, 1), random(tokens * cols, 2));
+            let (mut gradient, mut input) = (Panels::default(), Panels::default());
+            let parts = gradient.parts(rows, groups.iter().copied()).into_iter();
+            let mut at = 0;
+            for ((mut dy_part, mut x_part), tokens) in parts.zip(input.parts(cols, groups.iter().copied())).zip(&groups)
+            {
+                dy_part.pack(&dy[at * rows..(at + tokens) * rows]);
+                let own = &x[at * cols..(at + tokens) * cols];
+                x_part.pack(own);
+                let mut rows_again = vec![9.0; own.len()];
+                x_part.view().unpack(&mut rows_again);
+                assert_eq!(rows_again, own);
+                at += tokens;
+            }
+            let tolerance = 1e-6 * (10.0 + (tokens as f64).sqrt());
+            let expected = survivors_of(
+                &naive_weight_gradient(&to_f64(&as_read(&dy, precision)), &to_f64(&as_read(&x, precision)), &mask),
+                &mask,
+            );
+            let dw = same_for_any_pool(|| {
+                let mut dw = vec![9.0; weight.survivors()];
+                backward_weight(&gradient, &input, &weight, GradLayout::Survivors, &mut dw, Write::Store);
+                dw
+            });
+            assert_close(&dw, &expected, tolerance);
+            let sums: Vec<f64> =
+                (0..rows).map(|n| dy.iter().skip(n).step_by(rows).map(|v| f64::from(*v)).sum()).collect();
+            let mut db = vec![9.0; rows];
+            bias_gradient(&gradient, &mut db, Write::Store);
+            assert_close(&db, &sums, tolerance);
+            bias_gradient(&gradient, &mut db, Write::Add);
+            let doubled: Vec<f64> = sums.iter().map(|v| 2.0 * v).collect();
+            assert_close(&db, &doubled, 2.0 * tolerance);
+            for (mode, sums) in [(Write::Store, &sums), (Write::Add, &doubled)] {
+                let mut again = vec![9.0; dw.len()];
+                let layout = GradLayout::Survivors;
+                let dw_to = (again.as_mut_slice(), Write::Store);
+                backward_weight_and_bias(&gradient, &input, &weight, layout, dw_to, (&mut db, mode));
+                assert_eq!(again, dw);
+                assert_close(&db, sums, 2.0 * tolerance);
+            }
         }
     }
 }
@@ -286,42 +317,44 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
 fn changed_values_and_masks_give_what_a_new_weight_gives() {
     let (tokens, rows, cols) = (70, 65, 383);
     let (x, dy) = (pack(&random(tokens * cols, 1), cols), pack(&random(tokens * rows, 2), rows));
-    let outputs = |w: &SparseWeight| {
-        let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);
-        forward(x.view(), w, None, &mut y);
-        backward_input(dy.view(), w, &mut dx, Write::Store);
-        backward_weight(&dy, &x, w, GradLayout::Dense, &mut dw, Write::Store);
-        (y, dx, dw)
-    };
-    let [first, second] = [3, 4].map(|seed| random(rows * cols, seed));
-    let new = |values: &[f32], mask: &BitMask| {
-        outputs(&SparseWeight::new(
-            Weight { values: values.into(), rows, cols, mask: Some(mask) },
+    for precision in [Precision::F32, Precision::Bf16] {
+        let outputs = |w: &SparseWeight| {
+            let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);
+            forward(x.view(), w, None, &mut y);
+            backward_input(dy.view(), w, &mut dx, Write::Store);
+            backward_weight(&dy, &x, w, GradLayout::Dense, &mut dw, Write::Store);
+            (y, dx, dw)
+        };
+        let [first, second] = [3, 4].map(|seed| random(rows * cols, seed));
+        let new = |values: &[f32], mask: &BitMask| {
+            outputs(&SparseWeight::new(
+                Weight { values: values.into(), rows, cols, mask: Some(mask) },
+                PreparedFor::Training,
+                precision,
+            ))
+        };
+        let mask = random_mask(rows, cols, 0.3);
+        let mut sparse = SparseWeight::new(
+            Weight { values: (&first).into(), rows, cols, mask: Some(&mask) },
             PreparedFor::Training,
-            Precision::F32,
-        ))
-    };
-    let mask = random_mask(rows, cols, 0.3);
-    let mut sparse = SparseWeight::new(
-        Weight { values: (&first).into(), rows, cols, mask: Some(&mask) },
-        PreparedFor::Training,
-        Precision::F32,
-    );
-    sparse.set_values(&CompactWeight::new(mask.clone(), &second));
-    assert_eq!(outputs(&sparse), new(&second, &mask));
-    sparse.set_values(&CompactWeight::new(mask.clone(), &first));
-    assert_eq!(outputs(&sparse), new(&first, &mask));
-    sparse.set_values(Weight { values: (&second).into(), rows, cols, mask: None });
-    assert_eq!(outputs(&sparse), new(&second, &mask));
-    assert!(!sparse.set_mask(&mask, &second));
-    let (mut halves, mut widened) = (vec![bf16::ZERO; second.len()], vec![0.0; second.len()]);
-    crate::round(&second, &mut halves);
-    crate::widen(&halves, &mut widened);
-    sparse.set_values(Weight { values: halves.as_slice().into(), rows, cols, mask: None });
-    assert_eq!(outputs(&sparse), new(&widened, &mask));
-    for mask in [random_mask(rows, cols, 0.7), BitMask::zeros(rows, cols), random_mask(rows, cols, 0.1)] {
-        assert!(sparse.set_mask(&mask, &first));
-        assert_eq!(sparse.survivors(), mask.count_ones());
+            precision,
+        );
+        sparse.set_values(&CompactWeight::new(mask.clone(), &second));
+        assert_eq!(outputs(&sparse), new(&second, &mask));
+        sparse.set_values(&CompactWeight::new(mask.clone(), &first));
         assert_eq!(outputs(&sparse), new(&first, &mask));
+        sparse.set_values(Weight { values: (&second).into(), rows, cols, mask: None });
+        assert_eq!(outputs(&sparse), new(&second, &mask));
+        assert!(!sparse.set_mask(&mask, &second));
+        let (mut halves, mut widened) = (vec![bf16::ZERO; second.len()], vec![0.0; second.len()]);
+        crate::round(&second, &mut halves);
+        crate::widen(&halves, &mut widened);
+        sparse.set_values(Weight { values: halves.as_slice().into(), rows, cols, mask: None });
+        assert_eq!(outputs(&sparse), new(&widened, &mask));
+        for mask in [random_mask(rows, cols, 0.7), BitMask::zeros(rows, cols), random_mask(rows, cols, 0.1)] {
+            assert!(sparse.set_mask(&mask, &first));
+            assert_eq!(sparse.survivors(), mask.count_ones());
+            assert_eq!(outputs(&sparse), new(&first, &mask));
+        }
     }
 }
