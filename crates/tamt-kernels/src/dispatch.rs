@@ -4,8 +4,8 @@
 //! one at run time. The matrix product picks by hand, because its register tiles differ.
 //!
 //! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`) caps the choice, for tests and benchmarks;
-//! `avx512-dpbf16` is the third with AVX-512-BF16's products even where the arithmetic of f32 is faster. It is read once. Results differ between instruction sets in the last bits (fused multiply-add rounds once), never between
-//! numbers of threads.
+//! `avx512-dpbf16` is the last with AVX-512-BF16's products even where the arithmetic of f32 is faster. It is read once. Results
+//! differ between instruction sets in the last bits (fused multiply-add rounds once), never between numbers of threads.
 
 use std::sync::OnceLock;
 

@@ -450,7 +450,7 @@ fn weight_product(
     });
 }
 
-/// [`weight_product`] on tile registers: each square goes where `out` says for its strip.
+/// [`weight_product`] by tiles: each square goes where `out` says for its strip.
 #[cfg(target_arch = "x86_64")]
 fn gradient_squares<'a>(
     cols: usize,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::dispatch::{self, Bf16, fetch, kernel};
 use crate::product::{DEPTH_BLOCK, TILE};
 
-/// The precision that the operands of dense products are rounded to, and of attention's where there are fast instructions for
-/// it. Sums are in f32 whatever it is, and so is everything that is no such product: softmax, normalisation, losses, optimisers,
-/// sparse products.
+/// The precision that the operands of products are rounded to: of dense ones, and where there are fast instructions for it of
+/// attention's and of sparse ones. Sums are in f32 whatever it is, and so is everything that is no product: softmax, normalisation,
+/// losses, optimisers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {

@@ -104,8 +104,8 @@ pub(crate) enum Lhs<'a> {
     Plain(Operand<'a>),
 }
 
-/// Steps of the depth from which on squares on tile registers are finished beside others' products: shorter ones have too few to do it
-/// between.
+/// Steps of the depth from which on squares of tiles are finished in parts, on tile registers beside others' products: shorter ones
+/// have too few to do it between.
 #[cfg(target_arch = "x86_64")]
 const DEEP_SQUARES: usize = 256;
 
@@ -381,7 +381,7 @@ impl Strip<'_> {
         unsafe { multiply(block, Lhs::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, start) }
     }
 
-    /// Computes the strip on tile registers, and has each square finished while the next ones are computed.
+    /// Computes the strip by tiles, and has each square finished while it is near.
     ///
     /// # Safety
     /// The product is one [`Precision::by_tiles`]; what `finish` asks for.

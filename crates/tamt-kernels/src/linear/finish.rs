@@ -1,4 +1,4 @@
-//! What becomes of the sums of products on tile registers, in the parts that [`crate::tiles`] does.
+//! What becomes of the sums of products by tiles, in the parts that [`crate::tiles`] does.
 //!
 //! All is inlined into [`crate::tiles::squares`], whose instructions it may use: hence loops, and no closures that an adapter
 //! calls.

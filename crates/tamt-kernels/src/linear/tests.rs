@@ -176,7 +176,7 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
     }
 }
 
-/// What is computed with an activation on the way has the bits of its steps apart, but for GELU on tile registers: it is from tables
+/// What is computed with an activation on the way has the bits of its steps apart, but for GELU by tiles: it is from tables
 /// then, which are right to bf16, and a rounded result may be the next one.
 fn assert_as_apart(activation: Activation, precision: Precision, got: &[f32], apart: &[f32], what: &str) {
     if activation != Activation::Gelu || !precision.by_tiles() {

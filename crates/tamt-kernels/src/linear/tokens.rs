@@ -35,8 +35,7 @@ impl Factor {
 
 /// `dy` or `x` of a weight gradient, `[T, width]`, packed a group of tokens at a time.
 ///
-/// Groups begin where a word of panels (in f32 a token, in bf16 two, on tile registers 32) begins: what a group lacks to whole
-/// words is zero.
+/// Groups begin where a word of panels (a token, by tiles 32) begins: what a group lacks to whole words is zero.
 #[derive(Clone, Debug, Default)]
 pub struct PackedTokens {
     panels: Buffer,
@@ -44,7 +43,7 @@ pub struct PackedTokens {
     /// Tokens with the padding of all groups.
     steps: usize,
     precision: Precision,
-    /// Of an output gradient on tile registers the sums over some rows each: `[blocks of rows][sums_width]`.
+    /// Of an output gradient by tiles the sums over some rows each: `[blocks of rows][sums_width]`.
     sums: Buffer,
     blocks: usize,
 }
@@ -177,7 +176,7 @@ pub(super) struct SharedPanels<'a> {
 }
 
 impl SharedPanels<'_> {
-    /// The sixteen words in panels for tile registers that begin with a lane, of a left operand, and a step of the depth: of a left one
+    /// The sixteen words in panels of tiles that begin with a lane, of a left operand, and a step of the depth: of a left one
     /// further steps of the lane, of a right one the same two steps of further lanes. There is a line.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
@@ -254,7 +253,7 @@ fn assert_factors(dy: &PackedTokens, x: &PackedTokens, epilogue: WeightGrad<'_>,
     assert_eq!(len, epilogue.len(dy.width, x.width), "weight gradient of the declared shape");
 }
 
-/// `db = Σ_t dy[t]`, of `dy` as it was packed (and rounded) or, on tile registers, as it was before: `db` `[width]`.
+/// `db = Σ_t dy[t]`, of `dy` as it was packed (and rounded) or, by tiles, as it was before: `db` `[width]`.
 pub fn bias_gradient(dy: &PackedTokens, db: &mut [f32], mode: Write) {
     assert_eq!(db.len(), dy.width, "a bias per output feature");
     if dy.precision.by_tiles() {

@@ -13,9 +13,12 @@
 //!
 //! # The same numbers as the dense product
 //!
-//! [`forward`] and [`backward_input`] add the same terms in the same order as their dense namesakes in f32, less those that
+//! In f32 [`forward`] and [`backward_input`] add the same terms in the same order as their dense namesakes, less those that
 //! are zero: the results are equal, however the kernel was chosen, as long as activations are finite. [`backward_weight`]
 //! adds in another order and differs in the last bits.
+//!
+//! In bf16 operands are rounded where that is faster, which is where AVX-512-BF16 multiplies twice as many as AVX-512 and there
+//! are no tile registers; sums are those of the dense product but for their last bits. Elsewhere the products are those of f32.
 //!
 //! # Example
 //!

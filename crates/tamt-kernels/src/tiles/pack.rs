@@ -1,4 +1,4 @@
-//! Panels of bf16 for the tile registers, rounded and masked on the way by AVX-512-BF16.
+//! Panels of tiles in bf16, rounded and masked on the way by AVX-512-BF16.
 //!
 //! A left panel is `[blocks of 32 steps][16 lanes][16 words]`, a right one `[words][32 lanes]`, the last one 16 lanes wide
 //! if those suffice; a word is two steps of the depth. Lanes and words are padded with zeros.
