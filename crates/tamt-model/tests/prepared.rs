@@ -139,8 +139,8 @@ fn either_kernel_beside_bf16_is_close_to_f32() {
     let masks = masks(&model, |n| 1 + n % 4);
     let scores: Vec<Trainable> = masks.iter().map(|(id, _)| Trainable { id, kind: GradKind::Score }).collect();
     let survivors = Trainable::weights(&model, Some(&masks));
-    let fixed = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
-    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE, Precision::F32);
+    let fixed = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE, Precision::Bf16);
+    let in_passes = PreparedWeights::for_mask_training(&model, &masks, KernelChoice::SPARSE, Precision::Bf16);
     let mut compact = model.clone();
     masks.iter().for_each(|(id, mask)| compact.params.compact(id, mask));
     for (model, trainable, sparse) in [(&compact, &survivors, &fixed), (&model, &scores, &in_passes)] {

@@ -3,7 +3,8 @@
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt_kernels::{Precision, linear};
 use tamt_model::{
-    Activations, Batch, GradKind, Grads, HiddenGrads, Keep, MlmGrads, Model, ParamId, Pass, Trainable, Workspace,
+    Activations, Batch, GradKind, Grads, HiddenGrads, Keep, KernelChoice, Masks, MlmGrads, Model, ParamId, Pass,
+    PreparedWeights, Trainable, Workspace,
 };
 
 use crate::files::{Golden, Tensors, assert_close, assert_close_above, for_each};
@@ -13,7 +14,7 @@ fn hidden_states_and_logits_are_those_of_transformers() {
     for_each(|golden: &Golden| {
         let (model, Some(file)) = (golden.model(), golden.file("forward")) else { return };
         let batch = file.batch(&model, "input_ids");
-        let activations = states(&model, &batch, &file, Precision::F32, 1e-5);
+        let activations = states(&model, &batch, Pass::default(), &file, Precision::F32, 1e-5);
         // The head is only ever run at masked positions, so its logits are read off its losses: every token as label.
         let logits = file.floats("logits");
         let vocab = model.config.vocab_size;
@@ -32,9 +33,16 @@ fn hidden_states_and_logits_are_those_of_transformers() {
 }
 
 /// The hidden states of a batch, each of which must be that of the file.
-fn states(model: &Model, batch: &Batch, file: &Tensors, precision: Precision, tolerance: f64) -> Activations {
+fn states(
+    model: &Model,
+    batch: &Batch,
+    pass: Pass<'_>,
+    file: &Tensors,
+    precision: Precision,
+    tolerance: f64,
+) -> Activations {
     let mut activations = Activations::new(Keep::Hidden);
-    model.forward(batch, Pass::default(), &mut activations, &mut Workspace::new(precision));
+    model.forward(batch, pass, &mut activations, &mut Workspace::new(precision));
     for l in 0..activations.hidden_count() {
         let name = format!("hidden.{l}");
         assert_close(&name, activations.hidden(l), &file.floats(&name), tolerance);
@@ -50,7 +58,7 @@ fn gradients_of_every_weight_are_those_of_autograd() {
         let (positions, labels) = labels_of(&file, "labels");
         let trainable: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
         let mut grads = Grads::new(&model, &trainable);
-        let loss = mlm_backward(&model, &batch, &positions, &labels, &mut grads, Precision::F32);
+        let loss = mlm_backward(&model, &batch, &positions, &labels, &mut grads, (Pass::default(), Precision::F32));
         assert_close("loss", &[loss as f32], &file.floats("loss"), 1e-5);
         for name in file.names("grad.") {
             let id = by_checkpoint_name(&model, &name);
@@ -82,32 +90,39 @@ fn magnitude_masks_are_those_of_the_reference() {
     });
 }
 
-/// In bf16 an operand keeps eight bits: states and losses agree to a hundredth, gradients on the whole.
+/// In bf16 an operand keeps eight bits: states and losses agree to a hundredth, gradients on the whole, with either kernel.
 #[test]
 fn in_bf16_states_losses_and_gradients_are_near_those_of_transformers() {
     for_each(|golden: &Golden| {
         let (model, Some(file)) = (golden.model(), golden.file("forward")) else { return };
+        let masks = Masks::of_nonzero(&model);
+        let sparse = PreparedWeights::for_training(&model, &masks, KernelChoice::SPARSE, Precision::Bf16);
+        let passes = [Pass::default(), Pass::new(Some(&masks), Some(&sparse))];
         let batch = file.batch(&model, "input_ids");
-        states(&model, &batch, &file, Precision::Bf16, 1e-2);
+        for pass in passes {
+            states(&model, &batch, pass, &file, Precision::Bf16, 1e-2);
+        }
 
         let Some(file) = golden.file("mlm_grad") else { return };
         let batch = file.batch(&model, "input_ids");
         let (positions, labels) = labels_of(&file, "labels");
         let trainable: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
-        let mut grads = Grads::new(&model, &trainable);
-        let loss = mlm_backward(&model, &batch, &positions, &labels, &mut grads, Precision::Bf16);
-        assert_close("loss", &[loss as f32], &file.floats("loss"), 1e-2);
-        let (mut error, mut norm) = (0.0, 0.0);
-        for name in file.names("grad.") {
-            let ours = grads.get(by_checkpoint_name(&model, &name), &model.params).unwrap();
-            for (ours, expected) in ours.iter().zip(file.floats(&format!("grad.{name}"))) {
-                error += (f64::from(*ours) - expected).powi(2);
-                norm += expected.powi(2);
+        for pass in passes {
+            let mut grads = Grads::new(&model, &trainable);
+            let loss = mlm_backward(&model, &batch, &positions, &labels, &mut grads, (pass, Precision::Bf16));
+            assert_close("loss", &[loss as f32], &file.floats("loss"), 1e-2);
+            let (mut error, mut norm) = (0.0, 0.0);
+            for name in file.names("grad.") {
+                let ours = grads.get(by_checkpoint_name(&model, &name), &model.params).unwrap();
+                for (ours, expected) in ours.iter().zip(file.floats(&format!("grad.{name}"))) {
+                    error += (f64::from(*ours) - expected).powi(2);
+                    norm += expected.powi(2);
+                }
             }
+            let error = (error / norm).sqrt();
+            println!("  gradients: off by {error:.1e} of their norm");
+            assert!((1e-5..1e-2).contains(&error), "gradients are off by {error:.1e} of their norm");
         }
-        let error = (error / norm).sqrt();
-        println!("  gradients: off by {error:.1e} of their norm");
-        assert!((1e-5..1e-2).contains(&error), "gradients are off by {error:.1e} of their norm");
     });
 }
 
@@ -118,18 +133,18 @@ fn mlm_backward(
     positions: &[u32],
     labels: &[u32],
     grads: &mut Grads,
-    precision: Precision,
+    (pass, precision): (Pass<'_>, Precision),
 ) -> f64 {
     let mut activations = Activations::new(Keep::All);
     let (mut workspace, mut d) = (Workspace::new(precision), HiddenGrads::default());
     grads.begin();
-    model.forward(batch, Pass::default(), &mut activations, &mut workspace);
+    model.forward(batch, pass, &mut activations, &mut workspace);
     d.begin(&activations);
     let top = activations.last_hidden();
     let scale = 1.0 / labels.len() as f32;
     let back = MlmGrads { scale, hidden: d.hidden_mut(model.layers.len(), top.len()), grads };
     let outcome = model.mlm_loss(top, positions, labels, Some(back), &mut workspace).unwrap();
-    model.backward(batch, Pass::default(), &activations, &d, grads, &mut workspace);
+    model.backward(batch, pass, &activations, &d, grads, &mut workspace);
     grads.finish();
     outcome.loss_sum / labels.len() as f64
 }
