@@ -5,6 +5,8 @@
 //! of 32 steps; a right one has words of two steps, 32 lanes wide. The depth is padded with zeros to whole blocks. A product is computed
 //! in squares of 32 by 32 sums, and what becomes of a square ([`Finish`]) is done while it is in the nearest cache.
 
+use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
+
 use crate::dispatch::{Bf16, bf16};
 use crate::pack::Panels;
 use crate::precision::Precision;
@@ -92,6 +94,7 @@ pub(crate) unsafe fn squares<F: Finish>(
     rhs: Panels<'_>,
     finish: &mut F,
 ) {
+    assert_eq!((lhs.depth(), lhs.precision()), (rhs.depth(), rhs.precision()), "operands of the same depth");
     // SAFETY: the caller's, and only instruction sets that are there are chosen.
     unsafe {
         match multiplier {
@@ -181,11 +184,35 @@ unsafe fn square(
     stride: usize,
     start: Start<'_>,
 ) {
+    let adds = matches!(start, Start::Sum);
     // SAFETY: the caller's, and only instruction sets that are there are chosen.
     unsafe {
         match multiplier {
-            Multiplier::Amx(_) => amx::square(words, operands, out, stride, start),
-            Multiplier::Pairs => pairs::square(words, operands, out, stride, start),
+            Multiplier::Amx(_) => amx::square(words, operands, out, stride, adds),
+            Multiplier::Pairs => pairs::square(words, operands, out, stride, adds),
+        }
+        if let Start::Bias(bias) = start {
+            add_bias(bias, out, stride);
+        }
+    }
+}
+
+/// Adds a bias to 32 rows: the sums are still in the nearest cache, and to begin from it would read a row in memory 32 times.
+///
+/// # Safety
+/// The memory is there, and AVX-512.
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
+    assert_eq!(bias.len(), SQUARE, "a value per column");
+    // SAFETY: the caller's.
+    unsafe {
+        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(TILE)));
+        for i in 0..SQUARE {
+            let row = out.add(i * stride);
+            _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), left));
+            let row = row.add(TILE);
+            _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), right));
         }
     }
 }

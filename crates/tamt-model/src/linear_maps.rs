@@ -146,11 +146,7 @@ impl Model {
         let bias = bias.as_mut().map(|Taken { gradient, mode, .. }| (gradient.values_mut(), *mode));
         if let (Some(matrix), Some(Taken { gradient, mode, kind, .. })) = (pass.sparse(dense), weight) {
             let layout = if *kind == GradKind::Survivors { GradLayout::Survivors } else { GradLayout::Dense };
-            let (weight, mode) = (gradient.values_mut(), *mode);
-            match bias {
-                Some(bias) => sparse::backward_weight_and_bias(dy, x, matrix, layout, (weight, mode), bias),
-                None => sparse::backward_weight(dy, x, matrix, layout, weight, mode),
-            }
+            sparse::backward_weight_and_bias(dy, x, matrix, layout, (gradient.values_mut(), *mode), bias);
         } else if let Some((bias, mode)) = bias {
             sparse::bias_gradient(dy, bias, mode);
         }

@@ -4,9 +4,9 @@
 //! panels stays in f32.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_permutexvar_epi64, _mm512_set_epi64, _mm512_set1_epi32, _mm512_setzero_ps,
-    _mm512_storeu_si512, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_permutexvar_epi64, _mm512_set_epi64, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_si512,
+    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 use std::mem::{MaybeUninit, transmute};
 
@@ -15,6 +15,7 @@ use half::bf16;
 use super::csr::PAIRS_COLUMNS;
 use super::product::BlockRows;
 use super::weight_gradient::PanelRows;
+use crate::tiles::pack;
 
 /// Tokens of a panel.
 const WIDTH: usize = 64;
@@ -52,11 +53,10 @@ impl Block {
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn rounded(tokens: *const f32) -> __m512i {
-    // SAFETY: the caller's; the types are 64 bytes each.
+    // SAFETY: the caller's.
     unsafe {
-        let halves = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(tokens.add(16)), _mm512_loadu_ps(tokens));
-        let order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
-        _mm512_permutexvar_epi64(order, transmute::<__m512bh, __m512i>(halves))
+        let halves = pack::rounded(_mm512_loadu_ps(tokens), _mm512_loadu_ps(tokens.add(16)));
+        _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), halves)
     }
 }
 

@@ -63,18 +63,25 @@ unsafe fn transpose_tile(from: Source, rows: usize, cols: usize, to: Target) {
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 unsafe fn transpose_squares(from: Source, rows: usize, cols: usize, to: Target) -> (usize, usize) {
-    let size = match isa() {
-        Isa::Avx512 if rows >= 16 && cols >= 16 => 16,
-        Isa::Avx512 | Isa::Avx2 => 8,
-        Isa::Portable => return (0, 0),
-    };
-    let (rows, cols) = (rows / size * size, cols / size * size);
-    // SAFETY: the instructions are there; the rest is the caller's.
+    if isa() < Isa::Avx2 {
+        return (0, 0);
+    }
+    // what sixteens leave to the right of them and below is done by eights
+    let whole = |size: usize| (rows / size * size, cols / size * size);
+    let ((rows, cols), (wide_rows, wide_cols)) = (whole(8), if isa() == Isa::Avx512 { whole(16) } else { (0, 0) });
+    // SAFETY: the instructions are there; the parts lie in both matrices.
     unsafe {
-        match size {
-            16 => x86::transpose_sixteens(from, rows, cols, to),
-            _ => x86::transpose_eights(from, rows, cols, to),
+        let part = |i: usize, j: usize| {
+            let from = Source { start: from.start.add(i * from.stride + j), ..from };
+            (from, Target { start: to.start.add(j * to.stride + i), ..to })
+        };
+        if wide_rows > 0 && wide_cols > 0 {
+            x86::transpose_sixteens(from, wide_rows, wide_cols, to);
         }
+        let (right, right_to) = part(0, wide_cols);
+        x86::transpose_eights(right, wide_rows, cols - wide_cols, right_to);
+        let (below, below_to) = part(wide_rows, 0);
+        x86::transpose_eights(below, rows - wide_rows, cols, below_to);
     }
     (rows, cols)
 }

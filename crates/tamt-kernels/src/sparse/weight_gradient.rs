@@ -46,27 +46,15 @@ const JOB_PANELS: usize = 4;
 /// # Panics
 /// If the shapes do not match, or the weight was not prepared for [`PreparedFor::Training`](super::PreparedFor::Training).
 pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLayout, dw: &mut [f32], mode: Write) {
-    gradients(dy, x, w, layout, (dw, mode), None);
+    backward_weight_and_bias(dy, x, w, layout, (dw, mode), None);
 }
 
-/// [`backward_weight`] and [`bias_gradient`] in one pass over the output gradients, each stored or added as it says.
+/// [`backward_weight`] and, if it is wanted, [`bias_gradient`], in one pass over the output gradients, each stored or added as it says.
 ///
 /// # Panics
 /// As both.
-pub fn backward_weight_and_bias(
-    dy: &Panels,
-    x: &Panels,
-    w: &SparseWeight,
-    layout: GradLayout,
-    dw: (&mut [f32], Write),
-    db: (&mut [f32], Write),
-) {
-    assert_eq!(db.0.len(), dy.cols(), "a bias per output feature");
-    gradients(dy, x, w, layout, dw, Some(db));
-}
-
 #[allow(unsafe_code)]
-fn gradients(
+pub fn backward_weight_and_bias(
     dy: &Panels,
     x: &Panels,
     w: &SparseWeight,
@@ -74,6 +62,7 @@ fn gradients(
     (dw, mode): (&mut [f32], Write),
     db: Option<(&mut [f32], Write)>,
 ) {
+    assert!(db.as_ref().is_none_or(|(db, _)| db.len() == dy.cols()), "a bias per output feature");
     let a = w.of_gradient();
     let (rows, cols) = (a.rows(), a.cols());
     assert_eq!((dy.cols(), x.cols()), (rows, cols), "activations of the matrix's shape");

@@ -6,12 +6,11 @@
 //! Like AVX-512-BF16, the instructions take subnormal operands for zero.
 
 use std::arch::asm;
-use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
 use std::cell::Cell;
 use std::marker::PhantomData;
 
 use super::{FETCHED, Operands, SQUARE, TILE_WORDS};
-use crate::product::{Start, TILE};
+use crate::product::TILE;
 
 pub(super) mod pipeline;
 
@@ -99,25 +98,22 @@ impl Drop for Configured {
     }
 }
 
-/// `out = start + A B` for 32 x 32 elements, `stride` floats from row to row.
+/// `out = A B` or, with `adds`, `out += A B` for 32 x 32 elements, `stride` floats from row to row.
 ///
 /// # Safety
-/// The tile registers are configured; all memory is there, and so are 32 values of a bias.
+/// The tile registers are configured; all memory is there.
 #[allow(unsafe_code)]
 #[inline(always)]
-pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
+pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
     // SAFETY: the caller's.
     unsafe {
-        if matches!(start, Start::Sum) {
+        if adds {
             load_sums(out, stride);
         } else {
             zero_sums();
         }
         (0..words / TILE).for_each(|tile| step(operands, tile));
         store_sums(out, stride);
-        if let Start::Bias(bias) = start {
-            add_bias(bias, out, stride);
-        }
     }
 }
 
@@ -259,26 +255,6 @@ unsafe fn store_sums(out: *mut f32, stride: usize) {
             out = in(reg) out, low = in(reg) out.add(TILE * stride), step = in(reg) 4 * stride,
             options(nostack, preserves_flags)
         );
-    }
-}
-
-/// Adds a bias to 32 rows: the sums are still in the nearest cache, and to begin from it would read a row in memory 32 times.
-///
-/// # Safety
-/// The memory is there, and AVX-512.
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
-    assert_eq!(bias.len(), SQUARE, "a value per column");
-    // SAFETY: the caller's.
-    unsafe {
-        let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(TILE)));
-        for i in 0..SQUARE {
-            let row = out.add(i * stride);
-            _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), left));
-            let row = row.add(TILE);
-            _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), right));
-        }
     }
 }
 

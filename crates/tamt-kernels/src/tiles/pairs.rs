@@ -2,14 +2,13 @@
 //! in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::transmute;
 
 use super::{Finish, Operands, SQUARE, Square, Sums, TILE_WORDS};
 use crate::pack::Panels;
-use crate::product::{Start, TILE};
+use crate::product::TILE;
 
 /// Rows whose sums are in registers: with two vectors of each, as many as hide how long a product takes, and operands of sixteen
 /// products are ten loads.
@@ -18,7 +17,7 @@ const ROWS: usize = 8;
 /// The product of rows `first_row..` of a left operand and columns `first_col..` of a right one, each square given to `finish`.
 ///
 /// # Safety
-/// The processor has these instructions, and what `finish` asks for.
+/// The processor has these instructions, the operands have the same depth and precision, and what `finish` asks for.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
 #[allow(unsafe_code)]
 pub(super) unsafe fn squares<F: Finish>(
@@ -29,7 +28,6 @@ pub(super) unsafe fn squares<F: Finish>(
     finish: &mut F,
 ) {
     let (depth, precision) = (rhs.depth(), rhs.precision());
-    assert_eq!((lhs.depth(), lhs.precision()), (depth, precision), "operands of the same depth");
     let mut sums = Sums([[0.0; SQUARE]; SQUARE]);
     for col in (0..cols).step_by(SQUARE) {
         let width = (cols - col).next_multiple_of(TILE).min(SQUARE);
@@ -41,11 +39,10 @@ pub(super) unsafe fn squares<F: Finish>(
                 let words = precision.words(block.len());
                 let right = &rhs.panels_at(first_col + col, &block)[..width * words];
                 let left = &lhs.panels_at(first_row + row, &block)[..left_rows * words];
-                let is_first = from == 0;
                 // SAFETY: the caller's; panels hold what they were asked for.
                 unsafe {
                     let out: *mut f32 = (&raw mut sums).cast();
-                    product(words, left.as_ptr(), left_rows, right.as_ptr(), width, out, SQUARE, is_first);
+                    product(words, left.as_ptr(), left_rows, right.as_ptr(), width, out, SQUARE, from > 0);
                 }
             }
             let square = Square::at((row, col), (rows, cols), &sums);
@@ -55,31 +52,20 @@ pub(super) unsafe fn squares<F: Finish>(
     }
 }
 
-/// `out = start + A B` for 32 x 32 elements, `stride` floats from row to row.
+/// `out = A B` or, with `adds`, `out += A B` for 32 x 32 elements, `stride` floats from row to row.
 ///
 /// # Safety
-/// The processor has these instructions; all memory is there, and so are 32 values of a bias.
+/// The processor has these instructions; all memory is there.
 #[target_feature(enable = "avx512bf16,avx512f")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, start: Start<'_>) {
+pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
     let Operands { left, lower, right, width, .. } = *operands;
     let rows = if lower > 0 { SQUARE } else { TILE };
     // SAFETY: the caller's.
-    unsafe {
-        product(words, left, rows, right, width, out, stride, !matches!(start, Start::Sum));
-        if let Start::Bias(bias) = start {
-            for row in 0..rows {
-                for col in (0..width).step_by(TILE) {
-                    let out = out.add(row * stride + col);
-                    let bias = _mm512_loadu_ps(bias.as_ptr().add(col));
-                    _mm512_storeu_ps(out, _mm512_add_ps(_mm512_loadu_ps(out), bias));
-                }
-            }
-        }
-    }
+    unsafe { product(words, left, rows, right, width, out, stride, adds) };
 }
 
-/// The product of panels of one or two tiles' `rows` and a right panel, or added to what is there.
+/// The product of panels of one or two tiles' `rows` and a right panel, which with `adds` is added to what is there.
 ///
 /// # Safety
 /// As for [`square`].
@@ -95,7 +81,7 @@ unsafe fn product(
     width: usize,
     out: *mut f32,
     stride: usize,
-    is_first: bool,
+    adds: bool,
 ) {
     for row in (0..rows).step_by(ROWS) {
         // SAFETY: the caller's.
@@ -103,8 +89,8 @@ unsafe fn product(
             let left = left.add(row / TILE * TILE * words + row % TILE * TILE);
             let out = out.add(row * stride);
             match width {
-                TILE => some_rows::<1>(words, left, right, out, stride, is_first),
-                _ => some_rows::<2>(words, left, right, out, stride, is_first),
+                TILE => some_rows::<1>(words, left, right, out, stride, adds),
+                _ => some_rows::<2>(words, left, right, out, stride, adds),
             }
         }
     }
@@ -123,13 +109,13 @@ unsafe fn some_rows<const VECTORS: usize>(
     mut right: *const f32,
     out: *mut f32,
     stride: usize,
-    is_first: bool,
+    adds: bool,
 ) {
     // SAFETY: the caller's; a vector of words and one of bf16 are the same 64 bytes.
     unsafe {
         let pairs = |words: __m512| transmute::<__m512, __m512bh>(words);
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-        if !is_first {
+        if adds {
             for (i, row) in sums.iter_mut().enumerate() {
                 for (v, sum) in row.iter_mut().enumerate() {
                     *sum = _mm512_loadu_ps(out.add(i * stride + v * TILE));

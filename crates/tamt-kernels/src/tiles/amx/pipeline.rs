@@ -18,7 +18,7 @@ const DEPTH_TILES: usize = 12;
 /// The product of rows `first_row..` of a left operand and columns `first_col..` of a right one, each square given to `finish`.
 ///
 /// # Safety
-/// [`super::allowed`] was true, and what `finish` asks for.
+/// [`super::allowed`] was true, the operands have the same depth and precision, and what `finish` asks for.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn squares<F: Finish>(
@@ -30,7 +30,6 @@ pub(crate) unsafe fn squares<F: Finish>(
     finish: &mut F,
 ) {
     let (depth, precision) = (rhs.depth(), rhs.precision());
-    assert_eq!((lhs.depth(), lhs.precision()), (depth, precision), "operands of the same depth");
     let mut places = [const { Sums([[0.0; SQUARE]; SQUARE]) }; CHUNK];
     let places = places.as_mut_ptr();
     // where the sums that are in the registers are to be, and their square if it is done with them
