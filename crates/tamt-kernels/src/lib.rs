@@ -7,7 +7,7 @@
 //! # Masks
 //!
 //! Weights stay dense and frozen; a [`bits::BitMask`] says which of them take part. [`linear`] and [`embedding`] apply the
-//! mask while they pack or look up the weights, so a masked copy never exists, and on the way back [`linear::WeightGrad`]
+//! mask while they pack or look up the weights, so a masked copy never exists, and on the way back [`linear::GradEpilogue`]
 //! turns the weight gradient into what is trained: the weights themselves, only the surviving ones, or the *scores*
 //! that decide the mask (straight-through: every score gets `dW ∘ W`, dropped or not). [`select`] finds the cut that drops
 //! exactly the k smallest.
@@ -16,7 +16,7 @@
 //!
 //! # Precision
 //!
-//! A [`linear::Scratch`] says what the operands of dense products are rounded to ([`Precision`]). Sums are in f32.
+//! A [`linear::Scratch`] says what the operands of dense products are rounded to ([`Precision`]). TileSums are in f32.
 //!
 //! # Packed batches
 //!
@@ -39,9 +39,8 @@
 //! A masked layer, and the gradient of the scores of its mask:
 //!
 //! ```
-//! use tamt_kernels::bits::BitMask;
-//! use tamt_kernels::linear::{self, Scratch, Weight, WeightGrad, Write};
-//! use tamt_kernels::select::{Key, smallest_k};
+//! use tamt_kernels::masks::{BitMask, GradEpilogue, Key, Weight, smallest_k};
+//! use tamt_kernels::{Scratch, Write, linear};
 //!
 //! let weights = [0.5, -2.0, 0.1, 3.0, -0.2, 1.0]; // 2 outputs x 3 inputs
 //! let mut mask = BitMask::ones(2, 3);
@@ -57,39 +56,26 @@
 //!
 //! let dy = [1.0, -1.0];
 //! let mut score_gradient = [0.0; 6];
-//! linear::backward_weight(&dy, &x, 2, 3, WeightGrad::Score((&weights).into()), &mut score_gradient, Write::Store, &mut scratch);
+//! linear::backward_weight(&dy, &x, 2, 3, GradEpilogue::Score((&weights).into()), &mut score_gradient, Write::Store, &mut scratch);
 //! assert_eq!(score_gradient, [0.5, -20.0, 10.0, -3.0, 2.0, -100.0]);
 //! ```
 
-pub mod activation;
-pub mod attention;
-pub mod bits;
-pub mod cross_entropy;
-pub mod dispatch;
-pub mod distance;
-pub mod dropout;
-pub mod embedding;
-pub mod layer_norm;
-pub mod linear;
-pub mod optim;
-pub mod peak;
-pub mod reduce;
-pub mod relation;
-pub mod rng;
-pub mod select;
-pub mod sparse;
-pub mod task_loss;
+mod gemm;
 
-mod math;
-mod pack;
-mod parallel;
-mod precision;
-mod product;
+pub mod base;
+pub mod linear;
+pub mod masks;
+pub mod ops;
+pub mod sparse;
+
 #[cfg(test)]
 mod reference;
-mod simd;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
 
-pub use parallel::as_one_of_many;
-pub use precision::{Precision, Values, ValuesMut, round, widen};
+pub use base::cpu::{Bf16Unit, Isa};
+pub use base::parallel::inside_parallel_job;
+pub use base::precision::{Precision, processor};
+pub use base::rng;
+pub use base::scratch::Scratch;
+pub use base::sums::Write;
+pub use base::values::{Values, ValuesMut, round, widen};
+pub use gemm::peak::measure_peak_flops;

@@ -1,7 +1,7 @@
 //! What the tests of several kernels share: inputs, comparisons, and finite differences in f64.
 
-use crate::bits::BitMask;
-use crate::rng::{Purpose, Stream};
+use crate::base::rng::{Purpose, Stream};
+use crate::masks::bit_mask::BitMask;
 
 /// Standard normal numbers.
 pub(crate) fn random(n: usize, seed: u64) -> Vec<f32> {

@@ -1,7 +1,8 @@
 //! What a forward pass keeps, and the scratch that both passes share. Sized on first use and then reused.
 
 use tamt_kernels::Precision;
-use tamt_kernels::linear::{PackedRows, Scratch};
+use tamt_kernels::Scratch;
+use tamt_kernels::linear::PackedInput;
 
 use crate::batch::Batch;
 use crate::config::Config;
@@ -257,7 +258,7 @@ pub struct Workspace {
     /// FFN before the activation, or the gradient of that, of the tokens at hand.
     pub(crate) ffn: Vec<f32>,
     /// FFN after the activation, or the gradient of that, packed for the next map.
-    pub(crate) ffn_packed: PackedRows,
+    pub(crate) ffn_packed: PackedInput,
     /// FFN after the activation, `[T, ffn]`: the backward pass makes it again from what is before it.
     pub(crate) ffn_act: Vec<f32>,
     /// Factors of the gradients of a layer's weights.

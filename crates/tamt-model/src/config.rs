@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use tamt_kernels::activation::Activation;
+use tamt_kernels::ops::activation::Activation;
 
 use self::keys::{Keys, invalid};
 use crate::error::{Error, Result};

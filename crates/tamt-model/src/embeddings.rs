@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use tamt_kernels::linear::Write;
-use tamt_kernels::{dropout, embedding, layer_norm};
+use tamt_kernels::Write;
+use tamt_kernels::ops::{dropout, embedding, layer_norm};
 
 use crate::activations::{Activations, NormView, Workspace};
 use crate::batch::Batch;

@@ -1,7 +1,7 @@
 //! Forward and backward through the whole encoder.
 
-use tamt_kernels::dropout::Dropout;
-use tamt_kernels::reduce;
+use tamt_kernels::ops::dropout::Dropout;
+use tamt_kernels::ops::reduce;
 use tamt_kernels::rng::{Purpose, Stream};
 
 use crate::activations::{Activations, HiddenGrads, Workspace};

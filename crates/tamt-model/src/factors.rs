@@ -3,8 +3,9 @@
 
 use rayon::prelude::*;
 use tamt_kernels::Precision;
-use tamt_kernels::linear::{self, Factor, PackedTokens, TokensPart};
-use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
+use tamt_kernels::linear;
+use tamt_kernels::linear::{Factor, PackedFactor, PackedFactorPart};
+use tamt_kernels::sparse::{TokenPanels, TokenPanelsPart, TokenPanelsView};
 
 use crate::batch::Group;
 use crate::encoder::Pass;
@@ -42,8 +43,8 @@ enum Made {
 /// One factor of weight gradients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FactorBuffer {
-    packed: PackedTokens,
-    panels: Panels,
+    packed: PackedFactor,
+    panels: TokenPanels,
     /// Whether it was last packed, and whether it was left in panels.
     is_packed: bool,
     in_panels: bool,
@@ -71,12 +72,12 @@ impl FactorBuffer {
     }
 
     /// What was packed, if it was.
-    fn packed(&self) -> Option<&PackedTokens> {
+    fn packed(&self) -> Option<&PackedFactor> {
         self.is_packed.then_some(&self.packed)
     }
 
     /// The panels, if it was left in panels.
-    pub(crate) fn panels(&self) -> Option<&Panels> {
+    pub(crate) fn panels(&self) -> Option<&TokenPanels> {
         self.in_panels.then_some(&self.panels)
     }
 }
@@ -92,13 +93,13 @@ pub(crate) struct LayerFactors {
 /// A group's part of a factor, as far as it is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct FactorPart<'a> {
-    pub(crate) packed: Option<TokensPart<'a>>,
-    pub(crate) panels: Option<PanelsPart<'a>>,
+    pub(crate) packed: Option<PackedFactorPart<'a>>,
+    pub(crate) panels: Option<TokenPanelsPart<'a>>,
 }
 
 impl FactorPart<'_> {
     /// Packs what is in panels already for the dense kernel, if that is wanted; `buffer` is for its rows.
-    pub(crate) fn put_panels(&mut self, panels: PanelsView<'_>, buffer: &mut Vec<f32>) {
+    pub(crate) fn put_panels(&mut self, panels: TokenPanelsView<'_>, buffer: &mut Vec<f32>) {
         if let Some(packed) = &mut self.packed {
             buffer.resize(panels.tokens() * panels.cols(), 0.0);
             panels.unpack(buffer);
@@ -117,8 +118,8 @@ impl FactorPart<'_> {
     }
 
     /// What was left in panels.
-    pub(crate) fn view(&self) -> Option<PanelsView<'_>> {
-        self.panels.as_ref().map(PanelsPart::view)
+    pub(crate) fn view(&self) -> Option<TokenPanelsView<'_>> {
+        self.panels.as_ref().map(TokenPanelsPart::view)
     }
 }
 

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use half::bf16;
 use tamt_kernels::Precision;
-use tamt_kernels::embedding::RowGrads;
-use tamt_kernels::linear::{WeightGrad, Write};
+use tamt_kernels::Write;
+use tamt_kernels::masks::GradEpilogue;
+use tamt_kernels::ops::embedding::RowGrads;
 
 use crate::model::Model;
 use crate::params::{Masks, ParamId, Params};
@@ -174,7 +175,7 @@ impl Grads {
             Gradient::All(values) => values.clone(),
             Gradient::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
             Gradient::Rows(rows) => {
-                let places = params.row_places(id);
+                let places = params.row_ranges(id);
                 let row = |row| rows.get(row).map_or(vec![0.0; places.of(row).len()], <[f32]>::to_vec);
                 (0..rows.table_rows()).flat_map(row).collect()
             }
@@ -263,11 +264,11 @@ pub(crate) fn epilogue<'a>(
     id: ParamId,
     params: &'a Params,
     masks: Option<&'a Masks>,
-) -> WeightGrad<'a> {
+) -> GradEpilogue<'a> {
     match (kind, masks.and_then(|masks| masks.get(id))) {
-        (GradKind::Survivors, _) => WeightGrad::Survivors(params.survivors(id)),
-        (GradKind::Score, _) => WeightGrad::Score(params.values(id)),
-        (GradKind::Weight, Some(mask)) => WeightGrad::Masked(mask),
-        (GradKind::Weight, None) => WeightGrad::Dense,
+        (GradKind::Survivors, _) => GradEpilogue::Survivors(params.survivors(id)),
+        (GradKind::Score, _) => GradEpilogue::Score(params.values(id)),
+        (GradKind::Weight, Some(mask)) => GradEpilogue::Masked(mask),
+        (GradKind::Weight, None) => GradEpilogue::Dense,
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 use tamt_kernels::Precision;
-use tamt_kernels::as_one_of_many;
-use tamt_kernels::linear::{PackedFor, Write};
-use tamt_kernels::reduce;
+use tamt_kernels::Write;
+use tamt_kernels::inside_parallel_job;
+use tamt_kernels::linear::PackedFor;
+use tamt_kernels::ops::reduce;
 
 use crate::activations::{Activations, LayerGradients, NormActs, NormView, Rows, Workspace};
 use crate::batch::{Batch, Group};
@@ -31,7 +32,7 @@ impl Workplaces {
         let free = self.0.lock().expect("no job panicked").pop();
         let mut place = free.unwrap_or_else(|| Workspace::new(precision));
         if jobs >= rayon::current_num_threads() {
-            as_one_of_many(|| job(&mut place));
+            inside_parallel_job(|| job(&mut place));
         } else {
             job(&mut place);
         }

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use half::bf16;
-use tamt_kernels::layer_norm::Kept;
-use tamt_kernels::linear::{self, Factor};
-use tamt_kernels::sparse::{Panels, PanelsPart, PanelsView};
+use tamt_kernels::linear;
+use tamt_kernels::linear::Factor;
+use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::sparse::{TokenPanels, TokenPanelsPart, TokenPanelsView};
 use tamt_kernels::{Precision, Values};
 
 use crate::activations::{Keep, NormActs, NormPart, Rows};
@@ -44,7 +45,7 @@ impl KeptRows {
         self.rows.resize(if rows { len } else { 0 }, 0.0);
         self.rounded.resize(if rounded { len } else { 0 }, bf16::ZERO);
         let (mut rows, mut rounded) = (Rows::new(&mut self.rows, width), Rows::new(&mut self.rounded, width));
-        let reads_bf16 = precision.as_computed() == Precision::Bf16;
+        let reads_bf16 = precision.effective() == Precision::Bf16;
         self.reads_bf16 = reads_bf16;
         let part = |tokens| KeptPart { rows: rows.take(tokens), rounded: rounded.take(tokens), reads_bf16 };
         tokens.map(part).collect::<Vec<_>>().into_iter()
@@ -104,14 +105,14 @@ struct KeptPanels {
 /// Where a group's part of [`KeptPanels`] is kept.
 #[derive(Debug)]
 pub(crate) enum PanelsToKeep<'a> {
-    F32(PanelsPart<'a>),
+    F32(TokenPanelsPart<'a>),
     Bf16(&'a mut [bf16]),
 }
 
 /// A group's part of [`KeptPanels`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PanelsKept<'a> {
-    F32(PanelsView<'a>),
+    F32(TokenPanelsView<'a>),
     Bf16(&'a [bf16]),
 }
 
@@ -124,7 +125,7 @@ impl KeptPanels {
     ) -> std::vec::IntoIter<Option<PanelsToKeep<'a>>> {
         let rounds = precision == Some(Precision::Bf16);
         self.rounds = rounds;
-        let len = |group: &Group| if rounds { Panels::len(group.tokens.len(), width) } else { 0 };
+        let len = |group: &Group| if rounds { TokenPanels::len(group.tokens.len(), width) } else { 0 };
         self.ends.clear();
         self.ends.extend(groups.iter().scan(0, |end, group| {
             *end += len(group);
@@ -178,9 +179,9 @@ pub(crate) struct LayerPart<'a> {
     pub(crate) key: Values<'a>,
     pub(crate) value: Values<'a>,
     /// Where it was kept in panels.
-    pub(crate) context: Option<PanelsView<'a>>,
+    pub(crate) context: Option<TokenPanelsView<'a>>,
     /// Where it was kept in panels.
-    pub(crate) attention_output: Option<PanelsView<'a>>,
+    pub(crate) attention_output: Option<TokenPanelsView<'a>>,
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) attention: NormPart<'a>,
     pub(crate) ffn_in: &'a [f32],
@@ -232,7 +233,7 @@ impl LayerActs {
         let sizes = groups.iter().map(|group| group.tokens.len());
         let KeptFor { precision, sparse: [sparse_input, sparse_context, sparse_ffn_input], ffn } = layer;
         self.ffn_width = match ffn {
-            FfnLayout::Packed => linear::kept_width(config.intermediate_size, precision),
+            FfnLayout::Packed => linear::saved_width(config.intermediate_size, precision),
             FfnLayout::Rows => config.intermediate_size,
             FfnLayout::Panels => 0,
         };

@@ -1,11 +1,16 @@
 //! One transformer layer: attention and FFN, each `LayerNorm(residual + dropout(sub-layer))`.
 
 use half::bf16;
-use tamt_kernels::attention::{self, Packed};
-use tamt_kernels::dropout::{self, Dropout};
-use tamt_kernels::linear::{self, ActivatedGradient, PackedRows, Scratch, Write};
-use tamt_kernels::sparse::{self, PanelsView};
-use tamt_kernels::{Precision, Values, activation, layer_norm, reduce};
+use tamt_kernels::linear::{ActivatedGradient, PackedInput};
+use tamt_kernels::ops::attention;
+use tamt_kernels::ops::attention::AttentionShape;
+use tamt_kernels::ops::dropout;
+use tamt_kernels::ops::dropout::Dropout;
+use tamt_kernels::ops::{activation, layer_norm, reduce};
+use tamt_kernels::sparse;
+use tamt_kernels::sparse::TokenPanelsView;
+use tamt_kernels::{Precision, Values};
+use tamt_kernels::{Scratch, Write, linear};
 
 use crate::activations::{LayerGradients, NormActs, NormPart, Workspace};
 use crate::batch::Group;
@@ -18,9 +23,9 @@ use crate::model::{Dense, Layer, Model, Norm};
 use crate::prepared::SparseBuffers;
 
 impl Model {
-    fn packed<'a>(&self, bounds: &'a [usize], first_sequence: usize) -> Packed<'a> {
+    fn packed<'a>(&self, bounds: &'a [usize], first_sequence: usize) -> AttentionShape<'a> {
         let heads = self.config.num_attention_heads;
-        Packed { bounds, heads, head_dim: self.config.hidden_size / heads, first_sequence }
+        AttentionShape { bounds, heads, head_dim: self.config.hidden_size / heads, first_sequence }
     }
 
     /// `ds` from `dy`, and the gradients of scale and shift where they are trainable (always both or neither).
@@ -121,7 +126,7 @@ impl Model {
         &self,
         layer: &Layer,
         input: &[f32],
-        panels: Option<PanelsView<'_>>,
+        panels: Option<TokenPanelsView<'_>>,
         mut kept: [KeptPart<'a>; 3],
         (rows, rounded): ([&'a mut Vec<f32>; 3], &'a mut [Vec<bf16>; 3]),
         pass: Pass<'_>,
@@ -129,7 +134,7 @@ impl Model {
     ) -> [Values<'a>; 3] {
         let denses = [layer.query, layer.key, layer.value];
         let in_f32 = denses.iter().any(|dense| pass.is_sparse(*dense)) || kept.iter().any(KeptPart::keeps_f32);
-        if maps.scratch.precision().as_computed() == Precision::F32 || in_f32 {
+        if maps.scratch.precision().effective() == Precision::F32 || in_f32 {
             let [q, k, v] = rows;
             let outputs =
                 [(layer.query, (&mut *q).into()), (layer.key, (&mut *k).into()), (layer.value, (&mut *v).into())];
@@ -170,7 +175,7 @@ impl Model {
         &self,
         layer: &Layer,
         x: &[f32],
-        panels: Option<PanelsView<'_>>,
+        panels: Option<TokenPanelsView<'_>>,
         ffn: Ffn<'_>,
         y: &mut [f32],
         pass: Pass<'_>,
@@ -216,7 +221,7 @@ impl Model {
         let weight = self.matrix(layer.intermediate, pass);
         linear::forward_activated(x, weight, bias, activation, kept, packed, maps.scratch);
         let bias = Some(self.params.get(layer.output.bias));
-        let output = linear::Layer { weight: self.matrix(layer.output, pass), bias, output: y.into() };
+        let output = linear::Projection { weight: self.matrix(layer.output, pass), bias, output: y.into() };
         linear::forward_packed(packed, [output], maps.scratch);
     }
 
@@ -360,7 +365,7 @@ struct FfnGradient<'a> {
     /// What is after it.
     y: &'a mut Vec<f32>,
     /// `du`, packed for the next map.
-    packed: &'a mut PackedRows,
+    packed: &'a mut PackedInput,
 }
 
 /// What an FFN leaves, `[T, ffn]` each.
@@ -374,7 +379,7 @@ struct Ffn<'a> {
     /// After the activation, where the next map reads it so.
     after: &'a mut Vec<f32>,
     /// After the activation, packed for the next map.
-    packed: &'a mut PackedRows,
+    packed: &'a mut PackedInput,
 }
 
 /// The gradient that enters a sub-layer through its dropout.

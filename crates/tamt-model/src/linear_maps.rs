@@ -1,8 +1,10 @@
 //! Linear maps of a layer, forward and backward, by the dense or the sparse kernel as the pass says.
 
 use tamt_kernels::ValuesMut;
-use tamt_kernels::linear::{self, Matrix, Scratch, Write};
-use tamt_kernels::sparse::{self, GradLayout, Panels, PanelsView, SparseWeight};
+use tamt_kernels::linear::WeightOperand;
+use tamt_kernels::sparse;
+use tamt_kernels::sparse::{GradLayout, SparseWeight, TokenPanels, TokenPanelsView};
+use tamt_kernels::{Scratch, Write, linear};
 
 use crate::encoder::Pass;
 use crate::grads::{GradKind, Grads, Taken, epilogue};
@@ -70,11 +72,11 @@ impl<'a> Pass<'a> {
 
 impl Model {
     /// The matrix as the dense kernel is to read it.
-    pub(crate) fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> Matrix<'a> {
+    pub(crate) fn matrix<'a>(&'a self, dense: Dense, pass: Pass<'a>) -> WeightOperand<'a> {
         let prepared = pass.prepared.and_then(|prepared| prepared.dense(dense.weight));
         match prepared.or_else(|| pass.made?.packed(dense.weight)) {
-            Some(packed) => Matrix::Packed(packed),
-            None => Matrix::Plain(self.params.weight(dense.weight, pass.masks)),
+            Some(packed) => WeightOperand::Packed(packed),
+            None => WeightOperand::Plain(self.params.weight(dense.weight, pass.masks)),
         }
     }
 
@@ -83,7 +85,7 @@ impl Model {
     pub(crate) fn maps_forward<const N: usize>(
         &self,
         x: &[f32],
-        panels: Option<PanelsView<'_>>,
+        panels: Option<TokenPanelsView<'_>>,
         maps: [(Dense, ValuesMut<'_>); N],
         pass: Pass<'_>,
         buffers: &mut MapBuffers<'_>,
@@ -91,7 +93,7 @@ impl Model {
         let MapBuffers { scratch, sparse } = buffers;
         let bias = |dense: Dense| Some(self.params.get(dense.bias));
         if maps.iter().all(|(dense, _)| !pass.is_sparse(*dense)) {
-            let layers = maps.map(|(dense, output)| linear::Layer {
+            let layers = maps.map(|(dense, output)| linear::Projection {
                 weight: self.matrix(dense, pass),
                 bias: bias(dense),
                 output,
@@ -104,7 +106,7 @@ impl Model {
                 (Some(weight), ValuesMut::F32(y)) => sparse::forward(panels, weight, bias(dense), y),
                 (Some(_), ValuesMut::Bf16(_)) => unreachable!("outputs of sparse maps are in f32"),
                 (None, output) => {
-                    let layer = linear::Layer { weight: self.matrix(dense, pass), bias: bias(dense), output };
+                    let layer = linear::Projection { weight: self.matrix(dense, pass), bias: bias(dense), output };
                     linear::forward_each(x, [layer], scratch);
                 }
             }
@@ -116,7 +118,7 @@ impl Model {
         &self,
         dense: Dense,
         dy: &[f32],
-        panels: Option<PanelsView<'_>>,
+        panels: Option<TokenPanelsView<'_>>,
         dx: &mut [f32],
         mode: Write,
         pass: Pass<'_>,
@@ -137,8 +139,8 @@ impl Model {
     pub(crate) fn sparse_weight_gradients(
         &self,
         dense: Dense,
-        dy: &Panels,
-        x: &Panels,
+        dy: &TokenPanels,
+        x: &TokenPanels,
         pass: Pass<'_>,
         weight: &mut Option<Taken>,
         bias: &mut Option<Taken>,

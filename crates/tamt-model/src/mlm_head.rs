@@ -3,9 +3,11 @@
 //! `logits = LayerNorm(act(h W_tᵀ + b_t)) Eᵀ + b`, `E` the *unmasked* word embeddings. Logits exist for a chunk of
 //! positions at a time; each chunk goes forward and, when gradients are wanted, straight back.
 
-use tamt_kernels::cross_entropy::{self, Outcome};
-use tamt_kernels::linear::{self, WeightGrad};
-use tamt_kernels::{activation, layer_norm, reduce};
+use tamt_kernels::linear;
+use tamt_kernels::masks::GradEpilogue;
+use tamt_kernels::ops::cross_entropy;
+use tamt_kernels::ops::cross_entropy::Outcome;
+use tamt_kernels::ops::{activation, layer_norm, reduce};
 
 use crate::activations::{NormActs, Workspace};
 use crate::encoder::Pass;
@@ -89,13 +91,13 @@ impl Model {
                 continue;
             };
             total += cross_entropy::forward_backward(&mut b.logits, labels, back.scale);
-            linear::backward_input(&b.logits, decoder, &mut b.d_transformed[rows], linear::Write::Store, scratch);
+            linear::backward_input(&b.logits, decoder, &mut b.d_transformed[rows], tamt_kernels::Write::Store, scratch);
             if let Some((slot, mode, _)) = back.grads.slot(head.decoder_bias) {
                 linear::backward_bias(&b.logits, slot, mode, scratch);
             }
             if let Some((slot, mode)) = back.grads.decoder_slot(self.embeddings.word) {
                 let [rows, cols] = self.params.matrix_shape(self.embeddings.word);
-                linear::backward_weight(&b.logits, transformed, rows, cols, WeightGrad::Dense, slot, mode, scratch);
+                linear::backward_weight(&b.logits, transformed, rows, cols, GradEpilogue::Dense, slot, mode, scratch);
             }
         }
 
@@ -104,7 +106,7 @@ impl Model {
             activation::backward(self.config.hidden_act, &b.dense, &mut b.d_dense);
             self.dense_grads(head.dense, &b.d_dense, &b.gathered, Pass::default(), grads, scratch);
             let weight = self.params.weight(head.dense.weight, None);
-            linear::backward_input(&b.d_dense, weight, &mut b.d_transformed, linear::Write::Store, scratch);
+            linear::backward_input(&b.d_dense, weight, &mut b.d_transformed, tamt_kernels::Write::Store, scratch);
             reduce::scatter_add_rows(&b.d_transformed, width, positions, d_hidden);
         }
         Ok(total)

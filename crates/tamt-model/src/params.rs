@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use half::bf16;
 use tamt_kernels::Values;
-use tamt_kernels::bits::BitMask;
-use tamt_kernels::linear::{Weight, WeightRef};
-use tamt_kernels::sparse::{CompactWeight, RankedMask, RowPlaces};
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::{CompactWeight, RankedMask, RowRanges};
+use tamt_kernels::masks::{Weight, WeightRef};
 
 use crate::model::Model;
 
@@ -185,10 +185,10 @@ impl Params {
     /// # Panics
     /// If it was rounded by [`Params::round`].
     #[must_use]
-    pub fn learning_mut(&mut self, id: ParamId) -> (&mut [f32], RowPlaces<'_>) {
+    pub fn learning_mut(&mut self, id: ParamId) -> (&mut [f32], RowRanges<'_>) {
         let spec = &self.specs[id.0];
         match &mut self.elements[id.0] {
-            Elements::F32(values) => (values, RowPlaces::of_columns(spec.row_elements())),
+            Elements::F32(values) => (values, RowRanges::of_columns(spec.row_elements())),
             Elements::Bf16(_) => panic!("{} is kept in bf16", spec.name),
             Elements::Compact(weight) => weight.rows_mut(),
         }
@@ -196,10 +196,10 @@ impl Params {
 
     /// Where the values of a tensor's rows lie, as [`Params::learning_mut`] has them.
     #[must_use]
-    pub fn row_places(&self, id: ParamId) -> RowPlaces<'_> {
+    pub fn row_ranges(&self, id: ParamId) -> RowRanges<'_> {
         match &self.elements[id.0] {
-            Elements::F32(_) | Elements::Bf16(_) => RowPlaces::of_columns(self.spec(id).row_elements()),
-            Elements::Compact(weight) => weight.kept().row_places(),
+            Elements::F32(_) | Elements::Bf16(_) => RowRanges::of_columns(self.spec(id).row_elements()),
+            Elements::Compact(weight) => weight.kept().row_ranges(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 use tamt_kernels::Precision;
-use tamt_kernels::bits::BitMask;
 use tamt_kernels::linear::{PackedFor, PackedWeight};
-use tamt_kernels::sparse::{Panels, PreparedFor, SparseWeight};
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::sparse::{PreparedFor, SparseWeight, TokenPanels};
 
 use crate::encoder::Pass;
 use crate::model::Model;
@@ -256,9 +256,9 @@ impl LayerWeights {
 #[derive(Debug, Default)]
 pub(crate) struct SparseBuffers {
     /// A layer's input.
-    pub(crate) input: Panels,
+    pub(crate) input: TokenPanels,
     /// The gradient of its output.
-    pub(crate) gradient: Panels,
+    pub(crate) gradient: TokenPanels,
     /// An FFN before and after its activation.
-    pub(crate) ffn: [Panels; 2],
+    pub(crate) ffn: [TokenPanels; 2],
 }

@@ -6,9 +6,10 @@
 //! * RoBERTa sequence: `logits = dropout(tanh(dropout(h0) W_dᵀ + b_d)) W_oᵀ + b_o`.
 //! * Span, both: `logits = h W_qᵀ + b_q`, a start and an end score for each token.
 
-use tamt_kernels::activation::{self, Activation};
-use tamt_kernels::linear::{self, Write};
-use tamt_kernels::{dropout, reduce};
+use tamt_kernels::ops::activation;
+use tamt_kernels::ops::activation::Activation;
+use tamt_kernels::ops::{dropout, reduce};
+use tamt_kernels::{Write, linear};
 
 use crate::activations::Workspace;
 use crate::batch::Batch;

@@ -1,9 +1,9 @@
 //! A pass gives the same with the sparse kernel as with the dense one.
 
 use tamt_kernels::Precision;
-use tamt_kernels::bits::BitMask;
-use tamt_kernels::linear::Write;
-use tamt_kernels::sparse::gather;
+use tamt_kernels::Write;
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::gather;
 use tamt_model::{
     Activations, Batch, Config, DropoutPlan, GradKind, Grads, HiddenGrads, Keep, KernelChoice, Masks, Model, ParamId,
     Parts, Pass, PreparedWeights, Trainable, Workspace,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::{Precision, dispatch, sparse};
+use tamt_kernels::{Precision, processor, sparse};
 use tamt_model::write::atomic_write;
 use tamt_model::{KernelChoice, Masks, Model, PreparedWeights, Workspace};
 
@@ -91,7 +91,7 @@ pub fn break_even(precision: Precision) -> f32 {
     };
     let measure = || sparse::break_even(precision);
     *density.get_or_init(|| match file() {
-        Some(path) => kept_in(&path, &dispatch::processor(precision), measure),
+        Some(path) => kept_in(&path, &processor(precision), measure),
         None => measure(),
     })
 }

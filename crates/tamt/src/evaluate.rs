@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tamt_data::{Blocks, Corruption, Specials};
-use tamt_kernels::distance;
+use tamt_kernels::ops::distance;
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass};
 

@@ -1,7 +1,7 @@
 //! What a ticket drops, matrix by matrix and overall, and how much two tickets have in common.
 
 use serde::Serialize;
-use tamt_kernels::bits::BitMask;
+use tamt_kernels::masks::BitMask;
 use tamt_model::Model;
 
 use crate::ticket::Ticket;

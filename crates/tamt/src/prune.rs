@@ -1,9 +1,9 @@
 //! Which weights a method drops: sparsity, scope, magnitude and random masks. Exact to the weight.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::bits::BitMask;
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::{Cut, Key, smallest_k};
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_kernels::select::{Cut, Key, smallest_k};
 use tamt_model::{Masks, Model, ParamId};
 
 use crate::{Error, Result};

@@ -4,9 +4,9 @@
 //! section 3.2). Thresholds are re-set from time to time so that each matrix has exactly its number of zeros.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::bits::BitMask;
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::{Cut, Key, smallest_k};
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_kernels::select::{Cut, Key, smallest_k};
 use tamt_model::{Grads, Masks, Model, ParamId};
 
 use crate::prune::{Scope, Sparsity, groups};

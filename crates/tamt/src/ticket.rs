@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use tamt_kernels::bits::BitMask;
+use tamt_kernels::masks::BitMask;
 use tamt_model::{Masks, Model};
 
 use crate::prune::Scope;

@@ -1,11 +1,31 @@
+use crate::base::parallel::tests::same_for_any_pool;
+use crate::ops::activation;
+use half::bf16;
 use proptest::prelude::*;
 
-use super::*;
-use crate::activation::{self, Activation};
-use crate::parallel::tests::same_for_any_pool;
-use crate::precision::bf16_bits;
+use crate::base::precision::Precision;
+use crate::base::scratch::Scratch;
+use crate::base::sums::Write;
+use crate::base::values::{Number, Values, bf16_bits, round};
+use crate::gemm::deep::DEEP;
+use crate::gemm::product::is_one_portion;
+use crate::linear::bias_gradient::{backward_bias, bias_gradient};
+use crate::linear::ffn::{ActivatedGradient, backward_activated, forward_activated};
+use crate::linear::forward::{Projection, forward, forward_each, forward_packed};
+use crate::linear::input_gradient::{backward_input, backward_input_packed, backward_input_rows};
+use crate::linear::packed_factor::{Factor, PackedFactor};
+use crate::linear::packed_input::PackedInput;
+use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
+use crate::linear::saved_input::saved_width;
+use crate::linear::weight_gradient::{backward_weight, weight_gradient, weight_gradient_bf16};
+use crate::masks::bit_mask::BitMask;
+use crate::masks::compact::CompactWeight;
+use crate::masks::gather::gather;
+use crate::masks::grad_epilogue::GradEpilogue;
+use crate::masks::ranked::RankedMask;
+use crate::masks::weight::Weight;
+use crate::ops::activation::functions::Activation;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
-use crate::sparse::{CompactWeight, RankedMask, gather};
 
 /// `y = x (W ∘ B)ᵀ + b` in f64.
 fn naive(x: &[f64], w: &[f64], mask: Option<&BitMask>, bias: &[f64], cols: usize) -> Vec<f64> {
@@ -55,7 +75,8 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
         forward(&x, compact, Some(&bias), &mut again, scratch);
         assert_eq!(again, y, "a weight without its zeros gives the same bits");
         let packed = PackedWeight::new(compact, PackedFor::Forward, precision);
-        let layer = Layer { weight: Matrix::Packed(&packed), bias: Some(&bias), output: (&mut again).into() };
+        let layer =
+            Projection { weight: WeightOperand::Packed(&packed), bias: Some(&bias), output: (&mut again).into() };
         forward_each(&x, [layer], scratch);
         assert_eq!(again, y, "and so it does packed before");
     }
@@ -85,12 +106,12 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     let product = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
     let all = BitMask::ones(rows, cols);
     let mask = mask.unwrap_or(&all);
-    for epilogue in [WeightGrad::Dense, WeightGrad::Masked(mask), WeightGrad::Score((&w).into())] {
+    for epilogue in [GradEpilogue::Dense, GradEpilogue::Masked(mask), GradEpilogue::Score((&w).into())] {
         let factor = |i: usize| match epilogue {
-            WeightGrad::Dense => 1.0,
-            WeightGrad::Masked(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
-            WeightGrad::Survivors(_) => unreachable!("checked below"),
-            WeightGrad::Score(_) => f64::from(w[i]),
+            GradEpilogue::Dense => 1.0,
+            GradEpilogue::Masked(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
+            GradEpilogue::Survivors(_) => unreachable!("checked below"),
+            GradEpilogue::Score(_) => f64::from(w[i]),
         };
         let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
         let mut dw = vec![9.0; rows * cols];
@@ -103,11 +124,11 @@ fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, m
     }
 
     let mut whole = vec![9.0; rows * cols];
-    backward_weight(&dy, &x, rows, cols, WeightGrad::Dense, &mut whole, Write::Store, scratch);
+    backward_weight(&dy, &x, rows, cols, GradEpilogue::Dense, &mut whole, Write::Store, scratch);
     let ranked = RankedMask::new(mask.clone());
     let [mut survivors, mut expected] = [(); 2].map(|()| vec![9.0; mask.count_ones()]);
     for mode in [Write::Store, Write::Add] {
-        backward_weight(&dy, &x, rows, cols, WeightGrad::Survivors(&ranked), &mut survivors, mode, scratch);
+        backward_weight(&dy, &x, rows, cols, GradEpilogue::Survivors(&ranked), &mut survivors, mode, scratch);
         gather(mask, &whole, &mut expected, mode);
         assert_eq!(survivors, expected);
     }
@@ -134,7 +155,7 @@ fn check_in_bf16(x: &[f32], dy: &[f32], weight: Weight<'_>, scratch: &mut Scratc
         let [mut y, mut dx, mut ds] = [dy.len(), x.len(), values.len()].map(|len| vec![9.0; len]);
         forward(x, weight, None, &mut y, scratch);
         backward_input(dy, weight, &mut dx, Write::Store, scratch);
-        backward_weight(dy, x, rows, cols, WeightGrad::Score(values), &mut ds, Write::Store, scratch);
+        backward_weight(dy, x, rows, cols, GradEpilogue::Score(values), &mut ds, Write::Store, scratch);
         [y, dx, ds]
     };
     assert_eq!(products(halves.as_slice().into(), scratch), products((&floats).into(), scratch));
@@ -145,12 +166,12 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
     let Weight { values, rows, cols, .. } = weight;
     let packed = PackedWeight::new(weight, PackedFor::Forward, scratch.precision());
     let mut again = vec![9.0; y.len()];
-    let layer = Layer { weight: Matrix::Packed(&packed), bias: Some(bias), output: (&mut again).into() };
+    let layer = Projection { weight: WeightOperand::Packed(&packed), bias: Some(bias), output: (&mut again).into() };
     forward_each(x, [layer], scratch);
     assert_eq!(again, y);
     let mut in_bf16 = vec![bf16::NAN; y.len()];
     let output = in_bf16.as_mut_slice().into();
-    forward_each(x, [Layer { weight: Matrix::Packed(&packed), bias: Some(bias), output }], scratch);
+    forward_each(x, [Projection { weight: WeightOperand::Packed(&packed), bias: Some(bias), output }], scratch);
     assert!(in_bf16.iter().zip(y).all(|(a, b)| a.get() == rounded(*b, Precision::Bf16)), "the same, rounded");
 
     let before: Vec<f32> = y.iter().map(|&y| rounded(y, scratch.precision())).collect();
@@ -160,14 +181,15 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
         activation::forward(activation, &before, &mut activated);
         let mut expected = vec![9.0; x.len()];
         forward(&activated, next, None, &mut expected, scratch);
-        for matrix in [Matrix::Plain(weight.into()), Matrix::Packed(&packed)] {
-            let mut kept = vec![9.0; y.len() / rows * kept_width(rows, scratch.precision())];
+        for matrix in [WeightOperand::Plain(weight.into()), WeightOperand::Packed(&packed)] {
+            let mut kept = vec![9.0; y.len() / rows * saved_width(rows, scratch.precision())];
             for keep in [None, Some(&mut kept)] {
-                let mut rows = PackedRows::default();
+                let mut rows = PackedInput::default();
                 let keep = keep.map(Vec::as_mut_slice);
                 forward_activated(x, matrix, bias, activation, keep, &mut rows, scratch);
                 let mut output = vec![9.0; x.len()];
-                let layer = Layer { weight: Matrix::Plain(next.into()), bias: None, output: (&mut output).into() };
+                let layer =
+                    Projection { weight: WeightOperand::Plain(next.into()), bias: None, output: (&mut output).into() };
                 forward_packed(&rows, [layer], scratch);
                 assert_as_apart(activation, scratch.precision(), &output, &expected, "the next layer's output");
             }
@@ -179,7 +201,7 @@ fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch:
 /// What is computed with an activation on the way has the bits of its steps apart, but for GELU by tiles: it is from tables
 /// then, which are right to bf16, and a rounded result may be the next one.
 fn assert_as_apart(activation: Activation, precision: Precision, got: &[f32], apart: &[f32], what: &str) {
-    if activation != Activation::Gelu || !precision.by_tiles() {
+    if activation != Activation::Gelu || !precision.packs_bf16() {
         return assert_eq!(got, apart, "{what}, {activation:?}");
     }
     let largest = apart.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
@@ -215,7 +237,8 @@ fn check_activated_gradient(
     activation::backward_with_output(activation, before, &mut du, &mut y);
     backward_input_packed(&du, &of_weight, &mut dx, Write::Store, scratch);
 
-    let (mut rows, mut gradient, mut input) = (PackedRows::default(), PackedTokens::default(), PackedTokens::default());
+    let (mut rows, mut gradient, mut input) =
+        (PackedInput::default(), PackedFactor::default(), PackedFactor::default());
     let one_group = || std::iter::once(tokens);
     let gradients = gradient.parts(Factor::OutputGradient, n, one_group(), precision);
     let inputs_of_next = input.parts(Factor::Input, n, one_group(), precision);
@@ -229,18 +252,18 @@ fn check_activated_gradient(
     drop((gradients, inputs_of_next));
     for (packed, rows, factor) in [(&gradient, &du, Factor::OutputGradient), (&input, &y, Factor::Input)] {
         let (other, width) = (random(tokens * inputs, 11), inputs);
-        let mut others = PackedTokens::default();
+        let mut others = PackedFactor::default();
         let opposite = if factor == Factor::Input { Factor::OutputGradient } else { Factor::Input };
         others.parts(opposite, width, one_group(), precision).iter_mut().for_each(|part| part.pack(&other));
         let [mut together, mut apart] = [(); 2].map(|()| vec![9.0; n * width]);
         match factor {
             Factor::OutputGradient => {
-                weight_gradient(packed, &others, WeightGrad::Dense, &mut together, Write::Store);
-                backward_weight(rows, &other, n, width, WeightGrad::Dense, &mut apart, Write::Store, scratch);
+                weight_gradient(packed, &others, GradEpilogue::Dense, &mut together, Write::Store);
+                backward_weight(rows, &other, n, width, GradEpilogue::Dense, &mut apart, Write::Store, scratch);
             }
             Factor::Input => {
-                weight_gradient(&others, packed, WeightGrad::Dense, &mut together, Write::Store);
-                backward_weight(&other, rows, width, n, WeightGrad::Dense, &mut apart, Write::Store, scratch);
+                weight_gradient(&others, packed, GradEpilogue::Dense, &mut together, Write::Store);
+                backward_weight(&other, rows, width, n, GradEpilogue::Dense, &mut apart, Write::Store, scratch);
             }
         }
         assert_as_apart(activation, precision, &together, &apart, &format!("a gradient of weights from {factor:?}"));
@@ -256,7 +279,7 @@ fn factors_that_groups_pack_give_the_naive_gradients() {
             let tokens: usize = groups.iter().sum();
             let operand = |n, seed| random(n, seed).into_iter().map(|v| rounded(v, precision)).collect::<Vec<_>>();
             let (dy, x) = (operand(tokens * rows, 1), operand(tokens * cols, 2));
-            let (mut gradient, mut input) = (PackedTokens::default(), PackedTokens::default());
+            let (mut gradient, mut input) = (PackedFactor::default(), PackedFactor::default());
             let mut at = 0;
             let gradients = gradient.parts(Factor::OutputGradient, rows, groups.iter().copied(), precision);
             let inputs = input.parts(Factor::Input, cols, groups.iter().copied(), precision);
@@ -269,7 +292,7 @@ fn factors_that_groups_pack_give_the_naive_gradients() {
             let expected = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
             let dw = same_for_any_pool(|| {
                 let mut dw = vec![9.0; rows * cols];
-                weight_gradient(&gradient, &input, WeightGrad::Dense, &mut dw, Write::Store);
+                weight_gradient(&gradient, &input, GradEpilogue::Dense, &mut dw, Write::Store);
                 dw
             });
             assert_close(&dw, &expected, tolerance);
@@ -278,9 +301,9 @@ fn factors_that_groups_pack_give_the_naive_gradients() {
             let mut scores = vec![bf16::ZERO; rows * cols];
             for mode in [Write::Store, Write::Add] {
                 let before = scores.clone();
-                weight_gradient_bf16(&gradient, &input, WeightGrad::Score((&weights).into()), &mut scores, mode);
+                weight_gradient_bf16(&gradient, &input, GradEpilogue::Score((&weights).into()), &mut scores, mode);
                 for (i, score) in scores.iter().enumerate() {
-                    let expected = crate::precision::rounded(dw[i] * weights[i] + before[i].to_f32());
+                    let expected = crate::base::values::round_to_bf16(dw[i] * weights[i] + before[i].to_f32());
                     assert!(score.to_f32() == expected.to_f32(), "{mode:?}, {i}: {score:?} and {expected:?}");
                 }
             }
@@ -339,22 +362,17 @@ fn layers_that_share_an_input_give_the_bits_of_single_ones() {
     let layers = [(0, &mut a), (1, &mut b), (2, &mut c)];
     forward_each(
         &x,
-        layers.map(|(i, y)| Layer { weight: Matrix::Plain(weight(i).into()), bias: bias(i), output: y.into() }),
+        layers.map(|(i, y)| Projection {
+            weight: WeightOperand::Plain(weight(i).into()),
+            bias: bias(i),
+            output: y.into(),
+        }),
         scratch,
     );
     for (i, shared) in [a, b, c].iter().enumerate() {
         let mut single = vec![9.0; shared.len()];
         forward(&x, weight(i), bias(i), &mut single, &mut Scratch::default());
         assert_eq!(*shared, single);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    #[test]
-    fn every_product_matches_the_naive_one(tokens in 0usize..40, rows in 1usize..70, cols in 1usize..70, kept in 0f32..1.0) {
-        let mask = random_mask(rows, cols, kept);
-        check_all(tokens, rows, cols, Some(&mask));
     }
 }
 
@@ -367,7 +385,7 @@ fn gradients_match_finite_differences() {
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(&mask) };
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; rows]);
     backward_input(&dy, weight, &mut dx, Write::Store, &mut Scratch::default());
-    backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(&mask), &mut dw, Write::Store, &mut Scratch::default());
+    backward_weight(&dy, &x, rows, cols, GradEpilogue::Masked(&mask), &mut dw, Write::Store, &mut Scratch::default());
     backward_bias(&dy, &mut db, Write::Store, &mut Scratch::default());
     let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
     let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
@@ -389,7 +407,7 @@ fn the_score_gradient_is_that_of_a_real_valued_mask() {
         &x,
         rows,
         cols,
-        WeightGrad::Score((&w).into()),
+        GradEpilogue::Score((&w).into()),
         &mut ds,
         Write::Store,
         &mut Scratch::default(),
@@ -416,7 +434,7 @@ fn products_are_the_same_for_any_number_of_threads() {
             let (mut dw, mut db) = (vec![0.0; rows * cols], vec![0.0; rows]);
             forward(&x, weight, Some(&bias), &mut y, scratch);
             backward_input(&dy, weight, &mut dx, Write::Store, scratch);
-            backward_weight(&dy, &x, rows, cols, WeightGrad::Score((&w).into()), &mut dw, Write::Store, scratch);
+            backward_weight(&dy, &x, rows, cols, GradEpilogue::Score((&w).into()), &mut dw, Write::Store, scratch);
             backward_bias(&dy, &mut db, Write::Store, scratch);
             (y, dx, dw, db)
         })
@@ -462,5 +480,14 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
         let mut alone = vec![0.0; rows];
         forward(&x[t * cols..][..cols], weight, None, &mut alone, &mut Scratch::default());
         assert_eq!(alone, batch[t * rows..][..rows]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn every_product_matches_the_naive_one(tokens in 0usize..40, rows in 1usize..70, cols in 1usize..70, kept in 0f32..1.0) {
+        let mask = random_mask(rows, cols, kept);
+        check_all(tokens, rows, cols, Some(&mask));
     }
 }

@@ -2,16 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Panels, PreparedFor, SparseWeight, backward_input, forward};
-use crate::bits::BitMask;
-use crate::linear::{self, Layer, Matrix, PackedFor, PackedWeight, Scratch, Weight, Write};
-use crate::parallel::as_one_of_many;
-use crate::precision::Precision;
-use crate::rng::{Purpose, Stream};
+use crate::base::parallel::inside_parallel_job;
+use crate::base::precision::Precision;
+use crate::base::rng::{Purpose, Stream};
+use crate::base::scratch::Scratch;
+use crate::base::sums::Write;
+use crate::linear;
+use crate::linear::forward::Projection;
+use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
+use crate::masks::bit_mask::BitMask;
+use crate::masks::weight::Weight;
+use crate::sparse::products::{backward_input, forward};
+use crate::sparse::token_panels::TokenPanels;
+use crate::sparse::weight::{PreparedFor, SparseWeight};
 
 /// Rows and columns of the matrix that is measured, and tokens: a group of sequences, as passes take them. Matrices are made ready once for
 /// all groups of a pass, and are not made ready here.
 const SIZE: usize = 768;
+
 const TOKENS: usize = 256;
 
 /// Rounds of measurement; the fastest run counts, so that a busy machine does not decide.
@@ -22,8 +30,8 @@ const ROUNDS: usize = 16;
 #[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
-        Ok(pool) => pool.install(|| as_one_of_many(|| measure(precision))),
-        Err(_) => as_one_of_many(|| measure(precision)),
+        Ok(pool) => pool.install(|| inside_parallel_job(|| measure(precision))),
+        Err(_) => inside_parallel_job(|| measure(precision)),
     }
 }
 
@@ -43,12 +51,12 @@ fn measure(precision: Precision) -> f32 {
     let sparse = masks.each_ref().map(|mask| SparseWeight::new(weight(mask), PreparedFor::Training, precision));
     let dense = [PackedFor::Forward, PackedFor::InputGradient];
     let [ahead, back] = dense.map(|product| PackedWeight::new(weight(&masks[1]), product, precision));
-    let (mut scratch, mut panels) = (Scratch::new(precision), Panels::default());
+    let (mut scratch, mut panels) = (Scratch::new(precision), TokenPanels::default());
     let mut fastest = [Duration::MAX; 3];
     // in turns, so that other work on the machine falls on all of them; a first round warms up
     for round in 0..=ROUNDS {
         let dense = seconds(|| {
-            let layer = Layer { weight: Matrix::Packed(&ahead), bias: None, output: (&mut y).into() };
+            let layer = Projection { weight: WeightOperand::Packed(&ahead), bias: None, output: (&mut y).into() };
             linear::forward_each(&x, [layer], &mut scratch);
             linear::backward_input_packed(&x, &back, &mut y, Write::Store, &mut scratch);
         });

@@ -1,19 +1,21 @@
 //! Sparse matrices in blocks of columns.
 
-use std::ops::Range;
-
 use half::bf16;
 use rayon::prelude::*;
+use std::ops::Range;
 
-use super::panels::panel_tokens;
-use super::survivors::gather_row;
-use super::transpose::{Source, Target, transpose};
-use crate::bits::count_bits;
-use crate::dispatch::{Isa, isa};
-use crate::linear::{WeightRef, Write};
-use crate::parallel::{Shared, with_buffer, with_parts};
-use crate::precision::{Precision, round};
-use crate::product::DEPTH_BLOCK;
+use crate::base::buffer::{with_buffer, with_parts};
+use crate::base::cpu::{Isa, isa};
+use crate::base::parallel::Shared;
+use crate::base::precision::Precision;
+use crate::base::sums::Write;
+use crate::base::values::round;
+use crate::gemm::layout::DEPTH_BLOCK;
+use crate::masks::bits::count_bits;
+use crate::masks::gather::gather_row;
+use crate::masks::weight::WeightRef;
+use crate::sparse::token_panels::panel_tokens;
+use crate::sparse::transpose::{Source, Target, transpose};
 
 /// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest. In f32 it
 /// divides [`DEPTH_BLOCK`], where sums are broken; a multiple of 8, so that a block begins at a byte of a mask.
@@ -27,13 +29,13 @@ fn block_columns(in_pairs: bool) -> usize {
 }
 
 /// Columns of a block in bf16.
-pub(super) const PAIRS_COLUMNS: usize = 192;
+pub(crate) const PAIRS_COLUMNS: usize = 192;
 
 /// The non-zeros of a matrix `[rows, cols]`, ordered by block of columns, then by row, then by column.
 ///
 /// An entry's offset is its column within the block times the tokens of a panel: where its activations lie.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Csr {
+pub(crate) struct Csr {
     rows: usize,
     cols: usize,
     /// Whether its products are of pairs in bf16.
@@ -46,7 +48,7 @@ pub(super) struct Csr {
 
 /// The values of entries.
 #[derive(Clone, Debug)]
-pub(super) enum Elements {
+pub(crate) enum Elements {
     F32(Vec<f32>),
     /// Rounded, for products of pairs.
     Bf16(Vec<bf16>),
@@ -60,7 +62,7 @@ impl Default for Elements {
 
 /// The bits of a mask `[rows, cols]`, each row in whole bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Bits<'a> {
+pub(crate) struct Bits<'a> {
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) bytes: &'a [u8],
@@ -95,7 +97,7 @@ static SET_BITS: [[u16; 8]; 256] = {
 
 /// How a sparse matrix lies among the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// It is their matrix.
     Plain,
     /// It is the transpose.
@@ -151,7 +153,7 @@ impl Csr {
 
     /// Takes the structure from a mask, for products in a precision; the values are unspecified until [`Csr::set_values`].
     pub(super) fn set_structure(&mut self, mask: Bits<'_>, precision: Precision) {
-        (self.rows, self.cols, self.in_pairs) = (mask.rows, mask.cols, precision.in_sparse_pairs());
+        (self.rows, self.cols, self.in_pairs) = (mask.rows, mask.cols, precision.sparse_in_bf16());
         let columns = self.block_columns();
         self.starts.clear();
         self.starts.resize(self.blocks() * self.rows + 1, 0);

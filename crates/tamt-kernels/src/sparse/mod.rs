@@ -2,7 +2,7 @@
 //!
 //! The weights are held as a [`SparseWeight`]: a compressed matrix for the forward product, and one of the transpose for the
 //! input gradient. It is built from a masked matrix once; [`SparseWeight::set_values`] follows weights that learn under a
-//! fixed mask, and [`SparseWeight::set_mask`] a mask that learns over fixed weights. Activations are packed into [`Panels`]
+//! fixed mask, and [`SparseWeight::set_mask`] a mask that learns over fixed weights. Activations are packed into [`TokenPanels`]
 //! first, so that several products share one packing (Q, K and V, or an input gradient and a weight gradient).
 //!
 //! A [`CompactWeight`] is a masked matrix as the list of its survivors, as weights under a mask that stays are kept. [`gather`]
@@ -23,22 +23,21 @@
 //! # Example
 //!
 //! ```
-//! use tamt_kernels::bits::BitMask;
-//! use tamt_kernels::Precision;
-//! use tamt_kernels::linear::{Weight, Write};
-//! use tamt_kernels::sparse::{self, GradLayout, Panels, PreparedFor, SparseWeight};
+//! use tamt_kernels::masks::{BitMask, Weight};
+//! use tamt_kernels::{Precision, Write};
+//! use tamt_kernels::sparse::{self, GradLayout, TokenPanels, PreparedFor, SparseWeight};
 //!
 //! let weights = [0.5, -2.0, 0.1, 3.0, -0.2, 1.0]; // 2 outputs x 3 inputs
 //! let mask = BitMask::from_bytes(2, 3, vec![0b010, 0b101]).unwrap();
 //! let w = Weight { values: (&weights).into(), rows: 2, cols: 3, mask: Some(&mask) };
 //! let w = SparseWeight::new(w, PreparedFor::Training, Precision::F32);
 //!
-//! let mut x = Panels::default();
+//! let mut x = TokenPanels::default();
 //! let mut y = [0.0; 2];
 //! sparse::forward(x.pack(&[1.0, 10.0, 100.0], 3), &w, Some(&[0.5, 0.0]), &mut y); // one token
 //! assert_eq!(y, [-19.5, 103.0]);
 //!
-//! let mut dy = Panels::default();
+//! let mut dy = TokenPanels::default();
 //! let mut dx = [0.0; 3];
 //! sparse::backward_input(dy.pack(&[1.0, -1.0], 2), &w, &mut dx, Write::Store);
 //! assert_eq!(dx, [-3.0, -2.0, -1.0]);
@@ -48,68 +47,24 @@
 //! assert_eq!(dw, [10.0, -1.0, -100.0]);
 //! ```
 
-mod break_even;
-mod compact;
-mod csr;
 #[cfg(target_arch = "x86_64")]
-mod pairs;
-mod panels;
-mod product;
-mod ranked;
-mod survivors;
-mod transpose;
-mod weight;
-mod weight_gradient;
+pub(crate) mod bf16;
+pub(crate) mod block_rows;
+pub(crate) mod break_even;
+pub(crate) mod csr;
+pub(crate) mod panel_rows;
+pub(crate) mod product;
+pub(crate) mod products;
+pub(crate) mod token_panels;
+pub(crate) mod transpose;
+pub(crate) mod weight;
+pub(crate) mod weight_gradient;
 
 pub use break_even::break_even;
-pub use compact::CompactWeight;
-pub use panels::{Panels, PanelsPart, PanelsView};
-pub use ranked::{RankedMask, RowPlaces};
-pub use survivors::gather;
-pub(crate) use survivors::gather_row;
+pub use products::{backward_input, backward_input_to_panels, forward, forward_to_panels};
+pub use token_panels::{TokenPanels, TokenPanelsPart, TokenPanelsView};
 pub use weight::{PreparedFor, SparseWeight};
 pub use weight_gradient::{GradLayout, backward_weight, backward_weight_and_bias, bias_gradient};
-
-use crate::linear::Write;
-use product::{Output, Start, product};
-
-/// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
-///
-/// # Panics
-/// If the shapes do not match, or the weight was prepared for [`PreparedFor::InputGradient`].
-pub fn forward(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
-    product(x, w.forward(), bias_start(bias, w), Output::Rows(y));
-}
-
-/// [`forward`] into panels, for a next product; what is computed of padding there is finite where all else is.
-///
-/// # Panics
-/// As [`forward`].
-pub fn forward_to_panels(x: PanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut PanelsPart<'_>) {
-    product(x, w.forward(), bias_start(bias, w), Output::Panels(y));
-}
-
-fn bias_start<'a>(bias: Option<&'a [f32]>, w: &SparseWeight) -> Start<'a> {
-    assert!(bias.is_none_or(|bias| bias.len() == w.rows()), "a bias per output feature");
-    bias.map_or(Start::Zero, Start::Bias)
-}
-
-/// `dx (+)= dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
-///
-/// # Panics
-/// If the shapes do not match, or the weight was prepared for [`PreparedFor::Forward`].
-pub fn backward_input(dy: PanelsView<'_>, w: &SparseWeight, dx: &mut [f32], mode: Write) {
-    let start = if mode == Write::Add { Start::Sum } else { Start::Zero };
-    product(dy, w.transposed(), start, Output::Rows(dx));
-}
-
-/// [`backward_input`] into panels, zero in padding.
-///
-/// # Panics
-/// As [`backward_input`].
-pub fn backward_input_to_panels(dy: PanelsView<'_>, w: &SparseWeight, dx: &mut PanelsPart<'_>) {
-    product(dy, w.transposed(), Start::Zero, Output::Panels(dx));
-}
 
 #[cfg(test)]
 mod tests;

@@ -9,30 +9,20 @@
 
 use rayon::prelude::*;
 
-use super::csr::{Csr, Elements};
+use crate::base::buffer::with_buffer;
+use crate::base::cpu::{Isa, isa};
+use crate::base::parallel::{Shared, is_inside_parallel_job};
+use crate::base::simd::Portable;
+use crate::gemm::block::Init;
 #[cfg(target_arch = "x86_64")]
-use super::pairs;
-use super::panels::{PanelsPart, PanelsView, panel_tokens};
-use super::transpose::{Source, Target, transpose};
-#[cfg(target_arch = "x86_64")]
-use crate::dispatch::Isa;
-use crate::dispatch::isa;
-use crate::parallel::{Shared, is_one_of_many, with_buffer};
-use crate::simd::{Portable, Simd};
-
-/// Where a product's sums begin.
-#[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
-    /// `y = x Aᵀ`
-    Zero,
-    /// `y = x Aᵀ + bias`, one value per row of `A`
-    Bias(&'a [f32]),
-    /// `y += x Aᵀ`
-    Sum,
-}
+use crate::sparse::bf16;
+use crate::sparse::block_rows::BlockRows;
+use crate::sparse::csr::{Csr, Elements};
+use crate::sparse::token_panels::{TokenPanelsPart, TokenPanelsView, panel_tokens};
+use crate::sparse::transpose::{Source, Target, transpose};
 
 /// Jobs that a product is cut into, where its shape allows: enough for many cores and an even end.
-pub(super) const JOBS: usize = 24;
+pub(crate) const JOBS: usize = 24;
 
 /// Rows of a job, at least: they pay for reading the activations.
 const LEAST_ROWS: usize = 64;
@@ -47,16 +37,16 @@ fn most_rows(cols: usize) -> usize {
 const MOST_ROWS: usize = 384;
 
 /// Where a product goes.
-pub(super) enum Output<'a, 'b> {
+pub(crate) enum Output<'a, 'b> {
     /// `[T, A.rows]`
     Rows(&'a mut [f32]),
-    /// The same in panels; not with [`Start::Sum`].
-    Panels(&'a mut PanelsPart<'b>),
+    /// The same in panels; not with [`Init::Accumulate`].
+    TokenPanels(&'a mut TokenPanelsPart<'b>),
 }
 
 /// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
 #[allow(unsafe_code)]
-pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_, '_>) {
+pub(crate) fn product(x: TokenPanelsView<'_>, a: &Csr, start: Init<'_>, y: Output<'_, '_>) {
     let (rows, width) = (a.rows(), panel_tokens());
     assert_eq!(x.cols(), a.cols(), "activations of the matrix's width");
     let (y, in_panels) = match y {
@@ -64,9 +54,9 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
             assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");
             (Shared::new(y), false)
         }
-        Output::Panels(part) => {
+        Output::TokenPanels(part) => {
             assert_eq!((part.tokens(), part.cols()), (x.tokens(), rows), "output of as many rows as the input");
-            assert!(!matches!(start, Start::Sum), "an output that is overwritten");
+            assert!(!matches!(start, Init::Accumulate), "an output that is overwritten");
             (Shared::new(part.values_mut()), true)
         }
     };
@@ -75,7 +65,7 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
     }
     let panels = x.count();
     let most = if a.in_pairs() { MOST_ROWS } else { most_rows(a.cols()) };
-    let job_rows = if is_one_of_many() { most } else { (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most) };
+    let job_rows = if is_inside_parallel_job() { most } else { (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most) };
     let job_rows = job_rows.min(rows).next_multiple_of(8);
     let groups = rows.div_ceil(job_rows);
     (0..panels * groups).into_par_iter().for_each(|index| {
@@ -83,7 +73,7 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
         let job_rows = job_rows.min(rows - first);
         let tokens = x.tokens_of(panel);
         // a single sum that nothing is added to can grow where it will end
-        let in_place = a.blocks() <= a.blocks_per_sum() && !matches!(start, Start::Sum);
+        let in_place = a.blocks() <= a.blocks_per_sum() && !matches!(start, Init::Accumulate);
         let buffers = usize::from(!in_panels) + usize::from(!in_place);
         with_buffer(buffers * job_rows * width, |sums| {
             let (totals, partials) = if in_panels {
@@ -98,7 +88,7 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
                 sums.split_at_mut(job_rows * width)
             };
             let out = y.pointer(if in_panels { 0 } else { panel * width * rows + first });
-            if let Start::Sum = start {
+            if let Init::Accumulate = start {
                 let from = Source { start: out, stride: rows };
                 let to = Target { start: totals.as_mut_ptr(), stride: width };
                 // SAFETY: the job's tokens and rows of the output are nobody else's; `totals` is this thread's.
@@ -108,7 +98,7 @@ pub(super) fn product(x: PanelsView<'_>, a: &Csr, start: Start<'_>, y: Output<'_
                 }
             }
             let start = match start {
-                Start::Bias(bias) => Start::Bias(&bias[first..first + job_rows]),
+                Init::Bias(bias) => Init::Bias(&bias[first..first + job_rows]),
                 other => other,
             };
             add_blocks(x.panel(panel), tokens, a, first, start, totals, partials);
@@ -129,7 +119,7 @@ fn add_blocks(
     tokens: usize,
     a: &Csr,
     first: usize,
-    start: Start<'_>,
+    start: Init<'_>,
     totals: &mut [f32],
     partials: &mut [f32],
 ) {
@@ -143,7 +133,7 @@ fn add_blocks(
             offsets: a.offsets(),
             begins: block % per_sum == 0,
             ends: block + 1 == blocks || (block + 1) % per_sum == 0,
-            start: if block < per_sum { start } else { Start::Sum },
+            start: if block < per_sum { start } else { Init::Accumulate },
             totals,
             partials,
         };
@@ -152,7 +142,7 @@ fn add_blocks(
         unsafe {
             match (a.values(), isa()) {
                 #[cfg(target_arch = "x86_64")]
-                (Elements::Bf16(values), _) => pairs::add(job, values, tokens),
+                (Elements::Bf16(values), _) => bf16::add(job, values, tokens),
                 #[cfg(not(target_arch = "x86_64"))]
                 (Elements::Bf16(_), _) => unreachable!("products of pairs without instructions for them"),
                 #[cfg(target_arch = "x86_64")]
@@ -163,22 +153,6 @@ fn add_blocks(
             }
         }
     }
-}
-
-/// What one block adds to some rows.
-pub(super) struct BlockRows<'a, 'b> {
-    /// The panel, from the block's first column on.
-    pub(super) activations: &'a [f32],
-    starts: &'a [u32],
-    pub(super) offsets: &'a [u16],
-    /// Whether a new sum begins with this block, and whether it ends with it.
-    begins: bool,
-    ends: bool,
-    start: Start<'a>,
-    /// Ended sums, `[rows][panel tokens]`.
-    totals: &'b mut [f32],
-    /// The sum that has not ended yet, of the same shape; empty where it grows in `totals`.
-    partials: &'b mut [f32],
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -222,143 +196,5 @@ unsafe fn portable(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
             3 | 4 => job.add_floats::<Portable, 4>(values, 32),
             _ => job.add_floats::<Portable, 8>(values, 32),
         }
-    }
-}
-
-impl BlockRows<'_, '_> {
-    /// The first `NV` vectors of each row, which are `width` tokens long.
-    ///
-    /// # Safety
-    /// The instruction set of `S`; every entry's offset must lie in the activations with `width` tokens after it.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn add_floats<S: Simd, const NV: usize>(self, values: &[f32], width: usize) {
-        assert!(self.ends_at() <= values.len(), "values of every row");
-        let (activations, offsets) = (self.activations.as_ptr(), self.offsets);
-        // SAFETY: the caller's.
-        unsafe {
-            self.add::<S, NV>(width, |sums, from, to| {
-                let mut entry = from;
-                while entry + 2 <= to {
-                    multiply_add(sums, activations, offsets, values, entry);
-                    multiply_add(sums, activations, offsets, values, entry + 1);
-                    entry += 2;
-                }
-                if entry < to {
-                    multiply_add(sums, activations, offsets, values, entry);
-                }
-            });
-        }
-    }
-
-    /// Where the entries of the last row end.
-    pub(super) fn ends_at(&self) -> usize {
-        self.starts[self.starts.len() - 1] as usize
-    }
-
-    /// The first `NV` vectors of each row, which are `width` tokens long: `add_entries` adds what the entries from one to another
-    /// one are to its sums.
-    ///
-    /// # Safety
-    /// The instruction set of `S`.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn add<S: Simd, const NV: usize>(
-        self,
-        width: usize,
-        add_entries: impl Fn(&mut [S; NV], usize, usize),
-    ) {
-        let rows = self.starts.len() - 1;
-        assert!(NV * S::LANES <= width, "vectors of one panel");
-        let (totals, partials) = (self.totals.as_mut_ptr(), self.partials.as_mut_ptr());
-        let in_place = self.partials.is_empty();
-        assert!(self.totals.len() >= rows * width, "sums for every row");
-        assert!(in_place || self.partials.len() >= rows * width, "partial sums for every row");
-        assert!(self.ends_at() <= self.offsets.len(), "entries of every row");
-        // SAFETY: rows and entries are in bounds as asserted.
-        unsafe {
-            for row in 0..rows {
-                let (from, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
-                let total = totals.add(row * width);
-                let partial = if in_place { total } else { partials.add(row * width) };
-                let mut sums = [S::zero(); NV];
-                if !self.begins {
-                    sums = load(partial);
-                }
-                add_entries(&mut sums, from, to);
-                if !self.ends {
-                    store(sums, partial);
-                    continue;
-                }
-                match self.start {
-                    Start::Zero => {}
-                    Start::Bias(bias) => add_to(&mut sums, [S::splat(bias.as_ptr().add(row)); NV]),
-                    Start::Sum => add_to(&mut sums, load(total)),
-                }
-                store(sums, total);
-            }
-        }
-    }
-}
-
-/// `sums += value * activations`, for one entry.
-///
-/// # Safety
-/// The entry exists, and so do `NV` vectors at its offset; the instruction set of `S`.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn multiply_add<S: Simd, const NV: usize>(
-    sums: &mut [S; NV],
-    activations: *const f32,
-    offsets: &[u16],
-    values: &[f32],
-    entry: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let column = activations.add(usize::from(*offsets.get_unchecked(entry)));
-        let value = S::splat(values.as_ptr().add(entry));
-        for (v, sum) in sums.iter_mut().enumerate() {
-            *sum = S::load(column.add(v * S::LANES)).mul_add(value, *sum);
-        }
-    }
-}
-
-/// # Safety
-/// `NV` vectors at `from`; the instruction set of `S`.
-#[inline(always)]
-#[allow(unsafe_code)]
-pub(super) unsafe fn load<S: Simd, const NV: usize>(from: *const f32) -> [S; NV] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut vectors = [S::zero(); NV];
-        for (v, vector) in vectors.iter_mut().enumerate() {
-            *vector = S::load(from.add(v * S::LANES));
-        }
-        vectors
-    }
-}
-
-/// # Safety
-/// `NV` vectors at `to`; the instruction set of `S`.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn store<S: Simd, const NV: usize>(vectors: [S; NV], to: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        for (v, vector) in vectors.into_iter().enumerate() {
-            vector.store(to.add(v * S::LANES));
-        }
-    }
-}
-
-/// # Safety
-/// The instruction set of `S`.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn add_to<S: Simd, const NV: usize>(sums: &mut [S; NV], summands: [S; NV]) {
-    for (sum, summand) in sums.iter_mut().zip(summands) {
-        // SAFETY: the caller's.
-        *sum = unsafe { sum.add(summand) };
     }
 }

@@ -1,22 +1,31 @@
+use crate::base::parallel::tests::same_for_any_pool;
+use crate::linear;
 use half::bf16;
 use proptest::prelude::*;
 
-use super::*;
-use crate::Precision;
-use crate::bits::BitMask;
-use crate::linear::{self, Scratch, Weight, WeightGrad};
-use crate::parallel::tests::same_for_any_pool;
+use crate::base::precision::Precision;
+use crate::base::scratch::Scratch;
+use crate::base::sums::Write;
+use crate::masks::bit_mask::BitMask;
+use crate::masks::compact::CompactWeight;
+use crate::masks::gather::gather;
+use crate::masks::grad_epilogue::GradEpilogue;
+use crate::masks::weight::Weight;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
+use crate::sparse::products::{backward_input, backward_input_to_panels, forward, forward_to_panels};
+use crate::sparse::token_panels::{TokenPanels, TokenPanelsPart};
+use crate::sparse::weight::{PreparedFor, SparseWeight};
+use crate::sparse::weight_gradient::{GradLayout, backward_weight, backward_weight_and_bias, bias_gradient};
 
-fn pack(x: &[f32], cols: usize) -> Panels {
-    let mut panels = Panels::default();
+fn pack(x: &[f32], cols: usize) -> TokenPanels {
+    let mut panels = TokenPanels::default();
     panels.pack(x, cols);
     panels
 }
 
 /// Rows of what is left in panels.
-fn unpacked(cols: usize, tokens: usize, make: impl FnOnce(&mut PanelsPart<'_>)) -> Vec<f32> {
-    let mut panels = Panels::default();
+fn unpacked(cols: usize, tokens: usize, make: impl FnOnce(&mut TokenPanelsPart<'_>)) -> Vec<f32> {
+    let mut panels = TokenPanels::default();
     let mut part = panels.one_part(cols, tokens);
     part.values_mut().fill(f32::NAN);
     make(&mut part);
@@ -61,7 +70,7 @@ fn survivors_of(dense: &[f64], mask: &BitMask) -> Vec<f64> {
 /// As sparse products in this precision read their operands.
 fn as_read(x: &[f32], precision: Precision) -> Vec<f32> {
     let (mut halves, mut widened) = (vec![bf16::ZERO; x.len()], x.to_vec());
-    if precision.in_sparse_pairs() {
+    if precision.sparse_in_bf16() {
         crate::round(x, &mut halves);
         crate::widen(&halves, &mut widened);
     }
@@ -71,7 +80,7 @@ fn as_read(x: &[f32], precision: Precision) -> Vec<f32> {
 /// Every product against the naive one in f64 and against the dense one, which has the same bits in f32.
 fn check_all(tokens: usize, mask: &BitMask, precision: Precision) {
     let (rows, cols) = (mask.rows(), mask.cols());
-    let in_pairs = precision.in_sparse_pairs();
+    let in_pairs = precision.sparse_in_bf16();
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(mask) };
@@ -132,7 +141,7 @@ fn check_all(tokens: usize, mask: &BitMask, precision: Precision) {
         let (mut dw, mut dense) = (old.clone(), old.clone());
         backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Dense, &mut dw, mode);
         assert_close(&dw, &expected, tolerance);
-        linear::backward_weight(&dy, &x, rows, cols, WeightGrad::Masked(mask), &mut dense, mode, scratch);
+        linear::backward_weight(&dy, &x, rows, cols, GradEpilogue::Masked(mask), &mut dense, mode, scratch);
         assert_close(&dw, &to_f64(&dense), tolerance.max(1e-5));
 
         let mut survivors = vec![9.0; sparse.survivors()];
@@ -161,17 +170,6 @@ fn every_product_matches_the_naive_and_the_dense_one_for_odd_shapes_and_masks() 
                 check_all(tokens, &mask, precision);
             }
         }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-    #[test]
-    fn every_product_matches_the_naive_and_the_dense_one(
-        tokens in 0usize..150, rows in 1usize..70, cols in 1usize..210, kept in 0f32..1.0, in_bf16 in any::<bool>(),
-    ) {
-        let precision = if in_bf16 { Precision::Bf16 } else { Precision::F32 };
-        check_all(tokens, &random_mask(rows, cols, kept), precision);
     }
 }
 
@@ -268,7 +266,7 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
         for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1, 128]] {
             let tokens: usize = groups.iter().sum();
             let (dy, x) = (random(tokens * rows, 1), random(tokens * cols, 2));
-            let (mut gradient, mut input) = (Panels::default(), Panels::default());
+            let (mut gradient, mut input) = (TokenPanels::default(), TokenPanels::default());
             let parts = gradient.parts(rows, groups.iter().copied()).into_iter();
             let mut at = 0;
             for ((mut dy_part, mut x_part), tokens) in parts.zip(input.parts(cols, groups.iter().copied())).zip(&groups)
@@ -356,5 +354,16 @@ fn changed_values_and_masks_give_what_a_new_weight_gives() {
             assert_eq!(sparse.survivors(), mask.count_ones());
             assert_eq!(outputs(&sparse), new(&first, &mask));
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn every_product_matches_the_naive_and_the_dense_one(
+        tokens in 0usize..150, rows in 1usize..70, cols in 1usize..210, kept in 0f32..1.0, in_bf16 in any::<bool>(),
+    ) {
+        let precision = if in_bf16 { Precision::Bf16 } else { Precision::F32 };
+        check_all(tokens, &random_mask(rows, cols, kept), precision);
     }
 }

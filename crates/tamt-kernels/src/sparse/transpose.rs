@@ -1,18 +1,17 @@
 //! Transposition between rows of tokens and panels, in squares.
 
-#[cfg(target_arch = "x86_64")]
-use crate::dispatch::{Isa, isa};
+use crate::base::cpu::{Isa, isa};
 
 /// A matrix in memory: element (i, j) at `start + i * stride + j`.
 #[derive(Clone, Copy)]
-pub(super) struct Source {
+pub(crate) struct Source {
     pub(super) start: *const f32,
     pub(super) stride: usize,
 }
 
 /// As [`Source`], to write.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub(super) start: *mut f32,
     pub(super) stride: usize,
 }
@@ -20,6 +19,7 @@ pub(super) struct Target {
 /// Rows and columns of the source that are worked on together: whole cache lines on both sides, few enough for the
 /// nearest cache.
 const TILE_ROWS: usize = 32;
+
 const TILE_COLS: usize = 64;
 
 /// `to[j][i] = from[i][j]` for `i < rows`, `j < cols`.
@@ -27,7 +27,7 @@ const TILE_COLS: usize = 64;
 /// # Safety
 /// `from` has `rows` rows of `cols` elements, `to` is writable for `cols` rows of `rows` elements and nobody else's.
 #[allow(unsafe_code)]
-pub(super) unsafe fn transpose(from: Source, rows: usize, cols: usize, to: Target) {
+pub(crate) unsafe fn transpose(from: Source, rows: usize, cols: usize, to: Target) {
     for i in (0..rows).step_by(TILE_ROWS) {
         for j in (0..cols).step_by(TILE_COLS) {
             let (tile_rows, tile_cols) = (TILE_ROWS.min(rows - i), TILE_COLS.min(cols - j));
@@ -97,8 +97,8 @@ mod x86 {
     use std::arch::x86_64::{_mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_si512};
 
     use super::{Source, Target};
-    use crate::pack::transpose::transpose_eight;
-    use crate::tiles::pack::transposed;
+    use crate::gemm::transpose::transpose_eight;
+    use crate::gemm::transpose_avx512::transposed;
 
     /// # Safety
     /// As [`super::transpose`], for multiples of 16, and with AVX-512.

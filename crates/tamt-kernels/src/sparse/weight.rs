@@ -1,14 +1,14 @@
 //! A masked weight matrix in the layouts that its sparse products read.
 
+use rayon::prelude::*;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::csr::{Bits, Csr, Layout};
-use super::ranked::RankedMask;
-use crate::bits::BitMask;
-use crate::linear::{Weight, WeightRef};
-use crate::precision::{Precision, Values};
+use crate::base::precision::Precision;
+use crate::base::values::Values;
+use crate::masks::bit_mask::BitMask;
+use crate::masks::ranked::RankedMask;
+use crate::masks::weight::{Weight, WeightRef};
+use crate::sparse::csr::{Bits, Csr, Layout};
 
 /// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
 /// forward product (and the weight gradient), and 6 more for the input gradient; 4 where they are in bf16.

@@ -4,23 +4,23 @@
 //! the nearest cache, a row of the output gradient in registers, and a survivor costs one fused multiply-add for each vector of the
 //! panel and a quarter of a horizontal sum.
 
+use rayon::prelude::*;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::csr::{Csr, Elements};
+use crate::base::buffer::with_parts;
+use crate::base::cpu::{Isa, isa};
+use crate::base::dispatch::kernel;
+use crate::base::math::sum_of;
+use crate::base::parallel::{Shared, rows_per_job};
+use crate::base::simd::Portable;
+use crate::base::sums::{Write, add_elements};
 #[cfg(target_arch = "x86_64")]
-use super::pairs;
-use super::panels::{Panels, panel_tokens};
-use super::product::{JOBS, load};
-use super::weight::SparseWeight;
-#[cfg(target_arch = "x86_64")]
-use crate::dispatch::Isa;
-use crate::dispatch::{isa, kernel};
-use crate::linear::{Write, add_elements};
-use crate::math::sum_of;
-use crate::parallel::{Shared, rows_per_job, with_parts};
-use crate::simd::{Portable, Simd};
+use crate::sparse::bf16;
+use crate::sparse::csr::{Csr, Elements};
+use crate::sparse::panel_rows::{GROUP, PanelRows};
+use crate::sparse::product::JOBS;
+use crate::sparse::token_panels::{TokenPanels, panel_tokens};
+use crate::sparse::weight::SparseWeight;
 
 /// How the gradient of the survivors of a matrix `[rows, cols]` is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +35,26 @@ pub enum GradLayout {
 /// Rows and columns of a job: few enough for a panel of their activations and their sums to stay in the second-level
 /// cache, and enough to pay for reading those activations.
 const JOB_ROWS: usize = 768;
+
 const JOB_COLUMNS: usize = 768;
+
 const MAX_TILE_BLOCKS: usize = 4;
 
-/// Panels of a job, at least.
+/// TokenPanels of a job, at least.
 const JOB_PANELS: usize = 4;
 
 /// `dW ∘ B (+)= (dyᵀ x) ∘ B`: `dy` `[T, rows]`, `x` `[T, cols]`.
 ///
 /// # Panics
 /// If the shapes do not match, or the weight was not prepared for [`PreparedFor::Training`](super::PreparedFor::Training).
-pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLayout, dw: &mut [f32], mode: Write) {
+pub fn backward_weight(
+    dy: &TokenPanels,
+    x: &TokenPanels,
+    w: &SparseWeight,
+    layout: GradLayout,
+    dw: &mut [f32],
+    mode: Write,
+) {
     backward_weight_and_bias(dy, x, w, layout, (dw, mode), None);
 }
 
@@ -55,8 +64,8 @@ pub fn backward_weight(dy: &Panels, x: &Panels, w: &SparseWeight, layout: GradLa
 /// As both.
 #[allow(unsafe_code)]
 pub fn backward_weight_and_bias(
-    dy: &Panels,
-    x: &Panels,
+    dy: &TokenPanels,
+    x: &TokenPanels,
     w: &SparseWeight,
     layout: GradLayout,
     (dw, mode): (&mut [f32], Write),
@@ -121,7 +130,7 @@ pub fn backward_weight_and_bias(
 ///
 /// # Panics
 /// If there are not as many biases as columns.
-pub fn bias_gradient(dy: &Panels, db: &mut [f32], mode: Write) {
+pub fn bias_gradient(dy: &TokenPanels, db: &mut [f32], mode: Write) {
     assert_eq!(db.len(), dy.cols(), "a bias per output feature");
     let width = panel_tokens();
     let columns = rows_per_job(dy.count() * width).max(8);
@@ -228,7 +237,7 @@ fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, s
     unsafe {
         match (a.values(), isa()) {
             #[cfg(target_arch = "x86_64")]
-            (Elements::Bf16(_), _) => pairs::add_gradients(job),
+            (Elements::Bf16(_), _) => bf16::add_gradients(job),
             #[cfg(not(target_arch = "x86_64"))]
             (Elements::Bf16(_), _) => unreachable!("products of pairs without instructions for them"),
             #[cfg(target_arch = "x86_64")]
@@ -254,155 +263,4 @@ unsafe fn avx512(job: PanelRows<'_, '_>) {
 unsafe fn avx2(job: PanelRows<'_, '_>) {
     // SAFETY: the caller's.
     unsafe { job.add_floats::<std::arch::x86_64::__m256, 8>() }
-}
-
-/// Survivors whose sums are formed together.
-const GROUP: usize = 4;
-
-pub(super) struct PanelRows<'a, 'b> {
-    /// Output gradients, `[rows][panel tokens]`.
-    gradients: &'a [f32],
-    /// The panel, from the block's first column on.
-    pub(super) activations: &'a [f32],
-    starts: &'a [u32],
-    offsets: &'a [u16],
-    /// The sums of each row's entries, in the places that [`places_of`] gives them.
-    sums: &'b mut [f32],
-}
-
-impl PanelRows<'_, '_> {
-    /// # Safety
-    /// The instruction set of `S`; `NV` vectors are a panel's tokens, and every entry's offset must lie in the activations with
-    /// as many after it.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn add_floats<S: SumLanes, const NV: usize>(self) {
-        let activations = self.activations.as_ptr();
-        // SAFETY: the caller's.
-        unsafe {
-            self.add(
-                NV * S::LANES,
-                |gradient| load::<S, NV>(gradient),
-                |gradient, offset| {
-                    let column = activations.add(offset);
-                    let mut sum = S::zero();
-                    for (v, gradient) in gradient.iter().enumerate() {
-                        sum = S::load(column.add(v * S::LANES)).mul_add(*gradient, sum);
-                    }
-                    sum
-                },
-            );
-        }
-    }
-
-    /// Adds to the sums of all entries: `load_row` has a row of output gradients, `width` tokens, in registers, and `dot` gives the lanes
-    /// of its products with what lies at an offset.
-    ///
-    /// # Safety
-    /// The instruction set of `S`.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn add<S: SumLanes, G>(
-        self,
-        width: usize,
-        load_row: impl Fn(*const f32) -> G,
-        dot: impl Fn(&G, usize) -> S,
-    ) {
-        let rows = self.starts.len() - 1;
-        let (first, end) = (self.starts[0] as usize, self.starts[rows] as usize);
-        let places = end - first + rows * (GROUP - 1);
-        assert!(self.gradients.len() >= rows * width, "gradients of every row");
-        assert!(end <= self.offsets.len() && self.sums.len() >= places, "entries of every row");
-        let sums = self.sums.as_mut_ptr();
-        // SAFETY: rows and entries are in bounds as asserted.
-        unsafe {
-            for row in 0..rows {
-                let (mut entry, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
-                let gradient = load_row(self.gradients.as_ptr().add(row * width));
-                let dot = |entry: usize| dot(&gradient, usize::from(*self.offsets.get_unchecked(entry)));
-                let mut out = sums.add(entry - first + row * (GROUP - 1));
-                while entry + GROUP <= to {
-                    S::add_sums([dot(entry), dot(entry + 1), dot(entry + 2), dot(entry + 3)], out);
-                    entry += GROUP;
-                    out = out.add(GROUP);
-                }
-                let zero = S::zero();
-                match to - entry {
-                    1 => S::add_sums([dot(entry), zero, zero, zero], out),
-                    2 => S::add_sums([dot(entry), dot(entry + 1), zero, zero], out),
-                    3 => S::add_sums([dot(entry), dot(entry + 1), dot(entry + 2), zero], out),
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-/// Horizontal sums, several at a time.
-#[allow(unsafe_code)]
-pub(super) trait SumLanes: Simd {
-    /// `to[i] += ` the sum of the lanes of vector i.
-    ///
-    /// # Safety
-    /// The instruction set of the type; `to` must be valid for four floats.
-    unsafe fn add_sums(vectors: [Self; GROUP], to: *mut f32);
-}
-
-#[allow(unsafe_code)]
-impl SumLanes for Portable {
-    #[inline(always)]
-    unsafe fn add_sums(vectors: [Self; GROUP], to: *mut f32) {
-        let mut lanes = [[0.0; 4]; GROUP];
-        for (i, vector) in vectors.into_iter().enumerate() {
-            // SAFETY: an array of four floats.
-            unsafe { vector.store(lanes[i].as_mut_ptr()) };
-        }
-        for (i, [a, b, c, d]) in lanes.into_iter().enumerate() {
-            // SAFETY: the caller's.
-            unsafe { *to.add(i) += (a + b) + (c + d) };
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m256, __m512, _mm_add_ps, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
-        _mm256_extractf128_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_castps512_ps256,
-        _mm512_extractf32x8_ps,
-    };
-
-    use super::{GROUP, SumLanes};
-
-    // SAFETY of both: the trait's contract gives the instruction set and the pointer.
-    #[allow(unsafe_code)]
-    impl SumLanes for __m256 {
-        #[inline(always)]
-        unsafe fn add_sums([a, b, c, d]: [Self; GROUP], to: *mut f32) {
-            unsafe {
-                // half the sums' summands side by side: a b a b, c d c d, then a b c d
-                let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-                let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                let halves = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd));
-                let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
-                _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), sums));
-            }
-        }
-    }
-
-    #[allow(unsafe_code)]
-    impl SumLanes for __m512 {
-        #[inline(always)]
-        unsafe fn add_sums([a, b, c, d]: [Self; GROUP], to: *mut f32) {
-            unsafe { __m256::add_sums([halves(a), halves(b), halves(c), halves(d)], to) };
-        }
-    }
-
-    /// The sum of both halves. No closure: one that `map` takes would not be compiled for the instruction set, and each
-    /// instruction be a call.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn halves(v: __m512) -> __m256 {
-        unsafe { _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
-    }
 }

@@ -1,7 +1,7 @@
 //! The values of a `config.json` by key and kind.
 
 use serde_json::{Map, Value};
-use tamt_kernels::activation::Activation;
+use tamt_kernels::ops::activation::Activation;
 
 use super::Family;
 use crate::error::{Error, Result};

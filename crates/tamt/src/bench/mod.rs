@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tamt_kernels::{Precision, dispatch, peak};
+use tamt_kernels::{Precision, measure_peak_flops, processor};
 use tamt_model::Config;
 
 use crate::compute::break_even;
@@ -170,7 +170,7 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
     let (mut operations, mut peak_flops) = (Vec::new(), None);
     if settings.operations {
         progress("peak");
-        peak_flops = Some(peak::flops(settings.precision));
+        peak_flops = Some(measure_peak_flops(settings.precision));
         operations = operations::all(settings, &mut progress);
     }
     let mut steps = Vec::new();
@@ -181,7 +181,7 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
         }
     }
     Ok(Report {
-        processor: dispatch::processor(settings.precision),
+        processor: processor(settings.precision),
         threads: rayon::current_num_threads(),
         peak_flops,
         sparse_up_to: break_even(settings.precision),

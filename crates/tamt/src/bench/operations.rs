@@ -2,15 +2,18 @@
 
 use std::hint::black_box;
 
-use tamt_kernels::attention::{self, Packed};
-use tamt_kernels::bits::BitMask;
-use tamt_kernels::dropout::Dropout;
-use tamt_kernels::linear::{self, Scratch, Weight, WeightGrad, Write};
-use tamt_kernels::optim::AdamW;
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::{GradEpilogue, Weight};
+use tamt_kernels::masks::{Key, smallest_k};
+use tamt_kernels::ops::attention;
+use tamt_kernels::ops::attention::AttentionShape;
+use tamt_kernels::ops::dropout::Dropout;
+use tamt_kernels::ops::optim::AdamW;
+use tamt_kernels::ops::{activation, cross_entropy, layer_norm};
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_kernels::select::{Key, smallest_k};
-use tamt_kernels::sparse::{self, GradLayout, Panels, PreparedFor, SparseWeight};
-use tamt_kernels::{activation, cross_entropy, layer_norm};
+use tamt_kernels::sparse;
+use tamt_kernels::sparse::{GradLayout, PreparedFor, SparseWeight, TokenPanels};
+use tamt_kernels::{Scratch, Write, linear};
 
 use super::{BenchSettings, Timing, seconds};
 use crate::Kernel;
@@ -75,13 +78,13 @@ fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize
             add("forward", Kernel::Dense, sparsity, forward);
             let input = time(|| linear::backward_input(&dy, weight, &mut dx, Write::Store, &mut scratch));
             add("input gradient", Kernel::Dense, sparsity, input);
-            let score = WeightGrad::Score((&w).into());
+            let score = GradEpilogue::Score((&w).into());
             let gradient =
                 time(|| linear::backward_weight(&dy, &x, rows, cols, score, &mut dw, Write::Store, &mut scratch));
             add("weight gradient", Kernel::Dense, sparsity, gradient);
         }
         let sparse = SparseWeight::new(weight, PreparedFor::Training, settings.precision);
-        let (mut packed_x, mut packed_dy) = (Panels::default(), Panels::default());
+        let (mut packed_x, mut packed_dy) = (TokenPanels::default(), TokenPanels::default());
         let forward = time(|| {
             sparse::forward(packed_x.pack(&x, cols), &sparse, Some(&bias), &mut y);
         });
@@ -128,7 +131,7 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let (heads, hidden) = (settings.config.num_attention_heads, settings.config.hidden_size);
     let (sequences, length) = (settings.batch_size, settings.length);
     let bounds: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
-    let shape = Packed { bounds: &bounds, heads, head_dim: hidden / heads, first_sequence: 0 };
+    let shape = AttentionShape { bounds: &bounds, heads, head_dim: hidden / heads, first_sequence: 0 };
     let n = sequences * length * hidden;
     let [q, k, v, d_context] = [1, 2, 3, 4].map(|seed| random(n, seed));
     let [mut context, mut dq, mut dk, mut dv] = [(); 4].map(|()| vec![0.0; n]);

@@ -1,9 +1,10 @@
 //! Distillation: the distance of a subnetwork's states from the dense model's, on the same tokens.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::attention::{self, Packed};
-use tamt_kernels::linear::Scratch;
-use tamt_kernels::{distance, reduce, relation};
+use tamt_kernels::Scratch;
+use tamt_kernels::ops::attention;
+use tamt_kernels::ops::attention::AttentionShape;
+use tamt_kernels::ops::{distance, reduce, relation};
 use tamt_model::{Activations, Batch, HiddenGrads, Keep, Model, Pass, Workspace};
 
 /// Which positions' hidden states are compared.
@@ -174,8 +175,12 @@ impl Distillation {
 
     fn attention(&mut self, model: &Model, batch: &Batch, student: &Activations, d: &mut HiddenGrads) -> f64 {
         let heads = model.config.num_attention_heads;
-        let shape =
-            Packed { bounds: &batch.bounds, heads, head_dim: model.config.hidden_size / heads, first_sequence: 0 };
+        let shape = AttentionShape {
+            bounds: &batch.bounds,
+            heads,
+            head_dim: model.config.hidden_size / heads,
+            first_sequence: 0,
+        };
         let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();
         let share = 1.0 / (model.layers.len() as f64 * heads as f64 * pairs.max(1) as f64);
         let weight = (share * f64::from(self.settings.weight)) as f32;

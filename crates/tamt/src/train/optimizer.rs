@@ -1,8 +1,8 @@
 //! The update of all trainable tensors: clipping, then AdamW or `BertAdam`.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::optim;
-use tamt_kernels::reduce::{sum_squares, sum_squares_bf16};
+use tamt_kernels::ops::optim;
+use tamt_kernels::ops::reduce::{sum_squares, sum_squares_bf16};
 use tamt_model::{GradKind, Gradient, Grads, Model, Params};
 
 use crate::scores::Scores;
@@ -113,7 +113,7 @@ impl Optimizer {
         for ((seen, t), range) in self.seen.iter_mut().zip(grads.trainable()).zip(grads.ranges()) {
             if !seen.is_empty() {
                 let (m, v) = (&self.m[range.clone()], &self.v[range.clone()]);
-                *seen = optim::rows_with_moments(seen.len(), params.row_places(t.id), m, v);
+                *seen = optim::rows_with_moments(seen.len(), params.row_ranges(t.id), m, v);
             }
         }
     }
@@ -159,7 +159,7 @@ impl Optimizer {
                     let scores = scores.as_deref_mut().expect("scores are trained");
                     let at = scored..scored + range.len();
                     scored = at.end;
-                    (&mut scores.values[at], model.params.row_places(trainable.id))
+                    (&mut scores.values[at], model.params.row_ranges(trainable.id))
                 }
             };
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use tamt_kernels::Precision;
-use tamt_kernels::bits::BitMask;
-use tamt_kernels::select::Cut;
+use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::Cut;
 use tamt_model::{GradKind, KernelChoice, PreparedWeights};
 
 use super::{Interval, Learner};

@@ -127,7 +127,7 @@ impl BestModel {
 
 #[cfg(test)]
 mod tests {
-    use tamt_kernels::bits::BitMask;
+    use tamt_kernels::masks::BitMask;
 
     use super::*;
     use crate::testing::tiny_model;

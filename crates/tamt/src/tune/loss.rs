@@ -1,7 +1,7 @@
 //! The loss of a batch of a task: against labels, and against a teacher.
 
-use tamt_kernels::task_loss::{Groups, soft_cross_entropy, span_cross_entropy, squared_error};
-use tamt_kernels::{cross_entropy, distance};
+use tamt_kernels::ops::task_loss::{Groups, soft_cross_entropy, span_cross_entropy, squared_error};
+use tamt_kernels::ops::{cross_entropy, distance};
 use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, Model, Pass, Workspace};
 
 use super::inputs::Targets;

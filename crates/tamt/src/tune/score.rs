@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use tamt_data::metrics::Scores;
 use tamt_data::squad::{self, PredictOptions, Prediction, WindowLogits, nbest_json, predict, predictions_json};
 use tamt_data::tasks::{Label, Task, submission};
-use tamt_kernels::cross_entropy;
+use tamt_kernels::ops::cross_entropy;
 use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass};
 
 use super::inputs::{Inputs, Items, Targets};

@@ -163,23 +163,23 @@ pub(crate) fn by_checkpoint_name(model: &Model, name: &str) -> ParamId {
 #[test]
 fn the_worked_example_of_a_masked_layer_holds() {
     let w = [0.3, -0.1, 0.05, 0.2];
-    let mut mask = tamt_kernels::bits::BitMask::zeros(2, 2);
+    let mut mask = tamt_kernels::masks::BitMask::zeros(2, 2);
     mask.set(0, 0, true);
     mask.set(1, 1, true);
-    let weight = linear::Weight { values: (&w).into(), rows: 2, cols: 2, mask: Some(&mask) };
+    let weight = tamt_kernels::masks::Weight { values: (&w).into(), rows: 2, cols: 2, mask: Some(&mask) };
     let (x, g) = ([1.0, 2.0], [1.0, -1.0]);
-    let mut scratch = linear::Scratch::default();
+    let mut scratch = tamt_kernels::Scratch::default();
     let (mut y, mut dx, mut ds) = ([0.0; 2], [0.0; 2], [0.0; 4]);
     linear::forward(&x, weight, None, &mut y, &mut scratch);
-    linear::backward_input(&g, weight, &mut dx, linear::Write::Store, &mut scratch);
+    linear::backward_input(&g, weight, &mut dx, tamt_kernels::Write::Store, &mut scratch);
     linear::backward_weight(
         &g,
         &x,
         2,
         2,
-        linear::WeightGrad::Score((&w).into()),
+        tamt_kernels::masks::GradEpilogue::Score((&w).into()),
         &mut ds,
-        linear::Write::Store,
+        tamt_kernels::Write::Store,
         &mut scratch,
     );
     assert_close("y", &y, &[0.3, 0.4], 1e-6);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tamt::train::{Schedule, Shape};
-use tamt_kernels::optim::{AdamW, BertAdam};
+use tamt_kernels::ops::optim::{AdamW, BertAdam};
 
 use crate::files::{Tensors, assert_close, folders};
 

@@ -2,7 +2,8 @@
 
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
-use tamt_kernels::{Precision, cross_entropy};
+use tamt_kernels::Precision;
+use tamt_kernels::ops::cross_entropy;
 use tamt_model::{
     Activations, Batch, GradKind, HeadStart, HiddenGrads, Keep, KernelChoice, Masks, Model, Pass, TaskKind, Trainable,
     Workspace,

@@ -1,0 +1,41 @@
+/// Compiles a function for every [`Isa`] and calls the variant for [`isa`].
+///
+/// `fn name<FMA>(args) -> R { body }`: in the body `FMA` is a constant, true where a fused multiply-add is one
+/// instruction; pass it to [`crate::math::fma`]. What the body calls must be `#[inline(always)]`, or it is compiled for
+/// the baseline only.
+macro_rules! kernel {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<$fma:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)]
+            fn body<const $fma: bool>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    body::<true>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    body::<true>($($arg),*)
+                }
+                // SAFETY: `isa` names an instruction set only if the CPU has it; BMI2 and POPCNT come with AVX2.
+                #[allow(unsafe_code)]
+                match $crate::base::cpu::isa() {
+                    $crate::base::cpu::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                    $crate::base::cpu::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                    $crate::base::cpu::Isa::Portable => body::<false>($($arg),*),
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
+        }
+    };
+}
+
+pub(crate) use kernel;

@@ -1,0 +1,285 @@
+//! Elementary functions that vectorise: branch-free polynomials, no calls into libm.
+//!
+//! All are `#[inline(always)]` and meant for the inside of a [`crate::dispatch::kernel!`].
+
+/// `a b + c`, fused where that is one instruction (without FMA, `f32::mul_add` is a slow library call).
+#[inline(always)]
+pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// 1.5 * 2^23: adding it rounds to the nearest integer and leaves that integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// `eˣ` to 2 ulp; 0 below -87.3 (no denormals), infinity above 88.37, NaN for NaN.
+///
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, a degree-6 polynomial for `eʳ` (Cephes `expf`), and `2ⁿ` by its exponent bits.
+#[inline(always)]
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = x.clamp(-87.3, 88.37);
+    let shifted = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = fma::<FMA>(n, -LN2_LOW, fma::<FMA>(n, -LN2_HIGH, clamped));
+    let mut p = 1.987_569_1e-4;
+    p = fma::<FMA>(p, r, 1.398_199_9e-3);
+    p = fma::<FMA>(p, r, 8.333_452e-3);
+    p = fma::<FMA>(p, r, 4.166_579_6e-2);
+    p = fma::<FMA>(p, r, 1.666_666_5e-1);
+    p = fma::<FMA>(p, r, 0.5);
+    p = fma::<FMA>(p, r * r, r) + 1.0;
+    // 2^n: n, here -126 to 127, goes from the low bits of `shifted` to the exponent field
+    let y = p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    if x < -87.3 {
+        0.0
+    } else if x > 88.37 {
+        f32::INFINITY
+    } else {
+        y
+    }
+}
+
+/// `a + x (b + x (c + ...))` of coefficients in this order, fused where that is one instruction.
+#[inline(always)]
+fn polynomial<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut sum = coefficients[N - 1];
+    for i in (0..N - 1).rev() {
+        sum = fma::<FMA>(sum, x, coefficients[i]);
+    }
+    sum
+}
+
+/// `2ˣ` to 1e-7 relative for `x` between -126 and 127, any number beyond.
+#[inline(always)]
+fn exp2_in_range<const FMA: bool>(x: f32) -> f32 {
+    const EXP2: [f32; 7] =
+        [1.0, std::f32::consts::LN_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_5, 0.000_153_533_62];
+    let shifted = x + ROUND;
+    let fraction = polynomial::<FMA, 7>(x - (shifted - ROUND), EXP2);
+    fraction * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
+}
+
+/// `2ˣ` for `x` up to 127; a number below 1e-37 for one below -126.
+#[inline(always)]
+pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
+    // not `max`, which would turn NaN into a number
+    exp2_in_range::<FMA>(if x < -126.0 { -126.0 } else { x })
+}
+
+/// `Φ(x)`, the normal distribution function, to 2e-7; below -6 it is 0 and not a billionth.
+///
+/// `Φ(-|x|) = 2^p` with a polynomial for `p = log2 Φ(-t)` up to `t = 6`: without a case for small `x`, and accurate to 4e-6
+/// relative in the lower tail, where `(1 + erf) / 2` loses all digits. Both polynomials are least-maximum fits.
+#[inline(always)]
+pub(crate) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
+    const END: f32 = 6.0;
+    const LOG2_CDF: [f32; 11] = [
+        -0.999_999_9,
+        -1.151_109_2,
+        -0.459_181_2,
+        -0.052_558_68,
+        0.007_117_012_5,
+        -0.000_136_667_66,
+        -0.000_214_887_27,
+        5.795_178e-5,
+        -7.841_973e-6,
+        5.718_734_4e-7,
+        -1.780_460_2e-8,
+    ];
+    let t = x.abs();
+    let tail = if t < END { exp2_in_range::<FMA>(polynomial::<FMA, 11>(t, LOG2_CDF)) } else { 0.0 };
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// `tanh x` to 3e-7 relative: a polynomial near 0 (Cephes `tanhf`), `1 - 2 / (e²ˣ + 1)` elsewhere.
+#[inline(always)]
+pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
+    let t = x.abs();
+    let s = x * x;
+    let mut small = -5.704_988e-3;
+    small = fma::<FMA>(small, s, 2.063_908_8e-2);
+    small = fma::<FMA>(small, s, -5.373_971_5e-2);
+    small = fma::<FMA>(small, s, 1.333_144_2e-1);
+    small = fma::<FMA>(small, s, -3.333_328e-1);
+    let small = fma::<FMA>(small * s, x, x);
+    let big = (1.0 - 2.0 / (exp::<FMA>(2.0 * t) + 1.0)).copysign(x);
+    if t < 0.625 { small } else { big }
+}
+
+/// Partial sums that a vectorised reduction keeps. Fixed, so that every instruction set adds in the same order.
+pub(crate) const LANES: usize = 32;
+
+/// The first half of the lanes joined with the second.
+#[inline(always)]
+fn fold<const N: usize, const HALF: usize>(lanes: [f32; N], join: impl Fn(f32, f32) -> f32) -> [f32; HALF] {
+    std::array::from_fn(|i| join(lanes[i], lanes[i + HALF]))
+}
+
+/// Adds up the lanes pairwise.
+#[inline(always)]
+pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    let sixteen: [f32; 16] = fold(lanes, |a, b| a + b);
+    let eight: [f32; 8] = fold(sixteen, |a, b| a + b);
+    let four: [f32; 4] = fold(eight, |a, b| a + b);
+    let two: [f32; 2] = fold(four, |a, b| a + b);
+    two[0] + two[1]
+}
+
+/// `Σ x`, as [`sum_by`] adds.
+#[inline(always)]
+pub(crate) fn sum_of(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += v;
+        }
+    }
+    // out of the compiler's sight: it would make one tree of all these additions, of two lanes at a time
+    sum_lanes(std::hint::black_box(lanes)) + rest.iter().sum::<f32>()
+}
+
+/// `Σ term(elements)` over slices of the same length, side by side, in [`LANES`] partial sums.
+#[inline(always)]
+pub(crate) fn sum_by<const K: usize>(x: [&[f32]; K], term: impl Fn([f32; K]) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let parts = x.map(|x| x.as_chunks::<LANES>());
+    let whole = parts[0].0.len();
+    for chunk in 0..whole {
+        let chunks = parts.map(|(chunks, _)| &chunks[chunk]);
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(chunks.map(|chunk| chunk[lane]));
+        }
+    }
+    // apart from the lanes: an index known only at run time would keep them out of registers
+    let mut rest = 0.0;
+    for i in 0..parts[0].1.len() {
+        rest += term(parts.map(|(_, rest)| rest[i]));
+    }
+    sum_lanes(lanes) + rest
+}
+
+/// The largest element; negative infinity for none. NaN is ignored.
+#[inline(always)]
+pub(crate) fn max_of(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane = if v > *lane { v } else { *lane };
+        }
+    }
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let sixteen: [f32; 16] = fold(lanes, larger);
+    let eight: [f32; 8] = fold(sixteen, larger);
+    let four: [f32; 4] = fold(eight, larger);
+    let two: [f32; 2] = fold(four, larger);
+    rest.iter().fold(larger(two[0], two[1]), |max, &v| larger(max, v))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::base::dispatch::kernel;
+
+    /// `erf x` in f64: the Maclaurin series, which converges for all `x` and is accurate to 1e-13 below 3.
+    pub(crate) fn erf_f64(x: f64) -> f64 {
+        if x.abs() > 5.9 {
+            return x.signum();
+        }
+        // e^(-x²) Σ 2ⁿ x^(2n+1) / (2n+1)!! has positive terms only, so nothing cancels
+        let (mut term, mut sum, mut n) = (x, x, 0.0);
+        while term.abs() > 1e-18 * sum.abs() {
+            n += 1.0;
+            term *= 2.0 * x * x / (2.0 * n + 1.0);
+            sum += term;
+        }
+        sum * (-x * x).exp() * 2.0 / std::f64::consts::PI.sqrt()
+    }
+
+    kernel! {
+        fn evaluate<FMA>(kind: u8, x: &[f32], y: &mut [f32]) {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = match kind {
+                    0 => exp::<FMA>(x),
+                    1 => normal_cdf::<FMA>(x),
+                    2 => exp2::<FMA>(x),
+                    _ => tanh::<FMA>(x),
+                };
+            }
+        }
+    }
+
+    fn worst(kind: u8, low: f32, high: f32, reference: fn(f64) -> f64) -> f64 {
+        let n = 200_003;
+        let x: Vec<f32> = (0..n).map(|i| low + (high - low) * i as f32 / (n - 1) as f32).collect();
+        let mut y = vec![0.0; n];
+        evaluate(kind, &x, &mut y);
+        x.iter().zip(&y).fold(0.0, |worst, (&x, &y)| {
+            let expected = reference(f64::from(x));
+            let error = (f64::from(y) - expected).abs() / expected.abs().max(1e-30);
+            worst.max(error)
+        })
+    }
+
+    #[test]
+    fn exp_is_accurate_over_its_range() {
+        assert!(worst(0, -87.2, 88.3, f64::exp) < 2.4e-7);
+    }
+
+    #[test]
+    fn exp_saturates_and_keeps_nan() {
+        let x = [f32::NEG_INFINITY, -1e4, 0.0, 1e4, f32::INFINITY, f32::NAN];
+        let mut y = [9.0; 6];
+        evaluate(0, &x, &mut y);
+        assert_eq!(&y[..5], &[0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
+        assert!(y[5].is_nan());
+    }
+
+    #[test]
+    fn powers_of_two_are_accurate_over_their_range() {
+        assert!(worst(2, -126.0, 126.9, f64::exp2) < 2e-7);
+        let x = [f32::NEG_INFINITY, -1e9, 0.0, -3.0, f32::NAN];
+        let mut y = [9.0; 5];
+        evaluate(2, &x, &mut y);
+        assert!(y[0] < 2e-38 && y[1] < 2e-38 && y[2] == 1.0 && y[3] == 0.125 && y[4].is_nan());
+    }
+
+    #[test]
+    fn the_normal_distribution_is_accurate_over_its_range() {
+        let cdf = |x: f64| 0.5 * (1.0 + erf_f64(x / 2f64.sqrt()));
+        assert!(worst(1, -0.5, 6.0, cdf) < 3e-7);
+        // further down the reference cancels
+        assert!(worst(1, -3.0, -0.5, cdf) < 2e-6);
+        let x = [f32::NEG_INFINITY, -6.0, -5.999, 7.0, f32::INFINITY, f32::NAN];
+        let mut y = [9.0; 6];
+        evaluate(1, &x, &mut y);
+        assert_eq!([y[0], y[1], y[3], y[4]], [0.0, 0.0, 1.0, 1.0]);
+        assert!(y[2] > 0.9e-9 && y[2] < 1.1e-9 && y[5] == 1.0);
+    }
+
+    #[test]
+    fn tanh_is_accurate_over_its_range() {
+        assert!(worst(3, -20.0, 20.0, f64::tanh) < 3e-7);
+        assert!(worst(3, -1e-3, 1e-3, f64::tanh) < 3e-7);
+    }
+
+    #[test]
+    fn lane_sums_cover_every_length() {
+        let x: Vec<f32> = (0..130).map(|i| i as f32).collect();
+        for n in 0..130 {
+            assert_eq!(sum_by([&x[..n]], |[v]| v), (n * n.max(1) - n) as f32 / 2.0);
+        }
+    }
+
+    #[test]
+    fn the_maximum_of_nothing_is_negative_infinity() {
+        assert_eq!(max_of(&[]), f32::NEG_INFINITY);
+        let mut x = vec![-3.0; 77];
+        x[70] = -1.0;
+        assert_eq!(max_of(&x), -1.0);
+        x[5] = f32::NAN;
+        assert_eq!(max_of(&x), -1.0);
+    }
+}

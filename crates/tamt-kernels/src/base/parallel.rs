@@ -1,0 +1,160 @@
+//! Work split over the current rayon pool so that results do not depend on the number of threads.
+//!
+//! Every split depends on shapes only, and partial results are combined in order of the chunks.
+
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Elements of an elementwise job: small enough to balance, large enough to hide the cost of a job.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// Partial results of a reduction, at most.
+pub(crate) const PARTIALS: usize = 64;
+
+/// Length of the chunks that `n` items are reduced in: at most [`PARTIALS`] chunks of `smallest` items or more.
+pub(crate) fn reduction_chunk(n: usize, smallest: usize) -> usize {
+    n.div_ceil(PARTIALS).max(smallest).max(1)
+}
+
+/// `f` of every chunk of `0..n`, in order; the rest of the array is `T::default()`.
+pub(crate) fn map_chunks<T, F>(n: usize, smallest: usize, f: F) -> [T; PARTIALS]
+where
+    T: Copy + Default + Send,
+    F: Fn(Range<usize>) -> T + Sync,
+{
+    let size = reduction_chunk(n, smallest);
+    let mut partials = [T::default(); PARTIALS];
+    partials[..n.div_ceil(size)].par_iter_mut().enumerate().for_each(|(chunk, out)| {
+        *out = f(chunk * size..n.min((chunk + 1) * size));
+    });
+    partials
+}
+
+/// Rows per job so that a job has about [`CHUNK`] elements.
+pub(crate) fn rows_per_job(cols: usize) -> usize {
+    (CHUNK / cols.max(1)).max(1)
+}
+
+thread_local! {
+    static INSIDE_PARALLEL_JOB: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` as one of more jobs than the pool has threads: products in it are cut as caches like it, and not for other threads,
+/// which have jobs of their own. Their results are the same.
+pub fn inside_parallel_job<R>(f: impl FnOnce() -> R) -> R {
+    let before = INSIDE_PARALLEL_JOB.replace(true);
+    let result = f();
+    INSIDE_PARALLEL_JOB.set(before);
+    result
+}
+
+/// Whether this thread is in [`inside_parallel_job`].
+pub(crate) fn is_inside_parallel_job() -> bool {
+    INSIDE_PARALLEL_JOB.get()
+}
+
+/// A buffer that several jobs write, each its own part.
+#[derive(Debug)]
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `Shared` only gives access through the unsafe methods below, whose callers promise disjoint parts.
+#[allow(unsafe_code)]
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+// SAFETY: as above; it stands for a `&mut [T]`.
+#[allow(unsafe_code)]
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(buffer: &'a mut [T]) -> Self {
+        Self { start: buffer.as_mut_ptr(), len: buffer.len(), lifetime: PhantomData }
+    }
+
+    /// Its elements.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// A part of the buffer.
+    ///
+    /// # Safety
+    /// No other part that overlaps `range` may be alive.
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part lies in the buffer");
+        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// Where element `index` lies, for strided writes.
+    #[allow(unsafe_code)]
+    pub(crate) fn pointer(&self, index: usize) -> *mut T {
+        assert!(index <= self.len, "element lies in the buffer");
+        // SAFETY: in bounds, or one past the end.
+        unsafe { self.start.add(index) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::base::buffer::{with_buffer, with_parts};
+
+    /// Runs `f` in pools of 1, 2 and 5 threads and checks that the results are the same bits.
+    pub(crate) fn same_for_any_pool<R: PartialEq + std::fmt::Debug + Send>(f: impl Fn() -> R + Sync) -> R {
+        let mut results = [1, 2, 5].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool starts");
+            Some(pool.install(&f))
+        });
+        assert_eq!(results[0], results[1], "1 and 2 threads");
+        assert_eq!(results[0], results[2], "1 and 5 threads");
+        results[0].take().expect("was just set")
+    }
+
+    #[test]
+    fn chunks_cover_everything_once() {
+        for n in [0, 1, 63, 64, 65, 100_000] {
+            let lengths = map_chunks(n, 10, |range| range.len());
+            assert_eq!(lengths.iter().sum::<usize>(), n);
+        }
+    }
+
+    #[test]
+    fn nested_buffers_do_not_alias() {
+        with_buffer(10, |outer| {
+            outer.fill(1.0);
+            with_buffer(20, |inner| inner.fill(2.0));
+            assert!(outer.iter().all(|&v| v == 1.0));
+        });
+    }
+
+    #[test]
+    fn parts_are_aligned_and_apart() {
+        with_parts([3, 0, 17], |[a, b, c]| {
+            assert!([&*a, &*b, &*c].iter().all(|part| (part.as_ptr() as usize).is_multiple_of(64)));
+            a.fill(1.0);
+            c.fill(2.0);
+            assert_eq!((a.len(), b.len(), c.len()), (3, 0, 17));
+            assert!(a.iter().all(|&v| v == 1.0) && c.iter().all(|&v| v == 2.0));
+        });
+    }
+
+    #[test]
+    fn buffers_are_aligned() {
+        with_buffer(3, |buffer| assert_eq!(buffer.as_ptr() as usize % 64, 0));
+    }
+}

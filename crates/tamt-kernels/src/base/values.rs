@@ -1,0 +1,203 @@
+//! The precision of the operands of dense products.
+
+use half::bf16;
+use std::ops::Range;
+
+use crate::base::dispatch::kernel;
+use crate::base::prefetch::prefetch;
+
+/// The upper half of the bits of `x` after rounding to bf16, ties to even. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let quiet = bits | 0x0040_0000;
+    (if x.is_nan() { quiet } else { rounded }) >> 16
+}
+
+/// The nearest number in bf16, of two the even one.
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> bf16 {
+    bf16::from_bits(bf16_bits(x) as u16)
+}
+
+/// What can be read as f32.
+pub(crate) trait Number: Copy + Send + Sync {
+    fn get(self) -> f32;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self
+    }
+}
+
+impl Number for bf16 {
+    /// Without a case for NaN, which would keep a loop from being vectorised.
+    #[inline(always)]
+    fn get(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// Elements that a kernel reads: in f32, or in bf16, which take half the memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// In f32.
+    F32(&'a [f32]),
+    /// In bf16.
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Values<'a> {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of the elements.
+    pub(crate) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
+
+    /// Has them brought into the caches, ahead of their use.
+    pub(crate) fn prefetch(self) {
+        match self {
+            Self::F32(values) => prefetch(values),
+            Self::Bf16(values) => prefetch(values),
+        }
+    }
+
+    /// Writes all elements as f32.
+    pub(crate) fn write_to(self, out: &mut [f32]) {
+        match self {
+            Self::F32(values) => out.copy_from_slice(values),
+            Self::Bf16(values) => widen(values, out),
+        }
+    }
+}
+
+/// Elements that a kernel writes: in f32, or rounded to bf16.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    /// In f32.
+    F32(&'a mut [f32]),
+    /// Rounded.
+    Bf16(&'a mut [bf16]),
+}
+
+impl ValuesMut<'_> {
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+}
+
+impl<'a> From<&'a mut [f32]> for ValuesMut<'a> {
+    fn from(values: &'a mut [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a mut Vec<f32>> for ValuesMut<'a> {
+    fn from(values: &'a mut Vec<f32>) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a mut [bf16]> for ValuesMut<'a> {
+    fn from(values: &'a mut [bf16]) -> Self {
+        Self::Bf16(values)
+    }
+}
+
+impl<'a> From<&'a [f32]> for Values<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for Values<'a> {
+    fn from(values: &'a [f32; N]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Values<'a> {
+    fn from(values: &'a Vec<f32>) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Values<'a> {
+    fn from(values: &'a [bf16]) -> Self {
+        Self::Bf16(values)
+    }
+}
+
+kernel! {
+    /// `out = x`, rounded.
+    pub fn round<FMA>(x: &[f32], out: &mut [bf16]) {
+        assert_eq!(x.len(), out.len(), "buffers of the same length");
+        for (x, out) in x.iter().zip(out) {
+            *out = round_to_bf16(*x);
+        }
+    }
+}
+
+kernel! {
+    /// Rounds in place.
+    pub(crate) fn round_in_place<FMA>(x: &mut [f32]) {
+        for x in x {
+            *x = f32::from_bits(bf16_bits(*x) << 16);
+        }
+    }
+}
+
+kernel! {
+    /// `out = x`
+    pub fn widen<FMA>(x: &[bf16], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "buffers of the same length");
+        for (x, out) in x.iter().zip(out) {
+            *out = x.get();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    fn rounded(x: f32) -> f32 {
+        super::round_to_bf16(x).to_f32()
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_to_even() {
+        for exact in [0.0, -0.0, 1.0, -2.5, 256.0, f32::INFINITY, f32::NEG_INFINITY, 3.389_531_4e38] {
+            assert_eq!(rounded(exact).to_bits(), exact.to_bits());
+        }
+        let step = 2.0f32.powi(-7);
+        assert_eq!(rounded(1.0 + 0.49 * step), 1.0);
+        assert_eq!(rounded(1.0 + 0.51 * step), 1.0 + step);
+        assert_eq!(rounded(1.0 + 0.5 * step), 1.0, "the even neighbour is below");
+        assert_eq!(rounded(1.0 + 1.5 * step), 1.0 + 2.0 * step, "the even neighbour is above");
+        assert_eq!(rounded(f32::MAX), f32::INFINITY);
+        assert!(rounded(f32::NAN).is_nan() && rounded(f32::from_bits(0x7f80_0001)).is_nan());
+    }
+}

@@ -1,0 +1,32 @@
+use std::ops::Range;
+
+/// Where a product's sums begin.
+#[derive(Clone, Copy)]
+pub(crate) enum Init<'a> {
+    /// `C = A B`
+    Zero,
+    /// `C = A B + bias`, one value per column of the block
+    Bias(&'a [f32]),
+    /// `C += A B`
+    Accumulate,
+}
+
+impl<'a> Init<'a> {
+    /// The start for columns `cols` of the block, in a depth block that is the first one or not.
+    pub(crate) fn of(self, cols: Range<usize>, first: bool) -> Self {
+        match self {
+            _ if !first => Self::Accumulate,
+            Self::Bias(bias) => Self::Bias(&bias[cols]),
+            other => other,
+        }
+    }
+}
+
+/// A block of `C` in memory: element (i, j) at `start + i * stride + j`.
+#[derive(Clone, Copy)]
+pub(crate) struct OutputBlock {
+    pub(crate) start: *mut f32,
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}

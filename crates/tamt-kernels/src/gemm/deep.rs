@@ -1,0 +1,63 @@
+//! Products whose depth is a vocabulary.
+
+use rayon::prelude::*;
+
+use crate::base::buffer::{AlignedBuffer, with_buffer};
+use crate::base::sums::{Write, add_partials};
+use crate::gemm::block::{Init, OutputBlock};
+use crate::gemm::layout::{DEPTH_BLOCK, Side};
+use crate::gemm::multiply::{LeftOperand, multiply};
+use crate::gemm::operand::Operand;
+use crate::gemm::panels::Panels;
+
+/// A depth beyond this (a vocabulary) is cut as well: [`deep_product`].
+pub(crate) const DEEP: usize = 16 * 1024;
+
+/// Steps of the depth that a job of a deep product sums.
+fn deep_chunk() -> usize {
+    6 * DEPTH_BLOCK
+}
+
+/// Rows of a deep product that are worked on together, at most.
+const DEEP_ROWS: usize = 384;
+
+/// `C (+)= A B` where the depth is much larger than `C`: each job goes through a chunk of the depth once, front to back,
+/// for all of `C`, and the chunks' results are added in order.
+pub(crate) fn deep_product(
+    (m, n, depth): (usize, usize, usize),
+    lhs: &Operand<'_>,
+    rhs: &Operand<'_>,
+    c: &mut [f32],
+    mode: Write,
+    scratch: &mut AlignedBuffer,
+) {
+    let precision = rhs.precision;
+    let step = precision.depth_block();
+    let group_rows = m.div_ceil(m.div_ceil(DEEP_ROWS).max(1)).max(1);
+    for (group, c) in c.chunks_mut((group_rows * n).max(1)).enumerate() {
+        let rows = group * group_rows..m.min((group + 1) * group_rows);
+        let partials = scratch.get(depth.div_ceil(deep_chunk()) * c.len());
+        partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
+            let block = OutputBlock { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
+            let steps = chunk * deep_chunk()..depth.min((chunk + 1) * deep_chunk());
+            let lhs_len = Panels::len_in(precision, Side::Left, rows.len(), step).next_multiple_of(16);
+            with_buffer(lhs_len + Panels::len_in(precision, Side::Right, n, step), |packed| {
+                let (left, right) = packed.split_at_mut(lhs_len);
+                for from in steps.clone().step_by(step) {
+                    let part = from..steps.end.min(from + step);
+                    let left = &mut left[..Panels::len_in(precision, Side::Left, rows.len(), part.len())];
+                    let lhs = Panels::pack(Side::Left, lhs, rows.clone(), part.clone(), left);
+                    let right = &mut right[..Panels::len_in(precision, Side::Right, n, part.len())];
+                    let rhs = Panels::pack(Side::Right, rhs, 0..n, part.clone(), right);
+                    let start = if from == steps.start { Init::Zero } else { Init::Accumulate };
+                    // SAFETY: the block is all of this job's partial result.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        multiply(block, LeftOperand::Packed(lhs, 0), rhs, 0, start);
+                    }
+                }
+            });
+        });
+        add_partials(partials, c, mode);
+    }
+}

@@ -1,0 +1,183 @@
+use crate::base::cpu::{Isa, isa};
+use crate::base::simd::{Portable, Simd};
+use crate::gemm::block::{Init, OutputBlock};
+
+/// A left operand's rows in memory: element (i, k) at `start + i * row + k * step`, or, packed, panels of the tile's rows.
+#[derive(Clone, Copy)]
+pub(crate) struct LeftRows {
+    pub(crate) start: *const f32,
+    pub(crate) row: usize,
+    pub(crate) step: usize,
+    pub(crate) packed: bool,
+}
+
+/// Adds the depth block's share to a strip of at most `tile_cols` columns.
+///
+/// # Safety
+/// As [`multiply`]; `a` holds the strip's rows and `steps` steps, whole panels if it is packed.
+#[allow(unsafe_code)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+pub(crate) unsafe fn strip_product(c: OutputBlock, steps: usize, a: LeftRows, rhs: &[f32], start: Init<'_>) {
+    // SAFETY: the caller's, and only instruction sets that are there are named.
+    unsafe {
+        match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => x86::avx512(c, steps, a, rhs, start),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => x86::avx2(c, steps, a, rhs, start),
+            _ => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
+        }
+    }
+}
+
+/// [`strip`] for each instruction set and precision. The register tile is 8 x 3 vectors of sixteen, 6 x 2 of eight: with 4 x
+/// 3 of eight, as many sums, the compiler runs out of the sixteen registers and spills.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256, __m512};
+
+    use super::{Init, LeftRows, OutputBlock, strip};
+
+    macro_rules! strip {
+        ($name:ident, $features:literal, $vector:ty, $rows:literal, $vectors:literal) => {
+            #[target_feature(enable = $features)]
+            #[allow(unsafe_code)]
+            pub(super) unsafe fn $name(c: OutputBlock, steps: usize, a: LeftRows, rhs: &[f32], start: Init<'_>) {
+                // SAFETY: the caller's.
+                unsafe { strip::<$vector, $rows, $vectors>(c, steps, a, rhs, start) }
+            }
+        };
+    }
+    strip!(avx512, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma", __m512, 8, 3);
+    strip!(avx2, "avx2,fma", __m256, 6, 2);
+}
+
+/// All tiles of a strip. `MR` rows and `NV` vectors are the register tile; narrower strips use fewer vectors.
+///
+/// # Safety
+/// As [`strip_product`], and the instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
+    c: OutputBlock,
+    steps: usize,
+    a: LeftRows,
+    rhs: &[f32],
+    start: Init<'_>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (c.cols.div_ceil(S::LANES), a.packed) {
+            (1, true) => row_tiles::<S, MR, 1, true>(c, steps, a, rhs, start),
+            (1, false) => row_tiles::<S, MR, 1, false>(c, steps, a, rhs, start),
+            (2, true) => row_tiles::<S, MR, 2, true>(c, steps, a, rhs, start),
+            (2, false) => row_tiles::<S, MR, 2, false>(c, steps, a, rhs, start),
+            (_, true) => row_tiles::<S, MR, NV, true>(c, steps, a, rhs, start),
+            (_, false) => row_tiles::<S, MR, NV, false>(c, steps, a, rhs, start),
+        }
+    }
+}
+
+/// The widest panel and the highest tile of any instruction set.
+const MAX_COLS: usize = 48;
+
+const MAX_ROWS: usize = 8;
+
+/// All tiles of a strip of at most `NV` vectors.
+///
+/// # Safety
+/// As [`strip`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
+    c: OutputBlock,
+    steps: usize,
+    a: LeftRows,
+    rhs: &[f32],
+    start: Init<'_>,
+) {
+    let width = NV * S::LANES;
+    assert!(rhs.len() == steps * width && c.cols <= width, "a packed panel of the strip's width");
+    // padded, so that the tile can load whole vectors
+    let mut bias = [0.0; MAX_COLS];
+    if let Init::Bias(values) = start {
+        bias[..values.len()].copy_from_slice(values);
+    }
+    let mut edge = [0.0; MAX_ROWS * MAX_COLS];
+    for (panel, row) in (0..c.rows).step_by(MR).enumerate() {
+        let rows = MR.min(c.rows - row);
+        // SAFETY: the tile's rows and columns lie in the block; a full tile is written straight into it, a ragged one
+        // goes through `edge`. LeftRows beyond the block are read as its last one where they are not padding.
+        unsafe {
+            let a_rows: [*const f32; MR] = std::array::from_fn(|i| match PACKED {
+                true => a.start.add(panel * steps * MR + i),
+                false => a.start.add((row + i.min(rows - 1)) * a.row),
+            });
+            let out = c.start.add(row * c.stride);
+            if rows == MR && c.cols == width {
+                tile::<S, MR, NV, PACKED>(steps, &a_rows, a.step, rhs.as_ptr(), out, c.stride, start, &bias);
+                continue;
+            }
+            let edge = edge.as_mut_ptr();
+            if matches!(start, Init::Accumulate) {
+                for i in 0..rows {
+                    std::ptr::copy_nonoverlapping(out.add(i * c.stride), edge.add(i * MAX_COLS), c.cols);
+                }
+            }
+            tile::<S, MR, NV, PACKED>(steps, &a_rows, a.step, rhs.as_ptr(), edge, MAX_COLS, start, &bias);
+            for i in 0..rows {
+                std::ptr::copy_nonoverlapping(edge.add(i * MAX_COLS), out.add(i * c.stride), c.cols);
+            }
+        }
+    }
+}
+
+/// `MR` rows of `NV` vectors of `C`, held in registers over `steps` of the depth.
+///
+/// # Safety
+/// Each of `a_rows` has `steps` floats, `step` apart; `b` has `steps` times `NV` vectors, `c` `MR` rows of `NV` vectors. With
+/// `PACKED` the rows lie side by side and `step` is `MR`. The instruction set of `S`.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
+    steps: usize,
+    a_rows: &[*const f32; MR],
+    step: usize,
+    mut b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    start: Init<'_>,
+    bias: &[f32; MAX_COLS],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[S::zero(); NV]; MR];
+        let mut at = 0;
+        let packed = a_rows[0];
+        for _ in 0..steps {
+            let mut columns = [S::zero(); NV];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = S::load(b.add(v * S::LANES));
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let factor = S::splat(if PACKED { packed.add(at + i) } else { a_rows[i].add(at) });
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = factor.mul_add(column, *sum);
+                }
+            }
+            at += if PACKED { MR } else { step };
+            b = b.add(NV * S::LANES);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (v, &sum) in row.iter().enumerate() {
+                let out = c.add(i * stride + v * S::LANES);
+                let sum = match start {
+                    Init::Zero => sum,
+                    Init::Bias(_) => sum.add(S::load(bias.as_ptr().add(v * S::LANES))),
+                    Init::Accumulate => sum.add(S::load(out)),
+                };
+                sum.store(out);
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Transposition of rows into panels of the register tile's width.
+
+use crate::base::cpu::{Isa, isa};
+
+/// `out[j * width + i] = x[i * stride + j]` for `i < rows`, `j < cols`; zero for `rows <= i < width`.
+pub(crate) fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out: &mut [f32], width: usize) {
+    assert!(rows <= width && out.len() >= cols * width, "the output holds the panel");
+    assert!(rows == 0 || x.len() >= (rows - 1) * stride + cols, "the input holds the rows");
+    // whole blocks first, then what is left below and to the right of them
+    let (block_rows, block_cols) = transpose_blocks(x, stride, rows, cols, out, width);
+    for i in 0..rows {
+        for j in if i < block_rows { block_cols } else { 0 }..cols {
+            out[j * width + i] = x[i * stride + j];
+        }
+    }
+    if rows < width {
+        for row in out.chunks_exact_mut(width).take(cols) {
+            row[rows..].fill(0.0);
+        }
+    }
+}
+
+/// Transposes the blocks of the input for which there are instructions; returns the rows and columns done.
+#[cfg(target_arch = "x86_64")]
+fn transpose_blocks(
+    x: &[f32],
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    out: &mut [f32],
+    width: usize,
+) -> (usize, usize) {
+    if isa() < Isa::Avx2 {
+        return (0, 0);
+    }
+    let done = (rows / 2 * 2, cols / 8 * 8);
+    // SAFETY: AVX is there; `transpose` checked that both buffers hold the rows and columns.
+    #[allow(unsafe_code)]
+    unsafe {
+        transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
+    }
+    done
+}
+
+/// Transposes groups of eight rows, then of four, then of two.
+///
+/// # Safety
+/// Needs AVX; `x` holds `rows` rows and `cols` columns, `out` the transpose; rows are even, columns a multiple of 8.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[allow(unsafe_code)]
+unsafe fn transpose_blocks_avx(
+    x: *const f32,
+    stride: usize,
+    (rows, cols): (usize, usize),
+    out: *mut f32,
+    width: usize,
+) {
+    let mut i = 0;
+    while i < rows {
+        // SAFETY: the caller's.
+        unsafe {
+            let (x, out) = (x.add(i * stride), out.add(i));
+            match rows - i {
+                8.. => {
+                    for j in (0..cols).step_by(8) {
+                        transpose_eight(x.add(j), stride, out.add(j * width), width);
+                    }
+                    i += 8;
+                }
+                4.. => {
+                    for j in (0..cols).step_by(4) {
+                        transpose_four(x.add(j), stride, out.add(j * width), width);
+                    }
+                    i += 4;
+                }
+                _ => {
+                    for j in (0..cols).step_by(4) {
+                        transpose_two(x.add(j), stride, out.add(j * width), width);
+                    }
+                    i += 2;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn transpose_blocks(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: usize) -> (usize, usize) {
+    (0, 0)
+}
+
+/// Transposes 4 x 4 floats.
+///
+/// # Safety
+/// Needs AVX; four rows of four floats must be readable at `x` and writable at `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usize) {
+    use std::arch::x86_64::{
+        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let [r0, r1, r2, r3] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(x.add(i * stride)));
+        let (a, b) = (_mm_unpacklo_ps(r0, r1), _mm_unpackhi_ps(r0, r1));
+        let (c, d) = (_mm_unpacklo_ps(r2, r3), _mm_unpackhi_ps(r2, r3));
+        _mm_storeu_ps(out, _mm_movelh_ps(a, c));
+        _mm_storeu_ps(out.add(width), _mm_movehl_ps(c, a));
+        _mm_storeu_ps(out.add(2 * width), _mm_movelh_ps(b, d));
+        _mm_storeu_ps(out.add(3 * width), _mm_movehl_ps(d, b));
+    }
+}
+
+/// Transposes 2 x 4 floats.
+///
+/// # Safety
+/// Needs AVX; two rows of four floats must be readable at `x`, four rows of two writable at `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+#[allow(unsafe_code)]
+unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usize) {
+    use std::arch::x86_64::{
+        _mm_castps_pd, _mm_loadu_ps, _mm_storeh_pd, _mm_storel_pd, _mm_unpackhi_ps, _mm_unpacklo_ps,
+    };
+    // SAFETY: the caller's; a store writes two floats, as a half of a vector of two doubles, and needs no alignment.
+    unsafe {
+        let (top, bottom) = (_mm_loadu_ps(x), _mm_loadu_ps(x.add(stride)));
+        let low = _mm_castps_pd(_mm_unpacklo_ps(top, bottom));
+        let high = _mm_castps_pd(_mm_unpackhi_ps(top, bottom));
+        _mm_storel_pd(out.cast(), low);
+        _mm_storeh_pd(out.add(width).cast(), low);
+        _mm_storel_pd(out.add(2 * width).cast(), high);
+        _mm_storeh_pd(out.add(3 * width).cast(), high);
+    }
+}
+
+/// Transposes 8 x 8 floats. Rows i and i + 4 are joined while they are loaded, which leaves the ports that shuffle two steps to do
+/// instead of three.
+///
+/// # Safety
+/// Needs AVX; eight rows of eight floats must be readable at `x` and writable at `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: usize) {
+    use std::arch::x86_64::{
+        _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    // SAFETY: four floats of a row.
+    let quarter = |i: usize, j: usize| unsafe { _mm_loadu_ps(x.add(i * stride + j)) };
+    for j in [0, 4] {
+        let pair = |i: usize| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(quarter(i, j)), quarter(i + 4, j));
+        let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+        let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+        let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+        let columns = [
+            _mm256_shuffle_ps::<0x44>(a, c),
+            _mm256_shuffle_ps::<0xee>(a, c),
+            _mm256_shuffle_ps::<0x44>(b, d),
+            _mm256_shuffle_ps::<0xee>(b, d),
+        ];
+        for (k, column) in columns.into_iter().enumerate() {
+            // SAFETY: row j + k of the transpose.
+            unsafe { _mm256_storeu_ps(out.add((j + k) * width), column) };
+        }
+    }
+}

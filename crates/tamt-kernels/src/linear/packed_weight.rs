@@ -1,0 +1,166 @@
+use rayon::prelude::*;
+
+use crate::base::buffer::{AlignedBuffer, with_buffer};
+use crate::base::parallel::Shared;
+use crate::base::precision::Precision;
+use crate::gemm::layout::Side;
+use crate::gemm::operand::{Operand, Order};
+use crate::gemm::pack::PACK_LANES;
+use crate::gemm::panels::{Panels, SharedPanels};
+use crate::gemm::product::RightOperand;
+use crate::masks::compact::CompactWeight;
+use crate::masks::weight::WeightRef;
+
+/// The product that a weight matrix is packed for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PackedFor {
+    /// `x (W ∘ B)ᵀ`
+    #[default]
+    Forward,
+    /// `dy (W ∘ B)`
+    InputGradient,
+}
+
+impl PackedFor {
+    /// Lanes and steps of the depth of a matrix `[rows, cols]`, and what its rows are in the product.
+    fn layout(self, (rows, cols): (usize, usize)) -> (usize, usize, Order) {
+        match self {
+            Self::Forward => (rows, cols, Order::LaneRows),
+            Self::InputGradient => (cols, rows, Order::DepthRows),
+        }
+    }
+}
+
+/// A masked weight matrix as products read it: a copy, for weights that are multiplied by often before they change.
+#[derive(Clone, Debug, Default)]
+pub struct PackedWeight {
+    panels: AlignedBuffer,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    product: PackedFor,
+    precision: Precision,
+}
+
+impl PackedWeight {
+    /// Packs `W ∘ B` for a product in `precision`.
+    #[must_use]
+    pub fn new<'a>(w: impl Into<WeightRef<'a>>, product: PackedFor, precision: Precision) -> Self {
+        let mut new = Self::default();
+        new.pack(w, product, precision);
+        new
+    }
+
+    /// Packs another weight in its place.
+    pub fn pack<'a>(&mut self, w: impl Into<WeightRef<'a>>, product: PackedFor, precision: Precision) {
+        let w = w.into();
+        w.assert_valid();
+        ((self.rows, self.cols), self.product, self.precision) = (w.shape(), product, precision);
+        match w {
+            WeightRef::Dense(w) => {
+                let (lanes, depth, order) = product.layout(self.shape());
+                let operand = Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, order) };
+                let out = self.panels.get(Panels::len_in(precision, Side::Right, lanes, depth));
+                Panels::pack_parallel(Side::Right, &operand, 0..lanes, depth, out);
+            }
+            WeightRef::Compact(w) => {
+                pack_compact(w, product, precision, &mut self.panels);
+            }
+        }
+    }
+
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// The panels, if they were packed for this product.
+    pub(super) fn panels(&self, product: PackedFor, precision: Precision) -> Panels<'_> {
+        assert_eq!((self.product, self.precision), (product, precision), "weights packed for the product at hand");
+        let (lanes, depth, _) = product.layout(self.shape());
+        Panels::of(precision, Side::Right, lanes, depth, self.panels.as_slice())
+    }
+}
+
+/// Packs a matrix without its zeros into a buffer: blocks of it, which the nearest cache holds, get them back on the way.
+pub(crate) fn pack_compact<'a>(
+    w: &CompactWeight,
+    product: PackedFor,
+    precision: Precision,
+    buffer: &'a mut AlignedBuffer,
+) -> Panels<'a> {
+    let (rows, cols) = (w.mask().rows(), w.mask().cols());
+    let (lanes, depth, order) = product.layout((rows, cols));
+    let out = buffer.get(Panels::len_in(precision, Side::Right, lanes, depth));
+    let panels = SharedPanels { panels: Shared::new(out), side: Side::Right, lanes, depth, precision };
+    // whole panels and words in every precision
+    let (height, width) = match order {
+        Order::LaneRows => (PACK_LANES, 128),
+        Order::DepthRows => (32, 4 * PACK_LANES),
+    };
+    (0..rows.div_ceil(height)).into_par_iter().for_each(|block| {
+        let rows = block * height..rows.min((block + 1) * height);
+        for first in (0..cols).step_by(width) {
+            let cols = first..cols.min(first + width);
+            with_buffer(rows.len() * cols.len(), |block| {
+                for (row, out) in rows.clone().zip(block.chunks_exact_mut(cols.len())) {
+                    w.write_part(row, cols.clone(), out);
+                }
+                let operand = Operand { precision, ..Operand::new(&*block, cols.len(), order) };
+                let (lanes, steps) = match order {
+                    Order::LaneRows => (rows.clone(), cols.clone()),
+                    Order::DepthRows => (cols.clone(), rows.clone()),
+                };
+                // SAFETY: blocks are disjoint.
+                #[allow(unsafe_code)]
+                unsafe {
+                    panels.pack(&operand, lanes, steps);
+                }
+            });
+        }
+    });
+    Panels::of(precision, Side::Right, lanes, depth, out)
+}
+
+/// What a layer multiplies by.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightOperand<'a> {
+    /// Packed by each call.
+    Plain(WeightRef<'a>),
+    /// Packed before, for [`PackedFor::Forward`] in the precision of the product.
+    Packed(&'a PackedWeight),
+}
+
+impl<'a> WeightOperand<'a> {
+    /// `[out features, in features]`
+    pub(super) fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Plain(w) => w.shape(),
+            Self::Packed(w) => w.shape(),
+        }
+    }
+
+    pub(super) fn assert_valid(&self, precision: Precision) {
+        match self {
+            Self::Plain(w) => w.assert_valid(),
+            Self::Packed(w) => {
+                let _ = w.panels(PackedFor::Forward, precision);
+            }
+        }
+    }
+
+    /// As the right operand of a forward product.
+    pub(super) fn rhs<'b>(&self, precision: Precision, buffer: &'b mut AlignedBuffer) -> RightOperand<'b>
+    where
+        'a: 'b,
+    {
+        match *self {
+            Self::Plain(WeightRef::Dense(w)) => RightOperand::Plain(
+                Operand { mask: w.mask, precision, ..Operand::new(w.values, w.cols, Order::LaneRows) },
+                buffer,
+            ),
+            Self::Plain(WeightRef::Compact(w)) => {
+                RightOperand::Packed(pack_compact(w, PackedFor::Forward, precision, buffer))
+            }
+            Self::Packed(w) => RightOperand::Packed(w.panels(PackedFor::Forward, precision)),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+use crate::base::dispatch::kernel;
+
+/// Columns `c..c + 8` of a row where the byte's bits are set, +0 elsewhere.
+#[inline(always)]
+fn select_eight(byte: u8, w: &[f32; 8]) -> [f32; 8] {
+    let byte = u32::from(byte);
+    std::array::from_fn(|bit| f32::from_bits(w[bit].to_bits() & 0u32.wrapping_sub(byte >> bit & 1)))
+}
+
+/// `out = w ∘ bits`, one row or a part of one that begins at a byte; for the inside of a [`kernel!`].
+#[inline(always)]
+pub(crate) fn copy_masked_inline(bits: &[u8], w: &[f32], out: &mut [f32]) {
+    let whole = w.len() / 8;
+    let (out, out_rest) = out.as_chunks_mut::<8>();
+    let (w, w_rest) = w.as_chunks::<8>();
+    for ((out, w), &byte) in out.iter_mut().zip(w).zip(bits) {
+        *out = select_eight(byte, w);
+    }
+    for (bit, (out, &w)) in out_rest.iter_mut().zip(w_rest).enumerate() {
+        *out = if bits[whole] >> bit & 1 == 1 { w } else { 0.0 };
+    }
+}
+
+/// Up to 32 bits from the first byte on, the first in the lowest bit; where bytes end, zeros.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn first_bits(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut all = [0; 4];
+        all[..bytes.len()].copy_from_slice(bytes);
+        all
+    }))
+}
+
+kernel! {
+    /// Set bits, on this thread.
+    pub(crate) fn count_bits<FMA>(bytes: &[u8]) -> usize {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let whole: u32 = words.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum();
+        (whole + rest.iter().map(|byte| byte.count_ones()).sum::<u32>()) as usize
+    }
+}
+
+kernel! {
+    /// [`copy_masked_inline`] as a function of its own.
+    pub(crate) fn copy_masked_row<FMA>(bits: &[u8], w: &[f32], out: &mut [f32]) {
+        copy_masked_inline(bits, w, out);
+    }
+}
+
+kernel! {
+    /// `w = w ∘ bits`, one row or a part of one that begins at a byte.
+    pub(crate) fn mask_row<FMA>(bits: &[u8], w: &mut [f32]) {
+        let whole = w.len() / 8;
+        let (w, rest) = w.as_chunks_mut::<8>();
+        for (w, &byte) in w.iter_mut().zip(bits) {
+            *w = select_eight(byte, w);
+        }
+        for (bit, w) in rest.iter_mut().enumerate() {
+            *w = if bits[whole] >> bit & 1 == 1 { *w } else { 0.0 };
+        }
+    }
+}

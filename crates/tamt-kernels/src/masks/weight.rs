@@ -1,0 +1,87 @@
+use std::ops::Range;
+
+use crate::base::prefetch::prefetch;
+use crate::base::values::Values;
+use crate::masks::bit_mask::BitMask;
+use crate::masks::compact::CompactWeight;
+
+/// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    /// The elements, row after row.
+    pub values: Values<'a>,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Which elements take part; all without a mask.
+    pub mask: Option<&'a BitMask>,
+}
+
+/// A weight matrix, with the elements that its mask drops or without them.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightRef<'a> {
+    /// All elements.
+    Dense(Weight<'a>),
+    /// Those that the mask keeps.
+    Compact(&'a CompactWeight),
+}
+
+impl<'a> From<Weight<'a>> for WeightRef<'a> {
+    fn from(weight: Weight<'a>) -> Self {
+        Self::Dense(weight)
+    }
+}
+
+impl<'a> From<&'a CompactWeight> for WeightRef<'a> {
+    fn from(weight: &'a CompactWeight) -> Self {
+        Self::Compact(weight)
+    }
+}
+
+impl<'a> WeightRef<'a> {
+    /// `[out features, in features]`
+    pub(crate) fn shape(self) -> (usize, usize) {
+        match self {
+            Self::Dense(w) => (w.rows, w.cols),
+            Self::Compact(w) => (w.mask().rows(), w.mask().cols()),
+        }
+    }
+
+    /// Which elements take part; all without a mask.
+    #[must_use]
+    pub fn mask(self) -> Option<&'a BitMask> {
+        match self {
+            Self::Dense(w) => w.mask,
+            Self::Compact(w) => Some(w.mask()),
+        }
+    }
+
+    pub(crate) fn assert_valid(self) {
+        let Self::Dense(w) = self else { return };
+        assert_eq!(w.values.len(), w.rows * w.cols, "weights of the declared shape");
+        if let Some(mask) = w.mask {
+            assert_eq!((mask.rows(), mask.cols()), (w.rows, w.cols), "a mask of the weights' shape");
+        }
+    }
+
+    /// Writes some columns of a row, of which those that the mask drops are anything: they begin with a byte of the mask, and end with
+    /// one or with the row.
+    pub(crate) fn write_part(self, row: usize, cols: Range<usize>, out: &mut [f32]) {
+        match self {
+            Self::Dense(w) => w.values.part(row * w.cols + cols.start..row * w.cols + cols.end).write_to(out),
+            Self::Compact(w) => w.write_part(row, cols, out),
+        }
+    }
+
+    /// Has a row brought into the caches, ahead of its use.
+    pub(crate) fn prefetch_row(self, row: usize) {
+        match self {
+            Self::Dense(w) => {
+                w.values.part(row * w.cols..(row + 1) * w.cols).prefetch();
+                w.mask.into_iter().for_each(|mask| prefetch(mask.row(row)));
+            }
+            Self::Compact(w) => w.prefetch_row(row),
+        }
+    }
+}

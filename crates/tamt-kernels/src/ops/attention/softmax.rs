@@ -1,0 +1,84 @@
+use std::f32::consts::{LN_2, LOG2_E};
+
+use crate::base::dispatch::kernel;
+use crate::base::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
+
+kernel! {
+    /// `x = softmax(scale x)` of a row of `len` elements for each of `sums`, `stride` apart: `maxima` of `scale x`, and `sums` of
+    /// the exponentials of what is below them.
+    pub(crate) fn softmax<FMA>(x: &mut [f32], stride: usize, len: usize, scale: f32, maxima: &mut [f32], sums: &mut [f32]) {
+        for ((row, largest), total) in x.chunks_exact_mut(stride).zip(maxima).zip(sums) {
+            let row = &mut row[..len];
+            let max = scale * LOG2_E * max_of(row);
+            let mut lanes = [0.0; LANES];
+            let (chunks, rest) = row.as_chunks_mut::<LANES>();
+            for chunk in chunks {
+                for (v, lane) in chunk.iter_mut().zip(&mut lanes) {
+                    *v = exp2::<FMA>(fma::<FMA>(*v, scale * LOG2_E, -max));
+                    *lane += *v;
+                }
+            }
+            let mut sum = sum_lanes(lanes);
+            for v in rest {
+                *v = exp2::<FMA>(fma::<FMA>(*v, scale * LOG2_E, -max));
+                sum += *v;
+            }
+            let inverse = 1.0 / sum;
+            for v in row.iter_mut() {
+                *v *= inverse;
+            }
+            (*largest, *total) = (max * LN_2, sum);
+        }
+    }
+}
+
+/// `p = exp(scale p - lse)`, then `dp = p (dp - Σ p dp) scale`, for rows of `len` elements, `stride` apart, each with its `lse`.
+/// With `factors` of dropout, `dp` is multiplied by them first, and they become `p` times themselves.
+#[inline(always)]
+fn score_gradient_rows<const FMA: bool>(
+    p: &mut [f32],
+    dp: &mut [f32],
+    mut factors: Option<&mut [f32]>,
+    stride: usize,
+    len: usize,
+    scale: f32,
+    lse: &[f32],
+) {
+    for (i, lse) in lse.iter().enumerate() {
+        let at = i * stride..i * stride + len;
+        let (p, dp) = (&mut p[at.clone()], &mut dp[at.clone()]);
+        for p in p.iter_mut() {
+            *p = exp2::<FMA>(fma::<FMA>(*p, scale * LOG2_E, -lse * LOG2_E));
+        }
+        if let Some(factors) = &mut factors {
+            for ((factor, dp), p) in factors[at].iter_mut().zip(dp.iter_mut()).zip(&*p) {
+                *dp *= *factor;
+                *factor *= p;
+            }
+        }
+        let mean = sum_by([&*p, &*dp], |[p, dp]| p * dp);
+        for (dp, p) in dp.iter_mut().zip(p) {
+            *dp = *p * (*dp - mean) * scale;
+        }
+    }
+}
+
+kernel! {
+    pub(crate) fn score_gradients<FMA>(p: &mut [f32], dp: &mut [f32], stride: usize, len: usize, scale: f32, lse: &[f32]) {
+        score_gradient_rows::<FMA>(p, dp, None, stride, len, scale, lse);
+    }
+}
+
+kernel! {
+    pub(crate) fn score_gradients_dropped<FMA>(
+        p: &mut [f32],
+        dp: &mut [f32],
+        factors: &mut [f32],
+        stride: usize,
+        len: usize,
+        scale: f32,
+        lse: &[f32],
+    ) {
+        score_gradient_rows::<FMA>(p, dp, Some(factors), stride, len, scale, lse);
+    }
+}

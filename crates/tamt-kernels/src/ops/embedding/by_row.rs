@@ -1,0 +1,43 @@
+use std::ops::Range;
+
+use crate::base::buffer::with_buffer;
+use crate::base::sums::add_elements;
+
+/// Tokens in the order of the rows that they look up.
+pub(crate) struct ByRow<'a> {
+    d: &'a [f32],
+    ids: &'a [u32],
+    cols: usize,
+    order: &'a [u32],
+}
+
+impl<'a> ByRow<'a> {
+    pub(crate) fn new(d: &'a [f32], ids: &'a [u32], cols: usize, skip: Option<u32>, order: &'a mut Vec<u32>) -> Self {
+        order.clear();
+        order.extend((0..ids.len() as u32).filter(|&t| Some(ids[t as usize]) != skip));
+        order.sort_unstable_by_key(|&t| (ids[t as usize], t));
+        Self { d, ids, cols, order }
+    }
+
+    /// Rows that have tokens, in order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = u32> {
+        let row_of = |&t: &u32| self.ids[t as usize];
+        self.order.chunk_by(move |a, b| row_of(a) == row_of(b)).map(move |tokens| row_of(&tokens[0]))
+    }
+
+    /// Calls `f` with each of some rows that has tokens and the sum of their gradients, in order.
+    pub(crate) fn for_each_sum(&self, rows: Range<usize>, mut f: impl FnMut(usize, &mut [f32])) {
+        let row_of = |t: u32| self.ids[t as usize] as usize;
+        let from = self.order.partition_point(|&t| row_of(t) < rows.start);
+        let to = from + self.order[from..].partition_point(|&t| row_of(t) < rows.end);
+        with_buffer(self.cols, |sum| {
+            for tokens in self.order[from..to].chunk_by(|&a, &b| row_of(a) == row_of(b)) {
+                sum.fill(0.0);
+                for &t in tokens {
+                    add_elements(sum, &self.d[t as usize * self.cols..][..self.cols]);
+                }
+                f(row_of(tokens[0]), sum);
+            }
+        });
+    }
+}

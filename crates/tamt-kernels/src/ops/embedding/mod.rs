@@ -1,0 +1,8 @@
+//! Sum of word, position and type embeddings.
+
+pub(crate) mod by_row;
+pub(crate) mod lookup;
+pub(crate) mod row_grads;
+
+pub use lookup::{backward, forward};
+pub use row_grads::RowGrads;

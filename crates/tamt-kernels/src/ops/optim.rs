@@ -1,0 +1,318 @@
+//! Optimisers, each one fused pass over parameters, gradients and moments.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use crate::base::dispatch::kernel;
+use crate::base::math::fma;
+use crate::base::parallel::{CHUNK, Shared, rows_per_job};
+use crate::base::values::Number;
+use crate::masks::ranked::RowRanges;
+use crate::ops::embedding::row_grads::RowGrads;
+
+/// `AdamW` as in Hugging Face's `transformers.AdamW` (and the TAMT reference): with bias correction, `eps` added to `sqrt(v)`
+/// *before* the correction, decay after the update.
+///
+/// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g²`, `p -= lr sqrt(1 - b2ᵗ) / (1 - b1ᵗ) m / (sqrt(v) + eps)`,
+/// `p -= lr wd p`. (`torch.optim.AdamW` adds `eps` after the correction, which is this with `eps sqrt(1 - b2ᵗ)` at
+/// step `t`; the two differ where gradients are not much larger than `eps`.)
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to `sqrt(v)`.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+}
+
+/// `BertAdam`: no bias correction, decay inside the update.
+///
+/// `m` and `v` as for [`AdamW`], `p -= lr (m / (sqrt(v) + eps) + wd p)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BertAdam {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to `sqrt(v)`.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+}
+
+/// One step of either optimiser.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    grad_scale: f32,
+    /// Factor of `m / (sqrt(v) + eps)`
+    rate: f32,
+    /// Factor of `p` after the update ([`AdamW`])
+    shrink_after: f32,
+    /// Factor of `p` before the update ([`BertAdam`])
+    shrink_before: f32,
+}
+
+impl AdamW {
+    /// Step `t`, counted from 1, of parameters `p` with gradients `grad_scale * g` and moments `m`, `v` (0 at first).
+    pub fn step(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], lr: f32, t: u64, grad_scale: f32) {
+        self.update(lr, t, grad_scale).apply(p, g, m, v);
+    }
+
+    /// What step `t`, counted from 1, does to parameters, of gradients `grad_scale * g`.
+    #[must_use]
+    pub fn update(&self, lr: f32, t: u64, grad_scale: f32) -> Update {
+        assert!(t > 0, "steps count from 1");
+        let t = t as f64;
+        let correction = (1.0 - f64::from(self.beta2).powf(t)).sqrt() / (1.0 - f64::from(self.beta1).powf(t));
+        Update {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            grad_scale,
+            rate: (f64::from(lr) * correction) as f32,
+            shrink_after: 1.0 - lr * self.weight_decay,
+            shrink_before: 1.0,
+        }
+    }
+}
+
+impl BertAdam {
+    /// A step of parameters `p` with gradients `grad_scale * g` and moments `m`, `v` (0 at first).
+    pub fn step(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], lr: f32, grad_scale: f32) {
+        self.update(lr, grad_scale).apply(p, g, m, v);
+    }
+
+    /// What a step does to parameters, of gradients `grad_scale * g`.
+    #[must_use]
+    pub fn update(&self, lr: f32, grad_scale: f32) -> Update {
+        Update {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            grad_scale,
+            rate: lr,
+            shrink_after: 1.0,
+            shrink_before: 1.0 - lr * self.weight_decay,
+        }
+    }
+}
+
+impl Update {
+    /// Updates parameters `p` with gradients `g` and moments `m`, `v` (0 at first).
+    pub fn apply(self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        self.apply_in_chunks(p, g, m, v, update);
+    }
+
+    /// [`Update::apply`] with gradients that were round_to_bf16.
+    pub fn apply_bf16(self, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
+        self.apply_in_chunks(p, g, m, v, update_bf16);
+    }
+
+    fn apply_in_chunks<T: Number>(
+        self,
+        p: &mut [f32],
+        g: &[T],
+        m: &mut [f32],
+        v: &mut [f32],
+        update: impl Fn(Self, &mut [f32], &[T], &mut [f32], &mut [f32]) + Sync,
+    ) {
+        assert!(g.len() == p.len() && m.len() == p.len() && v.len() == p.len(), "buffers of the same length");
+        let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
+        p.par_chunks_mut(CHUNK)
+            .zip(g.par_chunks(CHUNK))
+            .zip(moments)
+            .for_each(|((p, g), (m, v))| update(self, p, g, m, v));
+    }
+
+    /// [`Update::apply`] to a table, of which some rows have gradients; `p`, `m` and `v` have the `rows` alone that it is made of.
+    ///
+    /// `seen` says of each row whether it ever had one, and is brought up to date. The moments of all others are zero and are
+    /// not touched (nor is the memory that they would take): nothing but decay changes such a row.
+    pub fn apply_to_rows(
+        self,
+        rows: RowRanges<'_>,
+        p: &mut [f32],
+        g: &RowGrads,
+        m: &mut [f32],
+        v: &mut [f32],
+        seen: &mut [bool],
+    ) {
+        assert!(m.len() == p.len() && v.len() == p.len(), "buffers of the same length");
+        assert_eq!(seen.len(), g.table_rows(), "a flag for each row");
+        let decay = self.shrink_before * self.shrink_after;
+        let average = p.len().checked_div(seen.len()).unwrap_or(0);
+        let zeros = vec![0.0; (0..seen.len()).map(|row| rows.of(row).len()).max().unwrap_or(0)];
+        let (p, m, v) = (Shared::new(p), Shared::new(m), Shared::new(v));
+        seen.par_iter_mut().with_min_len(rows_per_job(average)).enumerate().for_each(|(row, seen)| {
+            let (own, g) = (rows.of(row), g.get(row));
+            if !*seen && g.is_none() && decay == 1.0 {
+                return;
+            }
+            // SAFETY: each row has places of its own.
+            #[allow(unsafe_code)]
+            let (p, m, v) = unsafe { (p.part(own.clone()), m.part(own.clone()), v.part(own)) };
+            if !*seen && g.is_none() {
+                return p.iter_mut().for_each(|p| *p *= decay);
+            }
+            if !*seen {
+                // memory that is written before it is read costs one fault in place of two
+                m.fill(0.0);
+                v.fill(0.0);
+            }
+            update(self, p, g.unwrap_or(&zeros[..p.len()]), m, v);
+            *seen |= g.is_some();
+        });
+    }
+}
+
+/// Which `rows` of a table have moments that are not zero: what `seen` of [`Update::apply_to_rows`] has to name at least.
+#[must_use]
+pub fn rows_with_moments(count: usize, rows: RowRanges<'_>, m: &[f32], v: &[f32]) -> Vec<bool> {
+    let has_some = |row| m[rows.of(row)].iter().chain(&v[rows.of(row)]).any(|&moment| moment != 0.0);
+    (0..count).map(has_some).collect()
+}
+
+kernel! {
+    fn update<FMA>(u: Update, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        update_each::<_, FMA>(u, p, g, m, v);
+    }
+}
+
+kernel! {
+    fn update_bf16<FMA>(u: Update, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
+        update_each::<_, FMA>(u, p, g, m, v);
+    }
+}
+
+#[inline(always)]
+fn update_each<T: Number, const FMA: bool>(u: Update, p: &mut [f32], g: &[T], m: &mut [f32], v: &mut [f32]) {
+    let (new1, new2) = (1.0 - u.beta1, 1.0 - u.beta2);
+    for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
+        let g = g.get() * u.grad_scale;
+        *m = fma::<FMA>(u.beta1, *m, new1 * g);
+        *v = fma::<FMA>(u.beta2, *v, new2 * g * g);
+        let moved = fma::<FMA>(-u.rate, *m / (v.sqrt() + u.eps), *p * u.shrink_before);
+        *p = moved * u.shrink_after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::scratch::Scratch;
+    use crate::base::values::round_to_bf16;
+    use crate::masks::bit_mask::BitMask;
+    use crate::masks::compact::CompactWeight;
+    use crate::masks::grad_epilogue::GradEpilogue;
+    use crate::reference::random;
+    use crate::reference::random_mask;
+
+    const GRADIENTS: [[f32; 3]; 3] = [[1e-4, -2e-4, 1e-7], [1e-4, 1e-4, -1e-7], [0.0; 3]];
+
+    /// Runs three steps with linear decay over 100, and compares with values of the reference's own classes in f64.
+    fn check(
+        lr: f32,
+        expected: [[f64; 3]; 3],
+        mut step: impl FnMut(&mut [f32], &[f32], &mut [f32], &mut [f32], f32, u64),
+    ) {
+        let (mut p, mut m, mut v) = ([0.02, 0.0, 0.02], [0.0; 3], [0.0; 3]);
+        for (t, (gradient, expected)) in GRADIENTS.iter().zip(expected).enumerate() {
+            let rate = (f64::from(lr) * (1.0 - t as f64 / 100.0)) as f32;
+            step(&mut p, gradient, &mut m, &mut v, rate, t as u64 + 1);
+            for (p, expected) in p.iter().zip(expected) {
+                assert!((f64::from(*p) - expected).abs() < 4e-9, "step {}: {p} is not {expected}", t + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn adamw_reproduces_the_reference() {
+        let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+        let expected = [
+            [0.019_950_157_6, 0.000_049_921_1, 0.019_987_987_3],
+            [0.019_900_768_1, 0.000_063_086_1, 0.019_988_792_3],
+            [0.019_862_975_5, 0.000_073_160_0, 0.019_989_408_0],
+        ];
+        check(5e-5, expected, |p, g, m, v, lr, t| adam.step(p, g, m, v, lr, t, 1.0));
+    }
+
+    #[test]
+    fn bert_adam_reproduces_the_reference() {
+        let adam = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01 };
+        let expected = [
+            [0.019_951_945_4, 0.000_054_610_8, 0.019_999_796_6],
+            [0.019_883_179_1, 0.000_074_243_4, 0.019_999_812_4],
+            [0.019_821_889_2, 0.000_091_741_8, 0.019_999_826_0],
+        ];
+        check(2e-5, expected, |p, g, m, v, lr, _| adam.step(p, g, m, v, lr, 1.0));
+    }
+
+    #[test]
+    fn rounded_gradients_update_as_what_they_were_rounded_to() {
+        let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+        for n in [0, 1, 17, CHUNK + 3] {
+            let (p, g, m, v) = (random(n, 1), random(n, 2), random(n, 3), vec![0.5; n]);
+            let g: Vec<bf16> = g.into_iter().map(round_to_bf16).collect();
+            let as_floats: Vec<f32> = g.iter().map(|g| g.to_f32()).collect();
+            let (mut a, mut b) = ((p.clone(), m.clone(), v.clone()), (p, m, v));
+            adam.update(0.1, 3, 0.5).apply(&mut a.0, &as_floats, &mut a.1, &mut a.2);
+            adam.update(0.1, 3, 0.5).apply_bf16(&mut b.0, &g, &mut b.1, &mut b.2);
+            assert_eq!(a, b);
+        }
+    }
+
+    /// Steps with a few rows each are the same bits as those with a gradient of the whole table, with decay and without, and what
+    /// is found to have moments is what was seen.
+    #[test]
+    fn tables_are_updated_by_rows_as_by_all_of_them() {
+        let (rows, cols) = (70, 33);
+        let masks = [None, Some(random_mask(rows, cols, 0.3)), Some(BitMask::zeros(rows, cols))];
+        for (weight_decay, mask) in [0.0, 0.1].into_iter().flat_map(|d| masks.iter().map(move |m| (d, m.as_ref()))) {
+            let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
+            let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay };
+            let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &random(rows * cols, 1)));
+            let places = compact.as_ref().map_or(RowRanges::of_columns(cols), |compact| compact.kept().row_ranges());
+            let p = compact.as_ref().map_or(random(rows * cols, 1), |compact| compact.values().to_vec());
+            let n = p.len();
+            let mut by_rows = (p, vec![0.0; n], vec![0.0; n]);
+            let mut whole = by_rows.clone();
+            let (mut seen, mut grads) = (vec![false; rows], RowGrads::new(rows));
+            for step in 1..4u32 {
+                let ids: Vec<u32> = (0..9).map(|t| (t * t * step + 7 * step) % rows as u32).collect();
+                let d = random(ids.len() * cols, u64::from(step));
+                let kept = compact.as_ref().map(CompactWeight::kept);
+                let epilogue = kept.map_or(GradEpilogue::Dense, GradEpilogue::Survivors);
+                grads.backward(&d, &ids, cols, Some(14), epilogue, &mut Scratch::default());
+                let length = |row| mask.map_or(cols, |mask| mask.count_ones_in(row..row + 1));
+                let row = |row| grads.get(row).map_or(vec![0.0; length(row)], <[f32]>::to_vec);
+                let g: Vec<f32> = (0..rows).flat_map(row).collect();
+                for update in [adam.update(0.1, u64::from(step), 0.5), bert.update(0.1, 0.5)] {
+                    let (p, m, v) = (&mut by_rows.0, &mut by_rows.1, &mut by_rows.2);
+                    update.apply_to_rows(places, p, &grads, m, v, &mut seen);
+                    update.apply(&mut whole.0, &g, &mut whole.1, &mut whole.2);
+                    assert_eq!(by_rows, whole);
+                }
+            }
+            let found = rows_with_moments(rows, places, &whole.1, &whole.2);
+            assert!(found.iter().any(|&found| found) == (n > 0) && found.iter().zip(&seen).all(|(f, s)| *s || !f));
+            assert!(seen.iter().any(|seen| !seen), "some rows had no gradient");
+        }
+    }
+
+    #[test]
+    fn decay_follows_the_update_and_gradients_are_scaled() {
+        let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
+        let n = CHUNK + 5;
+        let (mut p, mut m, mut v) = (vec![1.0; n], vec![0.0; n], vec![0.0; n]);
+        adam.step(&mut p, &vec![8.0; n], &mut m, &mut v, 0.5, 1, 0.25);
+        let (g, m1, v1) = (2.0f64, 0.2f64, 0.004f64);
+        let expected = (1.0 - 0.5 * 0.001f64.sqrt() / 0.1 * m1 / (v1.sqrt() + 1e-8)) * (1.0 - 0.05);
+        assert!(p.iter().all(|p| (f64::from(*p) - expected).abs() < 1e-6), "{} {expected} for g = {g}", p[0]);
+    }
+}

@@ -1,0 +1,199 @@
+//! Sums, and elementwise and row-wise helpers.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use crate::base::dispatch::kernel;
+use crate::base::parallel::{CHUNK, Shared, map_chunks, rows_per_job};
+use crate::base::sums::add_elements;
+use crate::base::values::Number;
+
+/// `Σ x²`, accumulated in f64.
+#[must_use]
+pub fn sum_squares(x: &[f32]) -> f64 {
+    map_chunks(x.len(), CHUNK, |range| sum_squares_part(&x[range])).iter().sum()
+}
+
+/// [`sum_squares`] of numbers in bf16.
+#[must_use]
+pub fn sum_squares_bf16(x: &[bf16]) -> f64 {
+    map_chunks(x.len(), CHUNK, |range| sum_squares_bf16_part(&x[range])).iter().sum()
+}
+
+/// `Σ x`, accumulated in f64.
+#[must_use]
+pub fn sum(x: &[f32]) -> f64 {
+    map_chunks(x.len(), CHUNK, |range| sum_part(&x[range])).iter().sum()
+}
+
+/// Whether no element is infinite or NaN.
+#[must_use]
+pub fn all_finite(x: &[f32]) -> bool {
+    x.par_chunks(CHUNK).all(finite_part)
+}
+
+/// `dst += src`
+pub fn add(dst: &mut [f32], src: &[f32]) {
+    assert_eq!(dst.len(), src.len(), "operands of the same length");
+    dst.par_chunks_mut(CHUNK).zip(src.par_chunks(CHUNK)).for_each(|(dst, src)| add_elements(dst, src));
+}
+
+/// `x *= factor`
+pub fn scale(x: &mut [f32], factor: f32) {
+    x.par_chunks_mut(CHUNK).for_each(|x| scale_part(x, factor));
+}
+
+/// `dst[i] = src[rows[i]]`: `src` `[n, cols]`, `dst` `[rows.len(), cols]`.
+pub fn gather_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
+    assert_eq!(dst.len(), rows.len() * cols, "a row for each index");
+    let job = rows_per_job(cols);
+    dst.par_chunks_mut((job * cols).max(1)).zip(rows.par_chunks(job)).for_each(|(dst, rows)| {
+        for (dst, &row) in dst.chunks_exact_mut(cols).zip(rows) {
+            dst.copy_from_slice(&src[row as usize * cols..][..cols]);
+        }
+    });
+}
+
+/// `dst[rows[i]] = src[i]`, other rows unchanged: `src` `[rows.len(), cols]`, `dst` `[n, cols]`. Where a row is named
+/// more than once, the last one stays.
+pub fn scatter_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
+    assert_eq!(src.len(), rows.len() * cols, "a row for each index");
+    if cols == 0 {
+        return;
+    }
+    for (src, &row) in src.chunks_exact(cols).zip(rows) {
+        dst[row as usize * cols..][..cols].copy_from_slice(src);
+    }
+}
+
+/// `dst[rows[i]] += src[i]`: `src` `[rows.len(), cols]`, `dst` `[n, cols]`. Rows named more than once are added in order.
+pub fn scatter_add_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
+    assert_eq!(src.len(), rows.len() * cols, "a row for each index");
+    assert!(rows.iter().all(|&row| (row as usize + 1) * cols <= dst.len()), "rows of the destination");
+    // A job owns columns, not rows: rows may repeat, and then their order must be kept.
+    const COLUMNS: usize = 64;
+    let dst = Shared::new(dst);
+    (0..cols.div_ceil(COLUMNS)).into_par_iter().for_each(|job| {
+        let part = job * COLUMNS..cols.min((job + 1) * COLUMNS);
+        for (src, &row) in src.chunks_exact(cols).zip(rows) {
+            let first = row as usize * cols;
+            // SAFETY: other jobs have other columns.
+            #[allow(unsafe_code)]
+            let dst = unsafe { dst.part(first + part.start..first + part.end) };
+            add_elements(dst, &src[part.clone()]);
+        }
+    });
+}
+
+kernel! {
+    fn sum_squares_part<FMA>(x: &[f32]) -> f64 {
+        sum_wide(x, |v| v * v)
+    }
+}
+
+kernel! {
+    fn sum_squares_bf16_part<FMA>(x: &[bf16]) -> f64 {
+        sum_wide(x, |v| v * v)
+    }
+}
+
+kernel! {
+    fn sum_part<FMA>(x: &[f32]) -> f64 {
+        sum_wide(x, |v| v)
+    }
+}
+
+/// `Σ term(x)` in f64, in 16 partial sums.
+#[inline(always)]
+pub(crate) fn sum_wide<T: Number>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane += term(f64::from(v.get()));
+        }
+    }
+    for (lane, &v) in lanes.iter_mut().zip(rest) {
+        *lane += term(f64::from(v.get()));
+    }
+    lanes.iter().sum()
+}
+
+kernel! {
+    fn finite_part<FMA>(x: &[f32]) -> bool {
+        // no early exit within a chunk: it would keep the loop from being vectorised
+        x.iter().fold(true, |finite, v| finite & v.is_finite())
+    }
+}
+
+kernel! {
+    fn scale_part<FMA>(x: &mut [f32], factor: f32) {
+        for v in x {
+            *v *= factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::parallel::tests::same_for_any_pool;
+
+    fn wave(n: usize) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.37).sin() * 3.0).collect()
+    }
+
+    #[test]
+    fn sums_match_a_plain_f64_loop_and_any_number_of_threads() {
+        for n in [0, 1, 7, 63, 65, 383, 200_001] {
+            let x = wave(n);
+            let (s, s2) = same_for_any_pool(|| (sum(&x), sum_squares(&x)));
+            let expected: f64 = x.iter().map(|&v| f64::from(v)).sum();
+            let expected2: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+            assert!((s - expected).abs() <= 1e-9 * n as f64, "{n}");
+            assert!((s2 - expected2).abs() <= 1e-12 * expected2, "{n}");
+        }
+    }
+
+    #[test]
+    fn one_bad_element_anywhere_is_found() {
+        let x = wave(3 * CHUNK + 5);
+        assert!(all_finite(&x) && all_finite(&[]));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 17, CHUNK, 3 * CHUNK + 4] {
+                let mut x = x.clone();
+                x[at] = bad;
+                assert!(!all_finite(&x));
+            }
+        }
+    }
+
+    #[test]
+    fn add_and_scale_are_elementwise() {
+        let mut x = wave(CHUNK + 3);
+        let y = x.clone();
+        add(&mut x, &y);
+        scale(&mut x, 0.5);
+        assert_eq!(x, y);
+    }
+
+    #[test]
+    fn rows_gather_scatter_and_add() {
+        for cols in [1, 7, 65, 383] {
+            let x = wave(5 * cols);
+            let row = |r: usize| &x[r * cols..(r + 1) * cols];
+            let mut picked = vec![9.0; 3 * cols];
+            gather_rows(&x, cols, &[4, 0, 4], &mut picked);
+            assert_eq!(picked, [row(4), row(0), row(4)].concat());
+            let mut back = vec![0.0; 5 * cols];
+            scatter_rows(&picked, cols, &[1, 2, 3], &mut back);
+            assert_eq!(back[cols..4 * cols], picked);
+            assert!(back[..cols].iter().chain(&back[4 * cols..]).all(|&v| v == 0.0));
+            let mut added = x.clone();
+            scatter_add_rows(&picked, cols, &[1, 1, 3], &mut added);
+            let expected: Vec<f32> = (0..cols).map(|c| row(1)[c] + row(4)[c] + row(0)[c]).collect();
+            assert_eq!(added[cols..2 * cols], expected);
+            assert_eq!(added[2 * cols..3 * cols], *row(2));
+        }
+    }
+}
