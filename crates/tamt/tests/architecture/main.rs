@@ -1,0 +1,83 @@
+//! The direction of imports: no circle of files in a crate, arrows between crates point one way, files stay short.
+
+mod circles;
+mod modules;
+mod rules;
+mod tokens;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use circles::circles;
+use modules::{Sources, imports};
+
+/// Crates, and the crates of this workspace that each may depend on.
+const CRATES: [(&str, &[&str]); 5] = [
+    ("tamt-kernels", &[]),
+    ("tamt-model", &["tamt-kernels"]),
+    ("tamt-data", &["tamt-kernels"]),
+    ("tamt", &["tamt-kernels", "tamt-model", "tamt-data"]),
+    ("tamt-cli", &["tamt-kernels", "tamt-model", "tamt-data", "tamt"]),
+];
+
+/// Lines of the longest Rust file that a reader can take for one room.
+const MAX_LINES: usize = 500;
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Adds the Rust files below `directory`, with names relative to `base`.
+fn collect(directory: &Path, base: &Path, found: &mut Sources) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, base, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(base).unwrap().to_str().unwrap().replace('\\', "/");
+            found.insert(name, fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn no_files_of_a_crate_import_each_other() {
+    let mut report = String::new();
+    for (name, _) in CRATES {
+        let mut sources = Sources::new();
+        let base = crates().join(name);
+        collect(&base.join("src"), &base, &mut sources);
+        let roots: Vec<_> =
+            ["src/lib.rs", "src/main.rs"].into_iter().filter(|root| sources.contains_key(*root)).collect();
+        assert!(!roots.is_empty(), "{name} has no root");
+        for root in roots {
+            let imports = imports(&sources, root);
+            assert!(imports.len() > 5, "{name}: only {} imports are seen", imports.len());
+            circles(&imports).iter().for_each(|circle| report += &format!("\n{name}: {circle}"));
+        }
+    }
+    assert!(report.is_empty(), "files import each other in a circle\n{report}");
+}
+
+#[test]
+fn crates_depend_downwards_only() {
+    for (name, allowed) in CRATES {
+        let manifest = fs::read_to_string(crates().join(name).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split_once("dependencies]").map_or("", |(_, rest)| rest);
+        let names = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+        for dependency in names.filter(|name| *name == "tamt" || name.starts_with("tamt-")) {
+            assert!(allowed.contains(&dependency), "{name} depends on {dependency}, but may only on {allowed:?}");
+        }
+    }
+    let count = fs::read_dir(crates()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(count, CRATES.len(), "each crate has its line in CRATES");
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_take_in() {
+    let mut sources = Sources::new();
+    collect(&crates(), &crates(), &mut sources);
+    let long = sources.iter().map(|(name, text)| (text.lines().count(), name)).filter(|(lines, _)| *lines > MAX_LINES);
+    let long: Vec<_> = long.map(|(lines, name)| format!("{name}: {lines} lines")).collect();
+    assert!(long.is_empty(), "more than {MAX_LINES} lines: {long:#?}");
+}
