@@ -15,6 +15,7 @@ pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
         Error::Head { found: Some(_), .. } => "`tamt tune --new-head` replaces the head of --model by a new one",
         Error::Head { found: None, .. } => "`tamt tune` gives a model a head for a task",
         Error::NonFinite { .. } => "a lower --learning-rate may help",
+        Error::Model(tamt_model::Error::NoMlmHead) => "`tamt pretrain --train head` fits one",
         _ => return None,
     };
     Some(text.to_owned())

@@ -1,4 +1,4 @@
-//! Corpora: text files as one stream of tokens, cut into blocks.
+//! Corpora: the tokens of text files, and their division into blocks.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,48 +6,49 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::error::{Error, Result};
 use crate::text::{checked_text, read_bytes};
-use crate::{Error, Result, Specials, Tokenizer};
+use crate::tokenizer::{Specials, Tokenizer, room};
 
-/// How WikiText's token files spell a word that their makers removed.
+/// WikiText's spelling of a removed rare word.
 const UNKNOWN: &str = "<unk>";
 
-/// How much of a corpus has been read.
+/// Progress of [`Corpus::read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadProgress {
-    /// Bytes tokenized so far.
+    /// Number of bytes tokenized so far.
     pub bytes: u64,
-    /// Tokens they gave.
+    /// Number of tokens so far.
     pub tokens: u64,
 }
 
-/// How a corpus is read.
+/// Options of [`Corpus::read`].
 #[derive(Clone, Copy, Default)]
 pub struct ReadOptions<'a> {
-    /// Called from the reading thread after every few megabytes.
+    /// A function that the reading thread calls after each chunk of 4 MiB.
     pub progress: Option<&'a dyn Fn(ReadProgress)>,
 }
 
-/// The tokens of all files, in order.
+/// The tokens of a list of text files, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corpus {
-    /// The tokens of every non-blank line, joined, without special tokens.
+    /// The concatenated tokens of all non-blank lines, without special tokens.
     pub tokens: Vec<u32>,
-    /// SHA-256 of the files' bytes in order, in lower-case hexadecimal.
+    /// SHA-256 of the concatenated bytes of the files, in lower-case hexadecimal.
     pub digest: String,
-    /// The non-blank lines read.
+    /// Number of non-blank lines.
     pub lines: usize,
 }
 
-/// The bytes tokenized between two calls of the progress function. Does not affect the result.
+/// Bytes tokenized between two calls of the progress function. The result does not depend on this size.
 const CHUNK: usize = 4 << 20;
 
 impl Corpus {
     /// Reads and tokenizes `files`.
     ///
-    /// Every line is tokenized on its own, as it stands without its line end; blank lines are ignored; `<unk>` is the
-    /// tokenizer's unknown token. Lines are tokenized in parallel on the current `rayon` pool; the result does not
-    /// depend on its size.
+    /// Each line is tokenized separately, without its line end. Blank lines are ignored. `<unk>` becomes the tokenizer's
+    /// unknown token. Lines are tokenized in parallel on the current `rayon` pool; the result does not depend on the
+    /// number of threads.
     ///
     /// # Errors
     ///
@@ -80,6 +81,7 @@ impl Corpus {
         Ok(corpus)
     }
 
+    /// Appends the tokens of the lines of `chunk`.
     fn extend(&mut self, chunk: &str, tokenizer: &Tokenizer) -> Result<()> {
         let lines: Vec<&str> = chunk.lines().filter(|l| !l.trim().is_empty()).collect();
         let tokenized: Vec<Vec<u32>> =
@@ -93,17 +95,18 @@ impl Corpus {
     }
 }
 
-/// Where the chunk that starts at the beginning of `text` ends: after a line end, or at the end.
+/// The end of the first chunk of `text`: after a line end, or the end of the text.
 fn chunk_end(text: &str) -> usize {
     let from = CHUNK.min(text.len());
     text.as_bytes()[from..].iter().position(|&b| b == b'\n').map_or(text.len(), |at| from + at + 1)
 }
 
+/// The token ids of a line, with `<unk>` replaced by the unknown token.
 fn line_ids(line: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let Some(unk) = tokenizer.specials().unk else {
         return tokenizer.ids(line);
     };
-    // RoBERTa's tokenizer knows the spelling; BERT's would take it to pieces.
+    // RoBERTa's tokenizer recognises `<unk>`; BERT's would split it into pieces.
     if tokenizer.id(UNKNOWN) == Some(unk) || !line.contains(UNKNOWN) {
         return tokenizer.ids(line);
     }
@@ -121,16 +124,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What becomes of a last window that is not full.
+/// The treatment of an incomplete last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// It is dropped: every block has the same length, as training wants.
+    /// Drops it: all blocks have the same length, as in training.
     Drop,
-    /// It is kept, shorter: every token counts, as evaluation wants.
+    /// Keeps it as a shorter block: the blocks cover all tokens, as in evaluation.
     Keep,
 }
 
-/// A corpus cut into consecutive windows that do not overlap.
+/// A corpus, cut into consecutive windows without overlap. A block is a window between `cls` and `sep`.
 #[derive(Clone, Debug)]
 pub struct Blocks {
     corpus: Arc<Corpus>,
@@ -141,18 +144,13 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Cuts `corpus` into windows of `block_size` minus two tokens; the two are `cls` and `sep`.
+    /// Cuts `corpus` into blocks of `block_size` tokens, `cls` and `sep` included.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] if `block_size` is below 3, [`Error::TooFewTokens`] if there is no block.
+    /// [`Error::Length`] if `block_size` is below 3, [`Error::TooFewTokens`] if the corpus is shorter than a block.
     pub fn new(corpus: Arc<Corpus>, block_size: usize, tail: Tail, specials: &Specials) -> Result<Self> {
-        let window = match block_size.checked_sub(2) {
-            Some(window) if window > 0 => window,
-            _ => {
-                return Err(Error::Length { length: block_size, specials: 2 });
-            }
-        };
+        let window = room(block_size, 2)?;
         let tokens = corpus.tokens.len();
         let len = match tail {
             Tail::Drop => tokens / window,
@@ -164,20 +162,24 @@ impl Blocks {
         Ok(Self { corpus, window, len, cls: specials.cls, sep: specials.sep })
     }
 
-    /// How many blocks there are; never 0.
+    /// Number of blocks; never 0.
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "there is no empty value")]
+    #[allow(clippy::len_without_is_empty, reason = "`Blocks` is never empty")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The corpus that was cut.
+    /// The underlying corpus.
     #[must_use]
     pub fn corpus(&self) -> &Arc<Corpus> {
         &self.corpus
     }
 
-    /// The tokens of block `i` without special tokens. Panics unless `i < len()`.
+    /// The tokens of block `i`, without special tokens.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is at least [`Blocks::len`].
     #[must_use]
     pub fn window(&self, i: usize) -> &[u32] {
         assert!(i < self.len, "block {i} of {}", self.len);
@@ -186,13 +188,13 @@ impl Blocks {
         &self.corpus.tokens[start..end]
     }
 
-    /// The tokens of block `i` with special tokens.
+    /// Number of tokens of block `i`, special tokens included.
     #[must_use]
     pub fn block_len(&self, i: usize) -> usize {
         self.window(i).len() + 2
     }
 
-    /// Appends `cls`, block `i`, `sep` to `ids`.
+    /// Appends block `i` to `ids`: `cls`, window, `sep`.
     pub fn fill(&self, i: usize, ids: &mut Vec<u32>) {
         ids.push(self.cls);
         ids.extend_from_slice(self.window(i));

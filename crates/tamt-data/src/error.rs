@@ -1,23 +1,26 @@
-//! What can go wrong between a text file and a batch.
+//! The crate's error type, and the checks that several modules share.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure, with the file, line or value that caused it.
+///
+/// The message of a variant does not repeat its [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or directory could not be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was attempted: `read`, `write`, `create`, `copy`.
+        /// The operation: `read`, `write` or `create`.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The operating system's answer.
-        source: std::io::Error,
+        /// The operating system's error.
+        source: io::Error,
     },
 
     /// A text file holds bytes that are not UTF-8, or NUL bytes.
@@ -32,7 +35,7 @@ pub enum Error {
         line: usize,
         /// The offset of the offending byte in the file, from 0.
         offset: usize,
-        /// Which byte it is.
+        /// A description of the offending byte.
         what: String,
     },
 
@@ -46,12 +49,12 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A tokenizer's file is malformed.
+    /// A tokenizer file is malformed.
     #[error("{}: not a usable tokenizer: {reason}", path.display())]
     BadTokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
@@ -61,13 +64,13 @@ pub enum Error {
         path.display()
     )]
     MissingSpecial {
-        /// The tokenizer's file.
+        /// The tokenizer file.
         path: PathBuf,
-        /// What the token is for: `cls`, `sep` or `mask`.
+        /// The token's role: `cls`, `sep` or `mask`.
         role: &'static str,
-        /// How BERT spells it.
+        /// BERT's spelling of the token.
         bert: &'static str,
-        /// How RoBERTa spells it.
+        /// RoBERTa's spelling of the token.
         roberta: &'static str,
     },
 
@@ -83,13 +86,13 @@ pub enum Error {
     /// A maximum length or block size leaves no room beside the special tokens.
     #[error("a length of {length} tokens leaves no room beside {specials} special tokens")]
     Length {
-        /// The length asked for.
+        /// The length, in tokens.
         length: usize,
-        /// How many special tokens it has to hold.
+        /// Number of special tokens in a sequence.
         specials: usize,
     },
 
-    /// No corpus file was named.
+    /// The list of corpus files is empty.
     #[error("a corpus needs at least one file")]
     NoFiles,
 
@@ -118,18 +121,18 @@ pub enum Error {
     TooFewBlocks {
         /// Blocks in the corpus.
         blocks: usize,
-        /// Blocks wanted in a batch.
+        /// Blocks in a batch.
         batch_size: usize,
     },
 
-    /// A number is outside the range in which it makes sense.
+    /// A number is outside its range.
     #[error("{name} = {value}: {expected}")]
     OutOfRange {
         /// The parameter's name.
         name: &'static str,
-        /// Its value.
+        /// The parameter's value.
         value: f64,
-        /// What it must be.
+        /// The condition on the value.
         expected: &'static str,
     },
 
@@ -138,11 +141,11 @@ pub enum Error {
     NoSuchSplit {
         /// The task.
         task: String,
-        /// The split asked for.
+        /// The split's name.
         split: &'static str,
     },
 
-    /// The files of a task's split are not where they were looked for.
+    /// None of the files of a split exists.
     #[error(
         "no {split} split of {task}: looked for {} in {}",
         one_of(files),
@@ -151,22 +154,22 @@ pub enum Error {
     MissingSplit {
         /// The task.
         task: String,
-        /// The split asked for.
+        /// The split's name.
         split: &'static str,
-        /// What its files are called; `*` stands for any text.
+        /// File name patterns of the split; `*` stands for any text.
         files: Vec<String>,
-        /// Where they could have been.
+        /// The directories that were searched.
         folders: Vec<PathBuf>,
     },
 
-    /// Some of the numbered files that make up a split are missing, or there are files of two downloads.
+    /// Some numbered files of a split are missing, or the directory mixes two downloads.
     #[error("{}: its name says that there are {expected} such files, and there are {found}", path.display())]
     MissingShards {
-        /// The file whose name says how many there are.
+        /// A file whose name states the number of files.
         path: PathBuf,
-        /// Files found.
+        /// Number of files found.
         found: usize,
-        /// Files that belong together.
+        /// Number of files stated by the name.
         expected: usize,
     },
 
@@ -177,7 +180,7 @@ pub enum Error {
         path: PathBuf,
         /// The column's name or number.
         column: String,
-        /// The names of the columns that it has.
+        /// The names of the file's columns.
         present: Vec<String>,
     },
 
@@ -188,39 +191,39 @@ pub enum Error {
         path: PathBuf,
         /// The line, or the row of a parquet file, from 1.
         line: usize,
-        /// The label as the file spells it.
+        /// The label's spelling in the file.
         label: String,
-        /// The labels of the task, or what they are.
+        /// The labels of the task, or a description of them.
         known: Vec<String>,
     },
 
-    /// A row cannot be read at all.
+    /// A row cannot be parsed.
     #[error("{}:{line}: {reason}", path.display())]
     BadRow {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// So many rows are unusable that the file cannot be what it is taken for.
+    /// More than a tenth of a file's rows are unusable: the file has another layout than the task says.
     #[error("{}:{line}: {reason}; {skipped} of {rows} rows are like that", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// The first such line, from 1.
+        /// The first unusable line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
-        /// Unusable rows.
+        /// Number of unusable rows.
         skipped: usize,
-        /// All rows.
+        /// Number of all rows.
         rows: usize,
     },
 
-    /// A file of examples or questions has none.
+    /// A file holds no examples or questions.
     #[error("{}: no examples", path.display())]
     NoExamples {
         /// The file.
@@ -232,33 +235,54 @@ pub enum Error {
     BadFile {
         /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// The expected kind of file.
         kind: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
     /// Two lists that belong together have different lengths.
     #[error("{found} {what}, not {expected}")]
     Count {
-        /// What was counted.
+        /// The counted items.
         what: &'static str,
-        /// How many there should be.
+        /// The expected number.
         expected: usize,
-        /// How many there are.
+        /// The actual number.
         found: usize,
     },
 
-    /// A class was given where a number is needed, or the other way round.
+    /// An input has the wrong kind: a class in place of a number, or a table in place of questions.
     #[error("{what} cannot be computed from {given}")]
     WrongKind {
-        /// What was to be computed.
+        /// The result that was requested.
         what: &'static str,
-        /// What was given.
+        /// The input that does not fit.
         given: &'static str,
     },
 }
 
+/// Wraps an I/O error on `path`; `action` is `read`, `write` or `create`.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io { action, path: path.to_owned(), source }
+}
+
+/// Reports `path` as no usable file of this kind, for the given reason.
+pub(crate) fn bad_file(path: &Path, kind: &'static str) -> impl Fn(String) -> Error {
+    move |reason| Error::BadFile { path: path.to_owned(), kind, reason }
+}
+
+/// Refuses 0 as the value of the parameter `name`.
+pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<()> {
+    if value == 0 { Err(Error::OutOfRange { name, value: 0.0, expected: "must be at least 1" }) } else { Ok(()) }
+}
+
+/// Refuses another number of items than expected.
+pub(crate) fn same_count(what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(Error::Count { what, expected, found }) }
+}
+
+/// The subject and verb of "... only blank lines".
 fn names(files: &[PathBuf]) -> String {
     match files {
         [one] => format!("{} has", one.display()),
@@ -267,6 +291,7 @@ fn names(files: &[PathBuf]) -> String {
     }
 }
 
+/// The names as a list that ends in "or".
 fn one_of(names: &[String]) -> String {
     match names {
         [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

@@ -1,20 +1,20 @@
-//! Text in, batches out.
+//! Text to batches: tokenizers, corpora, corruption for MLM, downstream tasks and metrics.
 //!
-//! A pre-trained encoder comes with a tokenizer, and a ticket is found on plain text. This crate is the way from the
-//! one to the other: it knows tokenizers, files and randomness, and nothing of models.
+//! The crate prepares the inputs of a model, but does not know models.
 //!
-//! * [`Tokenizer`] reads a checkpoint's tokenizer, in whichever of three formats it comes.
-//! * [`Corpus`] is text files as one stream of tokens, with a digest that says which text it was. [`Blocks`] cuts it
-//!   into windows, [`Sampler`] says which of them make up the batch of a step. [`LengthSampler`] does so for examples,
-//!   putting those of like length together, and [`length_batches`] for predictions, where order does not matter.
-//! * [`Corruption`] hides tokens for masked language modelling.
-//! * [`tasks`] is GLUE, `SQuAD` and what a user declares: where files lie, which columns hold what, how answers are
-//!   written down. [`squad`] reads span questions, and [`metrics`] scores answers.
-//! * [`invented`] makes text in an invented language, and tasks about it, for when there are no others.
+//! * [`Tokenizer`] reads the tokenizer of a checkpoint, in three file formats.
+//! * [`Corpus`] holds the tokens of text files, with a digest of the files. [`Blocks`] cuts a corpus into blocks of equal
+//!   length, and [`Sampler`] gives the blocks of each step. [`LengthSampler`] gives batches of examples of similar length;
+//!   [`length_batches`] does so for prediction.
+//! * [`Corruption`] masks tokens for masked language modelling (MLM).
+//! * [`tasks`] reads the examples of GLUE and of a user's own tasks, and writes predictions. [`squad`] reads span
+//!   questions, and finds answers in a model's logits. [`metrics`] scores predictions.
+//! * [`invented`] generates text in an invented language and tasks about it, for demos and tests.
 //!
-//! Whatever is random is a function of a seed and of a place (step, epoch, position), and whatever is parallel is put
-//! back in order. So results do not depend on the number of threads, and a run resumed at a step sees what it
-//! would have seen.
+//! Each random choice is a function of a seed and of a position (step, epoch, index), and parallel results are put into
+//! sequential order. So results do not depend on the number of threads, and a resumed run continues with the same batches.
+//!
+//! The example reads a corpus, takes the batch of a step and corrupts it for MLM:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -25,7 +25,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let dir = dir.path();
-//! // A tokenizer and a corpus; any checkpoint's directory and any text files will do.
+//! // The example writes its own tokenizer and text; a checkpoint's directory and any UTF-8 files work as well.
 //! let world = World::new(7);
 //! world.write_tokenizer(dir)?;
 //! let text = dir.join("train.txt");
@@ -41,22 +41,19 @@
 //! for block in sampler.batch(step) {
 //!     blocks.fill(block as usize, &mut ids);
 //! }
+//! let original = ids.clone();
 //! let stream = Stream::new(42, Purpose::CORRUPTION, step);
-//! let masked = Corruption::default().corrupt(
-//!     &mut ids,
-//!     tokenizer.specials(),
-//!     tokenizer.vocab_size(),
-//!     stream,
-//!     0,
-//! );
+//! let masked =
+//!     Corruption::default().corrupt(&mut ids, tokenizer.specials(), tokenizer.vocab_size(), stream, 0);
 //! assert_eq!(ids.len(), 8 * 64);
-//! assert!(!masked.is_empty());
+//! assert!(masked.iter().all(|m| m.label == original[m.position as usize]));
 //! # Ok(())
 //! # }
 //! ```
 
 mod corpus;
 mod error;
+mod head;
 pub mod invented;
 pub mod metrics;
 mod mlm;

@@ -1,43 +1,45 @@
-//! Corruption of text for masked language modelling (Devlin et al. 2019, section 3.1).
+//! Corruption of text for masked language modelling (MLM; Devlin et al. 2019, section 3.1).
 //!
-//! Every position that holds no `cls`, `sep` or `pad` token is chosen independently; of the chosen, most become the
-//! mask token, some a random token, and the rest stay as they are. The model predicts the original token at every
-//! chosen position. Fresh for every batch, so the same block is corrupted differently each time it is met.
+//! Each position without a `cls`, `sep` or `pad` token is selected independently with the same probability. A share of
+//! the selected tokens becomes the mask token, a share becomes a random token, and the rest stays unchanged. The model
+//! predicts the original token at each selected position. The random stream depends on the step, so the corruption of
+//! a block differs between epochs.
 
 use tamt_kernels::rng::Stream;
 
-use crate::{Error, Result, Specials};
+use crate::error::{Error, Result};
+use crate::tokenizer::Specials;
 
-/// How often and how tokens are corrupted.
+/// The rates of corruption.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Corruption {
-    /// The probability that a position is chosen.
+    /// The probability that a position is selected.
     pub probability: f32,
-    /// Of the chosen, the share replaced by the mask token.
+    /// The share of selected tokens that becomes the mask token.
     pub mask: f32,
-    /// Of the chosen, the share replaced by a token drawn uniformly from the whole vocabulary, which may be a
-    /// special token or the original. What remains is left unchanged.
+    /// The share of selected tokens that becomes a random token, uniform over the whole vocabulary, special tokens and
+    /// the original token included. The remaining share stays unchanged.
     pub random: f32,
 }
 
 impl Default for Corruption {
-    /// BERT's: 15% chosen; of these 80% masked, 10% random, 10% unchanged.
+    /// The rates of BERT: 15 % of the positions, of these 80 % masked, 10 % random, 10 % unchanged.
     fn default() -> Self {
         Self { probability: 0.15, mask: 0.8, random: 0.1 }
     }
 }
 
-/// One position to be predicted.
+/// A position that the model predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masked {
-    /// Its index in the corrupted ids.
+    /// Index in the corrupted ids.
     pub position: u32,
-    /// The token that was there.
+    /// The original token.
     pub label: u32,
 }
 
 impl Corruption {
-    /// Checks that the probabilities are probabilities.
+    /// Checks the ranges of the rates.
     ///
     /// # Errors
     ///
@@ -57,11 +59,10 @@ impl Corruption {
         range("mask and random shares together", both, both <= 1.0 + 1e-6, "must be at most 1")
     }
 
-    /// Corrupts `ids` in place and returns the positions to be predicted, in ascending order.
+    /// Corrupts `ids` in place and returns the selected positions, in ascending order.
     ///
-    /// The fate of `ids[i]` depends on `stream`, `first_position + i` and the token alone, so splitting a batch
-    /// changes nothing as long as every part is given the position where it starts. Random tokens are below
-    /// `vocab_size`.
+    /// The result at `ids[i]` depends only on `stream`, `first_position + i` and the token. So a batch may be processed
+    /// in parts, if each part gets its own `first_position`. Random tokens are below `vocab_size`.
     #[must_use]
     pub fn corrupt(
         &self,
@@ -92,12 +93,12 @@ impl Corruption {
     }
 }
 
-/// 32 random bits as a number in [0, 1).
+/// 32 random bits as a number in `[0, 1)`.
 fn unit(bits: u32) -> f64 {
     f64::from(bits) / 4_294_967_296.0
 }
 
-/// A number in [0, n) from 64 random bits, by multiplication; the bias is below n / 2^64.
+/// A number in `[0, n)`: the high half of the product of 64 random bits with `n`. The bias is below n / 2^64.
 fn below(high: u32, low: u32, n: u32) -> u32 {
     let bits = (u64::from(high) << 32) | u64::from(low);
     ((u128::from(bits) * u128::from(n)) >> 64) as u32

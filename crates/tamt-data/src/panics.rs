@@ -1,4 +1,4 @@
-//! Panics of other crates, made values.
+//! Conversion of other crates' panics into values.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,22 +6,22 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether panics of this thread are caught, and so are nobody's business.
+    /// Whether this thread is inside [`caught`], which silences the panic message.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `f` gives, or what it says when it panics, which is then not printed.
+/// Runs `f` and returns the message of its panic as an error. The panic is not printed.
 ///
-/// The first call puts a panic hook in front of the one that there is. It keeps silent about panics in an `f`, and
-/// passes all others on, on every thread.
+/// The first call installs a panic hook. The hook is silent for panics inside `f` and delegates all other panics, on
+/// every thread, to the previous hook.
 ///
-/// `f` must leave nothing behind that a panic could have left half done.
+/// `f` must not leave shared state half modified when it panics.
 pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // While a thread ends there is no such variable, and no `f` either.
+            // The thread-local variable is gone while a thread exits; no `f` runs at that point.
             if !CAUGHT.try_with(Cell::get).unwrap_or(false) {
                 before(info);
             }
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(caught(|| panic!("four is {}", 4)), Err::<(), _>("four is 4".to_owned()));
         assert_eq!(caught(|| panic!("plain")), Err::<(), _>("plain".to_owned()));
         assert_eq!(caught(|| panic::panic_any(7)), Err::<(), _>("no reason given".to_owned()));
-        // One inside another.
+        // Nested calls.
         assert_eq!(caught(|| (caught(|| panic!("inner")), 3)), Ok((Err::<(), _>("inner".to_owned()), 3)));
         assert!(!CAUGHT.get());
     }

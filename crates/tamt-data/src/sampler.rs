@@ -1,16 +1,16 @@
-//! Which blocks or examples make up the batch of a step.
+//! Samplers: the blocks or examples of each batch.
 
 use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tamt_kernels::rng::{Purpose, Stream};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result, at_least_one};
 
-/// The order in which blocks are trained on: each epoch is a permutation of its own, cut into batches. Blocks left
-/// over at the end of an epoch sit that epoch out.
+/// A sampler of equally long blocks: each epoch is an independent permutation, cut into batches. An epoch omits the
+/// blocks that do not fill its last batch.
 ///
-/// A batch is a function of the seed and the step, so a resumed run needs no state but its step.
+/// A batch is a function of the seed and the step, so a resumed run needs no sampler state.
 #[derive(Debug)]
 pub struct Sampler {
     blocks: u32,
@@ -27,26 +27,26 @@ impl Sampler {
     /// [`Error::OutOfRange`] if `batch_size` is 0 or there are more than 2^32 blocks, [`Error::TooFewBlocks`] if there
     /// are fewer blocks than fit in a batch.
     pub fn new(blocks: usize, batch_size: usize, seed: u64) -> Result<Self> {
-        check_batch_size(batch_size)?;
+        at_least_one("batch size", batch_size)?;
         if blocks < batch_size {
             return Err(Error::TooFewBlocks { blocks, batch_size });
         }
         Ok(Self { blocks: count("blocks", blocks)?, batch_size, seed, epoch: EpochCache::default() })
     }
 
-    /// Batches in an epoch.
+    /// Number of batches in an epoch.
     #[must_use]
     pub fn batches_per_epoch(&self) -> u64 {
         (self.blocks as usize / self.batch_size) as u64
     }
 
-    /// Blocks in a batch.
+    /// Number of blocks in a batch.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// The blocks of `step`, which counts batches from 0.
+    /// The block indices of step `step`; steps count batches from 0 over all epochs.
     #[must_use]
     pub fn batch(&self, step: u64) -> Vec<u32> {
         let epoch = step / self.batches_per_epoch();
@@ -60,17 +60,18 @@ impl Sampler {
     }
 }
 
-/// Batches among which examples of a similar length are looked for.
+/// Batches in a pool that is sorted by length.
 ///
-/// With more, batches would be more even in length and less random: this many keep nearly all of both.
+/// A larger pool gives batches of more even length, but less random ones. 50 batches give nearly the full benefit of
+/// both.
 const POOL: usize = 50;
 
-/// The order in which examples of different lengths are trained on: each once an epoch, in batches of similar length.
+/// A sampler of examples of different lengths: each example once per epoch, in batches of similar length.
 ///
-/// An epoch is a permutation of its own, cut into pools of 50 batches. A pool is sorted by length and cut into
-/// batches, and the batches of all pools are shuffled. What does not fill a batch is one of its own, of any lengths.
+/// An epoch is an independent permutation, cut into pools of 50 batches. Each pool is sorted by length and cut into
+/// batches, and the batches of all pools are shuffled. The examples that do not fill a batch form a smaller batch.
 ///
-/// A batch is a function of the lengths, the seed and the step, so a resumed run needs no state but its step.
+/// A batch is a function of the lengths, the seed and the step, so a resumed run needs no sampler state.
 ///
 /// ```
 /// use tamt_data::LengthSampler;
@@ -94,40 +95,39 @@ pub struct LengthSampler {
 }
 
 impl LengthSampler {
-    /// A sampler of batches of at most `batch_size` examples with these lengths (in tokens, or whatever their cost is).
+    /// A sampler of batches of at most `batch_size` examples. `lengths` holds the length of each example, in tokens or
+    /// another unit of cost.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfRange`] if `batch_size` is 0, if there is no example or if there are 2^32 or more.
+    /// [`Error::OutOfRange`] if `batch_size` is 0, or if the number of examples is 0 or at least 2^32.
     pub fn new(lengths: impl IntoIterator<Item = usize>, batch_size: usize, seed: u64) -> Result<Self> {
-        check_batch_size(batch_size)?;
+        at_least_one("batch size", batch_size)?;
         let lengths: Vec<usize> = lengths.into_iter().collect();
-        if lengths.is_empty() {
-            return Err(Error::OutOfRange { name: "examples", value: 0.0, expected: "must be at least 1" });
-        }
+        at_least_one("examples", lengths.len())?;
         count("examples", lengths.len())?;
         Ok(Self { lengths, batch_size, seed, epoch: EpochCache::default() })
     }
 
-    /// How many examples there are, and so how many an epoch has.
+    /// Number of examples, each of which occurs once per epoch.
     #[must_use]
     pub fn examples(&self) -> usize {
         self.lengths.len()
     }
 
-    /// Batches in an epoch, with the one that is not full, if there is one.
+    /// Number of batches in an epoch, a smaller last batch included.
     #[must_use]
     pub fn batches_per_epoch(&self) -> u64 {
         self.lengths.len().div_ceil(self.batch_size) as u64
     }
 
-    /// Examples in a batch, but for one an epoch that may have fewer.
+    /// Number of examples in a batch; one batch per epoch may have fewer.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// The indices of the examples of `step`, which counts batches from 0 through all epochs.
+    /// The example indices of step `step`; steps count batches from 0 over all epochs.
     #[must_use]
     pub fn batch(&self, step: u64) -> Vec<u32> {
         let per_epoch = self.batches_per_epoch();
@@ -138,12 +138,12 @@ impl LengthSampler {
     fn batches(&self, epoch: u64) -> Arc<[Box<[u32]>]> {
         self.epoch.get(epoch, || {
             let stream = Stream::new(self.seed, Purpose::SHUFFLE, epoch);
-            // Both counts were checked to be below 2^32.
+            // `new` checks that the number of examples is below 2^32.
             let mut examples = permutation(self.lengths.len() as u32, stream);
             let full = self.lengths.len() / self.batch_size * self.batch_size;
             let (in_full_batches, rest) = examples.split_at_mut(full);
             for pool in in_full_batches.chunks_mut(self.batch_size.saturating_mul(POOL)) {
-                // Stable, so that chance decides between equals.
+                // The sort is stable, so examples of equal length stay in random order.
                 pool.sort_by_key(|&example| self.lengths[example as usize]);
             }
             let batches = in_full_batches.chunks(self.batch_size).chain((!rest.is_empty()).then_some(&*rest));
@@ -154,14 +154,14 @@ impl LengthSampler {
     }
 }
 
-/// Examples of these lengths (in tokens) in batches of similar length, the longest first: as many examples as have
-/// `tokens` tokens together, but at least one. For predictions, which do not depend on what else is in a batch.
+/// Batches of examples of similar length for prediction, the longest examples first. `lengths` holds the length of each
+/// example in tokens. A batch holds at most `tokens` tokens, or a single longer example.
 ///
-/// Each example is in exactly one batch; of equal lengths, the first comes first.
+/// Each example is in exactly one batch. Examples of equal length stay in order.
 ///
 /// # Panics
 ///
-/// If there are 2^32 examples or more.
+/// If the number of examples is 2^32 or more.
 #[must_use]
 pub fn length_batches(lengths: &[usize], tokens: usize) -> Vec<Vec<u32>> {
     let n = u32::try_from(lengths.len()).expect("fewer than 2^32 examples");
@@ -185,7 +185,7 @@ pub fn length_batches(lengths: &[usize], tokens: usize) -> Vec<Vec<u32>> {
     batches
 }
 
-/// The order of the epoch asked for last.
+/// The batches of the most recently used epoch.
 #[derive(Debug)]
 struct EpochCache<T: ?Sized>(Mutex<Option<(u64, Arc<T>)>>);
 
@@ -197,7 +197,7 @@ impl<T: ?Sized> Default for EpochCache<T> {
 
 impl<T: ?Sized> EpochCache<T> {
     fn get(&self, epoch: u64, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        // A panic elsewhere cannot leave a half-written cache: the value is replaced whole.
+        // The value is replaced as a whole, so a poisoned lock still guards a consistent cache.
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, order)) = &*cached
             && *of == epoch
@@ -210,19 +210,14 @@ impl<T: ?Sized> EpochCache<T> {
     }
 }
 
+/// A random permutation of `0..n`.
 fn permutation(n: u32, stream: Stream) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n).collect();
     stream.shuffle(&mut order);
     order
 }
 
-fn check_batch_size(batch_size: usize) -> Result<()> {
-    if batch_size == 0 {
-        return Err(Error::OutOfRange { name: "batch size", value: 0.0, expected: "must be at least 1" });
-    }
-    Ok(())
-}
-
+/// `n` as u32, or an error that names the counted items.
 fn count(name: &'static str, n: usize) -> Result<u32> {
     u32::try_from(n).map_err(|_| Error::OutOfRange { name, value: n as f64, expected: "must be below 2^32" })
 }

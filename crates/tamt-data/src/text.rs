@@ -1,13 +1,13 @@
-//! Text files read whole and checked.
+//! Reading of text files, with a check of the encoding.
 
 use std::fs;
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result, io_error};
 
 /// The bytes of a file.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
+    fs::read(path).map_err(io_error("read", path))
 }
 
 /// The text of a UTF-8 file without its byte order mark.
@@ -16,9 +16,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     Ok(checked_text(&bytes, path)?.to_owned())
 }
 
-/// `bytes` as text, without a byte order mark at its start.
+/// `bytes` as UTF-8 text, without a leading byte order mark.
 ///
-/// NUL bytes are valid UTF-8 and in no text: they mean a binary file, or UTF-16.
+/// NUL bytes are valid UTF-8, but occur only in binary files and in UTF-16, so the function refuses them.
 pub(crate) fn checked_text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|e| not_text(path, bytes, e.valid_up_to()))?;
     if let Some(offset) = bytes.iter().position(|&b| b == 0) {

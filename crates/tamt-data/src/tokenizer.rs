@@ -1,55 +1,56 @@
-//! Tokenizers of BERT and RoBERTa checkpoints, in every file format they come in.
-
-use std::path::{Path, PathBuf};
-
-use crate::{Error, Result};
+//! Tokenizers of BERT and RoBERTa checkpoints, in each of their file formats.
 
 mod files;
 
-/// The ids of the tokens that have a role of their own.
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Specials {
     /// Starts every sequence: `[CLS]` or `<s>`.
     pub cls: u32,
     /// Ends every sequence: `[SEP]` or `</s>`.
     pub sep: u32,
-    /// Stands for a token to be predicted: `[MASK]` or `<mask>`.
+    /// Replaces a token that the model predicts: `[MASK]` or `<mask>`.
     pub mask: u32,
-    /// Fills up short sequences: `[PAD]` or `<pad>`.
+    /// Pads short sequences: `[PAD]` or `<pad>`.
     pub pad: Option<u32>,
-    /// Stands for what the vocabulary cannot spell: `[UNK]` or `<unk>`.
+    /// Replaces text that the vocabulary cannot spell: `[UNK]` or `<unk>`.
     pub unk: Option<u32>,
-    /// How many `sep` tokens stand between the two texts of a pair: 1 for BERT, 2 for RoBERTa.
+    /// Number of `sep` tokens between the two texts of a pair: 1 for BERT, 2 for RoBERTa.
     pub pair_separators: usize,
 }
 
 impl Specials {
-    /// Whether `id` marks structure (`cls`, `sep`, `pad`) rather than text: such positions are never corrupted.
+    /// Whether `id` is `cls`, `sep` or `pad`. MLM never corrupts these tokens.
     #[must_use]
     pub fn is_structural(&self, id: u32) -> bool {
         id == self.cls || id == self.sep || Some(id) == self.pad
     }
 }
 
-/// A text's tokens and where they come from.
+/// The tokens of a text, with their positions in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokenized {
-    /// The tokens, without special tokens around them.
+    /// The token ids, without `cls` and `sep`.
     pub ids: Vec<u32>,
-    /// For each token the range of bytes of the text that it stands for.
+    /// The byte range `(start, end)` of each token in the text.
     pub offsets: Vec<(usize, usize)>,
 }
 
-/// Two texts in one sequence.
+/// The token sequence of one text or of a pair of texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// `cls` a `sep` b `sep`; RoBERTa has two `sep` in the middle.
+    /// The token ids: `cls` a `sep` b `sep`, with two `sep` in the middle for RoBERTa.
     pub ids: Vec<u32>,
-    /// 0 up to and including the first text's `sep`, then 1. All 0 for RoBERTa, which has one token type.
+    /// The token type of each id: 0 up to and including the first text's `sep`, then 1. All 0 for RoBERTa, which has
+    /// one token type.
     pub type_ids: Vec<u32>,
 }
 
-/// Turns text into token ids.
+/// A tokenizer: maps text to token ids.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -69,15 +70,15 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer of a model directory: `tokenizer.json` if there is one, else `vocab.txt` (WordPiece), else
-    /// `vocab.json` with `merges.txt` (byte-level BPE). The last two honour `tokenizer_config.json`.
+    /// Loads the tokenizer of a model directory: `tokenizer.json` if it exists, else `vocab.txt` (WordPiece), else
+    /// `vocab.json` with `merges.txt` (byte-level BPE). The last two formats respect `tokenizer_config.json`.
     ///
-    /// Truncation and padding that a `tokenizer.json` asks for are switched off: lengths are the caller's.
+    /// The function disables truncation and padding settings of a `tokenizer.json`: callers pass lengths themselves.
     ///
     /// # Errors
     ///
-    /// [`Error::NoTokenizer`] if there is none, [`Error::BadTokenizer`] if its files make no sense,
-    /// [`Error::MissingSpecial`] if it has no `cls`, `sep` or `mask` token, [`Error::Io`], [`Error::NotText`].
+    /// [`Error::NoTokenizer`] if `dir` holds none of these files, [`Error::BadTokenizer`] if a file is malformed,
+    /// [`Error::MissingSpecial`] if the vocabulary lacks `cls`, `sep` or `mask`, [`Error::Io`], [`Error::NotText`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let (mut inner, main_file) = files::load(dir)?;
         inner.with_padding(None);
@@ -85,7 +86,7 @@ impl Tokenizer {
             .with_truncation(None)
             .map_err(|e| Error::BadTokenizer { path: main_file.clone(), reason: e.to_string() })?;
         let specials = find_specials(&inner, &main_file)?;
-        // One more than the highest id, so that ids index an embedding table even when the vocabulary has holes.
+        // A vocabulary may skip ids, so the number of entries is not the size of an embedding table.
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |highest| highest.saturating_add(1));
         Ok(Self { inner, specials, vocab_size, files: files::present(dir) })
     }
@@ -96,36 +97,36 @@ impl Tokenizer {
         &self.specials
     }
 
-    /// One more than the highest id: the rows an embedding table needs at least.
+    /// One more than the highest id: the least number of rows of an embedding table.
     #[must_use]
     pub fn vocab_size(&self) -> u32 {
         self.vocab_size
     }
 
-    /// The token with this id, as the vocabulary spells it.
+    /// The vocabulary's spelling of a token id.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The id of a token as the vocabulary spells it.
+    /// The id of a token, given in the vocabulary's spelling.
     #[must_use]
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The tokens of a text, without special tokens around it. The spelling of a special token inside the text is
-    /// that token, as in `transformers`.
+    /// The token ids of a text, without `cls` and `sep`. The spelling of a special token inside the text becomes that
+    /// token, as in `transformers`.
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenize`] if a word cannot be spelled and the vocabulary has no unknown token.
+    /// [`Error::Tokenize`] if the vocabulary cannot spell a word and has no unknown token.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| refused(text, &*e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The tokens of a text without special tokens, each with the range of bytes of `text` that it stands for.
+    /// The token ids of a text, without `cls` and `sep`, each with its byte range in `text`.
     ///
     /// # Errors
     ///
@@ -135,7 +136,7 @@ impl Tokenizer {
         Ok(Tokenized { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
     }
 
-    /// `cls` text `sep`, the text cut so that the whole has at most `max_len` tokens.
+    /// `cls` text `sep`, with the text truncated so that the sequence has at most `max_len` tokens.
     ///
     /// # Errors
     ///
@@ -149,11 +150,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Two texts in one sequence of at most `max_len` tokens; the longer text is cut first.
+    /// A pair of texts in one sequence of at most `max_len` tokens; the longer text is truncated first.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] if `max_len` has no room for one token beside the special tokens, and as [`Tokenizer::ids`].
+    /// [`Error::Length`] if `max_len` leaves no room beside the special tokens, and as [`Tokenizer::ids`].
     pub fn encode_pair(&self, first: &str, second: &str, max_len: usize) -> Result<Pair> {
         let Specials { cls, sep, pair_separators, .. } = self.specials;
         let room = room(max_len, 2 + pair_separators)?;
@@ -172,7 +173,7 @@ impl Tokenizer {
         Ok(Pair { ids, type_ids })
     }
 
-    /// The tokenizer's files: those of the usual names that its directory holds.
+    /// The tokenizer's files in its directory.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
@@ -188,9 +189,9 @@ impl Tokenizer {
     }
 }
 
-/// How many tokens of each of two texts survive when together they may have `room`, as `tokenizers` does it: the
-/// longer is cut to the shorter's length, then both to half, the odd token going to the longer (on equality, to the
-/// second).
+/// The truncated lengths of two texts that share `room` tokens, by the rule of the `tokenizers` crate: the longer text
+/// is truncated to the length of the shorter, then both to half of `room`. An odd token goes to the longer text, or to
+/// the second of two equally long texts.
 fn longest_first(first: usize, second: usize, room: usize) -> (usize, usize) {
     if first + second <= room {
         return (first, second);
@@ -200,13 +201,19 @@ fn longest_first(first: usize, second: usize, room: usize) -> (usize, usize) {
     if first > second { (long, short) } else { (short, long) }
 }
 
-fn room(max_len: usize, specials: usize) -> Result<usize> {
+/// The number of text tokens in a sequence of at most `max_len` tokens, of which `specials` are special tokens.
+///
+/// # Errors
+///
+/// [`Error::Length`] if no text token fits.
+pub(crate) fn room(max_len: usize, specials: usize) -> Result<usize> {
     match max_len.checked_sub(specials) {
         Some(room) if room > 0 => Ok(room),
         _ => Err(Error::Length { length: max_len, specials }),
     }
 }
 
+/// [`Error::Tokenize`] with the beginning of the text.
 fn refused(text: &str, error: &(dyn std::error::Error + Send + Sync)) -> Error {
     Error::Tokenize { text: text.chars().take(40).collect(), reason: error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Reading corpora and cutting blocks.
+//! Corpora and blocks.
 
 use std::cell::RefCell;
 use std::fs;
@@ -61,7 +61,7 @@ fn the_literal_unk_is_the_unknown_token() {
         let unk = t.specials().unk.unwrap();
         let corpus = read(&t, &[b"<unk> the <unk> map<unk><unk>"]).unwrap();
         let mut want = vec![unk];
-        // RoBERTa's spaces belong to what follows, or stand alone before the unknown token.
+        // RoBERTa's space is part of the following word, or a token of its own before the unknown token.
         want.extend(t.ids(" the ").unwrap());
         want.push(unk);
         want.extend(t.ids(" map").unwrap());
@@ -103,7 +103,7 @@ fn tokens_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn progress_ends_at_the_whole_corpus_and_chunks_leave_no_trace() {
     let t = tokenizer("bert");
-    // More than one chunk of 4 MiB, in long lines so that it is quick to tokenize.
+    // More than one chunk of 4 MiB. Long lines are fast to tokenize.
     let line = format!("{}\n", "x".repeat(1 << 20));
     let text = line.repeat(9);
     let (_dir, files) = written(&[text.as_bytes()]);
@@ -186,7 +186,7 @@ fn a_corpus_shorter_than_a_window_is_refused_for_training_only() {
     assert!(matches!(cut(Tail::Keep, 2), Err(Error::Length { length: 2, specials: 2 })));
 }
 
-/// Loading a tokenizer costs more than a case.
+/// A tokenizer that all cases share, because loading one takes longer than a case.
 static BERT: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("bert"));
 static ROBERTA: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("roberta"));
 

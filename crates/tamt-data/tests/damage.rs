@@ -1,5 +1,5 @@
-//! Damaged files: cut off, with flipped bits, with bytes at random. They give an error that names the file, or rows
-//! that are skipped and counted, and never a panic, not even one that is caught and printed.
+//! Damaged files: truncated, with flipped bits, with random bytes. A damaged file gives an error that names the file, or
+//! skipped rows, but no panic and no printed message of a caught panic.
 
 use std::fs;
 use std::panic;
@@ -13,7 +13,7 @@ use tamt_data::squad::Dataset;
 use tamt_data::tasks::{Split, Task, read};
 use tempfile::TempDir;
 
-/// Panics that reach the hook, as those do that are printed.
+/// Number of panics that reach the panic hook and so are printed.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn count_panics() {
@@ -31,7 +31,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// A file that is damaged again and again, and the task that it is read for.
+/// A file under test, and its task.
 struct Victim {
     dir: TempDir,
     file: &'static str,
@@ -50,10 +50,10 @@ impl Victim {
         victim
     }
 
-    /// Rows or questions in the file, the skipped ones too.
+    /// Number of rows or questions in the file, skipped ones included.
     fn read(&self, bytes: &[u8]) -> Result<usize, Error> {
         let path = self.dir.path().join(self.file);
-        // Some file systems wait for the disk where a file is overwritten.
+        // Some file systems sync a file on overwriting, but not on removal.
         let _ = fs::remove_file(&path);
         fs::write(&path, bytes).unwrap();
         if self.file.ends_with(".json") {
@@ -62,7 +62,7 @@ impl Victim {
         read(&self.task, self.dir.path(), self.split).map(|examples| examples.items.len() + examples.skipped.len())
     }
 
-    /// Reads the damaged file. An error must name it, and there can be no more in it than its bytes can hold.
+    /// Reads the damaged file. An error must name the file, and the number of rows must not exceed the number of bytes.
     fn survives(&self, bytes: &[u8], what: impl Fn() -> String) {
         match self.read(bytes) {
             Ok(rows) => assert!(rows <= self.rows.max(bytes.len()), "{} {}: {rows} rows", self.file, what()),
@@ -70,7 +70,7 @@ impl Victim {
         }
     }
 
-    /// Every cut, and every bit of every `step`th byte flipped.
+    /// Tries each truncation, and each flipped bit of every `step`th byte.
     fn survives_everything(&self, step: usize) {
         for end in (0..self.bytes.len()).step_by(step) {
             self.survives(&self.bytes[..end], || format!("cut to {end}"));
@@ -167,7 +167,7 @@ proptest! {
         prop_assert_eq!(PANICS.load(Ordering::Relaxed), 0);
     }
 
-    /// Several damages at once get further than one does.
+    /// Several damages at once reach other code than a single one.
     #[test]
     fn a_parquet_file_survives_several_damages(
         damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 2..6),

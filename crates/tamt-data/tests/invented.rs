@@ -17,12 +17,12 @@ fn tokenizer(world: &World) -> Tokenizer {
     Tokenizer::from_dir(dir.path()).unwrap()
 }
 
-/// Sentences of many passages.
+/// Sentences of many paragraphs.
 fn sentences(world: &World) -> Vec<Sentence> {
-    (0..400).flat_map(|i| world.passage(SEED, Split::Train, i)).map(|(sentence, _)| sentence).collect()
+    (0..400).flat_map(|i| world.styled_sentences(SEED, Split::Train, i)).map(|(sentence, _)| sentence).collect()
 }
 
-fn put(world: &World, sentence: &Sentence, style: Style, index: u64) -> Vec<Word> {
+fn realised(world: &World, sentence: &Sentence, style: Style, index: u64) -> Vec<Word> {
     realise(world, sentence, style, &mut Draw::new(3, 99, index))
 }
 
@@ -43,7 +43,7 @@ fn seeds_make_worlds_and_texts_and_the_same_seed_makes_the_same() {
     let some = |seed, split| world.paragraphs(50, seed, split);
     assert_eq!(some(1, Split::Train), World::new(1).paragraphs(50, 1, Split::Train));
     assert_ne!(some(1, Split::Train), some(2, Split::Train));
-    // A paragraph does not depend on how many were asked for.
+    // A paragraph does not depend on the number of paragraphs.
     assert_eq!(some(1, Split::Train)[..20], world.paragraphs(20, 1, Split::Train));
 }
 
@@ -65,7 +65,7 @@ fn every_word_is_tokenized_into_its_stem_and_its_ending() {
     let world = World::new(SEED);
     let tokenizer = tokenizer(&world);
     for (i, sentence) in sentences(&world).iter().enumerate() {
-        let words = put(&world, sentence, Style::default(), i as u64);
+        let words = realised(&world, sentence, Style::default(), i as u64);
         let pieces: Vec<String> = words
             .iter()
             .flat_map(|w| {
@@ -118,7 +118,7 @@ fn paragraphs_are_two_to_six_sentences_on_one_line() {
 }
 
 #[test]
-fn passages_state_only_what_is_so_in_the_world() {
+fn paragraphs_state_only_facts_of_the_world() {
     let world = World::new(SEED);
     let relations: HashMap<_, _> = Relation::ALL.map(|r| (world.lexicon().relation(r), r)).into_iter().collect();
     let mut stated = HashSet::new();
@@ -148,7 +148,7 @@ fn praise_and_blame_do_not_mix_in_a_passage() {
     let mut moods = HashMap::new();
     for i in 0..500 {
         let mut mood = None;
-        for (sentence, _) in world.passage(SEED, Split::Train, i) {
+        for (sentence, _) in world.styled_sentences(SEED, Split::Train, i) {
             let Predicate::Quality { adjective, .. } = sentence.predicate else {
                 continue;
             };
@@ -166,14 +166,14 @@ fn praise_and_blame_do_not_mix_in_a_passage() {
 }
 
 #[test]
-fn a_slip_changes_exactly_what_it_breaks() {
+fn a_slip_changes_only_the_words_of_its_rule() {
     let world = World::new(SEED);
     let mut seen = HashMap::new();
     for (i, sentence) in sentences(&world).iter().enumerate() {
-        let right = put(&world, sentence, Style::default(), i as u64);
+        let right = realised(&world, sentence, Style::default(), i as u64);
         for slip in [Slip::Number, Slip::Gender, Slip::Tense, Slip::Order] {
             let style = Style { slip: Some(slip), ..Style::default() };
-            let wrong = put(&world, sentence, style, i as u64);
+            let wrong = realised(&world, sentence, style, i as u64);
             if !sentence.admits(slip) {
                 continue;
             }
@@ -205,8 +205,8 @@ fn the_passive_keeps_the_roles_and_turns_the_agreement() {
         let Some(object) = sentence.object() else {
             continue;
         };
-        let active = put(&world, &sentence, Style::default(), 0);
-        let passive = put(&world, &sentence, Style { passive: true, ..Style::default() }, 0);
+        let active = realised(&world, &sentence, Style::default(), 0);
+        let passive = realised(&world, &sentence, Style { passive: true, ..Style::default() }, 0);
         let number = |words: &[Word]| {
             let verb = words.iter().rfind(|w| w.role == Role::Predicate);
             verb.and_then(|w| w.suffix).unwrap()
@@ -224,8 +224,8 @@ fn the_passive_keeps_the_roles_and_turns_the_agreement() {
     assert!(turned > 20);
 }
 
-/// In nats per token, on held-out text: what guessing by frequency costs, and what guessing from the word before and
-/// the word after costs. The gap is what even the simplest context is worth.
+/// Cross-entropy in nats per token on held-out text: of prediction by frequency, and of prediction from the preceding and
+/// the following word. The difference is the value of the simplest context.
 #[test]
 fn neighbours_tell_much_about_a_word() {
     let world = World::new(SEED);
@@ -248,7 +248,7 @@ fn neighbours_tell_much_about_a_word() {
     let (mut frequency, mut context, mut n) = (0.0, 0.0, 0.0);
     for w in valid.windows(3) {
         let p = (alone.get(&w[1]).unwrap_or(&0.0) + 0.5) / (total + 0.5 * vocab);
-        // Interpolated with the frequency, which weighs as much as five sightings of the context.
+        // Interpolation with the frequency, at a weight of five occurrences of the context.
         let seen = contexts.get(&[w[0], w[2]]).unwrap_or(&0.0);
         let hits = between.get(&[w[0], w[1], w[2]]).unwrap_or(&0.0);
         frequency -= p.ln();

@@ -1,4 +1,4 @@
-//! The invented tasks through the readers of the real ones.
+//! The invented tasks, read by the readers of the real tasks.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -35,7 +35,7 @@ fn texts(example: &Example) -> (String, Option<String>) {
     (example.first.clone(), example.second.clone())
 }
 
-/// Every file that was written, by its path in the directory.
+/// All files of a directory, by path.
 fn files(dir: &Path) -> HashMap<String, String> {
     let folders = ["CoLA", "SST-2", "MRPC", "STS-B", "RTE", "squad"].into_iter();
     let files = folders.flat_map(|folder| fs::read_dir(dir.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
@@ -99,7 +99,7 @@ fn classes_are_balanced_and_grades_even() {
         let labels = if name == "stsb" { 6 } else { 2 };
         assert_eq!(counts.len(), labels, "{name}: {counts:?}");
         let even = 3000 / labels;
-        // Five deviations of a fair draw.
+        // Five standard deviations of a fair draw.
         let most = 5.0 * (even as f64).sqrt();
         assert!(counts.values().all(|&n| (n.abs_diff(even) as f64) < most), "{name}: {counts:?}");
     }

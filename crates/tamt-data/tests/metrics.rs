@@ -1,5 +1,5 @@
-//! Metrics and span answers against scikit-learn, scipy and the reference's own code. `tests/fixtures/make_metrics.py`
-//! made the expectations.
+//! Metrics and span answers, compared with scikit-learn, scipy and the reference implementation.
+//! `tests/fixtures/make_metrics.py` makes the expected values.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tamt_data::metrics::{Metric, exact_match, normalize_answer, score, token_f1};
 use tamt_data::squad::{
-    Dataset, PredictOptions, Prediction, SpanScores, Threshold, WindowLogits, WindowOptions, Windows, evaluate,
+    BestThresholds, Dataset, PredictOptions, Prediction, SpanScores, WindowLogits, WindowOptions, Windows, evaluate,
     nbest_json, predict, predictions_json,
 };
 use tamt_data::tasks::Label;
@@ -74,7 +74,7 @@ fn fixture() -> Fixture {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A fixture's data set, read from a file, and its windows.
+/// The dataset of a fixture, and its windows.
 fn load(spans: &Spans) -> (TempDir, Dataset, Windows) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("vocab.txt"), spans.vocab.join("\n")).unwrap();
@@ -99,8 +99,8 @@ fn predictions(spans: &Spans, dataset: &Dataset, windows: &Windows) -> Vec<Predi
     predict(dataset, windows, &logits, options).unwrap()
 }
 
-/// The words one space apart, as the reference puts them: it has taken its contexts to words. Here an answer is a piece
-/// of its context as it stands.
+/// The text with one space between words, for a comparison with the reference implementation, which splits contexts into
+/// words. This crate's answers are exact substrings of the context.
 fn spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -126,7 +126,7 @@ fn metrics_are_those_of_scikit_learn_and_scipy() {
                 assert!(found.is_nan(), "{what}: {found}");
                 continue;
             };
-            // An offset of 1e4 and another order of summation leave less than full precision.
+            // An offset of 1e4 and another order of summation cost some precision.
             let tolerance = if case.classes { 1e-12 } else { 1e-9 };
             assert!((found - expected).abs() < tolerance, "{what}: {found}, not {expected}");
         }
@@ -144,7 +144,7 @@ fn answers_are_normalized_and_compared_as_by_the_reference() {
 }
 
 #[test]
-fn windows_and_the_places_of_answers_are_those_of_the_reference() {
+fn windows_and_the_positions_of_answers_are_those_of_the_reference() {
     for spans in fixture().spans {
         let (_dir, _, windows) = load(&spans);
         assert_eq!(windows.len(), spans.windows.len());
@@ -203,7 +203,7 @@ fn scores_and_best_thresholds_are_those_of_the_reference() {
             assert_eq!(part.total as f64, spans.scores[&format!("{name}_total")]);
         }
         if spans.unanswerable {
-            let best = Threshold::best(&dataset, &found).unwrap();
+            let best = BestThresholds::best(&dataset, &found).unwrap();
             assert_close(best.best_exact, spans.scores["best_exact"], "best exact match");
             assert_close(best.best_f1, spans.scores["best_f1"], "best F1");
             assert_close(best.best_exact_threshold, spans.scores["best_exact_thresh"], "its threshold");
@@ -247,7 +247,7 @@ fn logits_that_do_not_fit_the_windows_are_refused() {
     let mut logits: Vec<WindowLogits> = (0..windows.len())
         .map(|i| WindowLogits { start: vec![f32::NAN; windows.ids_len(i)], end: vec![0.0; windows.ids_len(i)] })
         .collect();
-    // Logits that are no numbers give some answer or none, but no panic.
+    // NaN logits give any answer or none, but no panic.
     assert_eq!(predict(&dataset, &windows, &logits, options).unwrap().len(), dataset.questions.len());
     logits[3].end.pop();
     assert!(matches!(predict(&dataset, &windows, &logits, options), Err(Error::Count { .. })));

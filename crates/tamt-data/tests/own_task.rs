@@ -1,11 +1,11 @@
-//! A user's own task, declared in a file.
+//! Tasks that a task file declares.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tamt_data::Error;
 use tamt_data::metrics::Metric;
-use tamt_data::tasks::{Example, Head, Label, Split, Task, read};
+use tamt_data::tasks::{Defaults, Example, Head, Label, Split, Task, read};
 use tempfile::TempDir;
 
 fn fixtures() -> PathBuf {
@@ -65,7 +65,7 @@ fn a_users_task_is_read_alike_from_all_formats() {
         let found: Vec<_> = examples.items.iter().map(|e| (e.first.as_str(), class(e))).collect();
         assert_eq!(found, [("good, \"very\"", 1), ("bad", 0)], "{format}");
     }
-    // A missing value is a row to skip, here too many; a column that is not wanted may hold anything.
+    // A row without a value is skipped, and here more than a tenth of the rows. Undeclared columns may hold any values.
     let task = own(&OWN.replace("FORMAT", "parquet")).unwrap();
     let error = read(&task, &fixtures().join("hub/own"), Split::Train).unwrap_err();
     assert!(
@@ -100,7 +100,7 @@ fn a_users_regression_on_pairs_without_a_header_is_read() {
 }
 
 #[test]
-fn integer_labels_are_spellings_or_else_places() {
+fn integer_labels_are_spellings_or_else_indices() {
     let jsonl = "{\"text\": \"a\", \"stars\": 1}\n{\"text\": \"b\", \"stars\": 0}\n";
     let classes = |labels: &str| {
         let task = own(&OWN.replace("FORMAT", "jsonl").replace(r#"["no", "yes"]"#, labels)).unwrap();
@@ -176,4 +176,66 @@ fn csv_records_are_named_by_the_line_they_start_in() {
     );
     let error = read_csv("text,stars\na,yes\nb,\"maybe\"\n").unwrap_err();
     assert!(error.to_string().ends_with("data.csv:3: unknown label \"maybe\"; expected no, yes"), "{error}");
+}
+
+/// The fenced blocks of `docs/tasks.md` in a language, in order.
+fn documented(language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tasks.md");
+    let text = fs::read_to_string(path).unwrap();
+    let opening = format!("```{language}\n");
+    text.split(&opening).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn the_documented_tasks_are_read_with_the_documented_data() {
+    let [reviews, similarity]: [Task; 2] =
+        documented("toml").iter().map(|toml| own(toml).unwrap()).collect::<Vec<_>>().try_into().unwrap();
+    let (csv, jsonl) = (documented("csv").concat(), documented("jsonl").concat());
+
+    let data = dir(&[("train.csv", &csv), ("dev.csv", &csv)]);
+    assert_eq!((reviews.primary, reviews.defaults), (Metric::F1, Defaults::default()));
+    for split in [Split::Train, Split::Dev] {
+        let examples = read(&reviews, data.path(), split).unwrap();
+        assert_eq!(examples.items.iter().map(class).collect::<Vec<_>>(), [1, 0, 0, 1]);
+        assert_eq!(examples.items[2].first, "The seller wrote \"new\", but it was used.");
+        assert_eq!(examples.skipped, []);
+    }
+    let error = read(&reviews, data.path(), Split::Test).unwrap_err();
+    assert!(matches!(error, Error::NoSuchSplit { .. }), "{error}");
+
+    let unlabelled = jsonl.lines().map(|line| format!("{}}}\n", line.split_once(", \"score\"").unwrap().0));
+    let unlabelled = unlabelled.collect::<String>();
+    let data = dir(&[("train-1.jsonl", &jsonl), ("dev.jsonl", &jsonl), ("test.jsonl", &unlabelled)]);
+    assert_eq!(similarity.metrics, [Metric::Pearson, Metric::Spearman]);
+    let defaults = Defaults { epochs: 4, ..Defaults::default() };
+    assert_eq!(similarity.defaults, defaults);
+    for (split, labelled) in [(Split::Train, true), (Split::Dev, true), (Split::Test, false)] {
+        let examples = read(&similarity, data.path(), split).unwrap().items;
+        let expected = [("a", 3.5), ("b", 5.0), ("c", 0.25)].map(|(id, score)| (id, labelled.then_some(score)));
+        let value = |label| match label {
+            Label::Value(value) => value,
+            Label::Class(class) => panic!("{class} is no number"),
+        };
+        let found: Vec<_> = examples.iter().map(|e| (e.id.as_str(), e.label.map(value))).collect();
+        assert_eq!(found, expected);
+        assert!(examples.iter().all(|e| e.second.is_some()));
+    }
+}
+
+#[test]
+fn the_documented_defaults_and_metrics_are_those_of_the_reader() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tasks.md")).unwrap();
+    let Defaults { batch_size, learning_rate, epochs, max_length, eval_every } = Defaults::default();
+    for value in [
+        format!("`batch_size = {batch_size}`"),
+        format!("`learning_rate = {learning_rate:e}`"),
+        format!("`epochs = {epochs}`"),
+        format!("`max_length = {max_length}`"),
+        format!("`eval_every = {eval_every}`"),
+    ] {
+        assert!(text.contains(&value), "{value}");
+    }
+    for metric in Metric::ALL.into_iter().filter(|&metric| metric != Metric::ExactMatch) {
+        assert!(text.contains(&format!("`{}`", metric.key())), "{}", metric.key());
+    }
 }

@@ -1,4 +1,4 @@
-//! Parquet files in every form in which they are written. `tests/fixtures/make_parquet.py` made them.
+//! Parquet files in all supported encodings, made by `tests/fixtures/make_parquet.py`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn every_encoding_page_version_and_compression_gives_the_same_rows() {
             .filter(|i| i % 50 != 3)
             .map(|i| (format!("the keeper kept map {i}"), Some(Label::Class(i % 3))))
             .collect();
-        // Three row groups of several pages each follow one another.
+        // The file has three row groups of several pages each.
         let found: Vec<_> = items.into_iter().map(|row| (row.first, row.label)).collect();
         assert_eq!(found, expected, "{file}");
         let lines: Vec<usize> = skipped.iter().map(|row| row.line).collect();
@@ -64,7 +64,7 @@ fn values_of_all_plain_kinds_are_read() {
 }
 
 #[test]
-fn what_is_neither_text_nor_a_number_is_refused_by_name() {
+fn a_column_of_neither_text_nor_numbers_is_refused_by_name() {
     for (file, column, reason) in [
         ("kinds", "record", "column \"record\" holds lists or records, not values"),
         ("kinds", "date", "column \"date\" holds DATE, which is neither text nor a plain number"),

@@ -1,4 +1,4 @@
-//! The real GLUE and SQuAD files, where they are at hand.
+//! The real files of GLUE and SQuAD, if they are available.
 
 #![allow(clippy::print_stdout, reason = "measurements and skips are printed")]
 
@@ -82,8 +82,8 @@ fn squad_files_are_read_and_every_answer_is_found() {
     }
 }
 
-/// What a model scores that is always right about tokens. What is lost are answers that are parts of a word ("gold", and
-/// the context says "golden") and, with the usual limit of 30 tokens, long ones.
+/// The scores of a model that predicts all tokens correctly. Such a model still fails on answers that are part of a word
+/// ("gold" in "golden") and, with the usual limit of 30 tokens, on long answers.
 #[test]
 fn right_tokens_give_right_answers() {
     let Some(data) = shared() else {

@@ -1,4 +1,4 @@
-//! Drawing batches.
+//! Batches of the samplers.
 
 #![allow(clippy::print_stdout, reason = "measurements are printed")]
 
@@ -18,7 +18,7 @@ fn an_epoch_visits_blocks_once_and_epochs_differ() {
     assert_ne!(first, epoch(1));
     let other_seed = Sampler::new(23, 4, 8).unwrap();
     assert_ne!(sampler.batch(0), other_seed.batch(0));
-    // The three left out differ between epochs, so that in time every block is seen.
+    // Different epochs omit different blocks, so training sees all blocks.
     let seen: HashSet<u32> = (0..20).flat_map(epoch).collect();
     assert_eq!(seen.len(), 23);
 }
@@ -30,7 +30,7 @@ fn a_resumed_sampler_continues_where_it_was() {
     for step in [39, 3, 17, 0, 25] {
         let resumed = Sampler::new(100, 8, 1).unwrap();
         assert_eq!(resumed.batch(step), all[step as usize]);
-        // Going back is as good as going on.
+        // The steps may come in any order.
         assert_eq!(straight.batch(step), all[step as usize]);
     }
 }
@@ -42,7 +42,7 @@ fn batches_that_cannot_be_filled_are_refused() {
     assert_eq!(Sampler::new(8, 8, 0).unwrap().batches_per_epoch(), 1);
 }
 
-/// Lengths like those of sentences: many short ones, few long ones.
+/// Lengths with a distribution like that of sentences: many short ones, few long ones.
 fn lengths(n: u64) -> Vec<usize> {
     (0..n).map(|i| 5 + (i * i * 7919 % 61 * (i % 13)) as usize / 8).collect()
 }
@@ -95,14 +95,14 @@ fn batches_of_examples_are_of_similar_length_and_still_random() {
     println!("padding would cost {:.1} %, {:.1} % with batches of any lengths", 100.0 * even, 100.0 * uneven);
     assert!(even < 0.1 && uneven > 0.5, "{even} {uneven}");
 
-    // Lengths do not rise or fall within an epoch: its halves have nearly the same mean.
+    // Lengths have no trend within an epoch: both halves have nearly the same mean.
     let mean = |batches: &[Vec<u32>]| {
         let all = batches.concat();
         all.iter().map(|&i| lengths[i as usize]).sum::<usize>() as f64 / all.len() as f64
     };
     let (first, second) = batches.split_at(batches.len() / 2);
     assert!((mean(first) / mean(second) - 1.0).abs() < 0.25, "{} {}", mean(first), mean(second));
-    // The company of an example changes: of two in one batch, few are in one batch again.
+    // Batches differ between epochs: few pairs of examples share a batch twice.
     let batch_of = |e| {
         let mut of = vec![0; 5000];
         for (i, batch) in epoch(&sampler, e).iter().enumerate() {
@@ -121,7 +121,7 @@ fn batches_of_examples_are_of_similar_length_and_still_random() {
 fn a_sampler_of_nothing_is_refused() {
     assert!(matches!(LengthSampler::new([], 8, 0), Err(Error::OutOfRange { name: "examples", .. })));
     assert!(matches!(LengthSampler::new([3], 0, 0), Err(Error::OutOfRange { name: "batch size", .. })));
-    // Fewer than a batch are one batch.
+    // Fewer examples than the batch size give one batch.
     let few = LengthSampler::new([3, 4, 5], 8, 0).unwrap();
     assert_eq!((few.batches_per_epoch(), few.batch(7).len()), (1, 3));
     assert_eq!(length_batches(&[], 10), Vec::<Vec<u32>>::new());

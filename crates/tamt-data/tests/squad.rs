@@ -1,4 +1,4 @@
-//! SQuAD files that are not as they should be, and windows over tokenizers that are not BERT's.
+//! Irregular SQuAD files, and windows of tokenizers other than BERT's.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn questions() -> Dataset {
 }
 
 #[test]
-fn answers_are_placed_by_characters_moved_or_counted() {
+fn answers_are_located_by_characters_moved_or_counted_as_unlocated() {
     let dataset = questions();
     let span = |i: usize| dataset.questions[i].span().map(|span| &CONTEXT[span]);
     assert_eq!(span(0), Some("Zürich"));
@@ -87,7 +87,7 @@ fn a_window_over_any_tokenizer_leads_back_to_the_answers_text() {
         }
         let scores = evaluate(&dataset, &predictions).unwrap();
         assert_eq!((scores.all.total, scores.no_answer.unwrap().exact_match), (6, 100.0));
-        // "absent" has a right answer that no window holds.
+        // The gold answer of "absent" is in no window.
         assert_eq!(scores.has_answer.unwrap().exact_match, 75.0);
     }
 }

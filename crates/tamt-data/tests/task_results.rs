@@ -1,4 +1,4 @@
-//! What becomes of examples: tokens, decisions, scores, submissions.
+//! Tokens, decisions, scores and submissions of examples.
 
 use std::path::Path;
 

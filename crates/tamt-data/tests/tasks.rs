@@ -1,4 +1,4 @@
-//! Tasks through their files: the benchmark's, the hub's, a user's own, and broken ones.
+//! Files of tasks: the benchmark's, the hub's and malformed ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(task("squad").defaults, squad);
 }
 
-/// The benchmark's own layouts, with `|` for tabs: a task, a file, its lines, and the label that has to come of them.
+/// The layouts of the benchmark, with `|` for tabs: a task, a file, its lines, and the expected label.
 const LAYOUTS: &[(&str, &str, Split, &str, Option<Label>)] = {
     use Label::{Class, Value};
     use Split::{Dev, DevMismatched, Test, TestMismatched, Train};

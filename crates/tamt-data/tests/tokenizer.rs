@@ -1,4 +1,4 @@
-//! Tokenizers against what `transformers` makes of the same files. `tests/fixtures/make.py` made the expectations.
+//! Tokenizers, compared with `transformers`. `tests/fixtures/make.py` makes the expected values.
 
 #![allow(clippy::print_stdout, reason = "skips are printed")]
 
@@ -135,7 +135,7 @@ fn saved_files_load_as_the_same_tokenizer() {
         let tokenizer = load(name);
         let dir = tempfile::tempdir().unwrap();
         tokenizer.save_to(dir.path()).unwrap();
-        // Onto themselves: must not empty them.
+        // A copy of the files onto themselves must not truncate them.
         let copy = Tokenizer::from_dir(dir.path()).unwrap();
         copy.save_to(dir.path()).unwrap();
         let copy = Tokenizer::from_dir(dir.path()).unwrap();
@@ -147,7 +147,7 @@ fn saved_files_load_as_the_same_tokenizer() {
 }
 
 #[test]
-fn a_directory_without_a_tokenizer_says_what_was_looked_for() {
+fn the_error_for_a_directory_without_a_tokenizer_lists_the_expected_files() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("vocab.json"), "{}").unwrap();
     let error = Tokenizer::from_dir(dir.path()).unwrap_err();
@@ -181,7 +181,7 @@ fn broken_tokenizer_files_are_errors_that_name_the_file() {
 }
 
 #[test]
-fn a_vocabulary_that_is_not_text_is_an_error_with_its_place() {
+fn a_vocabulary_that_is_not_text_is_an_error_with_the_position() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("vocab.txt"), b"[CLS]\n\xff\n").unwrap();
     let error = Tokenizer::from_dir(dir.path()).unwrap_err();

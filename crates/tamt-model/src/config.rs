@@ -1,5 +1,6 @@
-//! `config.json`: the shape of an encoder, checked before anything is allocated from it.
+//! The configuration of an encoder: `config.json`, validated so that allocations from its sizes are safe.
 
+mod family;
 mod keys;
 
 use std::fs;
@@ -8,42 +9,24 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tamt_kernels::ops::activation::Activation;
 
-use self::keys::{Keys, invalid};
-use crate::error::{Error, Result};
+use crate::config::keys::{Keys, invalid};
+use crate::error::{Error, Result, read_error};
 
-/// More layers than any encoder has; a larger number in a configuration is a mistake.
+pub use crate::config::family::Family;
+
+/// Maximum number of layers. No encoder has more.
 const MAX_LAYERS: usize = 1024;
-/// More weights than this engine is made for (64 GiB in f32).
+/// Maximum number of weights: 64 GiB in f32.
 const MAX_WEIGHTS: usize = 1 << 34;
 
-/// The two families of encoders. They share the architecture and differ in names, position ids and MLM head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// BERT.
-    Bert,
-    /// `RoBERTa`, and what is built like it: `XLM-RoBERTa` and `CamemBERT`.
-    Roberta,
-}
-
-impl Family {
-    /// What stands before the first dot of the encoder's tensor names in a checkpoint with a head.
-    #[must_use]
-    pub fn prefix(self) -> &'static str {
-        match self {
-            Self::Bert => "bert",
-            Self::Roberta => "roberta",
-        }
-    }
-}
-
-/// The configuration of an encoder, as in Hugging Face's `config.json`.
+/// The configuration of an encoder: Hugging Face's `config.json`.
 ///
-/// Keys that are not fields here are kept and written back by [`Config::to_json`].
+/// [`Config::to_json`] preserves the keys of the file that are no fields of this type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Decides names, position ids and MLM head.
+    /// The family, which determines tensor names, position ids and MLM head.
     pub family: Family,
-    /// Rows of the word embeddings.
+    /// Number of rows of the word embeddings.
     pub vocab_size: usize,
     /// Width of a token's hidden state.
     pub hidden_size: usize,
@@ -53,23 +36,23 @@ pub struct Config {
     pub num_attention_heads: usize,
     /// Width of the feed-forward network's inner layer.
     pub intermediate_size: usize,
-    /// Rows of the position embeddings; see [`Config::max_length`].
+    /// Number of rows of the position embeddings; see [`Config::max_length`].
     pub max_position_embeddings: usize,
-    /// Rows of the segment embeddings.
+    /// Number of rows of the token type embeddings.
     pub type_vocab_size: usize,
-    /// What layer normalisation adds to the variance.
+    /// The constant that layer normalisation adds to the variance.
     pub layer_norm_eps: f32,
-    /// Dropout after embeddings, attention output and feed-forward output, in `[0, 1)`.
+    /// Dropout probability after embeddings, attention output and feed-forward output, in `[0, 1)`.
     pub hidden_dropout_prob: f32,
-    /// Dropout of attention probabilities, in `[0, 1)`.
+    /// Dropout probability of attention probabilities, in `[0, 1)`.
     pub attention_probs_dropout_prob: f32,
-    /// Activation of the feed-forward network and of the MLM head's transform.
+    /// Activation function of the feed-forward network and of the MLM head.
     pub hidden_act: Activation,
     /// Id of the padding token.
     pub pad_token_id: u32,
-    /// Standard deviation of freshly initialised weights.
+    /// Standard deviation of newly initialised weights.
     pub initializer_range: f32,
-    /// The whole object as it was read.
+    /// The JSON object of the file.
     raw: Map<String, Value>,
 }
 
@@ -77,19 +60,18 @@ impl Config {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`Error::Read`], or [`Error::ConfigFile`] around what [`Config::from_json`] says.
+    /// [`Error::Read`], or [`Error::ConfigFile`] with an error of [`Config::from_json`] as its source.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let in_file = |source| Error::ConfigFile { path: path.to_owned(), source: Box::new(source) };
-        let text = fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(read_error(path))?;
         Self::from_json(&text).map_err(in_file)
     }
 
     /// Parses and validates the text of a `config.json`.
     ///
-    /// The five sizes of the encoder and the two of its tables must be there; what else is missing takes the default
-    /// of the family in `transformers`. Configurations from before `model_type` existed are BERT's unless
-    /// `architectures` says otherwise.
+    /// The keys of the seven sizes are required. Other missing keys take the family's default in `transformers`. Without
+    /// `model_type`, as in old files, `architectures` determines the family; the default is BERT.
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`], or [`Error::ConfigValue`] with the key and its value.
@@ -122,50 +104,12 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks that an encoder of this shape can be built. To be called after changing fields by hand.
+    /// Checks that the configuration describes a supported encoder. Callers that change fields call this function.
     ///
     /// # Errors
     /// [`Error::ConfigValue`] with the key and its value.
     pub fn validate(&self) -> Result<()> {
-        let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-        ];
-        for (key, size) in sizes {
-            if size == 0 {
-                return invalid(key, "is 0");
-            }
-            if size > i32::MAX as usize {
-                return invalid(key, format!("is {size}, which is absurd"));
-            }
-        }
-        if self.num_hidden_layers > MAX_LAYERS {
-            return invalid("num_hidden_layers", format!("is {}, more than {MAX_LAYERS}", self.num_hidden_layers));
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let problem =
-                format!("is {}, not divisible by {} attention heads", self.hidden_size, self.num_attention_heads);
-            return invalid("hidden_size", problem);
-        }
-        if self.matrix_weights().is_none_or(|n| n > MAX_WEIGHTS) {
-            let problem =
-                format!("is {}, which with the other sizes makes more than {MAX_WEIGHTS} weights", self.hidden_size);
-            return invalid("hidden_size", problem);
-        }
-        if self.pad_token_id as usize >= self.vocab_size {
-            let problem = format!("is {}, outside a vocabulary of {}", self.pad_token_id, self.vocab_size);
-            return invalid("pad_token_id", problem);
-        }
-        if self.max_length() == 0 {
-            let problem =
-                format!("is {}, too few for position ids from {}", self.max_position_embeddings, self.pad_token_id + 1);
-            return invalid("max_position_embeddings", problem);
-        }
+        self.validate_sizes()?;
         let probabilities = [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
@@ -183,9 +127,54 @@ impl Config {
         Keys(&self.raw).refuse_unsupported()
     }
 
-    /// Most tokens in a sequence, special tokens included.
+    fn validate_sizes(&self) -> Result<()> {
+        for (key, size) in self.sizes() {
+            if size == 0 {
+                return invalid(key, "is 0");
+            }
+            if size > i32::MAX as usize {
+                return invalid(key, format!("is {size}, which is absurd"));
+            }
+        }
+        let Self { hidden_size, num_hidden_layers, num_attention_heads, vocab_size, pad_token_id, .. } = *self;
+        if num_hidden_layers > MAX_LAYERS {
+            return invalid("num_hidden_layers", format!("is {num_hidden_layers}, more than {MAX_LAYERS}"));
+        }
+        if !hidden_size.is_multiple_of(num_attention_heads) {
+            let problem = format!("is {hidden_size}, not divisible by {num_attention_heads} attention heads");
+            return invalid("hidden_size", problem);
+        }
+        if self.matrix_weights().is_none_or(|n| n > MAX_WEIGHTS) {
+            let problem = format!("is {hidden_size}, which with the other sizes makes more than {MAX_WEIGHTS} weights");
+            return invalid("hidden_size", problem);
+        }
+        if pad_token_id as usize >= vocab_size {
+            return invalid("pad_token_id", format!("is {pad_token_id}, outside a vocabulary of {vocab_size}"));
+        }
+        if self.max_length() == 0 {
+            let rows = self.max_position_embeddings;
+            let problem = format!("is {rows}, too few for position ids from {}", pad_token_id + 1);
+            return invalid("max_position_embeddings", problem);
+        }
+        Ok(())
+    }
+
+    /// The sizes of the encoder and its tables, by key.
+    fn sizes(&self) -> [(&'static str, usize); 7] {
+        [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ]
+    }
+
+    /// Maximum number of tokens of a sequence, special tokens included.
     ///
-    /// `RoBERTa`'s position ids start at `pad_token_id + 1`, so the first rows of its table are never used.
+    /// `RoBERTa`'s position ids start at `pad_token_id + 1`, so its position embeddings have `pad_token_id + 1` unused rows.
     #[must_use]
     pub fn max_length(&self) -> usize {
         match self.family {
@@ -194,39 +183,29 @@ impl Config {
         }
     }
 
-    /// Width of one attention head.
+    /// Width of an attention head.
     #[must_use]
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// A key of `config.json` that is no field here.
+    /// The value of a key of `config.json` that is no field of this type.
     #[must_use]
     pub fn extra(&self, key: &str) -> Option<&Value> {
         self.raw.get(key)
     }
 
-    /// Sets a key of `config.json` that is no field here, such as `architectures` or `id2label`. A key that is one
-    /// keeps the field's value when written.
+    /// Sets a key of `config.json` that is no field of this type, such as `architectures` or `id2label`. For the key of a
+    /// field, [`Config::to_json`] writes the field's value.
     pub fn set_extra(&mut self, key: &str, value: Value) {
         self.raw.insert(key.to_owned(), value);
     }
 
-    /// The text of a `config.json` that `transformers` reads: the fields, and every other key as it was read.
+    /// The text of a `config.json` for `transformers`: the fields, and all other keys of the original file.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut map = self.raw.clone();
-        let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-            ("pad_token_id", self.pad_token_id as usize),
-        ];
-        for (key, size) in sizes {
+        for (key, size) in self.sizes().into_iter().chain([("pad_token_id", self.pad_token_id as usize)]) {
             map.insert(key.to_owned(), size.into());
         }
         let floats = [
@@ -238,7 +217,7 @@ impl Config {
         for (key, value) in floats {
             map.insert(key.to_owned(), shortest_f64(value).into());
         }
-        // The spellings below are the ones that other names of the same thing are read as.
+        // A synonym in the original file, such as `gelu_python`, stays if the field still has its value.
         if Keys(&self.raw).activation().ok() != Some(self.hidden_act) || !map.contains_key("hidden_act") {
             map.insert("hidden_act".to_owned(), activation_name(self.hidden_act).into());
         }
@@ -250,7 +229,7 @@ impl Config {
         text
     }
 
-    /// Number of weights in all matrices of the encoder; `None` if it overflows.
+    /// Number of weights in all matrices of the encoder; `None` on overflow.
     fn matrix_weights(&self) -> Option<usize> {
         let rows = self.vocab_size.checked_add(self.max_position_embeddings)?.checked_add(self.type_vocab_size)?;
         let attention = self.hidden_size.checked_mul(4)?;
@@ -260,7 +239,7 @@ impl Config {
     }
 }
 
-/// The f64 that prints like the f32, so that 1e-12 is not written as 9.999999960041972e-13.
+/// The f64 with the same shortest decimal form as an f32: 1e-12 instead of 9.999999960041972e-13.
 fn shortest_f64(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
@@ -275,176 +254,4 @@ fn activation_name(activation: Activation) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn base() -> Value {
-        json!({
-            "model_type": "bert", "vocab_size": 100, "hidden_size": 12, "num_hidden_layers": 2,
-            "num_attention_heads": 3, "intermediate_size": 24, "max_position_embeddings": 16, "type_vocab_size": 2,
-        })
-    }
-
-    fn with(changes: &Value) -> Result<Config> {
-        let mut config = base();
-        for (key, value) in changes.as_object().unwrap() {
-            config[key] = value.clone();
-        }
-        Config::from_json(&config.to_string())
-    }
-
-    /// The message about the only change.
-    fn refusal(key: &str, value: &Value) -> String {
-        match with(&json!({ key: value })) {
-            Err(error @ Error::ConfigValue { key: found, .. }) if found == key => error.to_string(),
-            other => panic!("{key}: {value}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_is_missing_takes_the_default_of_the_family() {
-        let bert = with(&json!({})).unwrap();
-        assert_eq!((bert.layer_norm_eps, bert.pad_token_id, bert.hidden_act), (1e-12, 0, Activation::Gelu));
-        assert_eq!(
-            (bert.hidden_dropout_prob, bert.attention_probs_dropout_prob, bert.initializer_range),
-            (0.1, 0.1, 0.02)
-        );
-        let roberta = with(&json!({"model_type": "roberta", "pad_token_id": null})).unwrap();
-        assert_eq!((roberta.layer_norm_eps, roberta.pad_token_id), (1e-5, 1));
-    }
-
-    #[test]
-    fn each_missing_size_is_named() {
-        for key in base().as_object().unwrap().keys().filter(|key| *key != "model_type") {
-            let mut config = base();
-            config.as_object_mut().unwrap().remove(key);
-            let error = Config::from_json(&config.to_string()).unwrap_err().to_string();
-            assert_eq!(error, format!("`{key}` is missing"));
-        }
-    }
-
-    #[test]
-    fn models_built_like_roberta_are_of_its_family() {
-        for kind in ["roberta", "xlm-roberta", "camembert"] {
-            let config = with(&json!({"model_type": kind})).unwrap();
-            assert_eq!(config.family.prefix(), "roberta");
-            assert_eq!(config.extra("model_type").unwrap(), kind);
-            assert!(config.to_json().contains(&format!("\"model_type\": \"{kind}\"")));
-        }
-    }
-
-    #[test]
-    fn a_configuration_without_a_model_type_goes_by_its_architecture() {
-        let family =
-            |architectures: Value| with(&json!({"model_type": null, "architectures": architectures})).unwrap().family;
-        assert_eq!(family(json!(["RobertaForMaskedLM"])), Family::Roberta);
-        assert_eq!(family(json!(["BertModel"])), Family::Bert);
-        assert_eq!(family(json!(null)), Family::Bert);
-    }
-
-    #[test]
-    fn roberta_never_uses_the_positions_up_to_its_padding_id() {
-        assert_eq!(with(&json!({})).unwrap().max_length(), 16);
-        assert_eq!(with(&json!({"model_type": "roberta"})).unwrap().max_length(), 14);
-        let error = with(&json!({"model_type": "roberta", "max_position_embeddings": 2})).unwrap_err();
-        assert!(error.to_string().contains("position ids from 2"), "{error}");
-    }
-
-    #[test]
-    fn activations_go_by_all_of_their_names() {
-        let cases = [
-            ("gelu", Activation::Gelu),
-            ("gelu_new", Activation::GeluTanh),
-            ("gelu_pytorch_tanh", Activation::GeluTanh),
-            ("relu", Activation::Relu),
-        ];
-        for (name, activation) in cases {
-            let config = with(&json!({"hidden_act": name})).unwrap();
-            assert_eq!(config.hidden_act, activation);
-            assert!(config.to_json().contains(&format!("\"hidden_act\": \"{name}\"")), "the spelling is kept");
-        }
-        assert!(refusal("hidden_act", &json!("swish")).contains("swish"));
-    }
-
-    #[test]
-    fn values_that_no_encoder_has_are_refused_with_the_value() {
-        for (key, value) in [
-            ("model_type", json!("t5")),
-            ("model_type", json!(3)),
-            ("vocab_size", json!(0)),
-            ("vocab_size", json!(-1)),
-            ("vocab_size", json!("100")),
-            ("hidden_size", json!(13)),
-            ("hidden_size", json!(1.5)),
-            ("hidden_size", json!(2_147_483_646u64)),
-            ("intermediate_size", json!(u64::MAX)),
-            ("num_hidden_layers", json!(1_000_000)),
-            ("num_attention_heads", json!(0)),
-            ("type_vocab_size", json!(0)),
-            ("pad_token_id", json!(100)),
-            ("pad_token_id", json!(-1)),
-            ("layer_norm_eps", json!(-1e-5)),
-            ("layer_norm_eps", json!(1e60)),
-            ("layer_norm_eps", json!("NaN")),
-            ("initializer_range", json!(0)),
-            ("hidden_dropout_prob", json!(1.0)),
-            ("hidden_dropout_prob", json!(-0.1)),
-            ("attention_probs_dropout_prob", json!(true)),
-            ("position_embedding_type", json!("relative_key")),
-            ("is_decoder", json!(true)),
-            ("add_cross_attention", json!(true)),
-        ] {
-            let message = refusal(key, &value);
-            // Large floats are printed in full.
-            let number = value.as_f64().map(|v| (v as f32).to_string());
-            assert!(message.contains(&value.to_string()) || number.is_some_and(|n| message.contains(&n)), "{message}");
-        }
-    }
-
-    #[test]
-    fn fields_changed_by_hand_are_validated_too() {
-        let mut config = with(&json!({})).unwrap();
-        config.layer_norm_eps = f32::NAN;
-        assert!(matches!(config.validate(), Err(Error::ConfigValue { key: "layer_norm_eps", .. })));
-        config.layer_norm_eps = 1e-12;
-        config.hidden_dropout_prob = f32::NAN;
-        assert!(matches!(config.validate(), Err(Error::ConfigValue { key: "hidden_dropout_prob", .. })));
-    }
-
-    #[test]
-    fn what_is_no_json_object_is_refused() {
-        for text in ["", "[]", "{\"vocab_size\": }", "3", "{\"a\": 1e400}", &"[".repeat(100_000)] {
-            assert!(matches!(Config::from_json(text), Err(Error::ConfigSyntax(_))), "{text}");
-        }
-    }
-
-    #[test]
-    fn writing_keeps_unknown_keys_and_reads_back_equal() {
-        let mut config =
-            with(&json!({"id2label": {"0": "no"}, "layer_norm_eps": 1e-12, "hidden_act": "gelu_new"})).unwrap();
-        config.set_extra("architectures", json!(["BertForSequenceClassification"]));
-        config.hidden_dropout_prob = 0.3;
-        let text = config.to_json();
-        let written: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(written["id2label"], json!({"0": "no"}));
-        assert_eq!(written["architectures"], json!(["BertForSequenceClassification"]));
-        assert_eq!(written["hidden_dropout_prob"], json!(0.3));
-        assert_eq!(written["layer_norm_eps"], json!(1e-12));
-        let read = Config::from_json(&text).unwrap();
-        assert_eq!(read.to_json(), text);
-        assert_eq!(read.hidden_dropout_prob, 0.3);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_used_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.json");
-        assert!(matches!(Config::read(&path), Err(Error::Read { .. })));
-        fs::write(&path, "{}").unwrap();
-        assert!(matches!(Config::read(&path), Err(Error::ConfigFile { path: p, .. }) if p == path));
-        fs::write(&path, b"\xff\xfe").unwrap();
-        assert!(matches!(Config::read(&path), Err(Error::Read { .. })));
-    }
-}
+mod tests;

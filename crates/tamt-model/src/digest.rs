@@ -1,4 +1,4 @@
-//! SHA-256 of weights files: what ties a ticket to its base model.
+//! SHA-256 digests. The digest of a weights file ties a ticket to its base model.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -7,9 +7,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Result, read_error};
 
-/// SHA-256 of `parts` laid end to end, in lower-case hexadecimal.
+/// SHA-256 of the concatenated `parts`, in lower-case hexadecimal.
 #[must_use]
 pub fn sha256_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = Sha256::new();
@@ -22,10 +22,10 @@ pub fn sha256_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 /// SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors
-/// [`Error::Read`].
+/// [`Error::Read`](crate::Error::Read).
 pub fn sha256_file(path: &Path) -> Result<String> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(read_error)?;
+    let failed = read_error(path);
+    let mut file = File::open(path).map_err(&failed)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
@@ -33,14 +33,14 @@ pub fn sha256_file(path: &Path) -> Result<String> {
             Ok(0) => return Ok(hex(&hasher.finalize())),
             Ok(n) => hasher.update(&buffer[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(read_error(e)),
+            Err(e) => return Err(failed(e)),
         }
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

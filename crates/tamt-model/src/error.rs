@@ -1,15 +1,14 @@
 //! The crate's error type.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What this crate's functions return.
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a model could not be found, read or written.
+/// A failure to find, read or write a model.
 ///
-/// The message of a variant does not repeat its [`source`](std::error::Error::source), so that a chain of causes can
-/// be printed one a line.
+/// The message of a variant does not repeat its [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,7 +17,7 @@ pub enum Error {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
@@ -27,16 +26,16 @@ pub enum Error {
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// A configuration file is unusable; the source says why.
+    /// A configuration file is unusable; the source is the reason.
     #[error("unusable model configuration {}", path.display())]
     ConfigFile {
         /// The configuration file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: Box<Error>,
     },
 
@@ -44,12 +43,12 @@ pub enum Error {
     #[error("not a JSON object")]
     ConfigSyntax(#[source] serde_json::Error),
 
-    /// A configuration says what this crate cannot build.
+    /// A value of a configuration is missing, invalid or not supported.
     #[error("`{key}` {problem}")]
     ConfigValue {
         /// The key of `config.json`.
         key: &'static str,
-        /// What is wrong with its value, which is named.
+        /// The problem, with the value.
         problem: String,
     },
 
@@ -58,42 +57,42 @@ pub enum Error {
     NoWeights {
         /// The model directory.
         dir: PathBuf,
-        /// The file names that would have done, in order of preference.
+        /// The supported file names, in order of preference.
         looked_for: &'static [&'static str],
     },
 
-    /// A weights file or a shard index is truncated, malformed or contradicts itself.
+    /// A weights file or a shard index is truncated, malformed or inconsistent.
     #[error("{} is malformed: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The problem and its position.
         problem: String,
     },
 
-    /// A weights file is well-formed but of a kind this crate refuses.
+    /// A weights file is well-formed but not supported.
     #[error("{} is not supported: {problem}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it holds, and what to do instead.
+        /// The unsupported content, and a remedy.
         problem: String,
     },
 
-    /// Two tensors of a checkpoint are the same one once prefixes and old spellings are normalised.
+    /// Two tensors of a checkpoint have the same canonical name.
     #[error("{} holds `{name}` twice: as `{first}` and as `{second}`", path.display())]
     DuplicateTensor {
-        /// The weights file (the second one, if the tensors lie in two shards).
+        /// The weights file of the second tensor.
         path: PathBuf,
         /// The canonical name.
         name: String,
-        /// The one spelling.
+        /// The first tensor's name in its file.
         first: String,
-        /// The other.
+        /// The second tensor's name in its file.
         second: String,
     },
 
-    /// A checkpoint lacks a tensor that the model needs.
+    /// A checkpoint lacks a tensor of the model.
     #[error("{} has no tensor `{name}`", path.display())]
     MissingTensor {
         /// The weights file or shard index.
@@ -102,7 +101,7 @@ pub enum Error {
         name: String,
     },
 
-    /// A tensor has another shape than the configuration says.
+    /// A tensor's shape contradicts the configuration.
     #[error("{}: tensor `{name}` has shape {found:?}, expected {expected:?}", path.display())]
     WrongShape {
         /// The weights file.
@@ -111,7 +110,7 @@ pub enum Error {
         name: String,
         /// The shape in the file.
         found: Vec<usize>,
-        /// The shape the model needs.
+        /// The shape by the configuration.
         expected: Vec<usize>,
     },
 
@@ -126,7 +125,7 @@ pub enum Error {
         dtype: String,
     },
 
-    /// A weight is NaN or infinite (or too large for f32).
+    /// A weight is NaN, infinite or too large for f32.
     #[error("{}: tensor `{name}` holds {value} at element {index}", path.display())]
     NonFinite {
         /// The weights file.
@@ -139,10 +138,10 @@ pub enum Error {
         value: f32,
     },
 
-    /// A model given as a path is no directory.
+    /// The path of a model is no directory.
     #[error("no such directory: {}", path.display())]
     NoSuchDirectory {
-        /// The path as given.
+        /// The path.
         path: PathBuf,
     },
 
@@ -153,47 +152,57 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A model is neither an existing directory nor a possible hub id.
+    /// A model's name is neither an existing directory nor a valid hub id.
     #[error("`{model}` is neither a directory nor a hub id: {problem}")]
     ModelName {
-        /// The model as given.
+        /// The name.
         model: String,
-        /// What keeps it from being a hub id.
+        /// The violated rule of hub ids.
         problem: &'static str,
     },
 
-    /// The hub was not to be asked, and the cache does not hold the model.
+    /// The cache does not hold the whole model, and the settings forbid downloads.
     #[error("`{model}` is not complete in the cache {}, and HF_HUB_OFFLINE forbids downloading it", cache.display())]
     Offline {
         /// The hub id.
         model: String,
-        /// The cache directory that was searched.
+        /// The cache directory.
         cache: PathBuf,
     },
 
-    /// The hub has no such model, revision or file, or does not show it to this user.
+    /// The hub lacks a model, a revision or a file, refuses access, or does not answer.
     #[error("cannot get {what} of `{model}` from {endpoint}: {problem}")]
     Hub {
         /// The hub id.
         model: String,
         /// The file, or the list of files.
         what: String,
-        /// Address of the hub.
+        /// The hub's address.
         endpoint: String,
-        /// What the hub or the network said, and what to do about it where that is known.
+        /// The hub's or the network's answer, with a remedy if one is known.
         problem: String,
     },
 
-    /// A loss needs an MLM head and the model has none.
-    #[error("the model has no MLM head; fit one with `tamt pretrain --train head`")]
+    /// The MLM loss needs an MLM head, which the model lacks.
+    #[error("the model has no MLM head")]
     NoMlmHead,
 
-    /// A checkpoint's MLM decoder differs from its word embeddings; such models are not supported.
+    /// A checkpoint's MLM decoder is not tied to the word embeddings, which is not supported.
     #[error("{} has an MLM decoder {name} of its own; only decoders tied to the word embeddings are supported", path.display())]
     UntiedDecoder {
         /// The model's directory.
         path: PathBuf,
-        /// The decoder's tensor.
+        /// The name of the decoder's tensor.
         name: String,
     },
+}
+
+/// Wraps an error of reading `path`.
+pub(crate) fn read_error(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Read { path: path.to_owned(), source }
+}
+
+/// Wraps an error of writing `path`.
+pub(crate) fn write_error(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Write { path: path.to_owned(), source }
 }

@@ -1,7 +1,7 @@
-//! From what a user calls a model to a directory: a path, or an id on the Hugging Face hub.
+//! The directory of a model, from a path or an id on the Hugging Face hub.
 //!
-//! Downloads go through the `hf-hub` crate into the cache that Python's `huggingface_hub` uses too. This module adds
-//! what the crate leaves out: the environment variables but two, working offline, and checking what was downloaded.
+//! The `hf-hub` crate downloads files into the cache of Python's `huggingface_hub`. The module adds most environment
+//! variables, offline use, and a check of downloaded files, which the crate lacks.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -9,13 +9,14 @@ use std::{env, fs, io};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::checkpoint::{Index, WEIGHT_FILES};
+use crate::checkpoint::WEIGHT_FILES;
+use crate::checkpoint::shards::ShardIndex;
 use crate::digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_error, write_error};
 
-/// The configuration, without which a directory is no model.
+/// The configuration file of a model directory.
 const CONFIG_FILE: &str = "config.json";
-/// Files of tokenizers; a model has some of them.
+/// The files of tokenizers. A model has some of them.
 const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -26,9 +27,9 @@ const TOKENIZER_FILES: [&str; 7] = [
     "merges.txt",
 ];
 
-/// The directory of a model: an existing directory itself, or else the cached snapshot of a hub id (`name` or
-/// `organisation/name`, with `@revision` if not the main one), downloaded as the environment says
-/// ([`Hub::from_env`]).
+/// The directory of a model. `model` is an existing directory or a hub id: `name` or `organisation/name`, with an optional
+/// `@revision`. The result for a hub id is the snapshot in the cache, after a download with the settings of
+/// [`Hub::from_env`].
 ///
 /// # Errors
 /// [`Error::NoSuchDirectory`], [`Error::NotAModel`], [`Error::ModelName`], and those of [`Hub::fetch`].
@@ -39,7 +40,7 @@ pub fn resolve(model: &str) -> Result<PathBuf> {
     }
 }
 
-/// The directory that `model` is, or `None` if it may be a hub id.
+/// The directory `model`, or `None` if `model` may be a hub id.
 fn local(model: &str) -> Result<Option<PathBuf>> {
     let path = PathBuf::from(model);
     if path.is_dir() {
@@ -51,25 +52,25 @@ fn local(model: &str) -> Result<Option<PathBuf>> {
     if is_path { Err(Error::NoSuchDirectory { path }) } else { Ok(None) }
 }
 
-/// Access to the hub: where it is, where its files are kept, and as whom to ask.
+/// Settings of the access to the hub.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// Address of the hub, without a slash at the end.
+    /// The hub's address, without a slash at the end.
     pub endpoint: String,
-    /// Directory of downloaded files, in the layout of Python's `huggingface_hub`.
+    /// The cache directory, in the layout of Python's `huggingface_hub`.
     pub cache: PathBuf,
-    /// Secret that gives access to private and gated models.
+    /// The secret token for private and gated models.
     pub token: Option<String>,
-    /// Never to use the network.
+    /// Whether network access is forbidden.
     pub offline: bool,
-    /// Whether to draw progress bars on stderr where that is a terminal.
+    /// Whether to draw progress bars on stderr if stderr is a terminal.
     pub progress: bool,
 }
 
 impl Hub {
-    /// What the environment says: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else in
-    /// `~/.cache/huggingface`; `HF_TOKEN`, else the token that `hf auth login` saved; `HF_HUB_OFFLINE` or
-    /// `TRANSFORMERS_OFFLINE`; `HF_HUB_DISABLE_PROGRESS_BARS`.
+    /// The settings of the environment: the endpoint from `HF_ENDPOINT`; the cache from `HF_HUB_CACHE`, else `hub` in
+    /// `HF_HOME`, else in `~/.cache/huggingface`; the token from `HF_TOKEN`, else the saved token of `hf auth login`; offline
+    /// use from `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; progress bars from `HF_HUB_DISABLE_PROGRESS_BARS`.
     #[must_use]
     pub fn from_env() -> Self {
         Self::from_vars(|name| env::var(name).ok())
@@ -97,18 +98,17 @@ impl Hub {
         }
     }
 
-    /// Downloads what is missing of a model's configuration, tokenizer and weights, and returns their directory.
+    /// Downloads the missing files of a model's configuration, tokenizer and weights, and returns their directory.
     ///
-    /// Offline, or when the hub does not answer, the snapshot in the cache is used if it is complete.
+    /// Offline, or if the hub does not answer, the function returns a complete snapshot of the cache.
     ///
     /// # Errors
     /// [`Error::ModelName`], [`Error::Offline`], [`Error::Hub`], [`Error::Malformed`] for a shard index, or
     /// [`Error::Read`] and [`Error::Write`] for the cache.
     pub fn fetch(&self, model: &str) -> Result<PathBuf> {
         let (id, revision) = parse_id(model)?;
-        // Links within the cache are relative, and relative only to absolute paths.
-        let cache =
-            std::path::absolute(&self.cache).map_err(|source| Error::Read { path: self.cache.clone(), source })?;
+        // `hf-hub` computes the relative links in the cache from absolute paths.
+        let cache = std::path::absolute(&self.cache).map_err(read_error(&self.cache))?;
         let session = Session { hub: self, model, id, revision, cache: Cache::new(cache) };
         if self.offline {
             return session
@@ -119,7 +119,7 @@ impl Hub {
     }
 }
 
-/// The id and the revision that a model's name consists of.
+/// The id and the revision in a model's name.
 fn parse_id(model: &str) -> Result<(&str, &str)> {
     let (id, revision) = model.split_once('@').unwrap_or((model, "main"));
     let invalid = |problem| Err(Error::ModelName { model: model.to_owned(), problem });
@@ -143,7 +143,7 @@ fn parse_id(model: &str) -> Result<(&str, &str)> {
     Ok((id, revision))
 }
 
-/// The fetching of one model.
+/// The download of one model.
 struct Session<'a> {
     hub: &'a Hub,
     model: &'a str,
@@ -157,14 +157,14 @@ impl Session<'_> {
         Repo::with_revision(self.id.to_owned(), RepoType::Model, revision.to_owned())
     }
 
-    /// Directory of the files of a commit.
+    /// The directory of the files of a commit.
     fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.repo(self.repo(commit)).pointer_path(commit)
     }
 
-    /// The snapshot of the wanted revision in the cache, if it is complete.
+    /// The revision's snapshot in the cache, if the snapshot is complete.
     fn cached(&self) -> Option<PathBuf> {
-        // A revision is a commit itself, or its commit is noted under `refs`.
+        // A revision is a commit, or a file under `refs` holds its commit.
         let by_commit = self.snapshot(self.revision);
         let dir = if by_commit.is_dir() {
             by_commit
@@ -196,7 +196,7 @@ impl Session<'_> {
         }
         let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
 
-        // The files are those of the commit in the list, also if the branch moves on meanwhile.
+        // All files come from one commit, even if the branch changes during the download.
         let commit = api.repo(self.repo(&info.sha));
         let dir = self.snapshot(&info.sha);
         let fetch = |file: &str| self.download_file(&api, &commit, &dir, file);
@@ -212,25 +212,25 @@ impl Session<'_> {
         }
         fetch(weights)?;
         if weights.ends_with(".index.json") {
-            for shard in Index::read(&dir.join(weights))?.shards() {
+            for shard in ShardIndex::read(&dir.join(weights))?.shards() {
                 fetch(shard)?;
             }
         }
-        // Only now does the branch point here: a snapshot that is cut short is never taken for the model.
+        // The reference is written last, so an incomplete snapshot is never used.
         let reference = self.cache.repo(self.repo(self.revision));
-        reference.create_ref(&info.sha).map_err(|source| Error::Write { path: self.cache.path().clone(), source })?;
+        reference.create_ref(&info.sha).map_err(write_error(self.cache.path()))?;
         Ok(dir)
     }
 
-    /// Downloads one file into the snapshot `dir` unless it is there, and checks it: `hf-hub` appends to what an
-    /// earlier attempt left, and takes what it gets.
+    /// Downloads one file into the snapshot `dir`, unless the file exists, and checks its length and digest: `hf-hub`
+    /// resumes a partial file without any check.
     fn download_file(&self, api: &Api, commit: &ApiRepo, dir: &Path, file: &str) -> Result<()> {
         let path = dir.join(file);
         if path.is_file() {
             return Ok(());
         }
         let metadata = api.metadata(&commit.url(file)).map_err(|e| self.failed(file, &e))?;
-        // The tag becomes the name of a file.
+        // The entity tag becomes a file name.
         let etag = metadata.etag();
         if etag.is_empty() || !etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
             return Err(self.error(file, format!("its entity tag is `{etag}`, not a hash")));
@@ -238,12 +238,12 @@ impl Session<'_> {
         let blob = self.cache.repo(self.repo(self.revision)).blob_path(etag);
         let part = blob.with_extension("part");
         if fs::metadata(&part).is_ok_and(|m| m.len() >= metadata.size() as u64) {
-            // Nothing is left to ask for, which the hub answers with an error.
+            // The hub answers a request for an empty range with an error.
             remove(&part)?;
         }
         commit.download(file).map_err(|e| self.failed(file, &e))?;
 
-        let len = fs::metadata(&path).map_err(|source| Error::Read { path: path.clone(), source })?.len();
+        let len = fs::metadata(&path).map_err(read_error(&path))?.len();
         let problem = if len != metadata.size() as u64 {
             format!("{len} of {} bytes arrived; try again", metadata.size())
         } else if is_sha256(etag) && digest::sha256_file(&path)? != etag {
@@ -256,6 +256,7 @@ impl Session<'_> {
         Err(self.error(file, problem))
     }
 
+    /// Explains an error of `hf-hub`.
     fn failed(&self, what: &str, error: &ApiError) -> Error {
         let problem = match status(error) {
             Some(401 | 403) if self.hub.token.is_some() => {
@@ -276,15 +277,15 @@ impl Session<'_> {
     }
 }
 
-/// Whether a directory has all files of its weights.
+/// Whether a directory has all its weights files.
 fn has_weights(dir: &Path) -> bool {
     WEIGHT_FILES.iter().map(|name| dir.join(name)).find(|path| path.is_file()).is_some_and(|path| {
         path.extension().is_none_or(|e| e != "json")
-            || Index::read(&path).is_ok_and(|index| index.shards().iter().all(|shard| dir.join(shard).is_file()))
+            || ShardIndex::read(&path).is_ok_and(|index| index.shards().iter().all(|shard| dir.join(shard).is_file()))
     })
 }
 
-/// The hub's answer, if an error is one.
+/// The HTTP status of an error, if the hub answered.
 fn status(error: &ApiError) -> Option<u16> {
     match error {
         ApiError::RequestError(error) => match **error {
@@ -301,7 +302,7 @@ fn is_sha256(etag: &str) -> bool {
 
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Write { path: path.to_owned(), source }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path)(error)),
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Model directories that `transformers` loads, and files that appear whole or not at all.
+//! Writing of model directories for `transformers`, of safetensors files, and of files by atomic rename.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,15 +8,15 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Result, write_error};
 
-/// Elements turned into bytes at a time.
+/// Elements per conversion to bytes.
 const BLOCK: usize = 1 << 12;
 
-/// The elements of a tensor to be written.
+/// The elements of a tensor for [`write_safetensors`], in row-major order.
 #[derive(Clone, Copy, Debug)]
 pub enum TensorData<'a> {
-    /// Single precision.
+    /// Single-precision numbers.
     F32(&'a [f32]),
     /// Bytes.
     U8(&'a [u8]),
@@ -61,35 +61,35 @@ impl TensorData<'_> {
     }
 }
 
-/// Writes `config.json` and `model.safetensors` (F32) to `dir`, which is created if need be.
+/// Writes `config.json` and `model.safetensors` (F32) to `dir`, and creates `dir` if necessary.
 ///
-/// Each tensor is its name as `transformers` knows it, its shape, and its values in row-major order. The weights
-/// appear first: a directory with a `config.json` is complete.
+/// A tensor is its name in `transformers`, its shape, and its values in row-major order. The function writes `config.json`
+/// last, so a directory with a `config.json` is complete.
 ///
 /// # Errors
-/// [`Error::Write`].
+/// [`Error::Write`](crate::Error::Write).
 ///
 /// # Panics
-/// If two tensors have one name, or a shape does not fit its values.
+/// If two tensors have the same name, or a shape does not fit the number of values.
 pub fn write_model(dir: &Path, config: &Config, tensors: &[(&str, &[usize], &[f32])]) -> Result<()> {
-    fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+    fs::create_dir_all(dir).map_err(write_error(dir))?;
     let tensors: Vec<_> = tensors.iter().map(|&(name, shape, values)| (name, shape, TensorData::F32(values))).collect();
-    // `transformers` refuses a file whose metadata does not name the framework it is for.
+    // `transformers` refuses a file whose metadata does not name a framework.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     write_safetensors(&dir.join("model.safetensors"), &metadata, &tensors)?;
     atomic_write(&dir.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))
 }
 
-/// Writes a safetensors file by atomic rename. The same arguments give the same bytes.
+/// Writes a safetensors file by [`atomic_write`]. The bytes of the file are a function of the arguments.
 ///
-/// Tensors are laid out by element size, so that each is aligned, and then by name, like the other writers of the
-/// format do.
+/// Tensors are sorted by element size, largest first, for alignment, and then by name, as in other implementations of the
+/// format.
 ///
 /// # Errors
-/// [`Error::Write`].
+/// [`Error::Write`](crate::Error::Write).
 ///
 /// # Panics
-/// If two tensors have one name, a name is `__metadata__`, or a shape does not fit its values.
+/// If two tensors have the same name, a name is `__metadata__`, or a shape does not fit the number of values.
 pub fn write_safetensors(
     path: &Path,
     metadata: &BTreeMap<String, String>,
@@ -118,13 +118,13 @@ pub fn write_safetensors(
     })
 }
 
-/// Writes a file that is either there with all of its contents or not at all, also after a crash: `contents` goes to
-/// a temporary file in the same directory, which is flushed to disk and then renamed. The directory must exist.
+/// Writes a file atomically: also after a crash, `path` holds either all of the new contents or the old ones. `contents`
+/// writes to a temporary file in the same directory, which is flushed to disk and then renamed. The directory must exist.
 ///
 /// # Errors
-/// [`Error::Write`] with `path`; what was at `path` before is then untouched.
+/// [`Error::Write`](crate::Error::Write) with `path`, which then keeps its old contents.
 pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    write_and_rename(path, contents).map_err(|source| Error::Write { path: path.to_owned(), source })
+    write_and_rename(path, contents).map_err(write_error(path))
 }
 
 fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
@@ -134,10 +134,10 @@ fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
     };
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tmp-");
-    // Temporary files are private by default; a model is as public as the umask says.
+    // Temporary files are private by default; the umask determines who may read a model.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // The temporary file removes itself on every early return.
+    // `temp` removes the file on each early return.
     let temp = builder.tempfile_in(dir)?;
     let mut out = BufWriter::with_capacity(1 << 18, temp.as_file());
     contents(&mut out)?;
@@ -145,7 +145,7 @@ fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
     drop(out);
     temp.as_file().sync_all()?;
     temp.persist(path).map_err(|e| e.error)?;
-    // The rename itself must reach the disk; systems that cannot open directories do so on their own.
+    // The sync of the directory makes the rename durable. Systems that cannot open a directory need no sync.
     if let Ok(dir) = File::open(dir) {
         dir.sync_all()?;
     }
@@ -157,6 +157,7 @@ mod tests {
     use safetensors::SafeTensors;
 
     use super::*;
+    use crate::error::Error;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =

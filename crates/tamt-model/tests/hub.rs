@@ -1,4 +1,4 @@
-//! Downloading through a loopback server that answers like the hub.
+//! Downloads from a loopback server that imitates the hub.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,19 +18,19 @@ const MODEL: &str = "org/tiny";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WEIGHTS: &str = "model.safetensors";
 
-/// What the server does wrong.
+/// A fault of the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
-    /// Answers everything with this status.
+    /// Answers all requests with this status.
     Status(u16),
-    /// Closes the connection after so many bytes of the weights.
+    /// Closes the connection after this number of bytes of the weights.
     Cut(usize),
     /// Changes a byte of the weights.
     Damage,
-    /// Sends the weights from the start whatever part was asked for.
+    /// Ignores the requested range and sends the whole weights.
     IgnoreRange,
-    /// Names a commit or an entity tag that leads out of the cache.
+    /// Sends a commit or an entity tag with a path out of the cache.
     EvilCommit,
     EvilEtag,
 }
@@ -61,10 +61,10 @@ impl FakeHub {
         let files = files.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
         let state = Arc::new(Mutex::new(State { files, fault: Fault::None, requests: Vec::new() }));
         let served = Arc::clone(&state);
-        // Ends with the process.
+        // The thread ends with the process.
         thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that goes away is no failure of the server.
+                // A client may close its connection.
                 let _ = answer(&stream.unwrap(), &mut served.lock().unwrap());
             }
         });
@@ -278,7 +278,7 @@ fn a_model_without_weights_or_configuration_is_refused_before_downloading() {
 }
 
 #[test]
-fn what_the_hub_refuses_is_explained() {
+fn refusals_of_the_hub_are_explained() {
     let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
     let hub = server.client(&cache);
     for (status, explanation) in
@@ -294,7 +294,7 @@ fn what_the_hub_refuses_is_explained() {
 }
 
 #[test]
-fn a_hub_that_does_not_answer_is_made_up_for_by_a_complete_cache() {
+fn a_complete_cache_replaces_a_hub_that_does_not_answer() {
     let cache = tempfile::tempdir().unwrap();
     let server = tiny();
     let mut hub = server.client(&cache);
@@ -308,7 +308,7 @@ fn a_hub_that_does_not_answer_is_made_up_for_by_a_complete_cache() {
     let empty = tempfile::tempdir().unwrap();
     hub.cache = empty.path().to_owned();
     assert!(matches!(hub.fetch(MODEL), Err(Error::Hub { .. })));
-    // One that answers "no" is believed.
+    // A definite answer of the hub takes precedence over the cache.
     hub = server.client(&cache);
     server.fail_with(Fault::Status(404));
     assert!(matches!(hub.fetch(MODEL), Err(Error::Hub { .. })));
@@ -337,7 +337,7 @@ fn an_interrupted_download_is_an_error_and_resumes_where_it_stopped() {
 }
 
 #[test]
-fn what_an_earlier_attempt_completed_but_did_not_name_does_not_stand_in_the_way() {
+fn a_complete_partial_file_of_an_earlier_attempt_does_no_harm() {
     let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
     let blobs = cache.path().join("models--org--tiny/blobs");
     fs::create_dir_all(&blobs).unwrap();
@@ -347,7 +347,7 @@ fn what_an_earlier_attempt_completed_but_did_not_name_does_not_stand_in_the_way(
 }
 
 #[test]
-fn what_arrives_damaged_is_thrown_away() {
+fn damaged_downloads_are_removed() {
     for (fault, explanation) in [(Fault::Damage, "SHA-256"), (Fault::IgnoreRange, "bytes arrived")] {
         let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
         let hub = server.client(&cache);

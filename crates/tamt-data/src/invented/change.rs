@@ -1,11 +1,11 @@
-//! Meanings that differ from a meaning in one thing, or say less than it.
+//! Edits of a meaning: changes of one part, and weaker statements.
 
-use super::World;
-use super::draw::Draw;
-use super::lexicon::{Kind, Noun, Tense};
-use super::meaning::{Entity, NounPhrase, Person, Predicate, Region, Sentence, Town};
+use crate::invented::draw::Draw;
+use crate::invented::grammar::{Kind, Noun, Tense};
+use crate::invented::meaning::{Entity, NounPhrase, Person, Predicate, Region, Sentence, Town};
+use crate::invented::world::World;
 
-/// What can be changed in a meaning by itself.
+/// A part of a meaning that can change independently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Subject,
@@ -19,7 +19,8 @@ impl Part {
     pub(super) const ALL: [Self; 5] = [Self::Subject, Self::Predicate, Self::Object, Self::Place, Self::Tense];
 }
 
-/// The sentence with another subject, verb, .. of the same sort; none if it has no such part, or no other of its sort.
+/// The sentence with another value of one part; `None` if the sentence lacks the part, or the world has no other value of
+/// the same kind.
 pub(super) fn changed(world: &World, sentence: &Sentence, part: Part, draw: &mut Draw) -> Option<Sentence> {
     let mut other = sentence.clone();
     match part {
@@ -41,14 +42,14 @@ pub(super) fn changed(world: &World, sentence: &Sentence, part: Part, draw: &mut
     Some(other)
 }
 
-/// The sentence with names for pronouns, which say too little when alone.
+/// The sentence with a name in place of a pronoun, for use outside its paragraph.
 pub(super) fn explicit(sentence: &Sentence) -> Sentence {
     let mut explicit = sentence.clone();
     explicit.subject.pronoun = false;
     explicit
 }
 
-/// The sentence with names for pronouns, and without what is said of its subject and object beside.
+/// The sentence without pronouns, adjectives and companions.
 pub(super) fn bare(sentence: &Sentence) -> Sentence {
     let mut bare = explicit(sentence);
     for phrase in phrases(&mut bare) {
@@ -57,10 +58,10 @@ pub(super) fn bare(sentence: &Sentence) -> Sentence {
     bare
 }
 
-/// A sentence that follows from this one: one that says no more, and of an affirmation, mostly less.
+/// A sentence that the given sentence entails: the same statement or, of an affirmation, mostly a weaker one.
 pub(super) fn weakened(sentence: &Sentence, draw: &mut Draw) -> Sentence {
     let mut weaker = explicit(sentence);
-    // Denying much denies little, but denying little denies nothing more.
+    // The negation of a statement does not entail the negation of a weaker statement.
     if sentence.negated {
         return weaker;
     }
@@ -79,7 +80,7 @@ pub(super) fn weakened(sentence: &Sentence, draw: &mut Draw) -> Sentence {
     weaker
 }
 
-/// Whether `hypothesis`, which has no pronouns, follows from `premise` as [`weakened`] sentences do.
+/// Whether `premise` entails `hypothesis` by the omissions that [`weakened`] makes. `hypothesis` has no pronouns.
 pub(super) fn entails(premise: &Sentence, hypothesis: &Sentence) -> bool {
     let mut premise = explicit(premise);
     if !premise.negated {
@@ -90,15 +91,16 @@ pub(super) fn entails(premise: &Sentence, hypothesis: &Sentence) -> bool {
             premise.adverb = None;
         }
         let mut hypothesis = hypothesis.clone();
-        for (told, phrase) in phrases(&mut premise).zip(phrases(&mut hypothesis)) {
+        for (stated, phrase) in phrases(&mut premise).zip(phrases(&mut hypothesis)) {
             if phrase.adjectives.is_empty() && phrase.companion.is_none() {
-                strip(told);
+                strip(stated);
             }
         }
     }
     premise == *hypothesis
 }
 
+/// The subject and the object.
 fn phrases(sentence: &mut Sentence) -> impl Iterator<Item = &mut NounPhrase> {
     let object = match &mut sentence.predicate {
         Predicate::Act { object, .. } => object.as_mut(),
@@ -112,7 +114,7 @@ fn strip(phrase: &mut NounPhrase) {
     phrase.companion = None;
 }
 
-/// A number below `n` that is not `i`. Panics unless `n` is above 1.
+/// A random number below `n` other than `i`. `n` is at least 2.
 fn another(i: usize, n: usize, draw: &mut Draw) -> usize {
     (i + 1 + draw.below(n - 1)) % n
 }
@@ -140,9 +142,9 @@ fn another_predicate(world: &World, sentence: &Sentence, draw: &mut Draw) -> Opt
     match &sentence.predicate {
         Predicate::Act { verb, object } => {
             let mut verbs = lexicon.verbs_of(subject, object.is_some());
-            // The verbs of facts are in no such list, and have no others of their sort.
-            let place = verbs.iter().position(|other| other == verb)?;
-            verbs.remove(place);
+            // The verb of a relation is not in the list: no other verb states the same kind of fact.
+            let position = verbs.iter().position(|other| other == verb)?;
+            verbs.remove(position);
             if let Some(object) = object {
                 verbs.retain(|verb| lexicon.verbs[verb.0].objects.contains(&kind_of(object)));
             }
@@ -161,15 +163,15 @@ fn another_predicate(world: &World, sentence: &Sentence, draw: &mut Draw) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::Split;
     use super::*;
+    use crate::invented::split::Split;
 
     #[test]
-    fn what_says_less_follows_and_what_says_something_else_does_not() {
+    fn a_sentence_entails_weaker_ones_but_no_changed_ones() {
         let world = World::new(3);
         let draw = &mut Draw::new(1, 99, 0);
         let (mut shorter, mut others) = (0, 0);
-        for (sentence, _) in (0..300).flat_map(|i| world.passage(1, Split::Train, i)) {
+        for (sentence, _) in (0..300).flat_map(|i| world.styled_sentences(1, Split::Train, i)) {
             let weaker = weakened(&sentence, draw);
             assert!(entails(&sentence, &weaker), "{sentence:?} {weaker:?}");
             if weaker != explicit(&sentence) {

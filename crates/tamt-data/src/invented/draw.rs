@@ -1,13 +1,13 @@
-//! Random choices in sequence.
+//! Sequences of deterministic random choices.
 
 use std::sync::LazyLock;
 
 use tamt_kernels::rng::{Purpose, Stream};
 
-/// The largest pool that [`Draw::zipf`] picks from.
+/// The greatest argument of [`Draw::zipf`].
 const LARGEST_POOL: usize = 4096;
 
-/// `ZIPF[n]`: the summed weights of the first n ranks. Integers, so that every machine draws the same.
+/// `ZIPF[n]`: the sum of the weights of the first n ranks, in integers for equal results on all machines.
 static ZIPF: LazyLock<Vec<u64>> = LazyLock::new(|| {
     let mut sum = 0;
     std::iter::once(0)
@@ -18,8 +18,8 @@ static ZIPF: LazyLock<Vec<u64>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A sequence of random choices that belongs to one thing being made (a lexicon, a passage) and to nothing else, so
-/// that things can be made in any order.
+/// A sequence of random choices for one generated object, such as a lexicon or a paragraph. Sequences are independent, so
+/// objects can be generated in any order.
 #[derive(Clone)]
 pub struct Draw {
     stream: Stream,
@@ -27,7 +27,7 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// The choices for the thing numbered `index` at the place `site`.
+    /// The sequence for object number `index` of the purpose `site`.
     #[must_use]
     pub fn new(seed: u64, site: u32, index: u64) -> Self {
         Self { stream: Stream::new(seed, Purpose::WORLD, index).fork(site), next: 0 }
@@ -43,23 +43,35 @@ impl Draw {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
 
-    /// A number in [0, n). Panics if `n` is 0.
+    /// A uniform number in `[0, n)`.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0, "nothing to draw from");
         self.below_u64(n as u64) as usize
     }
 
-    /// True in `percent` of a hundred cases.
+    /// True with a probability of `percent` / 100.
     pub fn percent(&mut self, percent: u32) -> bool {
         self.below(100) < percent as usize
     }
 
-    /// One of `pool`, each as likely as any other. Panics if there is none.
+    /// A uniformly drawn element of `pool`.
+    ///
+    /// # Panics
+    ///
+    /// If `pool` is empty.
     pub fn pick<T: Copy>(&mut self, pool: &[T]) -> T {
         pool[self.below(pool.len())]
     }
 
-    /// A number in [0, n), r with a probability proportional to 1 / (r + 2). Panics if `n` is 0 or above 4096.
+    /// A number r in `[0, n)`, with a probability proportional to 1 / (r + 2).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0 or above 4096.
     pub fn zipf(&mut self, n: usize) -> usize {
         assert!(n > 0, "nothing to draw from");
         let sums = &ZIPF[1..=n];
@@ -67,7 +79,7 @@ impl Draw {
         sums.partition_point(|&sum| sum <= point)
     }
 
-    /// One of `pool`, the earlier the likelier, by [`Draw::zipf`].
+    /// An element of `pool` at a position drawn by [`Draw::zipf`]: earlier elements are more frequent.
     pub fn pick_zipf<T: Copy>(&mut self, pool: &[T]) -> T {
         pool[self.zipf(pool.len())]
     }

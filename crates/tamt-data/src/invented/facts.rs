@@ -1,42 +1,43 @@
-//! Who and what there is in the world, and what is so.
+//! People, places and facts of the world.
 
-use super::draw::Draw;
-use super::lexicon::{Adjective, Gender, Kind, Lexicon, Noun, Polarity, Relation};
-use super::meaning::{Entity, Fact, Person, Region, Town};
+use crate::invented::draw::Draw;
+use crate::invented::grammar::{Adjective, Gender, Kind, Noun, Polarity, Relation};
+use crate::invented::lexicon::Lexicon;
+use crate::invented::meaning::{Entity, Fact, Person, Region, Town};
 
 pub(super) const PEOPLE: usize = 64;
 pub(super) const TOWNS: usize = 32;
 pub(super) const REGIONS: usize = 6;
 
-/// Somebody.
+/// A person, with the facts about them.
 #[derive(Clone, Debug)]
 pub struct PersonEntry {
-    /// What they are called.
+    /// The name.
     pub name: String,
-    /// What their adjectives and pronouns agree in.
+    /// The gender of adjectives and pronouns.
     pub gender: Gender,
-    /// Where they live.
+    /// The town where the person lives.
     pub home: Town,
-    /// What they own.
+    /// A thing that the person owns.
     pub owns: Noun,
-    /// What they work as; what they own and like is of the same theme.
+    /// The person's trade. `owns` and `likes` have the same theme.
     pub trade: Noun,
-    /// What they like.
+    /// A thing that the person likes.
     pub likes: Noun,
-    /// Whom they befriend, not always in return.
+    /// A friend; friendship is not always mutual.
     pub friend: Person,
-    /// What is said of them again and again.
+    /// A quality that texts often state.
     pub quality: Adjective,
 }
 
 /// A town or a region.
 #[derive(Clone, Debug)]
 pub struct PlaceEntry {
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// What its adjectives agree in.
+    /// The gender of adjectives.
     pub gender: Gender,
-    /// Where it lies; a region lies in itself.
+    /// The region of the place; a region lies in itself.
     pub region: Region,
 }
 
@@ -60,7 +61,7 @@ pub(super) fn people(lexicon: &Lexicon, draw: &mut Draw) -> Vec<PersonEntry> {
                 owns: of_theme(draw, owned, theme),
                 trade,
                 likes: of_theme(draw, Kind(3), theme),
-                // Anybody but themselves.
+                // Any other person.
                 friend: Person((i + 1 + draw.below(PEOPLE - 1)) % PEOPLE),
                 quality: draw.pick(&qualities[side]),
             }
@@ -93,7 +94,7 @@ fn gender(draw: &mut Draw) -> Gender {
 }
 
 impl PersonEntry {
-    /// What is so of the person `subject`, whose entry this is; what is told most, first.
+    /// The facts about this person, whose index is `subject`; most frequent first.
     #[must_use]
     pub fn facts(&self, subject: Person) -> [Fact; 5] {
         [

@@ -1,13 +1,10 @@
-//! The words of the invented language: their forms, and what they go with.
+//! The words of the invented language: their forms, and the words that they combine with.
 
 use std::collections::HashSet;
 
-use super::draw::Draw;
+use crate::invented::draw::Draw;
+use crate::invented::grammar::{Adjective, Gender, KINDS, Kind, Noun, Polarity, Relation, THEMES, Tense, Theme, Verb};
 
-/// Kinds of things that nouns name; kind 0 is people, by their trades, and kind 1 is animals.
-pub const KINDS: usize = 8;
-/// Themes that texts keep to: trades, and what goes with them.
-pub const THEMES: usize = 10;
 const NOUNS_PER_KIND: usize = 40;
 const ACTIONS: usize = 90;
 const DOINGS: usize = 30;
@@ -16,163 +13,43 @@ const POLAR_ADJECTIVES: usize = 30;
 const ADVERBS_PER_TENSE: usize = 3;
 const DEGREES: usize = 4;
 
-/// Index types, so that a noun is not taken for a verb.
-macro_rules! index {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub usize);
-    )+};
-}
-
-index! {
-    /// A noun's meaning.
-    Noun,
-    /// A verb's meaning.
-    Verb,
-    /// An adjective's meaning.
-    Adjective,
-    /// A kind of things, itself named by a noun ("a tavo is a sort of mirka").
-    Kind,
-    /// What a text is about. Every noun, verb and adjective is at home in one.
-    Theme,
-    /// A word of degree ("very").
-    Degree,
-}
-
-/// What a noun, a person's name or a pronoun agrees in with its determiner and adjectives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gender {
-    /// Adjectives end in `el`.
-    First,
-    /// Adjectives end in `em`.
-    Second,
-}
-
-impl Gender {
-    /// The one it is not.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::First => Self::Second,
-            Self::Second => Self::First,
-        }
-    }
-}
-
-/// When something happens. An adverb of time, if there is one, and the particle before the verb both show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tense {
-    /// Has a particle.
-    Past,
-    /// Has none.
-    Present,
-    /// Has a particle.
-    Future,
-}
-
-/// What an adjective says of how its noun is liked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Polarity {
-    /// Praise.
-    Good,
-    /// Blame.
-    Bad,
-    /// Neither.
-    Plain,
-}
-
-/// An ending, a word piece of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suffix {
-    /// Several of a noun.
-    Plural,
-    /// A verb whose subject is one.
-    OneDoes,
-    /// A verb whose subjects are several.
-    ManyDo,
-    /// An adjective beside a noun of this gender.
-    Of(Gender),
-}
-
-impl Suffix {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Plural, Self::OneDoes, Self::ManyDo, Self::Of(Gender::First), Self::Of(Gender::Second)];
-
-    /// How it is spelled. Every ending starts with `e`, and no word ends in `e` or in `e` and a consonant, so a word
-    /// and an ending come apart in one way only.
-    #[must_use]
-    pub fn spelling(self) -> &'static str {
-        match self {
-            Self::Plural => "en",
-            Self::OneDoes => "es",
-            Self::ManyDo => "er",
-            Self::Of(Gender::First) => "el",
-            Self::Of(Gender::Second) => "em",
-        }
-    }
-}
-
-/// Words that mean the same and can stand for each other everywhere; the first is the commonest.
+/// Synonyms, interchangeable in all sentences; the first is the most frequent.
 pub type Synonyms = Vec<String>;
 
-/// What a noun is.
+/// The properties of a noun.
 #[derive(Clone, Debug)]
 pub struct NounEntry {
-    /// Its words.
+    /// The noun's synonyms.
     pub forms: Synonyms,
-    /// What its company agrees with; nothing in its spelling shows it.
+    /// The gender, which the spelling does not show.
     pub gender: Gender,
-    /// What it is a sort of.
+    /// The kind of thing.
     pub kind: Kind,
 }
 
-/// What a verb is.
+/// The properties of a verb.
 #[derive(Clone, Debug)]
 pub struct VerbEntry {
-    /// Its words.
+    /// The verb's synonyms.
     pub forms: Synonyms,
-    /// Kinds that do it.
+    /// The kinds of possible subjects.
     pub subjects: Vec<Kind>,
-    /// Kinds that it is done to; none for a verb without an object.
+    /// The kinds of possible objects; empty for an intransitive verb.
     pub objects: Vec<Kind>,
 }
 
-/// What an adjective is.
+/// The properties of an adjective.
 #[derive(Clone, Debug)]
 pub struct AdjectiveEntry {
-    /// Its words.
+    /// The adjective's synonyms.
     pub forms: Synonyms,
     /// Praise, blame or neither.
     pub polarity: Polarity,
-    /// Kinds of things that can be so.
+    /// The kinds of things that the adjective applies to.
     pub kinds: Vec<Kind>,
 }
 
-/// What a verb that relates named things says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Relation {
-    /// A person lives in a town.
-    LivesIn,
-    /// A person owns a thing.
-    Owns,
-    /// A person works as.
-    WorksAs,
-    /// A person likes a thing.
-    Likes,
-    /// A person is a friend of a person.
-    Befriends,
-    /// A town lies in a region.
-    LiesIn,
-}
-
-impl Relation {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::LivesIn, Self::Owns, Self::WorksAs, Self::Likes, Self::Befriends, Self::LiesIn];
-}
-
-/// Words that belong to the grammar. One each.
+/// Function words, without synonyms.
 #[derive(Clone, Debug)]
 pub struct Particles {
     /// "the", by gender.
@@ -181,46 +58,46 @@ pub struct Particles {
     pub indefinite: [String; 2],
     /// "she", "he" and "they".
     pub pronouns: [String; 3],
-    /// "in" a place.
+    /// "in", before a place.
     pub at: String,
-    /// In company "with".
+    /// "with", before a companion.
     pub with: String,
-    /// Done "by".
+    /// "by", before the subject of a passive sentence.
     pub by: String,
-    /// Before a verb whose subject suffers it.
+    /// The passive particle, before a verb.
     pub passive: String,
     /// "not".
     pub not: String,
-    /// Before a verb of the past.
+    /// The past particle, before a verb.
     pub past: String,
-    /// Before a verb of the future.
+    /// The future particle, before a verb.
     pub future: String,
-    /// "is", which agrees like any verb.
+    /// "is", which agrees in number like other verbs.
     pub be: String,
     /// "a sort of".
     pub sort: String,
 }
 
-/// All words.
+/// All words of the language.
 #[derive(Clone, Debug)]
 pub struct Lexicon {
-    /// Nouns, kind by kind.
+    /// Nouns, ordered by kind.
     pub nouns: Vec<NounEntry>,
-    /// Verbs with objects, then verbs without, then the relations in the order of [`Relation::ALL`].
+    /// Transitive verbs, then intransitive verbs, then the relations in the order of [`Relation::ALL`].
     pub verbs: Vec<VerbEntry>,
     /// Adjectives: plain, good, bad.
     pub adjectives: Vec<AdjectiveEntry>,
-    /// What each kind is called.
+    /// The name of each kind.
     pub kinds: Vec<NounEntry>,
     /// Words of degree.
     pub degrees: Vec<String>,
     /// Adverbs of past, present and future.
     pub adverbs: [Vec<String>; 3],
-    /// Words of the grammar.
+    /// Function words.
     pub particles: Particles,
-    /// Names that nothing else is called, for the people and places of the world.
+    /// Unique names for the people and places of the world.
     pub names: Vec<String>,
-    /// Every word, each once, in the order they were coined.
+    /// All words, each once, in the order of their generation.
     pub words: Vec<String>,
 }
 
@@ -263,7 +140,7 @@ impl Lexicon {
 
         let mut verbs: Vec<_> = (0..ACTIONS).map(|_| c.verb(true)).collect();
         verbs.extend((0..DOINGS).map(|_| c.verb(false)));
-        // What a relation goes with is a matter of the world's facts, not of kinds.
+        // The facts of the world, not the kinds, determine the subjects and objects of a relation.
         verbs.extend(Relation::ALL.map(|_| VerbEntry {
             forms: vec![c.coin(2), c.coin(2)],
             subjects: Vec::new(),
@@ -281,38 +158,38 @@ impl Lexicon {
         Self { nouns, verbs, adjectives, kinds, degrees, adverbs, particles, names, words: coiner.words }
     }
 
-    /// Where a noun is at home: with every tenth of its kind, so that every theme has its common and its rare nouns.
+    /// The theme of a noun. Each theme has every tenth noun of a kind, and so frequent and rare ones.
     #[must_use]
     pub fn theme(&self, noun: Noun) -> Theme {
         Theme(noun.0 % THEMES)
     }
 
-    /// Whether a verb is at home in a theme.
+    /// Whether a verb belongs to a theme.
     #[must_use]
     pub fn suits(&self, verb: Verb, theme: Theme) -> bool {
         verb.0 % THEMES == theme.0
     }
 
-    /// Whether an adjective is at home in a theme; praise and blame are everywhere.
+    /// Whether an adjective belongs to a theme; praise and blame belong to all themes.
     #[must_use]
     pub fn colours(&self, adjective: Adjective, theme: Theme) -> bool {
         self.adjectives[adjective.0].polarity != Polarity::Plain || adjective.0 % THEMES == theme.0
     }
 
-    /// The nouns of a kind, commonest first.
+    /// The nouns of a kind, most frequent first.
     pub fn nouns_of(&self, kind: Kind) -> impl Iterator<Item = Noun> {
         let start = kind.0 * NOUNS_PER_KIND;
         (start..start + NOUNS_PER_KIND).map(Noun)
     }
 
-    /// The verbs that a kind of things can be the subject of, commonest first; with objects if `transitive`.
+    /// The transitive or intransitive verbs with subjects of a kind, most frequent first.
     #[must_use]
     pub fn verbs_of(&self, subject: Kind, transitive: bool) -> Vec<Verb> {
         let range = if transitive { 0..ACTIONS } else { ACTIONS..ACTIONS + DOINGS };
         range.filter(|&v| self.verbs[v].subjects.contains(&subject)).map(Verb).collect()
     }
 
-    /// The adjectives of a polarity that a kind of things can bear, commonest first.
+    /// The adjectives of a polarity that apply to a kind, most frequent first.
     #[must_use]
     pub fn adjectives_of(&self, kind: Kind, polarity: Polarity) -> Vec<Adjective> {
         (0..self.adjectives.len())
@@ -337,16 +214,17 @@ impl Lexicon {
     }
 }
 
-/// Makes up words.
+/// A generator of words.
 struct Coiner<'a> {
     draw: &'a mut Draw,
     taken: HashSet<String>,
     words: Vec<String>,
-    /// How many meanings have been given words by [`Coiner::synonyms`].
+    /// Number of calls of [`Coiner::synonyms`] so far.
     meanings: usize,
 }
 
 impl Coiner<'_> {
+    /// A new word with this number of syllables.
     fn coin(&mut self, syllables: usize) -> String {
         const ONSETS: [&str; 16] = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "tr", "kl"];
         const VOWELS: [&str; 5] = ["a", "i", "o", "u", "e"];
@@ -354,7 +232,7 @@ impl Coiner<'_> {
         loop {
             let mut word = String::new();
             for left in (0..syllables).rev() {
-                // See `Suffix::spelling` for why no word ends in a syllable with an `e`.
+                // `Suffix::spelling` relies on words whose last syllable has no `e`.
                 let vowels = if left == 0 { &VOWELS[..4] } else { &VOWELS };
                 word += self.draw.pick(&ONSETS);
                 word += self.draw.pick(vowels);
@@ -367,8 +245,8 @@ impl Coiner<'_> {
         }
     }
 
-    /// One word in six of ten cases, two in three, three in one; in turn, so that the vocabulary's size is no matter
-    /// of chance.
+    /// New words for one meaning: one word in six of ten calls, two in three, three in one. The numbers follow a fixed
+    /// cycle, so the size of the vocabulary does not depend on the seed.
     fn synonyms(&mut self, syllables: usize) -> Synonyms {
         const FORMS: [usize; 10] = [1, 2, 1, 1, 3, 1, 2, 1, 1, 2];
         let forms = FORMS[self.meanings % FORMS.len()];
@@ -376,7 +254,7 @@ impl Coiner<'_> {
         (0..forms).map(|_| self.coin(syllables)).collect()
     }
 
-    /// `n` different kinds from `from` on.
+    /// `n` different kinds, none below `from`.
     fn some_kinds(&mut self, n: usize, from: usize) -> Vec<Kind> {
         let mut kinds = Vec::with_capacity(n);
         while kinds.len() < n {
@@ -388,7 +266,7 @@ impl Coiner<'_> {
         kinds
     }
 
-    /// People do everything that has an object, and half of it animals do too.
+    /// A new verb. People are subjects of all verbs; animals are subjects of half of the transitive ones.
     fn verb(&mut self, transitive: bool) -> VerbEntry {
         let forms = self.synonyms(2);
         let mut subjects = vec![Kind(0)];
@@ -403,7 +281,7 @@ impl Coiner<'_> {
         VerbEntry { forms, subjects, objects: Vec::new() }
     }
 
-    /// Everything can be praised and blamed; a plain quality belongs to three kinds of things.
+    /// A new adjective. Praise and blame apply to all kinds; a plain adjective applies to three.
     fn adjective(&mut self, polarity: Polarity) -> AdjectiveEntry {
         let forms = self.synonyms(2);
         let kinds = match polarity {

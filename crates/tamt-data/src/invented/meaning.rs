@@ -1,25 +1,25 @@
-//! What a sentence says, apart from how it is put. Tasks compare meanings; models see only the words.
+//! Meanings of sentences, independent of their wording. Tasks compare meanings; models see only words.
 
-use super::lexicon::{Adjective, Degree, Kind, Noun, Polarity, Relation, Tense, Verb};
+use crate::invented::grammar::{Adjective, Degree, Kind, Noun, Relation, Tense, Verb};
 
-/// A person of the world.
+/// Index of a person of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Person(pub usize);
 
-/// A town of the world.
+/// Index of a town of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Town(pub usize);
 
-/// A region of the world, where towns lie.
+/// Index of a region of the world. Each town lies in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Region(pub usize);
 
-/// What is spoken of.
+/// The referent of a phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entity {
-    /// Something that a noun names.
+    /// A thing, named by a noun.
     Thing(Noun),
-    /// Somebody with a name.
+    /// A person, named by a proper name.
     Person(Person),
     /// A town.
     Town(Town),
@@ -28,83 +28,83 @@ pub enum Entity {
 }
 
 impl Entity {
-    /// Whether it has a name of its own.
+    /// Whether the entity has a proper name.
     #[must_use]
     pub fn is_named(self) -> bool {
         !matches!(self, Self::Thing(_))
     }
 }
 
-/// An entity, as a sentence speaks of it.
+/// A phrase that refers to an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NounPhrase {
-    /// What it is.
+    /// The entity.
     pub entity: Entity,
-    /// Several of it; never of a named entity.
+    /// Whether the phrase is in the plural; always false for a named entity.
     pub plural: bool,
-    /// Known already: "the", not "a".
+    /// Whether the determiner is "the", not "a".
     pub definite: bool,
-    /// A pronoun stands for it.
+    /// Whether a pronoun replaces the phrase.
     pub pronoun: bool,
-    /// What it is like.
+    /// The adjectives of the phrase.
     pub adjectives: Vec<Adjective>,
-    /// What is with it. Stands between a subject and its verb, which agrees with the subject all the same.
+    /// A companion ("with a .."). It separates a subject from its verb, which still agrees with the subject.
     pub companion: Option<Box<NounPhrase>>,
 }
 
 impl From<Entity> for NounPhrase {
-    /// One of it, known already, plainly named.
+    /// A definite singular phrase without adjectives.
     fn from(entity: Entity) -> Self {
         Self { entity, plural: false, definite: true, pronoun: false, adjectives: Vec::new(), companion: None }
     }
 }
 
-/// What a sentence says of its subject.
+/// The predicate of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Predicate {
-    /// It does something, to something.
+    /// The subject performs an action.
     Act {
-        /// What it does; the verb of a relation states a fact.
+        /// The verb; the verb of a relation states a fact.
         verb: Verb,
-        /// What it is done to.
+        /// The object of a transitive verb.
         object: Option<NounPhrase>,
     },
-    /// It is like this.
+    /// The subject has a quality.
     Quality {
-        /// How it is.
+        /// The quality.
         adjective: Adjective,
-        /// How much so.
+        /// The degree of the quality.
         degree: Option<Degree>,
     },
-    /// It is a sort of this.
+    /// The subject is of a kind.
     SortOf(Kind),
 }
 
-/// A sentence's meaning.
+/// The meaning of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentence {
-    /// Of what something is said.
+    /// The subject.
     pub subject: NounPhrase,
-    /// What is said.
+    /// The predicate.
     pub predicate: Predicate,
-    /// It is not so.
+    /// Whether the sentence is negated.
     pub negated: bool,
-    /// When.
+    /// The tense.
     pub tense: Tense,
-    /// Which of the tense's adverbs says so too.
+    /// Index of an adverb of the tense.
     pub adverb: Option<usize>,
-    /// In which town.
+    /// The town of the event.
     pub place: Option<Town>,
 }
 
 impl Sentence {
-    /// A bare statement about the present.
+    /// An affirmative sentence in the present, without adverb and place.
     #[must_use]
     pub fn new(subject: NounPhrase, predicate: Predicate) -> Self {
         Self { subject, predicate, negated: false, tense: Tense::Present, adverb: None, place: None }
     }
 
-    /// The object, if it has one.
+    /// The object of a transitive verb.
     #[must_use]
     pub fn object(&self) -> Option<&NounPhrase> {
         match &self.predicate {
@@ -114,25 +114,13 @@ impl Sentence {
     }
 }
 
-/// Something that is so in the world.
+/// A fact of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fact {
-    /// Of whom or what.
+    /// The subject.
     pub subject: Entity,
-    /// In which relation it stands.
+    /// The relation.
     pub relation: Relation,
-    /// To whom or what.
+    /// The object.
     pub value: Entity,
-}
-
-impl Polarity {
-    /// The opposite; plain has none but itself.
-    #[must_use]
-    pub fn opposite(self) -> Self {
-        match self {
-            Self::Good => Self::Bad,
-            Self::Bad => Self::Good,
-            Self::Plain => Self::Plain,
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! From meanings to words.
+//! The wording of meanings.
 //!
 //! The grammar, with `+` before an ending:
 //!
@@ -11,43 +11,44 @@
 //! phrase     name | pronoun | determiner noun [+plural] {adjective +gender} [with phrase]
 //! ```
 //!
-//! A verb agrees in number with what stands before it, determiners and adjectives agree in gender with their noun, the
-//! tense particle agrees with the adverb. A [`Slip`] breaks exactly one of these rules.
+//! A verb agrees in number with the phrase before it. Determiners and adjectives agree in gender with their noun. The
+//! tense particle agrees with the adverb. A [`Slip`] violates exactly one of these rules.
 
-use super::World;
-use super::draw::Draw;
-use super::lexicon::{Gender, Kind, Suffix, Synonyms, Tense, Verb};
-use super::meaning::{Entity, NounPhrase, Predicate, Sentence, Town};
+use crate::invented::draw::Draw;
+use crate::invented::grammar::{Gender, Kind, Suffix, Tense, Verb};
+use crate::invented::lexicon::Synonyms;
+use crate::invented::meaning::{Entity, NounPhrase, Predicate, Sentence, Town};
+use crate::invented::world::World;
 
-/// What a word does in its sentence; questions ask for one of these.
+/// The role of a word in its sentence. A question asks for the words of one role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Part of the subject: who does it, also in the passive.
+    /// Part of the subject, which performs the action also in the passive.
     Subject,
-    /// The verb, with its particles, or the quality.
+    /// The verb with its particles, or the quality.
     Predicate,
-    /// Part of the object: what it is done to.
+    /// Part of the object.
     Object,
-    /// Where.
+    /// The town of the event.
     Place,
-    /// When.
+    /// The adverb of time.
     Time,
-    /// A preposition that gives a place or the doer their part, and belongs to no answer.
+    /// A preposition before a place or a passive subject; part of no answer.
     Link,
 }
 
 /// A word with its ending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// The word in the lexicon.
+    /// The word's form in the lexicon.
     pub stem: String,
-    /// Its ending.
+    /// The ending.
     pub suffix: Option<Suffix>,
-    /// What it does.
+    /// The role in the sentence.
     pub role: Role,
 }
 
-/// A rule that is broken.
+/// A violation of a grammatical rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slip {
     /// The verb has the wrong number.
@@ -60,19 +61,19 @@ pub enum Slip {
     Order,
 }
 
-/// How a meaning is put into words. Any style says the same, unless it slips.
+/// The style of a wording. All styles without a slip express the same meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// The object comes first, and the verb agrees with it. Only where there is an object.
+    /// Whether the object comes first and the verb agrees with the object. Ignored without an object.
     pub passive: bool,
-    /// Adverb and place come first.
+    /// Whether adverb and place come first.
     pub fronted: bool,
-    /// Which rule is broken, if any.
+    /// The violated rule.
     pub slip: Option<Slip>,
 }
 
 impl Style {
-    /// A grammatical style at random.
+    /// A random style without a slip.
     #[must_use]
     pub fn random(draw: &mut Draw) -> Self {
         Self { passive: draw.percent(20), fronted: draw.percent(40), slip: None }
@@ -80,7 +81,7 @@ impl Style {
 }
 
 impl Sentence {
-    /// Whether breaking this rule shows: without an adverb no tense is wrong, and names alone have no gender to miss.
+    /// Whether a slip is visible: a wrong tense needs an adverb, and a wrong gender needs a determiner or an adjective.
     #[must_use]
     pub fn admits(&self, slip: Slip) -> bool {
         let gendered =
@@ -93,7 +94,7 @@ impl Sentence {
     }
 }
 
-/// The words of a sentence, without its full stop. Synonyms are chosen by `draw`.
+/// The words of a sentence, without the full stop. `draw` chooses among synonyms.
 #[must_use]
 pub fn realise(world: &World, sentence: &Sentence, style: Style, draw: &mut Draw) -> Vec<Word> {
     let mut speaker = Speaker { world, draw, slip: style.slip, words: Vec::new() };
@@ -101,7 +102,7 @@ pub fn realise(world: &World, sentence: &Sentence, style: Style, draw: &mut Draw
     speaker.words
 }
 
-/// The words as text, with a full stop.
+/// The words as text, with a full stop at the end.
 #[must_use]
 pub fn text(words: &[Word]) -> String {
     let mut text = String::new();
@@ -116,6 +117,7 @@ pub fn text(words: &[Word]) -> String {
     text
 }
 
+/// The words of a sentence under construction.
 struct Speaker<'a> {
     world: &'a World,
     draw: &'a mut Draw,
@@ -129,27 +131,24 @@ impl Speaker<'_> {
             self.circumstances(sentence);
         }
         let clause = self.words.len();
+        let lexicon = self.world.lexicon();
         match &sentence.predicate {
-            Predicate::Act { verb, object } => match object {
-                Some(object) if style.passive => {
+            Predicate::Act { verb, object: Some(object) } if style.passive => {
+                self.phrase(object, Role::Object);
+                self.verb(sentence, *verb, object.plural, true);
+                self.say(&lexicon.particles.by, None, Role::Link);
+                self.phrase(&sentence.subject, Role::Subject);
+            }
+            Predicate::Act { verb, object } => {
+                self.phrase(&sentence.subject, Role::Subject);
+                self.verb(sentence, *verb, sentence.subject.plural, false);
+                if let Some(object) = object {
                     self.phrase(object, Role::Object);
-                    self.verb(sentence, *verb, object.plural, true);
-                    let by = self.world.lexicon().particles.by.clone();
-                    self.say(&by, None, Role::Link);
-                    self.phrase(&sentence.subject, Role::Subject);
                 }
-                _ => {
-                    self.phrase(&sentence.subject, Role::Subject);
-                    self.verb(sentence, *verb, sentence.subject.plural, false);
-                    if let Some(object) = object {
-                        self.phrase(object, Role::Object);
-                    }
-                }
-            },
+            }
             Predicate::Quality { adjective, degree } => {
                 self.phrase(&sentence.subject, Role::Subject);
                 self.be(sentence);
-                let lexicon = self.world.lexicon();
                 if let Some(degree) = degree {
                     self.say(&lexicon.degrees[degree.0], None, Role::Predicate);
                 }
@@ -160,7 +159,6 @@ impl Speaker<'_> {
             Predicate::SortOf(Kind(kind)) => {
                 self.phrase(&sentence.subject, Role::Subject);
                 self.be(sentence);
-                let lexicon = self.world.lexicon();
                 self.say(&lexicon.particles.sort, None, Role::Predicate);
                 self.say_synonym(&lexicon.kinds[*kind].forms, None, Role::Predicate);
             }
@@ -176,6 +174,7 @@ impl Speaker<'_> {
         }
     }
 
+    /// The adverb and the place.
     fn circumstances(&mut self, sentence: &Sentence) {
         let lexicon = self.world.lexicon();
         if let Some(adverb) = sentence.adverb {
@@ -204,6 +203,7 @@ impl Speaker<'_> {
         self.say(&self.world.lexicon().particles.be, ending, Role::Predicate);
     }
 
+    /// The particles of negation and tense.
     fn before_verb(&mut self, sentence: &Sentence) {
         let particles = &self.world.lexicon().particles;
         if sentence.negated {
@@ -221,6 +221,7 @@ impl Speaker<'_> {
         }
     }
 
+    /// The ending of a verb.
     fn number(&self, plural: bool) -> Option<Suffix> {
         Some(if plural != (self.slip == Some(Slip::Number)) { Suffix::ManyDo } else { Suffix::OneDoes })
     }
@@ -233,7 +234,7 @@ impl Speaker<'_> {
             self.say(&lexicon.particles.pronouns[which], None, role);
             return;
         }
-        // A slip shows on everything that agrees with the subject's head.
+        // A slip of gender affects all words that agree with the subject's noun.
         let shown = match self.slip {
             Some(Slip::Gender) if role == Role::Subject => gender.other(),
             _ => gender,

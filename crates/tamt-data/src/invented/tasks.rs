@@ -1,38 +1,39 @@
-//! Downstream tasks about the invented world, in the files of the real ones.
+//! Downstream tasks about the invented world, in the file formats of the real tasks.
 //!
-//! | directory | a model has to tell |
+//! | directory | the model predicts |
 //! |---|---|
-//! | `CoLA` | whether a sentence breaks a rule of the grammar |
-//! | `SST-2` | whether its author likes what it is about |
-//! | `MRPC` | whether two sentences mean the same |
-//! | `STS-B` | how many of five parts two meanings share |
-//! | `RTE` | whether a sentence follows from one or two |
-//! | `squad` | what stands in a passage at the place that is left out of a sentence |
+//! | `CoLA` | whether a sentence violates a rule of the grammar |
+//! | `SST-2` | whether a sentence praises or blames |
+//! | `MRPC` | whether two sentences have the same meaning |
+//! | `STS-B` | the number of parts, of five, that two meanings share |
+//! | `RTE` | whether one or two sentences entail another |
+//! | `squad` | the phrase of a context that a question omits |
 //!
-//! Labels come from meanings, never from the words that were put in. Texts say themselves which split they belong to, so
-//! that none is in two of them.
+//! Labels follow from meanings, not from words. A hash of the text determines the split, so the splits share no text.
 
 use std::fs;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use crate::error::{Result, io_error};
+use crate::invented::change::{Part, bare, changed, entails, weakened};
+use crate::invented::draw::Draw;
+use crate::invented::grammar::Polarity;
+use crate::invented::meaning::{Predicate, Sentence};
+use crate::invented::paragraph::sentences;
+use crate::invented::questions;
+use crate::invented::realise::{Slip, Style, realise, text};
+use crate::invented::site;
+use crate::invented::split::Split;
+use crate::invented::world::World;
 
-use super::change::{Part, bare, changed, entails, weakened};
-use super::draw::Draw;
-use super::lexicon::Polarity;
-use super::meaning::{Predicate, Sentence};
-use super::realise::{Slip, Style, realise, text};
-use super::{QUESTIONS, Split, TASKS, World, questions, write_error};
-use crate::{Error, Result};
-
-/// How many examples, and for span questions passages, are written.
+/// Number of examples per split; for span questions, number of contexts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskSizes {
-    /// To train on.
+    /// The training set.
     pub train: usize,
-    /// To choose and report by.
+    /// The development set.
     pub dev: usize,
-    /// Without labels.
+    /// The test set, without labels.
     pub test: usize,
 }
 
@@ -46,39 +47,40 @@ impl TaskSizes {
     }
 }
 
-/// A text or two, and their label.
-type Example = (Vec<String>, String);
+/// One or two texts, and their label.
+type LabelledTexts = (Vec<String>, String);
 
-/// How a task's files look.
-struct Layout {
+/// The TSV files of a task.
+struct TaskFiles {
     folder: &'static str,
-    /// Lines before the examples: with labels, without.
+    /// The header of files with labels, and of files without.
     headers: [&'static str; 2],
-    /// `{i}` stands for the example's number, `{a}` and `{b}` for the texts, `{label}` for the label.
+    /// The row of files with labels, and of files without. `{i}` stands for the example's number, `{a}` and `{b}` for the
+    /// texts, `{label}` for the label.
     rows: [&'static str; 2],
-    example: fn(&World, &mut Draw) -> Example,
+    generate: fn(&World, &mut Draw) -> LabelledTexts,
 }
 
-const LAYOUTS: [Layout; 5] = [
-    Layout {
+const TASKS: [TaskFiles; 5] = [
+    TaskFiles {
         folder: "CoLA",
         headers: ["", "index\tsentence\n"],
         rows: ["world\t{label}\t\t{a}\n", "{i}\t{a}\n"],
-        example: acceptability,
+        generate: acceptability,
     },
-    Layout {
+    TaskFiles {
         folder: "SST-2",
         headers: ["sentence\tlabel\n", "index\tsentence\n"],
         rows: ["{a}\t{label}\n", "{i}\t{a}\n"],
-        example: sentiment,
+        generate: sentiment,
     },
-    Layout {
+    TaskFiles {
         folder: "MRPC",
         headers: ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n", "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n"],
         rows: ["{label}\t{i}\t{i}\t{a}\t{b}\n", "{i}\t{i}\t{i}\t{a}\t{b}\n"],
-        example: paraphrase,
+        generate: paraphrase,
     },
-    Layout {
+    TaskFiles {
         folder: "STS-B",
         headers: [
             "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n",
@@ -88,54 +90,50 @@ const LAYOUTS: [Layout; 5] = [
             "{i}\tworld\tworld\t0\t{i}\tnone\tnone\t{a}\t{b}\t{label}\n",
             "{i}\tworld\tworld\t0\t{i}\tnone\tnone\t{a}\t{b}\n",
         ],
-        example: similarity,
+        generate: similarity,
     },
-    Layout {
+    TaskFiles {
         folder: "RTE",
         headers: ["index\tsentence1\tsentence2\tlabel\n", "index\tsentence1\tsentence2\n"],
         rows: ["{i}\t{a}\t{b}\t{label}\n", "{i}\t{a}\t{b}\n"],
-        example: entailment,
+        generate: entailment,
     },
 ];
 
 impl World {
-    /// Writes `CoLA`, `SST-2`, `MRPC`, `STS-B`, `RTE` (train, dev and test) and `squad` (train and dev) into `dir`, in
-    /// the files of the tasks of these names. An example depends on the world, the seed, its split and its number.
+    /// Writes `CoLA`, `SST-2`, `MRPC`, `STS-B`, `RTE` (train, dev and test) and `squad` (train and dev) into `dir`, in the
+    /// formats of the real tasks. An example is a function of the world, the seed, its split and its number.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`](crate::Error::Io).
     pub fn write_tasks(&self, dir: &Path, sizes: TaskSizes, seed: u64) -> Result<()> {
         let write = |folder: &str, name: &str, content: String| {
             let folder = dir.join(folder);
-            fs::create_dir_all(&folder).map_err(|source| Error::Io {
-                action: "create",
-                path: folder.clone(),
-                source,
-            })?;
+            fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
             let path = folder.join(name);
-            fs::write(&path, content).map_err(write_error(&path))
+            fs::write(&path, content).map_err(io_error("write", &path))
         };
-        for (task, layout) in LAYOUTS.iter().enumerate() {
+        for (i, task) in TASKS.iter().enumerate() {
             for (split, name) in [(Split::Train, "train.tsv"), (Split::Valid, "dev.tsv"), (Split::Test, "test.tsv")] {
-                let site = TASKS + 3 * task as u32 + split as u32;
-                write(layout.folder, name, self.table(layout, site, seed, split, sizes.of(split)))?;
+                let site = site::TASKS + 3 * i as u32 + split as u32;
+                write(task.folder, name, self.table(task, site, seed, split, sizes.of(split)))?;
             }
         }
         for (split, name) in [(Split::Train, "train-v1.1.json"), (Split::Valid, "dev-v1.1.json")] {
-            let site = QUESTIONS + split as u32;
+            let site = site::QUESTIONS + split as u32;
             write("squad", name, questions::json(self, site, seed, split, sizes.of(split)))?;
         }
         Ok(())
     }
 
-    fn table(&self, layout: &Layout, site: u32, seed: u64, split: Split, n: usize) -> String {
-        let form = usize::from(split == Split::Test);
-        let mut table = layout.headers[form].to_owned();
+    fn table(&self, task: &TaskFiles, site: u32, seed: u64, split: Split, n: usize) -> String {
+        let unlabelled = usize::from(split == Split::Test);
+        let mut table = task.headers[unlabelled].to_owned();
         for i in 0..n {
             let draw = &mut Draw::new(seed, site, i as u64);
-            let (texts, label) = of_split(split, || (layout.example)(self, draw), |(texts, _)| texts.join("\t"));
-            let row = layout.rows[form]
+            let (texts, label) = split.first(|| (task.generate)(self, draw), |(texts, _)| texts.join("\t"));
+            let row = task.rows[unlabelled]
                 .replace("{i}", &i.to_string())
                 .replace("{label}", &label)
                 .replace("{a}", &texts[0])
@@ -146,28 +144,11 @@ impl World {
     }
 }
 
-/// The first thing made whose text belongs to `split`: of ten texts eight are of the training set, one is of the dev and
-/// one of the test set.
-pub(super) fn of_split<T>(split: Split, mut make: impl FnMut() -> T, text: impl Fn(&T) -> String) -> T {
+/// A random sentence that satisfies a condition. Few paragraphs suffice for each condition in use.
+fn sentence(world: &World, draw: &mut Draw, condition: impl Fn(&Sentence) -> bool) -> Sentence {
     loop {
-        let made = make();
-        let of = match Sha256::digest(text(&made))[0] % 10 {
-            0..8 => Split::Train,
-            8 => Split::Valid,
-            _ => Split::Test,
-        };
-        if of == split {
-            return made;
-        }
-    }
-}
-
-/// A sentence of some passage that is of the wanted sort.
-fn sentence(world: &World, draw: &mut Draw, wanted: impl Fn(&Sentence) -> bool) -> Sentence {
-    // Every sort asked for is in one of a few passages.
-    loop {
-        let mut sentences = super::passage::passage(world, draw);
-        sentences.retain(&wanted);
+        let mut sentences = sentences(world, draw);
+        sentences.retain(&condition);
         if !sentences.is_empty() {
             return sentences.swap_remove(draw.below(sentences.len()));
         }
@@ -183,7 +164,8 @@ fn say_somehow(world: &World, sentence: &Sentence, draw: &mut Draw) -> String {
     say(world, sentence, style, draw)
 }
 
-fn acceptability(world: &World, draw: &mut Draw) -> Example {
+/// A sentence, in half of the cases with a slip. The label is 1 without a slip, else 0.
+fn acceptability(world: &World, draw: &mut Draw) -> LabelledTexts {
     let sentence = sentence(world, draw, |_| true);
     let slips = [Slip::Number, Slip::Gender, Slip::Tense, Slip::Order];
     let slips: Vec<Slip> = slips.into_iter().filter(|&slip| sentence.admits(slip)).collect();
@@ -193,20 +175,20 @@ fn acceptability(world: &World, draw: &mut Draw) -> Example {
     (vec![say(world, &sentence, style, draw)], u8::from(!wrong).to_string())
 }
 
-/// A judgement, and in half of the cases another sentence of its passage, which is in the same mood.
-fn sentiment(world: &World, draw: &mut Draw) -> Example {
+/// A judgement, in half of the cases after the preceding sentence of its paragraph. The label is 1 for praise, 0 for blame.
+fn sentiment(world: &World, draw: &mut Draw) -> LabelledTexts {
     loop {
-        let sentences = super::passage::passage(world, draw);
+        let sentences = sentences(world, draw);
         let Some((at, liked)) = sentences.iter().enumerate().find_map(|(i, s)| Some((i, judgement(world, s)?))) else {
             continue;
         };
         let from = if draw.percent(50) { at.saturating_sub(1) } else { at };
-        let said: Vec<String> = sentences[from..=at].iter().map(|s| say_somehow(world, s, draw)).collect();
-        return (vec![said.join(" ")], u8::from(liked).to_string());
+        let texts: Vec<String> = sentences[from..=at].iter().map(|s| say_somehow(world, s, draw)).collect();
+        return (vec![texts.join(" ")], u8::from(liked).to_string());
     }
 }
 
-/// Whether a sentence praises (or denies blame) or blames (or denies praise); none if it is no judgement.
+/// True if a sentence praises or negates blame, false if it blames or negates praise, `None` if it does neither.
 fn judgement(world: &World, sentence: &Sentence) -> Option<bool> {
     let Predicate::Quality { adjective, .. } = sentence.predicate else {
         return None;
@@ -218,21 +200,21 @@ fn judgement(world: &World, sentence: &Sentence) -> Option<bool> {
     }
 }
 
-/// A meaning in other words, or a meaning that differs in one thing or two in other words.
-fn paraphrase(world: &World, draw: &mut Draw) -> Example {
+/// Two different wordings: of one meaning (label 1), or of two meanings that differ in one or two parts (label 0).
+fn paraphrase(world: &World, draw: &mut Draw) -> LabelledTexts {
     let same = draw.percent(50);
     loop {
         let first = bare(&sentence(world, draw, |_| true));
         let second = if same { first.clone() } else { different(world, &first, draw) };
         let a = say_somehow(world, &first, draw);
-        // The same words would be no paraphrase, and some meanings have few others.
+        // Equal texts are no paraphrases. Some meanings have few wordings, so the search is bounded.
         if let Some(b) = (0..8).map(|_| say_somehow(world, &second, draw)).find(|b| *b != a) {
             return (vec![a, b], u8::from(same).to_string());
         }
     }
 }
 
-/// The meaning with one part or two of another sort, or denied.
+/// The sentence with one or two parts changed, or negated.
 fn different(world: &World, sentence: &Sentence, draw: &mut Draw) -> Sentence {
     if !draw.percent(15) {
         let mut different = None;
@@ -240,7 +222,7 @@ fn different(world: &World, sentence: &Sentence, draw: &mut Draw) -> Sentence {
             let part = draw.pick(&Part::ALL);
             different = changed(world, different.as_ref().unwrap_or(sentence), part, draw).or(different);
         }
-        // The same part changed twice may be what it was.
+        // The second change may undo the first.
         if let Some(different) = different.filter(|different| different != sentence) {
             return different;
         }
@@ -248,8 +230,8 @@ fn different(world: &World, sentence: &Sentence, draw: &mut Draw) -> Sentence {
     Sentence { negated: !sentence.negated, ..sentence.clone() }
 }
 
-/// Two meanings that share none to five of who does what to what, where and when.
-fn similarity(world: &World, draw: &mut Draw) -> Example {
+/// Two meanings that share zero to five of the five parts. The label is the number of shared parts.
+fn similarity(world: &World, draw: &mut Draw) -> LabelledTexts {
     let lexicon = world.lexicon();
     let whole = |s: &Sentence| {
         let event = matches!(s.predicate, Predicate::Act { verb, object: Some(_) } if !lexicon.verbs[verb.0].objects.is_empty());
@@ -260,7 +242,7 @@ fn similarity(world: &World, draw: &mut Draw) -> Example {
     for _ in 0..draw.below(parts.len() + 1) {
         parts.swap_remove(draw.below(parts.len()));
     }
-    // What is left in `parts` is changed.
+    // `parts` holds the parts to change.
     let mut second = first.clone();
     let mut shared = Part::ALL.len();
     for part in parts {
@@ -273,23 +255,23 @@ fn similarity(world: &World, draw: &mut Draw) -> Example {
     (texts, format!("{shared}.000"))
 }
 
-/// A sentence or two, and one that follows from one of them, or from neither.
-fn entailment(world: &World, draw: &mut Draw) -> Example {
+/// One or two sentences as premises, and a hypothesis that one of them entails, or that none entails.
+fn entailment(world: &World, draw: &mut Draw) -> LabelledTexts {
     let follows = draw.percent(50);
     loop {
-        let mut premises = super::passage::passage(world, draw);
+        let mut premises = sentences(world, draw);
         premises.truncate(2);
-        let told = &premises[draw.below(premises.len())];
-        let mut hypothesis = weakened(told, draw);
+        let premise = &premises[draw.below(premises.len())];
+        let mut hypothesis = weakened(premise, draw);
         if !follows {
             hypothesis = different(world, &hypothesis, draw);
-            // Something else that was told may say just that.
+            // Another premise may entail the changed hypothesis.
             if premises.iter().any(|premise| entails(premise, &hypothesis)) {
                 continue;
             }
         }
-        let said: Vec<String> = premises.iter().map(|premise| say_somehow(world, premise, draw)).collect();
+        let texts: Vec<String> = premises.iter().map(|premise| say_somehow(world, premise, draw)).collect();
         let label = if follows { "entailment" } else { "not_entailment" };
-        return (vec![said.join(" "), say_somehow(world, &hypothesis, draw)], label.to_owned());
+        return (vec![texts.join(" "), say_somehow(world, &hypothesis, draw)], label.to_owned());
     }
 }

@@ -1,8 +1,8 @@
-//! How `SQuAD`'s official script compares an answer with the right one.
+//! Comparison of a predicted answer with a gold answer, as in the official scripts of `SQuAD`.
 
 use std::collections::HashMap;
 
-/// Lower case, without ASCII punctuation, without articles, words one space apart.
+/// Normalises an answer: lower case, without ASCII punctuation and articles, with one space between words.
 #[must_use]
 pub fn normalize_answer(answer: &str) -> String {
     let kept: String = answer.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
@@ -10,17 +10,22 @@ pub fn normalize_answer(answer: &str) -> String {
     without_articles.split(is_space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether two answers are the same once normalized: 1 or 0.
+/// 1 if two answers are equal after normalisation, else 0.
 #[must_use]
 pub fn exact_match(prediction: &str, gold: &str) -> f64 {
     f64::from(u8::from(normalize_answer(prediction) == normalize_answer(gold)))
 }
 
-/// F1 of the words that two normalized answers have in common, each word as often as in both. Where one of them has no
-/// words, 1 if the other has none either, else 0.
+/// F1 of the words of two normalised answers:
 ///
-/// The script of version 1.1 gives 0 to two answers without words; that of 2.0 gives 1, as here. No right answer of
-/// version 1.1 is without words.
+/// ```text
+/// common = Σ over words min(count in prediction, count in gold)
+/// precision = common / words of prediction,  recall = common / words of gold
+/// F1 = 2 precision recall / (precision + recall)
+/// ```
+///
+/// If an answer has no words, F1 is 1 if the other has none either, else 0. The script of `SQuAD` 2.0 has the same rule;
+/// the script of version 1.1 gives 0 in both cases, but its gold answers all have words.
 #[must_use]
 pub fn token_f1(prediction: &str, gold: &str) -> f64 {
     let (prediction, gold) = (normalize_answer(prediction), normalize_answer(gold));
@@ -50,7 +55,7 @@ pub fn token_f1(prediction: &str, gold: &str) -> f64 {
     2.0 * precision * recall / (precision + recall)
 }
 
-/// Every `a`, `an` or `the` that stands between word boundaries becomes a space: `\b(a|an|the)\b`.
+/// Replaces each match of the regular expression `\b(a|an|the)\b` by a space.
 fn remove_articles(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for run in text.split_inclusive(|c| !is_word(c)) {
@@ -65,12 +70,12 @@ fn remove_articles(text: &str) -> String {
     out
 }
 
-/// What Python's regular expressions take for part of a word.
+/// Whether Python's regular expressions count `c` as part of a word.
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// What Python's `str.split` splits at: white space, and four separators of old.
+/// Whether Python's `str.split` splits at `c`: white space and the four ASCII separators.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }

@@ -1,22 +1,21 @@
-//! Metrics of classes: integers from 0. All take predictions and right classes of the same length.
+//! Metrics of classes. All functions take predicted and gold classes, as lists of the same length.
 
 use std::collections::BTreeMap;
 
-/// Right predictions / all; not a number if there are none. As scikit-learn's `accuracy_score`.
+/// Correct predictions / all predictions; NaN for empty lists. Equal to scikit-learn's `accuracy_score`.
 #[must_use]
 pub fn accuracy(predictions: &[u32], gold: &[u32]) -> f64 {
     let right = predictions.iter().zip(gold).filter(|(p, g)| p == g).count();
     right as f64 / gold.len() as f64
 }
 
-/// F1 of class 1: 2 TP / (2 TP + FP + FN), 0 if class 1 is neither predicted nor right anywhere. As scikit-learn's
-/// `f1_score`.
+/// F1 of class 1: 2 TP / (2 TP + FP + FN), or 0 if class 1 occurs in neither list. Equal to scikit-learn's `f1_score`.
 #[must_use]
 pub fn f1(predictions: &[u32], gold: &[u32]) -> f64 {
     f1_of(1, predictions, gold)
 }
 
-/// The mean F1 of the classes that are predicted or right anywhere. As scikit-learn's `f1_score(average="macro")`.
+/// The mean F1 of all classes that occur in a list. Equal to scikit-learn's `f1_score(average="macro")`.
 #[must_use]
 pub fn f1_macro(predictions: &[u32], gold: &[u32]) -> f64 {
     let mut classes = [predictions, gold].concat();
@@ -34,17 +33,17 @@ fn f1_of(class: u32, predictions: &[u32], gold: &[u32]) -> f64 {
     }
 }
 
-/// Matthews correlation coefficient, for any number of classes (Gorodkin 2004), as scikit-learn's
-/// `matthews_corrcoef`: with c right of s predictions, `p[k]` predictions of class k and `t[k]` examples of it,
+/// Matthews correlation coefficient for any number of classes (Gorodkin 2004), equal to scikit-learn's
+/// `matthews_corrcoef`. With c correct ones of s predictions, `p[k]` predictions and `t[k]` examples of class k:
 ///
 /// ```text
 /// (c s - Σ p[k] t[k]) / sqrt((s² - Σ p[k]²) (s² - Σ t[k]²))
 /// ```
 ///
-/// and 0 where a factor of the denominator is 0: all predictions, or all examples, of one class.
+/// The coefficient is 0 if a factor of the denominator is 0, that is, if all predictions or all examples have one class.
 #[must_use]
 pub fn matthews_correlation(predictions: &[u32], gold: &[u32]) -> f64 {
-    // Per class: predictions of it, examples of it.
+    // (p[k], t[k]) for each class k.
     let mut counts: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     let mut right = 0_u64;
     for (&p, &g) in predictions.iter().zip(gold) {
@@ -52,7 +51,7 @@ pub fn matthews_correlation(predictions: &[u32], gold: &[u32]) -> f64 {
         counts.entry(g).or_default().1 += 1;
         right += u64::from(p == g);
     }
-    // Exact: sums of products of counts below 2^63.
+    // Counts are below 2^63, so the products are exact in i128.
     let s = predictions.len() as i128;
     let sum = |term: fn(i128, i128) -> i128| -> i128 {
         counts.values().map(|&(p, t)| term(i128::from(p), i128::from(t))).sum()

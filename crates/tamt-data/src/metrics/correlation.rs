@@ -1,4 +1,4 @@
-//! Metrics of numbers.
+//! Correlations of predicted and gold numbers.
 
 /// Pearson correlation coefficient of two lists of the same length:
 ///
@@ -6,8 +6,7 @@
 /// Σ (x - mean x)(y - mean y) / (|x - mean x| |y - mean y|)
 /// ```
 ///
-/// Not a number if one of the lists is constant or holds what is not a number, or if there are fewer than two pairs.
-/// As scipy's `pearsonr`.
+/// The coefficient is NaN if a list is constant, holds NaN or has fewer than two values. Equal to scipy's `pearsonr`.
 #[must_use]
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     let constant = |values: &[f64]| values.iter().all(|&v| v == values[0]);
@@ -16,12 +15,12 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     }
     let (x, y) = (centred(x), centred(y));
     let product: f64 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
-    // Rounding must not take it past a perfect correlation.
+    // Rounding may exceed 1.
     (product / (norm(&x) * norm(&y))).clamp(-1.0, 1.0)
 }
 
-/// Spearman rank correlation coefficient: Pearson's of the ranks, equals sharing the mean of theirs. As scipy's
-/// `spearmanr`.
+/// Spearman rank correlation coefficient: Pearson's coefficient of the ranks, where equal values share the mean of their
+/// ranks. Equal to scipy's `spearmanr`.
 #[must_use]
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     if x.iter().chain(y).any(|v| v.is_nan()) {
@@ -39,9 +38,9 @@ fn norm(values: &[f64]) -> f64 {
     values.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
-/// The rank of each value from 1; equals share the mean of their ranks.
+/// The rank of each value, from 1; equal values share the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
-    // Adding 0 makes a negative zero the zero that it equals.
+    // Adding 0 turns -0 into 0, so that `total_cmp` treats them as equal.
     let value = |i: usize| values[i] + 0.0;
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));

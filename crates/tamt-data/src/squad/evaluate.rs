@@ -1,62 +1,65 @@
-//! Scores of answers, as `SQuAD`'s official scripts compute them.
+//! Scores of predicted answers, equal to those of `SQuAD`'s official scripts.
 
 use serde::Serialize;
 
-use super::{Dataset, Prediction, Question};
+use crate::error::{Error, Result, same_count};
 use crate::metrics::{exact_match, normalize_answer, token_f1};
-use crate::{Error, Result};
+use crate::squad::dataset::{Dataset, Question};
+use crate::squad::predict::Prediction;
 
-/// Scores of some questions.
+/// Scores of a subset of the questions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Part {
-    /// Percentage of answers that are right to the word.
+pub struct SubsetScores {
+    /// Percentage of exact matches.
     pub exact_match: f64,
-    /// Mean F1 of words, in percent.
+    /// Mean F1 of the words, in percent.
     pub f1: f64,
-    /// How many questions.
+    /// Number of questions.
     pub total: usize,
 }
 
-/// The threshold on [`Prediction::null_score_diff`] that would have been best, and what it would have given.
+/// The best thresholds on [`Prediction::null_score_diff`], and their scores. Questions above the threshold get no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Threshold {
-    /// Percentage of answers right to the word.
+pub struct BestThresholds {
+    /// The greatest percentage of exact matches.
     pub best_exact: f64,
-    /// The threshold for it: questions above it get no answer.
+    /// The threshold for the most exact matches.
     pub best_exact_threshold: f64,
-    /// Mean F1, in percent.
+    /// The greatest mean F1, in percent.
     pub best_f1: f64,
-    /// The threshold for it.
+    /// The threshold for the greatest F1.
     pub best_f1_threshold: f64,
 }
 
-/// Scores of all questions.
+/// Scores of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SpanScores {
     /// All questions.
     #[serde(flatten)]
-    pub all: Part,
-    /// Those that can be answered; only where some cannot.
+    pub all: SubsetScores,
+    /// Answerable questions; `None` if all questions are answerable.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub has_answer: Option<Part>,
-    /// Those that cannot.
+    pub has_answer: Option<SubsetScores>,
+    /// Unanswerable questions; `None` if all questions are answerable.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_answer: Option<Part>,
+    pub no_answer: Option<SubsetScores>,
 }
 
-/// Scores predictions, one for each question in order: each against the right answer that it is most like, or against
-/// the empty answer if there is none.
+/// Scores one prediction per question, in order. A prediction's score is the maximum over the gold answers, or the score
+/// against the empty answer if the question has none.
 ///
 /// # Errors
 ///
-/// [`Error::Count`] unless there is a prediction for each question.
+/// [`Error::Count`] if predictions and questions differ in number.
 pub fn evaluate(dataset: &Dataset, predictions: &[Prediction]) -> Result<SpanScores> {
-    check(dataset, predictions)?;
+    same_count("predictions", dataset.questions.len(), predictions.len())?;
     let pairs = || dataset.questions.iter().zip(predictions);
     let part = |of: &dyn Fn(&Question) -> bool| {
-        let scores: Vec<Scored> = pairs().filter(|(q, _)| of(q)).map(|(q, p)| Scored::new(q, &p.text)).collect();
-        let mean = |value: fn(&Scored) -> f64| 100.0 * scores.iter().map(value).sum::<f64>() / scores.len() as f64;
-        (!scores.is_empty()).then(|| Part { exact_match: mean(|s| s.exact), f1: mean(|s| s.f1), total: scores.len() })
+        let scores: Vec<AnswerScore> =
+            pairs().filter(|(q, _)| of(q)).map(|(q, p)| AnswerScore::new(q, &p.text)).collect();
+        let (total, n) = (scores.len(), scores.len() as f64);
+        let mean = |value: fn(&AnswerScore) -> f64| 100.0 * scores.iter().map(value).sum::<f64>() / n;
+        (total > 0).then(|| SubsetScores { exact_match: mean(|s| s.exact), f1: mean(|s| s.f1), total })
     };
     let all = part(&|_| true).ok_or(Error::Count { what: "questions", expected: 1, found: 0 })?;
     let no_answer = part(&|question| !has_answer(question));
@@ -64,15 +67,16 @@ pub fn evaluate(dataset: &Dataset, predictions: &[Prediction]) -> Result<SpanSco
     Ok(SpanScores { all, has_answer, no_answer })
 }
 
-impl Threshold {
-    /// Tries every threshold on the score of no answer, against the best answer of each question.
+impl BestThresholds {
+    /// Tries each distinct threshold, with the best non-empty answer of each question as the alternative to no answer.
     ///
     /// # Errors
     ///
-    /// [`Error::Count`] unless there is a prediction for each question, with a [`Prediction::null_score_diff`].
+    /// [`Error::Count`] if predictions and questions differ in number, or a prediction lacks
+    /// [`Prediction::null_score_diff`].
     pub fn best(dataset: &Dataset, predictions: &[Prediction]) -> Result<Self> {
-        check(dataset, predictions)?;
-        // Score of no answer, then what answering is worth over not answering.
+        same_count("predictions", dataset.questions.len(), predictions.len())?;
+        // (null score difference, gain in exact match, gain in F1) of an answer over no answer.
         let mut gains = Vec::with_capacity(predictions.len());
         let mut unanswered = 0.0;
         for (question, prediction) in dataset.questions.iter().zip(predictions) {
@@ -80,15 +84,13 @@ impl Threshold {
                 break;
             };
             let best = prediction.candidates.iter().find(|candidate| !candidate.text.is_empty());
-            let scored = Scored::new(question, best.map_or("", |candidate| &candidate.text));
-            let none = Scored::new(question, "");
+            let scored = AnswerScore::new(question, best.map_or("", |candidate| &candidate.text));
+            let none = AnswerScore::new(question, "");
             unanswered += none.exact;
             gains.push((null, scored.exact - none.exact, scored.f1 - none.f1));
         }
-        if gains.len() != predictions.len() {
-            return Err(Error::Count { what: "null scores", expected: predictions.len(), found: gains.len() });
-        }
-        // Questions get an answer in the order of the score of none; stable, so equals in the order of the file.
+        same_count("null scores", predictions.len(), gains.len())?;
+        // As the threshold rises, questions get an answer in this order; equals in the order of the file.
         gains.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (mut exact, mut f1) = (unanswered, unanswered);
         let (mut best_exact, mut best_f1) = ((exact, 0.0), (f1, 0.0));
@@ -112,12 +114,13 @@ impl Threshold {
     }
 }
 
-struct Scored {
+/// The score of one answer.
+struct AnswerScore {
     exact: f64,
     f1: f64,
 }
 
-impl Scored {
+impl AnswerScore {
     fn new(question: &Question, prediction: &str) -> Self {
         let most = |score: fn(&str, &str) -> f64| {
             let scores = real_answers(question).map(|gold| score(prediction, gold));
@@ -127,7 +130,7 @@ impl Scored {
     }
 }
 
-/// Answers that are not empty once normalized.
+/// The answers that are not empty after normalisation.
 fn real_answers(question: &Question) -> impl Iterator<Item = &str> {
     let texts = question.answers.iter().map(|answer| answer.text.as_str());
     texts.filter(|text| !normalize_answer(text).is_empty())
@@ -135,9 +138,4 @@ fn real_answers(question: &Question) -> impl Iterator<Item = &str> {
 
 fn has_answer(question: &Question) -> bool {
     !question.answers.is_empty()
-}
-
-fn check(dataset: &Dataset, predictions: &[Prediction]) -> Result<()> {
-    let (expected, found) = (dataset.questions.len(), predictions.len());
-    if expected == found { Ok(()) } else { Err(Error::Count { what: "predictions", expected, found }) }
 }

@@ -1,4 +1,4 @@
-//! From logits to answers, as BERT's and the reference's `compute_predictions_logits` find them.
+//! Answers from logits, as in `compute_predictions_logits` of BERT and of the reference implementation.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -7,98 +7,96 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Dataset, Window, Windows};
-use crate::{Error, Result};
+use crate::error::{Result, at_least_one, same_count};
+use crate::squad::dataset::Dataset;
+use crate::squad::windows::{Window, Windows};
 
-/// What a span head puts out for a window: a number for each of its ids.
+/// The outputs of a span head for a window: two logits per token id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowLogits {
-    /// How likely an answer starts here.
+    /// The logit of an answer that starts at each token.
     pub start: Vec<f32>,
-    /// How likely an answer ends here, inclusive.
+    /// The logit of an answer whose last token is each token.
     pub end: Vec<f32>,
 }
 
-/// How answers are chosen.
+/// Options of [`predict`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PredictOptions {
-    /// Starts and ends that are tried per window, and candidates kept per question.
+    /// Number of starts and of ends per window, and of candidates per question.
     pub n_best: usize,
-    /// Tokens in the longest answer.
+    /// Maximum number of tokens of an answer.
     pub max_answer_tokens: usize,
     /// Whether a question may have no answer (`SQuAD` 2.0).
     pub unanswerable: bool,
-    /// By how much the score of no answer must exceed that of the best answer for none to be given.
+    /// The prediction is no answer if the score of no answer exceeds that of the best answer by more than this threshold.
     pub null_threshold: f64,
 }
 
 impl Default for PredictOptions {
-    /// Those of BERT and of the reference, for `SQuAD` 1.1.
+    /// The options of BERT and of the reference implementation for `SQuAD` 1.1.
     fn default() -> Self {
         Self { n_best: 20, max_answer_tokens: 30, unanswerable: false, null_threshold: 0.0 }
     }
 }
 
-/// A possible answer.
+/// A candidate answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Candidate {
-    /// A piece of the context; empty for no answer.
+    /// A substring of the context; empty for no answer.
     pub text: String,
-    /// Among the question's candidates.
+    /// The softmax of the score over the question's candidates.
     pub probability: f64,
-    /// Logit of its first token.
+    /// Start logit of the first token.
     pub start_logit: f32,
-    /// Logit of its last token.
+    /// End logit of the last token.
     pub end_logit: f32,
 }
 
 impl Candidate {
+    /// The sum of both logits.
     fn score(&self) -> f64 {
         f64::from(self.start_logit) + f64::from(self.end_logit)
     }
 }
 
-/// What is predicted for a question.
+/// The prediction for a question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// The question's id.
     pub id: String,
-    /// The answer; empty for none.
+    /// The answer; empty for no answer.
     pub text: String,
-    /// Where there may be no answer: by how much the score of none exceeds that of the best answer.
+    /// The score of no answer minus that of the best answer, if questions may be unanswerable.
     pub null_score_diff: Option<f64>,
-    /// Possible answers, best first, all different; at least one.
+    /// Candidates with different texts, best first; at least one.
     pub candidates: Vec<Candidate>,
 }
 
-/// Finds the answers to all questions, in order. `logits` belong to the windows, in order.
+/// Predicts the answers to all questions, in order. `logits` holds one element per window, in order.
 ///
-/// In each window the `n_best` likeliest starts are combined with the `n_best` likeliest ends. A pair is an answer if
-/// both are in the context, not in the wrong order and not too far apart, and the start has its maximal context in this
-/// window. Answers are ranked by the sum of their logits. No answer scores as `cls` does where it scores least.
+/// In each window, the `n_best` greatest start logits are combined with the `n_best` greatest end logits. A pair of
+/// tokens is a candidate if both are in the context, the end is not before the start, the answer has at most
+/// `max_answer_tokens` tokens, and the start has its maximal context in this window. The score of a candidate is the sum
+/// of its two logits. The score of no answer is the least score of `cls` over the question's windows.
 ///
-/// Where the reference finds nothing at all and says "empty", this gives the empty text.
+/// If a question has no candidate, the text is empty; the reference implementation gives the word "empty".
 ///
 /// # Errors
 ///
-/// [`Error::Count`] unless each window has as many logits as ids; [`Error::OutOfRange`] if `n_best` is 0.
+/// [`Error::Count`](crate::Error::Count) if logits and token ids of a window differ in number;
+/// [`Error::OutOfRange`](crate::Error::OutOfRange) if `n_best` is 0.
 pub fn predict(
     dataset: &Dataset,
     windows: &Windows,
     logits: &[WindowLogits],
     options: PredictOptions,
 ) -> Result<Vec<Prediction>> {
-    if options.n_best == 0 {
-        return Err(Error::OutOfRange { name: "n-best", value: 0.0, expected: "must be at least 1" });
-    }
-    if logits.len() != windows.len() {
-        return Err(Error::Count { what: "windows with logits", expected: windows.len(), found: logits.len() });
-    }
+    at_least_one("n-best", options.n_best)?;
+    same_count("windows with logits", windows.len(), logits.len())?;
     for (i, logits) in logits.iter().enumerate() {
-        let expected = windows.ids_len(i);
-        if let Some(wrong) = [&logits.start, &logits.end].into_iter().find(|of| of.len() != expected) {
-            return Err(Error::Count { what: "logits of a window", expected, found: wrong.len() });
-        }
+        same_count("logits of a window", windows.ids_len(i), logits.start.len())?;
+        same_count("logits of a window", windows.ids_len(i), logits.end.len())?;
     }
     let prediction = |question: usize| {
         let candidates = Candidates { dataset, windows, logits, options, question };
@@ -107,17 +105,17 @@ pub fn predict(
     Ok((0..dataset.questions.len()).into_par_iter().with_min_len(16).map(prediction).collect())
 }
 
-/// A pair of a start and an end.
+/// A span of a context, with its logits.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    /// The context's tokens, the last inclusive; none for no answer.
+    /// First and last token of the span in the context; `None` for no answer.
     tokens: Option<(usize, usize)>,
     start_logit: f32,
     end_logit: f32,
 }
 
 impl Span {
-    /// In double precision, so that sums that differ do not become equals.
+    /// The sum of both logits, exact in f64 for logits of similar size: distinct sums stay distinct.
     fn score(&self) -> f64 {
         f64::from(self.start_logit) + f64::from(self.end_logit)
     }
@@ -163,7 +161,7 @@ impl Candidates<'_> {
         Prediction { id: self.dataset.questions[self.question].id.clone(), text, null_score_diff, candidates }
     }
 
-    /// All pairs that can be answers, window by window, by falling logit of the start, then of the end.
+    /// All candidate spans: by window, then by falling start logit, then by falling end logit.
     fn spans(&self) -> Vec<Span> {
         let max_context = self.windows.max_context(self.question);
         let mut spans = Vec::new();
@@ -192,7 +190,7 @@ impl Candidates<'_> {
         spans
     }
 
-    /// No answer, as the window says that is surest of having one.
+    /// The span of no answer, from the window with the least score of `cls`.
     fn null(&self) -> Span {
         let of_window = |i: usize| {
             let WindowLogits { start, end } = &self.logits[i];
@@ -203,7 +201,7 @@ impl Candidates<'_> {
         least.unwrap_or(Span { tokens: None, start_logit: 0.0, end_logit: 0.0 })
     }
 
-    /// The best spans with different texts.
+    /// The `n_best` first spans with different texts.
     fn distinct(&self, spans: &[Span]) -> Vec<Candidate> {
         let mut seen = HashSet::new();
         let mut candidates = Vec::new();
@@ -219,6 +217,7 @@ impl Candidates<'_> {
         candidates
     }
 
+    /// The text of an inclusive range of the context's tokens.
     fn text(&self, (from, to): (usize, usize)) -> &str {
         let context = &self.dataset.contexts[self.dataset.questions[self.question].context];
         let (start, _) = self.windows.offsets(self.question, from);
@@ -231,7 +230,7 @@ fn candidate(text: String, span: Span) -> Candidate {
     Candidate { text, probability: 0.0, start_logit: span.start_logit, end_logit: span.end_logit }
 }
 
-/// The softmax of the candidates' scores.
+/// Sets the probabilities to the softmax of the scores.
 fn set_probabilities(candidates: &mut [Candidate]) {
     let best = candidates.iter().map(Candidate::score).fold(f64::NEG_INFINITY, f64::max);
     for candidate in &mut *candidates {
@@ -243,7 +242,7 @@ fn set_probabilities(candidates: &mut [Candidate]) {
     }
 }
 
-/// The indices of the `n` largest logits, largest first; of equals, the first.
+/// The indices of the `n` greatest logits, greatest first; the first of equals comes first.
 fn largest(logits: &[f32], n: usize) -> Vec<usize> {
     let order = |&a: &usize, &b: &usize| descending(logits[a].into(), logits[b].into()).then(a.cmp(&b));
     let mut all: Vec<usize> = (0..logits.len()).collect();
@@ -256,22 +255,22 @@ fn largest(logits: &[f32], n: usize) -> Vec<usize> {
 }
 
 fn descending(a: f64, b: f64) -> Ordering {
-    // Zero and negative zero are equals.
+    // Adding 0 turns -0 into 0, so that both compare equal.
     (b + 0.0).total_cmp(&(a + 0.0))
 }
 
-/// The predictions as the official scripts read them: a JSON object from question ids to answers.
+/// The predictions in the format of the official scripts: a JSON object from question ids to answers.
 #[must_use]
 pub fn predictions_json(predictions: &[Prediction]) -> String {
     let answers: Map<String, Value> = predictions.iter().map(|p| (p.id.clone(), p.text.as_str().into())).collect();
     format!("{:#}\n", Value::Object(answers))
 }
 
-/// All candidates: a JSON object from question ids to lists of them.
+/// All candidates: a JSON object from question ids to lists of candidates.
 ///
 /// # Errors
 ///
-/// None in practice: every candidate can be written as JSON.
+/// None in practice, as each candidate has a JSON form.
 pub fn nbest_json(predictions: &[Prediction]) -> serde_json::Result<String> {
     let all: Map<String, Value> = predictions
         .iter()

@@ -1,52 +1,54 @@
-//! Contexts cut into overlapping windows, each with its question in front.
+//! Overlapping windows of contexts, each with its question in front.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Dataset, Question};
-use crate::{Error, Result, Specials, Tokenized, Tokenizer};
+use crate::error::{Result, at_least_one};
+use crate::squad::dataset::{Dataset, Question};
+use crate::tokenizer::{Specials, Tokenized, Tokenizer, room};
 
-/// How contexts are cut.
+/// Options of [`Windows::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowOptions {
-    /// Tokens in a window, with the question and the special tokens.
+    /// Maximum number of tokens of a window, question and special tokens included.
     pub max_length: usize,
-    /// Tokens from the start of a window to the start of the next.
+    /// Distance in tokens between the starts of consecutive windows.
     pub stride: usize,
-    /// Tokens of the question that are kept.
+    /// Maximum number of tokens of the question; the rest is cut off.
     pub max_query: usize,
 }
 
 impl Default for WindowOptions {
-    /// Those of BERT and of the reference.
+    /// The options of BERT and of the reference implementation.
     fn default() -> Self {
         Self { max_length: 384, stride: 128, max_query: 64 }
     }
 }
 
-/// A piece of a context, for one question.
+/// A window of a question's context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Index of the question.
     pub question: usize,
-    /// The first of the context's tokens in it.
+    /// Index of the window's first token in the context.
     pub first: usize,
-    /// How many of the context's tokens are in it; none if the context has none.
+    /// Number of context tokens in the window; 0 only for a context without tokens.
     pub tokens: usize,
-    /// Where the answer starts and ends among the window's ids, both inclusive. Both are 0, the place of `cls`, if the
-    /// whole answer is not in the window.
+    /// Positions of the first and the last token of the answer in the window's ids. Both are 0, the position of `cls`, if
+    /// the window does not contain the whole answer.
     pub answer: (usize, usize),
 }
 
-/// All windows of a dataset. Those of a question follow each other, in the order of the text.
+/// All windows of a dataset. The windows of a question are consecutive, in the order of the text.
 ///
-/// A context is tokenized once for all its questions and windows; a window's ids are put together on demand.
+/// A context is tokenized once for all its questions and windows; [`Windows::fill`] assembles the ids of a window on
+/// demand.
 #[derive(Clone, Debug)]
 pub struct Windows {
     contexts: Vec<Tokenized>,
     queries: Vec<Vec<u32>>,
-    /// The context of each question.
+    /// Index of each question's context.
     context_of: Vec<usize>,
     windows: Vec<Window>,
     /// The windows of each question.
@@ -59,12 +61,10 @@ impl Windows {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] if a window has no room for context beside a question and the special tokens,
-    /// [`Error::OutOfRange`] if the stride is 0, [`Error::Tokenize`].
+    /// [`Error::Length`](crate::Error::Length) if a question and the special tokens leave no room for context in a window,
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) if the stride is 0, [`Error::Tokenize`](crate::Error::Tokenize).
     pub fn new(dataset: &Dataset, tokenizer: &Tokenizer, options: WindowOptions) -> Result<Self> {
-        if options.stride == 0 {
-            return Err(Error::OutOfRange { name: "stride", value: 0.0, expected: "must be at least 1" });
-        }
+        at_least_one("stride", options.stride)?;
         let specials = *tokenizer.specials();
         let contexts: Vec<Tokenized> = dataset
             .contexts
@@ -87,18 +87,14 @@ impl Windows {
         let mut of_question = Vec::with_capacity(dataset.questions.len());
         for (i, (question, query)) in dataset.questions.iter().zip(&queries).enumerate() {
             let context = &contexts[question.context];
-            let taken = query.len() + 2 + specials.pair_separators;
-            let room = match options.max_length.checked_sub(taken) {
-                Some(room) if room > 0 => room,
-                _ => return Err(Error::Length { length: options.max_length, specials: taken }),
-            };
-            let start = windows.len();
             let context_start = query.len() + 1 + specials.pair_separators;
+            let room = room(options.max_length, context_start + 1)?;
+            let start = windows.len();
             let answer = answer_tokens(question, context);
             windows.extend(pieces(context.ids.len(), room, options.stride).map(|(first, tokens)| {
-                let place = |token: usize| token - first + context_start;
+                let position = |token: usize| token - first + context_start;
                 let answer = match &answer {
-                    Some(a) if a.start >= first && a.end <= first + tokens => (place(a.start), place(a.end - 1)),
+                    Some(a) if a.start >= first && a.end <= first + tokens => (position(a.start), position(a.end - 1)),
                     _ => (0, 0),
                 };
                 Window { question: i, first, tokens, answer }
@@ -109,39 +105,47 @@ impl Windows {
         Ok(Self { contexts, queries, context_of, windows, of_question, specials })
     }
 
-    /// How many windows there are; at least as many as questions.
+    /// Number of windows; at least one per question.
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "there is no empty value")]
+    #[allow(clippy::len_without_is_empty, reason = "a dataset has at least one question")]
     pub fn len(&self) -> usize {
         self.windows.len()
     }
 
-    /// Window `i`. Panics unless `i < len()`.
+    /// Window `i`.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is at least [`Windows::len`].
     #[must_use]
     pub fn window(&self, i: usize) -> &Window {
         &self.windows[i]
     }
 
-    /// The windows of a question. Panics if there is no such question.
+    /// The range of a question's windows.
+    ///
+    /// # Panics
+    ///
+    /// If `question` is not the index of a question.
     #[must_use]
     pub fn of_question(&self, question: usize) -> Range<usize> {
         self.of_question[question].clone()
     }
 
-    /// How many ids window `i` has.
+    /// Number of ids of window `i`.
     #[must_use]
     pub fn ids_len(&self, i: usize) -> usize {
         self.context_start(i) + self.windows[i].tokens + 1
     }
 
-    /// Where among the ids of window `i` the context starts.
+    /// Position of the first context token in the ids of window `i`.
     #[must_use]
     pub fn context_start(&self, i: usize) -> usize {
         self.queries[self.windows[i].question].len() + 1 + self.specials.pair_separators
     }
 
-    /// Appends window `i` to `ids`, `cls` question `sep` context `sep` (RoBERTa: two `sep` in the middle), and to
-    /// `type_ids` 0 for the question, 1 for the context (RoBERTa: 0).
+    /// Appends window `i` to `ids`: `cls` question `sep` context `sep`, with two `sep` in the middle for RoBERTa. Appends
+    /// the token types to `type_ids`: 0 for the question, 1 for the context; all 0 for RoBERTa.
     pub fn fill(&self, i: usize, ids: &mut Vec<u32>, type_ids: &mut Vec<u32>) {
         let Window { question, first, tokens, .. } = self.windows[i];
         let Specials { cls, sep, pair_separators, .. } = self.specials;
@@ -154,14 +158,19 @@ impl Windows {
         type_ids.extend(std::iter::repeat_n(u32::from(pair_separators == 1), tokens + 1));
     }
 
-    /// The bytes of the context that the context's token number `token` stands for.
+    /// The byte range of token `token` in the question's context.
     pub(super) fn offsets(&self, question: usize, token: usize) -> (usize, usize) {
         self.context(question).offsets[token]
     }
 
-    /// For each token of a question's context the window where it has the most context on its poorer side: a token
-    /// counts as the start of an answer in this window only. The score is min(tokens before, tokens after) + 0.01 times
-    /// the window's tokens; of equals, the first.
+    /// For each token of a question's context, the window with the token's maximal context. A token can start an answer
+    /// only in this window. The window maximises
+    ///
+    /// ```text
+    /// min(tokens before, tokens after) + 0.01 * tokens of the window
+    /// ```
+    ///
+    /// and is the first of equals.
     pub(super) fn max_context(&self, question: usize) -> Vec<usize> {
         let mut best = vec![(f64::NEG_INFINITY, 0); self.context(question).ids.len()];
         for i in self.of_question(question) {
@@ -182,8 +191,8 @@ impl Windows {
     }
 }
 
-/// First token and length of each window over `tokens` tokens: each starts `stride` after the one before, but never
-/// past its end, until one reaches the end.
+/// First token and length of each window over `tokens` tokens. Each window starts `stride` tokens after the previous one,
+/// but at most at the end of the previous one. The last window reaches the end of the text.
 fn pieces(tokens: usize, room: usize, stride: usize) -> impl Iterator<Item = (usize, usize)> {
     let next = move |&(first, length): &(usize, usize)| {
         let reached = first + length;
@@ -193,7 +202,7 @@ fn pieces(tokens: usize, room: usize, stride: usize) -> impl Iterator<Item = (us
     std::iter::successors(Some((0, room.min(tokens))), next)
 }
 
-/// The context's tokens that the answer to train on touches.
+/// The range of context tokens that overlap the training target.
 fn answer_tokens(question: &Question, context: &Tokenized) -> Option<Range<usize>> {
     let span = question.span()?;
     let start = context.offsets.iter().position(|&(from, to)| to > span.start && from < span.end)?;
@@ -212,7 +221,7 @@ mod tests {
         assert_eq!(all(9, 4, 2), [(0, 4), (2, 4), (4, 4), (6, 3)]);
         assert_eq!(all(4, 4, 2), [(0, 4)]);
         assert_eq!(all(0, 4, 2), [(0, 0)]);
-        // No token is left out by a stride longer than a window.
+        // A stride longer than a window leaves no gap.
         assert_eq!(all(9, 4, 100), [(0, 4), (4, 4), (8, 1)]);
     }
 }

@@ -1,41 +1,47 @@
-//! Tables of comma-separated values, with quotation marks around values that need them (RFC 4180).
+//! The reader of comma-separated values with quotation marks (RFC 4180).
 
 use std::path::Path;
 
-use super::cells::{Rows, Wanted, pick, places};
+use crate::error::{Error, Result, bad_file};
+use crate::tasks::table::{RequestedColumn, Table, pick, positions};
 use crate::text::read_text;
-use crate::{Error, Result};
 
-/// Reads a file. A record that has another number of columns than the first is skipped, an empty line is no record.
-pub(super) fn read(path: &Path, header: bool, wanted: &[Wanted<'_>]) -> Result<Rows> {
+/// Reads the requested columns of a file. Empty lines are ignored; a record with another number of columns than the
+/// first record is skipped.
+///
+/// # Errors
+///
+/// [`Error::BadFile`], [`Error::BadRow`] if a quotation mark is not closed, [`Error::MissingColumn`], [`Error::NotText`],
+/// [`Error::Io`].
+pub(super) fn read(path: &Path, header: bool, columns: &[RequestedColumn<'_>]) -> Result<Table> {
     let text = read_text(path)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let bad = |e: csv::Error| Error::BadFile { path: path.to_owned(), kind: "CSV", reason: e.to_string() };
+    let bad = bad_file(path, "CSV");
     let mut record = csv::StringRecord::new();
-    let mut lines = Lines { text: &text, at: 0, line: 1 };
-    // The line that the record starts in, if there is one.
+    let mut cursor = Cursor { text: &text, at: 0, line: 1 };
+    // The position of the next record, or `None` at the end.
     let mut next = |record: &mut csv::StringRecord| {
-        let more = reader.read_record(record).map_err(bad)?;
+        let more = reader.read_record(record).map_err(|e| bad(e.to_string()))?;
         let start = record.position().map_or(0, |at| at.byte() as usize);
-        Ok::<_, Error>(more.then(|| lines.of_record(start)))
+        Ok::<_, Error>(more.then(|| cursor.advance_to(start)))
     };
 
-    let mut rows = Rows::default();
+    let mut table = Table::default();
     let Some(first) = next(&mut record)? else {
-        return Ok(rows);
+        return Ok(table);
     };
     let width = record.len();
     let names: Vec<&str> = record.iter().collect();
-    let places = places(path, wanted, header.then_some(names.as_slice()), width)?;
+    let positions = positions(path, columns, header.then_some(names.as_slice()), width)?;
     let mut last = first;
     let mut line = if header { next(&mut record)? } else { Some(first) };
     while let Some(at) = line {
         last = at;
         let fields: Vec<&str> = record.iter().collect();
         if fields.len() == width {
-            rows.push(path, at.line, wanted, pick(&fields, &places));
+            table.push(path, at.line, columns, pick(&fields, &positions));
         } else {
-            rows.skip(path, at.line, format!("{} columns, not {width}", fields.len()));
+            table.skip(path, at.line, format!("{} columns, not {width}", fields.len()));
         }
         line = next(&mut record)?;
     }
@@ -43,21 +49,23 @@ pub(super) fn read(path: &Path, header: bool, wanted: &[Wanted<'_>]) -> Result<R
         let reason = "a quotation mark is not closed, so the rest of the file is one record".to_owned();
         return Err(Error::BadRow { path: path.to_owned(), line: last.line, reason });
     }
-    Ok(rows)
+    Ok(table)
 }
 
-/// A place in a text, which moves on only.
+/// A position in a text that only moves forward.
 #[derive(Clone, Copy)]
-struct Lines<'a> {
+struct Cursor<'a> {
     text: &'a str,
+    /// Byte offset.
     at: usize,
-    /// From 1.
+    /// Line number, from 1.
     line: usize,
 }
 
-impl Lines<'_> {
-    /// Moves to the record that starts at `start` or, as the reader counts the empty lines before it in, after that.
-    fn of_record(&mut self, start: usize) -> Self {
+impl Cursor<'_> {
+    /// Moves to the record that starts at byte `start`. The reader counts preceding empty lines as part of the record, so
+    /// the function skips them.
+    fn advance_to(&mut self, start: usize) -> Self {
         let rest = &self.text[start..];
         let start = start + rest.len() - rest.trim_start_matches(['\r', '\n']).len();
         self.line += self.text[self.at..start].matches('\n').count();
@@ -66,23 +74,24 @@ impl Lines<'_> {
     }
 }
 
-/// Whether the end of the text is inside quotation marks. A mark opens a value at its start only, and two marks are one
-/// that does not close it.
+/// Whether the text ends inside a quoted value. A quotation mark opens a value only at the start of the value; two marks
+/// in a row stand for one mark inside the value.
 fn is_unclosed(record: &str) -> bool {
-    enum At {
-        Start,
+    enum State {
+        ValueStart,
         Plain,
         Quoted,
-        /// After a mark inside a quoted value: its end, or the first of two.
+        /// After a mark inside a quoted value: the end of the value, or the first of two marks.
         Mark,
     }
-    let next = |at: At, c: char| match (at, c) {
-        (At::Quoted, '"') => At::Mark,
-        (At::Start | At::Mark, '"') | (At::Quoted, _) => At::Quoted,
-        (At::Start | At::Plain | At::Mark, ',' | '\n' | '\r') => At::Start,
-        (At::Start | At::Plain | At::Mark, _) => At::Plain,
+    use State::{Mark, Plain, Quoted, ValueStart};
+    let next = |state: State, c: char| match (state, c) {
+        (Quoted, '"') => Mark,
+        (ValueStart | Mark, '"') | (Quoted, _) => Quoted,
+        (ValueStart | Plain | Mark, ',' | '\n' | '\r') => ValueStart,
+        (ValueStart | Plain | Mark, _) => Plain,
     };
-    matches!(record.chars().fold(At::Start, next), At::Quoted)
+    matches!(record.chars().fold(ValueStart, next), Quoted)
 }
 
 #[cfg(test)]

@@ -1,30 +1,34 @@
-//! From examples to tokens.
+//! Tokenization of examples, and random subsets of them.
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tamt_kernels::rng::{Purpose, Stream};
 
-use super::{Example, Label};
-use crate::{Error, Pair, Result, Tokenizer};
+use crate::error::{Error, Result, at_least_one};
+use crate::head::Label;
+use crate::tasks::example::Example;
+use crate::tokenizer::{Pair, Tokenizer};
 
-/// An example as a model sees it.
+/// A tokenized example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feature {
-    /// `cls` text `sep`, or `cls` first `sep` second `sep` (RoBERTa: two `sep` in the middle).
+    /// The token ids: `cls` text `sep`, or `cls` first `sep` second `sep`, with two `sep` in the middle for RoBERTa.
     pub ids: Vec<u32>,
-    /// 0 for the first text, 1 for the second (RoBERTa: 0); as many as `ids`.
+    /// The token type of each id: 0 for the first text, 1 for the second; all 0 for RoBERTa.
     pub type_ids: Vec<u32>,
-    /// The right answer.
+    /// The gold label.
     pub label: Option<Label>,
 }
 
-/// Tokenizes examples, in parallel, keeping their order. Of a pair that is too long the longer text is cut first.
+/// Tokenizes examples in parallel, in order. A sequence has at most `max_length` tokens; the longer text of a pair is
+/// truncated first.
 ///
-/// Texts are tokenized as they stand, as `transformers` does today; the reference puts a space before RoBERTa's.
+/// Texts are tokenized without a leading space, as in current versions of `transformers`; the reference implementation
+/// adds a space for RoBERTa.
 ///
 /// # Errors
 ///
-/// [`Error::Length`] if `max_length` has no room for text, [`Error::Tokenize`].
+/// [`Error::Length`] if `max_length` leaves no room for text, [`Error::Tokenize`].
 pub fn encode(examples: &[Example], tokenizer: &Tokenizer, max_length: usize) -> Result<Vec<Feature>> {
     let feature = |example: &Example| {
         let Pair { ids, type_ids } = match &example.second {
@@ -39,17 +43,17 @@ pub fn encode(examples: &[Example], tokenizer: &Tokenizer, max_length: usize) ->
     examples.par_iter().with_min_len(64).map(feature).collect()
 }
 
-/// `n` of the numbers below `total`, ascending: the examples of a small training set. They depend on the seed and the
-/// task's name only, so that methods are compared on the same examples, and a smaller set is part of every larger one.
+/// A random subset of `n` of the indices `0..total`, ascending: the examples of a small training set.
+///
+/// The subset depends only on the sizes, the seed and the task's name, so all methods train on the same examples. For one
+/// seed, a smaller subset is part of every larger one.
 ///
 /// # Errors
 ///
 /// [`Error::OutOfRange`] unless `n` is at least 1 and at most `total`.
 pub fn subset(task: &str, total: usize, n: usize, seed: u64) -> Result<Vec<usize>> {
+    at_least_one("train examples", n)?;
     let out_of_range = |expected| Error::OutOfRange { name: "train examples", value: n as f64, expected };
-    if n == 0 {
-        return Err(out_of_range("must be at least 1"));
-    }
     if n > total {
         return Err(out_of_range("must not exceed the examples of the training set"));
     }
@@ -77,7 +81,7 @@ mod tests {
         assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
         assert!(small.windows(2).all(|w| w[0] < w[1]), "ascending, each once");
         assert_eq!(subset("cola", 10, 10, 3).unwrap(), (0..10).collect::<Vec<_>>());
-        // Spread over the whole: a quarter of them in each quarter, give or take five deviations.
+        // A quarter of the subset lies in the first quarter, within five standard deviations.
         let first = large.iter().filter(|&&i| i < 8551 / 4).count();
         assert!((180..320).contains(&first), "{first}");
     }

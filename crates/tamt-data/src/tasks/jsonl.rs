@@ -1,19 +1,23 @@
-//! Tables of JSON objects, one a line.
+//! The reader of JSON lines: one object per line.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::Column;
-use super::cells::{Cell, Rows, Wanted};
+use crate::error::{Error, Result};
+use crate::tasks::source::Column;
+use crate::tasks::table::{Cell, RequestedColumn, Table};
 use crate::text::read_text;
-use crate::{Error, Result};
 
-/// Reads a file. Blank lines are ignored; an object without a required value is skipped. A column that the first
-/// object lacks is missing altogether.
-pub(super) fn read(path: &Path, wanted: &[Wanted<'_>]) -> Result<Rows> {
+/// Reads the requested columns of a file. Blank lines are ignored; an object without a required value is skipped.
+///
+/// # Errors
+///
+/// [`Error::BadRow`] if a line is no object, [`Error::MissingColumn`] if the first object lacks a required key,
+/// [`Error::NotText`], [`Error::Io`].
+pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table> {
     let text = read_text(path)?;
-    let mut rows = Rows::default();
+    let mut table = Table::default();
     let mut first = true;
     for (i, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
@@ -26,27 +30,27 @@ pub(super) fn read(path: &Path, wanted: &[Wanted<'_>]) -> Result<Rows> {
             reason: format!("not a JSON object: {e}"),
         })?;
         if std::mem::take(&mut first) {
-            check_columns(path, wanted, &object)?;
+            check_columns(path, columns, &object)?;
         }
-        let cells = wanted.iter().map(|wanted| cell(&object, wanted.column)).collect();
-        rows.push(path, number, wanted, cells);
+        let cells = columns.iter().map(|requested| cell(&object, requested.column)).collect();
+        table.push(path, number, columns, cells);
     }
-    Ok(rows)
+    Ok(table)
 }
 
-fn check_columns(path: &Path, wanted: &[Wanted<'_>], object: &Map<String, Value>) -> Result<()> {
-    let there = |column: &Column| matches!(column, Column::Name(name) if object.contains_key(name));
-    match wanted.iter().find(|wanted| wanted.required && !there(wanted.column)) {
-        Some(wanted) => Err(Error::MissingColumn {
+fn check_columns(path: &Path, columns: &[RequestedColumn<'_>], object: &Map<String, Value>) -> Result<()> {
+    let present = |column: &Column| matches!(column, Column::Name(name) if object.contains_key(name));
+    match columns.iter().find(|requested| requested.required && !present(requested.column)) {
+        Some(requested) => Err(Error::MissingColumn {
             path: path.to_owned(),
-            column: wanted.column.to_string(),
+            column: requested.column.to_string(),
             present: object.keys().map(|key| format!("{key:?}")).collect(),
         }),
         None => Ok(()),
     }
 }
 
-/// Lists and objects are no values of a table.
+/// The object's value in a column. A list or an object counts as missing.
 fn cell(object: &Map<String, Value>, column: &Column) -> Cell {
     let Column::Name(name) = column else {
         return Cell::Missing;

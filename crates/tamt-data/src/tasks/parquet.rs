@@ -1,8 +1,8 @@
-//! Tables in Apache Parquet, as the Hugging Face hub serves them.
+//! The reader of Apache Parquet files in the form of the Hugging Face hub.
 //!
-//! Files may be damaged. What the `parquet` crate notices it reports; counts that it would set memory aside for are
-//! checked before it sees them ([`pages`]), and where it panics all the same, the panic becomes an error. What it sets
-//! aside for a page that is not decompressed yet is below the 2 GiB that the format allows.
+//! A damaged file must not crash the process. The `parquet` crate reports most damage. [`pages`] checks the counts from
+//! which the crate computes allocations, and [`caught`] turns the crate's panics into errors. The buffer of a compressed
+//! page is below the 2 GiB that the format allows.
 
 mod pages;
 
@@ -15,45 +15,50 @@ use parquet::data_type::DataType;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
-use super::cells::{Cell, Rows, Wanted, places};
+use crate::error::{Result, bad_file, io_error};
 use crate::panics::caught;
-use crate::{Error, Result};
-use pages::CheckedPages;
+use crate::tasks::parquet::pages::CheckedPages;
+use crate::tasks::table::{Cell, RequestedColumn, Table, positions};
 
-/// Values decoded at once.
+/// Values per call of the decoder.
 const BATCH: usize = 1024;
 
-/// Reads a file. Columns that are not wanted are not touched, whatever is in them.
-pub(super) fn read(path: &Path, wanted: &[Wanted<'_>]) -> Result<Rows> {
-    let bad = |reason: String| Error::BadFile { path: path.to_owned(), kind: "parquet", reason };
-    let file = File::open(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
-    let bytes = file.metadata().map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?.len();
+/// Reads the requested columns of a file. Other columns are not decoded and may hold any values.
+///
+/// # Errors
+///
+/// [`Error::BadFile`](crate::Error::BadFile), [`Error::MissingColumn`](crate::Error::MissingColumn),
+/// [`Error::Io`](crate::Error::Io).
+pub(super) fn read(path: &Path, requested: &[RequestedColumn<'_>]) -> Result<Table> {
+    let bad = bad_file(path, "parquet");
+    let file = File::open(path).map_err(io_error("read", path))?;
+    let bytes = file.metadata().map_err(io_error("read", path))?.len();
     caught(|| {
         let reader = SerializedFileReader::new(file).map_err(|e| bad(e.to_string()))?;
         let schema = reader.metadata().file_metadata().schema_descr();
         let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
-        let places = places(path, wanted, Some(&names), names.len())?;
-        let leaf = |place: &Option<usize>| place.map(|i| leaf(schema, names[i])).transpose();
-        let leaves: Vec<Option<usize>> = places.iter().map(leaf).collect::<Result<_, _>>().map_err(bad)?;
-        let mut rows = Rows::default();
+        let positions = positions(path, requested, Some(&names), names.len())?;
+        let leaf = |position: &Option<usize>| position.map(|i| leaf(schema, names[i])).transpose();
+        let leaves: Vec<Option<usize>> = positions.iter().map(leaf).collect::<Result<_, _>>().map_err(&bad)?;
+        let mut table = Table::default();
         let mut number = 0;
         for i in 0..reader.num_row_groups() {
             let group = reader.get_row_group(i).map_err(|e| bad(e.to_string()))?;
             let column = |leaf: &Option<usize>| leaf.map(|leaf| cells(&*group, leaf, bytes)).transpose();
-            let columns: Vec<Option<Vec<Cell>>> = leaves.iter().map(column).collect::<Result<_, _>>().map_err(bad)?;
+            let columns: Vec<Option<Vec<Cell>>> = leaves.iter().map(column).collect::<Result<_, _>>().map_err(&bad)?;
             let mut columns: Vec<_> = columns.into_iter().map(|column| column.map(Vec::into_iter)).collect();
             for _ in 0..columns.iter().flatten().next().map_or(0, ExactSizeIterator::len) {
                 number += 1;
                 let cells = columns.iter_mut().map(|c| c.as_mut().and_then(Iterator::next).unwrap_or(Cell::Missing));
-                rows.push(path, number, wanted, cells.collect());
+                table.push(path, number, requested, cells.collect());
             }
         }
-        Ok(rows)
+        Ok(table)
     })
     .unwrap_or_else(|panic| Err(bad(format!("it is damaged: {panic}"))))
 }
 
-/// The place of a column among those that hold values; lists and records are several or none of these.
+/// The index of a column among the leaf columns of the schema. A column of lists or records is refused.
 fn leaf(schema: &SchemaDescriptor, name: &str) -> Result<usize, String> {
     let mut columns = schema.columns().iter();
     columns
@@ -61,7 +66,7 @@ fn leaf(schema: &SchemaDescriptor, name: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("column {name:?} holds lists or records, not values"))
 }
 
-/// A column's values in a row group of a file of so many bytes: as many as the group has rows.
+/// The values of a leaf column in a row group, one per row. `bytes` is the length of the file.
 fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell>, String> {
     let metadata = group.metadata().column(leaf);
     let column = metadata.column_descr_ptr();
@@ -76,34 +81,43 @@ fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell
     }
     let pages = group.get_column_page_reader(leaf).map_err(|e| e.to_string())?;
     let pages = CheckedPages::new(pages, &column);
-    let reader = get_column_reader(column.clone(), Box::new(pages));
-    let cells = match (reader, meaning(&column)) {
-        (ColumnReader::ByteArrayColumnReader(reader), Some(Meaning::Plain)) => values(reader, &column, |value| {
+    let cells = decode(get_column_reader(column.clone(), Box::new(pages)), &column)?;
+    let rows = group.metadata().num_rows();
+    if usize::try_from(rows) != Ok(cells.len()) {
+        return Err(format!("column {:?} has {} values in {rows} rows", column.name(), cells.len()));
+    }
+    Ok(cells)
+}
+
+/// Decodes all values of a column chunk by the column's type.
+fn decode(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, String> {
+    match (reader, interpretation(column)) {
+        (ColumnReader::ByteArrayColumnReader(reader), Some(Interpretation::Plain)) => values(reader, column, |value| {
             let text =
                 value.as_utf8().map_err(|_| format!("column {:?} holds bytes that are no text", column.name()))?;
             Ok(Cell::Text(text.to_owned()))
         }),
-        (ColumnReader::BoolColumnReader(reader), Some(Meaning::Plain)) => {
-            values(reader, &column, |value| Ok(Cell::Text(value.to_string())))
+        (ColumnReader::BoolColumnReader(reader), Some(Interpretation::Plain)) => {
+            values(reader, column, |value| Ok(Cell::Text(value.to_string())))
         }
-        (ColumnReader::Int32ColumnReader(reader), Some(Meaning::Plain)) => {
-            values(reader, &column, |&value| Ok(Cell::Integer(value.into())))
+        (ColumnReader::Int32ColumnReader(reader), Some(Interpretation::Plain)) => {
+            values(reader, column, |&value| Ok(Cell::Integer(value.into())))
         }
-        (ColumnReader::Int32ColumnReader(reader), Some(Meaning::Unsigned)) => {
-            values(reader, &column, |&value| Ok(Cell::Integer(value.cast_unsigned().into())))
+        (ColumnReader::Int32ColumnReader(reader), Some(Interpretation::Unsigned)) => {
+            values(reader, column, |&value| Ok(Cell::Integer(value.cast_unsigned().into())))
         }
-        (ColumnReader::Int64ColumnReader(reader), Some(Meaning::Plain)) => {
-            values(reader, &column, |&value| Ok(Cell::Integer(value)))
+        (ColumnReader::Int64ColumnReader(reader), Some(Interpretation::Plain)) => {
+            values(reader, column, |&value| Ok(Cell::Integer(value)))
         }
-        (ColumnReader::Int64ColumnReader(reader), Some(Meaning::Unsigned)) => values(reader, &column, |&value| {
+        (ColumnReader::Int64ColumnReader(reader), Some(Interpretation::Unsigned)) => values(reader, column, |&value| {
             let value = value.cast_unsigned();
             Ok(i64::try_from(value).map_or(Cell::Number(value as f64), Cell::Integer))
         }),
-        (ColumnReader::FloatColumnReader(reader), Some(Meaning::Plain)) => {
-            values(reader, &column, |&value| Ok(Cell::Number(value.into())))
+        (ColumnReader::FloatColumnReader(reader), Some(Interpretation::Plain)) => {
+            values(reader, column, |&value| Ok(Cell::Number(value.into())))
         }
-        (ColumnReader::DoubleColumnReader(reader), Some(Meaning::Plain)) => {
-            values(reader, &column, |&value| Ok(Cell::Number(value)))
+        (ColumnReader::DoubleColumnReader(reader), Some(Interpretation::Plain)) => {
+            values(reader, column, |&value| Ok(Cell::Number(value)))
         }
         _ => {
             let kind = match column.converted_type() {
@@ -112,36 +126,31 @@ fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell
             };
             Err(format!("column {:?} holds {kind}, which is neither text nor a plain number", column.name()))
         }
-    }?;
-    let rows = group.metadata().num_rows();
-    if usize::try_from(rows) != Ok(cells.len()) {
-        return Err(format!("column {:?} has {} values in {rows} rows", column.name(), cells.len()));
     }
-    Ok(cells)
 }
 
-/// How a stored value is to be taken.
+/// The interpretation of a stored value.
 #[derive(Clone, Copy)]
-enum Meaning {
-    /// As it is stored.
+enum Interpretation {
+    /// The stored value itself.
     Plain,
-    /// An integer without a sign.
+    /// An unsigned integer, stored in the bits of a signed one.
     Unsigned,
 }
 
-/// None for dates, decimal fractions and whatever else is not what it is stored as.
-fn meaning(column: &ColumnDescriptor) -> Option<Meaning> {
+/// The interpretation of a column's values; `None` for dates, decimal fractions and other types.
+fn interpretation(column: &ColumnDescriptor) -> Option<Interpretation> {
     match column.logical_type_ref() {
-        Some(LogicalType::Integer(int)) if !int.is_signed => return Some(Meaning::Unsigned),
+        Some(LogicalType::Integer(int)) if !int.is_signed => return Some(Interpretation::Unsigned),
         Some(LogicalType::Integer(_) | LogicalType::String | LogicalType::Enum | LogicalType::Json) => {
-            return Some(Meaning::Plain);
+            return Some(Interpretation::Plain);
         }
         Some(_) => return None,
         None => {}
     }
     match column.converted_type() {
         ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64 => {
-            Some(Meaning::Unsigned)
+            Some(Interpretation::Unsigned)
         }
         ConvertedType::NONE
         | ConvertedType::UTF8
@@ -150,34 +159,35 @@ fn meaning(column: &ColumnDescriptor) -> Option<Meaning> {
         | ConvertedType::INT_8
         | ConvertedType::INT_16
         | ConvertedType::INT_32
-        | ConvertedType::INT_64 => Some(Meaning::Plain),
+        | ConvertedType::INT_64 => Some(Interpretation::Plain),
         _ => None,
     }
 }
 
-/// All values that there are, [`Cell::Missing`] where there is none.
+/// Decodes all values with `cell`; a null becomes [`Cell::Missing`].
 fn values<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     column: &ColumnDescriptor,
     cell: impl Fn(&T::T) -> Result<Cell, String>,
 ) -> Result<Vec<Cell>, String> {
-    let there = column.max_def_level();
+    // The definition level of a value that is not null.
+    let present = column.max_def_level();
     let (mut levels, mut values, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         levels.clear();
         values.clear();
         let (rows, ..) = reader
-            .read_records(BATCH, (there > 0).then_some(&mut levels), None, &mut values)
+            .read_records(BATCH, (present > 0).then_some(&mut levels), None, &mut values)
             .map_err(|e| e.to_string())?;
         if rows == 0 {
             return Ok(cells);
         }
-        if there == 0 {
+        if present == 0 {
             levels.resize(rows, 0);
         }
         let mut values = values.iter();
         for &level in &levels {
-            let value = if level == there { values.next() } else { None };
+            let value = if level == present { values.next() } else { None };
             cells.push(value.map_or(Ok(Cell::Missing), &cell)?);
         }
     }

@@ -1,65 +1,27 @@
-//! From a split's files to examples.
+//! Reading of a split's files as examples.
 
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::cells::{Cell, Row, Rows, Wanted};
-use super::{Columns, Format, Head, Label, Layout, Source, Split, Task, csv, jsonl, parquet, tsv};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::head::{Head, Label};
+use crate::tasks::example::{Example, Examples};
+use crate::tasks::locate::{Located, locate};
+use crate::tasks::source::{Columns, Format, Layout, Split};
+use crate::tasks::table::{Cell, RequestedColumn, Row, Table};
+use crate::tasks::task::Task;
+use crate::tasks::{csv, jsonl, parquet, tsv};
 
-/// A text or a pair of texts, and what is to be said of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Example {
-    /// Its name in the file, or its number from 0.
-    pub id: String,
-    /// The text, or the first of two.
-    pub first: String,
-    /// The second text of a pair.
-    pub second: Option<String>,
-    /// The right answer; absent only from splits without labels.
-    pub label: Option<Label>,
-}
-
-/// A row that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, or the row of a parquet file, from 1.
-    pub line: usize,
-    /// Why not.
-    pub reason: String,
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.path.display(), self.line, self.reason)
-    }
-}
-
-/// A split of a task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Examples {
-    /// The examples, in the order of the files; at least one.
-    pub items: Vec<Example>,
-    /// Rows that are not among them, to be told to the user.
-    pub skipped: Vec<Skipped>,
-    /// The files.
-    pub files: Vec<PathBuf>,
-}
-
-/// Reads a split from a directory: either the task's own, or one that holds the directories of several tasks. Where
-/// there are several formats, TSV comes first.
+/// Reads a split from the task's directory `dir`, or from a directory of several tasks. If the split exists in several
+/// formats, the first one in the task's declaration is read: TSV for GLUE.
 ///
-/// Ragged and empty lines are skipped and counted, as the benchmark's own files have some (QQP); but if they are more
-/// than a tenth, the file is not what it is taken for.
+/// Ragged and empty lines are skipped and listed in [`Examples::skipped`]: QQP's own files have some. If more than a
+/// tenth of a file's rows are unusable, the file is refused.
 ///
 /// # Errors
 ///
 /// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::MissingShards`], [`Error::MissingColumn`],
 /// [`Error::UnknownLabel`], [`Error::BadRow`], [`Error::Unusable`], [`Error::NoExamples`], [`Error::BadFile`],
-/// [`Error::NotText`], [`Error::Io`]; [`Error::WrongKind`] for a span task, which is no table.
+/// [`Error::NotText`], [`Error::Io`]; [`Error::WrongKind`] for a span task, whose files are no tables.
 pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     let Located { source, files } = locate(task, dir, split)?;
     let Layout::Table { format, header, columns, integer_labels } = &source.layout else {
@@ -68,18 +30,17 @@ pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     let reader = Reader { labels: task.labels(), head: &task.head, integer_labels, columns, split };
     let mut examples = Examples { items: Vec::new(), skipped: Vec::new(), files: Vec::new() };
     for path in files {
-        let wanted = reader.wanted();
-        let wanted: Vec<Wanted<'_>> = wanted.into_iter().flatten().collect();
-        let mut rows = match format {
-            Format::Tsv => tsv::read(&path, *header, &wanted),
-            Format::Csv => csv::read(&path, *header, &wanted),
-            Format::JsonLines => jsonl::read(&path, &wanted),
-            Format::Parquet => parquet::read(&path, &wanted),
+        let columns: Vec<RequestedColumn<'_>> = reader.columns().into_iter().flatten().collect();
+        let mut table = match format {
+            Format::Tsv => tsv::read(&path, *header, &columns),
+            Format::Csv => csv::read(&path, *header, &columns),
+            Format::JsonLines => jsonl::read(&path, &columns),
+            Format::Parquet => parquet::read(&path, &columns),
         }?;
-        refuse_if_mostly_unusable(&path, &rows)?;
-        examples.skipped.append(&mut rows.skipped);
-        examples.items.reserve(rows.rows.len());
-        for row in rows.rows {
+        refuse_if_mostly_unusable(&path, &table)?;
+        examples.skipped.append(&mut table.skipped);
+        examples.items.reserve(table.rows.len());
+        for row in table.rows {
             let number = examples.items.len();
             examples.items.push(reader.example(&path, row, number)?);
         }
@@ -92,9 +53,10 @@ pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     Ok(examples)
 }
 
-fn refuse_if_mostly_unusable(path: &Path, rows: &Rows) -> Result<()> {
-    let (skipped, all) = (rows.skipped.len(), rows.skipped.len() + rows.rows.len());
-    match rows.skipped.first() {
+/// Refuses a table of which more than a tenth of the rows were skipped.
+fn refuse_if_mostly_unusable(path: &Path, table: &Table) -> Result<()> {
+    let (skipped, all) = (table.skipped.len(), table.skipped.len() + table.rows.len());
+    match table.skipped.first() {
         Some(first) if skipped * 10 > all => Err(Error::Unusable {
             path: path.to_owned(),
             line: first.line,
@@ -106,7 +68,7 @@ fn refuse_if_mostly_unusable(path: &Path, rows: &Rows) -> Result<()> {
     }
 }
 
-/// How the rows of a split become examples.
+/// Converts the rows of a split into examples.
 struct Reader<'a> {
     labels: &'a [String],
     head: &'a Head,
@@ -116,21 +78,22 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Id, first, second, label.
-    fn wanted(&self) -> [Option<Wanted<'a>>; 4] {
-        let labelled = self.split.is_labelled();
+    /// The columns id, first, second and label, as far as the task has them.
+    fn columns(&self) -> [Option<RequestedColumn<'a>>; 4] {
+        let requested = |column, required| RequestedColumn { column, required };
         let Columns { id, first, second, label } = self.columns;
         [
-            id.as_ref().map(|column| Wanted { column, required: true }),
-            Some(Wanted { column: first, required: true }),
-            second.as_ref().map(|column| Wanted { column, required: true }),
-            label.as_ref().map(|column| Wanted { column, required: labelled }),
+            id.as_ref().map(|column| requested(column, true)),
+            Some(requested(first, true)),
+            second.as_ref().map(|column| requested(column, true)),
+            label.as_ref().map(|column| requested(column, self.split.is_labelled())),
         ]
     }
 
+    /// The example of a row whose cells follow the order of [`Reader::columns`].
     fn example(&self, path: &Path, row: Row, number: usize) -> Result<Example> {
         let mut cells = row.cells.into_iter();
-        let mut next = |there: bool| if there { cells.next().unwrap_or(Cell::Missing) } else { Cell::Missing };
+        let mut next = |present: bool| if present { cells.next().unwrap_or(Cell::Missing) } else { Cell::Missing };
         let id = next(self.columns.id.is_some()).into_text();
         let first = next(true).into_text();
         let second = next(self.columns.second.is_some()).into_text();
@@ -144,9 +107,9 @@ impl<'a> Reader<'a> {
         Ok(Example { id: id.unwrap_or_else(|| number.to_string()), first: first.unwrap_or_default(), second, label })
     }
 
-    /// The label in a cell, or what it could have been.
+    /// The label in a cell. The error lists the known labels.
     fn label(&self, cell: &Cell) -> Result<Option<Label>, Vec<String>> {
-        // The hub writes -1 where there is no label.
+        // Parquet files of the Hugging Face hub mark a missing label by -1.
         let unlabelled = match (self.head, cell) {
             (_, Cell::Missing) => true,
             (Head::Regression { range }, Cell::Integer(-1) | Cell::Number(-1.0)) => range.is_some_and(|r| r.0 > -1.0),
@@ -163,9 +126,8 @@ impl<'a> Reader<'a> {
             };
             return number(cell).filter(within).map(|v| Some(Label::Value(v))).ok_or_else(|| vec![known()]);
         }
-        let place = |spelling: &str| self.labels.iter().position(|label| label == spelling);
         let class = match *cell {
-            Cell::Text(ref text) => place(text.trim()),
+            Cell::Text(ref text) => self.class_of_spelling(text.trim()),
             Cell::Integer(i) => self.class_of_integer(i),
             Cell::Number(number) if number.fract() == 0.0 && number.abs() < 1e9 => self.class_of_integer(number as i64),
             Cell::Number(_) | Cell::Missing => None,
@@ -173,16 +135,20 @@ impl<'a> Reader<'a> {
         class.map(|class| Some(Label::Class(class as u32))).ok_or_else(|| self.labels.to_vec())
     }
 
+    fn class_of_spelling(&self, spelling: &str) -> Option<usize> {
+        self.labels.iter().position(|label| label == spelling)
+    }
+
     fn class_of_integer(&self, i: i64) -> Option<usize> {
-        let place = |spelling: &str| self.labels.iter().position(|label| label == spelling);
         let index = usize::try_from(i).ok();
         if !self.integer_labels.is_empty() {
-            return index.and_then(|i| self.integer_labels.get(i)).and_then(|name| place(name));
+            return index.and_then(|i| self.integer_labels.get(i)).and_then(|name| self.class_of_spelling(name));
         }
-        place(&i.to_string()).or_else(|| index.filter(|&i| i < self.labels.len()))
+        self.class_of_spelling(&i.to_string()).or_else(|| index.filter(|&i| i < self.labels.len()))
     }
 }
 
+/// The finite number in a cell.
 fn number(cell: &Cell) -> Option<f32> {
     let value = match cell {
         Cell::Text(text) => text.trim().parse().ok()?,
@@ -191,122 +157,4 @@ fn number(cell: &Cell) -> Option<f32> {
         Cell::Missing => return None,
     };
     value.is_finite().then_some(value)
-}
-
-/// A source of a split, and its files in `dir`.
-#[derive(Debug)]
-pub(crate) struct Located<'a> {
-    pub(crate) source: &'a Source,
-    /// At least one.
-    pub(crate) files: Vec<PathBuf>,
-}
-
-/// Finds the files of a split in the task's directory, or in a directory of such directories.
-pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Located<'a>> {
-    if !task.has(split) {
-        return Err(Error::NoSuchSplit { task: task.name.clone(), split: split.name() });
-    }
-    let sources = || task.sources.iter().filter(|source| source.split == split);
-    let folders: Vec<PathBuf> = task.folders.iter().map(|folder| dir.join(folder)).chain([dir.to_owned()]).collect();
-    for folder in &folders {
-        for source in sources() {
-            let files = matching(folder, &source.file)?;
-            if !files.is_empty() {
-                return Ok(Located { source, files });
-            }
-        }
-    }
-    let files = sources().map(|source| source.file.clone()).collect();
-    Err(Error::MissingSplit { task: task.name.clone(), split: split.name(), files, folders })
-}
-
-/// The files in `folder` that match `pattern`, in the order of their names. The pattern may go into directories by
-/// name.
-fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
-    let path = folder.join(pattern);
-    let (Some(folder), Some(pattern)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Ok(Vec::new());
-    };
-    if !pattern.contains('*') {
-        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
-    }
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let io = |source| Error::Io { action: "read", path: folder.to_owned(), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if let Some(name) = entry.file_name().to_str()
-            && matches(pattern, name)
-            && entry.path().is_file()
-        {
-            names.push(name.to_owned());
-        }
-    }
-    names.sort_unstable();
-    if let Some(expected) = names.first().and_then(|name| shards(name))
-        && expected != names.len()
-    {
-        return Err(Error::MissingShards { path: folder.join(&names[0]), found: names.len(), expected });
-    }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
-}
-
-/// Whether `name` is `pattern` with some text for each `*`.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
-        return false;
-    };
-    let Some(last) = parts.next_back() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        let Some(at) = rest.find(part) else {
-            return false;
-        };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
-/// How many files the name `train-00000-of-00002.parquet` says there are; a checksum may follow the number.
-fn shards(name: &str) -> Option<usize> {
-    let (_, count) = name.rsplit_once("-of-")?;
-    let digits = count.find(|c: char| !c.is_ascii_digit()).unwrap_or(count.len());
-    count[..digits].parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, name, fits) in [
-            ("train-*.parquet", "train-00000-of-00001.parquet", true),
-            ("train-*.parquet", "train-.parquet", true),
-            ("train-*.parquet", "train.parquet", false),
-            ("a*a", "a", false),
-            ("a*b*c", "aXbYbZc", true),
-            ("a*b*c", "acb", false),
-            ("*", "anything", true),
-            ("x", "xy", false),
-        ] {
-            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn a_shards_name_says_how_many_there_are() {
-        for (name, count) in [
-            ("train-00000-of-00002.parquet", Some(2)),
-            ("train-00000-of-00013-a09b74b3ef9c3b56.parquet", Some(13)),
-            ("part-1.parquet", None),
-            ("words-of-wisdom.csv", None),
-        ] {
-            assert_eq!(shards(name), count, "{name}");
-        }
-    }
 }

@@ -1,24 +1,23 @@
-//! Predictions for test files, in the form that the GLUE server wants.
+//! Predictions in the format of the GLUE server.
 
 use std::fmt::Write as _;
 
-use super::{Example, Head, Label, Task};
-use crate::{Error, Result};
+use crate::error::{Error, Result, same_count};
+use crate::head::{Head, Label};
+use crate::tasks::example::Example;
+use crate::tasks::task::Task;
 
-/// A file of predictions: a header `index`, `prediction`, then a line for each example with its id and the label's
-/// spelling, or the number with three digits.
+/// The text of a submission file: the header `index`, `prediction`, then a line per example with its id and the label's
+/// spelling, or the number with three decimal places.
 ///
-/// The server takes numbers within the labels' range only (STS-B: 0 to 5), so what lies outside is moved to the
-/// nearer end.
+/// The server accepts only numbers in the range of the labels (STS-B: 0 to 5), so numbers are clamped to the range.
 ///
 /// # Errors
 ///
-/// [`Error::Count`] unless there is a prediction for each example, [`Error::OutOfRange`] for a class that the task does
-/// not have, [`Error::WrongKind`] for a class in a regression or a number in a classification.
+/// [`Error::Count`] if examples and predictions differ in number, [`Error::OutOfRange`] if a class is not one of the
+/// task's, [`Error::WrongKind`] for a class in a regression or a number in a classification.
 pub fn submission(task: &Task, examples: &[Example], predictions: &[Label]) -> Result<String> {
-    if examples.len() != predictions.len() {
-        return Err(Error::Count { what: "predictions", expected: examples.len(), found: predictions.len() });
-    }
+    same_count("predictions", examples.len(), predictions.len())?;
     let mut text = "index\tprediction\n".to_owned();
     for (example, prediction) in examples.iter().zip(predictions) {
         let spelling = match (&task.head, *prediction) {
@@ -36,7 +35,7 @@ pub fn submission(task: &Task, examples: &[Example], predictions: &[Label]) -> R
             (_, Label::Class(_)) => return Err(Error::WrongKind { what: "a submission", given: "a class" }),
             (_, Label::Value(_)) => return Err(Error::WrongKind { what: "a submission", given: "a number" }),
         };
-        // A tab or a line end in it would be taken for the end of a value; writing to a string cannot fail.
+        // A tab or a line end in an id would end the value. Writing to a string cannot fail.
         let id = example.id.replace(char::is_control, " ");
         let _ = writeln!(text, "{id}\t{spelling}");
     }

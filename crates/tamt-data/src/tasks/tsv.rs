@@ -1,23 +1,29 @@
-//! Tables of tab-separated values, as GLUE has them: no quoting, a byte order mark and Windows line ends allowed.
+//! The reader of tab-separated values in GLUE's form: without quoting, with an optional byte order mark, with Unix or
+//! Windows line ends.
 
 use std::path::Path;
 
-use super::cells::{Rows, Wanted, pick, places};
-use crate::Result;
+use crate::error::Result;
+use crate::tasks::table::{RequestedColumn, Table, pick, positions};
 use crate::text::read_text;
 
-/// Reads a file. A line that has another number of columns than the first is skipped, and so is an empty one; empty
-/// lines at the end are not even counted.
-pub(super) fn read(path: &Path, header: bool, wanted: &[Wanted<'_>]) -> Result<Rows> {
+/// Reads the requested columns of a file. Empty lines at the end are ignored; another empty line, or a line with another
+/// number of columns than the first line, is skipped.
+///
+/// # Errors
+///
+/// [`Error::MissingColumn`](crate::Error::MissingColumn), [`Error::NotText`](crate::Error::NotText),
+/// [`Error::Io`](crate::Error::Io).
+pub(super) fn read(path: &Path, header: bool, columns: &[RequestedColumn<'_>]) -> Result<Table> {
     let text = read_text(path)?;
-    // Not `lines`: a file ends where its last line that is not empty ends.
+    // Trailing empty lines must not count as skipped rows.
     let mut lines = text.trim_end_matches(['\n', '\r']).split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let mut rows = Rows::default();
+    let mut table = Table::default();
     if text.trim().is_empty() {
-        return Ok(rows);
+        return Ok(table);
     }
     let first: Vec<&str> = lines.clone().next().unwrap_or_default().split('\t').collect();
-    let places = places(path, wanted, header.then_some(first.as_slice()), first.len())?;
+    let positions = positions(path, columns, header.then_some(first.as_slice()), first.len())?;
     if header {
         lines.next();
     }
@@ -27,12 +33,12 @@ pub(super) fn read(path: &Path, header: bool, wanted: &[Wanted<'_>]) -> Result<R
         fields.clear();
         fields.extend(line.split('\t'));
         if line.is_empty() {
-            rows.skip(path, number, "the line is empty".to_owned());
+            table.skip(path, number, "the line is empty".to_owned());
         } else if fields.len() == first.len() {
-            rows.push(path, number, wanted, pick(&fields, &places));
+            table.push(path, number, columns, pick(&fields, &positions));
         } else {
-            rows.skip(path, number, format!("{} columns, not {}", fields.len(), first.len()));
+            table.skip(path, number, format!("{} columns, not {}", fields.len(), first.len()));
         }
     }
-    Ok(rows)
+    Ok(table)
 }

@@ -1,7 +1,7 @@
-//! The files a tokenizer lives in.
+//! Reading and copying of tokenizer files.
 //!
-//! A tokenizer that comes as a vocabulary is described in the vocabulary's terms, as the `tokenizer.json` it would
-//! have been saved as, and then read like one: there is one way into the `tokenizers` crate.
+//! A bare vocabulary is translated into the equivalent `tokenizer.json` and then parsed as one, so that the
+//! `tokenizers` crate has a single entry point.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-use crate::text::read_text;
-use crate::{Error, Result};
+use crate::error::{Error, Result, io_error};
+use crate::text::{read_bytes, read_text};
 
-/// Every file name that belongs to a tokenizer.
+/// The names of all tokenizer files.
 const NAMES: [&str; 6] =
     ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"];
 
-/// The keys of `tokenizer_config.json` that change how a bare vocabulary is used.
+/// The keys of `tokenizer_config.json` that affect a bare vocabulary, with the defaults of `transformers`.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Config {
     do_lower_case: bool,
-    /// Follows `do_lower_case` when absent.
+    /// Equal to `do_lower_case` if absent.
     strip_accents: Option<bool>,
     tokenize_chinese_chars: bool,
     add_prefix_space: bool,
@@ -52,20 +52,21 @@ pub(super) fn load(dir: &Path) -> Result<(Tokenizer, PathBuf)> {
     Ok((parse(&description.to_string(), &path)?, path))
 }
 
-/// Which of the usual files `dir` holds.
+/// The tokenizer files in `dir`.
 pub(super) fn present(dir: &Path) -> Vec<PathBuf> {
     NAMES.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect()
 }
 
+/// Copies `files` into `dir`.
 pub(super) fn copy(files: &[PathBuf], dir: &Path) -> Result<()> {
     for file in files {
         let Some(name) = file.file_name() else {
             continue;
         };
-        let bytes = fs::read(file).map_err(|source| Error::Io { action: "read", path: file.clone(), source })?;
-        // Read, then write: `fs::copy` would carry over a read-only mode, and truncate a file copied onto itself.
+        // `fs::copy` would copy a read-only mode, and would truncate a file copied onto itself.
+        let bytes = read_bytes(file)?;
         let target = dir.join(name);
-        fs::write(&target, bytes).map_err(|source| Error::Io { action: "write", path: target, source })?;
+        fs::write(&target, bytes).map_err(io_error("write", &target))?;
     }
     Ok(())
 }
@@ -86,10 +87,10 @@ fn config(dir: &Path) -> Result<Config> {
     serde_json::from_str(&read_text(&path)?).map_err(|e| bad(&path, e.to_string()))
 }
 
-/// BERT's tokenizer over a vocabulary of one piece a line.
+/// The `tokenizer.json` of a BERT tokenizer whose vocabulary file has one word piece per line.
 fn word_piece(path: &Path, config: &Config) -> Result<Value> {
     let text = read_text(path)?;
-    // The line number is the id, and of a piece listed twice the last counts, as in `transformers`.
+    // The line number is the id. The last of two equal lines wins, as in `transformers`.
     let vocab: Map<String, Value> =
         text.lines().enumerate().map(|(id, piece)| (piece.trim_end().to_owned(), json!(id))).collect();
     let added = added_tokens(&vocab, &["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]);
@@ -115,7 +116,7 @@ fn word_piece(path: &Path, config: &Config) -> Result<Value> {
     }))
 }
 
-/// RoBERTa's tokenizer: byte-level BPE.
+/// The `tokenizer.json` of a RoBERTa tokenizer: byte-level BPE.
 fn byte_level(vocab_path: &Path, merges_path: &Path, config: &Config) -> Result<Value> {
     let vocab: Map<String, Value> =
         serde_json::from_str(&read_text(vocab_path)?).map_err(|e| bad(vocab_path, e.to_string()))?;
@@ -135,7 +136,7 @@ fn byte_level(vocab_path: &Path, merges_path: &Path, config: &Config) -> Result<
         "version": "1.0",
         "added_tokens": added,
         "pre_tokenizer": byte_level_step(config),
-        // Adds nothing, and takes the space before a word out of the word's offsets.
+        // This step adds no token; it excludes the space before a word from the word's byte range.
         "post_processor": byte_level_step(config),
         "decoder": byte_level_step(config),
         "model": {
@@ -158,7 +159,7 @@ fn byte_level_step(config: &Config) -> Value {
     })
 }
 
-/// The special tokens that the vocabulary has, so that text spelling one is recognised before normalisation.
+/// The special tokens of the vocabulary. Their spelling in a text is recognised before normalisation.
 fn added_tokens(vocab: &Map<String, Value>, names: &[&str]) -> Vec<Value> {
     let mut added: Vec<(u64, Value)> = names
         .iter()
@@ -176,7 +177,7 @@ fn added_tokens(vocab: &Map<String, Value>, names: &[&str]) -> Vec<Value> {
             Some((id, token))
         })
         .collect();
-    // They are read in ascending order of ids.
+    // `tokenizers` expects ascending ids.
     added.sort_by_key(|(id, _)| *id);
     added.into_iter().map(|(_, token)| token).collect()
 }

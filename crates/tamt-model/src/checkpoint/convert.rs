@@ -1,4 +1,4 @@
-//! Elements of a weights file as f32.
+//! Conversion of the elements of a weights file to f32.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-/// Elements converted by one task.
+/// Elements per parallel task.
 const CHUNK: usize = 1 << 16;
-/// Half-precision elements brought into alignment at a time.
+/// Half-precision elements per copy to an aligned buffer.
 const BLOCK: usize = 1 << 10;
 
 /// The element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dtype {
-    /// One that weights may have.
+pub(crate) enum Dtype {
+    /// A type that weights may have.
     Float(Float),
-    /// Any other, by name.
+    /// Another type, by name.
     Other(&'static str),
 }
 
 /// The element types of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Float {
+pub(crate) enum Float {
     F16,
     BF16,
     F32,
@@ -30,8 +30,8 @@ pub(super) enum Float {
 }
 
 impl Float {
-    /// Bytes of an element.
-    pub(super) fn size(self) -> usize {
+    /// Size of an element in bytes.
+    pub(crate) fn size(self) -> usize {
         match self {
             Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
@@ -39,7 +39,7 @@ impl Float {
         }
     }
 
-    /// The element that `bytes` starts with; 0 if `bytes` is too short.
+    /// The element at the start of `bytes`; 0 if `bytes` is too short.
     fn decode(self, bytes: &[u8]) -> f32 {
         match self {
             Self::F16 => first(bytes).map_or(0.0, |b| f16::from_le_bytes(b).to_f32()),
@@ -49,6 +49,7 @@ impl Float {
         }
     }
 
+    /// Converts the elements at the start of `bytes`.
     fn decode_slice(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F16 => {
@@ -91,7 +92,7 @@ fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N
     }
 }
 
-/// Converts the first elements of `bytes`; returns the index of the first that is NaN or infinite.
+/// Converts the first `out.len()` elements of `bytes` and returns the index of the first NaN or infinite one.
 pub(super) fn contiguous(float: Float, bytes: &[u8], out: &mut [f32]) -> Option<usize> {
     out.par_chunks_mut(CHUNK)
         .zip(bytes.par_chunks(CHUNK * float.size()))
@@ -103,8 +104,8 @@ pub(super) fn contiguous(float: Float, bytes: &[u8], out: &mut [f32]) -> Option<
         .min()
 }
 
-/// Converts elements that lie `strides` apart in each dimension to row-major order; returns the index of the first
-/// that is NaN or infinite.
+/// Converts elements that lie `strides` apart in each dimension to row-major order, and returns the index of the first NaN
+/// or infinite one.
 pub(super) fn strided(
     float: Float,
     bytes: &[u8],
@@ -118,7 +119,7 @@ pub(super) fn strided(
         *out = float.decode(bytes.get(offset * float.size()..).unwrap_or_default());
         for dim in (0..shape.len()).rev() {
             index[dim] += 1;
-            // The stride of a dimension of length 1 is arbitrary: stepping over its end and back may wrap.
+            // The stride of a dimension of length 1 is arbitrary, so the sum may wrap; the subtraction below undoes it.
             offset = offset.wrapping_add(strides[dim]);
             if index[dim] < shape[dim] {
                 break;
@@ -131,7 +132,7 @@ pub(super) fn strided(
 }
 
 fn first_non_finite(values: &[f32]) -> Option<usize> {
-    // The check without an early exit is one the compiler vectorises; the search is for the rare bad file.
+    // The compiler vectorises the fold, which has no early exit. The search runs only for a bad file.
     if values.iter().fold(true, |all, v| all & v.is_finite()) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Weights as files: safetensors and `PyTorch`, whole or sharded, read lazily by canonical tensor name.
+//! Weights files: safetensors and `PyTorch`, whole or sharded, with lazy access by canonical tensor name.
 //!
 //! ```no_run
 //! # fn main() -> tamt_model::Result<()> {
@@ -13,34 +13,38 @@ mod convert;
 mod pickle;
 mod pytorch;
 mod safetensors;
+pub(crate) mod shards;
+mod tensor;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use memmap2::Mmap;
-use serde::Deserialize;
 
-use self::convert::Dtype;
+use crate::checkpoint::convert::Dtype;
+use crate::checkpoint::shards::ShardIndex;
+use crate::checkpoint::tensor::{Problem, Tensor};
 use crate::digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_error};
 
 /// The file names of weights, in order of preference.
 pub(crate) const WEIGHT_FILES: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// The opened weights of a model: an index of its tensors over memory-mapped files.
+/// The weights of a model: an index of tensors in memory-mapped files.
 ///
-/// Tensors go by their *canonical* name: the file's own without the `bert.` or `roberta.` prefix, and with the
-/// `gamma` and `beta` of old checkpoints as `weight` and `bias`.
+/// A tensor's *canonical* name is its name in the file without the prefix `bert.` or `roberta.`, and with `weight` and
+/// `bias` in place of the `gamma` and `beta` of old checkpoints.
 ///
-/// The files must not be changed while a checkpoint is open.
+/// The files must not change while a checkpoint is open.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     files: Vec<WeightsFile>,
+    /// Index of the file and location of each tensor, by canonical name.
     tensors: BTreeMap<String, (usize, Tensor)>,
     digest: OnceLock<String>,
 }
@@ -51,41 +55,11 @@ struct WeightsFile {
     bytes: Mmap,
 }
 
-/// A tensor in a weights file.
-#[derive(Debug)]
-struct Tensor {
-    /// The file's own name for it.
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// Byte of the file where the first element starts. All elements are known to lie within the file.
-    start: usize,
-    /// Distance in elements from one index to the next in each dimension; `None` if row-major without gaps.
-    strides: Option<Vec<usize>>,
-}
-
-/// What is wrong with a file, before its path is known.
-#[derive(Debug, PartialEq)]
-enum Problem {
-    Malformed(String),
-    Unsupported(String),
-}
-
-impl Problem {
-    fn in_file(self, path: &Path) -> Error {
-        let path = path.to_owned();
-        match self {
-            Self::Malformed(problem) => Error::Malformed { path, problem },
-            Self::Unsupported(problem) => Error::Unsupported { path, problem },
-        }
-    }
-}
-
 impl Checkpoint {
-    /// Opens the weights in a model directory: `model.safetensors`, its sharded form with
-    /// `model.safetensors.index.json`, `pytorch_model.bin`, or its sharded form; the first that is there.
+    /// Opens the weights in a model directory: the first of `model.safetensors`, `model.safetensors.index.json`,
+    /// `pytorch_model.bin` and `pytorch_model.bin.index.json` that exists.
     ///
-    /// Only headers are read. Every tensor's place is checked to lie within its file.
+    /// The function reads only headers, and checks that each tensor lies within its file.
     ///
     /// # Errors
     /// [`Error::NoSuchDirectory`], [`Error::NoWeights`], [`Error::Read`], [`Error::Malformed`],
@@ -117,32 +91,32 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this canonical name.
+    /// Whether the checkpoint has a tensor with this canonical name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The file's own name of the tensor with this canonical name.
+    /// The name in the file of the tensor with this canonical name.
     #[must_use]
     pub fn original_name(&self, name: &str) -> Option<&str> {
         self.tensors.get(name).map(|(_, tensor)| tensor.name.as_str())
     }
 
-    /// Shape of the tensor with this canonical name.
+    /// The shape of the tensor with this canonical name.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|(_, tensor)| tensor.shape.as_slice())
     }
 
-    /// Reads a tensor as row-major f32, in parallel.
+    /// Reads a tensor into `out` as row-major f32, in parallel. `name` is the canonical name.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDtype`] or [`Error::NonFinite`]. What `out`
-    /// holds after an error is unspecified.
+    /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDtype`] or [`Error::NonFinite`]. The contents of
+    /// `out` after an error are unspecified.
     ///
     /// # Panics
-    /// If `out` is not as long as `expected_shape` says.
+    /// If the length of `out` is not the number of elements of `expected_shape`.
     pub fn load_f32(&self, name: &str, expected_shape: &[usize], out: &mut [f32]) -> Result<()> {
         assert_eq!(expected_shape.iter().product::<usize>(), out.len(), "buffer for {name} {expected_shape:?}");
         let Some((file, tensor)) = self.tensors.get(name) else {
@@ -168,15 +142,15 @@ impl Checkpoint {
         }
     }
 
-    /// SHA-256 of the weights file in hexadecimal; of shards, over the bytes of all of them in order of file name.
+    /// SHA-256 of the weights file, or of the concatenated shards in the order of their names, in lower-case hexadecimal.
     ///
-    /// Computed on the first call and kept.
+    /// The first call computes the digest; later calls return the stored one.
     pub fn sha256(&self) -> &str {
         self.digest.get_or_init(|| digest::sha256_hex(self.files.iter().map(|file| &file.bytes[..])))
     }
 
-    /// Maps a weights file and adds those of its tensors that are wanted, by their own names.
-    fn add_file(&mut self, path: PathBuf, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    /// Maps a weights file and adds the tensors that satisfy `selected`, a condition on the name in the file.
+    fn add_file(&mut self, path: PathBuf, selected: impl Fn(&str) -> bool) -> Result<()> {
         let bytes = map(&path)?;
         let parsed = if is_lfs_pointer(&bytes) {
             Err(Problem::Unsupported("it is a Git LFS pointer; fetch the file itself with `git lfs pull`".to_owned()))
@@ -187,7 +161,7 @@ impl Checkpoint {
         };
         let file = self.files.len();
         for tensor in parsed.map_err(|problem| problem.in_file(&path))? {
-            if !wanted(&tensor.name) {
+            if !selected(&tensor.name) {
                 continue;
             }
             let name = canonical_name(&tensor.name).into_owned();
@@ -200,9 +174,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Adds the shards that the index at `self.path` lists.
+    /// Adds the shards of the index at `self.path`.
     fn add_shards(&mut self, dir: &Path) -> Result<()> {
-        let index = Index::read(&self.path)?;
+        let index = ShardIndex::read(&self.path)?;
         for shard in index.shards() {
             self.add_file(dir.join(shard), |name| index.weight_map.get(name).is_some_and(|s| s == shard))?;
         }
@@ -216,37 +190,7 @@ impl Checkpoint {
     }
 }
 
-/// The index of a sharded checkpoint: which file holds which tensor.
-#[derive(Deserialize)]
-pub(crate) struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-impl Index {
-    /// Reads an index and checks that it names plain files.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let malformed = |problem| Error::Malformed { path: path.to_owned(), problem };
-        let text = fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let index: Self = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-        for shard in index.weight_map.values() {
-            // An index from elsewhere must not reach outside the model's directory.
-            if shard.is_empty() || shard == ".." || shard == "." || shard.contains(['/', '\\', ':']) {
-                return Err(malformed(format!("`{shard}` is not the name of a shard")));
-            }
-        }
-        Ok(index)
-    }
-
-    /// The names of the shards, sorted.
-    pub(crate) fn shards(&self) -> Vec<&str> {
-        let mut shards: Vec<&str> = self.weight_map.values().map(String::as_str).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        shards
-    }
-}
-
-/// A tensor's name without the encoder's prefix and in today's spelling.
+/// The canonical name of a tensor, from its name in the file.
 fn canonical_name(name: &str) -> Cow<'_, str> {
     let name = name.strip_prefix("bert.").or_else(|| name.strip_prefix("roberta.")).unwrap_or(name);
     match name.rsplit_once('.') {
@@ -260,17 +204,18 @@ fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
+/// Maps a file into memory.
 fn map(path: &Path) -> Result<Mmap> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(read_error)?;
-    if file.metadata().map_err(read_error)?.is_dir() {
-        return Err(read_error(std::io::ErrorKind::IsADirectory.into()));
+    let failed = read_error(path);
+    let file = File::open(path).map_err(&failed)?;
+    if file.metadata().map_err(&failed)?.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
     }
-    // SAFETY: the mapping is private and only read. Another process that shortens the file while it is mapped makes
-    // reads fail with a signal; files here are replaced by rename, never changed in place, and the documentation of
-    // `Checkpoint` asks the same of others.
+    // SAFETY: the mapped bytes do not change while the mapping exists. `write::atomic_write` replaces files by rename and
+    // never modifies them; the documentation of `Checkpoint` requires the same of all other writers. This process only
+    // reads the mapping.
     #[allow(unsafe_code)]
-    unsafe { Mmap::map(&file) }.map_err(read_error)
+    unsafe { Mmap::map(&file) }.map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The index of a `pytorch_model.bin`, in `PyTorch`'s zip format (since 1.6) or its old format.
+//! The tensors of a `pytorch_model.bin`, in `PyTorch`'s zip format (since version 1.6) or in its old format.
 //!
-//! Both hold a pickle that names tensors as views of storages and, outside it, the storages' bytes, uncompressed.
+//! Both formats hold a pickle, which describes tensors as views of storages, and the uncompressed bytes of the storages.
 //! `torch/serialization.py` is the reference.
 
 use std::collections::HashMap;
@@ -9,24 +9,26 @@ use std::ops::Range;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{self, Pickle};
-use super::{Problem, Tensor};
+use crate::checkpoint::pickle::Pickle;
+use crate::checkpoint::pickle::value::TensorView;
+use crate::checkpoint::tensor::{Problem, Tensor};
 
-/// What the old format begins with: the integer 0x1950a86a20f9469cfc6c.
+/// The first value of the old format: the integer 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// The version of the old format that follows.
+/// The supported version of the old format.
 const LEGACY_VERSION: i64 = 1001;
 
-/// Where in the file the bytes of each storage lie.
+/// The byte range of each storage in the file, by key.
 type Storages = HashMap<String, Range<usize>>;
 
-/// The tensors of a `PyTorch` checkpoint, whose bytes are `bytes`.
+/// The tensors of a `PyTorch` checkpoint, from the bytes of the file.
 pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
     let (state_dict, storages) = if bytes.starts_with(b"PK") { read_zip(bytes)? } else { read_legacy(bytes)? };
     state_dict.into_iter().map(|(name, tensor)| locate(name, tensor, &storages)).collect()
 }
 
-fn read_zip(bytes: &[u8]) -> Result<(Vec<(String, pickle::Tensor)>, Storages), Problem> {
+/// The state dict and the storages of a file in the zip format.
+fn read_zip(bytes: &[u8]) -> Result<(Vec<(String, TensorView)>, Storages), Problem> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(zip_problem)?;
     let mut members = HashMap::new();
     for index in 0..archive.len() {
@@ -55,7 +57,7 @@ fn read_zip(bytes: &[u8]) -> Result<(Vec<(String, pickle::Tensor)>, Storages), P
     Ok((state_dict, storages.collect()))
 }
 
-/// Name of a member of the archive and where in the file its bytes lie.
+/// The name of a member of the archive, and its byte range in the file.
 fn member(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     index: usize,
@@ -83,14 +85,15 @@ fn zip_problem(error: impl std::fmt::Display) -> Problem {
     Problem::Malformed(format!("as a zip archive: {error}"))
 }
 
-fn read_legacy(bytes: &[u8]) -> Result<(Vec<(String, pickle::Tensor)>, Storages), Problem> {
+/// The state dict and the storages of a file in the old format.
+fn read_legacy(bytes: &[u8]) -> Result<(Vec<(String, TensorView)>, Storages), Problem> {
     let mut at = 0;
     let mut next = || {
         let pickle = Pickle::read(&bytes[at..])?;
         at += pickle.len;
         Ok(pickle)
     };
-    // Before the magic number is seen, a failure to read says no more than that this is something else.
+    // An unreadable first value means that the file has another format.
     if !next().is_ok_and(|pickle| pickle.is_long(&LEGACY_MAGIC)) {
         return Err(Problem::Unsupported("it is no PyTorch checkpoint; re-save the model as safetensors".to_owned()));
     }
@@ -113,7 +116,7 @@ fn read_legacy(bytes: &[u8]) -> Result<(Vec<(String, pickle::Tensor)>, Storages)
     for key in keys {
         let &(len, size) =
             lens.get(key).ok_or_else(|| Problem::Malformed(format!("no tensor uses its storage {key}")))?;
-        // The length in elements stands before the bytes.
+        // Each storage starts with its length in elements.
         let range = (|| {
             let (header, _) = bytes.get(at..)?.split_first_chunk()?;
             let start = at + header.len();
@@ -128,9 +131,9 @@ fn read_legacy(bytes: &[u8]) -> Result<(Vec<(String, pickle::Tensor)>, Storages)
     Ok((state_dict.into_state_dict()?, storages))
 }
 
-/// Finds a tensor's elements in the file and checks that all of them lie within its storage.
-fn locate(name: String, tensor: pickle::Tensor, storages: &Storages) -> Result<Tensor, Problem> {
-    let pickle::Tensor { storage, offset, shape, strides } = tensor;
+/// Locates a tensor in the file and checks that all its elements lie within its storage.
+fn locate(name: String, tensor: TensorView, storages: &Storages) -> Result<Tensor, Problem> {
+    let TensorView { storage, offset, shape, strides } = tensor;
     let Some(range) = storages.get(&storage.key) else {
         return Err(Problem::Malformed(format!("the storage {} of tensor `{name}` is missing", storage.key)));
     };
@@ -140,17 +143,17 @@ fn locate(name: String, tensor: pickle::Tensor, storages: &Storages) -> Result<T
         return Err(Problem::Malformed(format!("tensor `{name}` reaches beyond its storage")));
     }
     let strides = (!is_row_major(&shape, &strides)).then_some(strides);
-    // An empty tensor may claim any offset: it is not looked at.
+    // The offset of an empty tensor is arbitrary.
     let start = range.start + offset.min(elements) * size;
     Ok(Tensor { name, dtype: storage.element.dtype, shape, start, strides })
 }
 
-/// The element after the last one of a view, or `None` if that is beyond counting. An empty view ends at 0.
+/// One more than the greatest element index of a view, or `None` on overflow. An empty view ends at 0.
 fn end_of_view(offset: usize, shape: &[usize], strides: &[usize]) -> Option<usize> {
     if shape.contains(&0) {
         return Some(0);
     }
-    // The number of elements is checked too: with a stride of 0 it is not bounded by the storage.
+    // With a stride of 0, the number of elements may overflow although all indices are small.
     shape.iter().try_fold(1usize, |n, &len| n.checked_mul(len))?;
     shape
         .iter()
@@ -164,7 +167,7 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
         if len != 1 && stride != expected {
             return false;
         }
-        // Only the shape of an empty tensor can overflow here, and its strides do not matter.
+        // Only the shape of an empty tensor can overflow here, and the strides of an empty tensor are irrelevant.
         expected = expected.wrapping_mul(len);
     }
     true

@@ -1,17 +1,17 @@
-//! The index of a safetensors file.
+//! The tensors of a safetensors file.
 
 use safetensors::{Dtype as FileDtype, SafeTensors};
 
-use super::convert::{Dtype, Float};
-use super::{Problem, Tensor};
+use crate::checkpoint::convert::{Dtype, Float};
+use crate::checkpoint::tensor::{Problem, Tensor};
 
-/// The tensors of a safetensors file, whose bytes are `bytes`.
+/// The tensors of a safetensors file, from the bytes of the file.
 ///
-/// The `safetensors` crate checks that the header is no longer than the file and that the tensors' ranges agree with
-/// their shapes and tile the rest of the file without overlap.
+/// The `safetensors` crate checks that the header lies within the file, and that the tensors' ranges agree with their
+/// shapes and cover the rest of the file without overlap.
 pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| Problem::Malformed(e.to_string()))?;
-    // Eight bytes of header length stand before the header.
+    // The file starts with the length of the header, in eight bytes.
     let data = header + 8;
     let tensors = metadata.tensors().into_iter().map(|(name, info)| Tensor {
         name,

@@ -1,12 +1,12 @@
-//! The values of a `config.json` by key and kind.
+//! Typed access to the values of a `config.json`.
 
 use serde_json::{Map, Value};
 use tamt_kernels::ops::activation::Activation;
 
-use super::Family;
+use crate::config::family::Family;
 use crate::error::{Error, Result};
 
-/// A JSON object whose values are asked for by key and kind. `null` counts as absent, as in `transformers`.
+/// A JSON object. `null` counts as an absent value, as in `transformers`.
 pub(super) struct Keys<'a>(pub(super) &'a Map<String, Value>);
 
 impl Keys<'_> {
@@ -15,35 +15,36 @@ impl Keys<'_> {
     }
 
     pub(super) fn size(&self, key: &'static str) -> Result<usize> {
-        match self.get(key) {
-            None => invalid(key, "is missing"),
-            Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
-                Some(size) => Ok(size),
-                None => invalid(key, format!("is {value}, not a size")),
-            },
-        }
+        self.number(key, None, "size", |value| usize::try_from(value.as_u64()?).ok())
     }
 
     pub(super) fn id(&self, key: &'static str, default: u32) -> Result<u32> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
-                Some(id) => Ok(id),
-                None => invalid(key, format!("is {value}, not a token id")),
-            },
-        }
+        self.number(key, Some(default), "token id", |value| u32::try_from(value.as_u64()?).ok())
     }
 
     pub(super) fn float(&self, key: &'static str, default: f32) -> Result<f32> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(value) => match value.as_f64() {
-                Some(number) => Ok(number as f32),
-                None => invalid(key, format!("is {value}, not a number")),
+        self.number(key, Some(default), "number", |value| Some(value.as_f64()? as f32))
+    }
+
+    /// The parsed value of a key, or its default. `kind` names the expected kind of value in an error.
+    fn number<T>(
+        &self,
+        key: &'static str,
+        default: Option<T>,
+        kind: &str,
+        parse: fn(&Value) -> Option<T>,
+    ) -> Result<T> {
+        match (self.get(key), default) {
+            (None, Some(default)) => Ok(default),
+            (None, None) => invalid(key, "is missing"),
+            (Some(value), _) => match parse(value) {
+                Some(number) => Ok(number),
+                None => invalid(key, format!("is {value}, not a {kind}")),
             },
         }
     }
 
+    /// The activation function of `hidden_act`, by each of its names in `transformers`.
     pub(super) fn activation(&self) -> Result<Activation> {
         match self.get("hidden_act") {
             None => Ok(Activation::Gelu),
@@ -60,6 +61,7 @@ impl Keys<'_> {
         }
     }
 
+    /// The family of `model_type` or, without this key, of `architectures`.
     pub(super) fn family(&self) -> Result<Family> {
         let Some(value) = self.get("model_type") else {
             let architecture = self.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
@@ -76,6 +78,7 @@ impl Keys<'_> {
         }
     }
 
+    /// Refuses decoders, cross-attention and relative positions.
     pub(super) fn refuse_unsupported(&self) -> Result<()> {
         match self.get("position_embedding_type") {
             Some(kind) if kind != "absolute" => {
@@ -95,6 +98,7 @@ impl Keys<'_> {
     }
 }
 
+/// The error of a key whose value has a problem.
 pub(super) fn invalid<T>(key: &'static str, problem: impl Into<String>) -> Result<T> {
     Err(Error::ConfigValue { key, problem: problem.into() })
 }

@@ -1,4 +1,4 @@
-//! Truncated, lying and arbitrary files.
+//! Truncated, inconsistent and random weights files.
 
 use std::fs;
 
@@ -56,7 +56,7 @@ fn lying_safetensors_headers_are_refused() {
     }
 }
 
-/// Loads every tensor in its own shape; errors are as good as values, panics are not.
+/// Loads each tensor in its shape. Errors are allowed, panics are not.
 fn load_all(checkpoint: &Checkpoint) {
     for name in checkpoint.names() {
         let shape = checkpoint.shape(name).unwrap();
@@ -67,7 +67,7 @@ fn load_all(checkpoint: &Checkpoint) {
     }
 }
 
-/// Damages `bytes`: flips bits, then cuts.
+/// Flips bits of `bytes`, then truncates them.
 fn damaged(bytes: &[u8], flips: &[(prop::sample::Index, u8)], cut: Option<prop::sample::Index>) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for (at, mask) in flips {
@@ -80,7 +80,7 @@ fn damaged(bytes: &[u8], flips: &[(prop::sample::Index, u8)], cut: Option<prop::
     bytes
 }
 
-/// Opens and loads what may be anything.
+/// Opens and loads an arbitrary file.
 fn survives(name: &str, bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(name), bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Weights on disk through the public interface: real and golden models, `PyTorch`'s files, damaged files.
+//! Weights files: real and golden models, `PyTorch`'s files, damaged files.
 
 mod damage;
 mod pytorch;
@@ -12,7 +12,7 @@ use tamt_model::write::write_model;
 use tamt_model::{Checkpoint, Config, Error, Family};
 use tempfile::TempDir;
 
-/// The shared models, or `None` where they are not at hand.
+/// The path of a shared model, or `None` if it does not exist.
 fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("TAMT_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
@@ -94,7 +94,7 @@ fn a_real_half_precision_model_without_prefix_opens() {
     let name = "embeddings.word_embeddings.weight";
     assert_eq!(checkpoint.original_name(name), Some(name));
     let words = load(&checkpoint, name, &[config.vocab_size, config.hidden_size]).unwrap();
-    // Half precision has no finer steps than these.
+    // All values are exact in half precision.
     assert!(words.iter().all(|&w| f16::from_f32(w).to_f32() == w));
     let digest = tamt_model::digest::sha256_file(&dir.join("model.safetensors")).unwrap();
     assert_eq!(checkpoint.sha256(), digest);

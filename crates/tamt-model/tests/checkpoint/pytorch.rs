@@ -1,4 +1,4 @@
-//! `PyTorch`'s files, made by `tests/fixtures/make_bin.py`.
+//! `PyTorch` files from `tests/fixtures/make_bin.py`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use tamt_model::{Checkpoint, Error};
 
 use crate::{dir_with, fixture, load};
 
-/// What `tests/fixtures/make_bin.py` puts into `zip.bin` and `legacy.bin`.
+/// The tensors in `zip.bin` and `legacy.bin`.
 fn expected() -> BTreeMap<&'static str, (Vec<usize>, Vec<f32>)> {
     let ramp: Vec<f32> = (0..24).map(|i| i as f32 / 4.0 - 3.0).collect();
     let transposed = (0..6).flat_map(|col| (0..4).map(move |row| row * 6 + col)).map(|i| ramp[i]).collect();
@@ -40,7 +40,7 @@ fn pytorch_files_of_both_formats_hold_what_was_saved() {
         for (name, (shape, values)) in &expected {
             assert_eq!(&load(&checkpoint, name, shape).unwrap(), values, "{file}: {name}");
         }
-        // The one tensor that is no weight.
+        // The only integer tensor.
         assert_eq!(checkpoint.shape("embeddings.position_ids"), Some([1, 5].as_slice()));
         assert!(matches!(load(&checkpoint, "embeddings.position_ids", &[1, 5]), Err(Error::WrongDtype { .. })));
         assert_eq!(checkpoint.names().len(), expected.len() + 1);

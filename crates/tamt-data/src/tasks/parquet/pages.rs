@@ -1,17 +1,17 @@
-//! Pages of a column, checked.
+//! A check of the pages of a column.
 //!
-//! Decoders believe what a page says of itself and set memory aside for as many values as it says it has. Damaged
-//! pages say anything.
+//! The decoders of the `parquet` crate trust a page's header and allocate memory for the number of values in the header.
+//! In a damaged file that number is arbitrary.
 
 use parquet::basic::{Encoding, Type as Physical};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescriptor;
 
-/// The pages of another reader. One that cannot hold what it says it holds is an error.
+/// A page reader that checks the pages of another reader. A page that is too short for its number of values is an error.
 pub(super) struct CheckedPages {
     pages: Box<dyn PageReader>,
-    /// The fewest bytes in which a dictionary holds a value.
+    /// The least number of bytes of a value in a dictionary page.
     value_bytes: usize,
     has_levels: bool,
     has_dictionary: bool,
@@ -21,7 +21,7 @@ impl CheckedPages {
     pub(super) fn new(pages: Box<dyn PageReader>, column: &ColumnDescriptor) -> Self {
         let value_bytes = match column.physical_type() {
             Physical::BOOLEAN | Physical::FIXED_LEN_BYTE_ARRAY => 1,
-            // Of a byte array, the length.
+            // The length prefix of a byte array has 4 bytes.
             Physical::BYTE_ARRAY | Physical::INT32 | Physical::FLOAT => 4,
             Physical::INT64 | Physical::DOUBLE => 8,
             Physical::INT96 => 12,
@@ -29,6 +29,7 @@ impl CheckedPages {
         Self { pages, value_bytes, has_levels: column.max_def_level() > 0, has_dictionary: false }
     }
 
+    /// `None` if a page is too short for its number of values.
     fn check(&mut self, page: &Page) -> Option<()> {
         match page {
             Page::DictionaryPage { buf, num_values, .. } => {
@@ -39,7 +40,7 @@ impl CheckedPages {
                 let levels = match (self.has_levels, def_level_encoding) {
                     (false, _) => 0,
                     (true, Encoding::RLE) => 4 + u32::from_le_bytes(*buf.first_chunk()?) as usize,
-                    // A bit for each value: there is one level, that of what is there.
+                    // One definition level, so one bit per value.
                     (true, _) => (*num_values as usize).div_ceil(8),
                 };
                 self.check_values(buf.get(levels..)?, *encoding, *num_values)
@@ -51,7 +52,7 @@ impl CheckedPages {
         }
     }
 
-    /// Encodings that count their values once more must count no more than the page does.
+    /// Checks encodings that repeat the number of values against the page's number, `most`.
     fn check_values(&self, values: &[u8], encoding: Encoding, most: u32) -> Option<()> {
         match encoding {
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => self.has_dictionary.then_some(()),
@@ -65,7 +66,8 @@ impl CheckedPages {
     }
 }
 
-/// How many bytes differences in blocks (`DELTA_BINARY_PACKED`) take, if there are not more than `most`.
+/// The encoded length in bytes of a `DELTA_BINARY_PACKED` sequence; `None` if the sequence is cut off or has more than
+/// `most` values.
 ///
 /// ```text
 /// header  block size, mini blocks in a block, values, first value
@@ -81,7 +83,7 @@ fn deltas_len(bytes: &[u8], most: u32) -> Option<usize> {
         return None;
     }
     let mini_block = block / mini_blocks;
-    // The first value stands in the header.
+    // The header holds the first value.
     let mut left = (values as usize).saturating_sub(1);
     if left > 0 && mini_block == 0 {
         return None;
@@ -91,7 +93,7 @@ fn deltas_len(bytes: &[u8], most: u32) -> Option<usize> {
         let widths = bytes.get(at..at.checked_add(mini_blocks)?)?;
         at += mini_blocks;
         for &width in widths {
-            // Mini blocks past the last value are left out.
+            // Mini blocks after the last value have no bytes.
             if left > 0 {
                 at = at.checked_add(mini_block.checked_mul(width.into())? / 8)?;
                 left = left.saturating_sub(mini_block);
@@ -101,7 +103,7 @@ fn deltas_len(bytes: &[u8], most: u32) -> Option<usize> {
     Some(at)
 }
 
-/// Seven bits a byte, the lowest first, the highest bit set in all bytes but the last.
+/// Reads an unsigned LEB128 integer at `at`.
 fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(deltas_len(&bytes, 8), Some(18));
         bytes.extend([9; 5]);
         assert_eq!(deltas_len(&bytes, 8), Some(18));
-        // One value stands in the header.
+        // The header holds the only value.
         assert_eq!(deltas_len(&[0x80, 0x01, 4, 1, 14], 1), Some(5));
     }
 

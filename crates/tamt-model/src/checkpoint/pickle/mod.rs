@@ -1,98 +1,40 @@
-//! A pickle reader for state dicts that executes nothing.
+//! A reader of pickled state dicts that executes nothing.
 //!
-//! A pickle is a program for a stack machine, and in Python it may call anything. This reader knows the opcodes and
-//! the handful of calls that a dictionary of tensors consists of and refuses all else by name. Opcodes are described
-//! in Python's `pickletools.py`, the calls in `PyTorch`'s `torch/_utils.py` and `torch/serialization.py`.
+//! A pickle is a program for a stack machine. In Python the program may call any function. The reader knows the opcodes
+//! and the few functions of a dictionary of tensors, and refuses all others by name. Python's `pickletools.py` describes
+//! the opcodes; `PyTorch`'s `torch/_utils.py` and `torch/serialization.py` describe the functions.
 //!
-//! Values live in one vector and refer to each other by index: aliases and cycles cost nothing, and no input can make
-//! the reader recurse.
+//! All values are in one vector and refer to each other by index, so aliases and cycles are cheap, and the reader never
+//! recurses.
 
 mod machine;
+mod opcodes;
+pub(super) mod value;
 
-use self::machine::Machine;
-use super::Problem;
-use super::convert::{Dtype, Float};
+use crate::checkpoint::pickle::machine::Machine;
+use crate::checkpoint::pickle::value::{Id, MAX_NAME, Storage, TensorView, Value};
+use crate::checkpoint::tensor::Problem;
 
-/// Longest name of a tensor or storage, in bytes. A pickle can say a long name once and use it a million times, so
-/// what is copied at each use must be short.
-const MAX_NAME: usize = 1024;
-/// Most dimensions of a tensor, for the same reason.
-const MAX_RANK: usize = 16;
-
-/// Place of a value in [`Pickle::values`].
-type Id = usize;
-
-/// One pickle, read.
+/// The values of a pickle.
 #[derive(Debug)]
 pub(super) struct Pickle {
     values: Vec<Value>,
     root: Id,
-    /// Bytes from the first opcode to the last.
+    /// Number of bytes from the first opcode to the last.
     pub(super) len: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Value {
-    /// A value that no state dict's meaning depends on: `None`, a flag, a float, bytes.
-    Opaque,
-    Int(i64),
-    /// An integer of more than 64 bits, as little-endian two's complement.
-    Long(Vec<u8>),
-    Str(String),
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Callable(Callable),
-    StorageType(Element),
-    Storage(Storage),
-    Tensor(Tensor),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Callable {
-    OrderedDict,
-    RebuildTensor,
-    RebuildTensorV2,
-    RebuildParameter,
-}
-
-/// An element type and its size in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Element {
-    pub(super) dtype: Dtype,
-    pub(super) size: usize,
-}
-
-/// A run of elements that is stored outside the pickle.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Storage {
-    pub(super) key: String,
-    pub(super) element: Element,
-    /// Length in elements.
-    pub(super) len: usize,
-}
-
-/// A view of a storage. Shape and strides are as the file says: not yet checked against the storage.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tensor {
-    pub(super) storage: Storage,
-    /// First element, counted in the storage.
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    pub(super) strides: Vec<usize>,
 }
 
 impl Pickle {
-    /// Reads the pickle that `bytes` starts with.
+    /// Reads the pickle at the start of `bytes`.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Problem> {
         let mut machine = Machine::new(bytes);
         let root = machine.run()?;
-        let (values, len) = machine.finish();
+        let (values, len) = machine.into_values();
         Ok(Self { values, root, len })
     }
 
-    /// The named tensors, if the pickle is a dictionary. Entries that are no tensors are left out.
-    pub(super) fn into_state_dict(self) -> Result<Vec<(String, Tensor)>, Problem> {
+    /// The tensors of a dictionary, by name. Entries of other types are ignored.
+    pub(super) fn into_state_dict(self) -> Result<Vec<(String, TensorView)>, Problem> {
         let Value::Dict(entries) = &self.values[self.root] else {
             return Err(Problem::Unsupported("it holds something else than a state dict".to_owned()));
         };
@@ -121,12 +63,12 @@ impl Pickle {
         Ok(tensors)
     }
 
-    /// Whether the pickle is one integer with these little-endian bytes.
+    /// Whether the pickle is an integer of more than 64 bits with these little-endian bytes.
     pub(super) fn is_long(&self, bytes: &[u8]) -> bool {
         matches!(&self.values[self.root], Value::Long(found) if found == bytes)
     }
 
-    /// The integer that the pickle is, if it is one.
+    /// The pickle's value, if it is an integer.
     pub(super) fn as_int(&self) -> Option<i64> {
         match self.values[self.root] {
             Value::Int(value) => Some(value),
@@ -134,7 +76,7 @@ impl Pickle {
         }
     }
 
-    /// The value of this key, if the pickle is a dictionary in which it is true or false.
+    /// The boolean value of a key, if the pickle is a dictionary with this key.
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
         let Value::Dict(entries) = &self.values[self.root] else {
             return None;
@@ -146,7 +88,7 @@ impl Pickle {
         }
     }
 
-    /// The strings of the list that the pickle is, if it is one.
+    /// The elements, if the pickle is a list of strings.
     pub(super) fn strings(&self) -> Option<Vec<&str>> {
         let Value::List(items) = &self.values[self.root] else {
             return None;
@@ -158,7 +100,7 @@ impl Pickle {
         items.iter().map(string).collect()
     }
 
-    /// All storages that the pickle refers to.
+    /// All storages of the pickle.
     pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
         self.values.iter().filter_map(|value| match value {
             Value::Storage(storage) => Some(storage),
@@ -167,29 +109,12 @@ impl Pickle {
     }
 }
 
-/// The element type of `torch.<name>`.
-fn storage_type(name: &str) -> Option<Element> {
-    let (dtype, size) = match name {
-        "FloatStorage" => (Dtype::Float(Float::F32), 4),
-        "HalfStorage" => (Dtype::Float(Float::F16), 2),
-        "BFloat16Storage" => (Dtype::Float(Float::BF16), 2),
-        "DoubleStorage" => (Dtype::Float(Float::F64), 8),
-        "LongStorage" => (Dtype::Other("I64"), 8),
-        "IntStorage" => (Dtype::Other("I32"), 4),
-        "ShortStorage" => (Dtype::Other("I16"), 2),
-        "CharStorage" => (Dtype::Other("I8"), 1),
-        "ByteStorage" => (Dtype::Other("U8"), 1),
-        "BoolStorage" => (Dtype::Other("BOOL"), 1),
-        _ => return None,
-    };
-    Some(Element { dtype, size })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::machine::MAX_STEPS;
+    use super::opcodes::MAX_STEPS;
+    use super::value::MAX_RANK;
     use super::*;
 
     fn problem(bytes: &[u8]) -> String {
@@ -200,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_of_anything_else_is_refused_by_name() {
+    fn calls_of_other_functions_are_refused_by_name() {
         // pickle.dumps of an object whose __reduce__ returns (os.system, ("id",))
         let text = problem(b"\x80\x02cposix\nsystem\nq\x00X\x02\x00\x00\x00idq\x01\x85q\x02Rq\x03.");
         assert!(text.contains("`posix.system`"), "{text}");
@@ -213,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_contains_itself_a_million_deep_is_no_trouble() {
+    fn a_list_that_contains_itself_a_million_levels_deep_is_read() {
         let mut bytes = b"]q\x00".to_vec();
         for _ in 0..1_000_000 {
             bytes.extend(b"\x85");

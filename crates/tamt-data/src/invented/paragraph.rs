@@ -1,17 +1,17 @@
-//! Paragraphs: a few sentences about one person.
+//! Meanings of paragraphs: a few sentences about one person.
 //!
-//! A passage has a topic, a theme, a mood and a tense. Facts of the topic are told and retold, what was mentioned comes back
-//! with a definite article, most words are of the theme, the topic becomes a pronoun, praise and blame follow the mood, and now and then a sentence
-//! is said again in other words. So a missing word can be guessed from its neighbours (agreement, what a verb goes
-//! with), from the rest of the passage (theme, mentions, mood, tense), and from the world (facts).
+//! A paragraph has a topic, a theme, a mood and a tense. The paragraph states facts about the topic, repeats mentioned
+//! things with a definite article, takes most words from the theme, replaces the topic by a pronoun, praises or blames by
+//! the mood, and sometimes repeats a sentence in other words. So a masked word is predictable from its neighbours
+//! (agreement, kinds of objects), from the rest of the paragraph (theme, mentions, mood, tense) and from the world (facts).
 
-use super::World;
-use super::draw::Draw;
-use super::lexicon::{Adjective, Degree, Kind, Noun, Polarity, THEMES, Tense, Theme};
-use super::meaning::{Entity, Fact, NounPhrase, Person, Predicate, Sentence, Town};
+use crate::invented::draw::Draw;
+use crate::invented::grammar::{Adjective, Degree, Kind, Noun, Polarity, THEMES, Tense, Theme};
+use crate::invented::meaning::{Entity, Fact, NounPhrase, Person, Predicate, Sentence, Town};
+use crate::invented::world::World;
 
-/// The meanings of a paragraph's sentences: two to six.
-pub(super) fn passage(world: &World, draw: &mut Draw) -> Vec<Sentence> {
+/// The meanings of the two to six sentences of a paragraph.
+pub(super) fn sentences(world: &World, draw: &mut Draw) -> Vec<Sentence> {
     let topic = Person(draw.zipf(world.people().len()));
     let theme =
         if draw.percent(80) { world.lexicon().theme(world.people()[topic.0].trade) } else { Theme(draw.below(THEMES)) };
@@ -37,6 +37,7 @@ pub(super) fn passage(world: &World, draw: &mut Draw) -> Vec<Sentence> {
     sentences
 }
 
+/// The state of a paragraph under construction.
 struct Author<'a> {
     world: &'a World,
     draw: &'a mut Draw,
@@ -44,7 +45,7 @@ struct Author<'a> {
     theme: Theme,
     mood: Polarity,
     tense: Tense,
-    /// Things met in earlier sentences.
+    /// The things of the preceding sentences.
     mentioned: Vec<Noun>,
 }
 
@@ -62,6 +63,7 @@ impl Author<'_> {
         }
     }
 
+    /// Records the things that a sentence mentions.
     fn note(&mut self, sentence: &Sentence) {
         for phrase in std::iter::once(&sentence.subject).chain(sentence.object()) {
             if let Entity::Thing(noun) = phrase.entity
@@ -72,17 +74,18 @@ impl Author<'_> {
         }
     }
 
-    /// The topic, by name in the first sentence and now and then later.
+    /// The topic: by name in the first sentence, else mostly by pronoun.
     fn topic_phrase(&mut self, first: bool) -> NounPhrase {
         NounPhrase { pronoun: !first && self.draw.percent(65), ..Entity::Person(self.topic).into() }
     }
 
+    /// A fact about the topic.
     fn fact(&mut self, subject: NounPhrase) -> Sentence {
         let fact = self.draw.pick_zipf(&self.world.facts_of(self.topic));
         self.state(fact, subject)
     }
 
-    /// A fact about what the topic's facts are about: the friend's trade, the home town's region.
+    /// A fact about the topic's friend or home town.
     fn distant_fact(&mut self) -> Sentence {
         let person = &self.world.people()[self.topic.0];
         let fact = if self.draw.percent(50) {
@@ -95,7 +98,7 @@ impl Author<'_> {
 
     fn state(&mut self, fact: Fact, subject: NounPhrase) -> Sentence {
         let object = NounPhrase {
-            // One owns "a" thing and works as "a" something, whether or not it was mentioned.
+            // Owned things and trades take "a" also after a mention.
             definite: fact.value.is_named(),
             ..fact.value.into()
         };
@@ -104,6 +107,7 @@ impl Author<'_> {
         Sentence::new(subject, act)
     }
 
+    /// An action of the topic, of another person or of an animal.
     fn event(&mut self, first: bool) -> Sentence {
         let (subject, kind) = if first || self.draw.percent(65) {
             (self.topic_phrase(first), Kind(0))
@@ -130,7 +134,7 @@ impl Author<'_> {
         sentence
     }
 
-    /// Mostly where the topic lives.
+    /// A town: mostly the topic's home.
     fn town(&mut self) -> Town {
         if self.draw.percent(70) {
             self.world.people()[self.topic.0].home
@@ -139,7 +143,7 @@ impl Author<'_> {
         }
     }
 
-    /// Something of a kind, often one that was mentioned.
+    /// A phrase for a thing of a kind, often one mentioned already.
     fn thing(&mut self, kind: Kind) -> NounPhrase {
         let lexicon = self.world.lexicon();
         let known: Vec<Noun> =
@@ -162,11 +166,11 @@ impl Author<'_> {
         phrase
     }
 
-    /// One of `pool`, which must not be empty: nearly always, where there is one, at home in the theme.
+    /// An element of the non-empty `pool`: in nine of ten cases one that fits the theme, if `pool` has any.
     fn on_theme<T: Copy>(&mut self, pool: Vec<T>, fits: impl Fn(T, Theme) -> bool) -> T {
-        let (at_home, abroad): (Vec<T>, Vec<T>) = pool.into_iter().partition(|&item| fits(item, self.theme));
-        let stray = !abroad.is_empty() && (at_home.is_empty() || self.draw.percent(10));
-        self.draw.pick_zipf(if stray { &abroad } else { &at_home })
+        let (fitting, others): (Vec<T>, Vec<T>) = pool.into_iter().partition(|&item| fits(item, self.theme));
+        let pick_other = !others.is_empty() && (fitting.is_empty() || self.draw.percent(10));
+        self.draw.pick_zipf(if pick_other { &others } else { &fitting })
     }
 
     fn noun(&mut self, kind: Kind) -> Noun {
@@ -174,7 +178,7 @@ impl Author<'_> {
         self.on_theme(lexicon.nouns_of(kind).collect(), |noun, theme| lexicon.theme(noun) == theme)
     }
 
-    /// A plain quality of the kind, or one of the passage's mood.
+    /// A plain adjective, or one of the paragraph's mood.
     fn adjective(&mut self, kind: Kind) -> Adjective {
         let polarity = if self.draw.percent(50) { Polarity::Plain } else { self.mood };
         let lexicon = self.world.lexicon();
@@ -185,7 +189,7 @@ impl Author<'_> {
         self.on_theme(pool, |adjective, theme| lexicon.colours(adjective, theme))
     }
 
-    /// Praise or blame in the passage's mood: directly, or by denying the opposite.
+    /// Praise or blame by the paragraph's mood: an affirmation, or the negation of the opposite.
     fn quality(&mut self, first: bool) -> Sentence {
         let negated = self.draw.percent(25);
         let polarity = if negated { self.mood.opposite() } else { self.mood };
@@ -209,6 +213,7 @@ impl Author<'_> {
         sentence
     }
 
+    /// The kind of a thing, often one mentioned already.
     fn sort(&mut self) -> Sentence {
         let lexicon = self.world.lexicon();
         let noun = if self.mentioned.is_empty() {

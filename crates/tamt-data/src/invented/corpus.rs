@@ -1,0 +1,111 @@
+//! Invented text as a corpus, with a tokenizer for it.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use crate::error::{Result, io_error};
+use crate::invented::draw::Draw;
+use crate::invented::grammar::Suffix;
+use crate::invented::meaning::Sentence;
+use crate::invented::paragraph::sentences;
+use crate::invented::realise::{Style, realise, text};
+use crate::invented::site;
+use crate::invented::split::Split;
+use crate::invented::world::World;
+
+const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+impl World {
+    /// The WordPiece vocabulary: special tokens, the full stop, the endings and the words; 1002 pieces for any seed.
+    #[must_use]
+    pub fn vocab(&self) -> Vec<String> {
+        let special = SPECIAL_TOKENS.iter().map(ToString::to_string);
+        let endings = Suffix::ALL.map(|s| format!("##{}", s.spelling()));
+        special.chain([".".to_owned()]).chain(endings).chain(self.lexicon().words.iter().cloned()).collect()
+    }
+
+    /// Writes `vocab.txt` and `tokenizer_config.json` into the existing directory `dir`: a tokenizer for
+    /// [`Tokenizer`](crate::Tokenizer) and for the `BertTokenizer` of `transformers`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn write_tokenizer(&self, dir: &Path) -> Result<()> {
+        let mut vocab = self.vocab().join("\n");
+        vocab.push('\n');
+        let config = serde_json::json!({
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": true,
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "mask_token": "[MASK]",
+        });
+        for (name, content) in [("vocab.txt", vocab), ("tokenizer_config.json", format!("{config:#}\n"))] {
+            let path = dir.join(name);
+            fs::write(&path, content).map_err(io_error("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The meanings and the styles of the sentences of paragraph `index`.
+    #[must_use]
+    pub fn styled_sentences(&self, seed: u64, split: Split, index: u64) -> Vec<(Sentence, Style)> {
+        self.draw_styled_sentences(&mut paragraph_draw(seed, split, index))
+    }
+
+    pub(super) fn draw_styled_sentences(&self, draw: &mut Draw) -> Vec<(Sentence, Style)> {
+        sentences(self, draw).into_iter().map(|sentence| (sentence, Style::random(draw))).collect()
+    }
+
+    /// The text of paragraph `index`, and its length in word pieces.
+    fn paragraph(&self, seed: u64, split: Split, index: u64) -> (String, usize) {
+        let draw = &mut paragraph_draw(seed, split, index);
+        let mut paragraph = String::new();
+        let mut pieces = 0;
+        for (sentence, style) in self.draw_styled_sentences(draw) {
+            let words = realise(self, &sentence, style, draw);
+            let endings = words.iter().filter(|w| w.suffix.is_some()).count();
+            pieces += words.len() + endings + 1;
+            if !paragraph.is_empty() {
+                paragraph.push(' ');
+            }
+            paragraph += &text(&words);
+        }
+        (paragraph, pieces)
+    }
+
+    /// The first `n` paragraphs of a split, without line ends. A paragraph has two to six sentences.
+    #[must_use]
+    pub fn paragraphs(&self, n: usize, seed: u64, split: Split) -> Vec<String> {
+        (0..n as u64).map(|i| self.paragraph(seed, split, i).0).collect()
+    }
+
+    /// Writes paragraphs of a split, one per line, until they have at least `tokens` word pieces. Returns the number of
+    /// word pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn write_corpus(&self, path: &Path, tokens: usize, seed: u64, split: Split) -> Result<usize> {
+        let failed = io_error("write", path);
+        let file = fs::File::create(path).map_err(&failed)?;
+        let mut file = BufWriter::new(file);
+        let mut written = 0;
+        let mut index = 0;
+        while written < tokens {
+            let (paragraph, pieces) = self.paragraph(seed, split, index);
+            writeln!(file, "{paragraph}").map_err(&failed)?;
+            written += pieces;
+            index += 1;
+        }
+        file.flush().map_err(&failed)?;
+        Ok(written)
+    }
+}
+
+fn paragraph_draw(seed: u64, split: Split, index: u64) -> Draw {
+    Draw::new(seed, site::PARAGRAPH + split as u32, index)
+}
