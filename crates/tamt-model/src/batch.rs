@@ -1,4 +1,4 @@
-//! Packed batches: the tokens of all sequences laid end to end, so padding does not exist.
+//! Packed batches: the tokens of all sequences lie end to end, without padding.
 
 use std::ops::Range;
 
@@ -13,23 +13,23 @@ pub struct Batch {
     pub type_ids: Vec<u32>,
     /// Rows of the position table: `[T]`, filled by [`Batch::locate`].
     pub position_ids: Vec<u32>,
-    /// Where each sequence starts, and `T` at the end: `[sequences + 1]`.
+    /// First token of each sequence and, at the end, `T`: `[sequences + 1]`.
     pub bounds: Vec<usize>,
 }
 
-/// Some sequences of a batch.
+/// Consecutive sequences of a batch, which one job takes through a layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
-    /// Sequences before them.
+pub(crate) struct SequenceGroup {
+    /// Index of the first sequence in the batch.
     pub(crate) first_sequence: usize,
-    /// Their tokens in the batch.
+    /// The group's tokens in the batch.
     pub(crate) tokens: Range<usize>,
-    /// Where each begins, and the number of tokens at the end, counted from the first token.
+    /// First token of each sequence and, at the end, the number of tokens; counted from the group's first token.
     pub(crate) bounds: Vec<usize>,
 }
 
 impl Batch {
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch; its memory stays allocated.
     pub fn clear(&mut self) {
         self.ids.clear();
         self.type_ids.clear();
@@ -43,8 +43,7 @@ impl Batch {
         self.close_sequence(0);
     }
 
-    /// Ends the sequence whose ids were appended to [`Batch::ids`] since the last one, with segment `type_id`
-    /// for those that have none yet.
+    /// Ends the sequence whose ids were appended to [`Batch::ids`]. Tokens without a segment id get `type_id`.
     pub fn close_sequence(&mut self, type_id: u32) {
         if self.bounds.is_empty() {
             self.bounds.push(0);
@@ -53,10 +52,10 @@ impl Batch {
         self.bounds.push(self.ids.len());
     }
 
-    /// Fills the position ids as the model family counts them; to be called once the ids are final.
+    /// Fills the position ids as the model family counts. Call this method once the ids are final.
     ///
-    /// BERT counts from 0. RoBERTa counts from `pad + 1` and gives a padding token, which corruption can put in
-    /// the middle of a text, the row `pad` without advancing.
+    /// BERT counts from 0. RoBERTa counts from `pad + 1`; a padding token, which corruption can insert anywhere in a
+    /// text, has position `pad` and does not advance the count.
     pub fn locate(&mut self, config: &Config) {
         self.position_ids.clear();
         for sequence in self.bounds.windows(2) {
@@ -79,8 +78,8 @@ impl Batch {
         }
     }
 
-    /// Cuts the batch into groups of whole sequences with about so many tokens, or of one longer sequence.
-    pub(crate) fn groups(&self, tokens: usize) -> Vec<Group> {
+    /// Cuts the batch into groups of whole sequences with at most `tokens` tokens, or of one longer sequence.
+    pub(crate) fn groups(&self, tokens: usize) -> Vec<SequenceGroup> {
         let mut groups = Vec::new();
         let mut first = 0;
         for sequence in 0..self.sequences() {
@@ -95,11 +94,11 @@ impl Batch {
         groups
     }
 
-    fn group(&self, sequences: Range<usize>) -> Group {
+    fn group(&self, sequences: Range<usize>) -> SequenceGroup {
         let first = self.bounds[sequences.start];
         let bounds: Vec<usize> =
             self.bounds[sequences.start..=sequences.end].iter().map(|bound| bound - first).collect();
-        Group { first_sequence: sequences.start, tokens: first..self.bounds[sequences.end], bounds }
+        SequenceGroup { first_sequence: sequences.start, tokens: first..self.bounds[sequences.end], bounds }
     }
 
     /// Number of tokens `T`.

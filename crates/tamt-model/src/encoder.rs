@@ -1,104 +1,33 @@
-//! Forward and backward through the whole encoder.
+//! The encoder (`BertModel` without its pooler): forward and backward through embeddings and layers.
+//!
+//! Jobs take groups of whole sequences through a layer. Sequences do not see each other, so hidden states do not
+//! depend on the grouping; gradients of parameters, which are sums over all tokens, follow after all groups.
 
-use tamt_kernels::ops::dropout::Dropout;
+use rayon::prelude::*;
+use tamt_kernels::Write;
+use tamt_kernels::linear::PackedFor;
+use tamt_kernels::ops::layer_norm::Kept;
 use tamt_kernels::ops::reduce;
-use tamt_kernels::rng::{Purpose, Stream};
 
-use crate::activations::{Activations, HiddenGrads, Workspace};
-use crate::batch::Batch;
-use crate::config::Config;
+use crate::activations::Activations;
+use crate::batch::{Batch, SequenceGroup};
 use crate::grads::Grads;
-use crate::groups::GROUP_TOKENS;
-use crate::model::Model;
-use crate::params::Masks;
-use crate::prepared::{LayerWeights, PreparedWeights};
+use crate::hidden_grads::HiddenGrads;
+use crate::layer;
+use crate::layer_gradients::{LayerGradients, NormShare};
+use crate::model::{Layer, Model, Norm};
+use crate::params::ParamId;
+use crate::pass::Pass;
+use crate::plan::LayerPlan;
+use crate::rows::RowCursor;
+use crate::saved_layer::{LayerSlots, SavedLayer};
+use crate::saved_norm::SavedNorm;
+use crate::weight_gradients::GradientPath;
+use crate::workspace::{JobWorkspace, Workspace};
 
-/// How a pass runs: with which masks, with which dropout.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pass<'a> {
-    /// Masks of the pruned matrices; `None` runs the dense model.
-    pub masks: Option<&'a Masks>,
-    /// Matrices as the kernels read them, prepared for these masks and the model's weights; the others are multiplied by the
-    /// dense kernel, which packs them for each pass.
-    pub prepared: Option<&'a PreparedWeights>,
-    /// Dropout of a training pass; `None` switches it off.
-    pub dropout: Option<DropoutPlan>,
-    /// Matrices of the layer at hand that were made ready for this pass.
-    pub(crate) made: Option<&'a LayerWeights>,
-}
-
-/// Dropout rates of a training step, and the randomness that decides them.
-#[derive(Clone, Copy, Debug)]
-pub struct DropoutPlan {
-    /// Rate on embeddings and sub-layer outputs.
-    pub hidden: f32,
-    /// Rate on attention probabilities.
-    pub attention: f32,
-    stream: Stream,
-}
-
-/// The places of a model that drop.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Site {
-    Embeddings,
-    AttentionProbabilities(usize),
-    AttentionOutput(usize),
-    Output(usize),
-    /// A place of the task head; numbered apart from the layers.
-    Head(usize),
-}
-
-impl DropoutPlan {
-    /// Dropout for training step `step` of a run seeded with `seed`.
-    #[must_use]
-    pub fn new(hidden: f32, attention: f32, seed: u64, step: u64) -> Self {
-        Self { hidden, attention, stream: Stream::new(seed, Purpose::DROPOUT, step) }
-    }
-
-    /// Dropout for training step `step` at one rate everywhere, or where it is `None` at the model's own rates.
-    #[must_use]
-    pub fn for_step(config: &Config, rate: Option<f32>, seed: u64, step: u64) -> Self {
-        let (hidden, attention) = match rate {
-            Some(p) => (p, p),
-            None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        };
-        Self::new(hidden, attention, seed, step)
-    }
-
-    fn at(&self, site: Site) -> Option<Dropout> {
-        let (p, number) = match site {
-            Site::Embeddings => (self.hidden, 0),
-            Site::AttentionProbabilities(l) => (self.attention, 3 * l + 1),
-            Site::AttentionOutput(l) => (self.hidden, 3 * l + 2),
-            Site::Output(l) => (self.hidden, 3 * l + 3),
-            Site::Head(place) => (self.hidden, (1 << 30) + place),
-        };
-        (p > 0.0).then(|| Dropout { p, stream: self.stream.fork(number as u32), first: 0 })
-    }
-}
-
-impl<'a> Pass<'a> {
-    /// A pass without dropout.
-    #[must_use]
-    pub fn new(masks: Option<&'a Masks>, prepared: Option<&'a PreparedWeights>) -> Self {
-        Self { masks, prepared, ..Self::default() }
-    }
-
-    /// The same with dropout.
-    #[must_use]
-    pub fn with_dropout(self, dropout: DropoutPlan) -> Self {
-        Self { dropout: Some(dropout), ..self }
-    }
-
-    pub(crate) fn dropout_at(&self, site: Site) -> Option<Dropout> {
-        self.dropout.as_ref()?.at(site)
-    }
-
-    /// Dropout of some elements of a place, of which `first` come before them.
-    pub(crate) fn dropout_from(&self, site: Site, first: usize) -> Option<Dropout> {
-        Some(Dropout { first: first as u64, ..self.dropout_at(site)? })
-    }
-}
+/// Tokens of a group, about: few enough that a group's activations fit the L2 cache, and enough to pay for reading each
+/// matrix once per group.
+const GROUP_TOKENS: usize = 256;
 
 impl Model {
     /// Runs the encoder over a packed batch and leaves the hidden states of every layer in `activations`.
@@ -106,16 +35,44 @@ impl Model {
     /// # Panics
     /// If [`Batch::locate`] was not called, or an id or position lies outside its table.
     pub fn forward(&self, batch: &Batch, pass: Pass<'_>, activations: &mut Activations, workspace: &mut Workspace) {
-        assert_eq!(batch.position_ids.len(), batch.tokens(), "positions are located before a pass");
+        assert_eq!(batch.position_ids.len(), batch.tokens(), "`locate` has filled the positions");
         activations.resize(&self.config, batch);
-        self.forward_by_groups(batch, &batch.groups(GROUP_TOKENS), pass, activations, workspace);
+        let groups = batch.groups(GROUP_TOKENS);
+        let (save, count) = (activations.save(), self.layers.len());
+        let Activations { embedding, layers, hidden, .. } = activations;
+        let Workspace { kernels, weights, jobs, .. } = workspace;
+        let precision = kernels.precision();
+        let mut states = group_states(&groups, self.config.hidden_size, embedding, hidden);
+        let mut run = |plans: &[LayerPlan<'_>], saved: &mut [SavedLayer], with_embeddings: bool| {
+            let slots = plans.iter().zip(saved).map(|(plan, saved)| saved.begin(plan, &groups, save).into_iter());
+            let mut slots: Vec<_> = slots.collect();
+            let slots = groups.iter().map(|_| slots.iter_mut().filter_map(Iterator::next).collect());
+            let slots: Vec<Vec<_>> = slots.collect();
+            states.par_iter_mut().zip(slots).with_max_len(1).for_each(|(states, slots)| {
+                jobs.run(precision, groups.len(), |workspace| {
+                    if with_embeddings {
+                        states.embed(self, batch, pass, workspace);
+                    }
+                    plans.iter().zip(slots).for_each(|(plan, slots)| states.forward(plan, slots, workspace));
+                });
+            });
+        };
+        let prepared: Option<Vec<_>> = (0..count).map(|l| LayerPlan::prepared(self, l, pass, precision)).collect();
+        if let Some(plans) = prepared {
+            // No matrix is to be packed: a job takes its group through all layers.
+            return run(&plans, layers, true);
+        }
+        for l in 0..count {
+            let plan = LayerPlan::pack(self, l, pass, PackedFor::Forward, precision, weights);
+            run(&[plan], &mut layers[l..=l], l == 0);
+        }
     }
 
-    /// Carries the gradients in `d` back through the encoder, as far as a trainable tensor waits for one, and writes
-    /// them to `grads`. `activations` are those of the forward pass with the same `batch` and `pass`.
+    /// Backpropagates the gradients in `d` down to the lowest trainable tensor, and writes the gradients of all
+    /// trainable tensors of the encoder to `grads`. `batch`, `pass` and `activations` are those of the forward pass.
     ///
     /// # Panics
-    /// If the forward pass did not keep everything.
+    /// If the forward pass did not save everything ([`Save::All`](crate::Save::All)).
     pub fn backward(
         &self,
         batch: &Batch,
@@ -125,53 +82,142 @@ impl Model {
         grads: &mut Grads,
         workspace: &mut Workspace,
     ) {
-        let Some(depth) = self.backward_depth(grads) else { return };
-        assert!(activations.is_complete(), "the forward pass kept too little for a backward pass");
+        let Some(lowest) = self.lowest_trainable(grads) else { return };
+        assert!(activations.save().all(), "the forward pass saved everything");
         workspace.flow.resize(batch.tokens() * self.config.hidden_size, 0.0);
         let groups = batch.groups(GROUP_TOKENS);
         match d.hidden(self.layers.len()) {
             Some(top) => workspace.flow.copy_from_slice(top),
             None => workspace.flow.fill(0.0),
         }
-        for l in (depth.first_layer()..self.layers.len()).rev() {
-            self.backward_through_layer(l, &groups, pass, activations, d.query_key(l), grads, workspace);
+        for l in (lowest.saturating_sub(1)..self.layers.len()).rev() {
+            self.layer_backward(l, &groups, pass, activations, d.query_key(l), grads, workspace);
             if let Some(own) = d.hidden(l) {
                 reduce::add(&mut workspace.flow, own);
             }
         }
-        if depth == Depth::Embeddings {
+        if lowest == 0 {
             self.embed_backward(batch, pass, activations, grads, workspace);
         }
     }
 
-    /// How far down the trainable tensors lie; `None` where none is in the encoder.
-    fn backward_depth(&self, grads: &Grads) -> Option<Depth> {
+    /// The lowest hidden state that depends on a trainable tensor (0: embeddings, `l + 1`: layer `l`); `None` if no
+    /// tensor of the encoder is trainable.
+    fn lowest_trainable(&self, grads: &Grads) -> Option<usize> {
         let e = &self.embeddings;
-        if [e.word, e.position, e.token_type, e.norm.weight, e.norm.bias].iter().any(|&id| grads.wants(id)) {
-            return Some(Depth::Embeddings);
-        }
-        self.layers
-            .iter()
-            .position(|layer| {
-                let norms = [layer.attention_norm, layer.output_norm];
-                layer.dense().iter().any(|d| grads.wants(d.weight) || grads.wants(d.bias))
-                    || norms.iter().any(|n| grads.wants(n.weight) || grads.wants(n.bias))
-            })
-            .map(Depth::Layer)
+        let of_norm = |norm: Norm| [norm.weight, norm.bias];
+        let embeddings = [e.word, e.position, e.token_type].into_iter().chain(of_norm(e.norm)).collect();
+        let layers = self.layers.iter().map(|layer| {
+            let linears = layer.dense().into_iter().flat_map(|dense| [dense.weight, dense.bias]);
+            linears.chain([layer.attention_norm, layer.output_norm].into_iter().flat_map(of_norm)).collect()
+        });
+        let mut parts = std::iter::once(embeddings).chain(layers);
+        parts.position(|part: Vec<ParamId>| part.into_iter().any(|id| grads.contains(id)))
+    }
+
+    /// From the gradient of layer `l`'s output to the gradient of its input, both in `workspace.flow`. Writes the
+    /// gradients of the layer's trainable tensors. `query_key` are the objective's own gradients of Q and K.
+    fn layer_backward(
+        &self,
+        l: usize,
+        groups: &[SequenceGroup],
+        pass: Pass<'_>,
+        activations: &Activations,
+        query_key: Option<(&[f32], &[f32])>,
+        grads: &mut Grads,
+        workspace: &mut Workspace,
+    ) {
+        let (layer, saved, width) = (&self.layers[l], &activations.layers[l], self.config.hidden_size);
+        let Workspace { kernels, flow, norm_gradients, factors, weights, jobs, .. } = workspace;
+        let precision = kernels.precision();
+        let plan = LayerPlan::pack(self, l, pass, PackedFor::InputGradient, precision, weights);
+        let paths = GradientPath::of_layer(layer, pass, grads);
+        norm_gradients.resize(groups.len() * 4 * width, 0.0);
+        let trained = [layer.attention_norm, layer.output_norm].map(|norm| grads.contains(norm.weight));
+        let mut flow = RowCursor::new(flow, width);
+        let factor_slots = factors.begin(self, layer, &paths, saved, groups, precision);
+        let shares = norm_gradients.chunks_exact_mut(4 * width);
+        let gradients = groups.iter().zip(shares).zip(factor_slots).map(|((group, shares), factors)| {
+            let rows = group.tokens.start * width..group.tokens.end * width;
+            let query_key = query_key.map(|(query, key)| (&query[rows.clone()], &key[rows]));
+            let [attention_norm, output_norm] = norm_shares(shares, trained);
+            LayerGradients { flow: flow.take(group.tokens.len()), query_key, factors, attention_norm, output_norm }
+        });
+        let gradients: Vec<_> = gradients.collect();
+        let x = activations.hidden(l);
+        groups.par_iter().zip(gradients).enumerate().with_max_len(1).for_each(|(index, (group, mut gradients))| {
+            jobs.run(precision, groups.len(), |workspace| {
+                let JobWorkspace { layer, residual, projections } = workspace;
+                let (attention, ffn) = saved.group(&plan, groups, index, projections);
+                let x = &x[group.tokens.start * width..group.tokens.end * width];
+                gradients.factors.pack_inputs(x, &attention, &ffn, residual);
+                layer::backward(&plan, group, (&attention, &ffn), &mut gradients, residual, layer);
+            });
+        });
+        add_norm_gradients(layer, norm_gradients, width, grads);
+        factors.weight_gradients(self, layer, &paths, saved, pass, grads);
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    Embeddings,
-    Layer(usize),
+/// A group's rows of the hidden states, and its slots for the saved activations of the embeddings.
+struct GroupStates<'a> {
+    group: &'a SequenceGroup,
+    embedding: Kept<'a>,
+    hidden: Vec<&'a mut [f32]>,
 }
 
-impl Depth {
-    fn first_layer(self) -> usize {
-        match self {
-            Self::Embeddings => 0,
-            Self::Layer(l) => l,
+fn group_states<'a>(
+    groups: &'a [SequenceGroup],
+    width: usize,
+    embedding: &'a mut SavedNorm,
+    hidden: &'a mut [Vec<f32>],
+) -> Vec<GroupStates<'a>> {
+    let mut embedding = embedding.cursor(width);
+    let mut hidden: Vec<_> = hidden.iter_mut().map(|states| RowCursor::new(states, width)).collect();
+    let states = |group: &'a SequenceGroup| GroupStates {
+        group,
+        embedding: embedding.take(group.tokens.len()),
+        hidden: hidden.iter_mut().map(|states| states.take(group.tokens.len())).collect(),
+    };
+    groups.iter().map(states).collect()
+}
+
+impl GroupStates<'_> {
+    fn embed(&mut self, model: &Model, batch: &Batch, pass: Pass<'_>, workspace: &mut JobWorkspace) {
+        let Kept { sum, mean, rstd } = &mut self.embedding;
+        let saved = Kept { sum: sum.as_deref_mut(), mean, rstd };
+        let [buffer, ..] = &mut workspace.layer.hidden;
+        model.embed(batch, self.group.tokens.clone(), pass, saved, buffer, self.hidden[0]);
+    }
+
+    fn forward(&mut self, plan: &LayerPlan<'_>, slots: LayerSlots<'_>, workspace: &mut JobWorkspace) {
+        let (l, states) = (plan.layer, self.hidden.len());
+        let [x, y] = self.hidden.get_disjoint_mut([l % states, (l + 1) % states]).expect("two or more hidden states");
+        layer::forward(plan, self.group, x, y, slots, &mut workspace.layer);
+    }
+}
+
+/// Cuts a group's `[4, hidden]` into `(dγ, dβ)` of both norms of a layer, if trained.
+fn norm_shares(shares: &mut [f32], trained: [bool; 2]) -> [Option<NormShare<'_>>; 2] {
+    let (attention, output) = shares.split_at_mut(shares.len() / 2);
+    [(attention, trained[0]), (output, trained[1])].map(|(norm, trained)| {
+        let (gamma, beta) = norm.split_at_mut(norm.len() / 2);
+        trained.then_some((gamma, beta, Write::Store))
+    })
+}
+
+/// Adds up the groups' shares `[groups, 4, width]` of the gradients of both norms of a layer, in the order of the
+/// groups.
+fn add_norm_gradients(layer: &Layer, shares: &[f32], width: usize, grads: &mut Grads) {
+    for (i, norm) in [layer.attention_norm, layer.output_norm].into_iter().enumerate() {
+        let Some((gamma, beta, mode)) = grads.pair(norm.weight, norm.bias) else { continue };
+        for (j, slot) in [gamma, beta].into_iter().enumerate() {
+            if mode == Write::Store {
+                slot.fill(0.0);
+            }
+            for shares in shares.chunks_exact(4 * width) {
+                reduce::add(slot, &shares[(2 * i + j) * width..][..width]);
+            }
         }
     }
 }

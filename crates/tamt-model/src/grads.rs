@@ -1,11 +1,11 @@
-//! Gradients of the tensors that learn.
+//! Gradients of the trainable tensors.
 
 use std::ops::Range;
 
 use half::bf16;
 use tamt_kernels::Precision;
 use tamt_kernels::Write;
-use tamt_kernels::masks::GradEpilogue;
+use tamt_kernels::masks::{GradEpilogue, WeightRef};
 use tamt_kernels::ops::embedding::RowGrads;
 
 use crate::model::Model;
@@ -16,14 +16,14 @@ use crate::params::{Masks, ParamId, Params};
 pub enum GradKind {
     /// `dL/dW`, zero where `B` drops the weight.
     Weight,
-    /// `dL/dW` of the weights that `B` keeps, in its order and without gaps: dropped weights take no memory. For masks that
-    /// stay, and matrices that are kept so ([`Params::compact`]).
+    /// `dL/dW` of the surviving weights of a compact matrix ([`Params::compact`]), in the order of `B` and without
+    /// gaps. The same as [`GradKind::Weight`] for any other storage.
     Survivors,
-    /// `dL/dB = dL/d(W o B) o W` at every position: the straight-through gradient of the scores behind `B`.
+    /// `dL/dB = dL/d(W ∘ B) ∘ W` at every position: the straight-through gradient of the scores behind `B`.
     Score,
 }
 
-/// A tensor that learns, or whose scores do.
+/// A tensor whose weights or scores are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trainable {
     /// The tensor.
@@ -33,7 +33,8 @@ pub struct Trainable {
 }
 
 impl Trainable {
-    /// Every weight of a model without a decoder under masks that stay: of masked matrices the survivors, of the rest all.
+    /// Every tensor of a model without a decoder, under fixed masks: the survivors of masked matrices, all elements
+    /// of the others.
     #[must_use]
     pub fn weights(model: &Model, masks: Option<&Masks>) -> Vec<Self> {
         let kind = |id: ParamId| match masks.and_then(|masks| masks.get(id)) {
@@ -49,14 +50,14 @@ impl Trainable {
 pub enum Gradient {
     /// All values.
     All(Vec<f32>),
-    /// All values in bf16: of the scores of a layer's matrices, when its products are.
+    /// All values in bf16: scores of a layer's matrix, if products are in bf16.
     Bf16(Vec<bf16>),
-    /// Of the word embeddings where they are no decoder, of which a step reads few rows: those.
+    /// The rows that a step reads, of word embeddings that are no decoder.
     Rows(RowGrads),
 }
 
 impl Gradient {
-    /// Makes it zero.
+    /// Sets all values to zero.
     fn clear(&mut self) {
         match self {
             Self::All(values) => values.fill(0.0),
@@ -65,18 +66,19 @@ impl Gradient {
         }
     }
 
+    /// All values of a gradient of a vector, of weights of a layer or of a head.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         match self {
             Self::All(values) => values,
-            Self::Bf16(_) | Self::Rows(_) => unreachable!("the gradient of no layer's scores and of no table"),
+            Self::Bf16(_) | Self::Rows(_) => unreachable!("only scores are in bf16, only word embeddings in rows"),
         }
     }
 }
 
-/// A gradient that was taken out of [`Grads`].
+/// A gradient on loan from [`Grads`].
 #[derive(Debug)]
-pub(crate) struct Taken {
-    id: ParamId,
+pub(crate) struct OwnedGradient {
+    slot: usize,
     pub(crate) gradient: Gradient,
     pub(crate) mode: Write,
     pub(crate) kind: GradKind,
@@ -84,7 +86,7 @@ pub(crate) struct Taken {
 
 /// Gradients of the trainable tensors, in the order given.
 ///
-/// The first write to a slot after [`Grads::begin`] stores and later ones add, so nothing needs zeroing and a tensor
+/// The first write to a slot after [`Grads::begin`] stores, any further write adds. No slot needs zeroing, and a tensor
 /// that is used twice (the tied word embeddings) collects both contributions.
 #[derive(Clone, Debug)]
 pub struct Grads {
@@ -96,10 +98,10 @@ pub struct Grads {
 }
 
 impl Grads {
-    /// Buffers for `trainable`, all zero.
+    /// Buffers for `trainable`, all zero. A later [`Params::compact`] of a trainable tensor makes the buffers useless.
     ///
     /// # Panics
-    /// If one is of [`GradKind::Survivors`] and is not compact.
+    /// If the scores of a compact matrix are to be trained: their gradient needs the dropped weights.
     #[must_use]
     pub fn new(model: &Model, trainable: &[Trainable]) -> Self {
         let mut by_param = vec![None; model.params.ids().len()];
@@ -107,9 +109,12 @@ impl Grads {
         let mut end = 0;
         for (slot, t) in trainable.iter().enumerate() {
             by_param[t.id.0] = Some(slot);
-            let len = match t.kind {
-                GradKind::Weight | GradKind::Score => model.params.spec(t.id).elements(),
-                GradKind::Survivors => model.params.survivors(t.id).survivors(),
+            let len = match model.params.weight(t.id, None) {
+                WeightRef::Dense(weight) => weight.values.len(),
+                WeightRef::Compact(weight) => {
+                    assert_ne!(t.kind, GradKind::Score, "scores of a matrix with all weights");
+                    weight.kept().survivors()
+                }
             };
             ranges.push(end..end + len);
             end += len;
@@ -122,8 +127,8 @@ impl Grads {
         Self { trainable: trainable.to_vec(), ranges, by_param, written: vec![false; trainable.len()], gradients }
     }
 
-    /// The same for products in a precision: in bf16 gradients of scores of the layers' matrices are rounded to it as well. They
-    /// take half the memory, and an optimiser that divides by their size does not see the last bits.
+    /// The same buffers for products in `precision`. With bf16, score gradients of the layers' matrices are rounded
+    /// to bf16 too: half the memory, and an optimiser that divides by the gradient's size loses nothing.
     #[must_use]
     pub fn in_precision(mut self, model: &Model, precision: Precision) -> Self {
         for (t, gradient) in self.trainable.iter().zip(&mut self.gradients) {
@@ -137,12 +142,12 @@ impl Grads {
         self
     }
 
-    /// Starts a new step: the next write to each slot replaces what it holds.
+    /// Starts a step: the first write to each slot replaces its content.
     pub fn begin(&mut self) {
         self.written.fill(false);
     }
 
-    /// Ends a step: what nothing was written to is zero.
+    /// Ends a step: sets the slots without a write to zero.
     pub fn finish(&mut self) {
         for (gradient, _) in self.gradients.iter_mut().zip(&self.written).filter(|(_, written)| !**written) {
             gradient.clear();
@@ -161,13 +166,13 @@ impl Grads {
         &self.gradients
     }
 
-    /// Where the elements of each trainable tensor (or its survivors) lie when all follow each other.
+    /// The range of each gradient in the concatenation of all.
     #[must_use]
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
 
-    /// All values of one tensor's gradient, if it is trainable.
+    /// All values of one tensor's gradient, if the tensor is trainable.
     #[must_use]
     pub fn get(&self, id: ParamId, params: &Params) -> Option<Vec<f32>> {
         let slot = self.by_param[id.0]?;
@@ -175,14 +180,14 @@ impl Grads {
             Gradient::All(values) => values.clone(),
             Gradient::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
             Gradient::Rows(rows) => {
-                let places = params.row_ranges(id);
-                let row = |row| rows.get(row).map_or(vec![0.0; places.of(row).len()], <[f32]>::to_vec);
+                let ranges = params.row_ranges(id);
+                let row = |row| rows.get(row).map_or(vec![0.0; ranges.of(row).len()], <[f32]>::to_vec);
                 (0..rows.table_rows()).flat_map(row).collect()
             }
         })
     }
 
-    /// Sets elements of a tensor's gradient to zero: those whose number `drop` says; not for survivors.
+    /// Sets the elements `i` of a tensor's gradient with `drop(i)` to zero. Not for compact matrices.
     pub fn zero_where(&mut self, id: ParamId, drop: impl Fn(usize) -> bool) {
         let Some(slot) = self.by_param[id.0] else { return };
         fn zero<'a, T: Default + 'a>(
@@ -203,7 +208,7 @@ impl Grads {
         }
     }
 
-    /// What a tensor's gradient is, if it is trainable.
+    /// The kind of a tensor's gradient, if the tensor is trainable.
     #[must_use]
     pub fn kind(&self, id: ParamId) -> Option<GradKind> {
         Some(self.trainable[self.by_param[id.0]?].kind)
@@ -211,35 +216,36 @@ impl Grads {
 
     /// Whether a tensor is trainable.
     #[must_use]
-    pub fn wants(&self, id: ParamId) -> bool {
+    pub fn contains(&self, id: ParamId) -> bool {
         self.by_param[id.0].is_some()
     }
 
-    /// The slot of a tensor to write, however it is kept, with the way to write it; `None` if it is not trainable.
+    /// The gradient of a tensor, to write in the mode returned; `None` if the tensor is not trainable.
     pub(crate) fn gradient(&mut self, id: ParamId) -> Option<(&mut Gradient, Write, GradKind)> {
         let slot = self.by_param[id.0]?;
         let mode = if std::mem::replace(&mut self.written[slot], true) { Write::Add } else { Write::Store };
         Some((&mut self.gradients[slot], mode, self.trainable[slot].kind))
     }
 
-    /// [`Grads::gradient`] to own for a while, so that several are written at once: until [`Grads::put_back`].
-    pub(crate) fn take(&mut self, id: ParamId) -> Option<Taken> {
+    /// [`Grads::gradient`] by value, so that several jobs write gradients in parallel; [`Grads::restore`] ends the
+    /// loan.
+    pub(crate) fn take(&mut self, id: ParamId) -> Option<OwnedGradient> {
+        let slot = self.by_param[id.0]?;
         let (gradient, mode, kind) = self.gradient(id)?;
-        Some(Taken { id, gradient: std::mem::replace(gradient, Gradient::All(Vec::new())), mode, kind })
+        Some(OwnedGradient { slot, gradient: std::mem::replace(gradient, Gradient::All(Vec::new())), mode, kind })
     }
 
-    pub(crate) fn put_back(&mut self, taken: Taken) {
-        let slot = self.by_param[taken.id.0].expect("it was taken from here");
-        self.gradients[slot] = taken.gradient;
+    pub(crate) fn restore(&mut self, owned: OwnedGradient) {
+        self.gradients[owned.slot] = owned.gradient;
     }
 
-    /// [`Grads::gradient`] of a tensor whose gradient is [`Gradient::All`]: no layer's scores, no word embeddings.
+    /// [`Grads::gradient`] of a tensor outside the layers whose gradient is [`Gradient::All`].
     pub(crate) fn slot(&mut self, id: ParamId) -> Option<(&mut [f32], Write, GradKind)> {
         self.gradient(id).map(|(gradient, mode, kind)| (gradient.values_mut(), mode, kind))
     }
 
-    /// The slot of the word embeddings for their use as decoder: there the mask does not act, so it concerns the
-    /// weights only, never their scores.
+    /// The gradient of the word embeddings as decoder. The decoder is unmasked, so only weights have this gradient, not
+    /// scores.
     pub(crate) fn decoder_slot(&mut self, id: ParamId) -> Option<(&mut [f32], Write)> {
         let slot = self.by_param[id.0]?;
         if self.trainable[slot].kind == GradKind::Score {
@@ -248,27 +254,26 @@ impl Grads {
         self.slot(id).map(|(data, mode, _)| (data, mode))
     }
 
-    /// Two slots that are trained together or not at all (scale and shift of a LayerNorm).
+    /// The gradients of two tensors that are trained together or not at all (scale and shift of a `LayerNorm`).
     pub(crate) fn pair(&mut self, a: ParamId, b: ParamId) -> Option<(&mut [f32], &mut [f32], Write)> {
         let (mode_a, mode_b) = (self.slot(a)?.1, self.slot(b)?.1);
-        debug_assert_eq!(mode_a, mode_b, "both were written equally often");
+        debug_assert_eq!(mode_a, mode_b, "equally many writes to both");
         let [a, b] = [self.by_param[a.0]?, self.by_param[b.0]?];
         let [a, b] = self.gradients.get_disjoint_mut([a, b]).expect("different tensors");
         Some((a.values_mut(), b.values_mut(), mode_a))
     }
 }
 
-/// The step from `dL/d(W o B)` to what the slot collects.
+/// The epilogue that turns `dL/d(W ∘ B)` into the gradient of the given kind, in the layout of the tensor's storage.
 pub(crate) fn epilogue<'a>(
     kind: GradKind,
     id: ParamId,
     params: &'a Params,
     masks: Option<&'a Masks>,
 ) -> GradEpilogue<'a> {
-    match (kind, masks.and_then(|masks| masks.get(id))) {
-        (GradKind::Survivors, _) => GradEpilogue::Survivors(params.survivors(id)),
-        (GradKind::Score, _) => GradEpilogue::Score(params.values(id)),
-        (GradKind::Weight, Some(mask)) => GradEpilogue::Masked(mask),
-        (GradKind::Weight, None) => GradEpilogue::Dense,
+    match (params.weight(id, masks), kind) {
+        (WeightRef::Compact(weight), _) => GradEpilogue::Survivors(weight.kept()),
+        (WeightRef::Dense(weight), GradKind::Score) => GradEpilogue::Score(weight.values),
+        (WeightRef::Dense(weight), _) => weight.mask.map_or(GradEpilogue::Dense, GradEpilogue::Masked),
     }
 }

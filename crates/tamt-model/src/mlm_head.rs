@@ -1,48 +1,39 @@
-//! The masked-language-model head, at masked positions only.
+//! The masked-language-model head (`BertLMPredictionHead`), at masked positions only.
 //!
-//! `logits = LayerNorm(act(h W_tᵀ + b_t)) Eᵀ + b`, `E` the *unmasked* word embeddings. Logits exist for a chunk of
-//! positions at a time; each chunk goes forward and, when gradients are wanted, straight back.
+//! `logits = LayerNorm(f(h W_tᵀ + b_t)) Eᵀ + b`, with the *unmasked* word embeddings `E`. Logits exist for one chunk of
+//! positions at a time: a chunk goes forward and, if the caller asks for gradients, straight back.
 
-use tamt_kernels::linear;
 use tamt_kernels::masks::GradEpilogue;
 use tamt_kernels::ops::cross_entropy;
 use tamt_kernels::ops::cross_entropy::Outcome;
-use tamt_kernels::ops::{activation, layer_norm, reduce};
+use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::{activation, reduce};
+use tamt_kernels::{Write, linear};
 
-use crate::activations::{NormActs, Workspace};
-use crate::encoder::Pass;
 use crate::error::{Error, Result};
 use crate::grads::Grads;
-use crate::model::Model;
+use crate::model::{MlmHead, Model};
+use crate::pass::Pass;
+use crate::plan::LayerNorm;
+use crate::workspace::{MlmHeadBuffers, Workspace};
 
-/// Positions whose logits exist at the same time, at most: 256 x 30,522 logits are 31 MB.
+/// Most positions of a chunk: 256 x 30,522 logits take 31 MB.
 const MAX_CHUNK: usize = 256;
-
-#[derive(Debug, Default)]
-pub(crate) struct HeadBuffers {
-    gathered: Vec<f32>,
-    dense: Vec<f32>,
-    norm: NormActs,
-    transformed: Vec<f32>,
-    logits: Vec<f32>,
-    d_transformed: Vec<f32>,
-    d_dense: Vec<f32>,
-}
 
 /// Where the gradients of an MLM loss go.
 #[derive(Debug)]
 pub struct MlmGrads<'a> {
-    /// The loss is the sum over masked positions times this (1 / their number for the mean).
+    /// The factor of the loss summed over masked positions: 1 / their number for the mean.
     pub scale: f32,
     /// Gradient of the last hidden state, `[T, hidden]`, added to.
     pub hidden: &'a mut [f32],
-    /// Gradients of the head and, where its weight is trained, of the decoder.
+    /// Gradients of the head and, if its weight is trained, of the decoder.
     pub grads: &'a mut Grads,
 }
 
 impl Model {
     /// Cross-entropy summed over the masked `positions` (rows of `hidden`), whose true tokens are `labels`, and the
-    /// number of right guesses; with `back`, the gradients too.
+    /// number of right predictions; with `back`, the gradients too.
     ///
     /// # Errors
     /// If the model has no MLM head.
@@ -55,60 +46,77 @@ impl Model {
         workspace: &mut Workspace,
     ) -> Result<Outcome> {
         let head = self.mlm_head.ok_or(Error::NoMlmHead)?;
-        let width = self.config.hidden_size;
-        let Workspace { kernels: scratch, head: b, .. } = workspace;
-        let size = positions.len() * width;
-        for buffer in [&mut b.gathered, &mut b.dense, &mut b.transformed, &mut b.d_transformed, &mut b.d_dense] {
-            buffer.resize(size, 0.0);
-        }
-        b.norm.resize(positions.len(), width);
-
-        reduce::gather_rows(hidden, width, positions, &mut b.gathered);
-        self.dense_forward(head.dense, &b.gathered, Pass::default(), &mut b.dense, scratch);
-        activation::forward(self.config.hidden_act, &b.dense, &mut b.norm.sum);
-        layer_norm::forward(
-            &mut b.norm.sum,
-            None,
-            None,
-            self.params.get(head.norm.weight),
-            self.params.get(head.norm.bias),
-            self.config.layer_norm_eps,
-            &mut b.transformed,
-            Some(layer_norm::Kept { sum: None, mean: &mut b.norm.mean, rstd: &mut b.norm.rstd }),
-        );
-
-        let decoder = self.params.weight(self.embeddings.word, None);
+        self.mlm_transform(head, hidden, positions, workspace);
         let mut total = Outcome::default();
-        // chunks of even size: each one packs the decoder anew, which a small one does not pay for
+        // Chunks of even size: each product packs the decoder anew, which is expensive for a small chunk.
         let size = labels.len().div_ceil(labels.len().div_ceil(MAX_CHUNK).max(1)).max(1);
         for (chunk, labels) in labels.chunks(size).enumerate() {
-            let rows = chunk * size * width..(chunk * size + labels.len()) * width;
-            let transformed = &b.transformed[rows.clone()];
-            b.logits.resize(labels.len() * self.config.vocab_size, 0.0);
-            linear::forward(transformed, decoder, Some(self.params.get(head.decoder_bias)), &mut b.logits, scratch);
-            let Some(back) = &mut back else {
-                total += cross_entropy::forward(&b.logits, labels);
-                continue;
-            };
-            total += cross_entropy::forward_backward(&mut b.logits, labels, back.scale);
-            linear::backward_input(&b.logits, decoder, &mut b.d_transformed[rows], tamt_kernels::Write::Store, scratch);
-            if let Some((slot, mode, _)) = back.grads.slot(head.decoder_bias) {
-                linear::backward_bias(&b.logits, slot, mode, scratch);
-            }
-            if let Some((slot, mode)) = back.grads.decoder_slot(self.embeddings.word) {
-                let [rows, cols] = self.params.matrix_shape(self.embeddings.word);
-                linear::backward_weight(&b.logits, transformed, rows, cols, GradEpilogue::Dense, slot, mode, scratch);
-            }
+            total += self.mlm_decode(head, chunk * size, labels, back.as_mut(), workspace);
         }
-
-        if let Some(MlmGrads { hidden: d_hidden, grads, .. }) = back {
-            self.norm_backward(head.norm, &b.d_transformed, &b.norm, &mut b.d_dense, grads, scratch);
-            activation::backward(self.config.hidden_act, &b.dense, &mut b.d_dense);
-            self.dense_grads(head.dense, &b.d_dense, &b.gathered, Pass::default(), grads, scratch);
-            let weight = self.params.weight(head.dense.weight, None);
-            linear::backward_input(&b.d_dense, weight, &mut b.d_transformed, tamt_kernels::Write::Store, scratch);
-            reduce::scatter_add_rows(&b.d_transformed, width, positions, d_hidden);
+        if let Some(back) = back {
+            self.mlm_transform_backward(head, positions, back, workspace);
         }
         Ok(total)
+    }
+
+    /// `transformed = LayerNorm(f(h W_tᵀ + b_t))` at the masked positions, `[positions, hidden]`.
+    fn mlm_transform(&self, head: MlmHead, hidden: &[f32], positions: &[u32], workspace: &mut Workspace) {
+        let width = self.config.hidden_size;
+        let Workspace { kernels: scratch, mlm_head: b, .. } = workspace;
+        for buffer in [&mut b.gathered, &mut b.dense, &mut b.transformed, &mut b.d_transformed, &mut b.d_dense] {
+            buffer.resize(positions.len() * width, 0.0);
+        }
+        b.norm.resize(positions.len(), width);
+        reduce::gather_rows(hidden, width, positions, &mut b.gathered);
+        self.linear(head.dense, &b.gathered, Pass::default(), &mut b.dense, scratch);
+        activation::forward(self.config.hidden_act, &b.dense, &mut b.norm.sum);
+        let saved = Kept { sum: None, mean: &mut b.norm.mean, rstd: &mut b.norm.rstd };
+        LayerNorm::new(self, head.norm).forward(&mut b.norm.sum, None, None, &mut b.transformed, Some(saved));
+    }
+
+    /// The gradients of the transform's parameters and of the hidden states, from `d_transformed`.
+    fn mlm_transform_backward(&self, head: MlmHead, positions: &[u32], back: MlmGrads<'_>, workspace: &mut Workspace) {
+        let MlmGrads { hidden: d_hidden, grads, .. } = back;
+        let Workspace { kernels: scratch, mlm_head: b, .. } = workspace;
+        let gradients = grads.pair(head.norm.weight, head.norm.bias);
+        let norm = LayerNorm::new(self, head.norm);
+        norm.backward(&b.d_transformed, b.norm.all(), &mut b.d_dense, gradients, scratch);
+        activation::backward(self.config.hidden_act, &b.dense, &mut b.d_dense);
+        self.linear_gradients(head.dense, &b.d_dense, &b.gathered, Pass::default(), grads, scratch);
+        let weight = self.params.weight(head.dense.weight, None);
+        linear::backward_input(&b.d_dense, weight, &mut b.d_transformed, Write::Store, scratch);
+        reduce::scatter_add_rows(&b.d_transformed, self.config.hidden_size, positions, d_hidden);
+    }
+
+    /// `logits = transformed Eᵀ + b` of the masked positions from `first` on and their loss; with `back`,
+    /// `d_transformed` and the decoder's gradients too.
+    fn mlm_decode(
+        &self,
+        head: MlmHead,
+        first: usize,
+        labels: &[u32],
+        back: Option<&mut MlmGrads<'_>>,
+        workspace: &mut Workspace,
+    ) -> Outcome {
+        let width = self.config.hidden_size;
+        let Workspace { kernels: scratch, mlm_head: b, .. } = workspace;
+        let MlmHeadBuffers { transformed, logits, d_transformed, .. } = b;
+        let decoder = self.params.weight(self.embeddings.word, None);
+        let rows = first * width..(first + labels.len()) * width;
+        let transformed = &transformed[rows.clone()];
+        logits.resize(labels.len() * self.config.vocab_size, 0.0);
+        let bias = self.params.get(head.decoder_bias);
+        linear::forward(transformed, decoder, Some(&bias), logits, scratch);
+        let Some(back) = back else { return cross_entropy::forward(logits, labels) };
+        let loss = cross_entropy::forward_backward(logits, labels, back.scale);
+        linear::backward_input(logits, decoder, &mut d_transformed[rows], Write::Store, scratch);
+        if let Some((slot, mode, _)) = back.grads.slot(head.decoder_bias) {
+            linear::backward_bias(logits, slot, mode, scratch);
+        }
+        if let Some((slot, mode)) = back.grads.decoder_slot(self.embeddings.word) {
+            let [rows, cols] = self.params.matrix_shape(self.embeddings.word);
+            linear::backward_weight(logits, transformed, rows, cols, GradEpilogue::Dense, slot, mode, scratch);
+        }
+        loss
     }
 }

@@ -1,18 +1,11 @@
-//! A BERT-family model: which tensors it has, where they are read from and written to.
+//! The structure of a BERT-family model: its tensors, their names and shapes, and the role of each.
 
-use std::borrow::Cow;
-use std::path::Path;
+use tamt_kernels::masks::BitMask;
 
-use tamt_kernels::rng::{Purpose, Stream};
-
-use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Family};
-use crate::error::{Error, Result};
-use crate::params::{ParamId, Params, Spec};
-use crate::task_head::{TaskHead, TaskKind};
-use crate::write::write_model;
+use crate::params::{Masks, ParamId, Params};
 
-/// A dense map `y = x Wᵀ + b`.
+/// A linear layer `y = x Wᵀ + b` (`torch.nn.Linear`).
 #[derive(Clone, Copy, Debug)]
 pub struct Dense {
     /// `[out, in]`
@@ -21,7 +14,7 @@ pub struct Dense {
     pub bias: ParamId,
 }
 
-/// Scale and shift of a LayerNorm.
+/// Scale and shift of a `LayerNorm`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     /// `[hidden]`
@@ -39,33 +32,41 @@ pub struct Embeddings {
     pub position: ParamId,
     /// `[types, hidden]`
     pub token_type: ParamId,
-    /// LayerNorm over the sum
+    /// `LayerNorm` of the sum
     pub norm: Norm,
 }
 
-/// Tensors of one transformer layer.
+/// Tensors of one transformer layer (`BertLayer`).
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
-    /// Q
+    /// Q, `[hidden, hidden]`
     pub query: Dense,
-    /// K
+    /// K, `[hidden, hidden]`
     pub key: Dense,
-    /// V
+    /// V, `[hidden, hidden]`
     pub value: Dense,
-    /// Attention output
+    /// Attention output, `[hidden, hidden]`
     pub attention_output: Dense,
-    /// LayerNorm after the attention
+    /// `LayerNorm` after the attention
     pub attention_norm: Norm,
-    /// FFN in
+    /// FFN in, `[intermediate, hidden]`
     pub intermediate: Dense,
-    /// FFN out
+    /// FFN out, `[hidden, intermediate]`
     pub output: Dense,
-    /// LayerNorm after the FFN
+    /// `LayerNorm` after the FFN
     pub output_norm: Norm,
 }
 
+/// Position of the query's linear layer in [`Layer::dense`]; the others follow in order.
+pub(crate) const QUERY: usize = 0;
+pub(crate) const KEY: usize = 1;
+pub(crate) const VALUE: usize = 2;
+pub(crate) const ATTENTION_OUTPUT: usize = 3;
+pub(crate) const INTERMEDIATE: usize = 4;
+pub(crate) const OUTPUT: usize = 5;
+
 impl Layer {
-    /// The six pruned maps, in the order of the reference.
+    /// The six pruned linear layers, in the order of the reference.
     #[must_use]
     pub fn dense(&self) -> [Dense; 6] {
         [self.query, self.key, self.value, self.attention_output, self.intermediate, self.output]
@@ -75,9 +76,9 @@ impl Layer {
 /// Tensors of the MLM head; its decoder is the word-embedding matrix, unmasked.
 #[derive(Clone, Copy, Debug)]
 pub struct MlmHead {
-    /// Dense before the activation
+    /// Linear layer in front of the activation function
     pub dense: Dense,
-    /// LayerNorm after it
+    /// `LayerNorm` after the activation
     pub norm: Norm,
     /// Bias over the vocabulary
     pub decoder_bias: ParamId,
@@ -91,22 +92,58 @@ impl MlmHead {
     }
 }
 
-/// A model in memory: configuration, weights in f32, and which tensor plays which part.
+/// What a task head predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    /// This many values for a sequence: one for each class, or a single one for regression.
+    Sequence {
+        /// Number of values.
+        outputs: usize,
+    },
+    /// A start and an end score for each token.
+    Span,
+}
+
+/// Tensors of a task head.
+#[derive(Clone, Copy, Debug)]
+pub enum TaskHead {
+    /// BERT's, over the pooler.
+    Pooled {
+        /// `[hidden, hidden]`, part of the encoder
+        pooler: Dense,
+        /// `[outputs, hidden]`
+        classifier: Dense,
+    },
+    /// RoBERTa's, with a dense layer of its own.
+    TwoLayer {
+        /// `[hidden, hidden]`
+        dense: Dense,
+        /// `[outputs, hidden]`
+        out_proj: Dense,
+    },
+    /// `[2, hidden]`, over every token.
+    Span {
+        /// `[2, hidden]`
+        qa_outputs: Dense,
+    },
+}
+
+/// A model in memory: the configuration, the tensors, and the role of each tensor.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The configuration it was built from.
     pub config: Config,
-    /// All weights.
+    /// All tensors.
     pub params: Params,
     /// Embedding layer.
     pub embeddings: Embeddings,
     /// Transformer layers.
     pub layers: Vec<Layer>,
-    /// The pooler, if the checkpoint has one; no pre-training objective here reaches it.
+    /// The pooler, if the checkpoint has one. The pre-training objectives do not use the pooler.
     pub pooler: Option<Dense>,
     /// The MLM head, if the checkpoint has one.
     pub mlm_head: Option<MlmHead>,
-    /// The task head, if one was asked for.
+    /// The task head, if the model has one.
     pub task_head: Option<TaskHead>,
 }
 
@@ -122,101 +159,8 @@ pub struct Parts {
 }
 
 impl Model {
-    /// Reads a model from a directory in Hugging Face layout, with the pooler and the MLM head where it has them.
-    ///
-    /// # Errors
-    /// If the configuration or the weights are missing, malformed, of wrong shapes or not finite.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let config = Config::read(dir.join("config.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let head = mlm_names(config.family);
-        let parts = Parts {
-            pooler: checkpoint.contains("pooler.dense.weight"),
-            mlm_head: checkpoint.contains(&format!("{}.weight", head.dense)),
-            task: None,
-        };
-        let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
-        for id in model.params.ids() {
-            let Spec { name, shape, .. } = model.params.spec(id).clone();
-            checkpoint.load_f32(&name, &shape, model.params.get_mut(id))?;
-        }
-        model.check_decoder_is_tied(&checkpoint, dir)?;
-        Ok(model)
-    }
-
-    /// A randomly initialised model: weights from N(0, `initializer_range`), the padding row, biases and shifts zero,
-    /// LayerNorm scales one.
-    #[must_use]
-    pub fn random(config: Config, parts: Parts, seed: u64) -> Self {
-        let mut model = Self::declare(config, parts, |_| None);
-        let range = model.config.initializer_range;
-        for id in model.params.ids() {
-            let is_matrix = model.params.spec(id).shape.len() == 2;
-            let is_norm_scale = {
-                let name = &model.params.spec(id).name;
-                name.ends_with("LayerNorm.weight") || name.ends_with("layer_norm.weight")
-            };
-            let stream = Stream::new(seed, Purpose::INIT, id.index() as u64);
-            let values = model.params.get_mut(id);
-            if is_matrix {
-                for (i, v) in values.iter_mut().enumerate() {
-                    *v = range * stream.normal_at(i as u64);
-                }
-            } else if is_norm_scale {
-                values.fill(1.0);
-            }
-        }
-        let hidden = model.config.hidden_size;
-        let pad = model.config.pad_token_id as usize;
-        model.params.get_mut(model.embeddings.word)[pad * hidden..][..hidden].fill(0.0);
-        if model.config.family == Family::Roberta {
-            model.params.get_mut(model.embeddings.position)[pad * hidden..][..hidden].fill(0.0);
-        }
-        model
-    }
-
-    /// Adds an MLM head to a model that has none, initialised as [`Model::random`] does.
-    #[must_use]
-    pub fn with_new_mlm_head(self, seed: u64) -> Self {
-        if self.mlm_head.is_some() {
-            return self;
-        }
-        let parts = Parts { pooler: self.pooler.is_some(), mlm_head: true, task: None };
-        let mut model = Self::random(self.config.clone(), parts, seed);
-        // A prefix-less encoder needs its prefix beside a head: `transformers` reads both from one file that way.
-        for id in self.params.ids() {
-            let target = model
-                .params
-                .find(&self.params.spec(id).name)
-                .expect("the larger model has every tensor of the smaller");
-            model.params.get_mut(target).copy_from_slice(self.params.get(id));
-        }
-        model
-    }
-
-    /// Writes `config.json` and `model.safetensors` (F32) in Hugging Face layout; both appear by atomic rename.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<()> {
-        self.save_with(dir, |id| self.params.dense(id))
-    }
-
-    /// As [`Model::save`], with the values that `values` gives for each tensor (a ticket's zeros, say).
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn save_with<'a>(&'a self, dir: &Path, values: impl Fn(ParamId) -> Cow<'a, [f32]>) -> Result<()> {
-        let values: Vec<_> = self.params.ids().map(values).collect();
-        let specs = self.params.ids().map(|id| self.params.spec(id)).zip(&values);
-        let tensors: Vec<(&str, &[usize], &[f32])> = specs
-            .map(|(spec, values)| (spec.checkpoint_name.as_str(), spec.shape.as_slice(), values.as_ref()))
-            .collect();
-        write_model(dir, &self.written_config(), &tensors)
-    }
-
-    /// The matrices that every method prunes, in the order of the reference: word embeddings, then Q, K, V, attention
-    /// output, FFN in, FFN out of each layer, then the pooler.
+    /// The matrices that every pruning method prunes, in the order of the reference: word embeddings, then Q, K, V,
+    /// attention output, FFN in and FFN out of each layer, then the pooler.
     #[must_use]
     pub fn prunable(&self) -> Vec<ParamId> {
         let mut ids = vec![self.embeddings.word];
@@ -230,12 +174,14 @@ impl Model {
         self.layers.iter().flat_map(|layer| layer.dense().map(|dense| dense.weight))
     }
 
-    /// Whether a matrix belongs to a transformer layer; returns the layer's number.
+    /// The transformer layer (from 0) of one of [`Model::layer_matrices`]; `None` for any other tensor.
     #[must_use]
     pub fn layer_of(&self, id: ParamId) -> Option<usize> {
         self.layers.iter().position(|layer| layer.dense().iter().any(|d| d.weight == id))
     }
 
+    /// A model of zeros. `original` maps a canonical tensor name to its name in the checkpoint, if the checkpoint has
+    /// the tensor.
     pub(crate) fn declare(config: Config, parts: Parts, original: impl Fn(&str) -> Option<String>) -> Self {
         let family = config.family;
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
@@ -278,9 +224,9 @@ impl Model {
         let mlm_head = parts.mlm_head.then(|| {
             let names = mlm_names(family);
             MlmHead {
-                dense: dense(&mut add, names.dense, hidden, hidden),
-                norm: norm(&mut add, names.norm),
-                decoder_bias: add(names.bias.into(), &[config.vocab_size]),
+                dense: dense(&mut add, &names.dense, hidden, hidden),
+                norm: norm(&mut add, &names.norm),
+                decoder_bias: add(names.bias, &[config.vocab_size]),
             }
         });
         let task_head = parts.task.map(|task| match (task, pooler) {
@@ -295,58 +241,36 @@ impl Model {
         });
         Self { config, params, embeddings, layers, pooler, mlm_head, task_head }
     }
+}
 
-    /// A decoder of its own would silently be ignored otherwise.
-    fn check_decoder_is_tied(&self, checkpoint: &Checkpoint, dir: &Path) -> Result<()> {
-        let decoder = mlm_names(self.config.family).decoder;
-        if self.mlm_head.is_none() || !checkpoint.contains(decoder) {
-            return Ok(());
+impl Masks {
+    /// Masks of the matrices of a model's layers that drop the weights that are zero.
+    #[must_use]
+    pub fn of_nonzero(model: &Model) -> Self {
+        let mut masks = Self::default();
+        for id in model.layer_matrices() {
+            let [rows, cols] = model.params.matrix_shape(id);
+            masks.set(id, BitMask::of_nonzero(rows, cols, &model.params.get(id)));
         }
-        let word = self.params.get(self.embeddings.word);
-        let mut values = vec![0.0; word.len()];
-        checkpoint.load_f32(decoder, &self.params.spec(self.embeddings.word).shape, &mut values)?;
-        if values != word {
-            return Err(Error::UntiedDecoder { path: dir.to_owned(), name: decoder.to_owned() });
-        }
-        Ok(())
-    }
-
-    fn written_config(&self) -> Config {
-        let family = if self.config.family == Family::Bert { "Bert" } else { "Roberta" };
-        let class = match (self.task_head, self.mlm_head) {
-            (Some(TaskHead::Span { .. }), _) => "ForQuestionAnswering",
-            (Some(_), _) => "ForSequenceClassification",
-            (None, Some(_)) => "ForMaskedLM",
-            (None, None) => "Model",
-        };
-        let mut config = self.config.clone();
-        config.set_extra("architectures", serde_json::json!([format!("{family}{class}")]));
-        config
+        masks
     }
 }
 
-struct MlmNames {
-    dense: &'static str,
-    norm: &'static str,
-    bias: &'static str,
-    decoder: &'static str,
+/// Canonical names of the tensors of an MLM head.
+pub(crate) struct MlmNames {
+    pub(crate) dense: String,
+    norm: String,
+    bias: String,
+    pub(crate) decoder: String,
 }
 
-fn mlm_names(family: Family) -> MlmNames {
-    match family {
-        Family::Bert => MlmNames {
-            dense: "cls.predictions.transform.dense",
-            norm: "cls.predictions.transform.LayerNorm",
-            bias: "cls.predictions.bias",
-            decoder: "cls.predictions.decoder.weight",
-        },
-        Family::Roberta => MlmNames {
-            dense: "lm_head.dense",
-            norm: "lm_head.layer_norm",
-            bias: "lm_head.bias",
-            decoder: "lm_head.decoder.weight",
-        },
-    }
+pub(crate) fn mlm_names(family: Family) -> MlmNames {
+    let (dense, norm, head) = match family {
+        Family::Bert => ("transform.dense", "transform.LayerNorm", "cls.predictions"),
+        Family::Roberta => ("dense", "layer_norm", "lm_head"),
+    };
+    let [dense, norm, bias, decoder] = [dense, norm, "bias", "decoder.weight"].map(|name| format!("{head}.{name}"));
+    MlmNames { dense, norm, bias, decoder }
 }
 
 /// The name `transformers` gives a tensor in a model with a head.

@@ -1,16 +1,13 @@
-//! The weights of a model, and masks of some.
+//! The tensors of a model, and bit masks of some of them.
 
 use std::borrow::Cow;
 
 use half::bf16;
-use tamt_kernels::Values;
 use tamt_kernels::masks::BitMask;
-use tamt_kernels::masks::{CompactWeight, RankedMask, RowRanges};
+use tamt_kernels::masks::{CompactWeight, RowRanges};
 use tamt_kernels::masks::{Weight, WeightRef};
 
-use crate::model::Model;
-
-/// A tensor of a model, by its place in [`Params`].
+/// A tensor of a model, by its position in [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ParamId(pub(crate) usize);
 
@@ -27,7 +24,7 @@ impl ParamId {
 pub struct Spec {
     /// Canonical name: without the `bert.` or `roberta.` prefix.
     pub name: String,
-    /// The name in the checkpoint this tensor came from, or the one it will be written under.
+    /// The name in the checkpoint that the tensor came from, or the name under which the tensor is written.
     pub checkpoint_name: String,
     /// `[rows, cols]` for a matrix, `[len]` for a vector.
     pub shape: Vec<usize>,
@@ -40,204 +37,192 @@ impl Spec {
         self.shape.iter().product()
     }
 
-    /// Number of elements of a row, of a vector all.
-    fn row_elements(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1)
+    /// `[rows, cols]` of a matrix; a vector is one row.
+    fn matrix_shape(&self) -> [usize; 2] {
+        match self.shape.split_last() {
+            Some((&cols, outer)) => [outer.iter().product(), cols],
+            None => [1, 1],
+        }
     }
 }
 
-/// Elements of a tensor.
+/// A tensor with its elements, row-major.
 #[derive(Clone, Debug)]
-enum Elements {
-    F32(Vec<f32>),
+struct Tensor {
+    spec: Spec,
+    /// All elements in f32; empty where the storage is reduced.
+    values: Vec<f32>,
+    reduced: Option<Reduced>,
+}
+
+/// Storage that takes less memory than f32.
+#[derive(Clone, Debug)]
+enum Reduced {
+    /// All elements, rounded.
     Bf16(Vec<bf16>),
-    /// In f32, without those that a mask drops.
+    /// The elements that a mask keeps, in f32.
     Compact(CompactWeight),
 }
 
-/// All tensors of a model, in the order they were declared.
+impl Reduced {
+    fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Self::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
+            Self::Compact(weight) => weight.to_dense(),
+        }
+    }
+}
+
+impl Tensor {
+    /// Expands reduced storage to f32; returns all elements.
+    fn expand(&mut self) -> &mut [f32] {
+        if let Some(reduced) = self.reduced.take() {
+            self.values = reduced.to_f32();
+        }
+        &mut self.values
+    }
+}
+
+/// All tensors of a model, in the order of their declaration.
+///
+/// A tensor is stored in f32, rounded to bf16 ([`Params::round`]) or without its dropped elements
+/// ([`Params::compact`]). Every accessor works on every storage.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
-    specs: Vec<Spec>,
-    elements: Vec<Elements>,
+    tensors: Vec<Tensor>,
 }
 
 impl Params {
     /// Declares a tensor of zeros.
     pub(crate) fn declare(&mut self, name: String, checkpoint_name: String, shape: &[usize]) -> ParamId {
         let spec = Spec { name, checkpoint_name, shape: shape.to_vec() };
-        self.elements.push(Elements::F32(vec![0.0; spec.elements()]));
-        self.specs.push(spec);
-        ParamId(self.specs.len() - 1)
+        self.tensors.push(Tensor { values: vec![0.0; spec.elements()], spec, reduced: None });
+        ParamId(self.tensors.len() - 1)
     }
 
     /// Every tensor, in order.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = ParamId> + use<> {
-        (0..self.specs.len()).map(ParamId)
+        (0..self.tensors.len()).map(ParamId)
     }
 
     /// Name and shape of a tensor.
     #[must_use]
     pub fn spec(&self, id: ParamId) -> &Spec {
-        &self.specs[id.0]
+        &self.tensors[id.0].spec
     }
 
     /// Changes the name that a tensor is written under.
     pub(crate) fn rename(&mut self, id: ParamId, checkpoint_name: String) {
-        self.specs[id.0].checkpoint_name = checkpoint_name;
+        self.tensors[id.0].spec.checkpoint_name = checkpoint_name;
     }
 
     /// The tensor of this canonical name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ParamId> {
-        self.specs.iter().position(|s| s.name == name).map(ParamId)
+        self.tensors.iter().position(|tensor| tensor.spec.name == name).map(ParamId)
     }
 
-    /// Values of a tensor, row-major.
-    ///
-    /// # Panics
-    /// If it is kept otherwise, by [`Params::round`] or [`Params::compact`].
+    /// All elements of a tensor in f32: borrowed from a tensor in f32, else expanded.
     #[must_use]
-    pub fn get(&self, id: ParamId) -> &[f32] {
-        match &self.elements[id.0] {
-            Elements::F32(values) => values,
-            Elements::Bf16(_) => panic!("{} is kept in bf16", self.spec(id).name),
-            Elements::Compact(_) => panic!("{} is kept without its zeros", self.spec(id).name),
+    pub fn get(&self, id: ParamId) -> Cow<'_, [f32]> {
+        let tensor = &self.tensors[id.0];
+        match &tensor.reduced {
+            None => tensor.values.as_slice().into(),
+            Some(reduced) => reduced.to_f32().into(),
         }
     }
 
-    /// Values of a tensor, row-major, to write.
-    ///
-    /// # Panics
-    /// As [`Params::get`].
+    /// All elements of a tensor, to write. The tensor is stored in f32 from here on.
     #[must_use]
     pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
-        match &mut self.elements[id.0] {
-            Elements::F32(values) => values,
-            Elements::Bf16(_) => panic!("{} is kept in bf16", self.specs[id.0].name),
-            Elements::Compact(_) => panic!("{} is kept without its zeros", self.specs[id.0].name),
-        }
+        self.tensors[id.0].expand()
     }
 
-    /// Values of a tensor, row-major, however it is kept.
-    #[must_use]
-    pub fn dense(&self, id: ParamId) -> Cow<'_, [f32]> {
-        match &self.elements[id.0] {
-            Elements::F32(values) => values.into(),
-            Elements::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
-            Elements::Compact(weight) => weight.to_dense().into(),
-        }
-    }
-
-    /// Takes other values of a tensor, row-major, and keeps them as it kept the old ones.
+    /// Replaces all elements of a tensor and leaves its storage as it is.
     ///
     /// # Panics
-    /// If there are not as many as the tensor has.
+    /// If `values` has another length than the tensor.
     pub fn set(&mut self, id: ParamId, values: &[f32]) {
-        match &mut self.elements[id.0] {
-            Elements::F32(own) => own.copy_from_slice(values),
-            Elements::Bf16(own) => tamt_kernels::round(values, own),
-            Elements::Compact(own) => own.set_dense(values),
+        let tensor = &mut self.tensors[id.0];
+        match &mut tensor.reduced {
+            None => tensor.values.copy_from_slice(values),
+            Some(Reduced::Bf16(own)) => tamt_kernels::round(values, own),
+            Some(Reduced::Compact(own)) => own.set_dense(values),
         }
     }
 
-    /// Takes the values of all tensors of the same model, as they are kept there.
+    /// Copies the elements and the storage of all tensors of the same model.
     pub fn set_all(&mut self, other: &Self) {
-        for (own, other) in self.elements.iter_mut().zip(&other.elements) {
-            match (own, other) {
-                (Elements::F32(own), Elements::F32(other)) => own.copy_from_slice(other),
-                (own, other) => own.clone_from(other),
-            }
+        for (own, other) in self.tensors.iter_mut().zip(&other.tensors) {
+            own.values.clone_from(&other.values);
+            own.reduced.clone_from(&other.reduced);
         }
     }
 
-    /// Rounds a tensor to bf16, which takes half the memory: for matrices of products in bf16, which would round them for each,
-    /// that do not change any more.
+    /// Rounds a tensor in f32 to bf16, which takes half the memory. Products in bf16 round a frozen matrix anew in each
+    /// pass otherwise.
     pub fn round(&mut self, id: ParamId) {
-        if let Elements::F32(values) = &self.elements[id.0] {
+        let tensor = &mut self.tensors[id.0];
+        if tensor.reduced.is_none() {
+            let values = std::mem::take(&mut tensor.values);
             let mut rounded = vec![bf16::ZERO; values.len()];
-            tamt_kernels::round(values, &mut rounded);
-            self.elements[id.0] = Elements::Bf16(rounded);
+            tamt_kernels::round(&values, &mut rounded);
+            tensor.reduced = Some(Reduced::Bf16(rounded));
         }
     }
 
-    /// Keeps a matrix without what `mask` drops, which is zero from here on: for matrices that learn under a mask that stays, of
-    /// which everybody else would walk the zeros too.
+    /// Removes from a matrix in f32 the elements that `mask` drops, which count as zero from here on. For matrices that
+    /// are trained under a fixed mask.
     pub fn compact(&mut self, id: ParamId, mask: &BitMask) {
-        if let Elements::F32(values) = &self.elements[id.0] {
-            self.elements[id.0] = Elements::Compact(CompactWeight::new(mask.clone(), values));
+        let tensor = &mut self.tensors[id.0];
+        if tensor.reduced.is_none() {
+            let values = std::mem::take(&mut tensor.values);
+            tensor.reduced = Some(Reduced::Compact(CompactWeight::new(mask.clone(), &values)));
         }
     }
 
-    /// Which elements a compact matrix has.
-    ///
-    /// # Panics
-    /// If it is not kept by [`Params::compact`].
-    pub(crate) fn survivors(&self, id: ParamId) -> &RankedMask {
-        match &self.elements[id.0] {
-            Elements::Compact(weight) => weight.kept(),
-            Elements::F32(_) | Elements::Bf16(_) => panic!("{} is kept with its zeros", self.spec(id).name),
-        }
-    }
-
-    /// The values of a tensor that learn, and where those of its rows lie: all, or of a compact matrix what the mask keeps.
-    ///
-    /// # Panics
-    /// If it was rounded by [`Params::round`].
+    /// The trainable elements of a tensor, and the range of each row among them: the surviving elements of a compact
+    /// matrix, else all elements. A rounded tensor is stored in f32 from here on.
     #[must_use]
     pub fn learning_mut(&mut self, id: ParamId) -> (&mut [f32], RowRanges<'_>) {
-        let spec = &self.specs[id.0];
-        match &mut self.elements[id.0] {
-            Elements::F32(values) => (values, RowRanges::of_columns(spec.row_elements())),
-            Elements::Bf16(_) => panic!("{} is kept in bf16", spec.name),
-            Elements::Compact(weight) => weight.rows_mut(),
+        let tensor = &mut self.tensors[id.0];
+        if let Some(Reduced::Bf16(_)) = tensor.reduced {
+            tensor.expand();
+        }
+        match &mut tensor.reduced {
+            Some(Reduced::Compact(weight)) => weight.rows_mut(),
+            _ => (&mut tensor.values, RowRanges::of_columns(tensor.spec.matrix_shape()[1])),
         }
     }
 
-    /// Where the values of a tensor's rows lie, as [`Params::learning_mut`] has them.
+    /// The range of each row among the elements that [`Params::learning_mut`] returns.
     #[must_use]
     pub fn row_ranges(&self, id: ParamId) -> RowRanges<'_> {
-        match &self.elements[id.0] {
-            Elements::F32(_) | Elements::Bf16(_) => RowRanges::of_columns(self.spec(id).row_elements()),
-            Elements::Compact(weight) => weight.kept().row_ranges(),
+        let tensor = &self.tensors[id.0];
+        match &tensor.reduced {
+            Some(Reduced::Compact(weight)) => weight.kept().row_ranges(),
+            _ => RowRanges::of_columns(tensor.spec.matrix_shape()[1]),
         }
     }
 
-    /// Values of a tensor, row-major, as they are kept.
-    ///
-    /// # Panics
-    /// If it is kept by [`Params::compact`].
-    pub(crate) fn values(&self, id: ParamId) -> Values<'_> {
-        match &self.elements[id.0] {
-            Elements::F32(values) => values.into(),
-            Elements::Bf16(values) => values.as_slice().into(),
-            Elements::Compact(_) => panic!("{} is kept without its zeros", self.spec(id).name),
-        }
-    }
-
-    /// A matrix as the kernels take it, masked where `masks` holds a mask for it; a compact one by its own.
-    ///
-    /// # Panics
-    /// If the tensor is no matrix.
+    /// A matrix in its storage, as the kernels take it, under its mask in `masks`; a compact matrix is under its own
+    /// mask.
     #[must_use]
     pub fn weight<'a>(&'a self, id: ParamId, masks: Option<&'a Masks>) -> WeightRef<'a> {
-        if let Elements::Compact(weight) = &self.elements[id.0] {
-            return weight.into();
-        }
+        let tensor = &self.tensors[id.0];
+        let values = match &tensor.reduced {
+            None => tensor.values.as_slice().into(),
+            Some(Reduced::Bf16(values)) => values.as_slice().into(),
+            Some(Reduced::Compact(weight)) => return weight.into(),
+        };
         let [rows, cols] = self.matrix_shape(id);
-        Weight { values: self.values(id), rows, cols, mask: masks.and_then(|m| m.get(id)) }.into()
+        Weight { values, rows, cols, mask: masks.and_then(|masks| masks.get(id)) }.into()
     }
 
-    /// `[rows, cols]` of a matrix.
-    ///
-    /// # Panics
-    /// If the tensor is no matrix.
+    /// `[rows, cols]` of a matrix; a vector is one row.
     #[must_use]
     pub fn matrix_shape(&self, id: ParamId) -> [usize; 2] {
-        match *self.spec(id).shape.as_slice() {
-            [rows, cols] => [rows, cols],
-            ref other => panic!("{} is no matrix: {other:?}", self.spec(id).name),
-        }
+        self.spec(id).matrix_shape()
     }
 }
 
@@ -248,24 +233,13 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Masks of the matrices of a model's layers that drop the weights that are zero.
-    #[must_use]
-    pub fn of_nonzero(model: &Model) -> Self {
-        let mut masks = Self::default();
-        for id in model.layer_matrices() {
-            let [rows, cols] = model.params.matrix_shape(id);
-            masks.set(id, BitMask::of_nonzero(rows, cols, model.params.get(id)));
-        }
-        masks
-    }
-
-    /// The mask of a tensor, if it has one.
+    /// The mask of a tensor, if the tensor has one.
     #[must_use]
     pub fn get(&self, id: ParamId) -> Option<&BitMask> {
         self.by_param.get(id.0)?.as_ref()
     }
 
-    /// The mask of a tensor, if it has one, to change in place.
+    /// The mask of a tensor, if the tensor has one, to change in place.
     #[must_use]
     pub fn get_mut(&mut self, id: ParamId) -> Option<&mut BitMask> {
         self.by_param.get_mut(id.0)?.as_mut()

@@ -1,19 +1,18 @@
-//! Which masked matrices are multiplied by the sparse kernel, and copies of matrices as the kernels read them.
+//! Which masked matrices the sparse kernel multiplies by, and copies of matrices in kernel layout.
 
-use rayon::prelude::*;
 use tamt_kernels::Precision;
 use tamt_kernels::linear::{PackedFor, PackedWeight};
 use tamt_kernels::masks::BitMask;
-use tamt_kernels::sparse::{PreparedFor, SparseWeight, TokenPanels};
+use tamt_kernels::masks::WeightRef;
+use tamt_kernels::sparse::{PreparedFor, SparseWeight};
 
-use crate::encoder::Pass;
 use crate::model::Model;
 use crate::params::{Masks, ParamId, Params};
 
-/// The density up to which masked matrices of the encoder's layers are multiplied by the sparse kernel.
+/// The density (share of kept weights) up to which the sparse kernel multiplies by a masked matrix of a layer.
 ///
-/// In f32, forward passes and input gradients are the same numbers under every choice, and gradients of weights differ in the last bits.
-/// A run that is to be resumed therefore keeps its choice.
+/// In f32, forward passes and input gradients have the same bits under every choice; weight gradients differ in the
+/// last bits. A resumed run therefore needs the choice of its first part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelChoice {
     sparse_up_to: f32,
@@ -26,52 +25,59 @@ impl KernelChoice {
     /// Always the sparse kernel.
     pub const SPARSE: Self = Self { sparse_up_to: 1.0 };
 
-    /// The choice with this highest density of sparsely multiplied matrices; none for a negative one.
+    /// The sparse kernel up to this density; a negative density means never.
     #[must_use]
     pub fn sparse_up_to(density: f32) -> Self {
         Self { sparse_up_to: density }
     }
 
-    /// The highest density of a matrix that is multiplied by the sparse kernel; negative if none is.
+    /// The highest density at which the sparse kernel multiplies; negative for never.
     #[must_use]
     pub fn density(self) -> f32 {
         self.sparse_up_to
     }
 
-    /// Whether a matrix with this mask is multiplied by the sparse kernel.
+    /// Whether the sparse kernel multiplies by a matrix with this mask.
     #[must_use]
     pub fn is_sparse(self, mask: &BitMask) -> bool {
         mask.count_ones() as f32 <= self.sparse_up_to * mask.len() as f32
     }
 }
 
-/// A matrix as a kernel reads it.
+/// A matrix of a layer in the layout of the kernel that multiplies by the matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LinearWeight<'a> {
+    Dense(&'a PackedWeight),
+    Sparse(&'a SparseWeight),
+}
+
+/// How a matrix is prepared.
 #[derive(Clone, Debug)]
 enum Prepared {
     Sparse(Box<SparseWeight>),
-    /// For the sparse kernel by each pass.
+    /// Each pass prepares the matrix for the sparse kernel.
     SparseInPasses,
     Dense(PackedWeight),
 }
 
-/// Matrices of a model's layers as the kernels read them.
+/// Matrices of a model's layers in kernel layout.
 ///
-/// They are copies: whoever changes weights or masks calls [`PreparedWeights::set_values`] or
+/// The matrices are copies: a change of weights needs [`PreparedWeights::set_values`], a change of masks
 /// [`PreparedWeights::set_masks`].
 #[derive(Clone, Debug)]
 pub struct PreparedWeights {
     choice: KernelChoice,
     precision: Precision,
-    /// Whether masks change in each step.
+    /// Whether each pass prepares the sparse matrices, because the masks change in each step.
     in_passes: bool,
     by_param: Vec<Option<Prepared>>,
 }
 
 impl PreparedWeights {
-    /// For passes that train nothing, all matrices: for the sparse kernel where `choice` says so, and the others packed for dense
-    /// products in `precision`.
+    /// All matrices, for forward passes in `precision`: for the sparse kernel up to the density of `choice`, else
+    /// packed for the dense kernel.
     ///
-    /// Without masks the zeros among the weights count, as a checkpoint with zeros has them.
+    /// Without `masks`, the zeros of the weights (a pruned checkpoint's) count as dropped.
     #[must_use]
     pub fn for_inference(model: &Model, masks: Option<&Masks>, choice: KernelChoice, precision: Precision) -> Self {
         let of_weights = (masks.is_none() && choice != KernelChoice::DENSE).then(|| Masks::of_nonzero(model));
@@ -89,7 +95,7 @@ impl PreparedWeights {
         new
     }
 
-    /// For training weights under masks that stay for many steps, the matrices that `choice` is for.
+    /// The matrices up to the density of `choice`, for training the weights under masks that are fixed for many steps.
     #[must_use]
     pub fn for_training(model: &Model, masks: &Masks, choice: KernelChoice, precision: Precision) -> Self {
         let mut new = Self::empty(model, choice, precision);
@@ -97,8 +103,8 @@ impl PreparedWeights {
         new
     }
 
-    /// For training masks, which change in each step: each pass prepares the matrices that `choice` is for, those of a layer when it
-    /// comes to it, and only these take memory.
+    /// For mask training, where masks change in each step: each pass prepares the matrices up to the density of
+    /// `choice`, one layer at a time, so that only one layer's copies take memory.
     #[must_use]
     pub fn for_mask_training(model: &Model, masks: &Masks, choice: KernelChoice, precision: Precision) -> Self {
         let mut new = Self { in_passes: true, ..Self::empty(model, choice, precision) };
@@ -110,7 +116,7 @@ impl PreparedWeights {
         Self { choice, precision, in_passes: false, by_param: vec![None; model.params.ids().len()] }
     }
 
-    /// The choice that it was made with.
+    /// The choice of kernels.
     #[must_use]
     pub fn choice(&self) -> KernelChoice {
         self.choice
@@ -122,13 +128,13 @@ impl PreparedWeights {
         self.precision
     }
 
-    /// Whether a matrix is multiplied by the sparse kernel.
+    /// Whether the sparse kernel multiplies by the matrix.
     #[must_use]
     pub fn is_sparse(&self, id: ParamId) -> bool {
         matches!(self.by_param.get(id.0), Some(Some(Prepared::Sparse(_) | Prepared::SparseInPasses)))
     }
 
-    /// A matrix, if it is prepared for the sparse kernel.
+    /// The matrix in the sparse kernel's layout, if prepared so.
     #[must_use]
     pub fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
         match self.by_param.get(id.0)? {
@@ -137,7 +143,7 @@ impl PreparedWeights {
         }
     }
 
-    /// A matrix, if it is packed for the dense kernel.
+    /// The matrix in the dense kernel's layout, if prepared so.
     #[must_use]
     pub fn dense(&self, id: ParamId) -> Option<&PackedWeight> {
         match self.by_param.get(id.0)? {
@@ -146,12 +152,16 @@ impl PreparedWeights {
         }
     }
 
-    /// Whether a forward pass finds a matrix prepared.
-    pub(crate) fn has(&self, id: ParamId) -> bool {
-        matches!(self.by_param[id.0], Some(Prepared::Sparse(_) | Prepared::Dense(_)))
+    /// The matrix in the layout that `product` needs, if prepared so.
+    pub(crate) fn weight(&self, id: ParamId, product: PackedFor) -> Option<LinearWeight<'_>> {
+        match self.by_param.get(id.0)? {
+            Some(Prepared::Sparse(weight)) => Some(LinearWeight::Sparse(weight)),
+            Some(Prepared::Dense(weight)) if product == PackedFor::Forward => Some(LinearWeight::Dense(weight)),
+            _ => None,
+        }
     }
 
-    /// Follows changed weights.
+    /// Copies changed weights, under the same masks.
     pub fn set_values(&mut self, params: &Params) {
         for (i, prepared) in self.by_param.iter_mut().enumerate() {
             if let Some(Prepared::Sparse(sparse)) = prepared {
@@ -160,7 +170,7 @@ impl PreparedWeights {
         }
     }
 
-    /// Follows changed masks over weights that are the same. Matrices whose mask is the same are left as they are.
+    /// Prepares the matrices whose mask changed, for the same weights.
     pub fn set_masks(&mut self, model: &Model, masks: &Masks) {
         for id in model.layer_matrices() {
             let slot = &mut self.by_param[id.0];
@@ -168,97 +178,16 @@ impl PreparedWeights {
                 *slot = None;
                 continue;
             };
-            match slot {
-                _ if self.in_passes => *slot = Some(Prepared::SparseInPasses),
-                Some(Prepared::Sparse(sparse)) => {
-                    sparse.set_mask(mask, model.params.values(id));
+            match (slot, model.params.weight(id, Some(masks))) {
+                (slot, _) if self.in_passes => *slot = Some(Prepared::SparseInPasses),
+                (Some(Prepared::Sparse(sparse)), WeightRef::Dense(weight)) => {
+                    sparse.set_mask(mask, weight.values);
                 }
-                _ => {
-                    let weight = model.params.weight(id, Some(masks));
-                    *slot = Some(Prepared::Sparse(Box::new(SparseWeight::new(
-                        weight,
-                        PreparedFor::Training,
-                        self.precision,
-                    ))));
+                (slot, weight) => {
+                    let sparse = SparseWeight::new(weight, PreparedFor::Training, self.precision);
+                    *slot = Some(Prepared::Sparse(Box::new(sparse)));
                 }
             }
         }
     }
-}
-
-/// Matrices of one layer, made ready for a pass that does not find them prepared.
-#[derive(Debug, Default)]
-pub(crate) struct LayerWeights {
-    packed: [PackedWeight; 6],
-    sparse: [SparseWeight; 6],
-    made: [Option<(ParamId, Made)>; 6],
-}
-
-/// What was made of a matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Made {
-    Packed,
-    Sparse,
-}
-
-impl LayerWeights {
-    /// Makes the matrices of a layer ready that are not prepared for these products.
-    pub(crate) fn make(
-        &mut self,
-        model: &Model,
-        layer: usize,
-        pass: Pass<'_>,
-        product: PackedFor,
-        precision: Precision,
-    ) {
-        // side by side: one alone has too few parts for an even end
-        let maps = model.layers[layer].dense();
-        let own = self.packed.par_iter_mut().zip(&mut self.sparse).zip(&mut self.made);
-        own.zip(maps.par_iter()).with_max_len(1).for_each(|(((packed, sparse), made), dense)| {
-            let id = dense.weight;
-            let prepared = pass.prepared.is_some_and(|prepared| match product {
-                PackedFor::Forward => prepared.has(id),
-                PackedFor::InputGradient => prepared.sparse(id).is_some(),
-            });
-            let (weight, is_sparse) = (model.params.weight(id, pass.masks), pass.is_sparse(*dense));
-            *made = (!prepared).then_some((id, if is_sparse { Made::Sparse } else { Made::Packed }));
-            match made {
-                None => {}
-                Some((_, Made::Packed)) => packed.pack(weight, product, precision),
-                Some((_, Made::Sparse)) => sparse.prepare(
-                    weight,
-                    match product {
-                        PackedFor::Forward => PreparedFor::Forward,
-                        PackedFor::InputGradient => PreparedFor::InputGradient,
-                    },
-                    precision,
-                ),
-            }
-        });
-    }
-
-    fn position(&self, id: ParamId, made: Made) -> Option<usize> {
-        self.made.iter().position(|own| *own == Some((id, made)))
-    }
-
-    /// A matrix, if it was packed for the dense kernel.
-    pub(crate) fn packed(&self, id: ParamId) -> Option<&PackedWeight> {
-        Some(&self.packed[self.position(id, Made::Packed)?])
-    }
-
-    /// A matrix, if it was prepared for the sparse kernel.
-    pub(crate) fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
-        Some(&self.sparse[self.position(id, Made::Sparse)?])
-    }
-}
-
-/// Buffers of the products that have sparse weights.
-#[derive(Debug, Default)]
-pub(crate) struct SparseBuffers {
-    /// A layer's input.
-    pub(crate) input: TokenPanels,
-    /// The gradient of its output.
-    pub(crate) gradient: TokenPanels,
-    /// An FFN before and after its activation.
-    pub(crate) ffn: [TokenPanels; 2],
 }

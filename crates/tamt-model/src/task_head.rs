@@ -1,72 +1,54 @@
 //! Task heads: sequence classification and regression, and answer spans.
 //!
-//! With `h` the last hidden states and `h0` those at position 0 of each sequence:
+//! With `h` the last hidden states and `h0` those of the first token of each sequence:
 //!
-//! * BERT sequence: `logits = dropout(tanh(pooler(h0))) W_cᵀ + b_c`; the pooler's mask acts.
-//! * RoBERTa sequence: `logits = dropout(tanh(dropout(h0) W_dᵀ + b_d)) W_oᵀ + b_o`.
-//! * Span, both: `logits = h W_qᵀ + b_q`, a start and an end score for each token.
+//! * BERT sequence (`BertForSequenceClassification`): `logits = dropout(tanh(pooler(h0))) W_cᵀ + b_c`; the pooler is
+//!   masked.
+//! * RoBERTa sequence (`RobertaClassificationHead`): `logits = dropout(tanh(dropout(h0) W_dᵀ + b_d)) W_oᵀ + b_o`.
+//! * Span, both families: `logits = h W_qᵀ + b_q`, a start and an end score for each token.
 
 use tamt_kernels::ops::activation;
 use tamt_kernels::ops::activation::Activation;
 use tamt_kernels::ops::{dropout, reduce};
 use tamt_kernels::{Write, linear};
 
-use crate::activations::Workspace;
 use crate::batch::Batch;
-use crate::encoder::{Pass, Site};
+use crate::dropout::DropoutSite;
 use crate::grads::Grads;
-use crate::model::{Dense, Model};
+use crate::model::{Dense, Model, TaskHead};
+use crate::pass::Pass;
+use crate::workspace::Workspace;
 
-/// What a task head predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskKind {
-    /// This many values for a sequence: one for each class, or a single one for regression.
+/// The linear layers of a head.
+enum Linears {
+    /// Over each token.
+    Span(Dense),
+    /// Over the first token of each sequence.
     Sequence {
-        /// Number of values.
-        outputs: usize,
+        first: Dense,
+        last: Dense,
+        /// Whether the first linear layer's input has dropout.
+        drops_input: bool,
     },
-    /// A start and an end score for each token.
-    Span,
-}
-
-/// Tensors of a task head.
-#[derive(Clone, Copy, Debug)]
-pub enum TaskHead {
-    /// BERT's, over the pooler.
-    Pooled {
-        /// `[hidden, hidden]`, part of the encoder
-        pooler: Dense,
-        /// `[outputs, hidden]`
-        classifier: Dense,
-    },
-    /// RoBERTa's, with a dense layer of its own.
-    TwoLayer {
-        /// `[hidden, hidden]`
-        dense: Dense,
-        /// `[outputs, hidden]`
-        out_proj: Dense,
-    },
-    /// `[2, hidden]`, over every token.
-    Span {
-        /// `[2, hidden]`
-        qa_outputs: Dense,
-    },
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct TaskBuffers {
-    first: Vec<u32>,
-    input: Vec<f32>,
-    dense: Vec<f32>,
-    activated: Vec<f32>,
-    d_activated: Vec<f32>,
-    d_input: Vec<f32>,
 }
 
 impl Model {
-    /// The head's dropout is the configuration's `classifier_dropout`, or its hidden dropout.
+    fn task_linears(&self) -> Linears {
+        match self.task_head.expect("the model has a task head") {
+            TaskHead::Span { qa_outputs } => Linears::Span(qa_outputs),
+            TaskHead::Pooled { pooler, classifier } => {
+                Linears::Sequence { first: pooler, last: classifier, drops_input: false }
+            }
+            TaskHead::TwoLayer { dense, out_proj } => {
+                Linears::Sequence { first: dense, last: out_proj, drops_input: true }
+            }
+        }
+    }
+
+    /// Dropout in front of the first (0) or the last (1) linear layer, at the rate of the configuration's
+    /// `classifier_dropout` or else of the pass.
     fn head_dropout(&self, pass: Pass<'_>, site: usize) -> Option<dropout::Dropout> {
-        let mut d = pass.dropout_at(Site::Head(site))?;
+        let mut d = pass.dropout(DropoutSite::Head(site), 0)?;
         if let Some(p) = self.config.extra("classifier_dropout").and_then(serde_json::Value::as_f64) {
             d.p = p as f32;
         }
@@ -86,14 +68,14 @@ impl Model {
         workspace: &mut Workspace,
     ) {
         let width = self.config.hidden_size;
-        let Workspace { kernels: scratch, task: b, .. } = workspace;
-        let (first_layer, last) = match self.task_head.expect("the model has a task head") {
-            TaskHead::Span { qa_outputs } => {
-                logits.resize(batch.tokens() * self.params.matrix_shape(qa_outputs.weight)[0], 0.0);
-                return self.dense_forward(qa_outputs, hidden, pass, logits, scratch);
+        let Workspace { kernels: scratch, task_head: b, .. } = workspace;
+        let outputs = |dense: Dense| self.params.matrix_shape(dense.weight)[0];
+        let (first, last, drops_input) = match self.task_linears() {
+            Linears::Span(dense) => {
+                logits.resize(batch.tokens() * outputs(dense), 0.0);
+                return self.linear(dense, hidden, pass, logits, scratch);
             }
-            TaskHead::Pooled { pooler, classifier } => (pooler, classifier),
-            TaskHead::TwoLayer { dense, out_proj } => (dense, out_proj),
+            Linears::Sequence { first, last, drops_input } => (first, last, drops_input),
         };
         b.first.clear();
         b.first.extend(batch.bounds[..batch.sequences()].iter().map(|&start| start as u32));
@@ -101,20 +83,21 @@ impl Model {
             buffer.resize(batch.sequences() * width, 0.0);
         }
         reduce::gather_rows(hidden, width, &b.first, &mut b.input);
-        if let (TaskHead::TwoLayer { .. }, Some(d)) = (self.task_head.expect("as above"), self.head_dropout(pass, 0)) {
+        if let Some(d) = self.head_dropout(pass, 0).filter(|_| drops_input) {
             dropout::apply(&mut b.input, d);
         }
-        self.dense_forward(first_layer, &b.input, pass, &mut b.dense, scratch);
+        self.linear(first, &b.input, pass, &mut b.dense, scratch);
         activation::forward(Activation::Tanh, &b.dense, &mut b.activated);
         if let Some(d) = self.head_dropout(pass, 1) {
             dropout::apply(&mut b.activated, d);
         }
-        logits.resize(batch.sequences() * self.params.matrix_shape(last.weight)[0], 0.0);
-        self.dense_forward(last, &b.activated, pass, logits, scratch);
+        logits.resize(batch.sequences() * outputs(last), 0.0);
+        self.linear(last, &b.activated, pass, logits, scratch);
     }
 
-    /// Gradients of the head from those of its scores; the gradient of the last hidden states is added to `d_hidden`.
-    /// To be called after [`Model::task_forward`] with the same batch and pass.
+    /// Gradients of the head from the gradients of its scores; adds the gradient of the last hidden states to
+    /// `d_hidden`. The latest pass of `workspace` through a task head is [`Model::task_forward`] with the same batch
+    /// and pass.
     ///
     /// # Panics
     /// If the model has no task head.
@@ -127,28 +110,26 @@ impl Model {
         grads: &mut Grads,
         workspace: &mut Workspace,
     ) {
-        let width = self.config.hidden_size;
-        let Workspace { kernels: scratch, task: b, .. } = workspace;
+        let Workspace { kernels: scratch, task_head: b, .. } = workspace;
         let weight = |dense: Dense| self.params.weight(dense.weight, pass.masks);
-        let (first_layer, last) = match self.task_head.expect("the model has a task head") {
-            TaskHead::Span { qa_outputs } => {
-                self.dense_grads(qa_outputs, d_logits, hidden, pass, grads, scratch);
-                return linear::backward_input(d_logits, weight(qa_outputs), d_hidden, Write::Add, scratch);
+        let (first, last, drops_input) = match self.task_linears() {
+            Linears::Span(dense) => {
+                self.linear_gradients(dense, d_logits, hidden, pass, grads, scratch);
+                return linear::backward_input(d_logits, weight(dense), d_hidden, Write::Add, scratch);
             }
-            TaskHead::Pooled { pooler, classifier } => (pooler, classifier),
-            TaskHead::TwoLayer { dense, out_proj } => (dense, out_proj),
+            Linears::Sequence { first, last, drops_input } => (first, last, drops_input),
         };
-        self.dense_grads(last, d_logits, &b.activated, pass, grads, scratch);
+        self.linear_gradients(last, d_logits, &b.activated, pass, grads, scratch);
         linear::backward_input(d_logits, weight(last), &mut b.d_activated, Write::Store, scratch);
         if let Some(d) = self.head_dropout(pass, 1) {
             dropout::apply(&mut b.d_activated, d);
         }
         activation::backward(Activation::Tanh, &b.dense, &mut b.d_activated);
-        self.dense_grads(first_layer, &b.d_activated, &b.input, pass, grads, scratch);
-        linear::backward_input(&b.d_activated, weight(first_layer), &mut b.d_input, Write::Store, scratch);
-        if let (TaskHead::TwoLayer { .. }, Some(d)) = (self.task_head.expect("as above"), self.head_dropout(pass, 0)) {
+        self.linear_gradients(first, &b.d_activated, &b.input, pass, grads, scratch);
+        linear::backward_input(&b.d_activated, weight(first), &mut b.d_input, Write::Store, scratch);
+        if let Some(d) = self.head_dropout(pass, 0).filter(|_| drops_input) {
             dropout::apply(&mut b.d_input, d);
         }
-        reduce::scatter_add_rows(&b.d_input, width, &b.first, d_hidden);
+        reduce::scatter_add_rows(&b.d_input, self.config.hidden_size, &b.first, d_hidden);
     }
 }

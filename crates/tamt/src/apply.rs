@@ -26,6 +26,6 @@ pub fn apply(base: &Base, masks: &Masks, directory: &Path) -> Result<()> {
         .collect();
     std::fs::create_dir_all(directory).map_err(crate::Error::io("create directory", directory))?;
     base.tokenizer.save_to(directory)?;
-    let values = |id| masked.get(&id).map_or_else(|| base.model.params.dense(id), Into::into);
+    let values = |id| masked.get(&id).map_or_else(|| base.model.params.get(id), Into::into);
     Ok(base.model.save_with(directory, values)?)
 }

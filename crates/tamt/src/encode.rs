@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tamt_model::{Activations, Batch, Keep, Masks, Pass};
+use tamt_model::{Activations, Batch, Masks, Pass, Save};
 
 use crate::base::Base;
 use crate::tensor_file::{self, Tensor};
@@ -57,7 +57,7 @@ pub fn encode<T: AsRef<str>>(
     }
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
-    let mut activations = Activations::new(Keep::Last);
+    let mut activations = Activations::new(Save::Last);
     let prepared = compute.prepare(&base.model, masks);
     let pass = Pass::new(masks, Some(&prepared));
     let (mut batch, mut workspace) = (Batch::default(), compute.workspace());

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tamt_data::{Blocks, Corruption, Specials};
 use tamt_kernels::ops::distance;
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass};
+use tamt_model::{Activations, Batch, Masks, Model, Pass, Save};
 
 use crate::mlm_head::HeadWeights;
 use crate::objective::MaskedTokens;
@@ -124,8 +124,8 @@ impl EvalText {
         let prepared = self.compute.prepare(model, masks);
         let pass = Pass::new(masks, Some(&prepared));
         let mut workspace = self.compute.workspace();
-        let mut student = Activations::new(if wanted.kd { Keep::Hidden } else { Keep::Last });
-        let mut teacher = Activations::new(Keep::Hidden);
+        let mut student = Activations::new(if wanted.kd { Save::Hidden } else { Save::Last });
+        let mut teacher = Activations::new(Save::Hidden);
         let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
         let (mut sums, mut tokens) = (Sums::default(), 0);
         let mut next = 0;

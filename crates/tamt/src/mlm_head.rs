@@ -42,10 +42,9 @@ impl HeadWeights {
     /// If the model has no head or the file cannot be written.
     pub fn write(model: &Model, directory: &Path) -> Result<()> {
         let head = model.mlm_head.ok_or(ModelError::NoMlmHead)?;
-        let tensors = head.params().map(|id| {
-            let spec = model.params.spec(id);
-            Tensor::f32(spec.checkpoint_name.as_str(), &spec.shape, model.params.get(id))
-        });
+        let values = head.params().map(|id| (model.params.spec(id), model.params.get(id)));
+        let tensors =
+            values.each_ref().map(|(spec, values)| Tensor::f32(spec.checkpoint_name.as_str(), &spec.shape, values));
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         tensor_file::write(&directory.join(HEAD_FILE), &tensors, &metadata)
     }

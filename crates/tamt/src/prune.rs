@@ -1,5 +1,7 @@
 //! Which weights a method drops: sparsity, scope, magnitude and random masks. Exact to the weight.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use tamt_kernels::masks::BitMask;
 use tamt_kernels::masks::{Cut, Key, smallest_k};
@@ -103,11 +105,12 @@ pub(crate) fn cut_masks<'a>(
     scope: Scope,
     key: Key,
     zeros: impl Fn(usize) -> u64,
-    values: impl Fn(ParamId) -> &'a [f32],
+    values: impl Fn(ParamId) -> Cow<'a, [f32]>,
 ) -> Masks {
     let mut masks = Masks::default();
     for group in groups(ids, scope) {
-        let tensors: Vec<&[f32]> = group.tensors.iter().map(|&id| values(id)).collect();
+        let tensors: Vec<_> = group.tensors.iter().map(|&id| values(id)).collect();
+        let tensors: Vec<&[f32]> = tensors.iter().map(AsRef::as_ref).collect();
         let n = tensors.iter().map(|t| t.len()).sum();
         let cut = smallest_k(&tensors, zeros(n), key);
         apply_cut(model, &mut masks, group, &tensors, cut, key);
@@ -155,7 +158,7 @@ pub(crate) fn magnitude_of_survivors(
         .collect();
     let values = |id: ParamId| {
         let (_, values) = survivors.iter().find(|(other, _)| *other == id).expect("every pruned matrix was copied");
-        values.as_slice()
+        values.as_slice().into()
     };
     cut_masks(model, ids, scope, Key::Value, |n| sparsity.zeros(n), values)
 }
@@ -174,7 +177,7 @@ pub fn random(model: &Model, ids: &[ParamId], sparsity: Sparsity, scope: Scope, 
         .collect();
     let values = |id: ParamId| {
         let (_, values) = keys.iter().find(|(other, _)| *other == id).expect("every pruned matrix has keys");
-        values.as_slice()
+        values.as_slice().into()
     };
     cut_masks(model, ids, scope, Key::Value, |n| sparsity.zeros(n), values)
 }

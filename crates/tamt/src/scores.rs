@@ -246,7 +246,7 @@ fn draw(scores: &[f32], rows: usize, cols: usize, stream: Stream) -> BitMask {
 #[cfg(test)]
 mod tests {
     use tamt_kernels::Precision;
-    use tamt_model::{Activations, Batch, GradKind, HiddenGrads, Keep, Pass, Trainable, Workspace};
+    use tamt_model::{Activations, Batch, GradKind, HiddenGrads, Pass, Save, Trainable, Workspace};
 
     use super::*;
     use crate::prune::{magnitude, pruned_matrices};
@@ -345,7 +345,7 @@ mod tests {
         batch.locate(&model.config);
         for precision in [Precision::F32, Precision::Bf16] {
             scores.values.iter_mut().enumerate().for_each(|(i, s)| *s = [0.5, 1.0, -1.5][i % 3]);
-            let (mut activations, mut workspace) = (Activations::new(Keep::All), Workspace::new(precision));
+            let (mut activations, mut workspace) = (Activations::new(Save::All), Workspace::new(precision));
             let mut grads = Grads::new(&model, &trainable).in_precision(&model, precision);
             let (pass, mut d) = (Pass::new(Some(&masks), None), HiddenGrads::default());
             model.forward(&batch, pass, &mut activations, &mut workspace);

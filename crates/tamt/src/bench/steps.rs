@@ -2,7 +2,7 @@
 
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::model::MlmHead;
-use tamt_model::{Activations, Batch, GradKind, Keep, Masks, Model, Parts, Pass, TaskKind, Trainable};
+use tamt_model::{Activations, Batch, GradKind, Masks, Model, Parts, Pass, Save, TaskKind, Trainable};
 
 use super::{BenchSettings, Timing, Work, seconds};
 use crate::find::Method;
@@ -115,7 +115,7 @@ fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, comput
 
 fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, compute: Compute) -> (Vec<f64>, f64) {
     let prepared = compute.prepare(model, Some(masks));
-    let (mut activations, mut workspace) = (Activations::new(Keep::Last), compute.workspace());
+    let (mut activations, mut workspace) = (Activations::new(Save::Last), compute.workspace());
     let mut batch = Batch::default();
     let times = run(settings, |step| {
         random_batch(settings, step, model, &mut batch);

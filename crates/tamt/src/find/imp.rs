@@ -89,7 +89,7 @@ impl Imp {
         let head = model.mlm_head.map(|head| head.params());
         for id in model.params.ids() {
             if !head.is_some_and(|head| head.contains(&id)) {
-                model.params.get_mut(id).copy_from_slice(self.pretrained.params.get(id));
+                model.params.get_mut(id).copy_from_slice(&self.pretrained.params.get(id));
             }
         }
     }

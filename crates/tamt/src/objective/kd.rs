@@ -5,7 +5,7 @@ use tamt_kernels::Scratch;
 use tamt_kernels::ops::attention;
 use tamt_kernels::ops::attention::AttentionShape;
 use tamt_kernels::ops::{distance, reduce, relation};
-use tamt_model::{Activations, Batch, HiddenGrads, Keep, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, HiddenGrads, Model, Pass, Save, Workspace};
 
 /// Which positions' hidden states are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ pub(crate) struct Distillation {
 
 impl Distillation {
     pub(crate) fn new(settings: KdSettings) -> Self {
-        let keep = if settings.attention { Keep::HiddenAndAttention } else { Keep::Hidden };
+        let keep = if settings.attention { Save::HiddenAndAttention } else { Save::Hidden };
         Self {
             settings,
             teacher: Activations::new(keep),

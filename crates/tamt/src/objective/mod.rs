@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tamt_data::{Blocks, Corruption, Sampler, Specials};
 use tamt_kernels::Precision;
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, MlmGrads, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, MlmGrads, Model, Pass, Save, Workspace};
 
 use crate::Result;
 use kd::Distillation;
@@ -150,8 +150,8 @@ impl Objective {
             settings,
             seed,
             student: Activations::new(match settings.kd {
-                Some(kd) if kd.attention => Keep::AllAndAttention,
-                _ => Keep::All,
+                Some(kd) if kd.attention => Save::AllAndAttention,
+                _ => Save::All,
             }),
             distillation: settings.kd.map(Distillation::new),
             d_hidden: HiddenGrads::default(),

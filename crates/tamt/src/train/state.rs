@@ -28,7 +28,7 @@ pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path,
         Tensor::f32("optimizer.v", &[optimizer.v.len()], &optimizer.v),
     ];
     let learn = grads.trainable().iter().filter(|t| t.kind != GradKind::Score);
-    let weights: Vec<_> = learn.map(|t| (t.id, model.params.dense(t.id))).collect();
+    let weights: Vec<_> = learn.map(|t| (t.id, model.params.get(t.id))).collect();
     for (id, values) in &weights {
         tensors.push(Tensor::f32(format!("weight.{}", name(*id)), &model.params.spec(*id).shape, values));
     }

@@ -86,7 +86,7 @@ impl BestModel {
     }
 
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
-        let tensors = self.params.iter().flat_map(|params| params.ids().map(|id| (params.spec(id), params.dense(id))));
+        let tensors = self.params.iter().flat_map(|params| params.ids().map(|id| (params.spec(id), params.get(id))));
         let tensors: Vec<_> = tensors.collect();
         let tensors: Vec<Tensor<'_>> =
             tensors.iter().map(|(spec, values)| Tensor::f32(spec.name.as_str(), &spec.shape, values)).collect();
@@ -174,7 +174,7 @@ mod tests {
             let mut other = model.clone();
             other.params.ids().for_each(|id| other.params.set(id, &vec![7.0; other.params.spec(id).elements()]));
             read.put_into(&mut other);
-            let is_same = other.params.ids().all(|id| other.params.dense(id) == model.params.dense(id));
+            let is_same = other.params.ids().all(|id| other.params.get(id) == model.params.get(id));
             assert_eq!(is_same, keeps_weights);
         }
         std::fs::write(directory.path().join(FILE), "no").unwrap();

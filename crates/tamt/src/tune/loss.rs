@@ -2,7 +2,7 @@
 
 use tamt_kernels::ops::task_loss::{Groups, soft_cross_entropy, span_cross_entropy, squared_error};
 use tamt_kernels::ops::{cross_entropy, distance};
-use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Keep, Model, Pass, Workspace};
+use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Model, Pass, Save, Workspace};
 
 use super::inputs::Targets;
 use super::settings::DistillSettings;
@@ -58,7 +58,7 @@ pub fn check_teacher(teacher: &Model, student: &Model, settings: DistillSettings
 impl<'m> Teacher<'m> {
     pub(super) fn new(model: &'m Model, student: &Model, settings: DistillSettings, compute: Compute) -> Result<Self> {
         check_teacher(model, student, settings)?;
-        let activations = Activations::new(Keep::Hidden);
+        let activations = Activations::new(Save::Hidden);
         Ok(Self { model, settings, activations, logits: Vec::new(), workspace: compute.workspace() })
     }
 
@@ -130,7 +130,7 @@ impl<'m> TaskLoss<'m> {
             seed,
             dropout,
             teacher,
-            activations: Activations::new(Keep::All),
+            activations: Activations::new(Save::All),
             logits: Vec::new(),
             d_logits: Vec::new(),
             d_hidden: HiddenGrads::default(),

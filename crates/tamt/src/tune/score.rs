@@ -5,7 +5,7 @@ use tamt_data::metrics::Scores;
 use tamt_data::squad::{self, PredictOptions, Prediction, WindowLogits, nbest_json, predict, predictions_json};
 use tamt_data::tasks::{Label, Task, submission};
 use tamt_kernels::ops::cross_entropy;
-use tamt_model::{Activations, Batch, Keep, Masks, Model, Pass};
+use tamt_model::{Activations, Batch, Masks, Model, Pass, Save};
 
 use super::inputs::{Inputs, Items, Targets};
 use super::loss::mean_loss;
@@ -47,7 +47,7 @@ impl Answers {
         let prepared = compute.prepare(model, masks);
         let pass = Pass::new(masks, Some(&prepared));
         let (mut batch, mut logits) = (Batch::default(), Vec::new());
-        let (mut activations, mut workspace) = (Activations::new(Keep::Last), compute.workspace());
+        let (mut activations, mut workspace) = (Activations::new(Save::Last), compute.workspace());
         let sequences = inputs.sequences() as usize;
         let mut labels = vec![Label::Class(0); sequences];
         let mut spans = vec![WindowLogits { start: Vec::new(), end: Vec::new() }; sequences];

@@ -3,8 +3,8 @@
 use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
 use tamt_kernels::{Precision, linear};
 use tamt_model::{
-    Activations, Batch, GradKind, Grads, HiddenGrads, Keep, KernelChoice, Masks, MlmGrads, Model, ParamId, Pass,
-    PreparedWeights, Trainable, Workspace,
+    Activations, Batch, GradKind, Grads, HiddenGrads, KernelChoice, Masks, MlmGrads, Model, ParamId, Pass,
+    PreparedWeights, Save, Trainable, Workspace,
 };
 
 use crate::files::{Golden, Tensors, assert_close, assert_close_above, for_each};
@@ -41,7 +41,7 @@ fn states(
     precision: Precision,
     tolerance: f64,
 ) -> Activations {
-    let mut activations = Activations::new(Keep::Hidden);
+    let mut activations = Activations::new(Save::Hidden);
     model.forward(batch, pass, &mut activations, &mut Workspace::new(precision));
     for l in 0..activations.hidden_count() {
         let name = format!("hidden.{l}");
@@ -135,7 +135,7 @@ fn mlm_backward(
     grads: &mut Grads,
     (pass, precision): (Pass<'_>, Precision),
 ) -> f64 {
-    let mut activations = Activations::new(Keep::All);
+    let mut activations = Activations::new(Save::All);
     let (mut workspace, mut d) = (Workspace::new(precision), HiddenGrads::default());
     grads.begin();
     model.forward(batch, pass, &mut activations, &mut workspace);

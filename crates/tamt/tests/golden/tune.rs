@@ -5,7 +5,7 @@ use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
 use tamt_kernels::Precision;
 use tamt_kernels::ops::cross_entropy;
 use tamt_model::{
-    Activations, Batch, GradKind, HeadStart, HiddenGrads, Keep, KernelChoice, Masks, Model, Pass, TaskKind, Trainable,
+    Activations, Batch, GradKind, HeadStart, HiddenGrads, KernelChoice, Masks, Model, Pass, Save, TaskKind, Trainable,
     Workspace,
 };
 
@@ -43,7 +43,7 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
     let mut learner =
         Learner::new(&mut model, Some(masks), None, &trainable, optimizer).with_kernel(kernel, Precision::F32);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
-    let mut activations = Activations::new(Keep::All);
+    let mut activations = Activations::new(Save::All);
     let (mut workspace, mut d, mut logits) = (Workspace::default(), HiddenGrads::default(), Vec::new());
 
     let losses = file.floats("losses");
@@ -73,13 +73,13 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
     learner.model.task_forward(activations.last_hidden(), &batch, pass, &mut logits, &mut workspace);
     assert_close("final_logits", &logits, &file.floats("final_logits"), 1e-4);
     for name in file.names("final.") {
-        let values = learner.model.params.dense(by_checkpoint_name(learner.model, &name));
+        let values = learner.model.params.get(by_checkpoint_name(learner.model, &name));
         // The gradient of a key bias is zero but for rounding, which the optimiser magnifies.
         let floor = if name.ends_with("key.bias") { 1.0 } else { 1e-30 };
         assert_close_above(&name, &values, &file.floats(&format!("final.{name}")), 1e-4, floor);
     }
     for (id, mask) in learner.masks.as_ref().unwrap().iter() {
-        let values = learner.model.params.dense(id);
+        let values = learner.model.params.get(id);
         let pruned = (0..mask.len()).filter(|i| !mask.get(i / mask.cols(), i % mask.cols()));
         assert!(pruned.into_iter().all(|i| values[i] == 0.0), "pruned weights stay exactly zero");
     }
