@@ -1,78 +1,94 @@
-//! Memory that begins with a cache line.
+//! A global allocator whose large blocks begin at a cache line.
 //!
-//! The system's allocator (glibc's) begins large blocks sixteen bytes after one, and every vector of 64 bytes in them then lies in two
-//! lines: steps take 6 % longer.
+//! The large blocks of glibc's allocator begin sixteen bytes after a cache line, so that every 64-byte vector in them
+//! lies in two lines. Steps of training then take 6 % longer.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// The system's allocator, whose blocks of [`LARGE`] bytes or more begin a cache line.
+/// The system's allocator, but for blocks of [`LARGE`] bytes or more, which begin at a cache line.
+///
+/// A large block is a system block with room for a shift. The `usize` in front of the block holds the shift in bytes:
+///
+/// ```text
+/// system block   |... shift - 8 bytes ...| shift: usize | block: layout.size() bytes |
+///                ^ multiple of 8                        ^ multiple of 64
+/// ```
 pub(crate) struct LineAllocator;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Smaller blocks are as the system gives them.
+/// Bytes of the smallest block that is aligned to a line.
 const LARGE: usize = 4096;
 
+/// Bytes of the shift in front of a block.
+const SHIFT: usize = size_of::<usize>();
+
 impl LineAllocator {
-    /// What is asked of the system for a block: room to move it up to a line, and to say how far it was moved. None if the
-    /// block is left as it is.
+    /// The layout of the system block behind a large block; `None` if the system's block is used as it is.
     fn with_room(layout: Layout) -> Option<Layout> {
         if layout.size() < LARGE || layout.align() > LINE {
             return None;
         }
-        Layout::from_size_align(layout.size().saturating_add(LINE), layout.align().max(MOVED)).ok()
+        Layout::from_size_align(layout.size().saturating_add(LINE), layout.align().max(SHIFT)).ok()
     }
 }
 
-/// Bytes of the number that says how far a block was moved, which lies before it.
-const MOVED: usize = size_of::<usize>();
-
-/// Moves a block up to a line.
+/// The large block inside a system block. Null stays null.
 ///
 /// # Safety
-/// `block` is null, or a block with [`LineAllocator::with_room`].
+/// `system` is null, or is aligned to [`SHIFT`] and points to [`LINE`] bytes more than the large block has, all of them
+/// owned by the caller.
 #[allow(unsafe_code)]
-unsafe fn moved(block: *mut u8) -> *mut u8 {
-    if block.is_null() {
-        return block;
+unsafe fn shifted(system: *mut u8) -> *mut u8 {
+    if system.is_null() {
+        return system;
     }
-    // SAFETY: a line's room was asked for; as the block begins with a multiple of eight, there are eight bytes or more before its new
-    // beginning.
+    let shift = LINE - system.addr() % LINE;
+    // SAFETY: `shift` is in `SHIFT..=LINE`, since `system` is a multiple of `SHIFT`: the block and the `SHIFT` bytes in
+    // front of it lie in the system block (guaranteed by the caller), and `block - SHIFT` is aligned for a `usize`.
     unsafe {
-        let by = LINE - block.addr() % LINE;
-        let block = block.add(by);
-        block.sub(MOVED).cast::<usize>().write(by);
+        let block = system.add(shift);
+        block.sub(SHIFT).cast::<usize>().write(shift);
         block
     }
 }
 
-// SAFETY: blocks are the system's, moved within the room that was asked for, and moved back before they are returned to it.
+// SAFETY: each block is the system's block, or lies in a system block with `LINE` bytes of room (`with_room`).
+// `dealloc` computes the same `with_room` from the same layout as `alloc` (the caller guarantees the layout), and so
+// returns the system block under the layout of its allocation. No function here unwinds.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for LineAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
         match Self::with_room(layout) {
-            Some(roomy) => unsafe { moved(System.alloc(roomy)) },
+            // SAFETY: `roomy.size()` is at least `LARGE` (`with_room`), so not zero. The block is null or has `LINE`
+            // bytes of room and the alignment `SHIFT` or more, as `with_room` asked of the system.
+            Some(roomy) => unsafe { shifted(System.alloc(roomy)) },
+            // SAFETY: the size of `layout` is not zero: the caller of `alloc` guarantees it.
             None => unsafe { System.alloc(layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's. Pages of zeros stay untouched, but for the first one.
         match Self::with_room(layout) {
-            Some(roomy) => unsafe { moved(System.alloc_zeroed(roomy)) },
+            // SAFETY: as in `alloc`. The shift lies in front of the block, whose bytes stay zero; of fresh pages, only
+            // the first one is touched.
+            Some(roomy) => unsafe { shifted(System.alloc_zeroed(roomy)) },
+            // SAFETY: the size of `layout` is not zero: the caller of `alloc_zeroed` guarantees it.
             None => unsafe { System.alloc_zeroed(layout) },
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's; the block came from here.
         match Self::with_room(layout) {
+            // SAFETY: `block` came from `shifted` in `alloc` or `alloc_zeroed` with the same `layout` (the caller of
+            // `dealloc` guarantees both), so that its shift stands in front of it, and `roomy` is the layout of the
+            // system block at `block - shift`.
             Some(roomy) => unsafe {
-                let by = block.sub(MOVED).cast::<usize>().read();
-                System.dealloc(block.sub(by), roomy);
+                let shift = block.sub(SHIFT).cast::<usize>().read();
+                System.dealloc(block.sub(shift), roomy);
             },
+            // SAFETY: `block` is the system's own, with this `layout`: the caller of `dealloc` guarantees the layout.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
@@ -82,7 +98,7 @@ unsafe impl GlobalAlloc for LineAllocator {
 mod tests {
     use super::*;
 
-    /// The tests' own memory comes from it too.
+    /// The test's vectors come from the global allocator, which is a `LineAllocator`.
     #[test]
     fn large_blocks_begin_a_line_and_keep_their_content_as_they_grow() {
         for len in [0usize, 1, LARGE - 1, LARGE, LARGE + 1, 1 << 20] {

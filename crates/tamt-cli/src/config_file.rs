@@ -1,7 +1,7 @@
 //! `--config FILE.toml`: flags by their names, in kebab or snake case, as if they had been typed.
 //!
-//! Switches are booleans, repeatable flags are arrays, everything else is a string or a number. Paths are relative
-//! to the working directory, as on the command line. What is typed replaces what the file says of the same flag.
+//! Switches are booleans, repeatable flags are arrays, all other flags are strings or numbers. Paths are relative to
+//! the working directory, as on the command line. A typed flag replaces the same flag of the file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,14 +12,13 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::Value;
 
-/// Flags that have no meaning in a file.
+/// Flags without a meaning in a file.
 const TYPED_ONLY: [&str; 3] = ["config", "help", "version"];
 
-/// The command line `line` (the program's name first), with the flags of its `--config` file put in after the verb.
-///
-/// The result is to be parsed: mistakes in what was typed are left for that.
+/// The command line `line` (the program's name first), with the flags of its `--config` file inserted after the verb.
+/// The parser of the result reports mistakes in typed flags.
 pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
-    // What the file will supply is missing yet, so this pass must not insist on anything.
+    // Flags of the file are still missing here, so that required flags must not be errors.
     let typed = command.clone().ignore_errors(true).try_get_matches_from(&line)?;
     let Some((verb, typed)) = typed.subcommand() else {
         return Ok(line);
@@ -36,7 +35,7 @@ pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<Os
     let flags = read(path)
         .and_then(|table| flags(command, typed, &table))
         .map_err(|problem| command.error(ErrorKind::InvalidValue, format!("{}: {problem}", path.display())))?;
-    // No flag comes before the verb, so its place is known.
+    // The verb is argument 1: no flag precedes the verb.
     line.splice(2..2, flags);
     Ok(line)
 }
@@ -46,7 +45,7 @@ fn read(path: &Path) -> Result<toml::Table, String> {
     toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned())
 }
 
-/// The flags in `table` that were not typed.
+/// The flags in `table`, but for typed ones.
 fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
     let mut flags = Vec::new();
     let mut seen = Vec::new();
@@ -99,7 +98,7 @@ fn translate(flag: &Arg, name: &str, key: &str, value: &Value, flags: &mut Vec<O
     Ok(())
 }
 
-/// A single value as one would type it.
+/// A single value in the form of the command line.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

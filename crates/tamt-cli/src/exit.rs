@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A combination of flags that cannot be meant; found only when their meaning is resolved.
+/// A combination of flags without a meaning that the parser of the command line does not detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
@@ -17,12 +17,12 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     }
     match error.downcast_ref::<tamt::Error>() {
         Some(tamt::Error::Stopped { signal, .. }) => ExitCode::from(for_signal(*signal)),
-        Some(tamt::Error::Setting { .. }) => ExitCode::from(WRONG_USAGE),
+        Some(tamt::Error::Setting { .. } | tamt::Error::TeacherStates { .. }) => ExitCode::from(WRONG_USAGE),
         _ => ExitCode::from(FAILED),
     }
 }
 
-/// What a shell reports of a program that signal number `signal` ended.
+/// The exit code that a shell reports for a program ended by signal number `signal`.
 pub(crate) fn for_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(FAILED)
 }

@@ -1,10 +1,10 @@
-//! What to do next, for errors where that is known.
+//! Advice for errors with a known remedy.
 
 use std::ffi::{OsStr, OsString};
 
 use tamt::Error;
 
-/// Advice on `error`, in one sentence that names flags. `line` is the command line as it was typed.
+/// Advice on `error`, in one sentence that names flags. `line` is the typed command line.
 pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
     let text = match error.downcast_ref::<Error>()? {
         Error::Occupied { .. } => "give --resume to go on with that run, or another --output-dir",
@@ -21,7 +21,7 @@ pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// `line` as one would type it to go on with the run that it started.
+/// The command line that resumes the run of `line`.
 fn resuming(line: &[OsString]) -> String {
     let resume = OsStr::new("--resume");
     let missing = (!line.iter().any(|argument| argument == resume)).then_some(resume);
@@ -29,7 +29,7 @@ fn resuming(line: &[OsString]) -> String {
     arguments.map(|argument| quoted(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// An argument as a shell takes it back.
+/// An argument in quotes, if a shell needs them.
 pub(crate) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_goes_on_can_be_pasted_into_a_shell() {
+    fn the_resuming_command_can_be_pasted_into_a_shell() {
         let line = |arguments: &[&str]| resuming(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(line(&["tamt", "find", "--corpus", "a b", "it's"]), r"tamt find --corpus 'a b' 'it'\''s' --resume");
         assert_eq!(line(&["./tamt", "find", "--resume", ""]), "./tamt find --resume ''");

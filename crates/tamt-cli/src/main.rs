@@ -1,10 +1,23 @@
 //! The command `tamt`.
+//!
+//! A command flows through these modules:
+//!
+//! 1. `main` parses the command line into `args` (`clap` structs, a file per verb); `config_file` first inserts the
+//!    flags of a `--config` file.
+//! 2. `verbs` has a file per verb. A verb loads its inputs and calls `resolve`, which turns flags into settings of the
+//!    library; a verb with a run directory collects settings and digests in a `record`.
+//! 3. The verb calls the library (`tamt::find::find`, `tamt::tune::tune`, ...) with a `progress` observer and with a
+//!    stop request from `signals`.
+//! 4. The verb formats the result and gives it to the `printer`, the only module that writes to stdout and stderr.
+//! 5. An error returns to `main`: the `printer` shows the error in the words of `messages`, where settings are flags,
+//!    with advice from `hints`, and `exit` chooses the exit code.
 
 mod allocator;
 mod args;
 mod config_file;
 mod exit;
 mod hints;
+mod messages;
 mod printer;
 mod progress;
 mod record;
@@ -17,8 +30,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::{CommandFactory, Parser};
 
-use crate::args::{Common, Verb};
+use crate::args::common::Common;
+use crate::args::{Cli, Verb};
 use crate::printer::Printer;
 
 #[global_allocator]
@@ -26,10 +41,10 @@ static ALLOCATOR: allocator::LineAllocator = allocator::LineAllocator;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = env::args_os().collect();
-    let verb = match args::parse(line.clone()) {
+    let verb = match parse(line.clone()) {
         Ok(cli) => cli.verb,
         Err(answer) => {
-            // Help for a closed pipe, or an error nobody can see: the exit code still tells.
+            // The exit code tells the outcome even if the stream is closed.
             let _ = answer.print();
             return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(u8::MAX));
         }
@@ -45,6 +60,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Parses a command line, the program's name first, with the flags of its `--config` file. `--help` and `--version` are
+/// errors as well, which know their streams and exit codes.
+fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(config_file::merge(&Cli::command(), line)?)
+}
+
 fn run(verb: &Verb, common: &Common, printer: Printer) -> anyhow::Result<()> {
     if let Some(threads) = common.threads {
         rayon::ThreadPoolBuilder::new()
@@ -52,6 +73,6 @@ fn run(verb: &Verb, common: &Common, printer: Printer) -> anyhow::Result<()> {
             .build_global()
             .with_context(|| format!("cannot start {threads} threads"))?;
     }
-    // On a thread of the pool: called from outside, every parallel operation of a step would first wake one.
+    // The verb runs on a thread of the pool, so that no parallel operation of a step has to wake the pool first.
     rayon::scope(|_| verbs::run(verb, printer))
 }

@@ -1,4 +1,4 @@
-//! The one place that prints.
+//! All output of the command: results, notices, progress, errors, and the tables in them.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -6,14 +6,15 @@ use std::io::{self, Write};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::hints;
+use crate::hints::hint;
+use crate::messages::message;
 
-/// Decides what is printed where.
+/// Prints to the stream that the flags choose.
 ///
 /// | | default | `--json` | `--quiet` |
 /// |---|---|---|---|
 /// | result | text on stdout | one JSON object on stdout | as without |
-/// | what a person should know | stdout | stderr | nowhere |
+/// | notices for a person | stdout | stderr | nowhere |
 /// | progress | stderr | stderr | nowhere |
 /// | errors | stderr | stderr | stderr |
 #[derive(Debug, Clone, Copy)]
@@ -27,17 +28,17 @@ impl Printer {
         Self { json, quiet }
     }
 
-    /// Whether anything but errors and the result is wanted.
+    /// Whether `--quiet` hides all but errors and the result.
     pub(crate) fn is_quiet(self) -> bool {
         self.quiet
     }
 
-    /// Prints a verb's result: `json` (an object) with `--json`, `text` otherwise. To be called once.
+    /// Prints the result of a verb: `json` (an object) with `--json`, `text` otherwise. A verb calls it once.
     pub(crate) fn result(self, json: &Value, text: &str) -> Result<()> {
         if self.json { to_stdout(&format!("{json}\n")) } else { to_stdout(&with_newline(text)) }
     }
 
-    /// Prints what a person should know before the result.
+    /// Prints a notice for a person.
     pub(crate) fn info(self, text: &str) -> Result<()> {
         if self.quiet {
             Ok(())
@@ -49,14 +50,14 @@ impl Printer {
         }
     }
 
-    /// Prints how a run is getting on, beside its results.
+    /// Prints the progress of a run.
     pub(crate) fn progress(self, text: &str) {
         if !self.quiet {
             to_stderr(&with_newline(text));
         }
     }
 
-    /// Prints an error, its causes, and what to do next where that is known; `line` is the command line.
+    /// Prints an error, its causes, and advice if there is any; `line` is the command line.
     #[expect(clippy::unused_self, reason = "errors are shown whatever the flags")]
     pub(crate) fn error(self, error: &anyhow::Error, line: &[OsString]) {
         to_stderr(&error_text(error, line));
@@ -64,25 +65,21 @@ impl Printer {
 }
 
 fn error_text(error: &anyhow::Error, line: &[OsString]) -> String {
-    let mut text = format!("error: {error}\n");
-    for cause in error.chain().skip(1) {
-        text.push_str(&format!("  caused by: {cause}\n"));
-    }
-    if let Some(hint) = hints::hint(error, line) {
+    let labels = ["error"].into_iter().chain(std::iter::repeat("  caused by"));
+    let causes = labels.zip(error.chain()).map(|(label, cause)| format!("{label}: {}\n", message(cause)));
+    let mut text: String = causes.collect();
+    if let Some(hint) = hint(error, line) {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
 }
 
 fn with_newline(text: &str) -> String {
-    let mut text = text.to_owned();
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    format!("{text}{end}")
 }
 
-/// A reader that has seen enough (`| head`) is no failure; a full disk is.
+/// Writes to stdout. A closed pipe (`| head`) is no failure.
 fn to_stdout(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -91,7 +88,7 @@ fn to_stdout(text: &str) -> Result<()> {
     }
 }
 
-/// When even stderr is gone, there is nobody left to tell.
+/// Writes to stderr, and ignores a closed stderr: no stream remains to report the failure to.
 fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -113,7 +110,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The table as text: columns of numbers to the right, others to the left, two spaces between.
+    /// The table as text, with two spaces between columns: numbers are right-aligned, other columns left-aligned.
     pub(crate) fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &'_ Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
@@ -141,7 +138,7 @@ impl Table {
     }
 }
 
-/// A count with its thousands apart: 1,234,567.
+/// A count with thousands separators: 1,234,567.
 pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -154,7 +151,7 @@ pub(crate) fn grouped(count: u64) -> String {
     text
 }
 
-/// A metric to five significant digits: a distance of 0.00042 says as much as a perplexity of 1234.5.
+/// A metric to five significant digits: small distances and large perplexities have equally many digits.
 pub(crate) fn metric(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -168,7 +165,7 @@ pub(crate) fn metric(value: f64) -> String {
     }
 }
 
-/// Numbers, with `%` or thousands separators, and the blanks between them.
+/// Whether a text consists of numbers, signs, `%`, thousands separators and blanks.
 fn is_numeric(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit() || "+-.,% e".contains(c))
 }

@@ -1,4 +1,4 @@
-//! Shows how a run is getting on: a bar on a terminal, a line every few seconds elsewhere.
+//! The progress of a run: a bar on a terminal, a line every few seconds elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use tamt::run::{Observer, StepReport};
 
 use crate::printer::{Printer, metric};
 
-/// How often a line is printed where there is no terminal.
+/// Time between two lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much the latest step counts in the shown speed.
+/// Weight of the latest step in the shown speed.
 const SMOOTHING: f64 = 0.1;
 
 /// Shows a run's progress on stderr, or nothing with `--quiet`.
@@ -30,6 +30,16 @@ enum Display {
 }
 
 impl Display {
+    /// Whether a line is due, or `forced`; restarts the interval if so. False with a bar.
+    fn line_is_due(&mut self, forced: bool) -> bool {
+        let Self::Lines { last } = self else { return false };
+        let is_due = forced || last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
+
     fn new(printer: Printer) -> Self {
         if printer.is_quiet() {
             Self::Hidden
@@ -82,34 +92,21 @@ impl Observer for Progress {
 
     fn step(&mut self, report: &StepReport<'_>) {
         self.speed.update(report);
-        match &mut self.display {
-            Display::Hidden => {}
-            Display::Bar(bar) => {
-                bar.set_message(summary(report, &self.speed, self.total));
-                bar.set_position(report.step);
-            }
-            Display::Lines { last } => {
-                let due = last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
-                if due || report.step == self.total {
-                    *last = Some(Instant::now());
-                    let summary = summary(report, &self.speed, self.total);
-                    let line = format!("{}: step {}/{}  {summary}", self.stage, report.step, self.total);
-                    self.printer.progress(&line);
-                }
-            }
+        let summary = || summary(report, &self.speed, self.total);
+        if let Display::Bar(bar) = &self.display {
+            bar.set_message(summary());
+            bar.set_position(report.step);
+        } else if self.display.line_is_due(report.step == self.total) {
+            let line = format!("{}: step {}/{}  {}", self.stage, report.step, self.total, summary());
+            self.printer.progress(&line);
         }
     }
 
     fn advance(&mut self, done: u64) {
-        match &mut self.display {
-            Display::Hidden => {}
-            Display::Bar(bar) => bar.set_position(done),
-            Display::Lines { last } => {
-                if last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) || done == self.total {
-                    *last = Some(Instant::now());
-                    self.printer.progress(&format!("{}: {done}/{}", self.stage, self.total));
-                }
-            }
+        if let Display::Bar(bar) = &self.display {
+            bar.set_position(done);
+        } else if self.display.line_is_due(done == self.total) {
+            self.printer.progress(&format!("{}: {done}/{}", self.stage, self.total));
         }
     }
 
@@ -130,13 +127,13 @@ impl Observer for Progress {
 }
 
 impl Drop for Progress {
-    /// A run that fails must not leave half a bar before the error.
+    /// Removes the bar of a failed run ahead of its error.
     fn drop(&mut self) {
         self.finish();
     }
 }
 
-/// Shows how far work has come that is counted in one unit and has no losses: evaluating, encoding.
+/// Shows the progress of work without losses: evaluating, encoding.
 pub(crate) struct Counter {
     printer: Printer,
     display: Display,
@@ -145,7 +142,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Work called `label` over `total` of `unit`.
+    /// Work called `label`, on `total` items called `unit`.
     pub(crate) fn new(printer: Printer, label: &'static str, unit: &'static str, total: u64) -> Self {
         let mut display = Display::new(printer);
         match &mut display {
@@ -155,23 +152,18 @@ impl Counter {
                 bar.set_message(unit);
                 bar.set_length(total);
             }
-            // Short work ends before its first line.
+            // Work shorter than the interval prints no line.
             Display::Lines { last } => *last = Some(Instant::now()),
         }
         Self { printer, display, label, total }
     }
 
-    /// `done` of the total are done.
+    /// `done` of the items are done.
     pub(crate) fn at(&mut self, done: u64) {
-        match &mut self.display {
-            Display::Hidden => {}
-            Display::Bar(bar) => bar.set_position(done),
-            Display::Lines { last } => {
-                if last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
-                    *last = Some(Instant::now());
-                    self.printer.progress(&format!("{}: {done}/{}", self.label, self.total));
-                }
-            }
+        if let Display::Bar(bar) = &self.display {
+            bar.set_position(done);
+        } else if self.display.line_is_due(false) {
+            self.printer.progress(&format!("{}: {done}/{}", self.label, self.total));
         }
     }
 }
@@ -184,7 +176,7 @@ impl Drop for Counter {
     }
 }
 
-/// Exponential means over the steps so far, of this process only: a resumed run starts them anew.
+/// Exponential means over the steps of this process.
 #[derive(Debug, Default)]
 struct Speed {
     seconds: Option<f64>,
@@ -215,7 +207,7 @@ fn summary(report: &StepReport<'_>, speed: &Speed, total: u64) -> String {
     text
 }
 
-/// Seconds as a person says them: 42s, 3m05s, 2h07m, 3d04h.
+/// Seconds in their two largest units: 42s, 3m05s, 2h07m, 3d04h.
 pub(crate) fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

@@ -1,4 +1,4 @@
-//! What a run was asked for, as its `config.toml` records it and as a person is told before it starts.
+//! The record of a run: its settings for `config.toml`, and the announcement for a person.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tamt::find::Texts;
-use tamt_data::{Corpus, Tokenizer};
+use tamt::run::VerbSettings;
+use tamt_data::Tokenizer;
 use tamt_model::digest::sha256_hex;
 use toml::{Table, Value};
 
@@ -16,43 +17,41 @@ use crate::printer::{Printer, grouped};
 /// All resolved settings of a run.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// Settings that decide what is computed, and those that differ from the defaults.
+    /// All settings, with digests of the inputs.
     table: Table,
+    /// The settings that differ from the defaults, as `name value`.
     changed: Vec<String>,
     /// Lines about the inputs.
     inputs: Vec<(&'static str, String)>,
 }
 
 impl Record {
-    /// The record of `settings` for a verb; `defaults` are those the user would have got without further flags.
+    /// The record of `settings` for a verb; `defaults` are the settings without further flags.
     pub(crate) fn new<S: Serialize>(verb: &'static str, settings: &S, defaults: &S) -> Result<Self> {
-        let (settings, defaults) = (table(settings)?, table(defaults)?);
-        let changed = changed(&settings, &defaults);
-        let mut record = Self { table: settings, changed, inputs: Vec::new() };
-        record.set("verb", verb);
-        record.set("tool-version", env!("CARGO_PKG_VERSION"));
+        let changed = changed(&table(settings)?, &table(defaults)?);
+        let mut record = Self { table: table(&VerbSettings::new(verb, settings))?, changed, inputs: Vec::new() };
         record.set("threads", i64::try_from(rayon::current_num_threads()).unwrap_or(i64::MAX));
         Ok(record)
     }
 
-    /// Records one more value.
+    /// Records a value.
     pub(crate) fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         self.table.insert(key.into(), value.into());
     }
 
-    /// One more line about the inputs.
+    /// Adds a line about the inputs.
     pub(crate) fn input(&mut self, label: &'static str, value: String) {
         self.inputs.push((label, value));
     }
 
-    /// Records a model and the digest of its weights or, before it has any, of its configuration.
+    /// Records a model with the digest of its weights, or of its configuration for a model without weights.
     pub(crate) fn model(&mut self, key: &'static str, name: &str, sha256: &str) {
         self.set(key, name);
         self.set("base-sha256", sha256);
         self.input("model", format!("{name} (SHA-256 {})", short(sha256)));
     }
 
-    /// Records the digest of a tokenizer: the same text is other tokens under another one.
+    /// Records the digest of a tokenizer, which decides the tokens of a text.
     pub(crate) fn tokenizer(&mut self, tokenizer: &Tokenizer) -> Result<()> {
         let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let files: Vec<Vec<u8>> = tokenizer.files().iter().map(read).collect::<Result<_>>()?;
@@ -62,20 +61,13 @@ impl Record {
 
     /// Records the texts of a run and the digests of their files.
     pub(crate) fn texts(&mut self, texts: &Texts, train: &[PathBuf], eval: &[PathBuf]) {
-        if let Some(corpus) = &texts.train {
-            self.corpus("corpus", train, corpus);
-            self.set("corpus-sha256", corpus.digest.as_str());
+        for (key, corpus, files) in [("corpus", &texts.train, train), ("eval-corpus", &texts.eval, eval)] {
+            let Some(corpus) = corpus else { continue };
+            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            self.input(key, format!("{} ({} tokens)", names.join(", "), grouped(corpus.tokens.len() as u64)));
+            self.set(key, names);
+            self.set(format!("{key}-sha256"), corpus.digest.as_str());
         }
-        if let Some(corpus) = &texts.eval {
-            self.corpus("eval-corpus", eval, corpus);
-            self.set("eval-corpus-sha256", corpus.digest.as_str());
-        }
-    }
-
-    fn corpus(&mut self, key: &'static str, files: &[PathBuf], corpus: &Corpus) {
-        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        self.input(key, format!("{} ({} tokens)", names.join(", "), grouped(corpus.tokens.len() as u64)));
-        self.set(key, names);
     }
 
     /// The settings for the run directory.
@@ -83,7 +75,7 @@ impl Record {
         &self.table
     }
 
-    /// Tells what is about to run: a headline, the inputs, what is not as by default, and where the output goes.
+    /// Prints a headline, the inputs, the settings that differ from the defaults, and the output directory.
     pub(crate) fn announce(&self, printer: Printer, headline: &str, output: &Path) -> Result<()> {
         let settings = if self.changed.is_empty() { "all as by default".to_owned() } else { self.changed.join(", ") };
         let rest = [("settings", settings), ("output", output.display().to_string())];
@@ -95,7 +87,7 @@ impl Record {
     }
 }
 
-/// A digest as a person compares it.
+/// The first digits of a digest.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }
@@ -106,8 +98,8 @@ fn table<S: Serialize>(settings: &S) -> Result<Table> {
     Ok(table)
 }
 
-/// A single-precision 0.15 would be shown as 0.15000000596046448; the shortest number that is the same in single
-/// precision says what was meant.
+/// Replaces each number that is exact in single precision by the shortest decimal of the same single-precision value:
+/// a single-precision 0.15 is 0.15000000596046448 in double precision.
 fn shorten(value: &mut Value) {
     match value {
         Value::Float(number) if f64::from(*number as f32) == *number => {
@@ -119,16 +111,16 @@ fn shorten(value: &mut Value) {
     }
 }
 
-/// The settings that differ from the defaults, as `name value`, in the order of their names.
+/// The settings that differ from the defaults, as `name value`, ordered by name.
 fn changed(settings: &Table, defaults: &Table) -> Vec<String> {
-    let (mut now, mut before) = (BTreeMap::new(), BTreeMap::new());
-    flatten("", settings, &mut now);
-    flatten("", defaults, &mut before);
-    let differs = now.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+    let (mut given, mut default) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", settings, &mut given);
+    flatten("", defaults, &mut default);
+    let differs = given.iter().filter(|(key, value)| default.get(*key) != Some(*value));
     differs.map(|(key, value)| format!("{key} {}", plain(value))).collect()
 }
 
-/// Joins the keys of nested tables with dots, but for the two that say nothing to a user.
+/// Lists all settings. A dot joins the keys of nested tables; the keys of two tables are left out.
 fn flatten<'a>(prefix: &str, table: &'a Table, flat: &mut BTreeMap<String, &'a Value>) {
     for (key, value) in table {
         let path = match prefix {

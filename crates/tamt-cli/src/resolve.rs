@@ -1,25 +1,23 @@
-//! From what was typed to what it means: library settings, with defaults that depend on the method, the preset, the
-//! model and the text.
+//! From flags to settings of the library, with defaults that depend on the method, the preset, the model and the text.
 
 use anyhow::{Result, bail};
+use tamt::Compute;
 use tamt::base::Base;
-use tamt::bench::Work;
-use tamt::find::{FindSettings, Method, Preset, Rewind, Start, Texts, imp_rounds, paper};
-use tamt::objective::{Distance, KdSettings, Relation, Representation, Span};
-use tamt::pretrain::{PretrainSettings, Train};
-use tamt::prune::{Scope, Sparsity};
-use tamt::scores::{Binarizer, ScoreInit};
-use tamt::train::{Clip, OptimizerKind, OptimizerSettings, Shape, TrainSettings};
-use tamt::tune::{DistillSettings, Duration, InputSettings, Keep, TuneSettings};
-use tamt::{Compute, Kernel};
+use tamt::find::{FindSettings, MaskInit, Method, Preset, Texts, imp_rounds};
+use tamt::objective::{KdSettings, ObjectiveSettings};
+use tamt::pretrain::PretrainSettings;
+use tamt::prune::Sparsity;
+use tamt::scores::ScoreInit;
+use tamt::train::{OptimizerKind, OptimizerSettings, TrainSettings};
+use tamt::tune::{DistillSettings, InputSettings, TrainingLength, TuneSettings};
 use tamt_data::tasks::Task;
-use tamt_kernels::Precision;
 
-use crate::args::find::DistillationArgs;
+use crate::args::common::Common;
+use crate::args::find::{DistillationArgs, FindArgs};
+use crate::args::pretrain::PretrainArgs;
+use crate::args::task::TaskArgs;
 use crate::args::training::{OptimizerArgs, TrainingArgs};
-use crate::args::tune::TaskArgs;
-use crate::args::values::{self, InitialMask};
-use crate::args::{Common, FindArgs, PretrainArgs, TuneArgs};
+use crate::args::tune::TuneArgs;
 use crate::exit::UsageError;
 
 /// Replaces a setting where a flag was given.
@@ -29,24 +27,19 @@ fn set<T: Clone>(setting: &mut T, flag: &Option<T>) {
     }
 }
 
-/// As [`set`], for what is typed in double precision and computed in single.
+/// As [`set`], for a flag in double precision and a setting in single precision.
 fn set_single(setting: &mut f32, flag: Option<f64>) {
     if let Some(value) = flag {
         *setting = value as f32;
     }
 }
 
-/// How products are computed: `auto` is bf16 where the processor has instructions for it.
+/// The kernel and the precision of matrix products.
 pub(crate) fn compute(common: &Common) -> Compute {
-    let precision = match common.precision {
-        values::Precision::Auto => Precision::native(),
-        values::Precision::F32 => Precision::F32,
-        values::Precision::Bf16 => Precision::Bf16,
-    };
-    Compute { kernel: common.kernel.map_or(Kernel::Auto, Kernel::from), precision }
+    Compute { kernel: common.kernel.unwrap_or_default(), precision: (common.precision)() }
 }
 
-/// What a find is to do, but for what depends on the model and the text.
+/// The settings of a find that depend on neither the model nor the text.
 #[derive(Debug)]
 pub(crate) struct Goal {
     pub(crate) method: Method,
@@ -55,14 +48,14 @@ pub(crate) struct Goal {
     preset: Option<Preset>,
 }
 
-/// The method and its number of steps: a method that trains must be told how long.
+/// The method and its number of steps.
+///
+/// # Errors
+/// [`UsageError`] for a method that trains if no flag gives the number of steps.
 pub(crate) fn goal(args: &FindArgs) -> Result<Goal> {
-    let method = Method::from(args.method);
+    let method = args.method;
     let sparsity = Sparsity::new(args.sparsity)?;
-    let preset = match args.preset {
-        Some(values::Preset::Paper) => Some(paper(method, sparsity)?),
-        None => None,
-    };
+    let preset = args.preset.map(|preset| preset(method, sparsity)).transpose()?;
     let in_rounds = match args.pruning.steps_per_round.filter(|_| method == Method::Imp) {
         Some(steps) => {
             let all = steps.checked_mul(imp_rounds(sparsity));
@@ -83,7 +76,7 @@ pub(crate) fn goal(args: &FindArgs) -> Result<Goal> {
 }
 
 impl Goal {
-    /// The settings without any flag but those that make the goal.
+    /// The settings without further flags.
     pub(crate) fn defaults(&self, base: &Base) -> FindSettings {
         let mut settings = FindSettings::new(self.method, self.sparsity, self.max_steps);
         settings.block_size = settings.block_size.min(base.max_length());
@@ -100,15 +93,15 @@ impl Goal {
             settings.train.optimizer.learning_rate = preset.learning_rate;
         }
         settings.compute = compute(&args.common);
-        set(&mut settings.scope, &args.scope.map(Scope::from));
-        set(&mut settings.start, &args.masks.init.clone().map(Start::from));
-        set(&mut settings.rewind, &args.pruning.rewind.map(Rewind::from));
+        set(&mut settings.scope, &args.scope);
+        set(&mut settings.start, &args.masks.init);
+        set(&mut settings.rewind, &args.pruning.rewind);
         settings.allow_other_base = args.allow_other_base;
         settings.layers = (!args.layers.is_empty()).then(|| args.layers.clone());
         let masks = &args.masks;
         set(&mut settings.rethreshold_every, &masks.rethreshold_every);
-        set(&mut settings.scores.binarizer, &masks.binarizer.map(Binarizer::from));
-        set(&mut settings.scores.init, &masks.score_init.map(ScoreInit::from));
+        set(&mut settings.scores.binarizer, &masks.binarizer);
+        set(&mut settings.scores.init, &masks.score_init);
         set_single(&mut settings.scores.threshold, masks.threshold);
         set_single(&mut settings.scores.init_scale, masks.init_scale);
         settings.freeze_head |= masks.freeze_head;
@@ -117,11 +110,8 @@ impl Goal {
         }
 
         let training = &args.training;
-        set(&mut settings.seed, &training.seed);
-        set(&mut settings.batch_size, &training.batch_size.map(usize::from));
-        set(&mut settings.block_size, &training.block_size.map(usize::from));
-        set_single(&mut settings.objective.mlm_probability, training.mlm_probability);
-        settings.objective.dropout = training.dropout.map(|p| p as f32);
+        batches(training, &mut settings.seed, &mut settings.batch_size, &mut settings.block_size);
+        objective(&mut settings.objective, training);
         if let (Some(preset), Some(corpus)) = (self.preset, &texts.train) {
             let window = settings.block_size.saturating_sub(2).max(1);
             let batches = (corpus.tokens.len() / window / settings.batch_size) as u64;
@@ -135,16 +125,13 @@ impl Goal {
 
 /// The settings of a pre-training, and those without any flag, for a model with room for `max_length` tokens.
 pub(crate) fn pretrain(args: &PretrainArgs, max_length: usize) -> (PretrainSettings, PretrainSettings) {
-    let mut defaults = PretrainSettings::new(args.train.map_or(Train::All, Train::from), args.max_steps);
+    let mut defaults = PretrainSettings::new(args.train.unwrap_or_default(), args.max_steps);
     defaults.block_size = defaults.block_size.min(max_length);
     let mut settings = defaults.clone();
     settings.compute = compute(&args.common);
     let training = &args.training;
-    set(&mut settings.seed, &training.seed);
-    set(&mut settings.batch_size, &training.batch_size.map(usize::from));
-    set(&mut settings.block_size, &training.block_size.map(usize::from));
-    set_single(&mut settings.objective.mlm_probability, training.mlm_probability);
-    settings.objective.dropout = training.dropout.map(|p| p as f32);
+    batches(training, &mut settings.seed, &mut settings.batch_size, &mut settings.block_size);
+    objective(&mut settings.objective, training);
     loop_settings(&mut settings.train, training);
     (settings, defaults)
 }
@@ -154,8 +141,8 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     let mut settings = TuneSettings::new(task);
     inputs(&mut settings.inputs, &args.task, longest);
     let fitting = &args.fitting;
-    set(&mut settings.duration, &fitting.epochs.map(Duration::Epochs));
-    set(&mut settings.duration, &fitting.max_steps.map(Duration::MaxSteps));
+    set(&mut settings.duration, &fitting.epochs.map(TrainingLength::Epochs));
+    set(&mut settings.duration, &fitting.max_steps.map(TrainingLength::MaxSteps));
     settings.compute = compute(&args.common);
     settings.train_examples = fitting.train_examples.map(usize::from);
     set(&mut settings.batch_size, &fitting.batch_size.map(usize::from));
@@ -165,10 +152,10 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     set(&mut settings.save_every, &fitting.run.save_every);
     set(&mut settings.logging_steps, &fitting.run.logging_steps);
     settings.early_stopping = fitting.early_stopping;
-    set(&mut settings.keep, &fitting.keep.map(Keep::from));
+    set(&mut settings.keep, &fitting.keep);
     settings.predict_test = args.predict_test;
     settings.lr_horizon_steps = args.optimizer.lr_horizon_steps;
-    set(&mut settings.lr_schedule, &args.optimizer.lr_schedule.map(Shape::from));
+    set(&mut settings.lr_schedule, &args.optimizer.lr_schedule);
     set(&mut settings.warmup_steps, &args.optimizer.warmup_steps);
     optimizer(&mut settings.optimizer, &args.optimizer);
     if args.teacher.teacher.is_some() {
@@ -181,7 +168,7 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     settings
 }
 
-/// How a task becomes tokens, for a model with room for `longest` of them.
+/// The settings of a task's tokens, for a model with room for `longest` tokens.
 pub(crate) fn inputs(settings: &mut InputSettings, args: &TaskArgs, longest: usize) {
     settings.max_length = args.max_length.map_or(settings.max_length.min(longest), usize::from);
     if let Some(spans) = &mut settings.spans {
@@ -193,7 +180,10 @@ pub(crate) fn inputs(settings: &mut InputSettings, args: &TaskArgs, longest: usi
     }
 }
 
-/// The seeds of a fine-tuning: at least one, each once.
+/// The seeds of a fine-tuning: at least one.
+///
+/// # Errors
+/// [`UsageError`] if a seed is given twice.
 pub(crate) fn seeds(args: &TuneArgs) -> Result<Vec<u64>> {
     let seeds = &args.fitting.seeds;
     if let Some(twice) = seeds.iter().enumerate().find(|(i, seed)| seeds[..*i].contains(seed)) {
@@ -202,21 +192,32 @@ pub(crate) fn seeds(args: &TuneArgs) -> Result<Vec<u64>> {
     Ok(if seeds.is_empty() { vec![args.fitting.seed.unwrap_or(42)] } else { seeds.clone() })
 }
 
+fn batches(args: &TrainingArgs, seed: &mut u64, batch_size: &mut usize, block_size: &mut usize) {
+    set(seed, &args.seed);
+    set(batch_size, &args.batch_size.map(usize::from));
+    set(block_size, &args.block_size.map(usize::from));
+}
+
+fn objective(objective: &mut ObjectiveSettings, args: &TrainingArgs) {
+    set_single(&mut objective.mlm_probability, args.mlm_probability);
+    objective.dropout = args.dropout.map(|p| p as f32);
+}
+
 fn loop_settings(train: &mut TrainSettings, args: &TrainingArgs) {
     set(&mut train.eval_every, &args.eval_every);
     set(&mut train.save_every, &args.run.save_every);
     set(&mut train.logging_steps, &args.run.logging_steps);
     let OptimizerArgs { lr_schedule, lr_horizon_steps, warmup_steps, .. } = &args.optimizer;
-    set(&mut train.schedule.shape, &lr_schedule.map(Shape::from));
+    set(&mut train.schedule.shape, lr_schedule);
     set(&mut train.schedule.horizon, lr_horizon_steps);
     set(&mut train.schedule.warmup_steps, warmup_steps);
     optimizer(&mut train.optimizer, &args.optimizer);
 }
 
-/// Another optimiser comes with its own constants, but for the learning rate.
+/// Another optimiser has its own default constants and keeps the learning rate.
 fn optimizer(settings: &mut OptimizerSettings, args: &OptimizerArgs) {
     set(&mut settings.learning_rate, &args.learning_rate);
-    match args.optimizer.map(OptimizerKind::from) {
+    match args.optimizer {
         Some(kind) if kind == settings.kind => {}
         Some(OptimizerKind::AdamW) => *settings = OptimizerSettings::adamw(settings.learning_rate),
         Some(OptimizerKind::BertAdam) => *settings = OptimizerSettings::bert_adam(settings.learning_rate),
@@ -225,19 +226,19 @@ fn optimizer(settings: &mut OptimizerSettings, args: &OptimizerArgs) {
     set_single(&mut settings.epsilon, args.adam_epsilon);
     set_single(&mut settings.weight_decay, args.weight_decay);
     set_single(&mut settings.max_grad_norm, args.max_grad_norm);
-    set(&mut settings.clip, &args.clip.map(Clip::from));
+    set(&mut settings.clip, &args.clip);
 }
 
 fn distillation(kd: &mut KdSettings, args: &DistillationArgs) {
     set_single(&mut kd.weight, args.kd_weight);
-    set(&mut kd.representation, &args.kd_representation.map(Representation::from));
-    set(&mut kd.distance, &args.kd_distance.map(Distance::from));
-    set(&mut kd.relation, &args.kd_relation.map(Relation::from));
-    set(&mut kd.relation_span, &args.kd_relation_layers.map(Span::from));
+    set(&mut kd.representation, &args.kd_representation);
+    set(&mut kd.distance, &args.kd_distance);
+    set(&mut kd.relation, &args.kd_relation);
+    set(&mut kd.relation_span, &args.kd_relation_layers);
     kd.attention |= args.kd_attention;
 }
 
-/// Flags that were given and change nothing with the method.
+/// Given flags without effect on the method.
 pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static str> {
     let (trains, masks) = (method.trains(), method.trains_masks());
     let (kd, imp) = (method.objective().kd.is_some(), method == Method::Imp);
@@ -247,8 +248,8 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
     let flags = [
         ("--corpus", !args.corpus.is_empty(), trains),
         ("--max-steps", args.max_steps.is_some(), trains),
-        ("--init", m.init.is_some(), masks && m.score_init != Some(values::ScoreInit::Uniform)),
-        ("--allow-other-base", args.allow_other_base, matches!(m.init, Some(InitialMask::Ticket(_)))),
+        ("--init", m.init.is_some(), masks && m.score_init != Some(ScoreInit::Uniform)),
+        ("--allow-other-base", args.allow_other_base, matches!(m.init, Some(MaskInit::Ticket(_)))),
         ("--score-init", m.score_init.is_some(), masks),
         ("--init-scale", m.init_scale.is_some(), masks),
         ("--binarizer", m.binarizer.is_some(), masks),
@@ -282,48 +283,4 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
         ("--max-grad-norm", o.max_grad_norm.is_some(), trains),
     ];
     flags.into_iter().filter(|(_, given, used)| *given && !used).map(|(name, ..)| name).collect()
-}
-
-/// The meaning of a flag's value, where the library has a value of the same name.
-macro_rules! same_names {
-    ($($from:ty => $to:ty { $($name:ident $(=> $other:ident)?),+ $(,)? })+) => {
-        $(impl From<$from> for $to {
-            fn from(value: $from) -> Self {
-                match value {
-                    $(<$from>::$name => same_names!(@pick Self, $name $(, $other)?)),+
-                }
-            }
-        })+
-    };
-    (@pick $to:ident, $name:ident) => { $to::$name };
-    (@pick $to:ident, $name:ident, $other:ident) => { $to::$other };
-}
-
-same_names! {
-    values::BenchWork => Work { MaskTraining, FineTuning, Inference }
-    values::Kernel => Kernel { Auto, Dense, Sparse }
-    values::Method => Method { Random, Magnitude, Imp, TamtMlm, TamtKd, TamtMlmKd }
-    values::Scope => Scope { Local, Global }
-    values::Rewind => Rewind { Pretrained, None }
-    values::ScoreInit => ScoreInit { TwoLevel, DoubleUniform, Uniform }
-    values::Binarizer => Binarizer { Threshold, Sign, Bernoulli }
-    values::KdRepresentation => Representation { Full, Cls, LastLayer, None }
-    values::KdDistance => Distance { Cosine, Mse }
-    values::KdRelation => Relation { None, Token, Sample }
-    values::KdRelationLayers => Span { Full, LastLayer }
-    values::Optimizer => OptimizerKind { Adamw => AdamW, BertAdam }
-    values::Clip => Clip { Global, PerTensor, None }
-    values::LrSchedule => Shape { Constant, Linear, Cosine }
-    values::TrainableWeights => Train { Head, All }
-    values::KeptModel => Keep { Best, Final, None }
-}
-
-impl From<InitialMask> for Start {
-    fn from(mask: InitialMask) -> Self {
-        match mask {
-            InitialMask::Magnitude => Self::Magnitude,
-            InitialMask::Random => Self::Random,
-            InitialMask::Ticket(path) => Self::Ticket(path),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and `kill`: the first asks the run to save and stop, the second ends the process at once.
+//! SIGINT (Ctrl-C) and SIGTERM (`kill`): the first signal asks the run to save and stop, the second ends the process.
 
 use std::io::{self, IsTerminal};
 use std::process;
@@ -11,8 +11,8 @@ use tamt::run::Stop;
 use crate::exit;
 use crate::printer::Printer;
 
-/// Turns SIGINT and SIGTERM into a request to stop, for a verb that obeys it; verbs that have nothing to save leave
-/// signals as they are.
+/// Turns SIGINT and SIGTERM into a stop request, for a verb that saves checkpoints. Other verbs do not call it and
+/// keep the default handling of signals.
 pub(crate) fn stop_on_signals(printer: Printer) -> io::Result<Stop> {
     let stop = Stop::new();
     let request = stop.clone();
@@ -31,7 +31,7 @@ pub(crate) fn stop_on_signals(printer: Printer) -> io::Result<Stop> {
 }
 
 fn notice() -> String {
-    // A terminal shows the bar, or `^C`, on the line where the cursor is.
+    // A terminal shows the progress bar, or `^C`, on the current line.
     let start = if io::stderr().is_terminal() { "\n" } else { "" };
     format!("{start}stopping after this step; once more to stop at once, without saving")
 }

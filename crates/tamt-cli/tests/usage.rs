@@ -1,4 +1,4 @@
-//! What happens before a verb does anything: usage, help and configuration files, through the real binary.
+//! Usage, help and configuration files, through the real binary.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const VERBS: [&str; 7] = ["demo", "pretrain", "find", "inspect", "eval", "encode", "apply"];
 
-/// A complete command line of `find`, for flags to be added to.
+/// A complete command line of `find`, to which tests add flags.
 const FIND: [&str; 9] =
     ["find", "--model", "./no-such-model", "--method", "random", "--sparsity", "0.7", "--output-dir", "run"];
 

@@ -1,19 +1,19 @@
-//! A base model as a user names it: weights, tokenizer, digest.
+//! A base model by the name that a user gives it: weights, tokenizer, digest.
 
 use std::path::{Path, PathBuf};
 
 use tamt_data::Tokenizer;
 use tamt_model::{Checkpoint, Masks, Model};
 
+use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
-use crate::{Error, Result};
 
-/// A base model with what belongs to it.
+/// A base model and its tokenizer.
 #[derive(Clone, Debug)]
 pub struct Base {
-    /// Directory or hub id, as it was given.
+    /// Directory or hub id, as given.
     pub name: String,
-    /// Where its files lie.
+    /// The directory of its files.
     pub directory: PathBuf,
     /// The weights.
     pub model: Model,
@@ -27,7 +27,7 @@ impl Base {
     /// Loads a directory in Hugging Face layout or a hub id.
     ///
     /// # Errors
-    /// If it is not found, malformed, or its tokenizer knows more tokens than its embeddings have rows.
+    /// If the model is not found or malformed, or the tokenizer knows more tokens than the embeddings have rows.
     pub fn load(name: &str) -> Result<Self> {
         let directory = tamt_model::hub::resolve(name)?;
         let sha256 = Checkpoint::open(&directory)?.sha256().to_owned();
@@ -40,7 +40,7 @@ impl Base {
     /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit.
     ///
     /// # Errors
-    /// If the ticket cannot be read or belongs to another model.
+    /// If the ticket belongs to another model.
     pub fn masks_of(&self, ticket: &Ticket, allow_other_base: bool) -> Result<Masks> {
         let check = if allow_other_base { BaseCheck::NamesAndShapes } else { BaseCheck::Sha256(&self.sha256) };
         ticket.masks(&self.model, check)
@@ -52,24 +52,32 @@ impl Base {
         self.model.config.max_length()
     }
 
-    /// Checks that blocks of this length fit the model.
+    /// Checks that blocks of `block_size` tokens fit the model.
     ///
     /// # Errors
     /// [`Error::Setting`] if they do not.
     pub fn check_block_size(&self, block_size: usize) -> Result<()> {
-        let longest = self.max_length();
-        if block_size > longest {
-            let reason = format!("{block_size} tokens do not fit the model, which has {longest} positions");
-            return Err(Error::setting("block-size", reason));
-        }
-        Ok(())
+        check_length("block-size", block_size, &self.model)
     }
 }
 
-/// Checks that the embeddings have a row for every token, which would otherwise only fail in the middle of a run.
+/// Checks that a model has positions for sequences of `tokens` tokens, the value of `setting`.
 ///
 /// # Errors
-/// [`Error::Vocabulary`] if they have not; it names `directory`.
+/// [`Error::Setting`] if the sequences are too long.
+pub fn check_length(setting: &'static str, tokens: usize, model: &Model) -> Result<()> {
+    let longest = model.config.max_length();
+    if tokens > longest {
+        let reason = format!("{tokens} tokens do not fit the model, which has {longest} positions");
+        return Err(Error::setting(setting, reason));
+    }
+    Ok(())
+}
+
+/// Checks that the embeddings have a row for every token: a missing row would fail in the middle of a run.
+///
+/// # Errors
+/// [`Error::Vocabulary`], which names `directory`, if a token has no row.
 pub fn check_vocabulary(model: &Model, tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
     let (tokens, rows) = (tokenizer.vocab_size(), model.config.vocab_size);
     if tokens as usize > rows {

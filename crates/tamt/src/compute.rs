@@ -1,4 +1,4 @@
-//! How products are computed: in which precision, by which kernel, and the file that keeps what was measured for the choice.
+//! Precision and kernels of products, and the file with the measurement that decides between the kernels.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,17 +15,17 @@ use tamt_model::{KernelChoice, Masks, Model, PreparedWeights, Workspace};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kernel {
-    /// For each matrix the faster one at its density, by [`break_even`].
+    /// The faster kernel for each matrix, by its density and [`break_even`].
     #[default]
     Auto,
-    /// The dense one.
+    /// The dense kernel.
     Dense,
-    /// The sparse one.
+    /// The sparse kernel.
     Sparse,
 }
 
 impl Kernel {
-    /// As it is written on the command line.
+    /// The name in settings and reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,18 +36,18 @@ impl Kernel {
     }
 }
 
-/// How products are computed.
+/// Kernel and precision of products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Compute {
-    /// What multiplies by masked matrices.
+    /// The kernel that multiplies by masked matrices.
     pub kernel: Kernel,
-    /// What operands of dense products are rounded to.
+    /// The precision of the operands of dense products.
     pub precision: Precision,
 }
 
 impl Compute {
-    /// Decides on the kernels; [`Kernel::Auto`] may have to measure.
+    /// The highest density of the sparse kernel; [`Kernel::Auto`] measures where no measurement is recorded.
     #[must_use]
     pub fn kernels(self) -> KernelChoice {
         match self.kernel {
@@ -57,20 +57,20 @@ impl Compute {
         }
     }
 
-    /// Buffers of passes in this precision.
+    /// A workspace for passes in this precision.
     #[must_use]
     pub fn workspace(self) -> Workspace {
         Workspace::new(self.precision)
     }
 
-    /// [`PreparedWeights::for_inference`] with the kernels decided on.
+    /// [`PreparedWeights::for_inference`] with this kernel and precision.
     #[must_use]
     pub fn prepare(self, model: &Model, masks: Option<&Masks>) -> PreparedWeights {
         PreparedWeights::for_inference(model, masks, self.kernels(), self.precision)
     }
 }
 
-/// What was measured on a processor, by a version of the kernels.
+/// The measurement of one processor by one version of the kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Measurement {
@@ -78,10 +78,10 @@ struct Measurement {
     sparse_up_to: f32,
 }
 
-/// The density up to which the sparse kernel is the faster one on this processor, beside the dense one in a precision.
+/// The density up to which the sparse kernel is faster on this processor than the dense kernel in a precision.
 ///
-/// It is measured once, in some 300 ms, and kept in [`file()`], so that all runs on a machine choose alike. Where that cannot
-/// be read or written, each process measures anew.
+/// The first call on a machine measures, in some 300 ms, and records the density in [`file()`], so that all runs on the
+/// machine choose alike. Where the file cannot be read or written, each process measures.
 #[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     static DENSITIES: [OnceLock<f32>; 2] = [OnceLock::new(), OnceLock::new()];
@@ -91,7 +91,7 @@ pub fn break_even(precision: Precision) -> f32 {
     };
     let measure = || sparse::break_even(precision);
     *density.get_or_init(|| match file() {
-        Some(path) => kept_in(&path, &processor(precision), measure),
+        Some(path) => recorded_in(&path, &processor(precision), measure),
         None => measure(),
     })
 }
@@ -104,20 +104,20 @@ pub fn file() -> Option<PathBuf> {
     Some(cache.join("tamt/kernels.toml"))
 }
 
-/// The value under a name in a file, measured and added where it is missing or another version's.
-fn kept_in(path: &Path, name: &str, measure: impl FnOnce() -> f32) -> f32 {
+/// The density that a file records under a name; measured and recorded where it is missing or another version's.
+fn recorded_in(path: &Path, name: &str, measure: impl FnOnce() -> f32) -> f32 {
     let version = env!("CARGO_PKG_VERSION");
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut all: BTreeMap<String, Measurement> = toml::from_str(&text).unwrap_or_default();
-    if let Some(kept) = all.get(name)
-        && kept.version == version
-        && (0.0..=1.0).contains(&kept.sparse_up_to)
+    if let Some(recorded) = all.get(name)
+        && recorded.version == version
+        && (0.0..=1.0).contains(&recorded.sparse_up_to)
     {
-        return kept.sparse_up_to;
+        return recorded.sparse_up_to;
     }
     let sparse_up_to = measure();
     all.insert(name.to_owned(), Measurement { version: version.to_owned(), sparse_up_to });
-    // Nothing is lost where this fails but 300 ms of the next process.
+    // A failure costs the next process 300 ms.
     if let (Some(directory), Ok(text)) = (path.parent(), toml::to_string(&all))
         && fs::create_dir_all(directory).is_ok()
     {
@@ -135,14 +135,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cache/kernels.toml");
         let unexpected = || -> f32 { panic!("it was measured before") };
-        assert_eq!(kept_in(&path, "one \"quoted\"", || 0.1 + 0.2), 0.1 + 0.2);
-        assert_eq!(kept_in(&path, "two", || 0.5), 0.5);
-        assert_eq!(kept_in(&path, "one \"quoted\"", unexpected), 0.1 + 0.2);
-        assert_eq!(kept_in(&path, "two", unexpected), 0.5);
+        assert_eq!(recorded_in(&path, "one \"quoted\"", || 0.1 + 0.2), 0.1 + 0.2);
+        assert_eq!(recorded_in(&path, "two", || 0.5), 0.5);
+        assert_eq!(recorded_in(&path, "one \"quoted\"", unexpected), 0.1 + 0.2);
+        assert_eq!(recorded_in(&path, "two", unexpected), 0.5);
 
         let other = fs::read_to_string(&path).unwrap().replace(env!("CARGO_PKG_VERSION"), "0.0.1");
         fs::write(&path, other).unwrap();
-        assert_eq!(kept_in(&path, "two", || 0.75), 0.75);
+        assert_eq!(recorded_in(&path, "two", || 0.75), 0.75);
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
         let path = directory.path().join("kernels.toml");
         for damage in ["[", "a = 3", "[one]\nversion = '0.1.0'\nsparse-up-to = nan", "[one]\nversion = 1"] {
             fs::write(&path, damage).unwrap();
-            assert_eq!(kept_in(&path, "one", || 0.25), 0.25, "{damage}");
+            assert_eq!(recorded_in(&path, "one", || 0.25), 0.25, "{damage}");
         }
-        assert_eq!(kept_in(&directory.path().join("kernels.toml/x"), "one", || 0.5), 0.5);
+        assert_eq!(recorded_in(&directory.path().join("kernels.toml/x"), "one", || 0.5), 0.5);
     }
 }

@@ -6,24 +6,25 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tamt_model::{Activations, Batch, Masks, Pass, Save};
 
-use crate::base::Base;
+use crate::base::{Base, check_length};
+use crate::compute::Compute;
+use crate::error::Result;
 use crate::tensor_file::{self, Tensor};
-use crate::{Compute, Error, Result};
 
-/// What is kept of a text's hidden states.
+/// How the hidden states of a text's tokens become its encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pool {
-    /// All of them: `text.<i>`, `[tokens, hidden]`.
+    /// All states: `text.<i>`, `[tokens, hidden]`.
     None,
-    /// Position 0.
+    /// The state of position 0.
     Cls,
-    /// The mean over tokens, special ones included.
+    /// The mean over tokens, special tokens included.
     #[default]
     Mean,
 }
 
-/// Tokens that go through the model together; does not change the result.
+/// Tokens of a batch, about; the number does not change the result.
 const BATCH_TOKENS: usize = 4096;
 
 /// Hidden states of texts.
@@ -36,7 +37,7 @@ pub struct Encoded {
     values: Vec<f32>,
 }
 
-/// Encodes `texts`, each truncated to `max_length` tokens, special ones included. `progress` gets the number of texts
+/// Encodes `texts`, each truncated to `max_length` tokens, special tokens included. `progress` gets the number of texts
 /// that are done.
 ///
 /// # Errors
@@ -50,11 +51,7 @@ pub fn encode<T: AsRef<str>>(
     max_length: usize,
     mut progress: impl FnMut(u64),
 ) -> Result<Encoded> {
-    if max_length > base.max_length() {
-        let longest = base.max_length();
-        let reason = format!("{max_length} tokens do not fit the model, which has {longest} positions");
-        return Err(Error::setting("max-length", reason));
-    }
+    check_length("max-length", max_length, &base.model)?;
     let width = base.model.config.hidden_size;
     let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
     let mut activations = Activations::new(Save::Last);
@@ -105,20 +102,24 @@ impl Encoded {
         self.rows.len()
     }
 
-    /// Writes `embeddings` `[texts, hidden]`, or `text.<i>` `[tokens, hidden]` where nothing was pooled.
+    /// The vectors of each text: one of the hidden size, or with [`Pool::None`] one for each token.
+    pub fn vectors(&self) -> impl Iterator<Item = &[f32]> {
+        let mut rest = self.values.as_slice();
+        self.rows.iter().map(move |rows| {
+            let (states, tail) = rest.split_at(rows * self.width);
+            rest = tail;
+            states
+        })
+    }
+
+    /// Writes `embeddings` `[texts, hidden]`, or `text.<i>` `[tokens, hidden]` for [`Pool::None`].
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let tensors = if self.pool == Pool::None {
-            let mut rest = self.values.as_slice();
-            let rows = self.rows.iter().enumerate();
-            rows.map(|(i, &rows)| {
-                let (states, tail) = rest.split_at(rows * self.width);
-                rest = tail;
-                Tensor::f32(format!("text.{i}"), &[rows, self.width], states)
-            })
-            .collect()
+            let texts = self.vectors().zip(&self.rows).enumerate();
+            texts.map(|(i, (states, &rows))| Tensor::f32(format!("text.{i}"), &[rows, self.width], states)).collect()
         } else {
             vec![Tensor::f32("embeddings", &[self.texts(), self.width], &self.values)]
         };

@@ -1,3 +1,5 @@
+//! The errors of this crate.
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -5,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong in this crate, with the file, setting or step it went wrong at.
+/// A failure, with the file, the setting or the step that caused it. Errors name settings in kebab case; a program
+/// may replace a name by its own spelling, a flag, say.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The output directory holds files that a new run would overwrite.
+    /// The output directory holds files that a new run overwrites.
     #[error("{} already holds a run ({found}); resume that run or choose another directory", .path.display())]
     Occupied {
         /// The output directory.
@@ -18,7 +21,7 @@ pub enum Error {
         found: String,
     },
 
-    /// A run was to be resumed, but the directory holds run files and no record of the settings that made them.
+    /// The directory of a run to resume holds files of a run and no record of its settings.
     #[error("{} holds {found} but no config.toml, so there is no run to resume; choose another directory", .path.display())]
     NothingToResume {
         /// The output directory.
@@ -27,16 +30,16 @@ pub enum Error {
         found: String,
     },
 
-    /// A run was to be resumed with settings under which it would have gone otherwise.
-    #[error("the settings differ from those recorded in {}:{}", .path.display(), Lines(.differences))]
+    /// The settings of a resumed run differ from the recorded ones and change its result.
+    #[error("the settings differ from those recorded in {}:{}", .path.display(), lines(.differences))]
     SettingsDiffer {
         /// The output directory.
         path: PathBuf,
-        /// Every setting that differs, in the order of their names.
+        /// Every setting that differs, ordered by name.
         differences: Vec<SettingDifference>,
     },
 
-    /// Another process is writing the same run directory.
+    /// Another process writes the same run directory.
     #[error("{} is being written by another process", .path.display())]
     Locked {
         /// The output directory.
@@ -46,46 +49,48 @@ pub enum Error {
     /// A file or directory could not be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was attempted, as a verb: "read", "create", "rename".
+        /// The attempted action, as a verb: "read", "create", "rename".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// A file of a run directory does not hold what its name promises.
+    /// The content of a file does not have the format that its name promises.
     #[error("{} is damaged: {reason}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The expected and the found content.
         reason: String,
     },
 
-    /// The run was asked to stop, and did so after saving what is needed to continue it.
-    #[error("stopped by signal {signal} after step {step}; {}", Saved(.checkpoint.as_deref()))]
+    /// The run obeyed a stop request, after it saved a checkpoint to continue from.
+    #[error("stopped by signal {signal} after step {step}; {}",
+        path_or(.checkpoint.as_deref(), "saved", "there was nothing to save"))]
     Stopped {
         /// The signal's number: 2 (SIGINT) or 15 (SIGTERM).
         signal: i32,
-        /// The last optimiser step that was completed.
+        /// The last completed optimiser step.
         step: u64,
-        /// Where the run can be resumed from; `None` when it stopped before there was anything to save.
+        /// The checkpoint to resume from; `None` when the run stopped before its first step.
         checkpoint: Option<PathBuf>,
     },
 
-    /// A quantity that must be finite became infinite or not a number; the run cannot go on.
-    #[error("{what} is not finite at step {step}; {}", LastGood(.last_good.as_deref()))]
+    /// A loss or a gradient of a training step is infinite or not a number.
+    #[error("{what} is not finite at step {step}; {}",
+        path_or(.last_good.as_deref(), "the last good checkpoint is", "no checkpoint was saved before it"))]
     NonFinite {
-        /// The step whose computation failed.
+        /// The step that computed the quantity, counted from 1.
         step: u64,
-        /// The quantity: "loss", "gradient norm".
+        /// The quantity: "the loss", "the gradient".
         what: String,
-        /// The newest checkpoint written before that step.
+        /// The newest checkpoint of an earlier step.
         last_good: Option<PathBuf>,
     },
 
-    /// A loss on held-out text is infinite or not a number.
+    /// A loss on held-out text, or an output for a task, is infinite or not a number.
     #[error("{what} is not finite on the held-out text: the model's weights overflow")]
     NonFiniteEvaluation {
         /// The quantity, as results name it: `mlm_loss`, `kd_cosine`.
@@ -93,39 +98,53 @@ pub enum Error {
     },
 
     /// A setting does not fit the model, the text or the other settings.
-    #[error("--{name}: {reason}")]
+    #[error("{name}: {reason}")]
     Setting {
-        /// The setting, as its flag is spelled.
+        /// The setting's name in kebab case.
         name: &'static str,
-        /// What is wrong with it.
+        /// Why the setting does not fit.
         reason: String,
     },
 
-    /// A ticket was made for another model.
+    /// A teacher's hidden states cannot be compared with the model's.
+    #[error("teacher: {reason}; set the weight of its hidden states to 0")]
+    TeacherStates {
+        /// The widths or the numbers of layers that do not fit.
+        reason: String,
+    },
+
+    /// The settings of a run have no TOML form: TOML has signed 64-bit integers only.
+    #[error("the settings cannot be recorded: {reason}")]
+    Unrecordable {
+        /// The value that has no TOML form.
+        reason: String,
+    },
+
+    /// The base model of a ticket is another one.
     #[error(
         "the ticket belongs to another model: it was made for {base_model} with weights {ticket_sha256}, and these are \
-         {model_sha256}; give that model, or --allow-other-base if the difference is meant"
+         {model_sha256}"
     )]
     OtherBase {
-        /// The base model the ticket names.
+        /// The base model that the ticket names.
         base_model: String,
-        /// SHA-256 of the weights it was made for.
+        /// SHA-256 of the ticket's base model, in hexadecimal.
         ticket_sha256: String,
-        /// SHA-256 of the weights at hand.
+        /// SHA-256 of the given model, in hexadecimal.
         model_sha256: String,
     },
 
-    /// A ticket has a matrix that the model, or another ticket, has not or has in another shape.
+    /// A matrix of a ticket is missing, or has another shape, in the model or in the other ticket.
     #[error("the ticket does not fit at {name}: {reason}")]
     TicketMismatch {
-        /// The matrix.
+        /// The matrix, by the checkpoint's tensor name.
         name: String,
-        /// What does not fit.
+        /// The difference.
         reason: String,
     },
 
-    /// A checkpoint's task head does not fit the task.
-    #[error("{}", WrongHead(path, task, *outputs, *found))]
+    /// The task head of a checkpoint does not fit the task.
+    #[error("{}", wrong_head(path, task, *outputs, *found))]
     Head {
         /// The model's directory.
         path: PathBuf,
@@ -137,7 +156,7 @@ pub enum Error {
         found: Option<usize>,
     },
 
-    /// The tokenizer knows tokens that the embeddings have no rows for.
+    /// The tokenizer has more tokens than the embeddings have rows.
     #[error("the tokenizer in {} knows {tokens} tokens and the model's embeddings have {rows} rows", .path.display())]
     Vocabulary {
         /// The model's directory.
@@ -148,35 +167,35 @@ pub enum Error {
         rows: usize,
     },
 
-    /// The model, its configuration or its checkpoint.
+    /// An error of the model, its configuration or its checkpoint.
     #[error(transparent)]
     Model(#[from] tamt_model::Error),
 
-    /// The tokenizer, the corpus or another input.
+    /// An error of the tokenizer, the corpus or another input.
     #[error(transparent)]
     Data(#[from] tamt_data::Error),
 }
 
 impl Error {
-    /// A setting that does not fit.
+    /// [`Error::Setting`].
     pub(crate) fn setting(name: &'static str, reason: impl Into<String>) -> Self {
         Self::Setting { name, reason: reason.into() }
     }
 
-    /// Gives `map_err` the path and the verb that the operating system leaves out.
+    /// For `map_err`: [`Error::Io`] with the action and the path, which the operating system's error lacks.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }
 
-/// One setting in which a resumed run would differ from the recorded one; `None` where it is not set.
+/// One setting in which a resumed run differs from the recorded one; `None` stands for an unset value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SettingDifference {
-    /// The setting's name; tables are joined with dots.
+    /// The setting's name; a dot joins the keys of nested tables.
     pub key: String,
     /// The value in the run directory's `config.toml`.
     pub recorded: Option<toml::Value>,
-    /// The value asked for now.
+    /// The value of the resumed run.
     pub given: Option<toml::Value>,
 }
 
@@ -187,45 +206,18 @@ impl fmt::Display for SettingDifference {
     }
 }
 
-struct Lines<'a>(&'a [SettingDifference]);
+fn lines(differences: &[SettingDifference]) -> String {
+    differences.iter().map(|difference| format!("\n  {difference}")).collect()
+}
 
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
+fn wrong_head(path: &Path, task: &str, outputs: usize, found: Option<usize>) -> String {
+    let path = path.display();
+    match found {
+        Some(found) => format!("{path}: its head has {found} outputs, and {task} needs {outputs}"),
+        None => format!("{path}: it has no head for {task}; it was not fine-tuned"),
     }
 }
 
-struct WrongHead<'a>(&'a Path, &'a str, usize, Option<usize>);
-
-impl fmt::Display for WrongHead<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(path, task, outputs, found) = self;
-        let path = path.display();
-        match found {
-            Some(found) => write!(f, "{path}: its head has {found} outputs, and {task} needs {outputs}"),
-            None => write!(f, "{path}: it has no head for {task}; it was not fine-tuned"),
-        }
-    }
-}
-
-struct LastGood<'a>(Option<&'a Path>);
-
-impl fmt::Display for LastGood<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(path) => write!(f, "the last good checkpoint is {}", path.display()),
-            None => f.write_str("no checkpoint was saved before it"),
-        }
-    }
-}
-
-struct Saved<'a>(Option<&'a Path>);
-
-impl fmt::Display for Saved<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(path) => write!(f, "saved {}", path.display()),
-            None => f.write_str("there was nothing to save"),
-        }
-    }
+fn path_or(path: Option<&Path>, found: &str, missing: &str) -> String {
+    path.map_or_else(|| missing.to_owned(), |path| format!("{found} {}", path.display()))
 }

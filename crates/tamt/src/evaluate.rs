@@ -1,28 +1,37 @@
 //! Losses of a model or a subnetwork on held-out text, summed in f64 over the whole of it.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::Serialize;
-use tamt_data::{Blocks, Corruption, Specials};
+use serde_json::{Map, Value, json};
+use tamt_data::{Blocks, Corpus, Corruption, Specials, Tail};
 use tamt_kernels::ops::distance;
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_model::{Activations, Batch, Masks, Model, Pass, Save};
+use tamt_model::{Activations, Config, Masks, Model, Pass, Save, Workspace};
 
+use crate::compute::Compute;
+use crate::error::{Error, Result};
+use crate::metrics;
 use crate::mlm_head::HeadWeights;
-use crate::objective::MaskedTokens;
-use crate::{Compute, Error, Result};
+use crate::text::TextBatch;
 
-/// Sequences evaluated at a time; does not change the result.
+/// The seed of the masked positions: the same positions for every model, method and seed of a run.
+pub const EVAL_SEED: u64 = 42;
+
+/// Tokens that are evaluated at a time, about; the number does not change the result.
 const BATCH_TOKENS: usize = 4096;
 
-/// What is evaluated.
+/// The losses that an evaluation measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct EvalLosses {
     /// MLM loss and accuracy under a fixed corruption.
     pub mlm: bool,
     /// Distance of the hidden states from the dense model's on clean text.
     pub kd: bool,
 }
 
-/// Held-out text and the corruption it is evaluated under.
+/// Held-out text, the corruption it is evaluated under, and how the model is computed.
 #[derive(Clone, Debug)]
 pub struct EvalText {
     blocks: Blocks,
@@ -37,16 +46,16 @@ pub struct EvalText {
 pub struct Evaluation {
     /// Tokens of the text, special tokens included.
     pub tokens: u64,
-    /// Positions that were predicted.
+    /// Predicted positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masked_tokens: Option<u64>,
-    /// Mean cross-entropy over them, in nats.
+    /// Mean cross-entropy over the predicted positions, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mlm_loss: Option<f64>,
     /// `exp(mlm_loss)`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
-    /// Share of them whose most probable token is right.
+    /// Share of the predicted positions whose most probable token is the original one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mlm_accuracy: Option<f64>,
     /// MLM loss with the other head, where one was given.
@@ -64,42 +73,40 @@ impl Evaluation {
     /// The values by name, without the counts.
     #[must_use]
     pub fn metrics(&self) -> Vec<(&'static str, f64)> {
-        [
-            ("mlm_loss", self.mlm_loss),
-            ("perplexity", self.perplexity),
-            ("mlm_accuracy", self.mlm_accuracy),
-            ("mlm_loss_trained_head", self.mlm_loss_trained_head),
-            ("kd_cosine", self.kd_cosine),
-            ("kd_mse", self.kd_mse),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+        let values = [
+            self.mlm_loss,
+            self.perplexity,
+            self.mlm_accuracy,
+            self.mlm_loss_trained_head,
+            self.kd_cosine,
+            self.kd_mse,
+        ];
+        metrics::EVALUATION.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect()
     }
-}
-
-#[derive(Default)]
-struct Sums {
-    masked: u64,
-    loss: f64,
-    correct: u64,
-    other_loss: f64,
-    cosine: f64,
-    squares: f64,
 }
 
 impl EvalText {
-    /// Text in `blocks`; `seed` decides which positions are masked, the same ones for every model.
-    #[must_use]
-    pub fn new(blocks: Blocks, specials: Specials, mlm_probability: f32, seed: u64) -> Self {
+    /// All of `corpus` in blocks of `block_size` tokens, special tokens included; each token is masked with a
+    /// probability.
+    ///
+    /// # Errors
+    /// If the corpus is empty or a block has no room for text.
+    pub fn new(
+        corpus: Arc<Corpus>,
+        specials: &Specials,
+        block_size: usize,
+        mlm_probability: f32,
+        compute: Compute,
+    ) -> Result<Self> {
+        let blocks = Blocks::new(corpus, block_size, Tail::Keep, specials)?;
         let corruption = Corruption { probability: mlm_probability, ..Corruption::default() };
-        Self { blocks, specials, corruption, seed, compute: Compute::default() }
+        Ok(Self { blocks, specials: *specials, corruption, seed: EVAL_SEED, compute })
     }
 
-    /// The same, computed like this.
+    /// The same text with other masked positions.
     #[must_use]
-    pub fn with_compute(self, compute: Compute) -> Self {
-        Self { compute, ..self }
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// Tokens of the text, special tokens included.
@@ -108,91 +115,130 @@ impl EvalText {
         (self.blocks.corpus().tokens.len() + 2 * self.blocks.len()) as u64
     }
 
-    /// Evaluates `model` under `masks` (dense where `None`). With `other_head`, the MLM loss is also taken with that
-    /// head in the model's place. Where no position happens to be masked, there is no MLM loss.
+    /// Evaluates `model` under `masks` (dense where `None`). With `other_head`, the MLM loss is also measured with that
+    /// head in place of the model's. Where no position happens to be masked, there is no MLM loss. `progress` gets the
+    /// number of tokens that are done.
     ///
     /// # Errors
-    /// If the MLM loss is wanted of a model without an MLM head, or a loss is not finite.
+    /// If the MLM loss is measured of a model without an MLM head, or a loss is not finite.
     pub fn evaluate(
         &self,
         model: &mut Model,
         masks: Option<&Masks>,
-        wanted: Wanted,
+        losses: EvalLosses,
         mut other_head: Option<&mut HeadWeights>,
         mut progress: impl FnMut(u64),
     ) -> Result<Evaluation> {
         let prepared = self.compute.prepare(model, masks);
         let pass = Pass::new(masks, Some(&prepared));
         let mut workspace = self.compute.workspace();
-        let mut student = Activations::new(if wanted.kd { Save::Hidden } else { Save::Last });
+        let mut student = Activations::new(if losses.kd { Save::Hidden } else { Save::Last });
         let mut teacher = Activations::new(Save::Hidden);
-        let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
-        let (mut sums, mut tokens) = (Sums::default(), 0);
-        let mut next = 0;
+        let (mut batch, mut sums, mut next) = (TextBatch::default(), Sums::default(), 0);
         while next < self.blocks.len() {
-            batch.clear();
-            while next < self.blocks.len() && batch.tokens() < BATCH_TOKENS {
-                self.blocks.fill(next, &mut batch.ids);
-                batch.close_sequence(0);
+            batch.tokens.clear();
+            while next < self.blocks.len() && batch.tokens.tokens() < BATCH_TOKENS {
+                self.blocks.fill(next, &mut batch.tokens.ids);
+                batch.tokens.close_sequence(0);
                 next += 1;
             }
-            if wanted.kd {
-                batch.locate(&model.config);
-                model.forward(&batch, Pass::default(), &mut teacher, &mut workspace);
-                model.forward(&batch, pass, &mut student, &mut workspace);
+            if losses.kd {
+                batch.tokens.locate(&model.config);
+                model.forward(&batch.tokens, Pass::default(), &mut teacher, &mut workspace);
+                model.forward(&batch.tokens, pass, &mut student, &mut workspace);
                 sums.add_distances(&student, &teacher, model.config.hidden_size);
             }
-            if wanted.mlm {
+            if losses.mlm {
                 let stream = Stream::new(self.seed, Purpose::EVAL_CORRUPTION, 0);
-                masked.clear();
-                let vocab = model.config.vocab_size as u32;
-                masked.extend(&self.corruption.corrupt(&mut batch.ids, &self.specials, vocab, stream, tokens));
-                batch.locate(&model.config);
-                model.forward(&batch, pass, &mut student, &mut workspace);
-                let (positions, labels) = (&masked.positions, &masked.labels);
-                let outcome = model.mlm_loss(student.last_hidden(), positions, labels, None, &mut workspace)?;
-                sums.masked += positions.len() as u64;
-                sums.loss += outcome.loss_sum;
-                sums.correct += outcome.correct as u64;
-                if let Some(head) = other_head.as_deref_mut() {
-                    head.swap(model);
-                    let outcome = model.mlm_loss(student.last_hidden(), positions, labels, None, &mut workspace);
-                    head.swap(model);
-                    sums.other_loss += outcome?.loss_sum;
-                }
+                batch.corrupt(&self.corruption, &self.specials, &model.config, stream, sums.tokens);
+                model.forward(&batch.tokens, pass, &mut student, &mut workspace);
+                sums.add_mlm(model, &student, &batch, other_head.as_deref_mut(), &mut workspace)?;
             }
-            tokens += batch.tokens() as u64;
-            progress(tokens);
+            sums.tokens += batch.tokens.tokens() as u64;
+            progress(sums.tokens);
         }
-        let count = sums.masked.max(1) as f64;
-        let states = (tokens * model.layers.len() as u64).max(1) as f64;
-        let mlm = |value: f64| (sums.masked > 0).then_some(value);
-        let kd = |value: f64| wanted.kd.then_some(value);
-        let evaluation = Evaluation {
-            tokens,
-            masked_tokens: wanted.mlm.then_some(sums.masked),
-            mlm_loss: mlm(sums.loss / count),
-            perplexity: mlm((sums.loss / count).exp()),
-            mlm_accuracy: mlm(sums.correct as f64 / count),
-            mlm_loss_trained_head: other_head.and(mlm(sums.other_loss / count)),
-            kd_cosine: kd(sums.cosine / states),
-            kd_mse: kd(sums.squares / (states * model.config.hidden_size as f64)),
-        };
+        let evaluation = sums.evaluation(losses, other_head.is_some(), &model.config);
         // A perplexity may be too large for its type when the loss is not.
-        let broken = evaluation.metrics().into_iter().find(|(name, v)| *name != "perplexity" && !v.is_finite());
-        match broken {
+        let broken = |(name, value): &(&str, f64)| *name != metrics::PERPLEXITY && !value.is_finite();
+        match evaluation.metrics().into_iter().find(broken) {
             Some((what, _)) => Err(Error::NonFiniteEvaluation { what }),
             None => Ok(evaluation),
         }
     }
 }
 
+/// The entries that every result of a training has, in `--json` and in `eval_results.json`.
+pub(crate) fn result_json(
+    directory: &Path,
+    steps: u64,
+    seconds: f64,
+    evaluation: Option<Evaluation>,
+) -> Map<String, Value> {
+    let first = [("output_dir", json!(directory)), ("steps", json!(steps)), ("seconds", json!(seconds))];
+    let metrics = evaluation.iter().flat_map(Evaluation::metrics).map(|(name, value)| (name, json!(value)));
+    first.into_iter().chain(metrics).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Sums over the text so far.
+#[derive(Default)]
+struct Sums {
+    tokens: u64,
+    masked: u64,
+    loss: f64,
+    correct: u64,
+    other_loss: f64,
+    cosine: f64,
+    squares: f64,
+}
+
 impl Sums {
+    /// Adds the distances of the hidden states of every layer.
     fn add_distances(&mut self, student: &Activations, teacher: &Activations, width: usize) {
         for layer in 1..student.hidden_count() {
             let (s, t) = (student.hidden(layer), teacher.hidden(layer));
             self.cosine += distance::cosine(s, t, width, 0.0, None);
             self.squares += distance::mse(s, t, 0.0, None);
+        }
+    }
+
+    /// Adds the MLM loss of a batch, with the model's head and with the other one.
+    fn add_mlm(
+        &mut self,
+        model: &mut Model,
+        student: &Activations,
+        batch: &TextBatch,
+        other_head: Option<&mut HeadWeights>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        let (positions, labels) = (&batch.masked.positions, &batch.masked.labels);
+        let own = model.mlm_loss(student.last_hidden(), positions, labels, None, workspace)?;
+        self.masked += positions.len() as u64;
+        self.loss += own.loss_sum;
+        self.correct += own.correct as u64;
+        if let Some(head) = other_head {
+            head.swap(model);
+            let other = model.mlm_loss(student.last_hidden(), positions, labels, None, workspace);
+            head.swap(model);
+            self.other_loss += other?.loss_sum;
+        }
+        Ok(())
+    }
+
+    /// The means, of the losses that were measured.
+    fn evaluation(&self, losses: EvalLosses, with_other_head: bool, config: &Config) -> Evaluation {
+        let count = self.masked.max(1) as f64;
+        let states = (self.tokens * config.num_hidden_layers as u64).max(1) as f64;
+        let mlm = |value: f64| (self.masked > 0).then_some(value);
+        let kd = |value: f64| losses.kd.then_some(value);
+        Evaluation {
+            tokens: self.tokens,
+            masked_tokens: losses.mlm.then_some(self.masked),
+            mlm_loss: mlm(self.loss / count),
+            perplexity: mlm((self.loss / count).exp()),
+            mlm_accuracy: mlm(self.correct as f64 / count),
+            mlm_loss_trained_head: mlm(self.other_loss / count).filter(|_| with_other_head),
+            kd_cosine: kd(self.cosine / states),
+            kd_mse: kd(self.squares / (states * config.hidden_size as f64)),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What a ticket drops, matrix by matrix and overall, and how much two tickets have in common.
+//! The sparsity of a ticket, matrix by matrix and overall, and the similarity of two tickets.
 
 use serde::Serialize;
 use tamt_kernels::masks::BitMask;
 use tamt_model::Model;
 
+use crate::error::{Error, Result};
 use crate::ticket::Ticket;
-use crate::{Error, Result};
 
 /// One matrix of a ticket.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,9 +16,9 @@ pub struct MatrixRate {
     pub rows: usize,
     /// Input features, or embedding width.
     pub cols: usize,
-    /// Weights kept.
+    /// Kept weights.
     pub kept: usize,
-    /// Share dropped.
+    /// Share of dropped weights.
     pub sparsity: f64,
     /// Jaccard similarity with the other ticket's kept weights.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,9 +30,9 @@ pub struct MatrixRate {
 pub struct Rates {
     /// Each matrix.
     pub matrices: Vec<MatrixRate>,
-    /// Share dropped of all prunable weights: encoder, pooler, word embeddings.
+    /// Share of dropped weights among all prunable weights: encoder, pooler, word embeddings.
     pub sparsity: f64,
-    /// Share dropped of the weights in transformer layers.
+    /// Share of dropped weights in the transformer layers.
     pub encoder_sparsity: f64,
     /// Unweighted mean of the matrices' Jaccard similarities.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,14 +40,14 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Rates of a ticket; with its model, prunable matrices that the ticket leaves whole count too.
+    /// Rates of a ticket. With its model, the prunable matrices without a mask count as well.
     #[must_use]
     pub fn of(ticket: &Ticket, model: Option<&Model>) -> Self {
         let mut matrices: Vec<MatrixRate> = ticket.matrices.iter().map(|(name, mask)| rate(name, mask)).collect();
         if let Some(model) = model {
-            // A pooler that a task gave the model is no part of what was pruned.
-            let gained = model.pooler.filter(|_| model.task_head.is_some()).map(|pooler| pooler.weight);
-            for id in model.prunable().into_iter().filter(|&id| Some(id) != gained) {
+            // The pooler of a model with a task head may be new, so it does not count.
+            let task_pooler = model.pooler.filter(|_| model.task_head.is_some()).map(|pooler| pooler.weight);
+            for id in model.prunable().into_iter().filter(|&id| Some(id) != task_pooler) {
                 let name = &model.params.spec(id).checkpoint_name;
                 if !matrices.iter().any(|m| m.name == *name) {
                     let [rows, cols] = model.params.matrix_shape(id);
@@ -66,7 +66,8 @@ impl Rates {
         Self { matrices, sparsity, encoder_sparsity, jaccard: None }
     }
 
-    /// Adds the similarity with another ticket: `|A and B| / |A or B|` of the kept sets, 1 where both keep nothing.
+    /// Adds the Jaccard similarity with another ticket: `|A and B| / |A or B|` of the sets of kept weights, 1 for two
+    /// empty sets.
     ///
     /// # Errors
     /// [`Error::TicketMismatch`] if the tickets do not mask the same matrices.

@@ -1,4 +1,4 @@
-//! The weights of an MLM head apart from their model: a head trained with a ticket, or the one it started from.
+//! The weights of an MLM head apart from their model: a head trained beside a ticket, or the base model's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use tamt_model::{Error as ModelError, Model};
 
+use crate::error::{Error, Result};
 use crate::tensor_file::{self, Tensor};
-use crate::{Error, Result};
 
 /// Name of the head's file beside a ticket.
 pub const HEAD_FILE: &str = "mlm_head.safetensors";
@@ -22,13 +22,16 @@ impl HeadWeights {
     /// A copy of the model's head.
     ///
     /// # Errors
-    /// If it has none.
+    /// If the model has no head.
     pub fn of(model: &Model) -> Result<Self> {
         let head = model.mlm_head.ok_or(ModelError::NoMlmHead)?;
         Ok(Self { tensors: head.params().map(|id| model.params.get(id).to_vec()).into() })
     }
 
     /// Exchanges these weights with the model's.
+    ///
+    /// # Panics
+    /// If the model has no head.
     pub fn swap(&mut self, model: &mut Model) {
         let head = model.mlm_head.expect("the weights were taken from a model with a head");
         for (id, values) in head.params().into_iter().zip(&mut self.tensors) {

@@ -4,18 +4,22 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use tamt_data::{Blocks, Corruption, Tail, Tokenizer};
-use tamt_model::{Batch, GradKind, Model, Pass, Trainable};
+use serde_json::{Map, Value};
+use tamt_data::Tokenizer;
+use tamt_model::{Error as ModelError, GradKind, Model, Trainable};
 
-use crate::evaluate::{EvalText, Evaluation, Wanted};
-use crate::find::Texts;
-use crate::objective::{MaskedTokens, Objective, ObjectiveSettings, StepLoss, TextBatches};
+use crate::base::check_length;
+use crate::compute::Compute;
+use crate::error::{Error, Result};
+use crate::evaluate::{EvalLosses, EvalText, Evaluation, result_json};
+use crate::objective::{Objective, ObjectiveSettings};
 use crate::run::{Observer, RunDir, Stop, write_eval_results};
-use crate::train::{
-    Learner, Method, Metrics, OptimizerSettings, Schedule, Session, Shape, TrainSettings, named, train,
-};
-use crate::{Compute, Error, Result};
+use crate::text::{TextBatches, TextSource, Texts};
+use crate::train::learner::Learner;
+use crate::train::optimizer::OptimizerSettings;
+use crate::train::schedule::{Schedule, Shape};
+use crate::train::task::{Metrics, StepResult, TrainingTask, named};
+use crate::train::{Session, TrainSettings, train};
 
 /// Which weights learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +38,7 @@ pub enum Train {
 pub struct PretrainSettings {
     /// Which weights learn.
     pub part: Train,
-    /// Decides the start weights, data order, corruption and dropout.
+    /// The seed of new weights, data order, corruption and dropout.
     pub seed: u64,
     /// Sequences in a batch.
     pub batch_size: usize,
@@ -44,7 +48,7 @@ pub struct PretrainSettings {
     pub objective: ObjectiveSettings,
     /// The loop.
     pub train: TrainSettings,
-    /// How products are computed.
+    /// Kernels and precision.
     #[serde(flatten)]
     pub compute: Compute,
 }
@@ -72,10 +76,10 @@ impl PretrainSettings {
     }
 }
 
-/// What a finished pre-training has to say.
+/// The result of a pre-training.
 #[derive(Debug)]
 pub struct Pretrained {
-    /// The model, trained.
+    /// The trained model.
     pub model: Model,
     /// Optimiser steps.
     pub steps: u64,
@@ -89,14 +93,7 @@ impl Pretrained {
     /// The result as `--json` prints it and `eval_results.json` holds it.
     #[must_use]
     pub fn to_json(&self, directory: &Path) -> Map<String, Value> {
-        let mut map = Map::new();
-        map.insert("output_dir".into(), json!(directory));
-        map.insert("steps".into(), json!(self.steps));
-        map.insert("seconds".into(), json!(self.seconds));
-        for (name, value) in self.evaluation.iter().flat_map(Evaluation::metrics) {
-            map.insert(name.into(), json!(value));
-        }
-        map
+        result_json(directory, self.steps, self.seconds, self.evaluation)
     }
 }
 
@@ -115,42 +112,27 @@ pub fn pretrain(
 ) -> Result<Pretrained> {
     let started = Instant::now();
     let mut model = model.with_new_mlm_head(settings.seed);
-    let longest = model.config.max_length();
-    if settings.block_size > longest {
-        let reason = format!("{} tokens do not fit the model, which has {longest} positions", settings.block_size);
-        return Err(Error::setting("block-size", reason));
-    }
+    check_length("block-size", settings.block_size, &model)?;
     let corpus = texts.train.clone().ok_or_else(|| Error::setting("corpus", "pre-training needs one"))?;
+    let PretrainSettings { block_size, batch_size, seed, objective, compute, .. } = *settings;
     let specials = tokenizer.specials();
-    let corruption = Corruption { probability: settings.objective.mlm_probability, ..Corruption::default() };
-    let blocks = Blocks::new(corpus, settings.block_size, Tail::Drop, specials)?;
-    let eval = match texts.eval.clone() {
-        None => None,
-        Some(corpus) => {
-            let blocks = Blocks::new(corpus, settings.block_size, Tail::Keep, specials)?;
-            let text = EvalText::new(blocks, *specials, settings.objective.mlm_probability, crate::EVAL_SEED);
-            Some(text.with_compute(settings.compute))
-        }
+    let eval_text = |corpus| EvalText::new(corpus, specials, block_size, objective.mlm_probability, compute);
+    let mut task = Pretraining {
+        text: TextBatches::new(corpus, specials, block_size, batch_size, objective.corruption(), seed)?,
+        objective: Objective::new(objective, seed, compute.precision),
+        eval: texts.eval.clone().map(eval_text).transpose()?,
+        last_evaluation: None,
     };
-    let head = model.mlm_head.expect("a head was added where there was none");
     let trainable: Vec<Trainable> = match settings.part {
-        Train::Head => head.params().to_vec(),
+        Train::Head => model.mlm_head.ok_or(ModelError::NoMlmHead)?.params().to_vec(),
         Train::All => model.params.ids().collect(),
     }
     .into_iter()
     .map(|id| Trainable { id, kind: GradKind::Weight })
     .collect();
-    let mut learner = Learner::new(&mut model, None, None, &trainable, settings.train.optimizer);
-    let mut method = Pretraining {
-        batches: TextBatches::new(blocks, settings.batch_size, *specials, Some(corruption), settings.seed)?,
-        objective: Objective::new(settings.objective, settings.seed, settings.compute.precision),
-        eval,
-        batch: Batch::default(),
-        masked: MaskedTokens::default(),
-        last_evaluation: None,
-    };
+    let mut learner = Learner::of_weights(&mut model, &trainable, settings.train.optimizer);
     let mut session = Session { directory, observer, stop };
-    let trained = train(&mut method, &mut learner, &settings.train, "pretrain", &mut session)?;
+    let trained = train(&mut task, &mut learner, &settings.train, "pretrain", &mut session)?;
     let directory = &session.directory;
     trained.state.write(directory.path())?;
     tokenizer.save_to(directory.path())?;
@@ -159,7 +141,7 @@ pub fn pretrain(
         model,
         steps: settings.train.max_steps,
         seconds: started.elapsed().as_secs_f64(),
-        evaluation: method.last_evaluation,
+        evaluation: task.last_evaluation,
     };
     write_eval_results(directory.path(), &pretrained.to_json(directory.path()))?;
     directory.discard_training_state_before(u64::MAX)?;
@@ -167,25 +149,23 @@ pub fn pretrain(
 }
 
 struct Pretraining {
-    batches: TextBatches,
+    text: TextBatches,
     objective: Objective,
     eval: Option<EvalText>,
-    batch: Batch,
-    masked: MaskedTokens,
     last_evaluation: Option<Evaluation>,
 }
 
-impl Method for Pretraining {
-    fn gradients(&mut self, learner: &mut Learner<'_>, step: u64) -> Result<StepLoss> {
-        self.batches.fill(learner.model, step, &mut self.batch, &mut self.masked);
-        let Learner { model, grads, .. } = learner;
-        self.objective.losses_and_gradients(model, Pass::default(), &self.batch, &self.masked, step, grads)
+impl TrainingTask for Pretraining {
+    fn step(&mut self, learner: &mut Learner<'_>, step: u64, learning_rate: f64) -> Result<StepResult> {
+        let batch = self.text.corrupted(learner.model, step);
+        let loss = learner.losses_and_gradients(&mut self.objective, batch, step)?;
+        Ok(StepResult { loss, grad_norm: learner.update(learning_rate) })
     }
 
     fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
-        let wanted = Wanted { mlm: true, kd: false };
-        let evaluation = text.evaluate(learner.model, None, wanted, None, |_| ())?;
+        let losses = EvalLosses { mlm: true, kd: false };
+        let evaluation = text.evaluate(learner.model, None, losses, None, |_| ())?;
         self.last_evaluation = Some(evaluation);
         Ok(named(evaluation.metrics()))
     }
@@ -195,6 +175,6 @@ impl Method for Pretraining {
     }
 
     fn batches_per_epoch(&self) -> u64 {
-        self.batches.batches_per_epoch()
+        self.text.batches_per_epoch()
     }
 }

@@ -1,7 +1,7 @@
-//! Scores behind binary masks: how they start, and how they become masks.
+//! Scores behind binary masks: their initial values, and the binarisers that turn them into masks.
 //!
-//! A mask is `B = [score > threshold]`; the gradient passes the step unchanged (Bengio et al. 2013; Liu et al. 2022,
-//! section 3.2). Thresholds are re-set from time to time so that each matrix has exactly its number of zeros.
+//! A mask is `B = [S > t]` with scores `S` and a threshold `t`; the gradient passes the comparison unchanged (Bengio et
+//! al. 2013; Liu et al. 2022, section 3.2). [`Scores::reset_thresholds`] gives each matrix exactly its number of zeros.
 
 use serde::{Deserialize, Serialize};
 use tamt_kernels::masks::BitMask;
@@ -9,22 +9,22 @@ use tamt_kernels::masks::{Cut, Key, smallest_k};
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Grads, Masks, Model, ParamId};
 
-use crate::prune::{Scope, Sparsity, groups};
+use crate::prune::{Scope, Sparsity, ranked_together};
 
 /// How scores become a mask, and what their gradient is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Binarizer {
-    /// Kept where the score exceeds a threshold; straight-through gradient (the reference's `MaskedLinear1`).
+    /// Keeps a weight where its score exceeds a threshold; straight-through gradient (the reference's `MaskedLinear1`).
     #[default]
     Threshold,
-    /// Scores clamped to [-1, 1], kept where positive; no gradient where the clamp holds (`MaskedLinear2`).
+    /// Clamps scores to [-1, 1] and keeps positive ones; no gradient where the clamp holds (`MaskedLinear2`).
     Sign,
-    /// Kept with probability sigmoid(score), drawn anew each step; straight-through gradient (`MaskedLinear3`).
+    /// Keeps with probability sigmoid(score), drawn in each step; straight-through gradient (`MaskedLinear3`).
     Bernoulli,
 }
 
-/// How the first scores follow from a mask, the wanted sparsity and the threshold.
+/// How the first scores follow from a mask, the sparsity `s` and the threshold `t`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScoreInit {
@@ -33,7 +33,7 @@ pub enum ScoreInit {
     TwoLevel,
     /// U(1.1 t, 1.5 t) where kept, U(0.5 t, 0.9 t) where dropped (`double_uniform`).
     DoubleUniform,
-    /// U(-a, (a + t)/s - a) everywhere, whatever the mask, so that a share s lies below t (no `controlled_init`).
+    /// U(-a, (a + t)/s - a) whatever the mask, so that a share s lies below t (no `controlled_init`).
     Uniform,
 }
 
@@ -43,11 +43,11 @@ pub enum ScoreInit {
 pub struct ScoreSettings {
     /// How scores become masks.
     pub binarizer: Binarizer,
-    /// How they start.
+    /// The initial scores.
     pub init: ScoreInit,
     /// The first threshold t.
     pub threshold: f32,
-    /// The half-width a of [`ScoreInit::Uniform`] and of the start of [`Binarizer::Sign`].
+    /// The half-width a of [`ScoreInit::Uniform`] and of the initial scores of [`Binarizer::Sign`].
     pub init_scale: f32,
 }
 
@@ -57,51 +57,55 @@ impl Default for ScoreSettings {
     }
 }
 
-/// The scores of all trained matrices in one buffer, with the cuts that turn them into masks.
+/// The scores of all trained matrices in one buffer, with the thresholds that turn them into masks.
 #[derive(Clone, Debug)]
 pub struct Scores {
     /// The matrices, in the model's order.
-    pub(crate) ids: Vec<ParamId>,
+    ids: Vec<ParamId>,
     /// All scores, matrix after matrix.
     pub(crate) values: Vec<f32>,
-    /// What is dropped of each matrix until the next re-set.
-    pub(crate) cuts: Vec<Cut>,
+    /// The threshold of each matrix, with the index up to which an equal score counts as below.
+    pub(crate) thresholds: Vec<Cut>,
     settings: ScoreSettings,
     sparsity: Sparsity,
     scope: Scope,
-    /// Zeros in matrices that belong to the budget but are not trained (the pooler).
+    /// Weights, and zeros among them, of matrices that count for the sparsity and are not trained (the pooler).
     untrained: (usize, u64),
     seed: u64,
 }
 
 impl Scores {
-    /// Scores of `trained` that give the masks `start`. In global scope the zeros of the other matrices of `start` count
-    /// towards the whole.
+    /// Scores of `trained` that give the masks `initial`. In global scope the zeros of the other matrices of `initial`
+    /// count towards the whole.
+    ///
+    /// # Panics
+    /// If a trained matrix has no initial mask.
     #[must_use]
     pub fn new(
         model: &Model,
         trained: &[ParamId],
-        start: &Masks,
+        initial: &Masks,
         settings: ScoreSettings,
         sparsity: Sparsity,
         scope: Scope,
         seed: u64,
     ) -> Self {
-        let untrained = start
+        let untrained = initial
             .iter()
             .filter(|(id, _)| !trained.contains(id))
             .fold((0, 0), |(n, zeros), (_, mask)| (n + mask.len(), zeros + (mask.len() - mask.count_ones()) as u64));
         let mut values = Vec::with_capacity(trained.iter().map(|&id| model.params.spec(id).elements()).sum());
         for &id in trained {
-            let mask = start.get(id).expect("every trained matrix starts from a mask");
-            values.extend(initial(mask, settings, sparsity, Stream::new(seed, Purpose::SCORE_INIT, id.index() as u64)));
+            let mask = initial.get(id).expect("every trained matrix has an initial mask");
+            let stream = Stream::new(seed, Purpose::SCORE_INIT, id.index() as u64);
+            values.extend(initial_scores(mask, settings, sparsity, stream));
         }
         let first = match settings.binarizer {
             Binarizer::Threshold => Cut::strict(settings.threshold),
             Binarizer::Sign | Binarizer::Bernoulli => Cut::strict(0.0),
         };
-        let cuts = vec![first; trained.len()];
-        Self { ids: trained.to_vec(), values, cuts, settings, sparsity, scope, untrained, seed }
+        let thresholds = vec![first; trained.len()];
+        Self { ids: trained.to_vec(), values, thresholds, settings, sparsity, scope, untrained, seed }
     }
 
     /// The trained matrices.
@@ -113,37 +117,30 @@ impl Scores {
     /// The scores of a matrix, row-major, if it is trained.
     #[must_use]
     pub fn of<'a>(&'a self, model: &'a Model, id: ParamId) -> Option<&'a [f32]> {
-        self.matrices(model).find(|(other, ..)| *other == id).map(|(_, scores, _)| scores)
+        self.matrices(model).find(|(other, _)| *other == id).map(|(_, scores)| scores)
     }
 
-    /// Each trained matrix with its scores and its cut.
-    fn matrices<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (ParamId, &'a [f32], Cut)> {
+    /// Each trained matrix with its scores.
+    fn matrices<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (ParamId, &'a [f32])> {
         let mut rest = self.values.as_slice();
-        self.ids.iter().zip(&self.cuts).map(move |(&id, &cut)| {
+        self.ids.iter().map(move |&id| {
             let (scores, tail) = rest.split_at(model.params.spec(id).elements());
             rest = tail;
-            (id, scores, cut)
+            (id, scores)
         })
     }
 
-    /// Where each matrix's numbering of elements starts: 0 in local scope, running on in global scope.
-    fn numbering(&self) -> impl Fn(usize) -> u64 {
-        let global = self.scope == Scope::Global;
-        move |elements_before| if global { elements_before as u64 } else { 0 }
+    /// Re-sets the thresholds so that `floor(n s)` of the `n` scores of a matrix (of all matrices in global scope) are
+    /// not above them; of equal scores the lower index counts as below.
+    pub fn reset_thresholds(&mut self, model: &Model) {
+        self.thresholds = self.exact_thresholds(model);
     }
 
-    /// Re-sets the cuts so that exactly the wanted number of weights is dropped, ties to the lower index.
-    pub fn reset_cuts(&mut self, model: &Model) {
-        self.cuts = self.exact_cuts(model);
-    }
-
-    fn exact_cuts(&self, model: &Model) -> Vec<Cut> {
-        let scores: Vec<&[f32]> = self.matrices(model).map(|(_, scores, _)| scores).collect();
-        let mut cuts = Vec::with_capacity(scores.len());
-        let mut first = 0;
-        for group in groups(&self.ids, self.scope) {
-            let tensors = &scores[first..first + group.tensors.len()];
-            first += tensors.len();
+    fn exact_thresholds(&self, model: &Model) -> Vec<Cut> {
+        let scores: Vec<&[f32]> = self.matrices(model).map(|(_, scores)| scores).collect();
+        let mut thresholds = Vec::with_capacity(scores.len());
+        for group in ranked_together(&self.ids, self.scope) {
+            let tensors = &scores[thresholds.len()..][..group.len()];
             let n: usize = tensors.iter().map(|t| t.len()).sum();
             let zeros = match self.scope {
                 Scope::Local => self.sparsity.zeros(n),
@@ -151,50 +148,62 @@ impl Scores {
                     self.sparsity.zeros(n + self.untrained.0).saturating_sub(self.untrained.1).min(n as u64)
                 }
             };
-            cuts.extend(vec![smallest_k(tensors, zeros, Key::Value); tensors.len()]);
+            thresholds.extend(vec![smallest_k(tensors, zeros, Key::Value); tensors.len()]);
         }
-        cuts
+        thresholds
     }
 
-    /// Writes the masks that the scores give with the present cuts, as training uses them in step `step`.
+    /// Writes the masks that the scores give with the present thresholds, as training uses them in step `step`:
+    ///
+    /// ```text
+    /// threshold, sign    B = [S > t]
+    /// Bernoulli          B = [U < sigmoid(S)]     U: uniform numbers, other ones in each step
+    /// ```
+    ///
+    /// # Panics
+    /// If a trained matrix has no mask.
     pub fn binarize(&self, model: &Model, step: u64, masks: &mut Masks) {
-        if self.settings.binarizer == Binarizer::Bernoulli {
-            for (id, scores, _) in self.matrices(model) {
-                let stream = Stream::new(self.seed, Purpose::BERNOULLI_MASK, step).fork(id.index() as u32);
-                let mask = masks.get_mut(id).expect("every trained matrix has a mask");
-                *mask = draw(scores, mask.rows(), mask.cols(), stream);
-            }
-            return;
+        if self.settings.binarizer != Binarizer::Bernoulli {
+            return self.compare(model, &self.thresholds, masks);
         }
-        self.cut_into(model, &self.cuts, masks);
-    }
-
-    /// Writes the masks of exactly the wanted sparsity, and leaves the scores and their cuts as they are: what is
-    /// evaluated and saved does not depend on when that happens, and training does not notice.
-    pub fn settle(&self, model: &Model, masks: &mut Masks) {
-        self.cut_into(model, &self.exact_cuts(model), masks);
-    }
-
-    fn cut_into(&self, model: &Model, cuts: &[Cut], masks: &mut Masks) {
-        let number = self.numbering();
-        let mut before = 0;
-        for ((id, scores, _), &cut) in self.matrices(model).zip(cuts) {
+        for (id, scores) in self.matrices(model) {
+            let stream = Stream::new(self.seed, Purpose::BERNOULLI_MASK, step).fork(id.index() as u32);
             let mask = masks.get_mut(id).expect("every trained matrix has a mask");
-            mask.keep_above_at(scores, cut, Key::Value, number(before));
-            before += scores.len();
+            *mask = draw(scores, mask.rows(), mask.cols(), stream);
         }
     }
 
-    /// What the binariser does to the gradient before the update.
+    /// Writes the masks of exactly the asked sparsity. Scores and thresholds stay as they are: what is evaluated and
+    /// saved does not depend on when that happens, and training is not disturbed.
+    ///
+    /// # Panics
+    /// If a trained matrix has no mask.
+    pub fn binarize_exactly(&self, model: &Model, masks: &mut Masks) {
+        self.compare(model, &self.exact_thresholds(model), masks);
+    }
+
+    /// Writes `[S > t]`. In global scope the index that breaks ties runs on from matrix to matrix.
+    fn compare(&self, model: &Model, thresholds: &[Cut], masks: &mut Masks) {
+        let mut first = 0;
+        for ((id, scores), &threshold) in self.matrices(model).zip(thresholds) {
+            let mask = masks.get_mut(id).expect("every trained matrix has a mask");
+            mask.keep_above_at(scores, threshold, Key::Value, first);
+            if self.scope == Scope::Global {
+                first += scores.len() as u64;
+            }
+        }
+    }
+
+    /// Applies the binariser's own gradient: the sign passes none where its clamp holds.
     pub(crate) fn shape_gradient(&self, model: &Model, grads: &mut Grads) {
         if self.settings.binarizer == Binarizer::Sign {
-            for (id, scores, _) in self.matrices(model) {
+            for (id, scores) in self.matrices(model) {
                 grads.zero_where(id, |i| scores[i].abs() >= 1.0);
             }
         }
     }
 
-    /// What the binariser does to the scores after the update.
+    /// Applies the binariser's own limit to updated scores: the sign clamps them to [-1, 1].
     pub(crate) fn shape_values(&mut self) {
         if self.settings.binarizer == Binarizer::Sign {
             for s in &mut self.values {
@@ -204,7 +213,8 @@ impl Scores {
     }
 }
 
-fn initial(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, stream: Stream) -> Vec<f32> {
+/// The first scores of a matrix, by the formulas of [`ScoreInit`].
+fn initial_scores(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, stream: Stream) -> Vec<f32> {
     let t = settings.threshold;
     let uniform = |i: usize, low: f32, high: f32| low + (high - low) * stream.uniform_at(i as u64);
     let from_mask = |score: &dyn Fn(usize, bool) -> f32| {
@@ -221,12 +231,12 @@ fn initial(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, stream: 
             let high = (a + t) / sparsity.share() as f32 - a;
             from_mask(&|i, _| uniform(i, -a, high))
         }
-        // The sign's scores start at random in the reference; the mask it starts from decides the sign here.
+        // Unlike in the reference, the initial mask decides the sign of the random scores.
         (Binarizer::Sign, ScoreInit::TwoLevel) => {
             let a = settings.init_scale;
             from_mask(&|i, kept| if kept { uniform(i, 0.0, a) } else { -uniform(i, 0.0, a) })
         }
-        // log(p / (1 - p)) with p = 1 - s: every weight is kept with the wanted probability.
+        // log(p / (1 - p)) with p = 1 - s: the sigmoid keeps each weight with probability p.
         (Binarizer::Bernoulli, ScoreInit::TwoLevel) => {
             let keep = 1.0 - sparsity.share();
             vec![(keep / (1.0 - keep)).ln() as f32; mask.len()]
@@ -234,6 +244,7 @@ fn initial(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, stream: 
     }
 }
 
+/// `[U < sigmoid(S)]`.
 fn draw(scores: &[f32], rows: usize, cols: usize, stream: Stream) -> BitMask {
     let mut mask = BitMask::zeros(rows, cols);
     for (i, &score) in scores.iter().enumerate() {
@@ -249,7 +260,8 @@ mod tests {
     use tamt_model::{Activations, Batch, GradKind, HiddenGrads, Pass, Save, Trainable, Workspace};
 
     use super::*;
-    use crate::prune::{magnitude, pruned_matrices};
+    use crate::magnitude::magnitude;
+    use crate::prune::pruned_matrices;
     use crate::testing::tiny_model;
 
     fn scores_with(settings: ScoreSettings, share: f64, scope: Scope) -> (Model, Masks, Scores) {
@@ -274,13 +286,13 @@ mod tests {
             let mut masks = start.clone();
             scores.binarize(&model, 0, &mut masks);
             assert_eq!(masks, start);
-            scores.settle(&model, &mut masks);
+            scores.binarize_exactly(&model, &mut masks);
             assert_eq!(masks, start);
         }
     }
 
     #[test]
-    fn settled_masks_have_exactly_the_wanted_zeros_under_every_start_and_binarizer() {
+    fn exact_masks_have_the_asked_zeros_under_every_initialisation_and_binarizer() {
         for scope in [Scope::Local, Scope::Global] {
             for binarizer in [Binarizer::Threshold, Binarizer::Sign, Binarizer::Bernoulli] {
                 for init in [ScoreInit::TwoLevel, ScoreInit::DoubleUniform, ScoreInit::Uniform] {
@@ -290,7 +302,7 @@ mod tests {
                         *v += 0.001 * ((i * 7919) % 13) as f32;
                     }
                     let mut masks = start.clone();
-                    scores.settle(&model, &mut masks);
+                    scores.binarize_exactly(&model, &mut masks);
                     assert_eq!(dropped(&masks), dropped(&start), "{scope:?} {binarizer:?} {init:?}");
                 }
             }
@@ -298,12 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn settling_leaves_training_as_it_was() {
+    fn exact_masks_leave_training_as_it_was() {
         let (model, start, mut scores) = scores_with(ScoreSettings::default(), 0.5, Scope::Local);
         scores.values.iter_mut().step_by(3).for_each(|v| *v += 0.03);
-        let (before, cuts) = (scores.values.clone(), scores.cuts.clone());
-        scores.settle(&model, &mut start.clone());
-        assert_eq!((scores.values, scores.cuts), (before, cuts));
+        let (before, thresholds) = (scores.values.clone(), scores.thresholds.clone());
+        scores.binarize_exactly(&model, &mut start.clone());
+        assert_eq!((scores.values, scores.thresholds), (before, thresholds));
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! Writing safetensors files whose bytes depend on their contents only.
+//! Writing safetensors files whose bytes depend on their contents only, so that equal runs write equal tickets.
 //!
-//! The `safetensors` crate keeps metadata in a hash map, so two equal files differ in the order of their header;
-//! tickets of equal runs are to be equal files.
+//! The `safetensors` crate writes metadata in the random order of a hash map.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,9 +9,9 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use tamt_model::write::atomic_write;
 
-use crate::Result;
+use crate::error::Result;
 
-/// A tensor to be written.
+/// A tensor to write.
 #[derive(Debug)]
 pub(crate) struct Tensor<'a> {
     name: String,
@@ -47,7 +46,7 @@ pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<Str
     if !metadata.is_empty() {
         header.insert("__metadata__".to_owned(), json!(metadata));
     }
-    // The format wants the widest types first, so that every tensor is aligned.
+    // The widest types come first, so that every tensor is aligned.
     let mut ordered: Vec<&Tensor<'_>> = tensors.iter().collect();
     ordered.sort_by_key(|t| std::cmp::Reverse(t.dtype.bitsize()));
     let mut end = 0;

@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 use tamt_kernels::masks::BitMask;
 use tamt_model::{Masks, Model};
 
+use crate::error::{Error, Result};
 use crate::prune::Scope;
 use crate::tensor_file::{self, Tensor};
-use crate::{Error, Result};
 
 /// Name of a ticket inside a directory.
 pub const TICKET_FILE: &str = "ticket.safetensors";
 
 const SUFFIX: &str = ".bitmask";
 
-/// Where a ticket comes from.
+/// The origin of a ticket, its metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Directory or hub id of the base model, as it was given.
+    /// Directory or hub id of the base model, as a user gave it.
     pub base_model: String,
     /// SHA-256 of the base model's weights file, in hexadecimal.
     pub base_sha256: String,
     /// The method's name: `magnitude`, `tamt-kd`.
     pub method: String,
-    /// What was minimised, where anything was: `mlm`, `kd`, `mlm+kd`.
+    /// The minimised objective of a method that trains: `mlm`, `kd`, `mlm+kd`.
     pub objective: Option<String>,
-    /// The sparsity asked for.
+    /// The requested sparsity.
     pub sparsity: f64,
-    /// Over what weights were ranked.
+    /// The weights that are ranked together.
     pub scope: Scope,
     /// The run's seed.
     pub seed: u64,
-    /// Optimiser steps taken.
+    /// Optimiser steps.
     pub steps: u64,
-    /// SHA-256 of the corpus files in order, where a corpus was used.
+    /// SHA-256 of the corpus files in order, for a method that trains.
     pub corpus_sha256: Option<String>,
     /// Version of `tamt` that wrote the file.
     pub tool_version: String,
@@ -47,7 +47,7 @@ pub struct Provenance {
 pub struct Ticket {
     /// Masks by the checkpoint's own tensor names, in the order of the file.
     pub matrices: Vec<(String, BitMask)>,
-    /// Where it comes from.
+    /// The origin.
     pub provenance: Provenance,
 }
 
@@ -56,7 +56,7 @@ pub struct Ticket {
 pub enum BaseCheck<'a> {
     /// The weights must have this SHA-256, in hexadecimal.
     Sha256(&'a str),
-    /// Names and shapes must fit; the weights may be others.
+    /// Names and shapes must fit; the weights may differ.
     NamesAndShapes,
 }
 
@@ -69,16 +69,16 @@ impl Ticket {
         Self { matrices, provenance }
     }
 
-    /// Where a path given by a user points: itself, or the ticket inside a directory.
+    /// The ticket file that a user's path names: the path itself, or the ticket inside a directory.
     #[must_use]
     pub fn locate(path: &Path) -> PathBuf {
         if path.is_dir() { path.join(TICKET_FILE) } else { path.to_owned() }
     }
 
-    /// Reads a ticket from a file or a directory that holds one.
+    /// Reads a ticket from a file, or from a directory with a ticket.
     ///
     /// # Errors
-    /// If the file cannot be read or is no ticket.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Damaged`] if it is no ticket.
     pub fn read(path: &Path) -> Result<Self> {
         let path = &Self::locate(path);
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
@@ -134,7 +134,7 @@ impl Ticket {
         tensor_file::write(path, &tensors, &metadata)
     }
 
-    /// The ticket's masks over `model`, after checking that they belong to it.
+    /// The ticket's masks over `model`. A model with a task head may lack the pooler; its mask is then left out.
     ///
     /// # Errors
     /// [`Error::OtherBase`] if the base model's digest differs, [`Error::TicketMismatch`] if a name or a shape does.
@@ -152,7 +152,7 @@ impl Ticket {
             model.prunable().into_iter().map(|id| (model.params.spec(id).checkpoint_name.as_str(), id)).collect();
         let mut masks = Masks::default();
         for (name, mask) in &self.matrices {
-            // A task may have no use for the pooler, and its model then has none.
+            // Some tasks have no use for the pooler, and their models lack it.
             if model.task_head.is_some() && model.pooler.is_none() && name.ends_with("pooler.dense.weight") {
                 continue;
             }
@@ -222,7 +222,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::prune::{Sparsity, magnitude, pruned_matrices};
+    use crate::magnitude::magnitude;
+    use crate::prune::{Sparsity, pruned_matrices};
     use crate::testing::tiny_model;
 
     fn ticket() -> (Model, Ticket) {

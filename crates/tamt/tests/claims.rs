@@ -1,8 +1,7 @@
-//! The claim that the methods are there for: masks trained on a pre-training objective keep more of what the model
-//! can do than magnitude pruning does, and magnitude pruning keeps more than chance. On several seeds, each with a
-//! language, a model and texts of its own.
+//! The main claim of the methods: masks trained on a pre-training objective have lower losses than magnitude pruning, and
+//! magnitude pruning has lower losses than random masks. Each of several seeds has its own language, model and texts.
 
-// The losses themselves are worth seeing.
+// The test prints the losses.
 #![allow(clippy::print_stdout)]
 
 use tamt::demo::{DemoReport, DemoSettings, Loss, run};
@@ -12,8 +11,8 @@ use tamt::run::{Silent, Stop};
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 
-/// What trained masks must be better by than magnitude, as a share of what magnitude loses to the dense model: less
-/// could be luck.
+/// The least margin of trained masks below magnitude, as a share of the loss that magnitude adds to the dense model. A
+/// smaller margin may be luck.
 const MARGIN: f64 = 0.2;
 
 fn demonstration(seed: u64) -> DemoReport {

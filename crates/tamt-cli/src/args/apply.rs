@@ -1,6 +1,8 @@
+//! The flags of `tamt apply`.
+
 use std::path::PathBuf;
 
-use super::Common;
+use crate::args::common::Common;
 
 const EXAMPLES: &str = "\
 Examples:

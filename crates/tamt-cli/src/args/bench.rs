@@ -1,7 +1,11 @@
+//! The flags of `tamt bench`.
+
 use std::num::NonZeroUsize;
 
-use super::Common;
-use super::values::{self, BenchWork};
+use tamt::bench::Work;
+
+use crate::args::common::Common;
+use crate::args::{choices, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,8 +54,8 @@ pub(crate) struct BenchArgs {
     pub(crate) dropout: f64,
 
     /// Kinds of steps
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "mask-training,fine-tuning,inference")]
-    pub(crate) work: Vec<BenchWork>,
+    #[arg(long, value_parser = choices::BENCH_WORK, value_delimiter = ',', default_value = "mask-training,fine-tuning,inference")]
+    pub(crate) work: Vec<Work>,
 
     /// Shares of dropped weights
     #[arg(long, value_name = "0.5,..", value_delimiter = ',', default_value = "0.5,0.7,0.8,0.9,0.95",

@@ -1,6 +1,9 @@
+//! The flags of `tamt demo`.
+
 use std::path::PathBuf;
 
-use super::{Common, values};
+use crate::args::common::Common;
+use crate::args::values;
 
 const EXAMPLES: &str = "\
 Examples:

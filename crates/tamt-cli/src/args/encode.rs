@@ -1,8 +1,13 @@
+//! The flags of `tamt encode`.
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::values::{Pool, TextSource};
-use super::{Common, SubjectArgs};
+use tamt::encode::Pool;
+
+use crate::args::choices;
+use crate::args::common::{Common, SubjectArgs};
+use crate::args::values::TextSource;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +30,7 @@ pub(crate) struct EncodeArgs {
     pub(crate) output: PathBuf,
 
     /// What becomes of the vectors of a text's tokens
-    #[arg(long, value_enum, default_value_t = Pool::Mean)]
+    #[arg(long, value_parser = choices::POOL, default_value = "mean")]
     pub(crate) pool: Pool,
 
     /// Cut texts to this many tokens, specials included [default: what the model holds]

@@ -1,11 +1,15 @@
+//! The flags of `tamt eval`.
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+use tamt::evaluate::EvalLosses;
 
-use super::tune::TaskArgs;
-use super::values::{self, EvalHead, EvalObjective};
-use super::{Common, SubjectArgs};
+use crate::args::choices;
+use crate::args::common::{Common, SubjectArgs};
+use crate::args::task::TaskArgs;
+use crate::args::values::{self, EvalHead};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +25,7 @@ Examples:
   A fine-tuned model on its task's development set:
     tamt eval --model mrpc70 --task mrpc --data glue/MRPC";
 
-/// What says that a task is evaluated, not text.
+/// The flags that choose a task instead of text.
 const OF_A_TASK: [&str; 2] = ["task", "task_file"];
 
 #[derive(Debug, Clone, clap::Args)]
@@ -35,11 +39,11 @@ pub(crate) struct EvalArgs {
     pub(crate) corpus: Vec<PathBuf>,
 
     /// What is measured [default: all, or kd for a model without an MLM head]
-    #[arg(long, value_enum, conflicts_with_all = OF_A_TASK)]
-    pub(crate) objective: Option<EvalObjective>,
+    #[arg(long, value_parser = choices::EVAL_OBJECTIVE, conflicts_with_all = OF_A_TASK)]
+    pub(crate) objective: Option<EvalLosses>,
 
     /// MLM head to predict with: pretrained (the model's), ticket (the one trained with it), or a file
-    #[arg(long, value_name = "HEAD", default_value = "pretrained", conflicts_with_all = OF_A_TASK)]
+    #[arg(long, value_name = "HEAD", default_value = "pretrained", value_parser = values::eval_head, conflicts_with_all = OF_A_TASK)]
     pub(crate) mlm_head: EvalHead,
 
     /// Evaluate only the first N tokens of the text [default: all]

@@ -1,11 +1,16 @@
+//! The flags of `tamt find`.
+
 use std::path::PathBuf;
 
-use super::Common;
-use super::training::TrainingArgs;
-use super::values::{
-    self, Binarizer, InitialMask, KdDistance, KdRelation, KdRelationLayers, KdRepresentation, Method, Preset, Rewind,
-    Scope, ScoreInit,
-};
+use tamt::find::{MaskInit, Method, Rewind};
+use tamt::objective::{Distance, Relation, Representation, Span};
+use tamt::prune::Scope;
+use tamt::scores::{Binarizer, ScoreInit};
+
+use crate::args::choices::{self, GetPreset};
+use crate::args::common::Common;
+use crate::args::training::TrainingArgs;
+use crate::args::values;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +32,7 @@ pub(crate) struct FindArgs {
     pub(crate) model: String,
 
     /// How to choose the weights to keep
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::METHOD)]
     pub(crate) method: Method,
 
     /// Fraction of each prunable matrix to set to zero
@@ -49,11 +54,11 @@ pub(crate) struct FindArgs {
     pub(crate) max_steps: Option<u64>,
 
     /// Start from published settings; other flags still win
-    #[arg(long, value_enum)]
-    pub(crate) preset: Option<Preset>,
+    #[arg(long, value_parser = choices::PRESET)]
+    pub(crate) preset: Option<GetPreset>,
 
     /// Whether every matrix gets the same sparsity [default: local]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::SCOPE)]
     pub(crate) scope: Option<Scope>,
 
     /// Prune only these encoder layers, counted from 0 [default: all]
@@ -85,13 +90,13 @@ pub(crate) struct FindArgs {
 #[command(next_help_heading = "Mask training")]
 pub(crate) struct MaskArgs {
     /// Mask to start from: magnitude, random, or a ticket [default: magnitude]
-    #[arg(long, value_name = "MASK")]
-    pub(crate) init: Option<InitialMask>,
+    #[arg(long, value_name = "MASK", value_parser = values::initial_mask)]
+    pub(crate) init: Option<MaskInit>,
 
     /// How the first scores follow from that mask [default: two-level]
     ///
     /// The reference's `magnitude_and_uniform` has no name of its own: over the matrices of the encoder it is two-level.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::SCORE_INIT)]
     pub(crate) score_init: Option<ScoreInit>,
 
     /// Half-width of the interval that scores are drawn from, with uniform scores and the sign binarizer [default: 0.02]
@@ -99,7 +104,7 @@ pub(crate) struct MaskArgs {
     pub(crate) init_scale: Option<f64>,
 
     /// How a score becomes a bit [default: threshold]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::BINARIZER)]
     pub(crate) binarizer: Option<Binarizer>,
 
     /// Score above which a weight is kept at the start [default: 0.01]
@@ -124,24 +129,24 @@ pub(crate) struct DistillationArgs {
     pub(crate) kd_weight: Option<f64>,
 
     /// Which hidden states are compared [default: full]
-    #[arg(long, value_enum)]
-    pub(crate) kd_representation: Option<KdRepresentation>,
+    #[arg(long, value_parser = choices::KD_REPRESENTATION)]
+    pub(crate) kd_representation: Option<Representation>,
 
     /// How they are compared [default: cosine]
-    #[arg(long, value_enum)]
-    pub(crate) kd_distance: Option<KdDistance>,
+    #[arg(long, value_parser = choices::KD_DISTANCE)]
+    pub(crate) kd_distance: Option<Distance>,
 
     /// Compare attention scores as well
     #[arg(long)]
     pub(crate) kd_attention: bool,
 
     /// Which relations between hidden states are compared [default: none]
-    #[arg(long, value_enum)]
-    pub(crate) kd_relation: Option<KdRelation>,
+    #[arg(long, value_parser = choices::KD_RELATION)]
+    pub(crate) kd_relation: Option<Relation>,
 
     /// In which layers [default: full]
-    #[arg(long, value_enum)]
-    pub(crate) kd_relation_layers: Option<KdRelationLayers>,
+    #[arg(long, value_parser = choices::KD_RELATION_LAYERS)]
+    pub(crate) kd_relation_layers: Option<Span>,
 }
 
 /// The rounds of iterative magnitude pruning (method imp).
@@ -149,7 +154,7 @@ pub(crate) struct DistillationArgs {
 #[command(next_help_heading = "Iterative magnitude pruning")]
 pub(crate) struct PruningArgs {
     /// What happens to the weights after each pruning [default: pretrained]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::REWIND)]
     pub(crate) rewind: Option<Rewind>,
 
     /// Training steps before each pruning but the first, instead of --max-steps; a pruning takes a tenth of the weights

@@ -1,6 +1,8 @@
+//! The flags of `tamt inspect`.
+
 use std::path::PathBuf;
 
-use super::Common;
+use crate::args::common::Common;
 
 const EXAMPLES: &str = "\
 Examples:

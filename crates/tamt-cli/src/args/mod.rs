@@ -1,36 +1,33 @@
-//! What can be typed. What it means is for each verb to resolve: a flag that is not given is `None` here, because its
-//! default depends on other flags and belongs to the library.
+//! The command line as it is typed. A flag that is not given is `None` here: its default belongs to the library and
+//! depends on other flags, so `resolve` finds it.
 
-mod apply;
-mod bench;
-mod demo;
-mod encode;
-mod eval;
+pub(crate) mod apply;
+pub(crate) mod bench;
+pub(crate) mod choices;
+pub(crate) mod common;
+pub(crate) mod demo;
+pub(crate) mod encode;
+pub(crate) mod eval;
 pub(crate) mod find;
-mod inspect;
-mod pretrain;
+pub(crate) mod inspect;
+pub(crate) mod pretrain;
+pub(crate) mod task;
 pub(crate) mod training;
 pub(crate) mod tune;
 pub(crate) mod values;
 
-use std::ffi::OsString;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{CommandFactory, Parser, Subcommand};
-
-pub(crate) use apply::ApplyArgs;
-pub(crate) use bench::BenchArgs;
-pub(crate) use demo::DemoArgs;
-pub(crate) use encode::EncodeArgs;
-pub(crate) use eval::EvalArgs;
-pub(crate) use find::FindArgs;
-pub(crate) use inspect::InspectArgs;
-pub(crate) use pretrain::PretrainArgs;
-pub(crate) use tune::TuneArgs;
-
-use crate::config_file;
-use values::{Kernel, Precision};
+use crate::args::apply::ApplyArgs;
+use crate::args::bench::BenchArgs;
+use crate::args::common::Common;
+use crate::args::demo::DemoArgs;
+use crate::args::encode::EncodeArgs;
+use crate::args::eval::EvalArgs;
+use crate::args::find::FindArgs;
+use crate::args::inspect::InspectArgs;
+use crate::args::pretrain::PretrainArgs;
+use crate::args::tune::TuneArgs;
 
 /// Finds small, sparse, transferable subnetworks inside pre-trained language models
 #[derive(Debug, Parser)]
@@ -70,52 +67,6 @@ pub(crate) enum Verb {
     Bench(BenchArgs),
 }
 
-/// What every verb understands.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "General options")]
-pub(crate) struct Common {
-    /// Print the result, and nothing else, as one JSON object on stdout
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Number of threads; results do not depend on it [default: one per core]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
-
-    /// What operands of dense products are rounded to; auto is bf16 where the CPU has AVX-512-BF16, else f32
-    #[arg(long, value_enum, default_value_t = Precision::Auto)]
-    pub(crate) precision: Precision,
-
-    /// What multiplies by masked matrices; auto takes for each the faster one at its density, as measured on this machine
-    /// [default: auto; in bench dense and sparse]
-    #[arg(long, value_enum)]
-    pub(crate) kernel: Option<Kernel>,
-
-    /// Print only errors and the result
-    #[arg(long)]
-    pub(crate) quiet: bool,
-
-    /// Read further flags by their names from this file; the command line wins
-    #[arg(long, value_name = "FILE.toml")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-/// The model to work with, dense or under a ticket.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct SubjectArgs {
-    /// Directory in Hugging Face layout, or a hub id
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: String,
-
-    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
-    #[arg(long, value_name = "TICKET")]
-    pub(crate) ticket: Option<PathBuf>,
-
-    /// Accept a ticket that was found in other weights
-    #[arg(long, requires = "ticket")]
-    pub(crate) allow_other_base: bool,
-}
-
 impl Verb {
     pub(crate) fn common(&self) -> &Common {
         match self {
@@ -132,15 +83,10 @@ impl Verb {
     }
 }
 
-/// Parses a command line, the program's name first, with the flags of its `--config` file.
-///
-/// The error is also how `--help` and `--version` come back: it knows its stream and exit code.
-pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(config_file::merge(&Cli::command(), line)?)
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

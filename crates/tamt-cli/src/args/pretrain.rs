@@ -1,10 +1,13 @@
+//! The flags of `tamt pretrain`.
+
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+use tamt::pretrain::Train;
 
-use super::Common;
-use super::training::TrainingArgs;
-use super::values::{self, TrainableWeights};
+use crate::args::common::Common;
+use crate::args::training::TrainingArgs;
+use crate::args::{choices, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,8 +35,8 @@ pub(crate) struct PretrainArgs {
     pub(crate) model: Option<String>,
 
     /// What of it is trained [default: all]
-    #[arg(long, value_enum, conflicts_with = "new")]
-    pub(crate) train: Option<TrainableWeights>,
+    #[arg(long, value_parser = choices::TRAINABLE_WEIGHTS, conflicts_with = "new")]
+    pub(crate) train: Option<Train>,
 
     /// Start a new model with this configuration
     #[arg(long, value_name = "CONFIG.json", requires = "tokenizer")]

@@ -1,7 +1,11 @@
+//! Flags of the verbs that train.
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::values::{self, Clip, LrSchedule, Optimizer};
+use tamt::train::{Clip, OptimizerKind, Shape};
+
+use crate::args::{choices, values};
 
 /// The flags of the training loop, for the verbs that train.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,7 +46,7 @@ pub(crate) struct TrainingArgs {
     pub(crate) optimizer: OptimizerArgs,
 }
 
-/// How a run that trains is kept.
+/// The checkpoints and the log of a run that trains.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct RunArgs {
@@ -59,21 +63,21 @@ pub(crate) struct RunArgs {
     pub(crate) resume: bool,
 }
 
-/// How a gradient becomes a step. Defaults depend on the method.
+/// The optimiser and its schedule. Defaults depend on the method.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Optimiser")]
 pub(crate) struct OptimizerArgs {
     /// Which optimiser
-    #[arg(long, value_enum)]
-    pub(crate) optimizer: Option<Optimizer>,
+    #[arg(long, value_parser = choices::OPTIMIZER)]
+    pub(crate) optimizer: Option<OptimizerKind>,
 
     /// Learning rate at its highest
     #[arg(long, value_name = "X", value_parser = values::positive)]
     pub(crate) learning_rate: Option<f64>,
 
     /// Course of the learning rate after the warm-up
-    #[arg(long, value_enum)]
-    pub(crate) lr_schedule: Option<LrSchedule>,
+    #[arg(long, value_parser = choices::LR_SCHEDULE)]
+    pub(crate) lr_schedule: Option<Shape>,
 
     /// Step at which the learning rate reaches zero [default: the number of steps]
     #[arg(long, value_name = "N", value_parser = values::steps)]
@@ -92,7 +96,7 @@ pub(crate) struct OptimizerArgs {
     pub(crate) adam_epsilon: Option<f64>,
 
     /// Whose norm gradient clipping bounds
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::CLIP)]
     pub(crate) clip: Option<Clip>,
 
     /// The bound

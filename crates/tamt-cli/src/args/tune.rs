@@ -1,11 +1,15 @@
+//! The flags of `tamt tune`.
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+use tamt::tune::KeptModel;
 
-use super::training::{OptimizerArgs, RunArgs};
-use super::values::{self, KeptModel};
-use super::{Common, SubjectArgs};
+use crate::args::common::{Common, SubjectArgs};
+use crate::args::task::TaskArgs;
+use crate::args::training::{OptimizerArgs, RunArgs};
+use crate::args::{choices, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,48 +60,7 @@ pub(crate) struct TuneArgs {
     pub(crate) common: Common,
 }
 
-/// Which task, where its data lies, and how it becomes tokens.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Task")]
-pub(crate) struct TaskArgs {
-    /// cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, squad or squad2
-    #[arg(long, value_name = "TASK", requires = "data")]
-    pub(crate) task: Option<String>,
-
-    /// A task of one's own, declared in a TOML file
-    #[arg(long, value_name = "FILE.toml", requires = "data", conflicts_with = "task")]
-    pub(crate) task_file: Option<PathBuf>,
-
-    /// The task's directory, or one of several tasks' directories
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-
-    /// Tokens per sequence, specials included [default: the task's, or what the model holds if less]
-    #[arg(long, value_name = "N", requires = "data")]
-    pub(crate) max_length: Option<NonZeroUsize>,
-
-    /// Spans: tokens from the start of a window to the start of the next [default: 128]
-    #[arg(long, value_name = "N", requires = "data")]
-    pub(crate) doc_stride: Option<NonZeroUsize>,
-
-    /// Spans: tokens of the question that are kept [default: 64]
-    #[arg(long, value_name = "N", requires = "data")]
-    pub(crate) max_query_length: Option<NonZeroUsize>,
-
-    /// Spans: candidates per window and per question [default: 20]
-    #[arg(long, value_name = "N", requires = "data")]
-    pub(crate) n_best: Option<NonZeroUsize>,
-
-    /// Spans: tokens in the longest answer [default: 30]
-    #[arg(long, value_name = "N", requires = "data")]
-    pub(crate) max_answer_length: Option<NonZeroUsize>,
-
-    /// Spans: how much better no answer must score than the best one to be given [default: 0]
-    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true, requires = "data")]
-    pub(crate) null_threshold: Option<f64>,
-}
-
-/// The course of fine-tuning. Defaults are the task's.
+/// The length and the data of a fine-tuning. Defaults are the task's.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct FittingArgs {
@@ -138,14 +101,14 @@ pub(crate) struct FittingArgs {
     pub(crate) early_stopping: Option<u64>,
 
     /// Which model is written [default: best]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choices::KEPT_MODEL)]
     pub(crate) keep: Option<KeptModel>,
 
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
 
-/// Learning from a dense model that was tuned on the same task.
+/// Distillation from a dense model that was tuned on the same task.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Distillation")]
 pub(crate) struct TeacherArgs {

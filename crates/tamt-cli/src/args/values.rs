@@ -1,216 +1,9 @@
-//! The values that flags take, and how they are read.
+//! Parsers of numbers and paths.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::ValueEnum;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Precision {
-    Auto,
-    F32,
-    Bf16,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kernel {
-    Auto,
-    Dense,
-    Sparse,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BenchWork {
-    /// A step of mask training on masked language modelling
-    MaskTraining,
-    /// A step of fine-tuning a ticket
-    FineTuning,
-    /// A forward pass
-    Inference,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Method {
-    /// Keep weights chosen at random
-    Random,
-    /// Keep the largest weights (one-shot magnitude pruning)
-    Magnitude,
-    /// Train, prune the smallest weights, rewind, and again (iterative magnitude pruning)
-    Imp,
-    /// Train the mask on masked language modelling
-    TamtMlm,
-    /// Train the mask to keep the hidden states of the dense model
-    TamtKd,
-    /// Train the mask on the sum of both
-    TamtMlmKd,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Preset {
-    /// Steps, learning rates and lengths of the paper's published runs
-    Paper,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Scope {
-    /// Every matrix at the same sparsity
-    Local,
-    /// One ranking over all matrices
-    Global,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScoreInit {
-    /// Twice the threshold where the first mask keeps, 0 where it drops
-    TwoLevel,
-    /// Drawn from an interval above the threshold where the first mask keeps, from one below where it drops
-    DoubleUniform,
-    /// Drawn from one interval that the threshold cuts at the wanted sparsity, whatever the first mask
-    Uniform,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Binarizer {
-    /// Keep where the score exceeds the threshold
-    Threshold,
-    /// Keep where the score is positive
-    Sign,
-    /// Keep with probability sigmoid(score)
-    Bernoulli,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Rewind {
-    /// The encoder returns to its pre-trained weights after every pruning
-    Pretrained,
-    /// Training continues with the weights as they are
-    None,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KdRepresentation {
-    /// All layers, all tokens
-    Full,
-    /// All layers, the first token
-    Cls,
-    /// The last layer, all tokens
-    LastLayer,
-    /// No hidden states
-    None,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KdDistance {
-    /// 1 - cosine similarity
-    Cosine,
-    /// Mean squared error
-    Mse,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KdRelation {
-    /// No relations
-    None,
-    /// Between the tokens of a sequence
-    Token,
-    /// Between the first tokens of the sequences of a batch
-    Sample,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KdRelationLayers {
-    /// All layers
-    Full,
-    /// The last layer
-    LastLayer,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Optimizer {
-    /// Bias-corrected moments, decay apart from the gradient
-    Adamw,
-    /// No bias correction, decay inside the update
-    BertAdam,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Clip {
-    /// The norm over all gradients together
-    Global,
-    /// The norm of each tensor's gradient
-    PerTensor,
-    /// No clipping
-    None,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LrSchedule {
-    Constant,
-    /// Falls to zero in a straight line
-    Linear,
-    /// Falls to zero along half a cosine
-    Cosine,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TrainableWeights {
-    /// Only the MLM head
-    Head,
-    /// The whole model
-    All,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EvalObjective {
-    /// Masked language modelling
-    Mlm,
-    /// Hidden states against those of the dense model
-    Kd,
-    /// Both
-    All,
-}
-
-/// The model of a fine-tuning that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KeptModel {
-    /// The one with the best score on the development set
-    Best,
-    /// The last one
-    Final,
-    /// None: only results and predictions
-    None,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Pool {
-    /// One vector per token
-    None,
-    /// The vector of the first token
-    Cls,
-    /// The mean over the tokens of the text, specials included
-    Mean,
-}
-
-/// The mask that mask training starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum InitialMask {
-    Magnitude,
-    Random,
-    Ticket(PathBuf),
-}
-
-impl FromStr for InitialMask {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "" => Err("it is magnitude, random, or a ticket".to_owned()),
-            "magnitude" => Ok(Self::Magnitude),
-            "random" => Ok(Self::Random),
-            path => Ok(Self::Ticket(path.into())),
-        }
-    }
-}
+use tamt::find::MaskInit;
 
 /// The MLM head that `eval` predicts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,16 +13,13 @@ pub(crate) enum EvalHead {
     File(PathBuf),
 }
 
-impl FromStr for EvalHead {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "" => Err("it is pretrained, ticket, or a file".to_owned()),
-            "pretrained" => Ok(Self::Pretrained),
-            "ticket" => Ok(Self::Ticket),
-            path => Ok(Self::File(path.into())),
-        }
+/// The value of `--mlm-head`.
+pub(crate) fn eval_head(text: &str) -> Result<EvalHead, String> {
+    match text {
+        "" => Err("it is pretrained, ticket, or a file".to_owned()),
+        "pretrained" => Ok(EvalHead::Pretrained),
+        "ticket" => Ok(EvalHead::Ticket),
+        path => Ok(EvalHead::File(path.into())),
     }
 }
 
@@ -240,9 +30,19 @@ pub(crate) enum TextSource {
     File(PathBuf),
 }
 
-impl From<std::ffi::OsString> for TextSource {
-    fn from(name: std::ffi::OsString) -> Self {
+impl From<OsString> for TextSource {
+    fn from(name: OsString) -> Self {
         if name == "-" { Self::Stdin } else { Self::File(name.into()) }
+    }
+}
+
+/// The mask that mask training starts from.
+pub(crate) fn initial_mask(text: &str) -> Result<MaskInit, String> {
+    match text {
+        "" => Err("it is magnitude, random, or a ticket".to_owned()),
+        "magnitude" => Ok(MaskInit::Magnitude),
+        "random" => Ok(MaskInit::Random),
+        path => Ok(MaskInit::Ticket(path.into())),
     }
 }
 
@@ -258,7 +58,7 @@ pub(crate) fn sparsity(text: &str) -> Result<f64, String> {
     }
     let problem = "it is the fraction of weights to prune, above 0 and below 1";
     if value > 0.0 && value < 100.0 && (percent || value > 1.0) {
-        // Six digits are what anyone types; more would show how 7 / 100 is rounded.
+        // Rounding to six digits hides the error of quotients such as 7 / 100.
         let fraction = (value * 1e4).round() / 1e6;
         return Err(format!("{problem}; did you mean {fraction}?"));
     }
@@ -280,7 +80,7 @@ pub(crate) fn open_probability(text: &str) -> Result<f64, String> {
     checked(text, |value| value > 0.0 && value < 1.0, "it must be above 0 and below 1")
 }
 
-/// A seed. TOML, in which a run's settings are recorded, has signed integers only.
+/// A seed. `config.toml` records it, and TOML has signed integers only.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
     match text.parse::<i64>() {
         Ok(value) => u64::try_from(value).map_err(|_| "it must not be negative".to_owned()),
@@ -288,7 +88,7 @@ pub(crate) fn seed(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A number of steps, for flags of which 0 means nothing.
+/// A number of steps, at least 1.
 pub(crate) fn steps(text: &str) -> Result<u64, String> {
     match seed(text) {
         Ok(0) => Err("it must be at least 1".to_owned()),
@@ -343,8 +143,8 @@ mod tests {
 
     #[test]
     fn an_initial_mask_that_is_no_keyword_is_a_ticket() {
-        assert_eq!("random".parse(), Ok(InitialMask::Random));
-        assert_eq!("omp/ticket.safetensors".parse(), Ok(InitialMask::Ticket("omp/ticket.safetensors".into())));
-        assert!("".parse::<InitialMask>().is_err());
+        assert_eq!(initial_mask("random"), Ok(MaskInit::Random));
+        assert_eq!(initial_mask("omp/ticket.safetensors"), Ok(MaskInit::Ticket("omp/ticket.safetensors".into())));
+        assert!(initial_mask("").is_err());
     }
 }

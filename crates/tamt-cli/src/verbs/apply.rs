@@ -1,4 +1,4 @@
-//! `tamt apply`: a dense checkpoint that has zeros where the ticket has them.
+//! `tamt apply`: writes a dense checkpoint with the zeros of a ticket.
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -7,14 +7,15 @@ use tamt::base::Base;
 use tamt::inspect::Rates;
 use tamt::ticket::Ticket;
 
-use crate::args::ApplyArgs;
+use crate::args::apply::ApplyArgs;
 use crate::printer::Printer;
 
-/// Files of a model or a run, which must not be overwritten or mixed with.
-const TAKEN: [&str; 5] = ["config.json", "model.safetensors", "pytorch_model.bin", "config.toml", "ticket.safetensors"];
+/// Files of a model or a run; a directory with one of them is refused.
+const RUN_FILES: [&str; 5] =
+    ["config.json", "model.safetensors", "pytorch_model.bin", "config.toml", "ticket.safetensors"];
 
 pub(super) fn run(args: &ApplyArgs, printer: Printer) -> Result<()> {
-    if let Some(found) = TAKEN.iter().find(|name| args.output_dir.join(name).exists()) {
+    if let Some(found) = RUN_FILES.iter().find(|name| args.output_dir.join(name).exists()) {
         bail!("{} already holds {found}; give another --output-dir", args.output_dir.display());
     }
     let base = Base::load(&args.model)?;

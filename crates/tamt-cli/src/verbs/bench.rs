@@ -1,13 +1,13 @@
-//! `tamt bench`: how fast this machine computes.
+//! `tamt bench`: measures the speed of this machine.
 
 use anyhow::Result;
 use serde_json::json;
 use tamt::Kernel;
-use tamt::bench::{BenchSettings, Report, Timing, Work, bench};
+use tamt::bench::{BenchSettings, Report, Timing, bench};
 use tamt::prune::Sparsity;
 use tamt_model::Config;
 
-use crate::args::BenchArgs;
+use crate::args::bench::BenchArgs;
 use crate::printer::{Printer, Table};
 use crate::resolve;
 
@@ -37,9 +37,9 @@ fn settings(args: &BenchArgs) -> Result<BenchSettings> {
         sparsities: args.sparsity.iter().map(|&share| Sparsity::new(share)).collect::<tamt::Result<_>>()?,
         kernels: match args.common.kernel {
             None => vec![Kernel::Dense, Kernel::Sparse],
-            Some(kernel) => vec![kernel.into()],
+            Some(kernel) => vec![kernel],
         },
-        work: args.work.iter().map(|&work| Work::from(work)).collect(),
+        work: args.work.clone(),
         operations: !args.no_operations,
         warmup: args.warmup,
         steps: args.steps,

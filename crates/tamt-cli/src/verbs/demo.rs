@@ -1,16 +1,16 @@
-//! `tamt demo`: the whole way on an invented language, from pre-training to tickets of every method.
+//! `tamt demo`: all steps on an invented language, from pre-training to tickets of every method and tasks.
 
 use std::env;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use tamt::demo::{
-    DemoReport, DemoSettings, Loss, MODEL_DIR, TASKS_DIR, TRAIN_FILE, VALID_FILE, cell, percent, run as demonstrate,
+    DemoReport, DemoSettings, Loss, MODEL_DIR, TASKS_DIR, TRAIN_FILE, VALID_FILE, percent, run as demonstrate,
     write_data,
 };
 use tamt::find::Method;
 
-use crate::args::DemoArgs;
+use crate::args::demo::DemoArgs;
 use crate::hints::quoted;
 use crate::printer::{Printer, Table};
 use crate::progress::{Progress, duration};
@@ -60,9 +60,7 @@ fn table(report: &DemoReport, loss: Loss) -> String {
     let headings: Vec<String> = report.sparsities().into_iter().map(percent).collect();
     let headings: Vec<&str> = ["method"].into_iter().chain(headings.iter().map(String::as_str)).collect();
     let mut table = Table::new(&headings);
-    for (name, losses) in report.rows(loss) {
-        table.row([name.to_owned()].into_iter().chain(losses.into_iter().map(cell)));
-    }
+    report.rows(loss).into_iter().for_each(|row| table.row(row));
     table.render()
 }
 
@@ -71,18 +69,15 @@ fn score_table(report: &DemoReport) -> String {
     let headings = ["ticket", "MLM loss", "KD loss"].into_iter().chain(tasks.iter().map(|(task, _)| *task));
     let headings: Vec<&str> = headings.chain(["average"]).collect();
     let mut table = Table::new(&headings);
-    for row in report.score_rows() {
-        let numbers = row.losses.into_iter().chain(row.scores.iter().copied().map(Some)).chain([Some(row.average())]);
-        table.row([row.name()].into_iter().chain(numbers.map(cell)));
-    }
+    report.score_rows().iter().for_each(|row| table.row(row.cells()));
     table.render()
 }
 
-/// What can be asked of the files that are there now, as lines for a shell in this directory.
+/// Commands to continue with on the files of the demonstration, for a shell in the working directory.
 fn commands(report: &DemoReport) -> Vec<String> {
     let Some(at) = report.usual_sparsity() else { return Vec::new() };
     let Some(best) = report.best_trained(Loss::Mlm, at) else { return Vec::new() };
-    // As the program was called: it need not be where a shell looks.
+    // The path of the program as it was called, which need not be in the shell's search path.
     let program = env::args_os().next().map_or_else(|| "tamt".to_owned(), |name| quoted(&name.to_string_lossy()));
     let shown = |path: &Path| quoted(&path.to_string_lossy());
     let output = |name: &str| shown(&report.output_dir.join(name));

@@ -1,4 +1,4 @@
-//! `tamt encode`: texts to vectors.
+//! `tamt encode`: turns texts into vectors.
 
 use std::fs;
 use std::io::{self, Read};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tamt::base::Base;
-use tamt::encode::{self, encode};
+use tamt::encode::encode;
 
-use super::shared;
-use crate::args::EncodeArgs;
-use crate::args::values::{Pool, TextSource};
+use crate::args::encode::EncodeArgs;
+use crate::args::values::TextSource;
 use crate::printer::{Printer, grouped};
 use crate::progress::Counter;
 use crate::resolve;
+use crate::verbs::shared;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     check_output(&args.output)?;
@@ -26,14 +26,9 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
         bail!("{} holds no line to encode", name(&args.input).display());
     }
     let max_length = args.max_length.map_or_else(|| base.max_length(), usize::from);
-    let pool = match args.pool {
-        Pool::None => encode::Pool::None,
-        Pool::Cls => encode::Pool::Cls,
-        Pool::Mean => encode::Pool::Mean,
-    };
     let mut counter = Counter::new(printer, "encode", "texts", texts.len() as u64);
     let compute = resolve::compute(&args.common);
-    let encoded = encode(&base, masks.as_ref(), compute, &texts, pool, max_length, |done| counter.at(done))?;
+    let encoded = encode(&base, masks.as_ref(), compute, &texts, args.pool, max_length, |done| counter.at(done))?;
     drop(counter);
     encoded.write(&args.output)?;
     let (count, hidden) = (encoded.texts(), base.model.config.hidden_size);
@@ -42,7 +37,7 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     printer.result(&json, &format!("{shown} texts, {hidden} values a vector: {}", args.output.display()))
 }
 
-/// The result replaces a file by renaming, which would also replace what is no file: a device, say.
+/// Refuses an output that is not a regular file, such as a device: the atomic rename would replace it.
 fn check_output(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => bail!("--output: {} is a directory", path.display()),
@@ -66,7 +61,7 @@ fn name(source: &TextSource) -> PathBuf {
     }
 }
 
-/// All of the input, as text without a byte order mark.
+/// The input, as text without a byte order mark.
 fn read(source: &TextSource) -> Result<String> {
     let bytes = match source {
         TextSource::Stdin => {

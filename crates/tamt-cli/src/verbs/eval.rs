@@ -1,22 +1,22 @@
-//! `tamt eval`: a model, dense or under a ticket, on text or on a task.
+//! `tamt eval`: measures a model, dense or under a ticket, on text or on a task.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use tamt::base::Base;
-use tamt::evaluate::{EvalText, Evaluation, Wanted};
+use tamt::evaluate::{EvalLosses, EvalText, Evaluation};
 use tamt::mlm_head::{HEAD_FILE, HeadWeights};
 use tamt::ticket::Ticket;
-use tamt_data::{Blocks, Corruption, Tail};
+use tamt_data::Corruption;
 
-use super::{shared, task};
-use crate::args::EvalArgs;
-use crate::args::values::{EvalHead, EvalObjective};
+use crate::args::eval::EvalArgs;
+use crate::args::values::EvalHead;
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::Counter;
 use crate::resolve;
+use crate::verbs::{shared, task};
 
 /// Default number of tokens in a sequence.
 const BLOCK_SIZE: usize = 512;
@@ -29,7 +29,7 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     let mut base = Base::load(&args.subject.model)?;
     let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;
     if let Some(path) = head {
-        // What a model without a head gets first is replaced at once.
+        // A model without a head needs one to swap with.
         base.model = base.model.with_new_mlm_head(args.seed);
         HeadWeights::read(&base.model, &path)?.swap(&mut base.model);
     }
@@ -37,8 +37,8 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     let text = text(args, &base, printer)?;
 
     let mut counter = Counter::new(printer, "eval", "tokens", text.tokens());
-    // The dense model is at no distance from itself.
-    let computed = Wanted { kd: wanted.kd && masks.is_some(), ..wanted };
+    // The distance of the dense model from itself is 0.
+    let computed = EvalLosses { kd: wanted.kd && masks.is_some(), ..wanted };
     let mut evaluation = text.evaluate(&mut base.model, masks.as_ref(), computed, None, |done| counter.at(done))?;
     drop(counter);
     if wanted.kd && masks.is_none() {
@@ -50,7 +50,7 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     printer.result(&serde_json::to_value(evaluation)?, &result_text(&evaluation))
 }
 
-/// The file of the MLM head to predict with, unless it is the model's own.
+/// The file of the MLM head to predict with; `None` for the model's own head.
 fn head_file(args: &EvalArgs) -> Result<Option<PathBuf>> {
     match (&args.mlm_head, &args.subject.ticket) {
         (EvalHead::Pretrained, _) => Ok(None),
@@ -63,13 +63,8 @@ fn head_file(args: &EvalArgs) -> Result<Option<PathBuf>> {
     }
 }
 
-fn wanted(objective: Option<EvalObjective>, has_head: bool) -> Result<Wanted> {
-    let wanted = match objective {
-        None => Wanted { mlm: has_head, kd: true },
-        Some(EvalObjective::Mlm) => Wanted { mlm: true, kd: false },
-        Some(EvalObjective::Kd) => Wanted { mlm: false, kd: true },
-        Some(EvalObjective::All) => Wanted { mlm: true, kd: true },
-    };
+fn wanted(objective: Option<EvalLosses>, has_head: bool) -> Result<EvalLosses> {
+    let wanted = objective.unwrap_or(EvalLosses { mlm: has_head, kd: true });
     if wanted.mlm && !has_head {
         return Err(tamt::Error::from(tamt_model::Error::NoMlmHead).into());
     }
@@ -80,7 +75,7 @@ fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
     let block_size = args.block_size.map_or_else(|| BLOCK_SIZE.min(base.max_length()), usize::from);
     base.check_block_size(block_size)?;
     let corruption = Corruption { probability: args.mlm_probability as f32, ..Corruption::default() };
-    corruption.validate().map_err(tamt::Error::from)?;
+    corruption.validate()?;
     let mut corpus = shared::read_corpus(&base.tokenizer, &args.corpus, printer)?;
     let all = corpus.tokens.len();
     if let Some(limit) = args.max_tokens.map(usize::from).filter(|limit| *limit < all) {
@@ -89,8 +84,9 @@ fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
         printer.info(&format!("only the first {limit} of {all} tokens of the text are evaluated"))?;
     }
     let specials = base.tokenizer.specials();
-    let blocks = Blocks::new(Arc::new(corpus), block_size, Tail::Keep, specials).map_err(tamt::Error::from)?;
-    Ok(EvalText::new(blocks, *specials, corruption.probability, args.seed).with_compute(resolve::compute(&args.common)))
+    let compute = resolve::compute(&args.common);
+    let text = EvalText::new(Arc::new(corpus), specials, block_size, corruption.probability, compute)?;
+    Ok(text.with_seed(args.seed))
 }
 
 fn result_text(evaluation: &Evaluation) -> String {

@@ -1,21 +1,21 @@
-//! `tamt find`: a subnetwork of a pre-trained encoder, written as a ticket.
+//! `tamt find`: finds a subnetwork of a pre-trained encoder and writes it as a ticket.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Map, Value};
 use tamt::base::Base;
-use tamt::find::{FindSettings, Method, Start, Texts, find, untouched};
+use tamt::find::{FindSettings, MaskInit, Method, Texts, find, untouched};
 use tamt::inspect::Rates;
-use tamt::run::{RunDir, Stop, read_eval_results};
+use tamt::run::{RunDir, Stop};
 use tamt::ticket::{TICKET_FILE, Ticket};
 use tamt_model::digest::sha256_file;
 
-use super::shared;
-use crate::args::FindArgs;
+use crate::args::find::FindArgs;
 use crate::printer::Printer;
-use crate::progress::{Progress, duration};
+use crate::progress::Progress;
 use crate::record::Record;
+use crate::verbs::shared;
 use crate::{resolve, signals};
 
 pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
@@ -28,8 +28,11 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let record = record(args, &settings, &goal.defaults(&base), &base, &texts)?;
 
     let directory = RunDir::create(&args.output_dir, record.table(), args.training.run.resume)?;
-    if directory.finished() {
-        return show_finished(&base, &settings, &args.output_dir, printer);
+    if let Some(json) = shared::finished(&directory, printer)? {
+        let ticket = Ticket::read(&directory.file(TICKET_FILE))?;
+        let rates = Rates::of(&ticket, Some(&base.model));
+        let text = result_text(&json, &rates, &untouched(&base.model, &settings)?, &args.output_dir);
+        return printer.result(&Value::Object(json), &text);
     }
     record.announce(printer, &headline(&settings), &args.output_dir)?;
     let unused = resolve::without_effect(args, settings.method);
@@ -37,7 +40,7 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
         printer.info(&format!("no effect with --method {}: {}", settings.method.name(), unused.join(", ")))?;
     }
 
-    // A method that does not train has nothing to save: signals end it as they end any program.
+    // A method that does not train saves no checkpoint, so signals end the process at once.
     let stop = if settings.method.trains() { signals::stop_on_signals(printer)? } else { Stop::new() };
     let mut progress = Progress::new(printer);
     let found = find(base, &texts, &settings, directory, &mut progress, stop)?;
@@ -58,8 +61,8 @@ fn record(
     record.model("model", &base.name, &base.sha256);
     record.tokenizer(&base.tokenizer)?;
     record.texts(texts, &args.corpus, &args.training.eval_corpus);
-    if let Start::Ticket(path) = &settings.start {
-        record.set("start-sha256", sha256_file(&Ticket::locate(path)).map_err(tamt::Error::from)?);
+    if let MaskInit::Ticket(path) = &settings.start {
+        record.set("start-sha256", sha256_file(&Ticket::locate(path))?);
     }
     Ok(record)
 }
@@ -72,16 +75,6 @@ fn headline(settings: &FindSettings) -> String {
     }
 }
 
-/// A run that has ended is told again, from what it left.
-fn show_finished(base: &Base, settings: &FindSettings, output_dir: &Path, printer: Printer) -> Result<()> {
-    printer.info("this run has finished; its result was:")?;
-    let json = read_eval_results(output_dir)?;
-    let ticket = Ticket::read(&output_dir.join(TICKET_FILE))?;
-    let rates = Rates::of(&ticket, Some(&base.model));
-    let text = result_text(&json, &rates, &untouched(&base.model, settings)?, output_dir);
-    printer.result(&Value::Object(json), &text)
-}
-
 fn result_text(json: &Map<String, Value>, rates: &Rates, untouched: &[String], output_dir: &Path) -> String {
     let mut text = shared::rates_text(rates);
     for name in untouched {
@@ -90,8 +83,7 @@ fn result_text(json: &Map<String, Value>, rates: &Rates, untouched: &[String], o
     if let Some(metrics) = shared::metrics_line(json) {
         text.push_str(&format!("{metrics}\n"));
     }
-    let number = |key: &str| json.get(key).and_then(Value::as_f64).unwrap_or(0.0);
-    text.push_str(&format!("{} steps in {}\n", number("steps"), duration(number("seconds"))));
+    text.push_str(&shared::steps_line(json));
     text.push_str(&format!("ticket: {}\n", output_dir.join(TICKET_FILE).display()));
     text
 }

@@ -1,4 +1,4 @@
-//! `tamt inspect`: what tickets keep, matrix by matrix, and how alike they are.
+//! `tamt inspect`: shows the sparsity of tickets, matrix by matrix, and their similarity.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use tamt::base::Base;
 use tamt::inspect::Rates;
 use tamt::ticket::{Provenance, Ticket};
 
-use super::shared;
-use crate::args::InspectArgs;
+use crate::args::inspect::InspectArgs;
 use crate::printer::Printer;
+use crate::verbs::shared;
 
 pub(super) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
     let against = args.against.as_deref().map(Ticket::read).transpose()?;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
     printer.result(&json, &texts.join("\n"))
 }
 
-/// The metadata lies in an object of its own: the sparsity asked for is not the sparsity reached.
+/// The rates, with the metadata in a nested object: the requested sparsity differs from the reached one.
 fn object(rates: &Rates, provenance: &Provenance) -> Result<Value> {
     let mut object = serde_json::to_value(rates).context("the rates are no JSON")?;
     object["metadata"] = serde_json::to_value(provenance).context("the metadata is no JSON")?;

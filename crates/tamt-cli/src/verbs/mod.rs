@@ -1,4 +1,4 @@
-//! What the verbs do, one file each.
+//! The verbs, a file each.
 
 mod apply;
 mod bench;
@@ -17,7 +17,7 @@ use anyhow::Result;
 use crate::args::Verb;
 use crate::printer::Printer;
 
-/// Carries out a verb.
+/// Runs a verb.
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
     match verb {
         Verb::Demo(args) => demo::run(args, printer),

@@ -1,4 +1,4 @@
-//! `tamt pretrain`: a new encoder, or more training for a given one.
+//! `tamt pretrain`: trains a new encoder, or trains a given one further.
 
 use std::path::Path;
 
@@ -6,27 +6,27 @@ use anyhow::Result;
 use serde_json::Value;
 use tamt::base::{Base, check_vocabulary};
 use tamt::pretrain::{PretrainSettings, Train, pretrain};
-use tamt::run::{RunDir, read_eval_results};
+use tamt::run::RunDir;
 use tamt_data::Tokenizer;
 use tamt_model::digest::sha256_file;
 use tamt_model::{Config, Model, Parts, hub};
 
-use super::shared;
-use crate::args::PretrainArgs;
+use crate::args::pretrain::PretrainArgs;
 use crate::printer::Printer;
-use crate::progress::{Progress, duration};
+use crate::progress::Progress;
 use crate::record::Record;
+use crate::verbs::shared;
 use crate::{resolve, signals};
 
-/// What training starts from.
+/// The model that training starts from.
 struct Origin {
     model: Model,
     tokenizer: Tokenizer,
-    /// Whether the model was made for this run.
+    /// Whether the model has random weights.
     is_new: bool,
-    /// The model's name, or the file of its configuration.
+    /// The name of the model, or the configuration file of a new one.
     name: String,
-    /// The digest of its weights, or of that file.
+    /// The digest of the weights, or of the configuration file.
     sha256: String,
 }
 
@@ -41,9 +41,7 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     record.tokenizer(&origin.tokenizer)?;
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
     let directory = RunDir::create(&args.output_dir, record.table(), args.training.run.resume)?;
-    if directory.finished() {
-        printer.info("this run has finished; its result was:")?;
-        let json = read_eval_results(&args.output_dir)?;
+    if let Some(json) = shared::finished(&directory, printer)? {
         return show(json, &args.output_dir, printer);
     }
     record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;
@@ -68,10 +66,10 @@ impl Origin {
     }
 
     fn new(args: &PretrainArgs, path: &Path, tokenizer: &str) -> Result<Self> {
-        let config = Config::read(path).map_err(tamt::Error::from)?;
-        let sha256 = sha256_file(path).map_err(tamt::Error::from)?;
-        let directory = hub::resolve(tokenizer).map_err(tamt::Error::from)?;
-        let tokenizer = Tokenizer::from_dir(&directory).map_err(tamt::Error::from)?;
+        let config = Config::read(path)?;
+        let sha256 = sha256_file(path)?;
+        let directory = hub::resolve(tokenizer)?;
+        let tokenizer = Tokenizer::from_dir(&directory)?;
         let (settings, _) = resolve::pretrain(args, config.max_length());
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
         check_vocabulary(&model, &tokenizer, &directory)?;
@@ -89,9 +87,8 @@ fn headline(settings: &PretrainSettings, is_new: bool) -> String {
 }
 
 fn show(json: serde_json::Map<String, Value>, output_dir: &Path, printer: Printer) -> Result<()> {
-    let number = |key: &str| json.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     let mut text = shared::metrics_line(&json).map_or_else(String::new, |metrics| format!("{metrics}\n"));
-    text.push_str(&format!("{} steps in {}\n", number("steps"), duration(number("seconds"))));
+    text.push_str(&shared::steps_line(&json));
     text.push_str(&format!("model: {}\n", output_dir.display()));
     printer.result(&Value::Object(json), &text)
 }

@@ -1,4 +1,4 @@
-//! What several verbs do: reading texts and tickets, and showing rates and metrics.
+//! Shared parts of the verbs: reading texts and tickets, and showing finished runs, rates and metrics.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,19 @@ use serde_json::{Map, Value};
 use tamt::base::Base;
 use tamt::find::Texts;
 use tamt::inspect::Rates;
+use tamt::metrics::EVALUATION;
+use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, ReadOptions, ReadProgress, Tokenizer};
 use tamt_model::Masks;
 
 use crate::printer::{Printer, Table, grouped, metric};
+use crate::progress::duration;
 
-/// How long reading goes on before it says how far it is, and how often it does then.
+/// Time between two lines about the progress of reading.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads the texts of a run; the same files are read once. That all files can be opened is found out first.
+/// Reads the texts of a run, each file once. A file that cannot be opened is an error ahead of the reading.
 pub(super) fn read_texts(
     tokenizer: &Tokenizer,
     train: &[PathBuf],
@@ -37,7 +40,7 @@ pub(super) fn read_texts(
     Ok(Texts { train: train_text, eval: eval_text })
 }
 
-/// Reads and tokenizes a corpus, saying how far it is when that takes long.
+/// Reads and tokenizes a corpus, and shows the progress of a long reading.
 pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Printer) -> Result<Corpus> {
     let said = std::cell::Cell::new(Instant::now());
     let progress = |read: ReadProgress| {
@@ -50,17 +53,30 @@ pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Pri
     Ok(Corpus::read(files, tokenizer, ReadOptions { progress: Some(&progress) })?)
 }
 
-/// The masks of the ticket at `path` for `base`, if one was given.
+/// The masks of the ticket at `path` for `base`; `None` without a path.
 pub(super) fn masks(base: &Base, path: Option<&Path>, allow_other_base: bool) -> Result<Option<Masks>> {
     let Some(path) = path else { return Ok(None) };
     Ok(Some(base.masks_of(&Ticket::read(path)?, allow_other_base)?))
 }
 
-/// The metrics of a result as `name value`, two spaces between.
+/// The result of the run in `directory`, after a notice, if the run has finished.
+pub(super) fn finished(directory: &RunDir, printer: Printer) -> Result<Option<Map<String, Value>>> {
+    if !directory.finished() {
+        return Ok(None);
+    }
+    printer.info("this run has finished; its result was:")?;
+    Ok(Some(read_eval_results(directory.path())?))
+}
+
+/// The steps and the time of a result, as a line.
+pub(super) fn steps_line(result: &Map<String, Value>) -> String {
+    let number = |key: &str| result.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+    format!("{} steps in {}\n", number("steps"), duration(number("seconds")))
+}
+
+/// The metrics of a result as `name value`, with two spaces between; `None` if there are none.
 pub(super) fn metrics_line(result: &Map<String, Value>) -> Option<String> {
-    const METRICS: [&str; 6] =
-        ["mlm_loss", "perplexity", "mlm_accuracy", "mlm_loss_trained_head", "kd_cosine", "kd_mse"];
-    let values = METRICS.iter().filter_map(|name| Some((name, result.get(*name)?.as_f64()?)));
+    let values = EVALUATION.iter().filter_map(|name| Some((name, result.get(*name)?.as_f64()?)));
     let shown: Vec<String> = values.map(|(name, value)| format!("{name} {}", metric(value))).collect();
     (!shown.is_empty()).then(|| shown.join("  "))
 }

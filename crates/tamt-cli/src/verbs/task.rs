@@ -1,4 +1,4 @@
-//! What `tune` and `eval` do with a task: its declaration and its directory, and evaluating a tuned model on it.
+//! The task of `tamt tune` and `tamt eval`: its declaration, its directory, and the evaluation of a tuned model.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -10,17 +10,17 @@ use tamt::tune::{Answers, InputSettings, Inputs, TaskModel};
 use tamt_data::tasks::{Split, Task};
 use tamt_model::HeadStart;
 
-use crate::args::EvalArgs;
-use crate::args::tune::TaskArgs;
+use crate::args::eval::EvalArgs;
+use crate::args::task::TaskArgs;
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::Counter;
 use crate::resolve;
 
-/// The task that was named or declared.
+/// The task that the flags name or declare.
 pub(super) fn declaration(args: &TaskArgs) -> Result<Cow<'static, Task>> {
     if let Some(path) = &args.task_file {
-        return Ok(Cow::Owned(Task::from_file(path).map_err(tamt::Error::from)?));
+        return Ok(Cow::Owned(Task::from_file(path)?));
     }
     let name = args.task.as_deref().unwrap_or_default();
     let task = Task::by_name(name).ok_or_else(|| {
@@ -30,19 +30,17 @@ pub(super) fn declaration(args: &TaskArgs) -> Result<Cow<'static, Task>> {
     Ok(Cow::Borrowed(task))
 }
 
-/// The directory of its files; the command line requires one.
+/// The directory of the task's files. The command line requires the flag.
 pub(super) fn directory(args: &TaskArgs) -> &Path {
     args.data.as_deref().unwrap_or(Path::new("."))
 }
 
-/// `tamt eval --task`: scores of a fine-tuned model on the task's development set.
+/// `tamt eval --task`: scores a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
     let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint)?;
-    let masks = match &args.subject.ticket {
-        Some(path) => Some(model.masks_of(&Ticket::read(path)?, args.subject.allow_other_base)?),
-        None => None,
-    };
+    let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
+    let masks = ticket.map(|ticket| model.masks_of(&ticket, args.subject.allow_other_base)).transpose()?;
     let longest = model.model.config.max_length();
     let mut settings = InputSettings::new(&task);
     resolve::inputs(&mut settings, &args.task, longest);
@@ -53,8 +51,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let mut result = Map::new();
     let mut table = Table::new(&["measure", "value"]);
     if !task.has(Split::Dev) {
-        let error = tamt_data::Error::NoSuchSplit { task: task.name.clone(), split: Split::Dev.name() };
-        return Err(tamt::Error::from(error).into());
+        return Err(tamt_data::Error::NoSuchSplit { task: task.name.clone(), split: Split::Dev.name() }.into());
     }
     for split in task.dev_splits() {
         let inputs = Inputs::read(&task, directory(&args.task), split, &model.tokenizer, &settings)?;
@@ -63,7 +60,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         }
         examples += inputs.examples();
         let mut counter = Counter::new(printer, "eval", "sequences", inputs.sequences());
-        let answers = Answers::of(&model.model, masks.as_ref(), compute, &task, &inputs, &settings, |done| {
+        let answers = Answers::predict(&model.model, masks.as_ref(), compute, &task, &inputs, &settings, |done| {
             counter.at(done);
         })?;
         drop(counter);

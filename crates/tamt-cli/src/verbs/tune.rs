@@ -1,4 +1,4 @@
-//! `tamt tune`: a ticket, or the dense model, fine-tuned on a task.
+//! `tamt tune`: fine-tunes a ticket, or the dense model, on a task.
 
 use std::path::Path;
 
@@ -6,16 +6,17 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 use tamt::run::{RunDir, Stop, read_eval_results, write_eval_results};
 use tamt::ticket::Ticket;
-use tamt::tune::{TaskData, TaskModel, TuneSettings, check_teacher, is_measured, summary, tune};
+use tamt::train::Session;
+use tamt::tune::{BEST_PREFIX, TaskData, TaskModel, TuneSettings, check_teacher, is_measured, summary, tune};
 use tamt_data::tasks::Task;
 use tamt_model::HeadStart;
 use tamt_model::digest::sha256_file;
 
-use super::task;
-use crate::args::TuneArgs;
+use crate::args::tune::TuneArgs;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Progress, duration};
 use crate::record::Record;
+use crate::verbs::{shared, task};
 use crate::{resolve, signals};
 
 pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
@@ -36,20 +37,19 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     if let Some((teacher, settings)) = teacher.as_ref().zip(settings.distillation) {
         check_teacher(&teacher.model, &first.model, settings)?;
     }
-    let job = Job { args, task: &task, settings, ticket, teacher, data, printer };
-    let record = job.record(&first, longest)?;
+    let tuning = Tuning { args, task: &task, settings, ticket, teacher, data, printer };
+    let record = tuning.record(&first, longest)?;
     if let [seed] = *seeds {
         let directory = RunDir::create(&args.output_dir, record.table(), args.fitting.run.resume)?;
-        if directory.finished() {
-            printer.info("this run has finished; its result was:")?;
-            return show(&read_eval_results(&args.output_dir)?, &args.output_dir, printer);
+        if let Some(result) = shared::finished(&directory, printer)? {
+            return show(&result, &args.output_dir, printer);
         }
-        job.announce(&record)?;
+        tuning.announce(&record)?;
         let stop = signals::stop_on_signals(printer)?;
-        let result = job.run(first, seed, directory, stop)?;
+        let result = tuning.run(first, seed, directory, stop)?;
         return show(&result, &args.output_dir, printer);
     }
-    job.run_seeds(&seeds, &record)
+    tuning.run_seeds(&seeds, &record)
 }
 
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
@@ -57,8 +57,8 @@ fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
     Ok(TaskModel::load(&args.subject.model, task, head)?)
 }
 
-/// What all seeds share.
-struct Job<'a> {
+/// The inputs and settings that all seeds share.
+struct Tuning<'a> {
     args: &'a TuneArgs,
     task: &'a Task,
     settings: TuneSettings,
@@ -68,7 +68,7 @@ struct Job<'a> {
     printer: Printer,
 }
 
-impl Job<'_> {
+impl Tuning<'_> {
     fn record(&self, model: &TaskModel, longest: usize) -> Result<Record> {
         let args = self.args;
         let mut defaults = TuneSettings::new(self.task);
@@ -81,7 +81,7 @@ impl Job<'_> {
         }
         if let Some(path) = &args.subject.ticket {
             record.set("ticket", path.display().to_string());
-            record.set("ticket-sha256", sha256_file(&Ticket::locate(path)).map_err(tamt::Error::from)?);
+            record.set("ticket-sha256", sha256_file(&Ticket::locate(path))?);
             record.input("ticket", path.display().to_string());
         }
         if let Some(teacher) = &self.teacher {
@@ -90,16 +90,11 @@ impl Job<'_> {
             record.input("teacher", teacher.name.clone());
         }
         if let Some(path) = &args.task.task_file {
-            record.set("task-file-sha256", sha256_file(path).map_err(tamt::Error::from)?);
+            record.set("task-file-sha256", sha256_file(path)?);
         }
         record.set("data", task::directory(&args.task).display().to_string());
         for inputs in self.data.all() {
-            let digests: Vec<String> = inputs
-                .files
-                .iter()
-                .map(|path| sha256_file(path))
-                .collect::<Result<_, _>>()
-                .map_err(tamt::Error::from)?;
+            let digests = inputs.files.iter().map(|path| sha256_file(path)).collect::<Result<Vec<_>, _>>()?;
             record.set(format!("{}-sha256", inputs.split.name()), digests);
             let files: Vec<String> = inputs.files.iter().map(|file| file.display().to_string()).collect();
             let count = grouped(inputs.examples() as u64);
@@ -124,16 +119,14 @@ impl Job<'_> {
     }
 
     fn run(&self, model: TaskModel, seed: u64, directory: RunDir, stop: Stop) -> Result<Map<String, Value>> {
-        let masks = self
-            .ticket
-            .as_ref()
-            .map(|ticket| model.masks_of(ticket, self.args.subject.allow_other_base))
-            .transpose()?;
+        let masks_of = |ticket| model.masks_of(ticket, self.args.subject.allow_other_base);
+        let masks = self.ticket.as_ref().map(masks_of).transpose()?;
         let teacher = self.teacher.as_ref().map(|teacher| &teacher.model);
         let settings = TuneSettings { seed, ..self.settings.clone() };
         let mut progress = Progress::new(self.printer);
         let ticket = self.ticket.as_ref().zip(masks);
-        let tuned = tune(self.task, model, ticket, teacher, &self.data, &settings, directory, &mut progress, stop)?;
+        let session = Session { directory, observer: &mut progress, stop };
+        let tuned = tune(self.task, model, ticket, teacher, &self.data, &settings, session)?;
         Ok(tuned.to_json())
     }
 
@@ -163,30 +156,29 @@ impl Job<'_> {
     }
 }
 
-/// Whether a result's value is a score or a loss.
+/// Whether a value of a result is a score or a loss.
 fn is_measure(key: &str) -> bool {
     is_measured(key) && !["sparsity", "encoder_sparsity"].contains(&key)
 }
 
-/// A result's value in a table.
+/// A value of a result in a table.
 fn cell(value: Option<&Value>) -> String {
     value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), metric)
 }
 
 fn show(result: &Map<String, Value>, output_dir: &Path, printer: Printer) -> Result<()> {
     let mut table = Table::new(&["measure", "final", "best"]);
-    for (key, value) in result.iter().filter(|(key, _)| is_measure(key) && !key.starts_with("best_")) {
+    for (key, value) in result.iter().filter(|(key, _)| is_measure(key) && !key.starts_with(BEST_PREFIX)) {
         if value.is_number() || value.is_null() {
-            table.row([key.clone(), cell(Some(value)), cell(result.get(&format!("best_{key}")))]);
+            table.row([key.clone(), cell(Some(value)), cell(result.get(&format!("{BEST_PREFIX}{key}")))]);
         }
     }
-    let number = |key: &str| result.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     let mut out = table.render();
-    if let Some(step) = result.get("best_step").and_then(Value::as_u64) {
+    if let Some(step) = result.get(&format!("{BEST_PREFIX}step")).and_then(Value::as_u64) {
         let primary = result.get("primary_metric").and_then(Value::as_str).unwrap_or_default();
         out.push_str(&format!("best by {primary}, at step {step}\n"));
     }
-    out.push_str(&format!("{} steps in {}\n", number("steps"), duration(number("seconds"))));
+    out.push_str(&shared::steps_line(result));
     out.push_str(&format!("model: {}\n", output_dir.display()));
     printer.result(&Value::Object(result.clone()), &out)
 }

@@ -1,4 +1,4 @@
-//! Files and settings that are wrong: an error that names them, its exit code, and never a panic.
+//! Wrong files and settings: an error that names them, its exit code, and never a panic.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::common::{Tensors, at, bert, bytes, copy_of_bert, corpus, golden, spli
 const QUERY: &str = "bert.encoder.layer.0.attention.self.query.weight";
 const FFN: &str = "bert.encoder.layer.1.intermediate.dense.weight";
 
-/// An error in one line that says `expected`, its causes and a hint; nothing on stdout.
+/// Expects an error in one line with `expected`, its causes and a hint, and an empty stdout.
 #[track_caller]
 fn refused(assert: Assert, code: i32, expected: &str) {
     assert
@@ -35,7 +35,7 @@ fn training(output: &str) -> String {
     )
 }
 
-/// Spoils a copy of the model with `spoil` and expects `find` to refuse it with a message that holds `expected`.
+/// Spoils a copy of the model with `spoil` and expects `find` to refuse the copy with a message that contains `expected`.
 #[track_caller]
 fn spoiled(spoil: impl FnOnce(&Path), expected: &str) {
     let directory = tempfile::tempdir().unwrap();
@@ -207,9 +207,9 @@ fn output_directories_that_cannot_be() {
     assert_eq!(bytes(at(&directory, "file")), b"precious");
 }
 
-/// Runs the binary where no file may grow beyond `blocks` of 512 bytes: what a full disk looks like to a program.
+/// Runs the binary with a limit of `blocks` of 512 bytes on the size of files, which acts like a full disk.
 fn with_little_disk(blocks: u32, line: &str) -> Assert {
-    // Without the trap the signal would end the program before it sees the error.
+    // Without the trap, the signal ends the program ahead of the error.
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let binary = assert_cmd::cargo::cargo_bin("tamt");
     assert_cmd::Command::new("sh").args(["-c", &script]).arg(binary).args(split(line)).assert()
@@ -225,7 +225,7 @@ fn a_full_disk_is_reported_with_the_file_and_leaves_none() {
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp"));
     assert_eq!(leftovers.count(), 0);
-    // With room again, the run goes on.
+    // Without the limit, the run goes on.
     tamt(&format!("{} --resume", magnitude(&bert(), &run))).success();
 
     let vectors = at(&directory, "vectors.safetensors");
@@ -250,7 +250,7 @@ fn a_result_that_cannot_be_printed_is_a_failure_and_a_closed_pipe_is_none() {
     inspect("| true").success().stderr(is_empty());
 }
 
-/// A ticket of the model, spoiled by `spoil`, and what `eval`, `encode`, `apply` and `inspect --model` say of it.
+/// Expects `eval`, `encode`, `apply` and `inspect --model` to refuse a ticket of the model that `spoil` has spoiled.
 #[track_caller]
 fn spoiled_ticket(spoil: impl FnOnce(&str), code: i32, expected: &str) {
     let directory = tempfile::tempdir().unwrap();
@@ -347,7 +347,7 @@ fn a_ticket_of_other_weights_is_refused_unless_only_the_weights_are_others() {
             tamt(&format!("{line} --allow-other-base").replace("/next", "/next-allowed")).success();
         }
     }
-    // Names and shapes must fit all the same.
+    // Names and shapes must fit in spite of the flag.
     let roberta = golden("roberta");
     refused(
         tamt(&format!("eval --model {roberta} --ticket {run} --corpus {text} --block-size 16 --allow-other-base")),

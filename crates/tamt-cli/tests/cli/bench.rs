@@ -1,4 +1,4 @@
-//! Measurements of speed: what is measured, not how fast it is.
+//! Measurements of speed: the measured operations, not their times.
 
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
@@ -11,7 +11,7 @@ const SHAPE: &str = "--layers 1 --hidden 16 --heads 2 --vocab 50 --batch-size 2 
 fn every_kind_of_step_is_timed_with_every_kernel_and_sparsity() {
     let report = object(&tamt(&format!("bench {SHAPE} --sparsity 0.5,0.9 --json --quiet")).success());
     let steps = report["steps"].as_array().unwrap();
-    // dense once, sparse twice, of three kinds
+    // Three kinds of steps, each dense once and sparse twice.
     assert_eq!(steps.len(), 9);
     for work in ["mask training", "fine-tuning", "inference"] {
         let variants: Vec<(&str, f64)> = steps

@@ -10,7 +10,7 @@ use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use serde_json::{Map, Value};
 
-/// How long something may take that takes a second on an idle machine: after that, it hangs.
+/// The time limit of a command that takes a second on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// The small BERT of `tests/golden`: 2 layers, 16 wide, 40 positions, an MLM head, no pooler.
@@ -18,7 +18,7 @@ pub(crate) fn bert() -> String {
     golden("bert")
 }
 
-/// The text that its tokenizer was made from: some 1,600 tokens.
+/// The text that the tokenizer was trained on: some 1,600 tokens.
 pub(crate) fn corpus() -> String {
     golden("corpus.txt")
 }
@@ -28,7 +28,7 @@ pub(crate) fn golden(name: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A command line in pieces: blanks separate them, so no piece may hold one.
+/// A command line, split at blanks.
 pub(crate) fn split(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
@@ -67,7 +67,7 @@ pub(crate) fn stderr(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stderr.clone()).unwrap()
 }
 
-/// Waits until there is something at `path`, while `child` runs.
+/// Waits until `path` exists, while `child` runs.
 pub(crate) fn wait_for(path: &Path, child: &mut Child) {
     let started = Instant::now();
     while !path.exists() {

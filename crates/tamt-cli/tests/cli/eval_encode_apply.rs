@@ -1,4 +1,4 @@
-//! What a ticket does to a model: measured, encoded with, and written out.
+//! A model under a ticket: evaluated, used to encode texts, and written as a checkpoint.
 
 use std::fs;
 use std::path::Path;
@@ -93,7 +93,7 @@ fn vectors_come_in_the_order_of_the_lines_and_pools_agree_with_each_other() {
         let output = at(&directory, format!("{pool}.safetensors"));
         let line = format!("encode --model {} --input - --output {output} --pool {pool} --json", bert());
         let result = object(&tamt_reading(&line, input.as_bytes()).success());
-        // The blank line is a text too: vectors are found by the number of their line.
+        // The blank line is a text as well, so that the index of a vector is the number of its line.
         assert_eq!((&result["texts"], &result["hidden_size"]), (&4.into(), &16.into()));
         Tensors::read(output)
     };

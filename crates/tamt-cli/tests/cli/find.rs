@@ -1,4 +1,4 @@
-//! What `find` leaves and prints, and what does not change it.
+//! The files and the output of `find`, and settings without effect on them.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::common::{Tensors, at, bert, bytes, corpus, golden, keeps, object, tam
 const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 const QUERY: &str = "bert.encoder.layer.0.attention.self.query.weight";
 
-/// Enough training for masks to move: few weights, a large learning rate.
+/// A large learning rate, so that a few steps change the masks.
 fn training(method: &str, output: &str) -> String {
     format!(
         "find --model {} --method {method} --sparsity 0.7 --corpus {} --output-dir {output} --max-steps 24 \
@@ -162,7 +162,7 @@ fn global_scope_and_single_layers_prune_what_they_say() {
     // floor(5632 x 0.7) of all weights.
     assert_eq!(global["sparsity"], 3942.0 / 5632.0);
     let layer = object(&tamt(&format!("{} --layers 1 --json", one_shot("magnitude", &at(&directory, "l")))).success());
-    // Layer 1 and the word embeddings; layer 0 stays whole, and counts.
+    // The run prunes layer 1 and the word embeddings; the rates count the dense layer 0 as well.
     assert_eq!(layer["encoder_sparsity"], (4 * 179 + 2 * 358) as f64 / 4096.0);
     let ticket = Tensors::read(at(&directory, "l/ticket.safetensors"));
     assert!(!ticket.names().contains(&format!("{QUERY}.bitmask")));
@@ -176,7 +176,7 @@ fn masks_start_from_the_ticket_that_was_given() {
     let directory = tempfile::tempdir().unwrap();
     tamt(&one_shot("random", &at(&directory, "random"))).success();
     let still = |run: &str, init: &str| {
-        // With no learning rate to speak of, the masks stay where they start.
+        // The learning rate is too small to change a mask.
         let line = training("tamt-kd", &at(&directory, run)).replace("2e-3", "1e-30");
         tamt(&format!("{line} --init {init}")).success();
         Tensors::read(at(&directory, run) + "/ticket.safetensors").data
@@ -192,7 +192,7 @@ fn iterative_pruning_takes_its_steps_by_the_round() {
     let directory = tempfile::tempdir().unwrap();
     let line = training("imp", &at(&directory, "run")).replace("--max-steps 24", "--steps-per-round 2");
     let result = object(&tamt(&format!("{line} --json")).success());
-    // 0.1, 0.2 .. 0.7 are seven prunings, and training lies between two of them.
+    // 0.1, 0.2 .. 0.7 are seven prunings with a round of training between each two.
     assert_eq!(result["steps"], 12);
     for share in ["0.1", "0.6", "0.7"] {
         assert!(Path::new(&at(&directory, format!("run/sparsity-{share}/ticket.safetensors"))).is_file(), "{share}");

@@ -1,5 +1,5 @@
-//! How products are computed: which kernel multiplies by masked matrices changes how long a run takes, and what it computes in no
-//! more than the last bits; the precision changes it a little.
+//! Kernels and precisions: the kernel of masked matrices changes the last bits of a result at the most, the precision
+//! changes a result a little.
 
 use predicates::str::{contains, is_empty};
 

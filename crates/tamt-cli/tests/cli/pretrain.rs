@@ -1,4 +1,4 @@
-//! New models, and heads for models that came without one.
+//! New models, and new heads for models without one.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn a_new_model_is_trained_and_can_be_used_at_once() {
     let line = format!("pretrain --new {}/config.json --tokenizer {0} --corpus {}", bert(), corpus());
     let result =
         object(&tamt(&format!("{line} --eval-corpus {} --output-dir {model} {TRAINING} --json", corpus())).success());
-    // A model that knows nothing has ln 96 = 4.56 on 96 word pieces.
+    // A uniform prediction over 96 word pieces has a loss of ln 96 = 4.56.
     let loss = result["mlm_loss"].as_f64().unwrap();
     assert!(loss < 4.4, "{loss}");
     let written: serde_json::Value =
@@ -28,7 +28,7 @@ fn a_new_model_is_trained_and_can_be_used_at_once() {
         object(&tamt(&format!("eval --model {model} --corpus {} --block-size 16 --json", corpus())).success());
     assert_eq!(evaluated["mlm_loss"], result["mlm_loss"]);
 
-    // It has a pooler, which no objective reaches.
+    // The model has a pooler, which no objective trains.
     let run = at(&directory, "run");
     let find = format!("find --model {model} --method tamt-kd --sparsity 0.5 --corpus {} {TRAINING}", corpus());
     tamt(&format!("{find} --output-dir {run}"))
@@ -51,7 +51,7 @@ fn training_a_head_leaves_the_encoder_as_it_was() {
     }
     weights.write(format!("{headless}/model.safetensors"));
 
-    // Without a head there is no MLM loss: eval leaves it out, training on it says what to do.
+    // A model without a head has no MLM loss: `eval` omits it, and training on it is an error with advice.
     let evaluation = format!("eval --model {headless} --corpus {} --block-size 16 --json", corpus());
     let result = object(&tamt(&evaluation).success());
     assert!(!result.contains_key("mlm_loss") && result["kd_cosine"] == 0.0, "{result:?}");

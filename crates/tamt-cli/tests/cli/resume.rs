@@ -1,4 +1,4 @@
-//! Runs that are killed, stopped or refused, and runs that go on.
+//! Runs that are killed, stopped or refused, and runs that resume.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::common::{at, bert, bytes, copy_of_bert, corpus, object, signal, start, stderr, tamt, wait_for};
 
-/// Long enough that nobody mistakes its beginning for its end, short enough for a test.
+/// Long enough to be interrupted, short enough for a test.
 const STEPS: u64 = 600;
 
 fn line(method: &str, output: &str) -> String {
@@ -31,7 +31,7 @@ fn pretraining(output: &str) -> String {
     )
 }
 
-/// The logged lines without the seconds, which are what they are.
+/// The logged lines without the seconds.
 fn log(run: &str) -> Vec<Value> {
     let text = fs::read_to_string(format!("{run}/log.jsonl")).unwrap();
     text.lines()
@@ -154,7 +154,7 @@ fn other_settings_or_other_data_are_refused_on_resume_and_named() {
         contains("seed is 42 there and 7 here")
             .and(contains("train.optimizer.learning-rate is 0.001 there and 0.002 here")),
     );
-    // The same settings in another spelling, and other threads, are no difference.
+    // Another spelling of the same settings, and other threads, are no difference.
     let spelled = line.replace(&run, &format!("{run}/../run")).replace(&text, &at(&directory, "./text.txt"));
     tamt(&format!("{spelled} --resume --threads 1 --save-every 3")).success();
 

@@ -1,4 +1,4 @@
-//! Small task files, in words that the small models' tokenizers know, and what a fine-tuning left behind.
+//! Small task files in words of the small models' tokenizers, and the files of a fine-tuning.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Fine-tuning on tasks: what it reports is what the written model does.
+//! Fine-tuning on tasks: the reported scores are those of the written model.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn json_file(path: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&bytes(path)).unwrap()
 }
 
-/// Fine-tunes and gives the result, which must be what `eval_results.json` holds.
+/// Fine-tunes and returns the result, after a comparison with `eval_results.json`.
 #[track_caller]
 fn tune(line: &str, output: &str) -> Map<String, Value> {
     let result = object(&tamt(&format!("tune {line} --output-dir {output} --json --quiet")).success());
@@ -29,7 +29,7 @@ fn tune(line: &str, output: &str) -> Map<String, Value> {
     result
 }
 
-/// Evaluates what was written, and expects each metric to be what `result` holds with `prefix` before its name.
+/// Evaluates the written model, and expects each metric to equal the one in `result` with `prefix` before its name.
 #[track_caller]
 fn evaluates_as(result: &Map<String, Value>, prefix: &str, output: &str, task: &str) -> Map<String, Value> {
     let evaluated = object(&tamt(&format!("eval --model {output} {task} --json --quiet")).success());
@@ -41,8 +41,7 @@ fn evaluates_as(result: &Map<String, Value>, prefix: &str, output: &str, task: &
     evaluated
 }
 
-/// Expects the weights that a ticket drops to be exactly zero in the written model, and of the others those that train
-/// to have moved.
+/// Expects the weights that a ticket drops to be exactly zero in the written model, and trained weights to have changed.
 #[track_caller]
 fn pruned_weights_are_zero(ticket: &str, base: &str, output: &str) {
     let ticket = Tensors::read(format!("{ticket}/ticket.safetensors"));
@@ -66,7 +65,7 @@ fn pruned_weights_are_zero(ticket: &str, base: &str, output: &str) {
                 assert_eq!(after.to_bits(), 0, "{weight}[{i}]");
             }
         }
-        // Of the embeddings only those of words that occur move.
+        // Only the embeddings of words in the training set change.
         let expected = if weight.contains("word_embeddings") { 0 } else { kept / 2 };
         assert!(moved > expected, "{weight}: {moved} of {kept} kept weights have moved");
         matrices += 1;
@@ -87,7 +86,7 @@ fn a_tuned_ticket_is_a_model_that_evaluates_as_was_reported() {
         (&result["task"], &result["train_examples"], &result["steps"]),
         (&json!("cola"), &json!(96), &json!(60))
     );
-    // The model has got a pooler for the task, which was no part of what was pruned.
+    // The model has a new pooler for the task, which the ticket does not prune.
     assert_eq!((&result["encoder_sparsity"], &result["sparsity"]), (&json!(0.5), &json!(0.5)));
     assert!(result["best_matthews_correlation"].as_f64().unwrap() > 0.6, "it learns: {result:?}");
 
@@ -127,7 +126,7 @@ fn a_metric_has_its_value_of_the_best_and_of_the_final_model() {
     let data = cola(directory.path());
     let task = format!("--task cola --data {data}");
     let (best, last) = (at(&directory, "best"), at(&directory, "last"));
-    // So small a rate changes the loss and not the score: the first evaluation stays the best one.
+    // The rate is so small that the loss changes and the score does not, so the first evaluation stays the best one.
     let line = format!("--model {} {task} --batch-size 8 --learning-rate 1e-6 --max-steps 12 --eval-every 4", bert());
     let result = tune(&line, &best);
     assert_eq!((&result["best_step"], &result["steps"]), (&json!(4), &json!(12)));
@@ -182,7 +181,7 @@ fn a_small_training_set_is_the_same_for_a_ticket_and_for_the_dense_model() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().join("data");
     cola(&folder);
-    // Sentence i has i words, so that the tokens seen tell which sentences were.
+    // Sentence i has i words, so that the number of tokens tells which sentences were seen.
     let rows: String = (1..=30).map(|i| format!("made\t{}\t\t{}\n", i % 2, vec!["lis"; i].join(" "))).collect();
     write(&folder, "train.tsv", &rows);
     let half = at(&directory, "half");
@@ -419,7 +418,7 @@ fn a_teacher_pulls_the_student_to_itself() {
     tamt(&format!("tune {line} --kd-temperature 3 --output-dir {}", at(&directory, "without")))
         .code(2)
         .stderr(contains("--teacher"));
-    // Nothing to learn from it: as without, but for the added zeros.
+    // Weights of 0 make the teacher's losses zero.
     let nothing = at(&directory, "nothing");
     tune(&format!("{line} --teacher {teacher} --kd-logits-weight 0 --kd-hidden-weight 0"), &nothing);
     assert_eq!(bytes(format!("{alone}/model.safetensors")), bytes(format!("{nothing}/model.safetensors")));
@@ -460,14 +459,14 @@ fn a_tuned_model_is_tuned_further_with_its_head() {
     let task = format!("--task cola --data {data}");
     let (first, second, fresh) = (at(&directory, "first"), at(&directory, "second"), at(&directory, "fresh"));
     tune(&format!("--model {} {task} {COURSE}", bert()), &first);
-    // Rates so small that nothing but the head's start shows.
+    // The rates are so small that the result depends on the initial head only.
     let line = format!("--model {first} {task} --learning-rate 1e-12 --max-steps 1");
     let result = tune(&line, &second);
     let evaluated = object(&tamt(&format!("eval --model {first} {task} --json --quiet")).success());
     assert_eq!(result["matthews_correlation"], evaluated["matthews_correlation"]);
     let result = tune(&format!("{line} --new-head"), &fresh);
     assert_ne!(result["loss"], evaluated["loss"]);
-    // For a person, the same as a table.
+    // Without `--json`, the same numbers as a table.
     let text = tamt(&format!("eval --model {first} {task}")).success();
     text.stdout(contains("examples (dev)").and(contains("matthews_correlation")));
 }

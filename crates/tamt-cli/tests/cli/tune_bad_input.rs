@@ -1,4 +1,4 @@
-//! Task files, models and settings that fine-tuning cannot use: an error that names them, and nothing half written.
+//! Unusable task files, models and settings of a fine-tuning: an error names them, and no file is half written.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::task_files::{cola, cola_rows, questions, sentence, squad, write};
 
 const COURSE: &str = "--batch-size 8 --max-steps 4";
 
-/// What stands in a directory, but for the lock that every run leaves.
+/// The entries of a directory, but for the lock file of a run.
 fn entries(directory: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -21,8 +21,8 @@ fn entries(directory: &str) -> Vec<String> {
     names
 }
 
-/// Expects `tune` to end with `code` and an error that holds all of `expected`, and to leave nothing behind: a second
-/// try in the same directory is not refused as another's.
+/// Expects `tune` to end with `code` and an error that contains all of `expected`, and to leave no file, so that the
+/// directory is free for a second run.
 #[track_caller]
 fn refused(directory: &tempfile::TempDir, line: &str, code: i32, expected: &[&str]) {
     let run = at(directory, "run");
@@ -111,7 +111,7 @@ fn missing_columns_and_splits_are_named_with_what_is_there() {
     refused(&directory, &line, 1, &["no dev split of sst2: looked for dev.tsv, ", "SST-2"]);
     write(&folder, "dev.tsv", &format!("sentence\tlabel\n{rows}"));
     refused(&directory, &format!("{line} --predict-test"), 1, &["no test split of sst2: looked for test.tsv"]);
-    // The directory is still free for a run that can be done.
+    // The directory is free for another run.
     tamt(&format!("tune {line} --output-dir {}", at(&directory, "run"))).success();
 }
 
@@ -175,7 +175,7 @@ fn a_ticket_of_another_model_is_refused_with_both_digests() {
     let expected = ["the ticket belongs to another model", &digest(&other), &digest(&bert()), "--allow-other-base"];
     refused(&directory, &line, 1, &expected);
     tamt(&format!("tune {line} --allow-other-base --output-dir {}", at(&directory, "run"))).success();
-    // What was tuned is another model too.
+    // A tuned model is another base as well.
     let line = format!("eval --model {} --ticket {half} --task cola --data {data}", at(&directory, "run"));
     tamt(&line).code(1).stderr(contains("the ticket belongs to another model"));
 }
@@ -194,7 +194,7 @@ fn a_head_with_another_number_of_labels_is_refused_and_can_be_replaced() {
     tamt(&format!("tune {line} --new-head --output-dir {run}")).success();
     assert_eq!(Tensors::read(format!("{run}/model.safetensors")).shape("classifier.weight"), [2, 16]);
 
-    // A model that was never tuned has nothing to evaluate.
+    // A model without a task head cannot be evaluated on a task.
     tamt(&format!("eval --model {} --task cola --data {data}", bert()))
         .code(1)
         .stderr(contains("it has no head for cola; it was not fine-tuned"));
@@ -209,7 +209,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint() {
         contains("error: the loss is not finite at step 2; no checkpoint was saved before it")
             .and(contains("hint: a lower --learning-rate may help")),
     );
-    // The first step of a warm-up has rate 0: the second is the one that breaks the weights.
+    // The first step of a warm-up has rate 0, so the second step makes the weights infinite.
     let warm = format!("{line} --learning-rate 1e30 --warmup-steps 9 --save-every 1 --output-dir {saved}");
     tamt(&warm).code(1).stderr(contains(format!(
         "the loss is not finite at step 3; the last good checkpoint is {saved}/checkpoint-2"
@@ -284,7 +284,7 @@ fn declarations_of_tasks_that_mean_nothing() {
     write(directory.path(), "own.toml", good);
     tamt(&format!("tune {line} --output-dir {}", at(&directory, "run"))).success();
 
-    // Nothing to evaluate on: it can be trained, which is said, and not be evaluated.
+    // Without a development set, the model is trained with a notice and cannot be evaluated.
     write(directory.path(), "own.toml", &good.replace("dev = 'dev.tsv'\n", ""));
     let blind = at(&directory, "blind");
     tamt(&format!("tune {line} --output-dir {blind}")).success().stdout(contains("the task has no dev split"));
@@ -310,7 +310,7 @@ fn an_occupied_directory_is_left_as_it_was() {
 fn a_teacher_that_cannot_teach_is_refused_before_anything_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let data = cola(&directory.path().join("data"));
-    // As many layers as no multiple of the student's.
+    // The number of layers is no multiple of the student's.
     let shallow = copy_of_bert(&directory.path().join("shallow"));
     let path = Path::new(&shallow).join("config.json");
     let mut config: Value = serde_json::from_slice(&bytes(&path)).unwrap();

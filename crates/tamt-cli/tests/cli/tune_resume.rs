@@ -1,4 +1,4 @@
-//! Fine-tunings that are killed, stopped, refused or told again: they end in the same bits.
+//! Fine-tunings that are killed, stopped, refused or shown again end in the same bits.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::common::{at, bert, bytes, object, signal, start, tamt, wait_for};
 use crate::task_files::{cola, squad};
 
-/// Long enough that nobody mistakes its beginning for its end, short enough for a test.
+/// Long enough to be interrupted, short enough for a test.
 const STEPS: u64 = 400;
 
 fn line(task: &str, output: &str) -> String {
@@ -22,7 +22,7 @@ fn line(task: &str, output: &str) -> String {
     )
 }
 
-/// What a run wrote, but for the seconds that it took and the directory's name.
+/// The files of a run, without its seconds and its directory.
 #[track_caller]
 fn same(one: &str, other: &str, files: &[&str]) {
     for file in files {
@@ -47,8 +47,8 @@ fn same(one: &str, other: &str, files: &[&str]) {
     assert_eq!(results(one), results(other));
 }
 
-/// Runs `line` for three directories: whole with one thread, killed with SIGKILL and resumed, stopped by SIGINT and
-/// continued with the command that it prints; all are to be the same.
+/// Runs `line` in three directories: without interruption on one thread, killed by SIGKILL and resumed, and stopped by
+/// SIGINT and continued with the printed command. Expects the same files in all of them.
 #[track_caller]
 fn ends_in_the_same_bits(directory: &tempfile::TempDir, line: impl Fn(&str) -> String, files: &[&str]) {
     let [whole, killed, stopped] = ["whole", "killed", "stopped"].map(|name| at(directory, name));
@@ -154,7 +154,7 @@ fn other_settings_or_other_data_are_refused_on_resume_and_named() {
     tamt(&format!("{line} --resume --seed 7 --train-examples 9"))
         .code(1)
         .stderr(contains("seed is 42 there and 7 here").and(contains("train-examples is unset there and 9 here")));
-    // Saving and threads change nothing.
+    // Checkpoints and threads have no effect on the result.
     tamt(&format!("{line} --resume --threads 1 --save-every 3")).success();
     let dev = fs::read_to_string(format!("{data}/dev.tsv")).unwrap();
     fs::write(format!("{data}/dev.tsv"), format!("{dev}made\t1\t\tlis lordil\n")).unwrap();

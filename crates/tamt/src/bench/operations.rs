@@ -15,15 +15,15 @@ use tamt_kernels::sparse;
 use tamt_kernels::sparse::{GradLayout, PreparedFor, SparseWeight, TokenPanels};
 use tamt_kernels::{Scratch, Write, linear};
 
-use super::{BenchSettings, Timing, seconds};
-use crate::Kernel;
+use crate::bench::timing::{BenchSettings, Timing, seconds};
+use crate::compute::Kernel;
 use crate::prune::Sparsity;
 
-/// Runs of an operation at least, and the time that all of them take at least.
+/// The least number of runs of an operation, and the least time of all runs together.
 const RUNS: usize = 5;
 const SECONDS: f64 = 0.05;
 
-/// Share of tokens at which the MLM head runs.
+/// Share of tokens that the MLM head predicts.
 const MASKED: f64 = 0.15;
 
 pub(super) fn all(settings: &BenchSettings, progress: &mut dyn FnMut(&str)) -> Vec<Timing> {
@@ -43,7 +43,7 @@ pub(super) fn all(settings: &BenchSettings, progress: &mut dyn FnMut(&str)) -> V
     timings
 }
 
-/// The times of `f`, after a run that nothing is taken from.
+/// The times of `f`, after one untimed run.
 fn time(mut f: impl FnMut()) -> Vec<f64> {
     f();
     let mut times = Vec::new();
@@ -58,7 +58,7 @@ fn random(n: usize, seed: u64) -> Vec<f32> {
     (0..n as u64).map(|i| stream.uniform_at(i) - 0.5).collect()
 }
 
-/// The dense product is measured under the first sparsity's mask.
+/// The products of a linear map: dense under the mask of the first sparsity, sparse under the mask of each.
 fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize, timings: &mut Vec<Timing>) {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
@@ -102,7 +102,7 @@ fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize
     }
 }
 
-/// Adds an operation that no mask concerns.
+/// Adds an operation without a mask.
 fn plain(timings: &mut Vec<Timing>, name: String, flop: Option<f64>, f: impl FnMut()) {
     timings.push(Timing { name, kernel: None, sparsity: None, flop, seconds: time(f) });
 }
@@ -139,7 +139,7 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let p = settings.dropout;
     let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0), first: 0 });
     let scratch = Scratch::new(settings.precision);
-    // forward: scores and context; backward: scores again and the gradients of probabilities, V, Q and K
+    // Forward: scores and context. Backward: scores again, and the gradients of probabilities, V, Q and K.
     let flop = 4.0 * n as f64 * length as f64;
     plain(timings, "attention, forward".to_owned(), Some(flop), || {
         attention::forward(&q, &k, &v, &shape, dropout, &mut context, Some(&mut log_sum_exp), &scratch);

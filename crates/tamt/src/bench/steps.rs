@@ -2,21 +2,26 @@
 
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::model::MlmHead;
-use tamt_model::{Activations, Batch, GradKind, Masks, Model, Parts, Pass, Save, TaskKind, Trainable};
+use tamt_model::{Activations, Batch, Masks, Model, Parts, Pass, Save, TaskKind, Trainable};
 
-use super::{BenchSettings, Timing, Work, seconds};
-use crate::find::Method;
-use crate::objective::{MaskedTokens, Objective, ObjectiveSettings};
-use crate::prune::{Scope, Sparsity, magnitude, pruned_matrices};
+use crate::bench::timing::{BenchSettings, Timing, Work, seconds};
+use crate::compute::{Compute, Kernel};
+use crate::error::Result;
+use crate::find::settings::Method;
+use crate::magnitude::magnitude;
+use crate::mask_training::MaskTraining;
+use crate::objective::{Objective, ObjectiveSettings};
+use crate::prune::{Scope, Sparsity, pruned_matrices};
 use crate::scores::{ScoreSettings, Scores};
-use crate::train::{Learner, OptimizerSettings};
+use crate::text::TextBatch;
+use crate::train::learner::Learner;
+use crate::train::optimizer::OptimizerSettings;
 use crate::tune::{Targets, TaskLoss};
-use crate::{Compute, Kernel, Result};
 
 const SEED: u64 = 1;
 const MLM_PROBABILITY: f32 = 0.15;
 
-/// The times of steps of a model of its own.
+/// The times of steps of a random model.
 pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsity: Sparsity) -> Result<Timing> {
     let parts = Parts {
         pooler: false,
@@ -36,7 +41,7 @@ pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsit
     Ok(Timing { name: work.name().to_owned(), kernel: Some(kernel), sparsity, flop: Some(flop), seconds })
 }
 
-/// Runs steps and keeps the times of those after the first ones.
+/// The times of steps, without the warm-up steps.
 fn run(settings: &BenchSettings, mut step: impl FnMut(u64) -> f64) -> Vec<f64> {
     let times: Vec<f64> = (0..settings.warmup + settings.steps).map(&mut step).collect();
     times[settings.warmup as usize..].to_vec()
@@ -51,41 +56,29 @@ fn mask_training(
 ) -> Result<(Vec<f64>, f64)> {
     let ids: Vec<_> = masks.iter().map(|(id, _)| id).collect();
     let scores = Scores::new(model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, SEED);
-    let mut trainable: Vec<Trainable> = ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
-    let head = model.mlm_head.iter().flat_map(MlmHead::params);
-    trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
-    let optimizer = OptimizerSettings::adamw(5e-5);
-    let mut learner = Learner::new(model, Some(masks), Some(scores), &trainable, optimizer)
-        .with_kernel(compute.kernels(), compute.precision)
-        .in_precision(compute.precision);
-    learner.binarize(0);
+    let head: Vec<_> = model.mlm_head.iter().flat_map(MlmHead::params).collect();
+    let mut learner = Learner::of_scores(model, masks, scores, &head, OptimizerSettings::adamw(5e-5), compute);
     let objective = ObjectiveSettings {
         mlm_probability: MLM_PROBABILITY,
         dropout: Some(settings.dropout),
         ..Method::TamtMlm.objective()
     };
-    let mut objective = Objective::new(objective, SEED, compute.precision);
-    let (mut batch, mut masked) = (Batch::default(), MaskedTokens::default());
-    let (mut outcome, mut positions) = (Ok(()), 0);
+    let objective = Objective::new(objective, SEED, compute.precision);
+    let mut training = MaskTraining { objective, rethreshold_every: 0 };
+    let (mut text, mut result) = (TextBatch::default(), Ok(()));
     let times = run(settings, |step| {
-        random_batch(settings, step, learner.model, &mut batch);
-        mask_tokens(step, learner.model, &batch, &mut masked);
-        positions = masked.positions.len();
+        random_batch(settings, step, learner.model, &mut text.tokens);
+        mask_tokens(step, learner.model, &mut text);
         seconds(|| {
-            let Learner { model, masks, sparse, grads, .. } = &mut learner;
-            let pass = Pass::new(masks.as_ref(), sparse.as_ref());
-            let loss = objective.losses_and_gradients(model, pass, &batch, &masked, step, grads);
-            learner.update(5e-5);
-            learner.binarize(step + 1);
-            if let Err(error) = loss {
-                outcome = Err(error);
+            if let Err(error) = training.step(&mut learner, &mut text, step, 5e-5) {
+                result = Err(error);
             }
         })
     });
-    outcome?;
-    // forward, input gradient, weight gradient of each map and of the MLM head's transform; of the decoder, frozen, two
+    result?;
+    // Each map and the MLM head's transform: forward, input gradient, weight gradient. The frozen decoder: two of them.
     let config = &settings.config;
-    let head = positions as f64 * config.hidden_size as f64;
+    let head = text.masked.positions.len() as f64 * config.hidden_size as f64;
     let head = head * (6.0 * config.hidden_size as f64 + 4.0 * config.vocab_size as f64);
     Ok((times, encoder_flop(settings, 3.0) + head))
 }
@@ -96,17 +89,15 @@ fn fine_tuning(settings: &BenchSettings, model: &mut Model, masks: Masks, comput
     }
     let trainable = Trainable::weights(model, Some(&masks));
     let optimizer = OptimizerSettings::adamw(2e-5);
-    let mut learner =
-        Learner::new(model, Some(masks), None, &trainable, optimizer).with_kernel(compute.kernels(), compute.precision);
+    let mut learner = Learner::of_masked_weights(model, masks, &trainable, optimizer, compute);
     let mut loss = TaskLoss::new(SEED, Some(settings.dropout), compute, None);
     let targets = Targets::Classes((0..settings.batch_size as u32).map(|i| i % 2).collect());
     let mut batch = Batch::default();
     let times = run(settings, |step| {
         random_batch(settings, step, learner.model, &mut batch);
         seconds(|| {
-            let Learner { model, masks, sparse, grads, .. } = &mut learner;
-            let pass = Pass::new(masks.as_ref(), sparse.as_ref());
-            loss.loss_and_gradients(model, pass, &batch, &targets, step, grads);
+            let Learner { model, mode, grads, .. } = &mut learner;
+            loss.loss_and_gradients(model, mode.pass(), &batch, &targets, step, grads);
             learner.update(2e-5);
         })
     });
@@ -124,7 +115,8 @@ fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, compute: Co
     (times, encoder_flop(settings, 1.0))
 }
 
-/// Operations of all maps and of attention, `products` times the forward pass's (attention makes its scores again: 3.5 for 3).
+/// Floating-point operations of all maps and of attention, `products` times those of the forward pass. A backward pass
+/// computes the attention scores again, so attention counts 3.5 for 3.
 fn encoder_flop(settings: &BenchSettings, products: f64) -> f64 {
     let config = &settings.config;
     let tokens = (settings.batch_size * settings.length) as f64;
@@ -148,10 +140,11 @@ fn random_batch(settings: &BenchSettings, step: u64, model: &Model, batch: &mut 
     batch.locate(&model.config);
 }
 
-fn mask_tokens(step: u64, model: &Model, batch: &Batch, masked: &mut MaskedTokens) {
+fn mask_tokens(step: u64, model: &Model, text: &mut TextBatch) {
     let stream = Stream::new(SEED, Purpose::CORRUPTION, step);
+    let TextBatch { tokens, masked } = text;
     masked.clear();
-    for at in 0..batch.tokens() as u64 {
+    for at in 0..tokens.tokens() as u64 {
         if stream.uniform_at(2 * at) < MLM_PROBABILITY {
             masked.positions.push(at as u32);
             masked.labels.push(stream.below_at(2 * at + 1, model.config.vocab_size as u32));

@@ -1,20 +1,19 @@
-//! What the scores on tasks say, beside the losses.
+//! The scores on tasks as rows, and their correlation with the losses.
 
 use tamt_data::metrics::spearman;
 
-use super::report::{DemoReport, Loss, percent};
-use super::transfer::TaskScore;
+use crate::demo::report::{DemoReport, Loss, TaskScore, cell, percent};
 use crate::find::Method;
 use crate::prune::Sparsity;
 
 /// A row of the table of scores: the dense model or a ticket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreRow {
-    /// How the ticket was found; `None` for the dense model.
+    /// The method of the ticket; `None` for the dense model.
     pub method: Option<Method>,
-    /// The share of weights it drops.
+    /// The ticket's share of dropped weights.
     pub sparsity: Option<Sparsity>,
-    /// Its MLM loss and its KD loss.
+    /// The MLM loss and the KD loss.
     pub losses: [Option<f64>; 2],
     /// The mean score over seeds on each task, in the order of [`DemoReport::tasks`].
     pub scores: Vec<f64>,
@@ -28,6 +27,13 @@ impl ScoreRow {
             (Some(method), Some(sparsity)) => format!("{} {}", method.name(), percent(sparsity)),
             _ => "dense".to_owned(),
         }
+    }
+
+    /// The row of a table: the name, both losses, the scores and their average.
+    #[must_use]
+    pub fn cells(&self) -> Vec<String> {
+        let scores = self.scores.iter().copied().chain([self.average()]).map(Some);
+        [self.name()].into_iter().chain(self.losses.into_iter().chain(scores).map(cell)).collect()
     }
 
     /// The mean over tasks.
@@ -50,7 +56,7 @@ impl DemoReport {
         tasks
     }
 
-    /// A row for the dense model and for each ticket that was fine-tuned.
+    /// A row for the dense model and for each fine-tuned ticket.
     #[must_use]
     pub fn score_rows(&self) -> Vec<ScoreRow> {
         let mut rows: Vec<ScoreRow> = Vec::new();
@@ -81,63 +87,14 @@ impl DemoReport {
         let (losses, scores): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
         (losses.len() > 2).then(|| spearman(&losses, &scores)).filter(|rho| rho.is_finite())
     }
-
-    /// What the scores say, in a few sentences.
-    pub(super) fn score_findings(&self) -> Vec<String> {
-        let rows = self.score_rows();
-        let mut findings = Vec::new();
-        let Some(dense) = rows.iter().find(|row| row.method.is_none()) else { return findings };
-        let mut sparsities: Vec<Sparsity> = rows.iter().filter_map(|row| row.sparsity).collect();
-        sparsities.sort_by(|a, b| a.share().total_cmp(&b.share()));
-        sparsities.dedup();
-        for at in sparsities {
-            let here = rows.iter().filter(|row| row.sparsity == Some(at));
-            let (trained, others): (Vec<&ScoreRow>, Vec<&ScoreRow>) =
-                here.partition(|row| row.method.is_some_and(Method::trains_masks));
-            let Some(best) = trained.into_iter().max_by(|a, b| a.average().total_cmp(&b.average())) else { continue };
-            let name = best.method.map_or("dense", Method::name);
-            let mut text = format!("Average score at {}: {:.3} with {name}", percent(at), best.average());
-            for row in others.iter().rev() {
-                text.push_str(&format!(", {:.3} with {}", row.average(), row.method.map_or("dense", Method::name)));
-            }
-            findings.push(format!("{text}; {:.3} for the dense model.", dense.average()));
-        }
-        let correlations: Vec<String> = Loss::ALL
-            .iter()
-            .filter_map(|&loss| Some(format!("{:.2} with the {}", self.rank_correlation(loss)?, loss.name())))
-            .collect();
-        if !correlations.is_empty() {
-            let joined = correlations.join(", ");
-            findings.push(format!("Rank correlation of the average score over all tickets: {joined}."));
-        }
-        findings
-    }
-
-    /// The table of scores in Markdown; empty where nothing was fine-tuned.
-    pub(super) fn scores_markdown(&self) -> String {
-        let (tasks, rows) = (self.tasks(), self.score_rows());
-        if rows.is_empty() {
-            return String::new();
-        }
-        let mut text = "\n## Scores on tasks\n\nBest on the development set, mean over seeds.\n\n".to_owned();
-        let headings: Vec<String> = tasks.iter().map(|(task, metric)| format!("{task} ({metric})")).collect();
-        text.push_str(&format!("| ticket | MLM loss | KD loss | {} | average |\n", headings.join(" | ")));
-        text.push_str(&format!("|---|{}\n", "---:|".repeat(tasks.len() + 3)));
-        for row in rows {
-            let cells = row.losses.into_iter().chain(row.scores.iter().copied().map(Some)).map(super::cell);
-            let cells: Vec<String> = cells.chain([super::cell(Some(row.average()))]).collect();
-            text.push_str(&format!("| {} | {} |\n", row.name(), cells.join(" | ")));
-        }
-        text
-    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::demo::TicketLosses;
+    use crate::demo::report::TicketLosses;
 
-    fn report() -> DemoReport {
+    pub(in crate::demo) fn report() -> DemoReport {
         let share = Sparsity::new(0.7).unwrap();
         let methods = [(Method::Random, 5.0, 0.1), (Method::Magnitude, 4.0, 0.3), (Method::TamtMlm, 2.0, 0.6)];
         let ticket = |&(method, mlm_loss, _): &(Method, f64, f64)| TicketLosses {
@@ -179,20 +136,10 @@ mod tests {
         assert_eq!(rows.iter().map(ScoreRow::name).collect::<Vec<_>>()[..2], ["dense", "random 70 %"]);
         assert!((rows[3].average() - 0.7).abs() < 1e-12);
         assert_eq!(rows[3].losses, [Some(2.0), Some(0.2)]);
-        assert!(report.scores_markdown().contains("| tamt-mlm 70 % | 2.000 | 0.200 | 0.600 | 0.800 | 0.700 |"));
     }
 
     #[test]
     fn the_rank_correlation_is_over_tickets_only() {
         assert!((report().rank_correlation(Loss::Mlm).unwrap() + 1.0).abs() < 1e-12);
-        let findings = report().score_findings();
-        assert_eq!(
-            findings,
-            [
-                "Average score at 70 %: 0.700 with tamt-mlm, 0.400 with magnitude, 0.200 with random; 0.800 for the \
-                 dense model.",
-                "Rank correlation of the average score over all tickets: -1.00 with the MLM loss, -1.00 with the KD loss."
-            ]
-        );
     }
 }

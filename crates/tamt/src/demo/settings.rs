@@ -1,23 +1,24 @@
-//! What a demonstration consists of: sizes, steps and learning rates, chosen for two cores and five minutes.
+//! The sizes, steps and learning rates of a demonstration, chosen for two cores and five minutes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tamt_data::tasks::Task;
 use tamt_model::Config;
 
+use crate::compute::Compute;
+use crate::error::{Error, Result};
 use crate::find::{FindSettings, Method, imp_rounds};
 use crate::pretrain::{PretrainSettings, Train};
 use crate::prune::Sparsity;
-use crate::tune::{Duration, Keep, TuneSettings};
-use crate::{Compute, Error, Result};
+use crate::tune::{KeptModel, TrainingLength, TuneSettings};
 
-/// Everything that decides the result of a demonstration.
+/// All settings that decide the result of a demonstration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DemoSettings {
-    /// Decides the language, its texts, the start weights and every run.
+    /// The seed of the language, its texts, the initial weights and every run.
     pub seed: u64,
-    /// Tokens of the text that is trained on, at least.
+    /// Tokens of the training text, at least.
     pub train_tokens: usize,
     /// Tokens of the held-out text, at least.
     pub valid_tokens: usize,
@@ -35,37 +36,37 @@ pub struct DemoSettings {
     pub batch_size: usize,
     /// Steps of pre-training.
     pub pretrain_steps: u64,
-    /// Its learning rate at its highest.
+    /// The highest learning rate of pre-training.
     pub pretrain_learning_rate: f64,
     /// Steps of a mask training.
     pub mask_steps: u64,
-    /// The learning rate that mask training on MLM, alone or with distillation, starts with.
+    /// The first learning rate of mask training on MLM, alone or with distillation.
     pub mlm_learning_rate: f64,
-    /// The one that mask training on distillation alone starts with: its gradients are steadier.
+    /// The first learning rate of mask training on distillation alone, whose gradients are steadier.
     pub kd_learning_rate: f64,
     /// Steps between two prunings of iterative pruning.
     pub imp_steps_per_round: u64,
-    /// The learning rate that each of its rounds starts with.
+    /// The first learning rate of each round of iterative pruning.
     pub imp_learning_rate: f64,
     /// The methods to compare.
     pub methods: Vec<Method>,
-    /// The sparsities to compare them at.
+    /// The sparsities to compare at.
     pub sparsities: Vec<Sparsity>,
-    /// Those of them whose tickets are fine-tuned on tasks; none for no tasks.
+    /// The sparsities whose tickets are fine-tuned on tasks; none for no tasks.
     pub task_sparsities: Vec<Sparsity>,
-    /// Those of the methods whose tickets are.
+    /// The methods whose tickets are fine-tuned on tasks.
     pub task_methods: Vec<Method>,
-    /// Examples of a task to train on; passages, of some questions each, for span questions.
+    /// Training examples of a task; contexts, each with several questions, for span questions.
     pub task_train: usize,
-    /// Examples of a task to measure by.
+    /// Development examples of a task.
     pub task_dev: usize,
-    /// Times through the training set; once, for span questions.
+    /// Passes through the training set; span questions have one.
     pub task_epochs: f64,
-    /// The learning rate that fine-tuning starts with.
+    /// The first learning rate of fine-tuning.
     pub task_learning_rate: f64,
-    /// Seeds of fine-tuning, a run each.
+    /// Seeds of fine-tuning, with a run each.
     pub task_seeds: Vec<u64>,
-    /// How products are computed.
+    /// The kernel and the precision of matrix products.
     #[serde(flatten)]
     pub compute: Compute,
 }
@@ -109,10 +110,10 @@ impl Default for DemoSettings {
 }
 
 impl DemoSettings {
-    /// Checks what the runs themselves would only find out after others have ended.
+    /// Checks the settings that a run would refuse only after other runs have ended.
     ///
     /// # Errors
-    /// [`Error::Setting`] without a method or a sparsity, and if iterative pruning does not pass through one.
+    /// [`Error::Setting`] if there is no method or no sparsity, or if iterative pruning steps over a sparsity.
     pub fn validate(&self) -> Result<()> {
         if self.methods.is_empty() {
             return Err(Error::setting("method", "there is none to demonstrate"));
@@ -129,37 +130,38 @@ impl DemoSettings {
         }
     }
 
-    /// The settings of a fine-tuning: the task's, at the demonstration's size. Only scores are kept.
+    /// The settings of a fine-tuning: the task's, at the size of a demonstration, without a written model.
     #[must_use]
     pub fn tuning(&self, task: &Task, seed: u64) -> TuneSettings {
         let mut settings = TuneSettings::new(task);
         settings.compute = self.compute;
         settings.seed = seed;
-        // Small, for more steps: there are few examples.
+        // A small batch makes more steps of few examples.
         settings.batch_size = 8;
         let is_span = settings.inputs.spans.is_some();
-        settings.duration = Duration::Epochs(if is_span { 1.0 } else { self.task_epochs });
+        settings.duration = TrainingLength::Epochs(if is_span { 1.0 } else { self.task_epochs });
         settings.optimizer.learning_rate = self.task_learning_rate;
         settings.inputs.max_length = self.positions;
         if let Some(spans) = &mut settings.inputs.spans {
             spans.doc_stride = self.positions / 2;
             spans.max_query_length = self.positions / 2;
         }
-        settings.keep = Keep::None;
+        settings.keep = KeptModel::None;
         settings.eval_every = 0;
         settings
     }
 
-    /// The sparsity that iterative pruning goes to, past the others.
+    /// The final sparsity of iterative pruning, which passes through the others.
     pub(super) fn highest_sparsity(&self) -> Result<Sparsity> {
         let highest = self.sparsities.iter().copied().reduce(|a, b| if b > a { b } else { a });
         highest.ok_or_else(|| Error::setting("sparsity", "there is none to demonstrate"))
     }
 
-    /// The model's shape for a vocabulary. It has no dropout: it sees no text often enough to learn it by heart.
+    /// The configuration of the model for a vocabulary. Its dropout is 0, since no text repeats often enough to
+    /// overfit.
     ///
     /// # Errors
-    /// If the sizes make no encoder.
+    /// If the sizes do not fit together.
     pub fn config(&self, vocab_size: u32) -> Result<Config> {
         let config = json!({
             "architectures": ["BertForMaskedLM"],
@@ -171,7 +173,7 @@ impl DemoSettings {
             "intermediate_size": 4 * self.hidden_size,
             "max_position_embeddings": self.positions,
             "type_vocab_size": 2,
-            // Narrow models learn nothing for long from the usual 0.02, which suits a width of 768.
+            // The usual 0.02 suits a width of 768; a narrow model learns more slowly from it.
             "initializer_range": 0.08,
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
@@ -191,8 +193,8 @@ impl DemoSettings {
         settings
     }
 
-    /// The settings of a find. Learning rates are far above the paper's: hundreds of steps have to move scores as far
-    /// as its thousands do.
+    /// The settings of a find. Its learning rates are far above the paper's, because hundreds of steps must move scores
+    /// as far as the paper's thousands of steps.
     #[must_use]
     pub fn finding(&self, method: Method, sparsity: Sparsity) -> FindSettings {
         let (steps, learning_rate) = match method {
@@ -232,7 +234,7 @@ mod tests {
         let shares = |shares: &[f64]| shares.iter().map(|&share| Sparsity::new(share).unwrap()).collect::<Vec<_>>();
         let mut settings = DemoSettings { sparsities: shares(&[0.65, 0.9]), ..DemoSettings::default() };
         let error = settings.validate().unwrap_err().to_string();
-        assert_eq!(error, "--sparsity: imp passes through whole tenths on its way, and 0.65 is none");
+        assert_eq!(error, "sparsity: imp passes through whole tenths on its way, and 0.65 is none");
         settings.sparsities = shares(&[0.3, 0.65]);
         settings.validate().unwrap();
         settings.sparsities = shares(&[0.65, 0.9]);

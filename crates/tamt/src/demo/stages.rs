@@ -1,10 +1,10 @@
-//! The runs of a demonstration, numbered for whoever watches.
+//! The stages of a demonstration, numbered for an observer.
 
-use super::DemoSettings;
+use crate::demo::settings::DemoSettings;
 use crate::find::Method;
-use crate::run::{Observer, StepReport};
 
-/// Passes a run's progress on under the number and name of its stage, and says in a line what came of it.
+use crate::run::{Observer, StepReport};
+/// Forwards the progress of runs under the number and the name of their stage, and notes the outcome of each stage.
 pub(super) struct Stages<'a> {
     observer: &'a mut dyn Observer,
     total: usize,
@@ -13,7 +13,8 @@ pub(super) struct Stages<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// The language, the pre-training, and a run for each method and sparsity; iterative pruning has one for all.
+    /// The language, the pre-training, a run for each method and sparsity (one run of iterative pruning reaches all
+    /// sparsities), and the tasks.
     pub(super) fn new(settings: &DemoSettings, observer: &'a mut dyn Observer) -> Self {
         let runs = |&method: &Method| if method == Method::Imp { 1 } else { settings.sparsities.len() };
         let tasks = usize::from(!settings.task_sparsities.is_empty());
@@ -21,13 +22,13 @@ impl<'a> Stages<'a> {
         Self { observer, total, begun: 0, label: String::new() }
     }
 
-    /// The next stage begins.
+    /// Begins the next stage.
     pub(super) fn begin(&mut self, name: &str) {
         self.begun += 1;
         self.label = format!("[{}/{}] {name}", self.begun, self.total);
     }
 
-    /// Shows how many of the stage's runs are done, one for each item of `done`.
+    /// Shows the number of finished runs of the stage, one for each item of `done`.
     pub(super) fn count_runs(&mut self, total: u64, done: impl Iterator<Item = ()>) {
         self.observer.plan(&self.label, total, 0);
         for (step, ()) in (1..).zip(done) {
@@ -36,7 +37,7 @@ impl<'a> Stages<'a> {
         self.observer.finish();
     }
 
-    /// The stage is over, with this outcome.
+    /// Ends the stage, with this outcome.
     pub(super) fn end(&mut self, outcome: &str) {
         self.observer.note(&format!("{}: {outcome}", self.label));
     }
@@ -51,7 +52,7 @@ impl Observer for Stages<'_> {
         self.observer.step(report);
     }
 
-    // What a run notes and evaluates by itself is in the line at its end, or the same for all of them.
+    // The outcome of a stage covers the notes and evaluations of its runs.
 
     fn finish(&mut self) {
         self.observer.finish();

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Method;
+use crate::error::{Error, Result};
+use crate::find::settings::Method;
 use crate::prune::Sparsity;
-use crate::{Error, Result};
 
 /// Settings that the reference's scripts fix for a method and a sparsity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Preset {
     pub rethreshold_every: u64,
 }
 
-/// Steps by sparsity: those of the reference, which follow iterative pruning's budget of 2,792 steps for each tenth.
+/// The reference's steps by sparsity. They follow the budget of iterative pruning, 2,792 steps for each tenth.
 const STEPS: [(f64, u64); 8] = [
     (0.2, 3_000),
     (0.3, 6_000),

@@ -1,39 +1,40 @@
-//! What a find was asked for, resolved: every value that decides its result.
+//! The resolved settings of a search for a ticket: every value that decides its result.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tamt_model::Model;
 
-use super::Texts;
-use crate::base::Base;
-use crate::evaluate::Wanted;
-use crate::objective::{KdSettings, ObjectiveSettings};
+use crate::compute::Compute;
+use crate::evaluate::EvalLosses;
+use crate::objective::ObjectiveSettings;
+use crate::objective::kd::KdSettings;
 use crate::prune::{Scope, Sparsity};
 use crate::scores::ScoreSettings;
-use crate::train::{OptimizerSettings, Schedule, Shape, TrainSettings};
-use crate::{Compute, Error, Result};
+use crate::train::TrainSettings;
+use crate::train::optimizer::OptimizerSettings;
+use crate::train::schedule::{Schedule, Shape};
 
 /// How a subnetwork is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Uniformly chosen weights are dropped.
+    /// Drops uniformly chosen weights ([`random`](crate::random)).
     Random,
-    /// The smallest weights are dropped, at once.
+    /// Drops the smallest weights at once ([`magnitude`](crate::magnitude)).
     Magnitude,
-    /// The smallest weights are dropped, a tenth at a time, after training each time.
+    /// Drops the smallest weights a tenth at a time, with training between ([`imp`](crate::imp)).
     Imp,
-    /// Masks trained on masked language modelling.
+    /// Trains masks on masked language modelling ([`mask_training`](crate::mask_training)).
     TamtMlm,
-    /// Masks trained on distillation.
+    /// Trains masks on distillation.
     TamtKd,
-    /// Masks trained on the sum of both.
+    /// Trains masks on the sum of both losses.
     TamtMlmKd,
 }
 
 impl Method {
-    /// All methods, from the simplest on.
+    /// All methods, simplest first.
     pub const ALL: [Self; 6] = [Self::Random, Self::Magnitude, Self::Imp, Self::TamtMlm, Self::TamtKd, Self::TamtMlmKd];
 
     /// The name on the command line and in tickets.
@@ -49,19 +50,19 @@ impl Method {
         }
     }
 
-    /// Whether it takes optimiser steps, and so needs a corpus.
+    /// Whether the method takes optimiser steps, and so needs a corpus.
     #[must_use]
     pub fn trains(self) -> bool {
         !matches!(self, Self::Random | Self::Magnitude)
     }
 
-    /// Whether it trains masks over frozen weights.
+    /// Whether the method trains masks over frozen weights.
     #[must_use]
     pub fn trains_masks(self) -> bool {
         matches!(self, Self::TamtMlm | Self::TamtKd | Self::TamtMlmKd)
     }
 
-    /// Whether its loss is, or contains, masked language modelling.
+    /// Whether the loss is, or contains, masked language modelling.
     #[must_use]
     pub fn uses_mlm(self) -> bool {
         matches!(self, Self::Imp | Self::TamtMlm | Self::TamtMlmKd)
@@ -81,47 +82,47 @@ impl Method {
     }
 }
 
-/// The mask that training starts from.
+/// The masks that mask training starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// The one-shot magnitude mask.
+pub enum MaskInit {
+    /// The one-shot magnitude masks.
     #[default]
     Magnitude,
-    /// A random mask.
+    /// Random masks.
     Random,
-    /// The mask of a ticket of the same model.
+    /// The masks of a ticket of the same model: a file, or a directory that holds one.
     Ticket(PathBuf),
 }
 
-/// What happens to the weights after each round of iterative pruning.
+/// The weights with which the next round of iterative pruning begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rewind {
-    /// The encoder goes back to its pre-trained weights.
+    /// The pre-trained weights of the encoder; the MLM head stays as trained.
     #[default]
     Pretrained,
-    /// Training goes on from where it is, as the reference's code really does.
+    /// The weights of the last round, as in the reference's code.
     None,
 }
 
-/// Everything that decides the result of a find.
+/// Everything that decides the result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FindSettings {
     /// The method.
     pub method: Method,
-    /// The wanted sparsity.
+    /// The ticket's sparsity.
     pub sparsity: Sparsity,
-    /// Over what weights are ranked.
+    /// Whether weights are ranked in each matrix or over all.
     pub scope: Scope,
-    /// The mask that training starts from.
-    pub start: Start,
-    /// Whether the ticket to start from may be one of other weights, so long as names and shapes fit.
+    /// The masks that mask training starts from.
+    pub start: MaskInit,
+    /// Whether the initial ticket may be one of other weights with the same names and shapes.
     pub allow_other_base: bool,
     /// Layers to prune; all where `None`.
     pub layers: Option<Vec<usize>>,
-    /// Decides the data order, corruption, dropout and random masks.
+    /// The seed of data order, corruption, dropout and random masks.
     pub seed: u64,
     /// Sequences in a batch.
     pub batch_size: usize,
@@ -131,7 +132,7 @@ pub struct FindSettings {
     pub rethreshold_every: u64,
     /// Whether the MLM head keeps its weights in mask training.
     pub freeze_head: bool,
-    /// Iterative pruning: what happens between rounds.
+    /// The weights with which the rounds of iterative pruning begin.
     pub rewind: Rewind,
     /// Scores and masks.
     pub scores: ScoreSettings,
@@ -139,7 +140,7 @@ pub struct FindSettings {
     pub objective: ObjectiveSettings,
     /// The loop.
     pub train: TrainSettings,
-    /// How products are computed.
+    /// Kernels and precision.
     #[serde(flatten)]
     pub compute: Compute,
 }
@@ -152,7 +153,7 @@ impl FindSettings {
             method,
             sparsity,
             scope: Scope::Local,
-            start: Start::Magnitude,
+            start: MaskInit::Magnitude,
             allow_other_base: false,
             layers: None,
             seed: 42,
@@ -175,38 +176,10 @@ impl FindSettings {
         }
     }
 
-    /// What an evaluation of the run measures: the distance from the dense model, and the MLM loss where there is a head.
+    /// The losses that evaluations of the run measure: the distance from the dense model, and the MLM loss where the
+    /// model has a head.
     #[must_use]
-    pub fn wanted(&self, model: &Model) -> Wanted {
-        Wanted { mlm: model.mlm_head.is_some(), kd: true }
-    }
-
-    pub(super) fn validate(&self, base: &Base, texts: &Texts) -> Result<()> {
-        let needs = |what: &'static str, reason: String| Err(Error::setting(what, reason));
-        if self.method.trains() || texts.eval.is_some() {
-            base.check_block_size(self.block_size)?;
-        }
-        if !self.method.trains() {
-            return Ok(());
-        }
-        let name = self.method.name();
-        if texts.train.is_none() {
-            return needs("corpus", format!("{name} trains on text; give --corpus FILE"));
-        }
-        if self.objective.mlm && base.model.mlm_head.is_none() {
-            return Err(tamt_model::Error::NoMlmHead.into());
-        }
-        if self.train.max_steps == 0 {
-            return needs("max-steps", format!("{name} takes at least one step"));
-        }
-        let rounds = super::imp_rounds(self.sparsity);
-        if self.method == Method::Imp && rounds == 0 {
-            let reason = "imp prunes its first tenth before it trains, so here it would be magnitude; give that method";
-            return needs("sparsity", reason.to_owned());
-        }
-        if self.method == Method::Imp && self.train.max_steps < rounds {
-            return needs("max-steps", format!("{rounds} rounds of pruning need at least {rounds} steps"));
-        }
-        Ok(())
+    pub fn losses(&self, model: &Model) -> EvalLosses {
+        EvalLosses { mlm: model.mlm_head.is_some(), kd: true }
     }
 }

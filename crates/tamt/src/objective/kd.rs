@@ -1,4 +1,14 @@
-//! Distillation: the distance of a subnetwork's states from the dense model's, on the same tokens.
+//! Distillation: the distance of a subnetwork's (the student's) states from the dense model's (the teacher's), on the
+//! same tokens.
+//!
+//! With hidden states `H_l` of layer `l`, `N` positions and width `d`, and `T` for the teacher's:
+//!
+//! ```text
+//! representation   mean over layers of   mean over positions (1 - cos(H_l, T_l)), or |H_l - T_l|² / (N d)
+//! attention        mean over layers, heads and pairs of (q k / sqrt(d_head) - teacher's)²
+//! relation         mean over layers and pairs of (H_l H_lᵀ / sqrt(d) - T_l T_lᵀ / sqrt(d))²
+//! L_kd             the sum of the three
+//! ```
 
 use serde::{Deserialize, Serialize};
 use tamt_kernels::Scratch;
@@ -18,7 +28,7 @@ pub enum Representation {
     Cls,
     /// Every position of the last layer's output.
     LastLayer,
-    /// None: another distillation loss is used.
+    /// None, beside another distillation loss.
     None,
 }
 
@@ -42,7 +52,7 @@ pub enum Relation {
     None,
     /// `H Hᵀ / sqrt(d)` between the tokens of a sequence.
     Token,
-    /// The same between position 0 of the sequences of a batch.
+    /// `H Hᵀ / sqrt(d)` between position 0 of the sequences of a batch.
     Sample,
 }
 
@@ -57,21 +67,21 @@ pub enum Span {
     LastLayer,
 }
 
-/// What is distilled. Losses are means over layers and are summed with unit weights, then multiplied by `weight`.
+/// The distillation losses. They are means over layers and are summed with unit weights, then multiplied by `weight`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct KdSettings {
-    /// Factor of the whole.
+    /// Factor of the sum.
     pub weight: f32,
-    /// Hidden states.
+    /// Which hidden states are compared.
     pub representation: Representation,
-    /// Their distance.
+    /// How hidden states are compared.
     pub distance: Distance,
-    /// Attention scores before the softmax, by squared difference.
+    /// Whether attention scores before the softmax are compared, by squared difference.
     pub attention: bool,
-    /// Relations between hidden states, by squared difference.
+    /// Which relations between hidden states are compared, by squared difference.
     pub relation: Relation,
-    /// Their layers.
+    /// The layers of the relations.
     pub relation_span: Span,
 }
 
@@ -114,7 +124,7 @@ impl Distillation {
         self.settings.weight
     }
 
-    /// The loss before its weight; the gradient, weight included, goes to `d`. The teacher is the dense model without
+    /// `L_kd` before its weight; the gradient, weight included, is added to `d`. The teacher is the dense model without
     /// dropout.
     pub(crate) fn loss_and_gradients(
         &mut self,
@@ -154,6 +164,7 @@ impl Distillation {
         loss
     }
 
+    /// The distance of the hidden states of layer output `index`; `share` is the layer's part of the mean.
     fn representation(
         &mut self,
         index: usize,
@@ -173,6 +184,7 @@ impl Distillation {
         compare(self.settings.distance, s, t, width, weight, d.hidden_mut(index, s.len()))
     }
 
+    /// The squared difference of attention scores, mean over layers, heads and pairs of tokens of a sequence.
     fn attention(&mut self, model: &Model, batch: &Batch, student: &Activations, d: &mut HiddenGrads) -> f64 {
         let heads = model.config.num_attention_heads;
         let shape = AttentionShape {
@@ -194,6 +206,7 @@ impl Distillation {
             .sum()
     }
 
+    /// The squared difference of relations at layer output `index`; `share` is the layer's part of the mean.
     fn relation(
         &mut self,
         index: usize,
@@ -221,7 +234,7 @@ impl Distillation {
         mean * relation::token(s, t, &batch.bounds, width, weight, Some(ds), &mut self.scratch)
     }
 
-    /// Runs a loss over position 0 of every sequence.
+    /// A loss over position 0 of every sequence: gathers student's and teacher's states, and scatters the gradient.
     fn at_first_positions(
         &mut self,
         index: usize,
@@ -248,7 +261,7 @@ impl Distillation {
     }
 }
 
-/// Mean distance of rows; the gradient of `weight` times it is added to `ds`.
+/// Mean distance of rows of `width` floats; the gradient of `weight` times the mean is added to `ds`.
 fn compare(distance: Distance, s: &[f32], t: &[f32], width: usize, weight: f64, ds: &mut [f32]) -> f64 {
     match distance {
         Distance::Cosine => {

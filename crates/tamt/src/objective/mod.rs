@@ -1,19 +1,20 @@
-//! Pre-training objectives: what loss a batch has, and its gradients.
+//! Pre-training objectives: the loss of a batch of text, and its gradients.
 //!
 //! Masked language modelling, distillation of the dense model's hidden states, or both (Liu et al. 2022, section 3.3).
 
-mod kd;
+pub(crate) mod kd;
 
 pub use kd::{Distance, KdSettings, Relation, Representation, Span};
 
 use serde::{Deserialize, Serialize};
-use tamt_data::{Blocks, Corruption, Sampler, Specials};
+use tamt_data::Corruption;
 use tamt_kernels::Precision;
-use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, MlmGrads, Model, Pass, Save, Workspace};
 
-use crate::Result;
-use kd::Distillation;
+use crate::error::Result;
+use crate::metrics;
+use crate::objective::kd::Distillation;
+use crate::text::{MaskedTokens, TextBatch};
 
 /// Which losses are minimised, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,12 +40,18 @@ impl ObjectiveSettings {
             (_, false) => "mlm",
         }
     }
+
+    /// The corruption of the training text; distillation alone reads clean text.
+    #[must_use]
+    pub fn corruption(&self) -> Option<Corruption> {
+        self.mlm.then(|| Corruption { probability: self.mlm_probability, ..Corruption::default() })
+    }
 }
 
 /// Losses of one batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepLoss {
-    /// What was minimised.
+    /// The minimised sum.
     pub total: f64,
     /// The loss against a task's labels.
     pub task: Option<f64>,
@@ -56,78 +63,12 @@ pub struct StepLoss {
     pub tokens: u64,
 }
 
-/// The text of a training run, as batches that are functions of the step.
-#[derive(Debug)]
-pub struct TextBatches {
-    blocks: Blocks,
-    sampler: Sampler,
-    specials: Specials,
-    corruption: Option<Corruption>,
-    seed: u64,
-}
-
-impl TextBatches {
-    /// Batches of `batch_size` of the `blocks`; corrupted for MLM where `corruption` is given.
-    ///
-    /// # Errors
-    /// If there are fewer blocks than a batch holds, or the corruption's rates are out of range.
-    pub fn new(
-        blocks: Blocks,
-        batch_size: usize,
-        specials: Specials,
-        corruption: Option<Corruption>,
-        seed: u64,
-    ) -> Result<Self> {
-        if let Some(corruption) = &corruption {
-            corruption.validate()?;
-        }
-        let sampler = Sampler::new(blocks.len(), batch_size, seed)?;
-        Ok(Self { blocks, sampler, specials, corruption, seed })
-    }
-
-    /// Batches in an epoch.
-    #[must_use]
-    pub fn batches_per_epoch(&self) -> u64 {
-        self.sampler.batches_per_epoch()
-    }
-
-    /// Fills `batch` with the text of `step`, and `masked` with the positions to predict and their tokens.
-    pub fn fill(&self, model: &Model, step: u64, batch: &mut Batch, masked: &mut MaskedTokens) {
-        batch.clear();
-        masked.clear();
-        for index in self.sampler.batch(step) {
-            self.blocks.fill(index as usize, &mut batch.ids);
-            batch.close_sequence(0);
-        }
-        if let Some(corruption) = &self.corruption {
-            let stream = Stream::new(self.seed, Purpose::CORRUPTION, step);
-            let vocab = model.config.vocab_size as u32;
-            masked.extend(&corruption.corrupt(&mut batch.ids, &self.specials, vocab, stream, 0));
-        }
-        batch.locate(&model.config);
-    }
-}
-
-/// Positions of a batch to predict, with the tokens that were there.
-#[derive(Clone, Debug, Default)]
-pub struct MaskedTokens {
-    /// Rows of the packed batch.
-    pub positions: Vec<u32>,
-    /// The original tokens.
-    pub labels: Vec<u32>,
-}
-
-impl MaskedTokens {
-    /// Empties the lists and keeps their memory.
-    pub fn clear(&mut self) {
-        self.positions.clear();
-        self.labels.clear();
-    }
-
-    /// Appends what a corruption chose.
-    pub fn extend(&mut self, masked: &[tamt_data::Masked]) {
-        self.positions.extend(masked.iter().map(|m| m.position));
-        self.labels.extend(masked.iter().map(|m| m.label));
+impl StepLoss {
+    /// The summands by name, where there is more than one.
+    pub(crate) fn parts(&self) -> Vec<(&'static str, f64)> {
+        let all = [(metrics::TASK_LOSS, self.task), (metrics::MLM_LOSS, self.mlm), (metrics::KD_LOSS, self.kd)];
+        let parts: Vec<_> = all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        if parts.len() > 1 { parts } else { Vec::new() }
     }
 }
 
@@ -143,7 +84,7 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// An objective; buffers grow at the first batch. `seed` decides the dropout, `precision` is that of its passes.
+    /// An objective whose passes have `precision`. `seed` decides the dropout. Buffers grow at the first batch.
     #[must_use]
     pub fn new(settings: ObjectiveSettings, seed: u64, precision: Precision) -> Self {
         Self {
@@ -159,48 +100,54 @@ impl Objective {
         }
     }
 
-    /// Losses of a batch, and their gradients in `grads`. `pass` says with which masks and kernels; its dropout is the
-    /// objective's.
+    /// Losses of a batch, and their gradients in `grads`. `pass` has the masks and kernels; the objective adds its own
+    /// dropout of training step `step`.
+    ///
+    /// ```text
+    /// forward    H = f(x; W ∘ B)                    hidden states of every layer
+    /// loss       L = L_mlm(H) + w L_kd(H, f(x; W))
+    /// backward   dL/dH, then dL/d(W ∘ B); of scores dL/d(W ∘ B) ∘ W
+    /// ```
     ///
     /// # Errors
-    /// If MLM is asked of a model without an MLM head.
+    /// If the objective has an MLM loss and the model no MLM head.
     pub fn losses_and_gradients(
         &mut self,
         model: &Model,
         pass: Pass<'_>,
-        batch: &Batch,
-        masked: &MaskedTokens,
+        batch: &TextBatch,
         step: u64,
         grads: &mut Grads,
     ) -> Result<StepLoss> {
-        let dropout = DropoutPlan::for_step(&model.config, self.settings.dropout, self.seed, step);
-        let pass = pass.with_dropout(dropout);
+        let TextBatch { tokens, masked } = batch;
+        let pass = pass.with_dropout(DropoutPlan::for_step(&model.config, self.settings.dropout, self.seed, step));
         grads.begin();
-        model.forward(batch, pass, &mut self.student, &mut self.workspace);
-        self.d_hidden.begin(&self.student);
+        model.forward(tokens, pass, &mut self.student, &mut self.workspace);
+        let loss = self.loss(model, tokens, masked, grads)?;
+        model.backward(tokens, pass, &self.student, &self.d_hidden, grads, &mut self.workspace);
+        grads.finish();
+        Ok(loss)
+    }
 
-        let mut loss = StepLoss { tokens: batch.tokens() as u64, ..StepLoss::default() };
-        if self.settings.mlm {
+    /// `L_mlm + w L_kd` of the student's hidden states. Their gradients are in `d_hidden` afterwards, the MLM head's in
+    /// `grads`.
+    fn loss(&mut self, model: &Model, tokens: &Batch, masked: &MaskedTokens, grads: &mut Grads) -> Result<StepLoss> {
+        let Self { settings, student, distillation, d_hidden, workspace, .. } = self;
+        d_hidden.begin(student);
+        let mut loss = StepLoss { tokens: tokens.tokens() as u64, ..StepLoss::default() };
+        if settings.mlm {
             let count = masked.positions.len().max(1) as f64;
-            let top = self.student.last_hidden();
-            let d_top = self.d_hidden.hidden_mut(self.student.hidden_count() - 1, top.len());
+            let top = student.last_hidden();
+            let d_top = d_hidden.hidden_mut(student.hidden_count() - 1, top.len());
             let back = MlmGrads { scale: (1.0 / count) as f32, hidden: d_top, grads };
-            let outcome = model.mlm_loss(top, &masked.positions, &masked.labels, Some(back), &mut self.workspace)?;
-            loss.mlm = Some(outcome.loss_sum / count);
+            let sums = model.mlm_loss(top, &masked.positions, &masked.labels, Some(back), workspace)?;
+            loss.mlm = Some(sums.loss_sum / count);
         }
         let mut weight = 0.0;
-        if let Some(distillation) = &mut self.distillation {
-            loss.kd = Some(distillation.loss_and_gradients(
-                model,
-                batch,
-                &self.student,
-                &mut self.d_hidden,
-                &mut self.workspace,
-            ));
+        if let Some(distillation) = distillation {
+            loss.kd = Some(distillation.loss_and_gradients(model, tokens, student, d_hidden, workspace));
             weight = f64::from(distillation.weight());
         }
-        model.backward(batch, pass, &self.student, &self.d_hidden, grads, &mut self.workspace);
-        grads.finish();
         loss.total = loss.mlm.unwrap_or(0.0) + weight * loss.kd.unwrap_or(0.0);
         Ok(loss)
     }

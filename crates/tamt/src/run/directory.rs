@@ -1,15 +1,19 @@
+//! The directory of a run: its lock, its checkpoints, and the refusal to overwrite another run.
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{settings, tensorboard, trainer_state};
-use crate::{Error, Result};
+use serde::Serialize;
 
-/// The name of the ticket in a run directory and in a checkpoint.
-pub const TICKET_FILE: &str = "ticket.safetensors";
+use crate::error::{Error, Result};
+use crate::run::results::RESULTS_FILE;
+use crate::run::trainer_state::STATE_FILE;
+use crate::run::{log, settings, tensorboard};
+use crate::ticket::TICKET_FILE;
 
-/// The name of the file that makes a checkpoint resumable: scores or weights, optimiser moments, data position.
+/// The file that makes a checkpoint resumable: scores or weights, optimiser moments, counters.
 pub const TRAINING_STATE_FILE: &str = "state.safetensors";
 
 const MODEL_FILE: &str = "model.safetensors";
@@ -17,46 +21,43 @@ const LOCK_FILE: &str = ".lock";
 const CHECKPOINT_PREFIX: &str = "checkpoint-";
 const PARTIAL_PREFIX: &str = ".checkpoint-";
 
-/// How the temporary files of [`tamt_model::write::atomic_write`] are called.
+/// How the names of the temporary files of [`tamt_model::write::atomic_write`] begin.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// Files that a run writes and that a new run must therefore not find.
-const RUN_FILES: [&str; 7] = [
-    settings::FILE,
-    TICKET_FILE,
-    MODEL_FILE,
-    "config.json",
-    trainer_state::STATE_FILE,
-    trainer_state::RESULTS_FILE,
-    super::log::FILE,
-];
+/// Files that a run writes; their presence marks a directory as occupied.
+const RUN_FILES: [&str; 7] =
+    [settings::FILE, TICKET_FILE, MODEL_FILE, "config.json", STATE_FILE, RESULTS_FILE, log::FILE];
 
-/// The directory of one training run, held exclusively until dropped.
+/// The directory of one training run, locked until dropped.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
     resumed: bool,
-    /// What the directory held when the settings had been recorded.
+    /// The entries of the directory right after the settings were recorded.
     at_start: BTreeSet<String>,
-    /// The advisory lock ends when this file is closed, also when the process is killed.
+    /// The advisory lock ends when the file is closed, and a killed process closes its files.
     _lock: File,
 }
 
 impl RunDir {
-    /// Opens `path` for a run with these `settings` (all of them, resolved, with the verb and the tool's version),
-    /// creating it where needed, and records them in `config.toml`.
+    /// Opens `path` for a run with `settings`, creates it if it is missing, and records the settings in `config.toml`.
+    /// Settings are anything that serializes to a table: [`FindSettings`](crate::find::FindSettings), the same with
+    /// the verb ([`VerbSettings`](crate::run::VerbSettings)), or a `toml::Table`.
     ///
     /// With `resume`, a directory that holds a run is accepted if the recorded settings equal the given ones, apart
-    /// from those that cannot change a result (threads, output, saving); an empty or missing one starts a new run.
-    /// Whatever a killed run left half-written is removed.
+    /// from those without effect on a result (threads, output, saving); an empty or missing one starts a new run.
+    /// The half-written files of a killed run are removed.
     ///
     /// # Errors
     /// [`Error::Occupied`] if the directory holds run files and `resume` is not set, [`Error::NothingToResume`] if it
     /// holds some but no settings, [`Error::SettingsDiffer`], [`Error::Locked`] if another process holds the
-    /// directory, [`Error::Damaged`] if `config.toml` cannot be parsed, and [`Error::Io`].
-    pub fn create(path: &Path, settings: &toml::Table, resume: bool) -> Result<Self> {
+    /// directory, [`Error::Damaged`] if `config.toml` cannot be parsed, [`Error::Unrecordable`] if a setting has no
+    /// TOML form, and [`Error::Io`].
+    pub fn create<S: Serialize + ?Sized>(path: &Path, settings: &S, resume: bool) -> Result<Self> {
+        let given = settings::table(settings)?;
         fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
-        // Before the lock file is made, so that a refused directory is left untouched; and again under the lock.
+        // The first check comes ahead of the lock file, which would change a refused directory; the second one runs
+        // under the lock.
         refuse_if_occupied(path, resume)?;
         let lock = lock(path)?;
         refuse_if_occupied(path, resume)?;
@@ -65,17 +66,17 @@ impl RunDir {
         let recorded = settings::read(path)?;
         let resumed = recorded.is_some();
         match recorded {
-            Some(recorded) => settings::require_equal(path, &recorded, settings)?,
-            None => settings::write(path, settings)?,
+            Some(recorded) => settings::require_equal(path, &recorded, &given)?,
+            None => settings::write(path, &given)?,
         }
         Ok(Self { path: path.to_owned(), resumed, at_start: entries(path)?, _lock: lock })
     }
 
-    /// Finds out before a run has read its inputs whether [`RunDir::create`] would refuse the directory for what it
-    /// holds, or could not create it. Creates it.
+    /// Creates the directory `path` and checks that [`RunDir::create`] accepts its files, so that a run is refused
+    /// without reading its inputs.
     ///
     /// # Errors
-    /// [`Error::Occupied`], [`Error::NothingToResume`] and [`Error::Io`], as there.
+    /// [`Error::Occupied`], [`Error::NothingToResume`] and [`Error::Io`], as for [`RunDir::create`].
     pub fn check(path: &Path, resume: bool) -> Result<()> {
         fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
         refuse_if_occupied(path, resume)
@@ -93,19 +94,19 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// Whether the directory held this run before it was opened.
+    /// Whether the directory held the run already when it was opened.
     #[must_use]
     pub fn resumed(&self) -> bool {
         self.resumed
     }
 
-    /// Whether the run has ended: its evaluation is there, which is written last.
+    /// Whether the run has ended: `eval_results.json`, its last file, exists.
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.file(trainer_state::RESULTS_FILE).is_file()
+        self.file(RESULTS_FILE).is_file()
     }
 
-    /// All checkpoints as (step, directory), in ascending order of steps, also those that cannot be resumed from.
+    /// All checkpoints as (step, directory), in ascending order of steps, whether or not they hold a training state.
     ///
     /// # Errors
     /// [`Error::Io`] if the directory cannot be listed.
@@ -119,7 +120,7 @@ impl RunDir {
         Ok(checkpoints)
     }
 
-    /// The newest checkpoint that a run can be resumed from.
+    /// The newest checkpoint with a training state to resume from.
     ///
     /// # Errors
     /// [`Error::Io`] if the directory cannot be listed.
@@ -129,8 +130,8 @@ impl RunDir {
         Ok(checkpoints.pop())
     }
 
-    /// Publishes `checkpoint-<step>`: `write` fills a hidden directory, which is then made durable and renamed, so
-    /// that a checkpoint is whole or absent. A checkpoint of the same step is replaced. Returns its path.
+    /// Publishes `checkpoint-<step>` and returns its path: `write` fills a hidden directory, which is then synced to
+    /// disk and renamed, so that a checkpoint is whole or absent. A checkpoint of the same step is replaced.
     ///
     /// # Errors
     /// Those of `write`, and [`Error::Io`]; the hidden directory is removed.
@@ -139,7 +140,7 @@ impl RunDir {
         let published = self.file(&format!("{CHECKPOINT_PREFIX}{step}"));
         let outcome = self.write_checkpoint(&partial, &published, write);
         if outcome.is_err() {
-            // The error of writing is the one to report; what this leaves goes when the run is opened again.
+            // The caller gets the error of writing; the next `create` removes a leftover directory.
             let _ = fs::remove_dir_all(&partial);
         }
         outcome.map(|()| published)
@@ -158,14 +159,13 @@ impl RunDir {
             sync(&partial.join(name))?;
         }
         sync(partial)?;
-        // A directory that is not empty cannot be renamed over. Between the two calls the older checkpoints remain.
+        // A rename cannot replace a directory with entries. A kill between the two calls leaves the older checkpoints.
         remove_directory(published)?;
         fs::rename(partial, published).map_err(Error::io("rename", partial))?;
         sync(&self.path)
     }
 
-    /// Makes every checkpoint of a step before `step` small: its ticket stays, the state that only a resumed run
-    /// needs goes.
+    /// Removes the training state of every checkpoint of a step before `step`; its ticket stays.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be removed.
@@ -184,17 +184,17 @@ impl RunDir {
 }
 
 impl Drop for RunDir {
-    /// A run that failed before it wrote anything, for settings that do not fit its text, say, leaves the directory
-    /// free for another.
+    /// A run that fails without output, for settings that do not fit its text, say, leaves the directory free for
+    /// another run.
     fn drop(&mut self) {
         if !self.resumed && entries(&self.path).is_ok_and(|names| names == self.at_start) {
-            // Where this fails, the next run is refused and told to resume; nothing is lost.
+            // If the removal fails, the next run is refused with the advice to resume; no data is lost.
             let _ = fs::remove_file(self.file(settings::FILE));
         }
     }
 }
 
-/// The names of a directory's entries in ascending order. Names that are not Unicode are none of ours.
+/// The names of a directory's entries in ascending order, but for names that are not Unicode, which no run writes.
 fn entries(directory: &Path) -> Result<BTreeSet<String>> {
     let list = |error| Error::io("list", directory)(error);
     fs::read_dir(directory)
@@ -207,7 +207,7 @@ fn entries(directory: &Path) -> Result<BTreeSet<String>> {
 fn checkpoint_step(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(CHECKPOINT_PREFIX)?;
     let step = digits.parse().ok()?;
-    // `+5` and `007` parse as well, and are not names that a run writes.
+    // `+5` and `007` parse as well, but no run writes them.
     (format!("{step}") == digits).then_some(step)
 }
 
@@ -241,7 +241,7 @@ fn lock(path: &Path) -> Result<File> {
 
 fn remove_leftovers(path: &Path) -> Result<()> {
     let names = entries(path)?;
-    // In a directory without a run, a temporary file could be anyone's.
+    // In a directory without a run, a temporary file may belong to another program.
     let of_a_run = names.contains(settings::FILE);
     for name in &names {
         let leftover = path.join(name);
@@ -261,7 +261,7 @@ fn remove_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Waits until the disk holds the file or the directory's list of entries.
+/// Waits until the disk holds the content of a file or the list of entries of a directory.
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))
 }
@@ -440,7 +440,7 @@ mod tests {
         let run = RunDir::create(root.path(), &settings(""), false).unwrap();
         fs::write(run.file(TICKET_FILE), "").unwrap();
         assert!(!run.finished());
-        fs::write(run.file("eval_results.json"), "{}").unwrap();
+        fs::write(run.file(RESULTS_FILE), "{}").unwrap();
         assert!(run.finished());
     }
 }

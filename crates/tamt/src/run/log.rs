@@ -1,3 +1,5 @@
+//! `log.jsonl` and `TensorBoard`'s event file, the growing logs of a run.
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -8,8 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tamt_model::write::atomic_write;
 
-use super::EventWriter;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::run::tensorboard::EventWriter;
 
 /// The name of the log in a run directory.
 pub(super) const FILE: &str = "log.jsonl";
@@ -27,7 +29,7 @@ pub struct Log {
     seconds_before: f64,
 }
 
-/// What has to be known of a line to decide whether it stays.
+/// The fields of a line that decide whether it stays on a resume.
 #[derive(Deserialize)]
 struct Line {
     step: u64,
@@ -38,18 +40,18 @@ struct Line {
 impl Log {
     /// Opens the logs of the run in `directory`, in a new event file.
     ///
-    /// A run resumed after `resume_step` repeats the steps that came after; what was logged of them is dropped, so
-    /// that each step is logged once. With `None` the log starts empty.
+    /// A run resumed after `resume_step` repeats the later steps; their lines are dropped, so that each step is logged
+    /// once. With `None` the log starts empty.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Model`] if a log cannot be read, written or created.
     pub fn open(directory: &Path, resume_step: Option<u64>) -> Result<Self> {
         let path = directory.join(FILE);
-        let (kept, seconds_before) = match resume_step {
-            Some(step) => keep_up_to(&path, step)?,
+        let (lines, seconds_before) = match resume_step {
+            Some(step) => lines_up_to(&path, step)?,
             None => (Vec::new(), 0.0),
         };
-        atomic_write(&path, |file| file.write_all(&kept))?;
+        atomic_write(&path, |file| file.write_all(&lines))?;
         let file = File::options().append(true).open(&path).map_err(Error::io("open", &path))?;
         let mut events = EventWriter::create(directory)?;
         events.restart_at(resume_step.map_or(0, |step| step + 1))?;
@@ -68,7 +70,7 @@ impl Log {
             let _ = write!(line, ",{}:{}", Value::from(name), Value::from(value));
         }
         line.push_str("}\n");
-        // One write a line: whoever follows the file, or is left with it after a kill, sees whole lines.
+        // One write a line, so that a reader of the growing file, or of the file of a killed run, sees whole lines.
         self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
         self.events.scalars(step, values)
     }
@@ -84,24 +86,24 @@ impl Log {
 }
 
 /// The lines of the log at `path` that belong to steps up to `step`, and the seconds that the last of them records.
-fn keep_up_to(path: &Path, step: u64) -> Result<(Vec<u8>, f64)> {
+fn lines_up_to(path: &Path, step: u64) -> Result<(Vec<u8>, f64)> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         outcome => outcome.map_err(Error::io("read", path))?,
     };
-    let (mut kept, mut seconds) = (Vec::new(), 0.0);
+    let (mut lines, mut seconds) = (Vec::new(), 0.0);
     for text in bytes.split(|&byte| byte == b'\n') {
-        // A kill or a power cut can leave a torn line. It is dropped: a log does not decide whether a run resumes.
+        // A kill or a power cut can leave a torn line. A torn line is dropped and does not stop a run from resuming.
         let Ok(line) = serde_json::from_slice::<Line>(text) else {
             continue;
         };
         if line.step <= step {
-            kept.extend_from_slice(text);
-            kept.push(b'\n');
+            lines.extend_from_slice(text);
+            lines.push(b'\n');
             seconds = line.seconds;
         }
     }
-    Ok((kept, seconds))
+    Ok((lines, seconds))
 }
 
 #[cfg(test)]

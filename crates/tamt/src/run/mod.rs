@@ -1,20 +1,38 @@
-//! Everything about a training run that is not training: its directory, its logs, who watches it and who stops it.
+//! Everything about a training run that is not training: its directory, its logs, its observer and its stop request.
 //!
 //! A run directory holds `config.toml` (all resolved settings), the result, `trainer_state.json` and
 //! `eval_results.json` with the Hugging Face keys, `log.jsonl`, `TensorBoard`'s event files and `checkpoint-<step>/`.
 //! Every file but the two growing logs appears by atomic rename, so a reader never sees half of one.
+//!
+//! [`RunDir::create`] starts or resumes a run with any serializable settings:
+//!
+//! ```
+//! use tamt::find::{FindSettings, Method};
+//! use tamt::prune::Sparsity;
+//! use tamt::run::RunDir;
+//!
+//! let directory = tempfile::tempdir()?;
+//! let settings = FindSettings::new(Method::Magnitude, Sparsity::new(0.7)?, 0);
+//! let run = RunDir::create(&directory.path().join("run"), &settings, false)?;
+//! assert!(!run.resumed() && !run.finished());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod directory;
 mod log;
 mod observer;
+mod results;
 mod settings;
 mod stop;
 mod tensorboard;
 mod trainer_state;
 
-pub use directory::{RunDir, TICKET_FILE, TRAINING_STATE_FILE};
+pub use directory::{RunDir, TRAINING_STATE_FILE};
 pub use log::Log;
 pub use observer::{Observer, Silent, StepReport};
+pub(crate) use results::number;
+pub use results::{read_eval_results, write_eval_results};
+pub use settings::VerbSettings;
 pub use stop::Stop;
 pub use tensorboard::EventWriter;
-pub use trainer_state::{TrainerState, read_eval_results, write_eval_results};
+pub use trainer_state::TrainerState;

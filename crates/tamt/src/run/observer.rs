@@ -1,35 +1,37 @@
-/// What one optimiser step did.
+//! The interface through which a program watches a run.
+
+/// The measurements of one optimiser step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepReport<'a> {
     /// The number of optimiser steps completed, this one included.
     pub step: u64,
     /// The training loss of this step's batch.
     pub loss: f64,
-    /// The learning rate this step was taken with.
+    /// The learning rate of this step.
     pub learning_rate: f64,
-    /// How many tokens the step's batch held.
+    /// Tokens in this step's batch.
     pub tokens: u64,
-    /// Wall-clock seconds the step took.
+    /// Wall-clock seconds of this step.
     pub seconds: f64,
     /// Further quantities by name: the parts of a summed loss, the sparsity, the gradient norm.
     pub extras: &'a [(&'a str, f64)],
 }
 
-/// Someone who watches a run: a progress bar, a test, a notebook. Watching never changes what a run computes.
+/// A watcher of a run: a progress bar, a test, a notebook. An observer never changes the result of a run.
 ///
 /// Every method does nothing unless overridden.
 pub trait Observer {
-    /// A stage named `stage` begins: `total_steps` optimiser steps, of which `start` were done before a resume.
+    /// A stage named `stage` begins: `total_steps` optimiser steps, of which `start` were done in an earlier process.
     fn plan(&mut self, stage: &str, total_steps: u64, start: u64) {
         let _ = (stage, total_steps, start);
     }
 
-    /// An optimiser step is done.
+    /// An optimiser step has ended.
     fn step(&mut self, report: &StepReport<'_>) {
         let _ = report;
     }
 
-    /// So many units of a stage without optimiser steps of its own are done.
+    /// `done` units of a stage without optimiser steps of its own have ended.
     fn advance(&mut self, done: u64) {
         let _ = done;
     }
@@ -39,16 +41,16 @@ pub trait Observer {
         let _ = (step, values);
     }
 
-    /// Something a person should know, in one sentence.
+    /// A notice for a person, in one sentence.
     fn note(&mut self, text: &str) {
         let _ = text;
     }
 
-    /// The stage announced last is over.
+    /// The stage announced last has ended.
     fn finish(&mut self) {}
 }
 
-/// Watches nothing.
+/// An observer that ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

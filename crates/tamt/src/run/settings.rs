@@ -1,18 +1,21 @@
+//! `config.toml`, the recorded settings of a run, and their comparison on a resume.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
 use tamt_model::write::atomic_write;
 
-use crate::{Error, Result, SettingDifference};
+use crate::error::{Error, Result, SettingDifference};
 
 /// The record of a run's settings, in its directory.
 pub(super) const FILE: &str = "config.toml";
 
-/// Settings that say how a run is carried out or shown, and cannot change what it computes, in whichever table; and
-/// paths, whose contents are recorded as digests. Both spellings of their names count.
-const FREE: [&str; 16] = [
+/// Settings with no effect on a result, in whichever table: the display, the threads, and paths, since `config.toml`
+/// has the digests of their contents. A name matches in snake case and in kebab case.
+const WITHOUT_EFFECT: [&str; 16] = [
     "config",
     "corpus",
     "data",
@@ -31,7 +34,33 @@ const FREE: [&str; 16] = [
     "tokenizer",
 ];
 
-/// The settings recorded in `directory`, if any are.
+/// Settings with the verb that they belong to and the version of this crate, as `config.toml` records them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VerbSettings<'a, S> {
+    verb: &'a str,
+    tool_version: &'static str,
+    #[serde(flatten)]
+    settings: &'a S,
+}
+
+impl<'a, S> VerbSettings<'a, S> {
+    /// The settings of a verb: `find`, `tune`.
+    #[must_use]
+    pub fn new(verb: &'a str, settings: &'a S) -> Self {
+        Self { verb, tool_version: env!("CARGO_PKG_VERSION"), settings }
+    }
+}
+
+/// `settings` as a TOML table.
+///
+/// # Errors
+/// [`Error::Unrecordable`] if a value has no TOML form.
+pub(super) fn table<S: Serialize + ?Sized>(settings: &S) -> Result<toml::Table> {
+    toml::Table::try_from(settings).map_err(|error| Error::Unrecordable { reason: error.to_string() })
+}
+
+/// The settings that `directory` records, if there are any.
 pub(super) fn read(directory: &Path) -> Result<Option<toml::Table>> {
     let path = directory.join(FILE);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
@@ -43,35 +72,39 @@ pub(super) fn read(directory: &Path) -> Result<Option<toml::Table>> {
     }
 }
 
-/// Records `settings` in `directory`.
+/// Writes `config.toml` into `directory`.
 pub(super) fn write(directory: &Path, settings: &toml::Table) -> Result<()> {
     let text = settings.to_string();
     atomic_write(&directory.join(FILE), |file| file.write_all(text.as_bytes()))?;
     Ok(())
 }
 
-/// Refuses settings that would make the run in `directory` go on otherwise than it began.
+/// Refuses settings that change the result of the run in `directory`.
 pub(super) fn require_equal(directory: &Path, recorded: &toml::Table, given: &toml::Table) -> Result<()> {
-    let (mut before, mut now) = (BTreeMap::new(), BTreeMap::new());
-    flatten("", recorded, &mut before);
-    flatten("", given, &mut now);
-    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let (recorded, given) = (flattened(recorded), flattened(given));
+    let keys: BTreeSet<&String> = recorded.keys().chain(given.keys()).collect();
     let differences: Vec<_> = keys
         .into_iter()
-        .filter(|key| before.get(*key) != now.get(*key))
+        .filter(|key| recorded.get(*key) != given.get(*key))
         .map(|key| SettingDifference {
             key: key.clone(),
-            recorded: before.get(key).map(|value| (*value).clone()),
-            given: now.get(key).map(|value| (*value).clone()),
+            recorded: recorded.get(key).map(|value| (*value).clone()),
+            given: given.get(key).map(|value| (*value).clone()),
         })
         .collect();
     if differences.is_empty() { Ok(()) } else { Err(Error::SettingsDiffer { path: directory.to_owned(), differences }) }
 }
 
-/// Lists the settings that can change a result, the keys of nested tables joined with dots.
+/// The settings that can change a result. A dot joins the keys of nested tables.
+fn flattened(table: &toml::Table) -> BTreeMap<String, &toml::Value> {
+    let mut flat = BTreeMap::new();
+    flatten("", table, &mut flat);
+    flat
+}
+
 fn flatten<'a>(prefix: &str, table: &'a toml::Table, flat: &mut BTreeMap<String, &'a toml::Value>) {
     for (key, value) in table {
-        if FREE.contains(&key.replace('-', "_").as_str()) {
+        if WITHOUT_EFFECT.contains(&key.replace('-', "_").as_str()) {
             continue;
         }
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
@@ -87,6 +120,24 @@ fn flatten<'a>(prefix: &str, table: &'a toml::Table, flat: &mut BTreeMap<String,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::find::{FindSettings, Method};
+    use crate::prune::Sparsity;
+
+    #[test]
+    fn the_verb_and_the_version_join_the_settings() {
+        let settings = FindSettings::new(Method::TamtKd, Sparsity::new(0.7).unwrap(), 10);
+        let mut expected = table(&settings).unwrap();
+        expected.insert("verb".to_owned(), "find".into());
+        expected.insert("tool-version".to_owned(), env!("CARGO_PKG_VERSION").into());
+        assert_eq!(table(&VerbSettings::new("find", &settings)).unwrap(), expected);
+    }
+
+    #[test]
+    fn settings_without_a_toml_form_are_refused() {
+        let mut settings = FindSettings::new(Method::Random, Sparsity::new(0.7).unwrap(), 0);
+        settings.seed = u64::MAX;
+        assert!(matches!(table(&settings), Err(Error::Unrecordable { .. })));
+    }
 
     #[test]
     fn what_is_written_equals_what_was_given_to_the_last_bit() {

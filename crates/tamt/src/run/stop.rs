@@ -1,14 +1,16 @@
+//! The request to stop a run.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// A request to stop a run, shared by whoever asks and the loop that obeys.
+/// A request to stop a run. The training loop holds one clone, and the program that asks holds another.
 ///
-/// Clones share the request. Nothing here handles signals: the binary does, and calls [`Stop::request`].
+/// Clones share the request. The library handles no signals: a program handles them and calls [`Stop::request`].
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicI32>);
 
 impl Stop {
-    /// A request nobody has made yet.
+    /// A request that no one has made yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -17,7 +19,7 @@ impl Stop {
     /// Asks the run to save a checkpoint and stop, on behalf of signal number `signal` (2 SIGINT, 15 SIGTERM).
     /// The first request stays.
     pub fn request(&self, signal: i32) {
-        // Losing the race means that a request is there already, which is all that is wanted.
+        // A failed exchange means that an earlier request is in place, and the first request stays.
         let _ = self.0.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     }
 

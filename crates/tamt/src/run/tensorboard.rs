@@ -1,19 +1,21 @@
+//! A writer of `TensorBoard`'s event files.
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-/// How the names of `TensorBoard`'s event files begin; it finds them by this.
+/// How the names of event files begin; `TensorBoard` finds them by this prefix.
 pub(super) const FILE_PREFIX: &str = "events.out.tfevents.";
 
 /// Writes scalars to a `TensorBoard` event file.
 ///
 /// The file is a sequence of `TFRecord`s (`tensorflow/core/lib/io/record_writer.h`), each holding one protocol buffer
-/// message `Event` (`tensorboard/compat/proto/event.proto`). Of these messages a handful of fields is needed, which
-/// are encoded here by hand: the crates that write them bring an image decoder or a protocol buffer compiler along.
+/// message `Event` (`tensorboard/compat/proto/event.proto`). The few needed fields are encoded by hand: the crates for
+/// event files depend on an image decoder or a protocol buffer compiler.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
@@ -21,7 +23,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Creates an event file in `directory`, beside those that are there.
+    /// Creates an event file in `directory`, beside the older ones.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be created or written.
@@ -68,7 +70,7 @@ impl EventWriter {
         self.file.sync_data().map_err(Error::io("write", &self.path))
     }
 
-    /// One write a record: whoever follows the file sees whole records.
+    /// One write a record, so that a reader of the growing file sees whole records.
     fn write(&mut self, event: &[u8]) -> Result<()> {
         self.file.write_all(&record(event)).map_err(Error::io("write", &self.path))
     }
@@ -76,7 +78,7 @@ impl EventWriter {
 
 /// Seconds since 1970.
 fn wall_time() -> f64 {
-    // A clock before 1970 is no reason to stop a run.
+    // A clock set before 1970 is no reason to stop a run.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
@@ -86,7 +88,7 @@ fn record(message: &[u8]) -> Vec<u8> {
     [&length, &masked_crc(&length).to_le_bytes()[..], message, &masked_crc(message).to_le_bytes()].concat()
 }
 
-/// `mask(c) = rotate_right(c, 15) + 0xa282ead8`, so that data which holds checksums can be checked.
+/// `mask(c) = rotate_right(c, 15) + 0xa282ead8`: the mask keeps a checksum of data with checksums from degenerating.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -97,8 +99,8 @@ enum Content<'a> {
     Scalars(&'a [(&'a str, f64)]),
 }
 
-/// `Event { wall_time = 1: double, step = 2: int64, file_version = 3, summary = 5, session_log = 7 }`, of which the
-/// last three are alternatives.
+/// `Event { wall_time = 1: double, step = 2: int64, file_version = 3, summary = 5, session_log = 7 }`; the last three
+/// are alternatives.
 fn event(wall_time: f64, step: u64, content: &Content<'_>) -> Vec<u8> {
     let mut message = Message::default();
     message.fixed64(1, wall_time.to_le_bytes());

@@ -1,28 +1,27 @@
-use std::fs;
+//! `trainer_state.json`, the progress of a run.
+
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tamt_model::write::atomic_write;
 
-use crate::{Error, Result};
+use crate::error::Result;
+use crate::run::results::{read_json, write_json};
 
 pub(super) const STATE_FILE: &str = "trainer_state.json";
-pub(super) const RESULTS_FILE: &str = "eval_results.json";
 
 /// The progress of a run, with the keys of `TrainerState` in Hugging Face `transformers`
-/// (`src/transformers/trainer_callback.py`), so that tools which read theirs read ours.
+/// (`src/transformers/trainer_callback.py`), so that tools for their file read this one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainerState {
-    /// The best value so far of the metric that decides which checkpoint is best.
+    /// The best value so far of the metric that compares checkpoints.
     pub best_metric: Option<f64>,
-    /// The step at which it was reached.
+    /// The step with the best value.
     pub best_global_step: Option<u64>,
-    /// The checkpoint written at that step.
+    /// The checkpoint of that step.
     pub best_model_checkpoint: Option<String>,
-    /// How often the training data was gone through, in fractions.
+    /// Passes through the training data so far, in fractions.
     pub epoch: Option<f64>,
     /// Optimiser steps between two evaluations.
     pub eval_steps: u64,
@@ -34,7 +33,7 @@ pub struct TrainerState {
     pub is_local_process_zero: bool,
     /// Always true here: there is one process.
     pub is_world_process_zero: bool,
-    /// What was logged, oldest first; every entry has `step` and `epoch` beside its values.
+    /// The logged values, oldest first; every entry has `step` and `epoch` beside its values.
     pub log_history: Vec<Map<String, Value>>,
     /// Optimiser steps between two log entries.
     pub logging_steps: u64,
@@ -99,7 +98,7 @@ impl TrainerState {
     /// Writes `trainer_state.json` into `directory`, a run or a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Model`] if the file cannot be written.
+    /// [`Error::Model`](crate::Error::Model) if the file cannot be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
         write_json(&directory.join(STATE_FILE), self)
     }
@@ -107,39 +106,11 @@ impl TrainerState {
     /// Reads `trainer_state.json` from `directory`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read and [`Error::Damaged`] if it holds something else.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read and [`Error::Damaged`](crate::Error::Damaged) if it
+    /// holds something else.
     pub fn read(directory: &Path) -> Result<Self> {
         read_json(&directory.join(STATE_FILE))
     }
-}
-
-/// Writes `eval_results.json`, one flat object, into the run directory `directory`.
-///
-/// # Errors
-/// [`Error::Model`] if the file cannot be written.
-pub fn write_eval_results(directory: &Path, results: &Map<String, Value>) -> Result<()> {
-    write_json(&directory.join(RESULTS_FILE), results)
-}
-
-/// Reads `eval_results.json` of the run in `directory`.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read and [`Error::Damaged`] if it is not one JSON object.
-pub fn read_eval_results(directory: &Path) -> Result<Map<String, Value>> {
-    read_json(&directory.join(RESULTS_FILE))
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    atomic_write(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, value)?;
-        file.write_all(b"\n")
-    })?;
-    Ok(())
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path: path.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]
@@ -187,15 +158,5 @@ mod tests {
         let mut written: Vec<_> = written.as_object().unwrap().keys().cloned().collect();
         written.sort();
         assert_eq!(written, keys);
-    }
-
-    #[test]
-    fn damaged_files_are_reported_with_their_name() {
-        let directory = tempfile::tempdir().unwrap();
-        for damage in ["", "[1]", "{\"a\":", "\u{0}"] {
-            fs::write(directory.path().join(RESULTS_FILE), damage).unwrap();
-            let error = read_eval_results(directory.path()).unwrap_err();
-            assert!(matches!(&error, Error::Damaged { path, .. } if path.ends_with(RESULTS_FILE)), "{error}");
-        }
     }
 }

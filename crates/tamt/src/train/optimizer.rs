@@ -5,8 +5,6 @@ use tamt_kernels::ops::optim;
 use tamt_kernels::ops::reduce::{sum_squares, sum_squares_bf16};
 use tamt_model::{GradKind, Gradient, Grads, Model, Params};
 
-use crate::scores::Scores;
-
 /// An optimiser with its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -89,9 +87,9 @@ pub struct Optimizer {
     pub(crate) m: Vec<f32>,
     /// Second moments.
     pub(crate) v: Vec<f32>,
-    /// Which rows of a table, whose gradient is of rows, ever had one: the moments of others are zero, and take no memory
-    /// where the system gives it when it is first written.
-    seen: Vec<Vec<bool>>,
+    /// For each tensor with a gradient of rows: the rows that ever had a gradient. The moments of the other rows are
+    /// zero, and the operating system gives their memory at the first write.
+    rows_with_moments: Vec<Vec<bool>>,
     /// Updates since the moments were zero.
     pub(crate) updates: u64,
 }
@@ -101,38 +99,44 @@ impl Optimizer {
     #[must_use]
     pub fn new(settings: OptimizerSettings, grads: &Grads) -> Self {
         let n = grads.ranges().last().map_or(0, |range| range.end);
-        let seen = grads.gradients().iter().map(|gradient| match gradient {
+        let rows = grads.gradients().iter().map(|gradient| match gradient {
             Gradient::Rows(rows) => vec![false; rows.table_rows()],
             Gradient::All(_) | Gradient::Bf16(_) => Vec::new(),
         });
-        Self { settings, m: vec![0.0; n], v: vec![0.0; n], seen: seen.collect(), updates: 0 }
+        Self { settings, m: vec![0.0; n], v: vec![0.0; n], rows_with_moments: rows.collect(), updates: 0 }
     }
 
-    /// To be called after moments were read.
+    /// Finds the rows with moments again, after the moments were read from a checkpoint.
     pub(crate) fn follow_moments(&mut self, grads: &Grads, params: &Params) {
-        for ((seen, t), range) in self.seen.iter_mut().zip(grads.trainable()).zip(grads.ranges()) {
-            if !seen.is_empty() {
+        for ((rows, t), range) in self.rows_with_moments.iter_mut().zip(grads.trainable()).zip(grads.ranges()) {
+            if !rows.is_empty() {
                 let (m, v) = (&self.m[range.clone()], &self.v[range.clone()]);
-                *seen = optim::rows_with_moments(seen.len(), params.row_ranges(t.id), m, v);
+                *rows = optim::rows_with_moments(rows.len(), params.row_ranges(t.id), m, v);
             }
         }
     }
 
-    /// Forgets the moments and their count.
+    /// Sets the moments and their count to zero.
     pub(crate) fn reset(&mut self) {
         self.m.fill(0.0);
         self.v.fill(0.0);
-        self.seen.iter_mut().for_each(|seen| seen.fill(false));
+        self.rows_with_moments.iter_mut().for_each(|rows| rows.fill(false));
         self.updates = 0;
     }
 
-    /// One update with learning rate `lr` (the schedule's factor included). Returns the norm of all gradients before
-    /// clipping; if it is not finite, nothing is changed.
+    /// One update with a learning rate (the schedule's factor included) of the trainable weights of `model` and of
+    /// `scores`, one after the other in the order of `grads`. Returns the norm of all gradients before clipping:
+    ///
+    /// ```text
+    /// g ← g min(1, c / (|g| + 1e-6))     c = `max_grad_norm`; |g| over all tensors or over each (`clip`)
+    /// ```
+    ///
+    /// and then the optimiser's own formula ([`optim::AdamW`], [`optim::BertAdam`]). If the norm is not finite,
+    /// nothing changes.
     ///
     /// # Panics
-    /// If scores are trainable and none are given, or survivors of a matrix that is not compact.
-    pub fn step(&mut self, lr: f64, grads: &Grads, model: &mut Model, mut scores: Option<&mut Scores>) -> f64 {
-        let s = self.settings;
+    /// If there are fewer scores than score gradients, or a matrix learns by its survivors and is not compact.
+    pub fn step(&mut self, learning_rate: f64, grads: &Grads, model: &mut Model, mut scores: &mut [f32]) -> f64 {
         let squares = grads.gradients().iter().map(|gradient| match gradient {
             Gradient::All(values) => sum_squares(values),
             Gradient::Bf16(values) => sum_squares_bf16(values),
@@ -144,43 +148,43 @@ impl Optimizer {
             return norm;
         }
         self.updates += 1;
-        let scale_of = |norm: f64| (f64::from(s.max_grad_norm) / (norm + 1e-6)).min(1.0) as f32;
-        let mut scored = 0;
+        let clip = self.settings.clip;
+        let scale_of = |norm: f64| (f64::from(self.settings.max_grad_norm) / (norm + 1e-6)).min(1.0) as f32;
         for (i, (trainable, range)) in grads.trainable().iter().zip(grads.ranges()).enumerate() {
-            let scale = match s.clip {
+            let scale = match clip {
                 Clip::Global => scale_of(norm),
                 Clip::PerTensor => scale_of(squares[i].sqrt()),
                 Clip::None => 1.0,
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
+            let update = self.update(learning_rate as f32, scale, is_matrix);
             let (values, rows) = match trainable.kind {
                 GradKind::Weight | GradKind::Survivors => model.params.learning_mut(trainable.id),
                 GradKind::Score => {
-                    let scores = scores.as_deref_mut().expect("scores are trained");
-                    let at = scored..scored + range.len();
-                    scored = at.end;
-                    (&mut scores.values[at], model.params.row_ranges(trainable.id))
+                    let (own, rest) = std::mem::take(&mut scores).split_at_mut(range.len());
+                    scores = rest;
+                    (own, model.params.row_ranges(trainable.id))
                 }
             };
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
-            let weight_decay = if is_matrix { s.weight_decay } else { 0.0 };
-            let lr = lr as f32;
-            let update = match s.kind {
-                OptimizerKind::AdamW => {
-                    let adam = optim::AdamW { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
-                    adam.update(lr, self.updates, scale)
-                }
-                OptimizerKind::BertAdam => {
-                    let adam = optim::BertAdam { beta1: s.beta1, beta2: s.beta2, eps: s.epsilon, weight_decay };
-                    adam.update(lr, scale)
-                }
-            };
             match &grads.gradients()[i] {
                 Gradient::All(g) => update.apply(values, g, m, v),
                 Gradient::Bf16(g) => update.apply_bf16(values, g, m, v),
-                Gradient::Rows(g) => update.apply_to_rows(rows, values, g, m, v, &mut self.seen[i]),
+                Gradient::Rows(g) => update.apply_to_rows(rows, values, g, m, v, &mut self.rows_with_moments[i]),
             }
         }
         norm
+    }
+
+    /// The update of one tensor, whose gradient is multiplied by `scale`. Vectors have no weight decay.
+    fn update(&self, learning_rate: f32, scale: f32, is_matrix: bool) -> optim::Update {
+        let OptimizerSettings { kind, beta1, beta2, epsilon: eps, weight_decay, .. } = self.settings;
+        let weight_decay = if is_matrix { weight_decay } else { 0.0 };
+        match kind {
+            OptimizerKind::AdamW => {
+                optim::AdamW { beta1, beta2, eps, weight_decay }.update(learning_rate, self.updates, scale)
+            }
+            OptimizerKind::BertAdam => optim::BertAdam { beta1, beta2, eps, weight_decay }.update(learning_rate, scale),
+        }
     }
 }

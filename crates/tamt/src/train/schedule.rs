@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum Shape {
     /// Stays at 1.
     Constant,
-    /// Falls to 0 in a line.
+    /// Falls linearly to 0.
     #[default]
     Linear,
-    /// Falls to 0 in half a cosine.
+    /// Falls to 0 as half a period of a cosine.
     Cosine,
 }
 
@@ -28,7 +28,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The factor of update `t`, counted from 0 (`get_*_schedule_with_warmup` of `transformers`).
+    /// The factor of update `t`, counted from 0 (`get_*_schedule_with_warmup` of `transformers`). With `w` warm-up
+    /// steps, horizon `h` and progress `p = (t - w) / (h - w)`:
+    ///
+    /// ```text
+    /// t < w      t / w
+    /// constant   1
+    /// linear     max(1 - p, 0)
+    /// cosine     (1 + cos(π p)) / 2, and 0 from p = 1 on
+    /// ```
     #[must_use]
     pub fn factor(&self, t: u64) -> f64 {
         if t < self.warmup_steps {

@@ -1,4 +1,4 @@
-//! The best model of a run so far.
+//! The weights of the best evaluation of a run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,32 +7,32 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tamt_model::{Model, Params};
 
+use crate::error::{Error, Result};
 use crate::tensor_file::{self, Tensor};
 use crate::train::{Best, Metrics};
-use crate::{Error, Result};
 
-/// The best model's weights in a checkpoint, with what [`Standing`] says in the metadata.
+/// The best model's weights in a checkpoint, with the [`Standing`] in the metadata.
 const FILE: &str = "best.safetensors";
 
-/// Steps at an evaluation, the deciding metric's value and all metrics.
+/// The number of steps at an evaluation, the value of the deciding metric, and all finite metrics.
 type BestEvaluation = (u64, f64, Vec<(String, f64)>);
 
-/// How the evaluations so far compare.
+/// The best of the evaluations so far, and its age.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Standing {
     best: Option<BestEvaluation>,
-    /// Evaluations since.
+    /// Evaluations since the best one.
     since: u64,
 }
 
-/// Keeps the weights of the best evaluation.
+/// The best evaluation with its weights.
 #[derive(Debug)]
 pub(super) struct BestModel {
-    /// The metric that decides: more is better.
+    /// The deciding metric: a larger value is better.
     metric: &'static str,
     standing: Standing,
     params: Option<Params>,
-    /// Whether the weights are wanted at the end.
+    /// Whether the run writes the best weights.
     keeps_weights: bool,
 }
 
@@ -41,8 +41,8 @@ impl BestModel {
         Self { metric, standing: Standing::default(), params: None, keeps_weights }
     }
 
-    /// Takes note of an evaluation. The first of equals stays; what is not a number is never better.
-    pub(super) fn see(&mut self, done: u64, metrics: &Metrics, model: &Model) {
+    /// Compares an evaluation with the best one. The first of equals stays; NaN is never better.
+    pub(super) fn compare(&mut self, done: u64, metrics: &Metrics, model: &Model) {
         let value = metrics.iter().find(|(name, _)| name == self.metric).map_or(f64::NAN, |(_, value)| *value);
         let is_better = match &self.standing.best {
             Some((_, best, _)) => value > *best,
@@ -52,7 +52,7 @@ impl BestModel {
             self.standing.since += 1;
             return;
         }
-        // What is not finite could not be written down.
+        // JSON has no form for infinite values and NaN.
         let finite = metrics.iter().filter(|(_, v)| v.is_finite()).map(|(name, v)| (name.to_string(), *v));
         self.standing = Standing { best: Some((done, value, finite.collect())), since: 0 };
         if !self.keeps_weights {
@@ -68,18 +68,18 @@ impl BestModel {
         self.standing.best.as_ref().map(|&(step, value, _)| Best { step, value })
     }
 
-    /// All metrics of the best evaluation that are numbers.
+    /// The finite metrics of the best evaluation.
     pub(super) fn metrics(&self) -> &[(String, f64)] {
         self.standing.best.as_ref().map_or(&[], |(_, _, metrics)| metrics)
     }
 
-    /// Evaluations since the best.
-    pub(super) fn since(&self) -> u64 {
+    /// Evaluations since the best one.
+    pub(super) fn evaluations_since(&self) -> u64 {
         self.standing.since
     }
 
-    /// Puts the best weights into the model, if they were kept.
-    pub(super) fn put_into(&self, model: &mut Model) {
+    /// Copies the best weights, if there are any, into the model.
+    pub(super) fn restore_weights(&self, model: &mut Model) {
         if let Some(params) = &self.params {
             model.params.set_all(params);
         }
@@ -143,18 +143,18 @@ mod tests {
         let mut best = BestModel::new("accuracy", true);
         for (step, value) in [(1, f64::NAN), (2, 0.5), (3, 0.7), (4, 0.7), (5, f64::NAN), (6, 0.6)] {
             model.params.get_mut(id)[0] = step as f32;
-            best.see(step, &metrics(value), &model);
+            best.compare(step, &metrics(value), &model);
         }
         assert_eq!(best.best(), Some(Best { step: 3, value: 0.7 }));
-        assert_eq!((best.since(), best.metrics()), (3, &[("accuracy".to_owned(), 0.7)][..]));
-        best.put_into(&mut model);
+        assert_eq!((best.evaluations_since(), best.metrics()), (3, &[("accuracy".to_owned(), 0.7)][..]));
+        best.restore_weights(&mut model);
         assert_eq!(model.params.get(id)[0], 3.0);
     }
 
     #[test]
     fn a_written_best_model_is_read_back() {
         let (mut model, directory) = (tiny_model(), tempfile::tempdir().unwrap());
-        // as a ticket's learner keeps it
+        // A learner stores a pruned matrix by its survivors.
         let matrix = model.layer_matrices().next().unwrap();
         let [rows, cols] = model.params.matrix_shape(matrix);
         let mut mask = BitMask::ones(rows, cols);
@@ -164,8 +164,8 @@ mod tests {
             let mut best = BestModel::new("accuracy", keeps_weights);
             best.write(directory.path()).unwrap();
             BestModel::new("accuracy", keeps_weights).read(directory.path(), &model).unwrap();
-            best.see(7, &metrics(0.1 + 0.2), &model);
-            best.see(8, &metrics(0.1), &model);
+            best.compare(7, &metrics(0.1 + 0.2), &model);
+            best.compare(8, &metrics(0.1), &model);
             best.write(directory.path()).unwrap();
             let mut read = BestModel::new("accuracy", keeps_weights);
             read.read(directory.path(), &model).unwrap();
@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(read.params.is_some(), keeps_weights);
             let mut other = model.clone();
             other.params.ids().for_each(|id| other.params.set(id, &vec![7.0; other.params.spec(id).elements()]));
-            read.put_into(&mut other);
+            read.restore_weights(&mut other);
             let is_same = other.params.ids().all(|id| other.params.get(id) == model.params.get(id));
             assert_eq!(is_same, keeps_weights);
         }

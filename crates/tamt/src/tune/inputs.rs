@@ -1,4 +1,4 @@
-//! A split of a task as a model sees it.
+//! The splits of a task: examples, their tokens, and their targets.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +7,20 @@ use tamt_data::tasks::{self, Example, Feature, Head, Label, Split, Task, encode,
 use tamt_data::{Tokenizer, length_batches};
 use tamt_model::{Batch, Config};
 
-use super::settings::InputSettings;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::tune::settings::{InputSettings, TuneSettings};
 
-/// Tokens that go through the model together in an evaluation; does not change the result.
+/// Tokens in a batch of an evaluation, which have no effect on its result.
 const EVAL_TOKENS: usize = 4096;
 
-/// A split of a task: what stands in its files, and as tokens.
+/// A split of a task: the content of its files, and their tokens.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The split.
     pub split: Split,
-    /// The files that were read.
+    /// The files of the split.
     pub files: Vec<PathBuf>,
-    /// What a user should know of them: rows skipped, answers not found.
+    /// Notices about the files for a user: skipped rows, answers that do not occur in their contexts.
     pub notes: Vec<String>,
     pub(super) items: Items,
 }
@@ -31,11 +31,11 @@ pub struct Inputs {
 pub(super) enum Items {
     /// A sequence for each example.
     Sequences { examples: Vec<Example>, features: Vec<Feature> },
-    /// Some windows for each question.
+    /// One or several windows for each question.
     Spans { dataset: Dataset, windows: Windows },
 }
 
-/// The right answers of a batch.
+/// The correct answers of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Targets {
     /// A class for each sequence.
@@ -75,10 +75,10 @@ impl Inputs {
         Ok(Self { split, files: read.files, notes, items: Items::Sequences { examples: read.items, features } })
     }
 
-    /// `n` of the examples (questions), those that the task and the seed decide; a subset lies in every larger one.
+    /// `n` of the examples (questions), chosen by the task and the seed; a subset lies in every larger one.
     ///
     /// # Errors
-    /// [`Error::Data`] if `n` is 0 or more than there are.
+    /// [`Error::Data`] if `n` is 0 or more than the number of examples.
     pub fn subset(&self, task: &Task, n: usize, seed: u64, tokenizer: &Tokenizer, s: &InputSettings) -> Result<Self> {
         let chosen = subset(&task.name, self.examples(), n, seed)?;
         let items = match &self.items {
@@ -95,7 +95,7 @@ impl Inputs {
         Ok(Self { split: self.split, files: self.files.clone(), notes: self.notes.clone(), items })
     }
 
-    /// How many examples (questions) there are.
+    /// The number of examples (questions).
     #[must_use]
     pub fn examples(&self) -> usize {
         match &self.items {
@@ -104,7 +104,7 @@ impl Inputs {
         }
     }
 
-    /// How many sequences (windows) go through the model.
+    /// The number of sequences (windows) that the model reads.
     #[must_use]
     pub fn sequences(&self) -> u64 {
         match &self.items {
@@ -121,12 +121,12 @@ impl Inputs {
         }
     }
 
-    /// Batches of an evaluation, of sequences of like length.
+    /// Batches of an evaluation, of sequences with similar lengths.
     pub(super) fn batches(&self) -> Vec<Vec<u32>> {
         length_batches(&self.lengths(), EVAL_TOKENS)
     }
 
-    /// Puts the sequences (windows) with these numbers into `batch`.
+    /// Fills `batch` with the sequences (windows) with these numbers.
     pub(super) fn fill(&self, chosen: &[u32], config: &Config, batch: &mut Batch) {
         batch.clear();
         for &i in chosen {
@@ -140,13 +140,13 @@ impl Inputs {
             }
             batch.close_sequence(0);
         }
-        // A model with one segment has no row for the second.
+        // A model with one segment has no row for segment 1.
         let last = config.type_vocab_size as u32 - 1;
         batch.type_ids.iter_mut().for_each(|id| *id = (*id).min(last));
         batch.locate(config);
     }
 
-    /// The right answers of the sequences (windows) with these numbers; `None` if one has none.
+    /// The correct answers of the sequences (windows) with these numbers; `None` if a sequence has no label.
     pub(super) fn targets(&self, chosen: &[u32]) -> Option<Targets> {
         match &self.items {
             Items::Spans { windows, .. } => Some(Targets::Spans(
@@ -175,10 +175,46 @@ impl Inputs {
     }
 }
 
-/// Only questions whose answer is found, or that have none, can be trained on.
+/// The splits of a task that a fine-tuning reads.
+#[derive(Clone, Debug)]
+pub struct TaskData {
+    /// The training set.
+    pub train: Inputs,
+    /// The development sets: one, or both of MNLI's; none for a task without.
+    pub dev: Vec<Inputs>,
+    /// The test sets to predict at the end; none unless the settings ask for predictions.
+    pub test: Vec<Inputs>,
+}
+
+impl TaskData {
+    /// Reads the splits from the task's directory.
+    ///
+    /// # Errors
+    /// Those of [`Inputs::read`]; [`Error::Setting`] if the training set has fewer examples than the settings ask for.
+    pub fn read(task: &Task, dir: &Path, tokenizer: &Tokenizer, settings: &TuneSettings) -> Result<Self> {
+        let read = |split| Inputs::read(task, dir, split, tokenizer, &settings.inputs);
+        let test =
+            if settings.predict_test { task.test_splits().map(read).collect::<Result<_>>()? } else { Vec::new() };
+        let train = read(Split::Train)?;
+        if let Some(n) = settings.train_examples
+            && n > train.examples()
+        {
+            let reason = format!("{n} are more than the {} of the training set", train.examples());
+            return Err(Error::setting("train-examples", reason));
+        }
+        Ok(Self { train, dev: task.dev_splits().map(read).collect::<Result<_>>()?, test })
+    }
+
+    /// All splits.
+    pub fn all(&self) -> impl Iterator<Item = &Inputs> {
+        std::iter::once(&self.train).chain(&self.dev).chain(&self.test)
+    }
+}
+
+/// Keeps the questions to train on: those without an answer, and those whose answer occurs in the context.
 fn keep_trainable(dataset: &mut Dataset) -> Result<()> {
     dataset.questions.retain(Question::is_trainable);
-    // None of these can be trained on.
+    // The removed questions need no notice.
     dataset.unlocated.clear();
     if dataset.questions.is_empty() {
         return Err(tamt_data::Error::NoExamples { path: dataset.path.clone() }.into());
@@ -193,7 +229,7 @@ fn windows(dataset: &Dataset, tokenizer: &Tokenizer, settings: &InputSettings) -
     Windows::new(dataset, tokenizer, options).map_err(|error| too_short(error, "tokens of a question and special ones"))
 }
 
-/// Names the setting that leaves no room for text beside tokens of this kind.
+/// An error that names the setting `max-length`, where it leaves no room for text beside tokens of this kind.
 fn too_short(error: tamt_data::Error, what: &str) -> Error {
     match error {
         tamt_data::Error::Length { length, specials } => {

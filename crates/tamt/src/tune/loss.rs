@@ -1,116 +1,15 @@
-//! The loss of a batch of a task: against labels, and against a teacher.
+//! The loss of a batch of a task, against the labels and a teacher, and its gradients.
 
-use tamt_kernels::ops::task_loss::{Groups, soft_cross_entropy, span_cross_entropy, squared_error};
-use tamt_kernels::ops::{cross_entropy, distance};
+use tamt_kernels::ops::cross_entropy;
+use tamt_kernels::ops::task_loss::{span_cross_entropy, squared_error};
 use tamt_model::{Activations, Batch, DropoutPlan, Grads, HiddenGrads, Model, Pass, Save, Workspace};
 
-use super::inputs::Targets;
-use super::settings::DistillSettings;
+use crate::compute::Compute;
 use crate::objective::StepLoss;
-use crate::{Compute, Error, Result};
+use crate::tune::inputs::Targets;
+use crate::tune::teacher::Teacher;
 
-/// A fine-tuned dense model to learn from.
-#[derive(Debug)]
-pub(crate) struct Teacher<'m> {
-    model: &'m Model,
-    settings: DistillSettings,
-    activations: Activations,
-    logits: Vec<f32>,
-    /// Its own: the student's head keeps in the other what its backward pass needs.
-    workspace: Workspace,
-}
-
-/// Checks that `teacher` can teach `student`: one vocabulary, room for as many tokens, and where hidden states are to
-/// be learnt, one width and layers that can be paired.
-///
-/// # Errors
-/// [`Error::Setting`] saying what does not fit.
-pub fn check_teacher(teacher: &Model, student: &Model, settings: DistillSettings) -> Result<()> {
-    let (ours, theirs) = (&student.config, &teacher.config);
-    if settings.hidden_weight > 0.0 {
-        if ours.hidden_size != theirs.hidden_size {
-            let reason = format!(
-                "its hidden states are {} wide and the model's {}; give --kd-hidden-weight 0",
-                theirs.hidden_size, ours.hidden_size
-            );
-            return Err(Error::setting("teacher", reason));
-        }
-        if !theirs.num_hidden_layers.is_multiple_of(ours.num_hidden_layers) {
-            let reason = format!(
-                "its {} layers are no multiple of the model's {}; give --kd-hidden-weight 0",
-                theirs.num_hidden_layers, ours.num_hidden_layers
-            );
-            return Err(Error::setting("teacher", reason));
-        }
-    }
-    if theirs.family != ours.family || theirs.type_vocab_size < ours.type_vocab_size {
-        return Err(Error::setting("teacher", "it is of another kind of encoder than the model"));
-    }
-    if theirs.vocab_size != ours.vocab_size {
-        return Err(Error::setting("teacher", "it has another vocabulary than the model"));
-    }
-    if theirs.max_length() < ours.max_length() {
-        return Err(Error::setting("teacher", "it has fewer positions than the model"));
-    }
-    Ok(())
-}
-
-impl<'m> Teacher<'m> {
-    pub(super) fn new(model: &'m Model, student: &Model, settings: DistillSettings, compute: Compute) -> Result<Self> {
-        check_teacher(model, student, settings)?;
-        let activations = Activations::new(Save::Hidden);
-        Ok(Self { model, settings, activations, logits: Vec::new(), workspace: compute.workspace() })
-    }
-
-    /// The sum of the weighted losses; gradients are added to `d_logits` and `d`.
-    fn losses(
-        &mut self,
-        batch: &Batch,
-        student: &Activations,
-        logits: &[f32],
-        targets: &Targets,
-        d_logits: &mut [f32],
-        d: &mut HiddenGrads,
-    ) -> f64 {
-        let pass = Pass::default();
-        self.model.forward(batch, pass, &mut self.activations, &mut self.workspace);
-        let top = self.activations.last_hidden();
-        self.model.task_forward(top, batch, pass, &mut self.logits, &mut self.workspace);
-        let DistillSettings { temperature, logits_weight, hidden_weight } = self.settings;
-        let mut total = 0.0;
-        if logits_weight > 0.0 {
-            let groups = match targets {
-                Targets::Spans(_) => Groups::Spans { bounds: &batch.bounds },
-                Targets::Classes(_) | Targets::Values(_) => {
-                    Groups::Rows { classes: logits.len() / batch.sequences().max(1) }
-                }
-            };
-            let mean = 1.0 / groups.count(logits.len()).max(1) as f64;
-            let weight = (f64::from(logits_weight) * mean) as f32;
-            let loss = mean
-                * match targets {
-                    Targets::Values(_) => distance::mse(logits, &self.logits, weight, Some(d_logits)),
-                    _ => soft_cross_entropy(logits, &self.logits, groups, temperature, weight, d_logits),
-                };
-            total += f64::from(logits_weight) * loss;
-        }
-        if hidden_weight > 0.0 {
-            let layers = student.hidden_count() - 1;
-            let apart = self.model.layers.len() / layers;
-            let width = self.model.config.hidden_size;
-            let share = 1.0 / (layers * batch.tokens().max(1)) as f64;
-            for layer in 1..=layers {
-                let (s, t) = (student.hidden(layer), self.activations.hidden(layer * apart));
-                let weight = (f64::from(hidden_weight) * share) as f32;
-                let sum = distance::cosine(s, t, width, weight, Some(d.hidden_mut(layer, s.len())));
-                total += f64::from(hidden_weight) * share * sum;
-            }
-        }
-        total
-    }
-}
-
-/// The loss of a task with its buffers.
+/// The loss of a task, with the buffers of its passes.
 #[derive(Debug)]
 pub(crate) struct TaskLoss<'m> {
     seed: u64,
@@ -124,7 +23,7 @@ pub(crate) struct TaskLoss<'m> {
 }
 
 impl<'m> TaskLoss<'m> {
-    /// `seed` decides the dropout, at one rate or at the model's own.
+    /// `seed` decides the dropout; its rate is `dropout`, or the model's own rates where `None`.
     pub(crate) fn new(seed: u64, dropout: Option<f32>, compute: Compute, teacher: Option<Teacher<'m>>) -> Self {
         Self {
             seed,
@@ -138,8 +37,8 @@ impl<'m> TaskLoss<'m> {
         }
     }
 
-    /// The loss of a batch, mean over its sequences, and its gradients in `grads`. `pass` says with which masks and
-    /// kernels; its dropout is the task's.
+    /// The loss of a batch, a mean over its sequences, and its gradients in `grads`. `pass` has the masks and kernels;
+    /// its dropout is replaced by the one of `step`.
     pub(crate) fn loss_and_gradients(
         &mut self,
         model: &Model,
@@ -170,7 +69,8 @@ impl<'m> TaskLoss<'m> {
     }
 }
 
-/// The mean loss over sequences; the logits become its gradient. Spans: the mean of start and end.
+/// The mean loss over sequences; overwrites the logits by its gradient. The loss of a span is the mean of the losses of
+/// its start and its end.
 pub(super) fn mean_loss(logits: &mut [f32], bounds: &[usize], targets: &Targets) -> f64 {
     match targets {
         Targets::Classes(labels) => {

@@ -1,4 +1,4 @@
-//! A model as a task needs it: encoder, head, tokenizer.
+//! A model with a head for a task: loading, checking and describing it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,17 +8,18 @@ use tamt_data::tasks::{Head, Task};
 use tamt_model::{Checkpoint, HeadStart, Masks, Model, TaskKind};
 
 use crate::base::check_vocabulary;
+use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
-use crate::{Error, Result};
 
-/// Weights of a head, by which its outputs are counted, in a checkpoint: BERT's, RoBERTa's, that of spans.
+/// Names of the weights of a head in a checkpoint, whose rows are its outputs, and whether the head predicts spans:
+/// BERT's classifier, RoBERTa's classifier, the head of spans.
 const HEAD_WEIGHTS: [(&str, bool); 3] =
     [("classifier.weight", false), ("classifier.out_proj.weight", false), ("qa_outputs.weight", true)];
 
-/// A model with a task head, and what belongs to it.
+/// A model with a task head, its tokenizer and its digest.
 #[derive(Clone, Debug)]
 pub struct TaskModel {
-    /// Directory or hub id, as it was given.
+    /// Directory or hub id, as a user gave it.
     pub name: String,
     /// The weights.
     pub model: Model,
@@ -29,18 +30,19 @@ pub struct TaskModel {
 }
 
 impl TaskModel {
-    /// Loads a directory in Hugging Face layout or a hub id, with a head for `task`. A classification head that the
-    /// checkpoint has is rearranged to the task's order of labels, where its configuration names the same labels in
-    /// another one.
+    /// Loads a directory in Hugging Face layout or a hub id, with a head for `task`. If the checkpoint has a
+    /// classification head and its configuration names the task's labels in another order, the outputs of the head are
+    /// reordered.
     ///
     /// # Errors
-    /// If it is not found or malformed, its tokenizer knows more tokens than its embeddings have rows, its head has
-    /// another number of outputs ([`Error::Head`]), or it has none and `head` is [`HeadStart::Checkpoint`].
+    /// If the model is not found or malformed, [`Error::Vocabulary`] if its tokenizer has more tokens than its
+    /// embeddings have rows, [`Error::Head`] if its head has another number of outputs, or if the model has no head and
+    /// `head` is [`HeadStart::Checkpoint`].
     pub fn load(name: &str, task: &Task, head: HeadStart) -> Result<Self> {
         let directory = tamt_model::hub::resolve(name)?;
         let checkpoint = Checkpoint::open(&directory)?;
         let is_new = check_head(&checkpoint, task, head, &directory)?;
-        let mut model = Model::load_for_task(&directory, kind(task), head)?;
+        let mut model = Model::load_for_task(&directory, head_kind(task), head)?;
         if !is_new && let Some(order) = label_order(model.config.extra("id2label"), task.labels()) {
             model.reorder_outputs(&order);
         }
@@ -50,8 +52,8 @@ impl TaskModel {
         Ok(Self { name: name.to_owned(), model, tokenizer, sha256 })
     }
 
-    /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit. A matrix that a
-    /// task has no use for (the pooler, of spans and of RoBERTa) is left out.
+    /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit. The mask of a
+    /// matrix that the task's model lacks (the pooler, for spans and in RoBERTa) is left out.
     ///
     /// # Errors
     /// If the ticket belongs to another model.
@@ -61,16 +63,16 @@ impl TaskModel {
     }
 }
 
-/// What a task's head has to put out.
+/// The outputs of the head for a task.
 #[must_use]
-pub fn kind(task: &Task) -> TaskKind {
+pub fn head_kind(task: &Task) -> TaskKind {
     match task.head {
         Head::Span { .. } => TaskKind::Span,
         Head::Classification { .. } | Head::Regression { .. } => TaskKind::Sequence { outputs: task.outputs() },
     }
 }
 
-/// Whether the head will be a new one.
+/// Checks the number of outputs of the checkpoint's head, and says whether the model gets a new head.
 fn check_head(checkpoint: &Checkpoint, task: &Task, head: HeadStart, directory: &Path) -> Result<bool> {
     if matches!(head, HeadStart::Fresh(_)) {
         return Ok(true);
@@ -88,22 +90,23 @@ fn check_head(checkpoint: &Checkpoint, task: &Task, head: HeadStart, directory: 
     }
 }
 
-/// For each of the task's labels the output that the checkpoint has for it; `None` unless it names the same labels.
+/// For each label of the task, the checkpoint's output of that label; `None` unless the checkpoint names the same
+/// labels.
 fn label_order(id2label: Option<&Value>, labels: &[String]) -> Option<Vec<usize>> {
     let names = id2label?.as_object()?;
     let spelling = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
-    let place = |label: &String| {
+    let output_of = |label: &String| {
         let at = names.iter().find(|(_, name)| name.as_str().is_some_and(|n| spelling(n) == spelling(label)))?;
         at.0.parse::<usize>().ok().filter(|&i| i < labels.len())
     };
-    let order: Vec<usize> = labels.iter().map(place).collect::<Option<_>>()?;
+    let order: Vec<usize> = labels.iter().map(output_of).collect::<Option<_>>()?;
     let mut seen = order.clone();
     seen.sort_unstable();
     seen.dedup();
     (!labels.is_empty() && seen.len() == labels.len()).then_some(order)
 }
 
-/// Writes into the configuration what the head puts out, as `transformers` reads it.
+/// Writes the labels and the kind of the head into the configuration, under the keys of `transformers`.
 pub(super) fn describe_head(model: &mut Model, task: &Task) {
     let config = &mut model.config;
     let labels: Vec<String> = match &task.head {
@@ -120,7 +123,7 @@ pub(super) fn describe_head(model: &mut Model, task: &Task) {
     config.set_extra("label2id", Value::Object(label2id));
     config.set_extra("problem_type", json!(kind));
     config.set_extra("finetuning_task", json!(task.name));
-    // What a checkpoint may say of another head.
+    // A checkpoint may have the number of labels of another head.
     config.set_extra("num_labels", json!(labels.len()));
 }
 

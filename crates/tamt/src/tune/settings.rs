@@ -1,23 +1,24 @@
-//! What a fine-tuning was asked for, resolved: every value that decides its result.
+//! The resolved settings of a fine-tuning: every value that decides its result.
 
 use serde::{Deserialize, Serialize};
 use tamt_data::squad::{PredictOptions, WindowOptions};
 use tamt_data::tasks::{Head, Task};
 
+use crate::compute::Compute;
+use crate::error::{Error, Result};
 use crate::train::{OptimizerSettings, Schedule, Shape, TrainSettings};
-use crate::{Compute, Error, Result};
 
-/// How long training lasts.
+/// The length of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Duration {
-    /// This many times through the training set.
+pub enum TrainingLength {
+    /// Passes through the training set.
     Epochs(f64),
-    /// This many optimiser steps.
+    /// Optimiser steps.
     MaxSteps(u64),
 }
 
-impl Duration {
+impl TrainingLength {
     /// Optimiser steps, at least one.
     #[must_use]
     pub fn steps(self, batches_per_epoch: u64) -> u64 {
@@ -28,24 +29,24 @@ impl Duration {
     }
 }
 
-/// Which of a run's models is written.
+/// The model that a run writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Keep {
-    /// The one with the best score on the development set, over all evaluations and the final one.
+pub enum KeptModel {
+    /// The model with the best score on the development set, among all evaluations.
     #[default]
     Best,
-    /// The last one.
+    /// The model after the last step.
     Final,
-    /// None: only results and predictions are written.
+    /// No model: the run writes results and predictions only.
     None,
 }
 
-/// Learning from a fine-tuned dense teacher beside the labels. Losses are summed.
+/// Distillation from a fine-tuned dense teacher. The loss is the sum of the loss against the labels and these terms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DistillSettings {
-    /// Softens both distributions; for regression it has no effect.
+    /// Divides the logits of both models; no effect on regression.
     pub temperature: f32,
     /// Factor of the divergence from the teacher's outputs (regression: of the squared difference).
     pub logits_weight: f32,
@@ -59,24 +60,24 @@ impl Default for DistillSettings {
     }
 }
 
-/// How contexts of span tasks are cut and answers chosen.
+/// How the contexts of a span task are cut into windows, and how its answers are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SpanSettings {
     /// Tokens from the start of a window to the start of the next.
     pub doc_stride: usize,
-    /// Tokens of the question that are kept.
+    /// Tokens of a question; longer questions are cut.
     pub max_query_length: usize,
     /// Candidates per window and per question.
     pub n_best: usize,
     /// Tokens in the longest answer.
     pub max_answer_length: usize,
-    /// By how much the score of no answer must exceed that of the best answer for none to be given.
+    /// No answer is given if its score exceeds the score of the best answer by more than this.
     pub null_threshold: f64,
 }
 
 impl Default for SpanSettings {
-    /// Those of the reference.
+    /// The values of the reference.
     fn default() -> Self {
         let (windows, answers) = (WindowOptions::default(), PredictOptions::default());
         Self {
@@ -89,13 +90,13 @@ impl Default for SpanSettings {
     }
 }
 
-/// How a task's texts become tokens and its outputs answers.
+/// How the texts of a task become tokens, and the outputs of the model become answers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct InputSettings {
     /// Tokens in a sequence, special tokens included.
     pub max_length: usize,
-    /// Span tasks only.
+    /// `None` unless the task predicts spans.
     pub spans: Option<SpanSettings>,
 }
 
@@ -108,53 +109,54 @@ impl InputSettings {
     }
 }
 
-/// Everything that decides the result of a fine-tuning.
+/// All settings that decide the result of a fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TuneSettings {
     /// The task's name.
     pub task: String,
-    /// Decides the head's start, the data order, the subset and the dropout.
+    /// The seed of a new head, the data order, the subset and the dropout.
     pub seed: u64,
-    /// Train on so many examples (questions, for spans) only; on all where `None`.
+    /// Examples (questions, for spans) to train on; all of them where `None`.
     pub train_examples: Option<usize>,
     /// Examples (for spans: windows) in a batch.
     pub batch_size: usize,
-    /// How long.
-    pub duration: Duration,
-    /// Steps at which the learning rate reaches zero; the run's own where `None`.
+    /// The length of the training.
+    pub duration: TrainingLength,
+    /// The step at which the learning rate reaches zero; the last one where `None`.
     pub lr_horizon_steps: Option<u64>,
-    /// The schedule's shape.
+    /// The shape of the learning rate's schedule.
     pub lr_schedule: Shape,
     /// Steps in which the learning rate rises from zero.
     pub warmup_steps: u64,
     /// The optimiser.
     pub optimizer: OptimizerSettings,
-    /// Dropout rate everywhere; the model's own rates where `None`.
+    /// The dropout rate; the model's own rates where `None`.
     pub dropout: Option<f32>,
-    /// Stop after so many evaluations without a better score.
+    /// Evaluations without a better score after which the run stops; `None` for no early stop.
     pub early_stopping: Option<u64>,
-    /// The model that is written.
-    pub keep: Keep,
-    /// Learning from a teacher.
+    /// The model that the run writes.
+    pub keep: KeptModel,
+    /// Distillation, for a run with a teacher.
     pub distillation: Option<DistillSettings>,
-    /// Whether test splits are predicted at the end.
+    /// Whether the run predicts the test splits at the end.
     pub predict_test: bool,
-    /// From texts to tokens.
+    /// From texts to tokens and from outputs to answers.
     pub inputs: InputSettings,
-    /// Steps between evaluations; 0 for none before the end.
+    /// Steps between evaluations; 0 for a final evaluation only.
     pub eval_every: u64,
-    /// Steps between checkpoints; 0 for none but on a stop signal.
+    /// Steps between checkpoints; 0 for checkpoints on a stop signal only.
     pub save_every: u64,
     /// Steps between logged lines.
     pub logging_steps: u64,
-    /// How products are computed.
+    /// The kernel and the precision of matrix products.
     #[serde(flatten)]
     pub compute: Compute,
 }
 
 impl TuneSettings {
-    /// The task's defaults with the reference's optimiser: AdamW, no decay, one norm limit of 1, linear decay.
+    /// The task's defaults with the reference's optimiser: AdamW without weight decay, gradients clipped to a global
+    /// norm of 1, a learning rate that falls linearly.
     #[must_use]
     pub fn new(task: &Task) -> Self {
         let defaults = task.defaults;
@@ -163,14 +165,14 @@ impl TuneSettings {
             seed: 42,
             train_examples: None,
             batch_size: defaults.batch_size,
-            duration: Duration::Epochs(f64::from(defaults.epochs)),
+            duration: TrainingLength::Epochs(f64::from(defaults.epochs)),
             lr_horizon_steps: None,
             lr_schedule: Shape::Linear,
             warmup_steps: 0,
             optimizer: OptimizerSettings::adamw(defaults.learning_rate),
             dropout: None,
             early_stopping: None,
-            keep: Keep::Best,
+            keep: KeptModel::Best,
             distillation: None,
             predict_test: false,
             inputs: InputSettings::new(task),
@@ -181,7 +183,7 @@ impl TuneSettings {
         }
     }
 
-    /// The loop's settings for a training set of so many batches.
+    /// The settings of the training loop, for a training set of `batches_per_epoch` batches.
     pub(super) fn training(&self, batches_per_epoch: u64) -> TrainSettings {
         let max_steps = self.duration.steps(batches_per_epoch);
         let horizon = self.lr_horizon_steps.unwrap_or(max_steps);
@@ -195,7 +197,7 @@ impl TuneSettings {
         }
     }
 
-    /// Checks what can be checked without the data.
+    /// Checks all that does not depend on the data.
     ///
     /// # Errors
     /// [`Error::Setting`] if a setting does not fit the others or a model with room for `longest` tokens.
@@ -205,10 +207,10 @@ impl TuneSettings {
             return Err(Error::setting("batch-size", "a batch holds at least one example"));
         }
         match self.duration {
-            Duration::Epochs(epochs) if !(epochs > 0.0 && epochs.is_finite()) => {
+            TrainingLength::Epochs(epochs) if !(epochs > 0.0 && epochs.is_finite()) => {
                 Err(Error::setting("epochs", format!("{epochs} is no number of epochs above 0")))
             }
-            Duration::MaxSteps(0) => Err(Error::setting("max-steps", "fine-tuning takes at least one step")),
+            TrainingLength::MaxSteps(0) => Err(Error::setting("max-steps", "fine-tuning takes at least one step")),
             _ => Ok(()),
         }
     }

@@ -1,20 +1,22 @@
 //! Mask training step by step, and the distillation losses beside the default one.
 
-use tamt::objective::{
-    Distance, KdSettings, MaskedTokens, Objective, ObjectiveSettings, Relation, Representation, Span,
-};
-use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
+use tamt::magnitude::magnitude;
+use tamt::mask_training::MaskTraining;
+use tamt::objective::{Distance, KdSettings, Objective, ObjectiveSettings, Relation, Representation, Span};
+use tamt::prune::{Scope, Sparsity, pruned_matrices};
 use tamt::scores::{ScoreSettings, Scores};
+use tamt::text::TextBatch;
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
+use tamt::{Compute, Kernel};
 use tamt_kernels::Precision;
-use tamt_model::{GradKind, KernelChoice, Model, Pass, Trainable};
+use tamt_model::Model;
 
-use crate::files::{Golden, assert_close, for_each};
+use crate::files::{Golden, Tensors, assert_close, for_each};
 use crate::model::{by_checkpoint_name, labels_of};
 
 /// Runs a test on every golden file with the dense and with the sparse kernel.
-fn for_each_kernel(test: impl Fn(&Golden, KernelChoice)) {
-    for_each(|golden| [KernelChoice::DENSE, KernelChoice::SPARSE].into_iter().for_each(|kernel| test(golden, kernel)));
+fn for_each_kernel(test: impl Fn(&Golden, Kernel)) {
+    for_each(|golden| [Kernel::Dense, Kernel::Sparse].into_iter().for_each(|kernel| test(golden, kernel)));
 }
 
 /// A learner that trains the masks of every prunable matrix, from the magnitude mask.
@@ -23,24 +25,17 @@ fn learner(
     sparsity: f64,
     with_head: bool,
     optimizer: OptimizerSettings,
-    kernel: KernelChoice,
+    kernel: Kernel,
 ) -> Learner<'_> {
     let ids = pruned_matrices(model, None).unwrap();
     let sparsity = Sparsity::new(sparsity).unwrap();
     let masks = magnitude(model, &ids, sparsity, Scope::Local);
     let scores = Scores::new(model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, 0);
-    let mut trainable: Vec<Trainable> = ids.iter().map(|&id| Trainable { id, kind: GradKind::Score }).collect();
-    if with_head {
-        let head = model.mlm_head.unwrap().params();
-        trainable.extend(head.map(|id| Trainable { id, kind: GradKind::Weight }));
-    }
-    let mut learner =
-        Learner::new(model, Some(masks), Some(scores), &trainable, optimizer).with_kernel(kernel, Precision::F32);
-    learner.binarize(0);
-    learner
+    let head = if with_head { model.mlm_head.unwrap().params().to_vec() } else { Vec::new() };
+    Learner::of_scores(model, masks, scores, &head, optimizer, Compute { kernel, precision: Precision::F32 })
 }
 
-fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: KernelChoice) {
+fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) {
     let Some(file) = golden.file(what) else { return };
     let losses = file.floats("losses");
     let steps = losses.len() as u64;
@@ -50,22 +45,21 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: KernelCh
     let mut learner = learner(&mut model, 0.7, mlm, optimizer, kernel);
     let settings =
         ObjectiveSettings { mlm, kd: kd.then(KdSettings::default), mlm_probability: 0.15, dropout: Some(0.0) };
-    let mut objective = Objective::new(settings, 0, Precision::F32);
+    let mut training = MaskTraining { objective: Objective::new(settings, 0, Precision::F32), rethreshold_every };
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
 
     let mut close = 0;
     for step in 0..steps {
-        let batch = file.batch(learner.model, &format!("step.{step}.input_ids"));
-        let mut masked = MaskedTokens::default();
+        let tokens = file.batch(learner.model, &format!("step.{step}.input_ids"));
+        let mut batch = TextBatch { tokens, ..TextBatch::default() };
         if mlm {
-            (masked.positions, masked.labels) = labels_of(&file, &format!("step.{step}.labels"));
+            (batch.masked.positions, batch.masked.labels) = labels_of(&file, &format!("step.{step}.labels"));
         }
-        let Learner { model, masks, sparse, grads, .. } = &mut learner;
-        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
-        let loss = objective.losses_and_gradients(model, pass, &batch, &masked, step, grads).unwrap();
+        let learning_rate = optimizer.learning_rate * schedule.factor(step);
+        let loss = training.step(&mut learner, &mut batch, step, learning_rate).unwrap().loss;
         let expected = losses[step as usize];
-        // A step may see a mask bit that rounding put on the other side of its threshold, as below; one in the embeddings
-        // shows only in the steps whose text has the word.
+        // Rounding may put a score on the other side of its threshold (`check_scores_and_masks`) and flip a mask bit; a bit
+        // of the embeddings shows only in the steps whose text has the word.
         let error = (loss.total - expected).abs() / expected;
         let tolerance = if step < rethreshold_every { 1e-5 } else { 1e-2 };
         assert!(error <= tolerance, "{what} step {step}: {} and {expected}", loss.total);
@@ -77,21 +71,19 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: KernelCh
                 assert_close(&module, &learner.grads.get(id, &learner.model.params).unwrap(), &expected, 2e-5);
             }
         }
-        learner.update(optimizer.learning_rate * schedule.factor(step));
-        if (step + 1).is_multiple_of(rethreshold_every) {
-            let Learner { model, scores, .. } = &mut learner;
-            scores.as_mut().unwrap().reset_cuts(model);
-        }
-        learner.binarize(step + 1);
     }
 
     println!("  {what}, {kernel:?}: {close} of {steps} losses agree to 1e-5");
     assert!(close * 3 >= steps, "{what}: only {close} of {steps} losses agree to 1e-5");
+    check_scores_and_masks(&file, &learner, what);
+}
 
+/// Compares the scores and masks at the end of a run.
+fn check_scores_and_masks(file: &Tensors, learner: &Learner<'_>, what: &str) {
     let (mut flipped, mut weights) = (0, 0);
     for module in file.names("score.") {
         let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
-        let scores = learner.scores.as_ref().unwrap().of(learner.model, id).unwrap();
+        let scores = learner.mode.scores().unwrap().of(learner.model, id).unwrap();
         let expected = file.floats(&format!("score.{module}"));
         // In the larger set's MLM runs one score lies within 1e-8 of its threshold: rounding decides its mask bit, and the
         // rest of the run bends a little. PyTorch, recomputing them, differs from itself as much.
@@ -99,7 +91,7 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: KernelCh
         let mean =
             scores.iter().zip(&expected).map(|(&a, b)| (f64::from(a) - b).abs()).sum::<f64>() / expected.len() as f64;
         assert!(mean <= 2e-4, "{module}: off by {mean:.1e} on the average");
-        let mask = learner.masks.as_ref().unwrap().get(id).unwrap();
+        let mask = learner.mode.masks().unwrap().get(id).unwrap();
         let expected = file.floats(&format!("mask.{module}"));
         flipped += expected
             .iter()
@@ -150,12 +142,9 @@ fn distillation_variants_are_those_of_autograd() {
         assert_eq!(file.names("loss.").len(), variants.len());
         for (name, kd) in &variants {
             let settings = ObjectiveSettings { mlm: false, kd: Some(*kd), mlm_probability: 0.15, dropout: Some(0.0) };
-            let batch = file.batch(learner.model, "input_ids");
-            let Learner { model, masks, sparse, grads, .. } = &mut learner;
-            let pass = Pass::new(masks.as_ref(), sparse.as_ref());
-            let loss = Objective::new(settings, 0, Precision::F32)
-                .losses_and_gradients(model, pass, &batch, &MaskedTokens::default(), 0, grads)
-                .unwrap();
+            let batch = TextBatch { tokens: file.batch(learner.model, "input_ids"), ..TextBatch::default() };
+            let mut objective = Objective::new(settings, 0, Precision::F32);
+            let loss = learner.losses_and_gradients(&mut objective, &batch, 0).unwrap();
             assert_close(name, &[loss.total as f32], &file.floats(&format!("loss.{name}")), 5e-5);
             for module in file.names(&format!("grad.{name}.")) {
                 let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));

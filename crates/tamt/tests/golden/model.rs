@@ -1,6 +1,7 @@
 //! Forward, gradients of every weight, magnitude masks.
 
-use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
+use tamt::magnitude::magnitude;
+use tamt::prune::{Scope, Sparsity, pruned_matrices};
 use tamt_kernels::{Precision, linear};
 use tamt_model::{
     Activations, Batch, GradKind, Grads, HiddenGrads, KernelChoice, Masks, MlmGrads, Model, ParamId, Pass,

@@ -1,12 +1,13 @@
 //! Fine-tuning of a ticket step by step: masked weights stay zero, everything else trains.
 
-use tamt::prune::{Scope, Sparsity, magnitude, pruned_matrices};
+use tamt::magnitude::magnitude;
+use tamt::prune::{Scope, Sparsity, pruned_matrices};
 use tamt::train::{Learner, OptimizerSettings, Schedule, Shape};
+use tamt::{Compute, Kernel};
 use tamt_kernels::Precision;
 use tamt_kernels::ops::cross_entropy;
 use tamt_model::{
-    Activations, Batch, GradKind, HeadStart, HiddenGrads, KernelChoice, Masks, Model, Pass, Save, TaskKind, Trainable,
-    Workspace,
+    Activations, Batch, GradKind, HeadStart, HiddenGrads, Masks, Model, Save, TaskKind, Trainable, Workspace,
 };
 
 use crate::files::{Golden, Tensors, assert_close, assert_close_above, for_each};
@@ -14,14 +15,14 @@ use crate::model::by_checkpoint_name;
 
 #[test]
 fn fine_tuning_a_ticket_is_that_of_pytorch() {
-    for_each(|golden| reproduces(golden, KernelChoice::DENSE, every_weight));
+    for_each(|golden| reproduces(golden, Kernel::Dense, every_weight));
 }
 
 /// Dropped weights have no gradients and moments at all, and either kernel computes those of the others.
 #[test]
 fn fine_tuning_the_survivors_alone_is_that_of_pytorch() {
     for_each(|golden| {
-        for kernel in [KernelChoice::DENSE, KernelChoice::SPARSE] {
+        for kernel in [Kernel::Dense, Kernel::Sparse] {
             reproduces(golden, kernel, |model, masks| Trainable::weights(model, Some(masks)));
         }
     });
@@ -31,7 +32,7 @@ fn every_weight(model: &Model, _: &Masks) -> Vec<Trainable> {
     model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect()
 }
 
-fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Masks) -> Vec<Trainable>) {
+fn reproduces(golden: &Golden, kernel: Kernel, trainable: fn(&Model, &Masks) -> Vec<Trainable>) {
     let Some(file) = golden.file("tune") else { return };
     let directory = golden.folder.join(golden.kind).join("classifier");
     let mut model = Model::load_for_task(&directory, TaskKind::Sequence { outputs: 3 }, HeadStart::Checkpoint).unwrap();
@@ -40,8 +41,8 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
     apply(&mut model, &masks);
     let trainable = trainable(&model, &masks);
     let optimizer = OptimizerSettings::adamw(5e-4);
-    let mut learner =
-        Learner::new(&mut model, Some(masks), None, &trainable, optimizer).with_kernel(kernel, Precision::F32);
+    let compute = Compute { kernel, precision: Precision::F32 };
+    let mut learner = Learner::of_masked_weights(&mut model, masks, &trainable, optimizer, compute);
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
     let mut activations = Activations::new(Save::All);
     let (mut workspace, mut d, mut logits) = (Workspace::default(), HiddenGrads::default(), Vec::new());
@@ -51,8 +52,8 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
     for (step, expected) in losses.iter().enumerate() {
         batch = typed_batch(&file, learner.model, step);
         let labels: Vec<u32> = file.integers(&format!("step.{step}.labels")).0.iter().map(|&l| l as u32).collect();
-        let Learner { model, masks, sparse, grads, .. } = &mut learner;
-        let pass = Pass::new(masks.as_ref(), sparse.as_ref());
+        let Learner { model, mode, grads, .. } = &mut learner;
+        let pass = mode.pass();
         grads.begin();
         model.forward(&batch, pass, &mut activations, &mut workspace);
         d.begin(&activations);
@@ -68,7 +69,7 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
         learner.update(optimizer.learning_rate * schedule.factor(step as u64));
     }
 
-    let pass = Pass::new(learner.masks.as_ref(), learner.sparse.as_ref());
+    let pass = learner.mode.pass();
     learner.model.forward(&batch, pass, &mut activations, &mut workspace);
     learner.model.task_forward(activations.last_hidden(), &batch, pass, &mut logits, &mut workspace);
     assert_close("final_logits", &logits, &file.floats("final_logits"), 1e-4);
@@ -78,7 +79,7 @@ fn reproduces(golden: &Golden, kernel: KernelChoice, trainable: fn(&Model, &Mask
         let floor = if name.ends_with("key.bias") { 1.0 } else { 1e-30 };
         assert_close_above(&name, &values, &file.floats(&format!("final.{name}")), 1e-4, floor);
     }
-    for (id, mask) in learner.masks.as_ref().unwrap().iter() {
+    for (id, mask) in learner.mode.masks().unwrap().iter() {
         let values = learner.model.params.get(id);
         let pruned = (0..mask.len()).filter(|i| !mask.get(i / mask.cols(), i % mask.cols()));
         assert!(pruned.into_iter().all(|i| values[i] == 0.0), "pruned weights stay exactly zero");

@@ -1,17 +1,69 @@
-//! Several seeds as one result.
+//! The result of a fine-tuning, and the combined result of runs with several seeds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-/// Whether a value of a run's result is a measurement, and not how the run was carried out.
+use crate::inspect::Rates;
+use crate::train::{Best, Metrics};
+
+/// The prefix of a metric of the best evaluation, in a result.
+pub const BEST_PREFIX: &str = "best_";
+
+/// The result of a finished fine-tuning.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    pub(super) output_dir: PathBuf,
+    pub(super) task: String,
+    /// The metric that compares evaluations.
+    pub(super) primary: &'static str,
+    pub(super) seed: u64,
+    pub(super) examples: usize,
+    pub(super) steps: u64,
+    pub(super) seconds: f64,
+    /// The final evaluation.
+    pub(super) metrics: Metrics,
+    pub(super) best: Option<Best>,
+    pub(super) best_metrics: Vec<(String, f64)>,
+    /// `None` for the dense model.
+    pub(super) rates: Option<Rates>,
+}
+
+impl Tuned {
+    /// The object in `eval_results.json`: the final evaluation under the names of the metrics, the best one with
+    /// [`BEST_PREFIX`] before each name.
+    #[must_use]
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("output_dir".into(), json!(self.output_dir));
+        map.insert("task".into(), json!(self.task));
+        map.insert("seed".into(), json!(self.seed));
+        map.insert("train_examples".into(), json!(self.examples));
+        map.insert("steps".into(), json!(self.steps));
+        map.insert("seconds".into(), json!(self.seconds));
+        map.insert("primary_metric".into(), json!(self.primary));
+        for (name, value) in &self.metrics {
+            map.insert(name.to_string(), json!(value));
+        }
+        map.insert(format!("{BEST_PREFIX}step"), json!(self.best.map(|best| best.step)));
+        for (name, value) in &self.best_metrics {
+            map.insert(format!("{BEST_PREFIX}{name}"), json!(value));
+        }
+        let (sparsity, encoder) = self.rates.as_ref().map_or((0.0, 0.0), |r| (r.sparsity, r.encoder_sparsity));
+        map.insert("sparsity".into(), json!(sparsity));
+        map.insert("encoder_sparsity".into(), json!(encoder));
+        map
+    }
+}
+
+/// Whether a value of a run's result is a measurement of the model, not a fact about the run.
 #[must_use]
 pub fn is_measured(key: &str) -> bool {
     !["seed", "steps", "best_step", "train_examples", "seconds"].contains(&key)
 }
 
 /// The results of runs that differ in their seeds only, with the mean and the sample standard deviation (n - 1) of
-/// every number that all of them have.
+/// every number that occurs in all of them.
 #[must_use]
 pub fn summary(output_dir: &Path, runs: &[Map<String, Value>]) -> Map<String, Value> {
     let (mut mean, mut std) = (Map::new(), Map::new());
@@ -39,7 +91,7 @@ pub fn summary(output_dir: &Path, runs: &[Map<String, Value>]) -> Map<String, Va
     map
 }
 
-/// Mean and sample standard deviation; the latter 0 for a single value.
+/// Mean and sample standard deviation, 0 for a single value.
 fn mean_and_std(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;

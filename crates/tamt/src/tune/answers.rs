@@ -1,28 +1,32 @@
-//! What a model says of a split, and how good that is.
+//! The answers of a model to a split of a task: predictions, metrics and files.
+
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
-use tamt_data::metrics::Scores;
+use tamt_data::metrics::{Metric, Scores};
 use tamt_data::squad::{self, PredictOptions, Prediction, WindowLogits, nbest_json, predict, predictions_json};
-use tamt_data::tasks::{Label, Task, submission};
+use tamt_data::tasks::{Head, Label, Task, submission};
 use tamt_kernels::ops::cross_entropy;
 use tamt_model::{Activations, Batch, Masks, Model, Pass, Save};
 
-use super::inputs::{Inputs, Items, Targets};
-use super::loss::mean_loss;
-use super::settings::InputSettings;
+use crate::compute::Compute;
+use crate::error::{Error, Result};
+use crate::metrics::LOSS;
 use crate::train::Metrics;
-use crate::{Compute, Error, Result};
+use crate::tune::inputs::{Inputs, Items, Targets};
+use crate::tune::loss::mean_loss;
+use crate::tune::settings::{InputSettings, TuneSettings};
 
 /// A model's answers to a split.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    kind: Kind,
+    predictions: Predictions,
     /// Mean loss over sequences (windows); `None` where labels are missing.
     loss: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum Predictions {
     /// A label for each example.
     Labels(Vec<Label>),
     /// A text for each question.
@@ -30,11 +34,11 @@ enum Kind {
 }
 
 impl Answers {
-    /// Runs the model over a split. `progress` gets the number of sequences (windows) that are done.
+    /// Runs the model over a split. `progress` gets the number of finished sequences (windows).
     ///
     /// # Errors
     /// [`Error::NonFiniteEvaluation`] if the model's outputs are not finite.
-    pub fn of(
+    pub fn predict(
         model: &Model,
         masks: Option<&Masks>,
         compute: Compute,
@@ -77,54 +81,56 @@ impl Answers {
             done += chosen.len() as u64;
             progress(done);
         }
-        let kind = match &inputs.items {
-            Items::Sequences { .. } => Kind::Labels(labels),
+        let predictions = match &inputs.items {
+            Items::Sequences { .. } => Predictions::Labels(labels),
             Items::Spans { dataset, windows } => {
-                Kind::Spans(predict(dataset, windows, &spans, predict_options(task, settings))?)
+                Predictions::Spans(predict(dataset, windows, &spans, predict_options(task, settings))?)
             }
         };
-        Ok(Self { kind, loss: loss.map(|sum| sum / sequences.max(1) as f64) })
+        Ok(Self { predictions, loss: loss.map(|sum| sum / sequences.max(1) as f64) })
     }
 
-    /// The task's metrics against the labels of the split, then the loss; names end in `_mm` for MNLI's mismatched
-    /// set. Span metrics are percentages, as the benchmark prints them.
+    /// The task's metrics against the labels of the split, then the loss. Names end in `_mm` for MNLI's mismatched set.
+    /// Metrics of spans are percentages, as in the official script.
     ///
     /// # Errors
     /// [`Error::Data`] if the split has no labels.
     pub fn metrics(&self, task: &Task, inputs: &Inputs) -> Result<Metrics> {
         let suffix = inputs.split.suffix();
-        let mut metrics: Metrics = match (&self.kind, &inputs.items) {
-            (Kind::Labels(labels), Items::Sequences { examples, .. }) => {
+        let named = |(name, value): (&str, f64)| (Cow::from(format!("{name}{suffix}")), value);
+        let mut metrics: Metrics = match (&self.predictions, &inputs.items) {
+            (Predictions::Labels(labels), Items::Sequences { examples, .. }) => {
                 let Scores(scores) = task.score(examples, labels)?;
-                scores.into_iter().map(|(metric, value)| (metric.key(), value)).map(with_suffix(suffix)).collect()
+                scores.into_iter().map(|(metric, value)| named((metric.key(), value))).collect()
             }
-            (Kind::Spans(predictions), Items::Spans { dataset, .. }) => {
+            (Predictions::Spans(predictions), Items::Spans { dataset, .. }) => {
                 let scores = squad::evaluate(dataset, predictions)?;
                 let parts = [("", Some(scores.all)), ("HasAns_", scores.has_answer), ("NoAns_", scores.no_answer)];
                 let mut metrics = Metrics::new();
                 for (prefix, part) in parts {
                     let Some(part) = part else { continue };
-                    metrics.push((format!("{prefix}exact_match").into(), part.exact_match));
-                    metrics.push((format!("{prefix}f1").into(), part.f1));
+                    for (metric, value) in [(Metric::ExactMatch, part.exact_match), (Metric::F1, part.f1)] {
+                        metrics.push((format!("{prefix}{}", metric.key()).into(), value));
+                    }
                 }
                 metrics
             }
-            _ => unreachable!("answers are of the kind of their inputs"),
+            _ => unreachable!("`predict` makes predictions of the kind of its inputs"),
         };
-        metrics.extend(self.loss.map(|loss| with_suffix(suffix)(("loss", loss))));
+        metrics.extend(self.loss.map(|loss| named((LOSS, loss))));
         Ok(metrics)
     }
 
-    /// The files of predictions by name. For sequences `predictions.tsv`, in the form of the GLUE server and, where
-    /// the split has labels, with these in a third column; for spans `predictions.json` and `nbest_predictions.json`
-    /// as the official scripts write them, and `null_odds.json` where questions may have no answer.
+    /// The files of predictions by name. Sequences have `predictions.tsv`, in the form of the GLUE server, with a third
+    /// column for the labels of a split that has labels. Spans have `predictions.json` and `nbest_predictions.json` in
+    /// the form of the official scripts, and `null_odds.json` if questions may have no answer.
     ///
     /// # Errors
-    /// [`Error::Data`] if a prediction is of no class of the task.
+    /// [`Error::Data`] if a predicted class is none of the task's.
     pub fn files(&self, task: &Task, inputs: &Inputs) -> Result<Vec<(String, String)>> {
         let suffix = inputs.split.suffix();
-        match (&self.kind, &inputs.items) {
-            (Kind::Labels(labels), Items::Sequences { examples, .. }) => {
+        match (&self.predictions, &inputs.items) {
+            (Predictions::Labels(labels), Items::Sequences { examples, .. }) => {
                 let mut text = submission(task, examples, labels)?;
                 let gold: Option<Vec<Label>> = examples.iter().map(|example| example.label).collect();
                 if let Some(gold) = gold {
@@ -135,7 +141,7 @@ impl Answers {
                 }
                 Ok(vec![(format!("predictions{suffix}.tsv"), text)])
             }
-            (Kind::Spans(predictions), Items::Spans { .. }) => {
+            (Predictions::Spans(predictions), Items::Spans { .. }) => {
                 let nbest = nbest_json(predictions).expect("texts and numbers are JSON");
                 let mut files = vec![
                     ("predictions.json".to_owned(), predictions_json(predictions)),
@@ -146,18 +152,18 @@ impl Answers {
                 files.extend(odds.map(|odds| ("null_odds.json".to_owned(), format!("{:#}\n", Value::Object(odds)))));
                 Ok(files)
             }
-            _ => unreachable!("answers are of the kind of their inputs"),
+            _ => unreachable!("`predict` makes predictions of the kind of its inputs"),
         }
     }
 
-    /// The file that the GLUE server wants, for a test split.
+    /// The files for the GLUE server, for a test split; those of [`Answers::files`] for a task without a submission.
     ///
     /// # Errors
-    /// [`Error::Data`] if a prediction is of no class of the task.
+    /// [`Error::Data`] if a predicted class is none of the task's.
     pub fn submission(&self, task: &Task, inputs: &Inputs) -> Result<Vec<(String, String)>> {
         let name = task.submissions.iter().find(|(split, _)| *split == inputs.split).map(|(_, name)| name.clone());
-        match (&self.kind, &inputs.items, name) {
-            (Kind::Labels(labels), Items::Sequences { examples, .. }, Some(name)) => {
+        match (&self.predictions, &inputs.items, name) {
+            (Predictions::Labels(labels), Items::Sequences { examples, .. }, Some(name)) => {
                 Ok(vec![(name, submission(task, examples, labels)?)])
             }
             _ => self.files(task, inputs),
@@ -165,14 +171,19 @@ impl Answers {
     }
 }
 
-fn with_suffix(suffix: &'static str) -> impl Fn((&'static str, f64)) -> (std::borrow::Cow<'static, str>, f64) {
-    move |(name, value)| {
-        let name = if suffix.is_empty() { name.into() } else { format!("{name}{suffix}").into() };
-        (name, value)
-    }
+/// The answers of a model to several splits.
+pub(super) fn predict_all(
+    model: &Model,
+    masks: Option<&Masks>,
+    task: &Task,
+    splits: &[Inputs],
+    settings: &TuneSettings,
+) -> Result<Vec<Answers>> {
+    let predict = |inputs| Answers::predict(model, masks, settings.compute, task, inputs, &settings.inputs, |_| ());
+    splits.iter().map(predict).collect()
 }
 
-/// As the training loss, without the gradient where that costs more.
+/// The training loss. Cross-entropy has a kernel without the gradient, which is cheaper.
 fn evaluation_loss(logits: &mut [f32], bounds: &[usize], targets: &Targets) -> f64 {
     match targets {
         Targets::Classes(labels) => cross_entropy::forward(logits, labels).loss_sum / labels.len().max(1) as f64,
@@ -185,7 +196,7 @@ fn predict_options(task: &Task, settings: &InputSettings) -> PredictOptions {
     PredictOptions {
         n_best: spans.n_best,
         max_answer_tokens: spans.max_answer_length,
-        unanswerable: matches!(task.head, tamt_data::tasks::Head::Span { unanswerable: true }),
+        unanswerable: matches!(task.head, Head::Span { unanswerable: true }),
         null_threshold: spans.null_threshold,
     }
 }

@@ -1,0 +1,163 @@
+//! Flags whose value is one of a few names: each name, its meaning in the library, and its line in `--help`.
+
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
+use tamt::Kernel;
+use tamt::bench::Work;
+use tamt::encode::Pool;
+use tamt::evaluate::EvalLosses;
+use tamt::find::{Method, Preset, Rewind, paper};
+use tamt::objective::{Distance, Relation, Representation, Span};
+use tamt::pretrain::Train;
+use tamt::prune::{Scope, Sparsity};
+use tamt::scores::{Binarizer, ScoreInit};
+use tamt::train::{Clip, OptimizerKind, Shape};
+use tamt::tune::KeptModel;
+use tamt_kernels::Precision;
+
+/// The values of a flag, as (name, meaning, help); an empty help is not shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<T: 'static>(&'static [(&'static str, T, &'static str)]);
+
+impl<T> Choice<T> {
+    fn values(&self) -> impl Iterator<Item = PossibleValue> + use<T> {
+        self.0.iter().map(|&(name, _, help)| {
+            let value = PossibleValue::new(name);
+            if help.is_empty() { value } else { value.help(help) }
+        })
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Choice<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, flag: Option<&Arg>, typed: &OsStr) -> Result<T, clap::Error> {
+        let typed = PossibleValuesParser::new(self.values()).parse_ref(command, flag, typed)?;
+        let chosen = self.0.iter().find(|(name, ..)| *name == typed);
+        let (_, meaning, _) = chosen.expect("the parser of possible values accepts these names only");
+        Ok(meaning.clone())
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.values()))
+    }
+}
+
+/// The precision of matrix products, which may depend on the processor.
+pub(crate) type GetPrecision = fn() -> Precision;
+
+/// The preset for a method and a sparsity.
+pub(crate) type GetPreset = fn(Method, Sparsity) -> tamt::Result<Preset>;
+
+pub(crate) const PRECISION: Choice<GetPrecision> =
+    Choice(&[("auto", Precision::native, ""), ("f32", || Precision::F32, ""), ("bf16", || Precision::Bf16, "")]);
+
+pub(crate) const KERNEL: Choice<Kernel> =
+    Choice(&[("auto", Kernel::Auto, ""), ("dense", Kernel::Dense, ""), ("sparse", Kernel::Sparse, "")]);
+
+pub(crate) const BENCH_WORK: Choice<Work> = Choice(&[
+    ("mask-training", Work::MaskTraining, "A step of mask training on masked language modelling"),
+    ("fine-tuning", Work::FineTuning, "A step of fine-tuning a ticket"),
+    ("inference", Work::Inference, "A forward pass"),
+]);
+
+pub(crate) const METHOD: Choice<Method> = Choice(&[
+    ("random", Method::Random, "Keep weights chosen at random"),
+    ("magnitude", Method::Magnitude, "Keep the largest weights (one-shot magnitude pruning)"),
+    ("imp", Method::Imp, "Train, prune the smallest weights, rewind, and again (iterative magnitude pruning)"),
+    ("tamt-mlm", Method::TamtMlm, "Train the mask on masked language modelling"),
+    ("tamt-kd", Method::TamtKd, "Train the mask to keep the hidden states of the dense model"),
+    ("tamt-mlm-kd", Method::TamtMlmKd, "Train the mask on the sum of both"),
+]);
+
+pub(crate) const PRESET: Choice<GetPreset> =
+    Choice(&[("paper", paper, "Steps, learning rates and lengths of the paper's published runs")]);
+
+pub(crate) const SCOPE: Choice<Scope> = Choice(&[
+    ("local", Scope::Local, "Every matrix at the same sparsity"),
+    ("global", Scope::Global, "One ranking over all matrices"),
+]);
+
+pub(crate) const SCORE_INIT: Choice<ScoreInit> = Choice(&[
+    ("two-level", ScoreInit::TwoLevel, "Twice the threshold where the first mask keeps, 0 where it drops"),
+    (
+        "double-uniform",
+        ScoreInit::DoubleUniform,
+        "Drawn from an interval above the threshold where the first mask keeps, from one below where it drops",
+    ),
+    (
+        "uniform",
+        ScoreInit::Uniform,
+        "Drawn from one interval that the threshold cuts at the wanted sparsity, whatever the first mask",
+    ),
+]);
+
+pub(crate) const BINARIZER: Choice<Binarizer> = Choice(&[
+    ("threshold", Binarizer::Threshold, "Keep where the score exceeds the threshold"),
+    ("sign", Binarizer::Sign, "Keep where the score is positive"),
+    ("bernoulli", Binarizer::Bernoulli, "Keep with probability sigmoid(score)"),
+]);
+
+pub(crate) const REWIND: Choice<Rewind> = Choice(&[
+    ("pretrained", Rewind::Pretrained, "The encoder returns to its pre-trained weights after every pruning"),
+    ("none", Rewind::None, "Training continues with the weights as they are"),
+]);
+
+pub(crate) const KD_REPRESENTATION: Choice<Representation> = Choice(&[
+    ("full", Representation::Full, "All layers, all tokens"),
+    ("cls", Representation::Cls, "All layers, the first token"),
+    ("last-layer", Representation::LastLayer, "The last layer, all tokens"),
+    ("none", Representation::None, "No hidden states"),
+]);
+
+pub(crate) const KD_DISTANCE: Choice<Distance> =
+    Choice(&[("cosine", Distance::Cosine, "1 - cosine similarity"), ("mse", Distance::Mse, "Mean squared error")]);
+
+pub(crate) const KD_RELATION: Choice<Relation> = Choice(&[
+    ("none", Relation::None, "No relations"),
+    ("token", Relation::Token, "Between the tokens of a sequence"),
+    ("sample", Relation::Sample, "Between the first tokens of the sequences of a batch"),
+]);
+
+pub(crate) const KD_RELATION_LAYERS: Choice<Span> =
+    Choice(&[("full", Span::Full, "All layers"), ("last-layer", Span::LastLayer, "The last layer")]);
+
+pub(crate) const OPTIMIZER: Choice<OptimizerKind> = Choice(&[
+    ("adamw", OptimizerKind::AdamW, "Bias-corrected moments, decay apart from the gradient"),
+    ("bert-adam", OptimizerKind::BertAdam, "No bias correction, decay inside the update"),
+]);
+
+pub(crate) const CLIP: Choice<Clip> = Choice(&[
+    ("global", Clip::Global, "The norm over all gradients together"),
+    ("per-tensor", Clip::PerTensor, "The norm of each tensor's gradient"),
+    ("none", Clip::None, "No clipping"),
+]);
+
+pub(crate) const LR_SCHEDULE: Choice<Shape> = Choice(&[
+    ("constant", Shape::Constant, ""),
+    ("linear", Shape::Linear, "Falls to zero in a straight line"),
+    ("cosine", Shape::Cosine, "Falls to zero along half a cosine"),
+]);
+
+pub(crate) const TRAINABLE_WEIGHTS: Choice<Train> =
+    Choice(&[("head", Train::Head, "Only the MLM head"), ("all", Train::All, "The whole model")]);
+
+pub(crate) const EVAL_OBJECTIVE: Choice<EvalLosses> = Choice(&[
+    ("mlm", EvalLosses { mlm: true, kd: false }, "Masked language modelling"),
+    ("kd", EvalLosses { mlm: false, kd: true }, "Hidden states against those of the dense model"),
+    ("all", EvalLosses { mlm: true, kd: true }, "Both"),
+]);
+
+pub(crate) const KEPT_MODEL: Choice<KeptModel> = Choice(&[
+    ("best", KeptModel::Best, "The one with the best score on the development set"),
+    ("final", KeptModel::Final, "The last one"),
+    ("none", KeptModel::None, "None: only results and predictions"),
+]);
+
+pub(crate) const POOL: Choice<Pool> = Choice(&[
+    ("none", Pool::None, "One vector per token"),
+    ("cls", Pool::Cls, "The vector of the first token"),
+    ("mean", Pool::Mean, "The mean over the tokens of the text, specials included"),
+]);

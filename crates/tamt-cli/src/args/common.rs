@@ -1,0 +1,54 @@
+//! Flags of several verbs.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use tamt::Kernel;
+
+use crate::args::choices::{self, GetPrecision};
+
+/// The flags of every verb.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "General options")]
+pub(crate) struct Common {
+    /// Print the result, and nothing else, as one JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Number of threads; results do not depend on it [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// What operands of dense products are rounded to; auto is bf16 where the CPU has AVX-512-BF16, else f32
+    #[arg(long, default_value = "auto", value_parser = choices::PRECISION)]
+    pub(crate) precision: GetPrecision,
+
+    /// What multiplies by masked matrices; auto takes for each the faster one at its density, as measured on this machine
+    /// [default: auto; in bench dense and sparse]
+    #[arg(long, value_parser = choices::KERNEL)]
+    pub(crate) kernel: Option<Kernel>,
+
+    /// Print only errors and the result
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// Read further flags by their names from this file; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// The model that a verb reads, dense or under a ticket.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SubjectArgs {
+    /// Directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) ticket: Option<PathBuf>,
+
+    /// Accept a ticket that was found in other weights
+    #[arg(long, requires = "ticket")]
+    pub(crate) allow_other_base: bool,
+}

@@ -1,0 +1,47 @@
+//! Flags of the verbs that read a task.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::args::values;
+
+/// A task, the directory of its data, and the settings of its tokens.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Task")]
+pub(crate) struct TaskArgs {
+    /// cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, squad or squad2
+    #[arg(long, value_name = "TASK", requires = "data")]
+    pub(crate) task: Option<String>,
+
+    /// A task of one's own, declared in a TOML file
+    #[arg(long, value_name = "FILE.toml", requires = "data", conflicts_with = "task")]
+    pub(crate) task_file: Option<PathBuf>,
+
+    /// The task's directory, or one of several tasks' directories
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Tokens per sequence, specials included [default: the task's, or what the model holds if less]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) max_length: Option<NonZeroUsize>,
+
+    /// Spans: tokens from the start of a window to the start of the next [default: 128]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) doc_stride: Option<NonZeroUsize>,
+
+    /// Spans: tokens of the question that are kept [default: 64]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) max_query_length: Option<NonZeroUsize>,
+
+    /// Spans: candidates per window and per question [default: 20]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) n_best: Option<NonZeroUsize>,
+
+    /// Spans: tokens in the longest answer [default: 30]
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) max_answer_length: Option<NonZeroUsize>,
+
+    /// Spans: how much better no answer must score than the best one to be given [default: 0]
+    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true, requires = "data")]
+    pub(crate) null_threshold: Option<f64>,
+}

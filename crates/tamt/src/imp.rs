@@ -1,0 +1,168 @@
+//! Iterative magnitude pruning: trains all weights on masked language modelling, prunes a tenth of the original
+//! weights, rewinds, and repeats (Frankle & Carbin 2019; Chen et al. 2020).
+//!
+//! The sparsities of the rounds are `s_0 < s_1 < ... < s_R`: every tenth below the ticket's, then the ticket's. With
+//! the pre-trained weights `W_0` of a matrix of `n`:
+//!
+//! ```text
+//! start              W = W_0,  B = [|W| > t]                 t: exactly floor(s_0 n) weights are dropped
+//! round r: steps     W ← W - η Adam(clip(dL_mlm/dW))        of f(x'; W ∘ B), as mask training but of weights
+//!          prune     B ← B ∘ [|W| > t]                       t: exactly floor(s_r n) weights are dropped
+//!          rewind    W ← W_0; moments and schedule start anew
+//! ```
+//!
+//! The ticket is `B` over `W_0`. Each round leaves its own, in `sparsity-<s_r>/`.
+
+use std::path::{Path, PathBuf};
+
+use tamt_model::{GradKind, Model, ParamId, Trainable};
+
+use crate::error::{Error, Result};
+use crate::evaluate::{EvalLosses, EvalText};
+use crate::find::search::{FoundMasks, Search, ticket_after};
+use crate::find::settings::Rewind;
+use crate::magnitude::{magnitude, magnitude_of_survivors};
+use crate::mlm_head::HeadWeights;
+use crate::objective::Objective;
+use crate::prune::{Scope, Sparsity};
+use crate::text::{TextBatches, TextSource};
+use crate::ticket::{Provenance, TICKET_FILE};
+use crate::train::learner::Learner;
+use crate::train::task::{Metrics, StepResult, TrainingTask, named};
+use crate::train::{Session, train};
+
+/// The sparsities `s_0, ..., s_R` of a run to sparsity `last`.
+pub(crate) fn levels(last: Sparsity) -> Vec<Sparsity> {
+    let tenths = (1..10).map(|i| f64::from(i) / 10.0).take_while(|&tenth| tenth < last.share() - 1e-9);
+    tenths.filter_map(|share| Sparsity::new(share).ok()).chain([last]).collect()
+}
+
+/// The steps after which each of `rounds` rounds ends: lengths differ by one step at most, longer rounds first.
+fn round_ends(max_steps: u64, rounds: u64) -> Vec<u64> {
+    (1..=rounds).map(|r| (max_steps * r).div_ceil(rounds)).collect()
+}
+
+/// Prunes the model of a search in rounds.
+pub(crate) fn find(search: &mut Search<'_>, session: &mut Session<'_>) -> Result<FoundMasks> {
+    let settings = search.settings;
+    let max_steps = settings.train.max_steps;
+    let levels = levels(settings.sparsity);
+    let pretrained = search.base.model.clone();
+    let masks = magnitude(&pretrained, &search.ids, levels[0], settings.scope);
+    let trainable: Vec<Trainable> =
+        pretrained.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
+    let mut task = Imp {
+        ends: round_ends(max_steps, levels.len() as u64 - 1),
+        levels,
+        objective: search.objective(),
+        ids: search.ids.clone(),
+        scope: settings.scope,
+        rewind: settings.rewind,
+        text: search.training_text()?,
+        eval: search.eval.clone(),
+        losses: settings.losses(&pretrained),
+        pretrained,
+        provenance: search.provenance(),
+        directory: session.directory.path().to_owned(),
+    };
+    let (model, optimizer) = (&mut search.base.model, settings.train.optimizer);
+    let mut learner = Learner::of_masked_weights(model, masks, &trainable, optimizer, settings.compute);
+    task.write_level(&learner, 0, 0)?;
+    let trained = train(&mut task, &mut learner, &settings.train, settings.method.name(), session)?;
+    let masks = learner.exact_masks();
+    search.base.model = task.pretrained;
+    Ok(FoundMasks { masks, steps: max_steps, trained: Some(trained), evaluation: None })
+}
+
+struct Imp {
+    levels: Vec<Sparsity>,
+    /// `ends[r]`: the step after which level `r + 1` is reached.
+    ends: Vec<u64>,
+    objective: Objective,
+    ids: Vec<ParamId>,
+    scope: Scope,
+    rewind: Rewind,
+    text: TextBatches,
+    eval: Option<EvalText>,
+    losses: EvalLosses,
+    pretrained: Model,
+    provenance: Provenance,
+    directory: PathBuf,
+}
+
+impl Imp {
+    /// Ends the round after which `level` is reached: prunes, rewinds, and writes the level's ticket.
+    fn end_round(&self, learner: &mut Learner<'_>, level: usize, done: u64) -> Result<()> {
+        let masks = learner.exact_masks();
+        // B ← B ∘ [|W| > t]
+        let pruned = magnitude_of_survivors(learner.model, &self.ids, &masks, self.levels[level], self.scope);
+        // W ← W_0
+        if self.rewind == Rewind::Pretrained {
+            self.rewind(learner.model);
+        }
+        learner.set_masks(pruned);
+        learner.follow_weights();
+        learner.optimizer.reset();
+        self.write_level(learner, level, done)
+    }
+
+    /// The encoder goes back to its pre-trained weights; the MLM head stays as trained, as in the reference.
+    fn rewind(&self, model: &mut Model) {
+        let head = model.mlm_head.map(|head| head.params());
+        for id in model.params.ids() {
+            if !head.is_some_and(|head| head.contains(&id)) {
+                model.params.get_mut(id).copy_from_slice(&self.pretrained.params.get(id));
+            }
+        }
+    }
+
+    /// Writes the ticket of a level into its own folder.
+    fn write_level(&self, learner: &Learner<'_>, level: usize, done: u64) -> Result<()> {
+        let folder = self.directory.join(format!("sparsity-{}", self.levels[level].share()));
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        self.write_ticket(learner, level, done, &folder)
+    }
+
+    fn write_ticket(&self, learner: &Learner<'_>, level: usize, done: u64, folder: &Path) -> Result<()> {
+        let provenance = Provenance { sparsity: self.levels[level].share(), ..self.provenance.clone() };
+        ticket_after(done, learner.model, &learner.exact_masks(), &provenance).write(&folder.join(TICKET_FILE))
+    }
+}
+
+impl TrainingTask for Imp {
+    fn step(&mut self, learner: &mut Learner<'_>, step: u64, learning_rate: f64) -> Result<StepResult> {
+        // x' = corrupt(x)
+        let batch = self.text.corrupted(learner.model, step);
+        // L = L_mlm(f(x'; W ∘ B)),  dL/dW = dL/d(W ∘ B) ∘ B
+        let loss = learner.losses_and_gradients(&mut self.objective, batch, step)?;
+        // W ← W - η Adam(clip(dL/dW))
+        let result = StepResult { loss, grad_norm: learner.update(learning_rate) };
+        let round = self.ends.iter().position(|&end| end == step + 1);
+        if let (Some(round), None) = (round, result.non_finite()) {
+            self.end_round(learner, round + 1, step + 1)?;
+        }
+        Ok(result)
+    }
+
+    /// The schedule begins anew in every round.
+    fn scheduled_step(&self, step: u64) -> u64 {
+        step - self.ends.iter().copied().filter(|&end| end <= step).max().unwrap_or(0)
+    }
+
+    /// Evaluates the ticket as it is used: masks over the pre-trained weights.
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
+        let Some(text) = &self.eval else { return Ok(Vec::new()) };
+        let evaluation = text.evaluate(&mut self.pretrained, learner.mode.masks(), self.losses, None, |_| ())?;
+        Ok(named(evaluation.metrics()))
+    }
+
+    fn save(&self, learner: &Learner<'_>, directory: &Path, done: u64) -> Result<()> {
+        let reached = self.ends.iter().filter(|&&end| end <= done).count();
+        self.write_ticket(learner, reached, done, directory)?;
+        HeadWeights::write(learner.model, directory)
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.text.batches_per_epoch()
+    }
+}
