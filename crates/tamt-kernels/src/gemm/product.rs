@@ -190,15 +190,6 @@ pub(crate) enum RightOperand<'a> {
     Packed(Panels<'a>),
 }
 
-impl RightOperand<'_> {
-    pub(crate) fn precision(&self) -> Precision {
-        match self {
-            Self::Plain(operand, _) => operand.precision,
-            Self::Packed(panels) => panels.precision(),
-        }
-    }
-}
-
 /// `C = A B` on the current pool for rows `rows`, which `lhs` has, of `c` `[m, n]`.
 pub(crate) fn row_product(
     n: usize,

@@ -1,36 +1,39 @@
-//! Operands that are packed once for several products.
-
-use std::ops::Range;
+//! The fused FFN: a linear layer with its activation, packed for the next layer, and the way back through both.
+//!
+//! `u = x (W ∘ B)ᵀ + b`, `y = f(u)`, and the next layer multiplies `y`. The product's epilogue applies the activation
+//! to each block of `u` in L1 or L2 and packs `y`. The backward pass recomputes `y` from the saved `u`.
 
 use crate::base::buffer::with_buffer;
 use crate::base::parallel::Shared;
 use crate::base::precision::Precision;
+#[cfg(target_arch = "x86_64")]
 use crate::base::prefetch::store_fence;
 use crate::base::scratch::Scratch;
 use crate::base::values::round_in_place;
 use crate::gemm::block::Init;
 use crate::gemm::operand::{Operand, Order};
-use crate::gemm::product::{JOB_COLS, RightOperand, each_strip};
+use crate::gemm::panels::SharedPanels;
+use crate::gemm::product::{JOB_COLS, RightOperand, Strip, each_strip};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::epilogue::activated::{Activated, ActivatedBack};
+use crate::linear::epilogue::activated::{ActivationBackward, ActivationForward, SavedLayout, TokenPairs};
 use crate::linear::packed_factor::PackedFactorPart;
 use crate::linear::packed_input::{PackedInput, pack_rows};
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
-use crate::linear::portions::each_portion;
-use crate::linear::portions::rows_of;
-use crate::linear::saved_input::{SavedLayout, keep, saved_range, saved_row, saved_width};
+use crate::linear::portions::{for_each_portion, row_count};
+use crate::linear::saved_input::{load_row, save_block, saved_range, saved_width};
 use crate::ops::activation;
 use crate::ops::activation::functions::Activation;
 
-/// `y = f(x (W ∘ B)ᵀ + b)`, packed for the next layer: `x` `[T, cols]`, `bias` `[rows]`. What comes before the activation is rounded
-/// to the precision of the product, and kept for [`backward_activated`] if that is wanted: `[T, saved_width(rows)]`, in an order
-/// of its own.
+/// `y = f(u)` of `u = x (W ∘ B)ᵀ + b`, packed for the next layer: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
+///
+/// `u` is rounded to the precision of the product. `saved` `[T, saved_width(rows)]` receives `u` for
+/// [`backward_activated`], in a private order.
 pub fn forward_activated(
     x: &[f32],
     weight: WeightOperand<'_>,
     bias: &[f32],
     activation: Activation,
-    kept: Option<&mut [f32]>,
+    saved: Option<&mut [f32]>,
     y: &mut PackedInput,
     scratch: &mut Scratch,
 ) {
@@ -38,117 +41,160 @@ pub fn forward_activated(
     let (rows, cols) = weight.shape();
     weight.assert_valid(precision);
     assert_eq!(bias.len(), rows, "a bias per output feature");
-    let tokens = rows_of(x.len(), cols, "input");
-    let kept_len = tokens * saved_width(rows, precision);
-    assert!(kept.as_ref().is_none_or(|kept| kept.len() == kept_len), "what is kept has as many rows");
-    let panels = y.begin(tokens, rows, precision);
-    let is_kept = kept.is_some();
-    let (kept, nothing) = (Shared::new(kept.unwrap_or_default()), Shared::new(&mut []));
+    let tokens = row_count(x.len(), cols, "input");
+    let saved_len = tokens * saved_width(rows, precision);
+    assert!(
+        saved.as_ref().is_none_or(|saved| saved.len() == saved_len),
+        "saved activations of as many rows as the input"
+    );
+    let layer = FusedForward { activation, bias, saved: saved.map(Shared::new), y: y.begin(tokens, rows, precision) };
+    let nothing = Shared::new(&mut []);
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
-    each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
+    for_each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
         let mut rhs = weight.rhs(precision, &mut scratch.panels);
-        each_strip(rows, part, lhs, &mut rhs, &nothing, |mut strip| {
-            let columns: Range<usize> = strip.col..strip.col + strip.cols;
-            #[cfg(target_arch = "x86_64")]
-            if precision.packs_bf16() {
-                let kept = is_kept.then(|| (kept, SavedLayout { rows: tokens, words: saved_width(rows, precision) }));
-                let first = (strip.row, strip.col);
-                let mut finish = Activated { activation, bias: &bias[columns], kept, panels, first };
-                // SAFETY: the blocks of a product are disjoint, and so are their places.
-                #[allow(unsafe_code)]
-                return unsafe { strip.finish(&mut finish) };
-            }
-            strip.multiply_to_buffer(Init::Bias(&bias[columns.clone()]), |strip, first, block| {
-                let row = strip.row + first;
-                if is_kept {
-                    let place = saved_range(rows, precision, row, block.len() / columns.len(), &columns);
-                    // SAFETY: blocks are disjoint, and so are their places.
-                    #[allow(unsafe_code)]
-                    keep(block, columns.len(), precision, unsafe { kept.part(place) });
-                } else if precision == Precision::Bf16 {
-                    round_in_place(block);
-                }
-                activation::apply(activation, block);
-                // SAFETY: the blocks of a product are disjoint.
-                #[allow(unsafe_code)]
-                unsafe {
-                    pack_rows(&panels, row, block, columns.clone());
-                }
-            });
-        });
+        each_strip(rows, part, lhs, &mut rhs, &nothing, |strip| layer.apply(strip));
     });
 }
 
-/// Where [`backward_activated`] leaves what it makes, `[T, n]` both.
+/// The epilogue of [`forward_activated`].
+struct FusedForward<'a> {
+    activation: Activation,
+    bias: &'a [f32],
+    saved: Option<Shared<'a, f32>>,
+    /// Panels of `y` `[T, rows]`.
+    y: SharedPanels<'a>,
+}
+
+impl FusedForward<'_> {
+    /// Computes a strip of `u`, saves `u` and packs `f(u)`.
+    fn apply(&self, mut strip: Strip<'_>) {
+        let &Self { activation, saved, y, .. } = self;
+        let (precision, width) = (y.precision, y.depth);
+        let columns = strip.col..strip.col + strip.cols;
+        let bias = &self.bias[columns.clone()];
+        #[cfg(target_arch = "x86_64")]
+        if precision.packs_bf16() {
+            let saved = saved.map(|saved| (saved, SavedLayout::new(y.lanes, width)));
+            let first = (strip.row, strip.col);
+            let mut epilogue = ActivationForward { activation, bias, saved, panels: y, first };
+            // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
+            // `saved` and `y`: the strips of `each_strip` are disjoint.
+            #[allow(unsafe_code)]
+            return unsafe { strip.finish(&mut epilogue) };
+        }
+        strip.multiply_to_buffer(Init::Bias(bias), |strip, first, u| {
+            let row = strip.row + first;
+            if let Some(saved) = saved {
+                let range = saved_range(width, precision, row, u.len() / columns.len(), &columns);
+                // SAFETY: only this job accesses the block's range: the strips of `each_strip` are disjoint, and
+                // `saved_range` maps disjoint blocks to disjoint ranges.
+                #[allow(unsafe_code)]
+                save_block(u, columns.len(), precision, unsafe { saved.part(range) });
+            } else if precision == Precision::Bf16 {
+                round_in_place(u);
+            }
+            activation::apply(activation, u);
+            // SAFETY: only this job accesses the strip's words of `y`: the strips of `each_strip` are disjoint.
+            #[allow(unsafe_code)]
+            unsafe {
+                pack_rows(&y, row, u, columns.clone());
+            }
+        });
+    }
+}
+
+/// The outputs of [`backward_activated`], each `[T, n]`.
+///
+/// The parts belong to two factors, and no other call packs the same parts at the same time.
 #[derive(Debug)]
 pub struct ActivatedGradient<'a> {
-    /// `du`, for [`backward_input_rows`].
+    /// `du`, for [`backward_input_rows`](crate::linear::backward_input_rows).
     pub rows: &'a mut PackedInput,
-    /// `du`, for gradients of the weights of the layer before the activation, where they are wanted.
+    /// `du`, for the weight gradient of the layer before the activation.
     pub output_gradient: Option<&'a PackedFactorPart<'a>>,
-    /// `y`, for gradients of the weights of the layer after it, where they are wanted.
+    /// `y`, for the weight gradient of the layer after the activation.
     pub input: Option<&'a PackedFactorPart<'a>>,
 }
 
-/// Back through the layer that follows an activation `y = f(u)`, and through the activation: `du = dy W ∘ f'(u)` and `y`, made
-/// again. `dy` is the gradient of the layer's output, `[T, rows]` of its weight `[rows, n]`; `u` is what [`forward_activated`] kept.
+/// The backward pass of a layer and the activation `y = f(u)` before the layer: `du = dy W ∘ f'(u)`, and `y` again.
+///
+/// `dy` `[T, rows]` is the gradient of the layer's output, `weight` is `[rows, n]`, and `saved` is `u` `[T, n]` from
+/// [`forward_activated`].
 pub fn backward_activated(
     dy: &[f32],
     weight: &PackedWeight,
-    kept: &[f32],
+    saved: &[f32],
     activation: Activation,
     to: ActivatedGradient<'_>,
     scratch: &mut Scratch,
 ) {
     let (precision, (rows, n)) = (scratch.precision, weight.shape());
-    let tokens = rows_of(kept.len(), saved_width(n, precision), "what was kept");
+    let tokens = row_count(saved.len(), saved_width(n, precision), "saved activations");
     assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input");
-    let ActivatedGradient { rows: packed, output_gradient, input } = to;
-    let panels = packed.begin(tokens, n, precision);
-    let both = activation::backward_part(activation);
+    let ActivatedGradient { rows: du, output_gradient, input } = to;
+    let layer = FusedBackward { activation, saved, du: du.begin(tokens, n, precision), output_gradient, input };
     let nothing = Shared::new(&mut []);
     let dy = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
-    each_portion(&dy, tokens, rows, &mut scratch.floats, |part, lhs| {
+    for_each_portion(&dy, tokens, rows, &mut scratch.floats, |part, lhs| {
         let rhs = &mut RightOperand::Packed(weight.panels(PackedFor::InputGradient, precision));
-        each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
-            let columns = strip.col..strip.col + strip.cols;
-            #[cfg(target_arch = "x86_64")]
-            if precision.packs_bf16() {
-                let kept = (kept, SavedLayout { rows: tokens, words: saved_width(n, precision) });
-                let first = (strip.row, strip.col);
-                let pairs = Default::default();
-                let mut finish = ActivatedBack { activation, kept, panels, output_gradient, input, first, pairs };
-                // SAFETY: the blocks of a product are disjoint, and so are their places.
+        each_strip(n, part, lhs, rhs, &nothing, |strip| layer.apply(strip));
+    });
+}
+
+/// The epilogue of [`backward_activated`].
+struct FusedBackward<'a> {
+    activation: Activation,
+    /// `u`
+    saved: &'a [f32],
+    /// Panels of `du` `[T, n]`.
+    du: SharedPanels<'a>,
+    output_gradient: Option<&'a PackedFactorPart<'a>>,
+    input: Option<&'a PackedFactorPart<'a>>,
+}
+
+impl FusedBackward<'_> {
+    /// Computes a strip of `dy W`, multiplies by `f'(u)`, and packs `du` and `y`.
+    fn apply(&self, mut strip: Strip<'_>) {
+        let &Self { activation, saved, du, output_gradient, input } = self;
+        let (precision, n, cols) = (du.precision, du.depth, strip.cols);
+        let columns = strip.col..strip.col + cols;
+        #[cfg(target_arch = "x86_64")]
+        if precision.packs_bf16() {
+            let saved = (saved, SavedLayout::new(du.lanes, n));
+            let (first, pairs) = ((strip.row, strip.col), TokenPairs::default());
+            let mut epilogue =
+                ActivationBackward { activation, saved, panels: du, output_gradient, input, first, pairs };
+            // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
+            // `du` and of the factors: the strips of `each_strip` are disjoint.
+            #[allow(unsafe_code)]
+            unsafe {
+                strip.finish(&mut epilogue);
+            }
+            return store_fence();
+        }
+        let both = activation::backward_part(activation);
+        strip.multiply_to_buffer(Init::Zero, |strip, first, d| {
+            let (row, rows) = (strip.row + first, d.len() / cols);
+            let saved = &saved[saved_range(n, precision, row, rows, &columns)];
+            with_buffer(d.len(), |y| {
+                let mut u = [0.0; JOB_COLS.end];
+                for (i, (d, y)) in d.chunks_exact_mut(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
+                    load_row(saved, rows, i, precision, &mut u[..cols]);
+                    both(&u[..cols], d, y);
+                }
+                // SAFETY: only this job accesses the strip's words of `du` and of the factors: the strips of
+                // `each_strip` are disjoint.
                 #[allow(unsafe_code)]
                 unsafe {
-                    strip.finish(&mut finish);
+                    pack_rows(&du, row, d, columns.clone());
+                    if let Some(part) = output_gradient {
+                        part.pack_block(row, columns.start, d, cols);
+                    }
+                    if let Some(part) = input {
+                        part.pack_block(row, columns.start, y, cols);
+                    }
                 }
-                return store_fence();
-            }
-            strip.multiply_to_buffer(Init::Zero, |strip, first, d| {
-                let row = strip.row + first;
-                let cols = columns.len();
-                let u = &kept[saved_range(n, precision, row, d.len() / cols, &columns)];
-                with_buffer(d.len(), |y| {
-                    let mut before = [0.0; JOB_COLS.end];
-                    let rows = d.len() / cols;
-                    for (i, (d, y)) in d.chunks_exact_mut(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
-                        saved_row(u, rows, i, precision, &mut before[..cols]);
-                        both(&before[..cols], d, y);
-                    }
-                    // SAFETY: the blocks of a product are disjoint.
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        pack_rows(&panels, row, d, columns.clone());
-                        if let Some(part) = output_gradient {
-                            part.pack_block(row, columns.start, d, columns.len());
-                        }
-                        if let Some(part) = input {
-                            part.pack_block(row, columns.start, y, columns.len());
-                        }
-                    }
-                });
             });
         });
-    });
+    }
 }

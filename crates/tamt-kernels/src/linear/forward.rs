@@ -1,3 +1,5 @@
+//! Forward products: `y = x (W ∘ B)ᵀ + b`.
+
 use half::bf16;
 use std::ops::Range;
 
@@ -11,10 +13,10 @@ use crate::gemm::operand::{Operand, Order};
 use crate::gemm::panels::Panels;
 use crate::gemm::product::{RightOperand, Strip, each_strip, row_product};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::epilogue::rounded::Rounded;
+use crate::linear::epilogue::rounded::StoreRounded;
 use crate::linear::packed_input::PackedInput;
 use crate::linear::packed_weight::WeightOperand;
-use crate::linear::portions::{each_portion, rows_of};
+use crate::linear::portions::{for_each_portion, row_count};
 use crate::masks::weight::WeightRef;
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
@@ -22,7 +24,7 @@ pub fn forward<'a>(x: &[f32], w: impl Into<WeightRef<'a>>, bias: Option<&[f32]>,
     forward_each(x, [Projection { weight: WeightOperand::Plain(w.into()), bias, output: y.into() }], scratch);
 }
 
-/// A layer of several that [`forward_each`] applies to one input.
+/// One of the layers that [`forward_each`] applies to the same input.
 #[derive(Debug)]
 pub struct Projection<'a> {
     /// `W` and `B`, `[rows, cols]`
@@ -33,24 +35,34 @@ pub struct Projection<'a> {
     pub output: ValuesMut<'a>,
 }
 
-/// [`forward`] of layers with the same input (Q, K and V), which is packed once. At least one of them has rows.
+/// [`forward`] of several layers with the same input (Q, K and V), which is packed once. The first layer has rows.
 pub fn forward_each<const N: usize>(x: &[f32], mut layers: [Projection<'_>; N], scratch: &mut Scratch) {
     let precision = scratch.precision;
     let tokens = check_layers(&layers, precision);
     let cols = layers[0].weight.shape().1;
     assert_eq!(x.len(), tokens * cols, "input of as many rows as the output");
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
-    each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
+    for_each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
         for layer in &mut layers {
-            apply(layer, part.clone(), lhs, &mut scratch.panels);
+            project(layer, part.clone(), lhs, &mut scratch.panels);
         }
     });
 }
 
-/// Checks that layers of one input fit each other; returns the rows of their outputs.
+/// [`forward_each`] of a packed input.
+pub fn forward_packed<const N: usize>(x: &PackedInput, mut layers: [Projection<'_>; N], scratch: &mut Scratch) {
+    let tokens = check_layers(&layers, x.precision);
+    assert_eq!(scratch.precision, x.precision, "an input packed in the precision of the product");
+    assert_eq!((x.rows, x.cols), (tokens, layers[0].weight.shape().1), "input of as many rows as the output");
+    for layer in &mut layers {
+        project(layer, 0..tokens, x.panels(), &mut scratch.panels);
+    }
+}
+
+/// Checks the shapes of layers with one input; returns the number of tokens.
 fn check_layers(layers: &[Projection<'_>], precision: Precision) -> usize {
     let (rows, cols) = layers[0].weight.shape();
-    let tokens = rows_of(layers[0].output.len(), rows, "output");
+    let tokens = row_count(layers[0].output.len(), rows, "output");
     for Projection { weight, bias, output } in layers {
         weight.assert_valid(precision);
         assert_eq!(weight.shape().1, cols, "layers of the same input");
@@ -60,25 +72,25 @@ fn check_layers(layers: &[Projection<'_>], precision: Precision) -> usize {
     tokens
 }
 
-/// Rows `part` of a layer's output, from those of its input.
-fn apply(layer: &mut Projection<'_>, part: Range<usize>, lhs: Panels<'_>, buffer: &mut AlignedBuffer) {
+/// Rows `part` of a layer's output; `lhs` has the same rows of the input.
+fn project(layer: &mut Projection<'_>, part: Range<usize>, lhs: Panels<'_>, buffer: &mut AlignedBuffer) {
     let Projection { weight, bias, output } = layer;
     let (mut rhs, bias, rows) = (weight.rhs(lhs.precision(), buffer), *bias, weight.shape().0);
     match output {
         ValuesMut::F32(y) => row_product(rows, part, lhs, &mut rhs, y, |strip| {
-            strip.multiply(bias_of(bias, &strip).map_or(Init::Zero, Init::Bias));
+            strip.multiply(strip_bias(bias, &strip).map_or(Init::Zero, Init::Bias));
         }),
-        ValuesMut::Bf16(y) => rounded_product(rows, part, lhs, &mut rhs, bias, y),
+        ValuesMut::Bf16(y) => bf16_product(rows, part, lhs, &mut rhs, bias, y),
     }
 }
 
-/// A strip's part of a bias.
-fn bias_of<'a>(bias: Option<&'a [f32]>, strip: &Strip<'_>) -> Option<&'a [f32]> {
+/// The elements of a bias for the columns of a strip.
+fn strip_bias<'a>(bias: Option<&'a [f32]>, strip: &Strip<'_>) -> Option<&'a [f32]> {
     bias.map(|bias| &bias[strip.col..strip.col + strip.cols])
 }
 
-/// Rows `part` of a layer's output `[T, n]`, rounded.
-fn rounded_product(
+/// Rows `part` of an output `y` `[T, n]`, summed in f32 and rounded to bf16.
+fn bf16_product(
     n: usize,
     part: Range<usize>,
     lhs: Panels<'_>,
@@ -88,32 +100,23 @@ fn rounded_product(
 ) {
     let (y, nothing) = (Shared::new(y), Shared::new(&mut []));
     each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
-        let bias = bias_of(bias, &strip);
+        let bias = strip_bias(bias, &strip);
         let (row, col, cols) = (strip.row, strip.col, strip.cols);
         #[cfg(target_arch = "x86_64")]
         if lhs.precision().packs_bf16() {
-            let mut finish = Rounded { out: y, stride: n, first: (row, col), bias };
-            // SAFETY: the strips of a product are disjoint.
+            let mut epilogue = StoreRounded { out: y, stride: n, first: (row, col), bias };
+            // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. `bias` has the strip's columns:
+            // `strip_bias`. Only this job writes the strip's elements of `y`: the strips of `each_strip` are disjoint.
             #[allow(unsafe_code)]
-            return unsafe { strip.finish(&mut finish) };
+            return unsafe { strip.finish(&mut epilogue) };
         }
         strip.multiply_to_buffer(bias.map_or(Init::Zero, Init::Bias), |_, first, block| {
             for (i, values) in (row + first..).zip(block.chunks_exact(cols)) {
                 let at = i * n + col;
-                // SAFETY: the strips of a product are disjoint.
+                // SAFETY: only this job accesses the strip's elements of `y`: the strips of `each_strip` are disjoint.
                 #[allow(unsafe_code)]
                 round(values, unsafe { y.part(at..at + cols) });
             }
         });
     });
-}
-
-/// [`super::forward_each`] of an input that is packed already.
-pub fn forward_packed<const N: usize>(x: &PackedInput, mut layers: [Projection<'_>; N], scratch: &mut Scratch) {
-    let tokens = check_layers(&layers, x.precision);
-    assert_eq!(scratch.precision, x.precision, "an input packed in the precision of the product");
-    assert_eq!((x.rows, x.cols), (tokens, layers[0].weight.shape().1), "input of as many rows as the output");
-    for layer in &mut layers {
-        apply(layer, 0..tokens, x.panels(), &mut scratch.panels);
-    }
 }

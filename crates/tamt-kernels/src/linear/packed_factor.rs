@@ -1,7 +1,7 @@
-//! Operands of weight gradients, packed by jobs that have some of the tokens each.
+//! [`PackedFactor`]: `dy` and `x` of weight gradients, packed by the groups of tokens that compute the rows.
 //!
-//! `dW = dyᵀ x` sums over tokens. A job that makes rows of `dy` (and has those of `x` at hand) leaves them as the product reads
-//! them while they are still in its core's caches; in bf16 that is half of what rows in f32 would be.
+//! `dW = dyᵀ x` sums over all tokens. Each group packs its rows of `dy` and `x` while they are in L1 or L2; afterwards
+//! one product runs over the panels of all groups. Panels of bf16 pairs take half the memory of rows in f32.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::gemm::operand::{Operand, Order};
 use crate::gemm::panels::{Panels, SharedPanels};
 use crate::gemm::product::job_rows;
 
-/// Which factor of a weight gradient an operand is.
+/// The factors of a weight gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Factor {
     /// `dy`
@@ -35,39 +35,41 @@ impl Factor {
 
 /// `dy` or `x` of a weight gradient, `[T, width]`, packed a group of tokens at a time.
 ///
-/// Groups begin where a word of panels (a token, by tiles 32) begins: what a group lacks to whole words is zero.
+/// Each group starts at a whole word of the panels (1 token in f32, 32 tokens in bf16 pairs) and is padded with zeros.
 #[derive(Clone, Debug, Default)]
 pub struct PackedFactor {
     panels: AlignedBuffer,
     pub(crate) width: usize,
-    /// Tokens with the padding of all groups.
+    /// Number of tokens, with the padding of all groups.
     pub(crate) steps: usize,
     pub(crate) precision: Precision,
-    /// Of an output gradient by tiles the sums over some rows each: `[blocks of rows][sums_width]`.
+    /// Sums of the unrounded rows of an output gradient in bf16 pairs, `[blocks, sums_width(width)]`; else empty.
     pub(crate) sums: AlignedBuffer,
+    /// Number of blocks of [`job_rows`] rows, the last block of each group shorter.
     pub(crate) blocks: usize,
 }
 
-/// Columns of sums of so many, whole squares.
+/// Length of a row of [`PackedFactor::sums`]: `width`, padded to whole output tiles.
 pub(crate) fn sums_width(width: usize) -> usize {
     width.next_multiple_of(2 * TILE)
 }
 
 /// Rows that are packed together: whole words in every precision.
-const ROWS_AT_ONCE: usize = 2 * TILE;
+const PACK_ROWS: usize = 2 * TILE;
 
-/// A group's part of [`PackedFactor`].
+/// The part of a [`PackedFactor`] that one group of tokens packs.
 #[derive(Debug)]
 pub struct PackedFactorPart<'a> {
     panels: SharedPanels<'a>,
-    first: usize,
+    first_step: usize,
     tokens: usize,
-    /// Sums over the rows of each of the group's blocks, if any are wanted.
+    /// The group's rows of [`PackedFactor::sums`], if the factor has sums.
     sums: Option<Shared<'a, f32>>,
 }
 
 impl PackedFactor {
-    /// Begins an operand of groups with so many tokens each, and gives their parts, of unspecified content.
+    /// Resizes to `width` columns and to groups of the given numbers of tokens, and returns the group's parts, of
+    /// unspecified content.
     pub fn parts(
         &mut self,
         factor: Factor,
@@ -86,15 +88,15 @@ impl PackedFactor {
         self.blocks = groups.clone().map(blocks).sum();
         let sums = self.sums.get(self.blocks * sums_width(width));
         sums.fill(0.0);
-        let (sums, mut first, mut first_sum) = (Shared::new(sums), 0, 0);
+        let (sums, mut first_step, mut first_sum) = (Shared::new(sums), 0, 0);
         let part = |tokens| {
             let own = first_sum..first_sum + blocks(tokens) * sums_width(width);
             first_sum = own.end;
-            // SAFETY: each group has sums of its own.
+            // SAFETY: the parts of two groups are disjoint: each group starts where the previous group ends.
             #[allow(unsafe_code)]
             let sums = is_summed.then(|| Shared::new(unsafe { sums.part(own) }));
-            let part = PackedFactorPart { panels, first, tokens, sums };
-            first += padded(tokens);
+            let part = PackedFactorPart { panels, first_step, tokens, sums };
+            first_step += padded(tokens);
             part
         };
         groups.map(part).collect()
@@ -106,61 +108,66 @@ impl PackedFactor {
 }
 
 impl PackedFactorPart<'_> {
-    /// Packs all rows `[tokens, width]` of the group, once: sums over them are added up on the way.
+    /// Packs all rows `x` `[tokens, width]` of the group and adds the rows to the factor's sums: once per group.
     pub fn pack(&mut self, x: &[f32]) {
         let width = self.panels.lanes;
         assert_eq!(x.len(), self.tokens * width, "rows of the group's tokens");
-        // SAFETY: the part is borrowed as a whole.
+        // SAFETY: no other block of the group is packed: `self` is borrowed mutably.
         #[allow(unsafe_code)]
         unsafe {
             self.pack_block(0, 0, x, width);
         }
     }
 
-    /// Packs a block whose first row is the group's row `row`, and whose `cols` columns begin with `col`; both begin panels and
-    /// words, and end so too or where the group ends.
+    /// Packs `block` `[n, cols]` as rows `row..row + n` of the group and columns `col..col + cols`. The block starts at
+    /// whole panels and words, and ends at whole ones or where the group ends.
     ///
     /// # Safety
-    /// No other block that overlaps this one is being packed.
+    /// No other thread packs, during the call, a block that shares a panel word with this block, or a block whose
+    /// columns overlap in the same [`job_rows`] rows.
     #[allow(unsafe_code)]
     pub(super) unsafe fn pack_block(&self, row: usize, col: usize, block: &[f32], cols: usize) {
         assert!(
             row + block.len().checked_div(cols).unwrap_or(0) <= self.tokens && col + cols <= self.panels.lanes,
             "a block of the group"
         );
-        // a few rows at a time for all panels, as memory likes to be read
-        for (i, some) in block.chunks((ROWS_AT_ONCE * cols).max(1)).enumerate() {
+        // a few rows for all panels at a time read memory sequentially
+        for (i, some) in block.chunks((PACK_ROWS * cols).max(1)).enumerate() {
             if self.sums.is_some() {
-                // SAFETY: as below.
-                let sums = unsafe { self.sums_of(row, col..col + cols) };
+                // SAFETY: no other thread has these sums: a precondition of this function.
+                let sums = unsafe { self.row_sums(row, col..col + cols) };
                 some.chunks_exact(cols.max(1)).for_each(|row| add_elements(sums, row));
             }
             let precision = self.panels.precision;
             let operand = Operand { precision, non_temporal: true, ..Operand::new(some, cols, Order::DepthRows) };
-            let first = self.first + row + i * ROWS_AT_ONCE;
-            // SAFETY: groups are disjoint, blocks of one by the caller's promise.
+            let first = self.first_step + row + i * PACK_ROWS;
+            // SAFETY: groups own disjoint words: `PackedFactor::parts`. Within the group, no other thread accesses the
+            // words of the block: a precondition of this function.
             unsafe { self.panels.pack(&operand, col..col + cols, first..first + some.len() / cols) };
         }
         store_fence();
     }
 
-    /// Sums over rows of columns, of the block of rows that a row of the group is in.
+    /// The sums of `columns` over the block of [`job_rows`] rows that contains row `row` of the group.
+    ///
+    /// # Panics
+    /// If the factor has no sums, or the range exceeds the group's sums.
     ///
     /// # Safety
-    /// Sums are wanted, and nobody else has these.
+    /// No other reference to these sums is alive.
     #[allow(unsafe_code, clippy::mut_from_ref)]
     #[inline(always)]
-    pub(super) unsafe fn sums_of(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+    pub(super) unsafe fn row_sums(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
         let SharedPanels { lanes, precision, .. } = self.panels;
         let first = row / job_rows(precision) * sums_width(lanes);
-        // SAFETY: the caller's.
-        unsafe { self.sums.expect("sums are wanted").part(first + columns.start..first + columns.end) }
+        // SAFETY: no other reference to these sums is alive: a precondition of this function.
+        unsafe { self.sums.expect("a factor with sums").part(first + columns.start..first + columns.end) }
     }
 
     /// [`SharedPanels::line`] of a token of the group.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn line(&self, lane: usize, token: usize) -> *mut f32 {
-        self.panels.line(lane, self.first + token)
+        self.panels.line(lane, self.first_step + token)
     }
 }

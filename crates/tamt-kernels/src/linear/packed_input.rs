@@ -1,3 +1,5 @@
+//! [`PackedInput`]: activations packed as the left operand of the next product.
+
 use std::ops::Range;
 
 use crate::base::buffer::AlignedBuffer;
@@ -7,7 +9,7 @@ use crate::gemm::layout::Side;
 use crate::gemm::operand::{Operand, Order};
 use crate::gemm::panels::{Panels, SharedPanels};
 
-/// An input `[T, cols]` as forward products read it.
+/// A left operand `[T, cols]` in panels, written by the operation that computes the values.
 #[derive(Debug, Default)]
 pub struct PackedInput {
     panels: AlignedBuffer,
@@ -17,7 +19,7 @@ pub struct PackedInput {
 }
 
 impl PackedInput {
-    /// Makes room for `[rows, cols]`, of unspecified content.
+    /// Resizes to `[rows, cols]` and returns the panels, of unspecified content.
     pub(crate) fn begin(&mut self, rows: usize, cols: usize, precision: Precision) -> SharedPanels<'_> {
         (self.rows, self.cols, self.precision) = (rows, cols, precision);
         let panels = Shared::new(self.panels.get(Panels::len_in(precision, Side::Left, rows, cols)));
@@ -29,13 +31,13 @@ impl PackedInput {
     }
 }
 
-/// Packs a block of rows from row `row` on, which has their columns `cols`.
+/// Packs `block` `[n, cols.len()]` as rows `row..row + n` and columns `cols` of `panels`.
 ///
 /// # Safety
-/// No other block that overlaps this one is being packed.
+/// No other thread reads or writes the panel words of these rows and columns during the call.
 #[allow(unsafe_code)]
 pub(crate) unsafe fn pack_rows(panels: &SharedPanels<'_>, row: usize, block: &[f32], cols: Range<usize>) {
     let operand = Operand { precision: panels.precision, ..Operand::new(block, cols.len(), Order::LaneRows) };
-    // SAFETY: the caller's.
+    // SAFETY: no other thread accesses the words of the block: a precondition of this function.
     unsafe { panels.pack(&operand, row..row + block.len() / cols.len(), cols) };
 }

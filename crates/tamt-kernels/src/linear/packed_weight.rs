@@ -1,3 +1,5 @@
+//! [`PackedWeight`]: a masked weight packed once for many products, and [`WeightOperand`]: packed or to be packed.
+
 use rayon::prelude::*;
 
 use crate::base::buffer::{AlignedBuffer, with_buffer};
@@ -22,7 +24,7 @@ pub enum PackedFor {
 }
 
 impl PackedFor {
-    /// Lanes and steps of the depth of a matrix `[rows, cols]`, and what its rows are in the product.
+    /// Lanes, depth and [`Order`] of a weight `[rows, cols]` as the right operand of the product.
     fn layout(self, (rows, cols): (usize, usize)) -> (usize, usize, Order) {
         match self {
             Self::Forward => (rows, cols, Order::LaneRows),
@@ -31,7 +33,7 @@ impl PackedFor {
     }
 }
 
-/// A masked weight matrix as products read it: a copy, for weights that are multiplied by often before they change.
+/// A masked weight matrix in panels: a copy that saves packing when several products read the same values.
 #[derive(Clone, Debug, Default)]
 pub struct PackedWeight {
     panels: AlignedBuffer,
@@ -50,7 +52,7 @@ impl PackedWeight {
         new
     }
 
-    /// Packs another weight in its place.
+    /// Replaces the panels by `W ∘ B` of another weight, and reuses the allocation.
     pub fn pack<'a>(&mut self, w: impl Into<WeightRef<'a>>, product: PackedFor, precision: Precision) {
         let w = w.into();
         w.assert_valid();
@@ -72,7 +74,10 @@ impl PackedWeight {
         (self.rows, self.cols)
     }
 
-    /// The panels, if they were packed for this product.
+    /// The panels.
+    ///
+    /// # Panics
+    /// If the weight was packed for another product or precision.
     pub(super) fn panels(&self, product: PackedFor, precision: Precision) -> Panels<'_> {
         assert_eq!((self.product, self.precision), (product, precision), "weights packed for the product at hand");
         let (lanes, depth, _) = product.layout(self.shape());
@@ -80,7 +85,7 @@ impl PackedWeight {
     }
 }
 
-/// Packs a matrix without its zeros into a buffer: blocks of it, which the nearest cache holds, get them back on the way.
+/// Packs a compact weight into `buffer`: each block is expanded to a dense scratch block in L1, and packed from there.
 pub(crate) fn pack_compact<'a>(
     w: &CompactWeight,
     product: PackedFor,
@@ -91,7 +96,7 @@ pub(crate) fn pack_compact<'a>(
     let (lanes, depth, order) = product.layout((rows, cols));
     let out = buffer.get(Panels::len_in(precision, Side::Right, lanes, depth));
     let panels = SharedPanels { panels: Shared::new(out), side: Side::Right, lanes, depth, precision };
-    // whole panels and words in every precision
+    // blocks of whole panels and words in every precision
     let (height, width) = match order {
         Order::LaneRows => (PACK_LANES, 128),
         Order::DepthRows => (32, 4 * PACK_LANES),
@@ -109,7 +114,8 @@ pub(crate) fn pack_compact<'a>(
                     Order::LaneRows => (rows.clone(), cols.clone()),
                     Order::DepthRows => (cols.clone(), rows.clone()),
                 };
-                // SAFETY: blocks are disjoint.
+                // SAFETY: no other job writes the words of the block: the blocks are disjoint, and of whole panels and
+                // words.
                 #[allow(unsafe_code)]
                 unsafe {
                     panels.pack(&operand, lanes, steps);
@@ -120,12 +126,12 @@ pub(crate) fn pack_compact<'a>(
     Panels::of(precision, Side::Right, lanes, depth, out)
 }
 
-/// What a layer multiplies by.
+/// The weight of a forward product.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightOperand<'a> {
-    /// Packed by each call.
+    /// Each call packs the weight.
     Plain(WeightRef<'a>),
-    /// Packed before, for [`PackedFor::Forward`] in the precision of the product.
+    /// A weight packed for [`PackedFor::Forward`] in the precision of the product.
     Packed(&'a PackedWeight),
 }
 
@@ -138,6 +144,8 @@ impl<'a> WeightOperand<'a> {
         }
     }
 
+    /// # Panics
+    /// If the weight's shapes disagree, or the weight was packed for another product or precision.
     pub(super) fn assert_valid(&self, precision: Precision) {
         match self {
             Self::Plain(w) => w.assert_valid(),
@@ -147,7 +155,7 @@ impl<'a> WeightOperand<'a> {
         }
     }
 
-    /// As the right operand of a forward product.
+    /// The weight as the right operand of a forward product; `buffer` receives the panels of a [`Self::Plain`] weight.
     pub(super) fn rhs<'b>(&self, precision: Precision, buffer: &'b mut AlignedBuffer) -> RightOperand<'b>
     where
         'a: 'b,

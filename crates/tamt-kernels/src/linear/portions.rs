@@ -1,3 +1,5 @@
+//! The left operand of a product, packed a portion at a time.
+
 use std::ops::Range;
 
 use crate::base::buffer::AlignedBuffer;
@@ -6,17 +8,21 @@ use crate::gemm::operand::Operand;
 use crate::gemm::panels::Panels;
 use crate::gemm::product::row_portions;
 
-/// Rows of an operand `[n, cols]` given as a flat slice of `len` elements.
-pub(crate) fn rows_of(len: usize, cols: usize, what: &str) -> usize {
+/// Number of rows of an operand `[n, cols]` with `len` elements; 0 if `cols` is 0.
+///
+/// # Panics
+/// If `len` is not a multiple of `cols`; `name` is the operand's name in the message.
+pub(crate) fn row_count(len: usize, cols: usize, name: &str) -> usize {
     if cols == 0 {
         return 0;
     }
-    assert!(len.is_multiple_of(cols), "{what} of whole rows of {cols}");
+    assert!(len.is_multiple_of(cols), "{name} of whole rows of {cols}");
     len / cols
 }
 
-/// Packs rows of a left operand `[rows, depth]`, a portion at a time.
-pub(crate) fn each_portion(
+/// Packs the left operand `[rows, depth]` in portions of rows that fit the last-level cache, and calls `product` with
+/// the rows and the panels of each portion.
+pub(crate) fn for_each_portion(
     lhs: &Operand<'_>,
     rows: usize,
     depth: usize,

@@ -1,22 +1,21 @@
-use crate::base::parallel::tests::same_for_any_pool;
-use crate::ops::activation;
+//! Every product against the naive one in f64, finite differences, and other products with the same bits.
+
 use half::bf16;
 use proptest::prelude::*;
 
+use crate::base::parallel::tests::same_for_any_pool;
 use crate::base::precision::Precision;
 use crate::base::scratch::Scratch;
 use crate::base::sums::Write;
-use crate::base::values::{Number, Values, bf16_bits, round};
+use crate::base::values::{Values, round, round_to_bf16, widen};
 use crate::gemm::deep::DEEP;
 use crate::gemm::product::is_one_portion;
 use crate::linear::bias_gradient::{backward_bias, bias_gradient};
-use crate::linear::ffn::{ActivatedGradient, backward_activated, forward_activated};
-use crate::linear::forward::{Projection, forward, forward_each, forward_packed};
-use crate::linear::input_gradient::{backward_input, backward_input_packed, backward_input_rows};
+use crate::linear::forward::{Projection, forward, forward_each};
+use crate::linear::fused_tests::{check_packed, rounded};
+use crate::linear::input_gradient::{backward_input, backward_input_packed};
 use crate::linear::packed_factor::{Factor, PackedFactor};
-use crate::linear::packed_input::PackedInput;
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
-use crate::linear::saved_input::saved_width;
 use crate::linear::weight_gradient::{backward_weight, weight_gradient, weight_gradient_bf16};
 use crate::masks::bit_mask::BitMask;
 use crate::masks::compact::CompactWeight;
@@ -24,7 +23,6 @@ use crate::masks::gather::gather;
 use crate::masks::grad_epilogue::GradEpilogue;
 use crate::masks::ranked::RankedMask;
 use crate::masks::weight::Weight;
-use crate::ops::activation::functions::Activation;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
 
 /// `y = x (W ∘ B)ᵀ + b` in f64.
@@ -45,111 +43,141 @@ fn sums(m: usize, n: usize, depth: usize, term: impl Fn(usize, usize, usize) -> 
     (0..m * n).map(|at| (0..depth).map(|k| term(at / n, at % n, k)).sum()).collect()
 }
 
-/// In every precision, of operands that have it: then only sums are rounded.
+/// Checks every product in every precision. The operands are exact in the precision, so that only sums are rounded.
 fn check_all(tokens: usize, rows: usize, cols: usize, mask: Option<&BitMask>) {
-    check_all_in(Precision::F32, tokens, rows, cols, mask);
-    check_all_in(Precision::Bf16, tokens, rows, cols, mask);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let (case, scratch) = (&Case::new(precision, tokens, rows, cols, mask), &mut Scratch::new(precision));
+        case.check_forward(scratch);
+        case.check_input_gradient(scratch);
+        case.check_weight_gradient(scratch);
+        case.check_bias_gradient(scratch);
+    }
 }
 
-fn check_all_in(precision: Precision, tokens: usize, rows: usize, cols: usize, mask: Option<&BitMask>) {
-    let operand = |n: usize, seed: u64| {
-        let mut values = random(n, seed);
-        if precision == Precision::Bf16 {
-            values.iter_mut().for_each(|v| *v = f32::from_bits(bf16_bits(*v) << 16));
+/// Random operands of a layer.
+struct Case<'a> {
+    tokens: usize,
+    rows: usize,
+    cols: usize,
+    mask: Option<&'a BitMask>,
+    x: Vec<f32>,
+    dy: Vec<f32>,
+    w: Vec<f32>,
+    bias: Vec<f32>,
+    /// The weight without dropped elements, if there is a mask.
+    compact: Option<CompactWeight>,
+    tolerance: f64,
+}
+
+impl<'a> Case<'a> {
+    fn new(precision: Precision, tokens: usize, rows: usize, cols: usize, mask: Option<&'a BitMask>) -> Self {
+        let operand = |n, seed| random(n, seed).into_iter().map(|v| rounded(v, precision)).collect::<Vec<_>>();
+        let (x, dy, w) = (operand(tokens * cols, 1), operand(tokens * rows, 2), operand(rows * cols, 3));
+        let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
+        let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &w));
+        Self { tokens, rows, cols, mask, x, dy, w, bias: random(rows, 4), compact, tolerance }
+    }
+
+    fn weight(&self) -> Weight<'_> {
+        Weight { values: (&self.w).into(), rows: self.rows, cols: self.cols, mask: self.mask }
+    }
+
+    fn check_forward(&self, scratch: &mut Scratch) {
+        let Self { tokens, rows, cols, mask, tolerance, .. } = *self;
+        let (x, w, weight, bias) = (to_f64(&self.x), to_f64(&self.w), self.weight(), Some(&self.bias[..]));
+        let mut y = vec![9.0; tokens * rows];
+        forward(&self.x, weight, bias, &mut y, scratch);
+        assert_close(&y, &naive(&x, &w, mask, &to_f64(&self.bias), cols), tolerance);
+        if let Some(compact) = &self.compact {
+            let mut again = vec![9.0; y.len()];
+            forward(&self.x, compact, bias, &mut again, scratch);
+            assert_eq!(again, y, "a compact weight gives the same bits");
+            let packed = PackedWeight::new(compact, PackedFor::Forward, scratch.precision());
+            let layer = Projection { weight: WeightOperand::Packed(&packed), bias, output: (&mut again).into() };
+            forward_each(&self.x, [layer], scratch);
+            assert_eq!(again, y, "a packed compact weight gives the same bits");
         }
-        values
-    };
-    let (x, dy, w, bias) =
-        (operand(tokens * cols, 1), operand(tokens * rows, 2), operand(rows * cols, 3), random(rows, 4));
-    let weight = Weight { values: (&w).into(), rows, cols, mask };
-    let kept = |n: usize, c: usize| mask.is_none_or(|m| m.get(n, c));
-    let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
-    let scratch = &mut Scratch::new(precision);
-
-    let mut y = vec![9.0; tokens * rows];
-    forward(&x, weight, Some(&bias), &mut y, scratch);
-    assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &to_f64(&bias), cols), tolerance);
-    let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &w));
-    if let Some(compact) = &compact {
-        let mut again = vec![9.0; y.len()];
-        forward(&x, compact, Some(&bias), &mut again, scratch);
-        assert_eq!(again, y, "a weight without its zeros gives the same bits");
-        let packed = PackedWeight::new(compact, PackedFor::Forward, precision);
-        let layer =
-            Projection { weight: WeightOperand::Packed(&packed), bias: Some(&bias), output: (&mut again).into() };
-        forward_each(&x, [layer], scratch);
-        assert_eq!(again, y, "and so it does packed before");
-    }
-    check_packed(&x, weight, &bias, &y, scratch);
-    check_in_bf16(&x, &dy, weight, scratch);
-    forward(&x, weight, None, &mut y, scratch);
-    assert_close(&y, &naive(&to_f64(&x), &to_f64(&w), mask, &vec![0.0; rows], cols), tolerance);
-
-    let mut expected = sums(tokens, cols, rows, |t, c, n| {
-        if kept(n, c) { f64::from(dy[t * rows + n]) * f64::from(w[n * cols + c]) } else { 0.0 }
-    });
-    let mut dx = vec![9.0; tokens * cols];
-    backward_input(&dy, weight, &mut dx, Write::Store, scratch);
-    assert_close(&dx, &expected, tolerance);
-    let packed = PackedWeight::new(weight, PackedFor::InputGradient, precision);
-    let mut by_packed = vec![9.0; tokens * cols];
-    backward_input_packed(&dy, &packed, &mut by_packed, Write::Store, scratch);
-    assert_eq!(by_packed, dx, "a weight packed before gives the same bits");
-    if let Some(compact) = &compact {
-        backward_input(&dy, compact, &mut by_packed, Write::Store, scratch);
-        assert_eq!(by_packed, dx, "a weight without its zeros gives the same bits");
-    }
-    backward_input(&dy, weight, &mut dx, Write::Add, scratch);
-    expected.iter_mut().for_each(|v| *v *= 2.0);
-    assert_close(&dx, &expected, tolerance);
-
-    let product = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
-    let all = BitMask::ones(rows, cols);
-    let mask = mask.unwrap_or(&all);
-    for epilogue in [GradEpilogue::Dense, GradEpilogue::Masked(mask), GradEpilogue::Score((&w).into())] {
-        let factor = |i: usize| match epilogue {
-            GradEpilogue::Dense => 1.0,
-            GradEpilogue::Masked(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
-            GradEpilogue::Survivors(_) => unreachable!("checked below"),
-            GradEpilogue::Score(_) => f64::from(w[i]),
-        };
-        let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
-        let mut dw = vec![9.0; rows * cols];
-        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Store, scratch);
-        assert_close(&dw, &expected, tolerance);
-        let mut dw = random(rows * cols, 5);
-        let expected: Vec<f64> = expected.iter().zip(&dw).map(|(e, old)| e + f64::from(*old)).collect();
-        backward_weight(&dy, &x, rows, cols, epilogue, &mut dw, Write::Add, scratch);
-        assert_close(&dw, &expected, tolerance);
+        check_packed(&self.x, weight, &self.bias, &y, scratch);
+        check_in_bf16(&self.x, &self.dy, weight, scratch);
+        forward(&self.x, weight, None, &mut y, scratch);
+        assert_close(&y, &naive(&x, &w, mask, &vec![0.0; rows], cols), tolerance);
     }
 
-    let mut whole = vec![9.0; rows * cols];
-    backward_weight(&dy, &x, rows, cols, GradEpilogue::Dense, &mut whole, Write::Store, scratch);
-    let ranked = RankedMask::new(mask.clone());
-    let [mut survivors, mut expected] = [(); 2].map(|()| vec![9.0; mask.count_ones()]);
-    for mode in [Write::Store, Write::Add] {
-        backward_weight(&dy, &x, rows, cols, GradEpilogue::Survivors(&ranked), &mut survivors, mode, scratch);
-        gather(mask, &whole, &mut expected, mode);
-        assert_eq!(survivors, expected);
+    fn check_input_gradient(&self, scratch: &mut Scratch) {
+        let Self { tokens, rows, cols, mask, ref dy, ref w, tolerance, .. } = *self;
+        let kept = |n: usize, c: usize| mask.is_none_or(|m| m.get(n, c));
+        let mut expected = sums(tokens, cols, rows, |t, c, n| {
+            if kept(n, c) { f64::from(dy[t * rows + n]) * f64::from(w[n * cols + c]) } else { 0.0 }
+        });
+        let mut dx = vec![9.0; tokens * cols];
+        backward_input(dy, self.weight(), &mut dx, Write::Store, scratch);
+        assert_close(&dx, &expected, tolerance);
+        let packed = PackedWeight::new(self.weight(), PackedFor::InputGradient, scratch.precision());
+        let mut again = vec![9.0; tokens * cols];
+        backward_input_packed(dy, &packed, &mut again, Write::Store, scratch);
+        assert_eq!(again, dx, "a packed weight gives the same bits");
+        if let Some(compact) = &self.compact {
+            backward_input(dy, compact, &mut again, Write::Store, scratch);
+            assert_eq!(again, dx, "a compact weight gives the same bits");
+        }
+        backward_input(dy, self.weight(), &mut dx, Write::Add, scratch);
+        expected.iter_mut().for_each(|v| *v *= 2.0);
+        assert_close(&dx, &expected, tolerance);
     }
 
-    let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));
-    let mut db = vec![9.0; rows];
-    backward_bias(&dy, &mut db, Write::Store, scratch);
-    assert_close(&db, &expected, tolerance);
-    let mut db = bias.clone();
-    backward_bias(&dy, &mut db, Write::Add, scratch);
-    let expected: Vec<f64> = expected.iter().zip(&bias).map(|(e, b)| e + f64::from(*b)).collect();
-    assert_close(&db, &expected, tolerance);
+    fn check_weight_gradient(&self, scratch: &mut Scratch) {
+        let Self { tokens, rows, cols, ref x, ref dy, ref w, tolerance, .. } = *self;
+        let product = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
+        let all = BitMask::ones(rows, cols);
+        let mask = self.mask.unwrap_or(&all);
+        for epilogue in [GradEpilogue::Dense, GradEpilogue::Masked(mask), GradEpilogue::Score(w.into())] {
+            let factor = |i: usize| match epilogue {
+                GradEpilogue::Dense => 1.0,
+                GradEpilogue::Masked(mask) => f64::from(u8::from(mask.get(i / cols, i % cols))),
+                GradEpilogue::Survivors(_) => unreachable!("checked below"),
+                GradEpilogue::Score(_) => f64::from(w[i]),
+            };
+            let expected: Vec<f64> = product.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
+            let mut dw = vec![9.0; rows * cols];
+            backward_weight(dy, x, rows, cols, epilogue, &mut dw, Write::Store, scratch);
+            assert_close(&dw, &expected, tolerance);
+            let mut dw = random(rows * cols, 5);
+            let expected: Vec<f64> = expected.iter().zip(&dw).map(|(e, old)| e + f64::from(*old)).collect();
+            backward_weight(dy, x, rows, cols, epilogue, &mut dw, Write::Add, scratch);
+            assert_close(&dw, &expected, tolerance);
+        }
+
+        let mut whole = vec![9.0; rows * cols];
+        backward_weight(dy, x, rows, cols, GradEpilogue::Dense, &mut whole, Write::Store, scratch);
+        let ranked = RankedMask::new(mask.clone());
+        let [mut survivors, mut expected] = [(); 2].map(|()| vec![9.0; mask.count_ones()]);
+        for mode in [Write::Store, Write::Add] {
+            backward_weight(dy, x, rows, cols, GradEpilogue::Survivors(&ranked), &mut survivors, mode, scratch);
+            gather(mask, &whole, &mut expected, mode);
+            assert_eq!(survivors, expected);
+        }
+    }
+
+    fn check_bias_gradient(&self, scratch: &mut Scratch) {
+        let Self { tokens, rows, ref dy, ref bias, tolerance, .. } = *self;
+        let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));
+        let mut db = vec![9.0; rows];
+        backward_bias(dy, &mut db, Write::Store, scratch);
+        assert_close(&db, &expected, tolerance);
+        let mut db = bias.clone();
+        backward_bias(dy, &mut db, Write::Add, scratch);
+        let expected: Vec<f64> = expected.iter().zip(bias).map(|(e, b)| e + f64::from(*b)).collect();
+        assert_close(&db, &expected, tolerance);
+    }
 }
 
-/// A matrix that lies in bf16 gives the bits that it gives widened to f32.
+/// A weight in bf16 gives the bits of the same weight widened to f32.
 fn check_in_bf16(x: &[f32], dy: &[f32], weight: Weight<'_>, scratch: &mut Scratch) {
     let Weight { values, rows, cols, .. } = weight;
     let (mut floats, mut halves) = (vec![0.0; values.len()], vec![bf16::ZERO; values.len()]);
     values.write_to(&mut floats);
     round(&floats, &mut halves);
-    crate::widen(&halves, &mut floats);
+    widen(&halves, &mut floats);
     let products = |values: Values<'_>, scratch: &mut Scratch| {
         let weight = Weight { values, ..weight };
         let [mut y, mut dx, mut ds] = [dy.len(), x.len(), values.len()].map(|len| vec![9.0; len]);
@@ -161,160 +189,53 @@ fn check_in_bf16(x: &[f32], dy: &[f32], weight: Weight<'_>, scratch: &mut Scratc
     assert_eq!(products(halves.as_slice().into(), scratch), products((&floats).into(), scratch));
 }
 
-/// What is packed before, a weight or activations, gives the bits `y` of [`forward`], and those of the next layer.
-fn check_packed(x: &[f32], weight: Weight<'_>, bias: &[f32], y: &[f32], scratch: &mut Scratch) {
-    let Weight { values, rows, cols, .. } = weight;
-    let packed = PackedWeight::new(weight, PackedFor::Forward, scratch.precision());
-    let mut again = vec![9.0; y.len()];
-    let layer = Projection { weight: WeightOperand::Packed(&packed), bias: Some(bias), output: (&mut again).into() };
-    forward_each(x, [layer], scratch);
-    assert_eq!(again, y);
-    let mut in_bf16 = vec![bf16::NAN; y.len()];
-    let output = in_bf16.as_mut_slice().into();
-    forward_each(x, [Projection { weight: WeightOperand::Packed(&packed), bias: Some(bias), output }], scratch);
-    assert!(in_bf16.iter().zip(y).all(|(a, b)| a.get() == rounded(*b, Precision::Bf16)), "the same, rounded");
-
-    let before: Vec<f32> = y.iter().map(|&y| rounded(y, scratch.precision())).collect();
-    let next = Weight { values, rows: cols, cols: rows, mask: None };
-    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
-        let mut activated = vec![9.0; y.len()];
-        activation::forward(activation, &before, &mut activated);
-        let mut expected = vec![9.0; x.len()];
-        forward(&activated, next, None, &mut expected, scratch);
-        for matrix in [WeightOperand::Plain(weight.into()), WeightOperand::Packed(&packed)] {
-            let mut kept = vec![9.0; y.len() / rows * saved_width(rows, scratch.precision())];
-            for keep in [None, Some(&mut kept)] {
-                let mut rows = PackedInput::default();
-                let keep = keep.map(Vec::as_mut_slice);
-                forward_activated(x, matrix, bias, activation, keep, &mut rows, scratch);
-                let mut output = vec![9.0; x.len()];
-                let layer =
-                    Projection { weight: WeightOperand::Plain(next.into()), bias: None, output: (&mut output).into() };
-                forward_packed(&rows, [layer], scratch);
-                assert_as_apart(activation, scratch.precision(), &output, &expected, "the next layer's output");
-            }
-            check_activated_gradient(x, weight, next, activation, &before, &kept, scratch);
-        }
-    }
-}
-
-/// What is computed with an activation on the way has the bits of its steps apart, but for GELU by tiles: it is from tables
-/// then, which are right to bf16, and a rounded result may be the next one.
-fn assert_as_apart(activation: Activation, precision: Precision, got: &[f32], apart: &[f32], what: &str) {
-    if activation != Activation::Gelu || !precision.packs_bf16() {
-        return assert_eq!(got, apart, "{what}, {activation:?}");
-    }
-    let largest = apart.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
-    for (got, apart) in got.iter().zip(apart) {
-        assert!((got - apart).abs() <= 4e-3 * largest, "{what}: {got}, not {apart}, of up to {largest}");
-    }
-}
-
-/// A value as products in this precision read it.
-fn rounded(x: f32, precision: Precision) -> f32 {
-    match precision {
-        Precision::F32 => x,
-        Precision::Bf16 => f32::from_bits(bf16_bits(x) << 16),
-    }
-}
-
-/// [`backward_activated`] gives the bits of its steps apart, and so does what it packs. `dy` stands for any gradient of the output
-/// of `next`.
-fn check_activated_gradient(
-    dy: &[f32],
-    weight: Weight<'_>,
-    next: Weight<'_>,
-    activation: Activation,
-    before: &[f32],
-    kept: &[f32],
-    scratch: &mut Scratch,
-) {
-    let precision = scratch.precision();
-    let (tokens, n, inputs) = (before.len() / weight.rows, weight.rows, weight.cols);
-    let [of_weight, of_next] = [weight, next].map(|w| PackedWeight::new(w, PackedFor::InputGradient, precision));
-    let (mut du, mut y, mut dx) = (vec![9.0; before.len()], vec![9.0; before.len()], vec![9.0; dy.len()]);
-    backward_input_packed(dy, &of_next, &mut du, Write::Store, scratch);
-    activation::backward_with_output(activation, before, &mut du, &mut y);
-    backward_input_packed(&du, &of_weight, &mut dx, Write::Store, scratch);
-
-    let (mut rows, mut gradient, mut input) =
-        (PackedInput::default(), PackedFactor::default(), PackedFactor::default());
-    let one_group = || std::iter::once(tokens);
-    let gradients = gradient.parts(Factor::OutputGradient, n, one_group(), precision);
-    let inputs_of_next = input.parts(Factor::Input, n, one_group(), precision);
-    let (output_gradient, of_next_input) = (gradients.first(), inputs_of_next.first());
-    let to = ActivatedGradient { rows: &mut rows, output_gradient, input: of_next_input };
-    backward_activated(dy, &of_next, kept, activation, to, scratch);
-    let mut fused = vec![9.0; dy.len()];
-    backward_input_rows(&rows, &of_weight, &mut fused, Write::Store);
-    assert_as_apart(activation, precision, &fused, &dx, "the gradient of the input");
-
-    drop((gradients, inputs_of_next));
-    for (packed, rows, factor) in [(&gradient, &du, Factor::OutputGradient), (&input, &y, Factor::Input)] {
-        let (other, width) = (random(tokens * inputs, 11), inputs);
-        let mut others = PackedFactor::default();
-        let opposite = if factor == Factor::Input { Factor::OutputGradient } else { Factor::Input };
-        others.parts(opposite, width, one_group(), precision).iter_mut().for_each(|part| part.pack(&other));
-        let [mut together, mut apart] = [(); 2].map(|()| vec![9.0; n * width]);
-        match factor {
-            Factor::OutputGradient => {
-                weight_gradient(packed, &others, GradEpilogue::Dense, &mut together, Write::Store);
-                backward_weight(rows, &other, n, width, GradEpilogue::Dense, &mut apart, Write::Store, scratch);
-            }
-            Factor::Input => {
-                weight_gradient(&others, packed, GradEpilogue::Dense, &mut together, Write::Store);
-                backward_weight(&other, rows, width, n, GradEpilogue::Dense, &mut apart, Write::Store, scratch);
-            }
-        }
-        assert_as_apart(activation, precision, &together, &apart, &format!("a gradient of weights from {factor:?}"));
-    }
-}
-
-/// Groups of tokens, some of them empty, that leave factors of weight gradients a group at a time.
+/// Groups of tokens, some of them empty, pack the factors of weight gradients one group at a time.
 #[test]
 fn factors_that_groups_pack_give_the_naive_gradients() {
-    let (rows, cols) = (65, 131);
     for precision in [Precision::F32, Precision::Bf16] {
         for groups in [vec![], vec![0], vec![1], vec![7, 1, 0, 63], vec![383, 65, 1], vec![300, 300, 1700]] {
-            let tokens: usize = groups.iter().sum();
-            let operand = |n, seed| random(n, seed).into_iter().map(|v| rounded(v, precision)).collect::<Vec<_>>();
-            let (dy, x) = (operand(tokens * rows, 1), operand(tokens * cols, 2));
-            let (mut gradient, mut input) = (PackedFactor::default(), PackedFactor::default());
-            let mut at = 0;
-            let gradients = gradient.parts(Factor::OutputGradient, rows, groups.iter().copied(), precision);
-            let inputs = input.parts(Factor::Input, cols, groups.iter().copied(), precision);
-            for ((mut dy_part, mut x_part), tokens) in gradients.into_iter().zip(inputs).zip(&groups) {
-                dy_part.pack(&dy[at * rows..(at + tokens) * rows]);
-                x_part.pack(&x[at * cols..(at + tokens) * cols]);
-                at += tokens;
-            }
-            let tolerance = 1e-6 * (10.0 + (tokens as f64).sqrt());
-            let expected = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
-            let dw = same_for_any_pool(|| {
-                let mut dw = vec![9.0; rows * cols];
-                weight_gradient(&gradient, &input, GradEpilogue::Dense, &mut dw, Write::Store);
-                dw
-            });
-            assert_close(&dw, &expected, tolerance);
-            // rounded ones are these, times the weights for scores, and added to what was rounded before
-            let weights = random(rows * cols, 3);
-            let mut scores = vec![bf16::ZERO; rows * cols];
-            for mode in [Write::Store, Write::Add] {
-                let before = scores.clone();
-                weight_gradient_bf16(&gradient, &input, GradEpilogue::Score((&weights).into()), &mut scores, mode);
-                for (i, score) in scores.iter().enumerate() {
-                    let expected = crate::base::values::round_to_bf16(dw[i] * weights[i] + before[i].to_f32());
-                    assert!(score.to_f32() == expected.to_f32(), "{mode:?}, {i}: {score:?} and {expected:?}");
-                }
-            }
-            let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));
-            let mut db = vec![9.0; rows];
-            bias_gradient(&gradient, &mut db, Write::Store);
-            assert_close(&db, &expected, tolerance);
-            bias_gradient(&gradient, &mut db, Write::Add);
-            assert_close(&db, &expected.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 2.0 * tolerance);
+            check_factors(precision, &groups);
         }
     }
+}
+
+fn check_factors(precision: Precision, groups: &[usize]) {
+    let (rows, cols, tokens) = (65, 131, groups.iter().sum());
+    let Case { dy, x, .. } = Case::new(precision, tokens, rows, cols, None);
+    let (mut gradient, mut input) = (PackedFactor::default(), PackedFactor::default());
+    let mut at = 0;
+    let gradients = gradient.parts(Factor::OutputGradient, rows, groups.iter().copied(), precision);
+    let inputs = input.parts(Factor::Input, cols, groups.iter().copied(), precision);
+    for ((mut dy_part, mut x_part), tokens) in gradients.into_iter().zip(inputs).zip(groups) {
+        dy_part.pack(&dy[at * rows..(at + tokens) * rows]);
+        x_part.pack(&x[at * cols..(at + tokens) * cols]);
+        at += tokens;
+    }
+    let tolerance = 1e-6 * (10.0 + (tokens as f64).sqrt());
+    let expected = sums(rows, cols, tokens, |n, c, t| f64::from(dy[t * rows + n]) * f64::from(x[t * cols + c]));
+    let dw = same_for_any_pool(|| {
+        let mut dw = vec![9.0; rows * cols];
+        weight_gradient(&gradient, &input, GradEpilogue::Dense, &mut dw, Write::Store);
+        dw
+    });
+    assert_close(&dw, &expected, tolerance);
+    // a gradient in bf16 is `dw` times the weights plus the old value, rounded
+    let weights = random(rows * cols, 3);
+    let mut scores = vec![bf16::ZERO; rows * cols];
+    for mode in [Write::Store, Write::Add] {
+        let before = scores.clone();
+        weight_gradient_bf16(&gradient, &input, GradEpilogue::Score((&weights).into()), &mut scores, mode);
+        for (i, score) in scores.iter().enumerate() {
+            let expected = round_to_bf16(dw[i] * weights[i] + before[i].to_f32());
+            assert!(score.to_f32() == expected.to_f32(), "{mode:?}, {i}: {score:?} and {expected:?}");
+        }
+    }
+    let expected = sums(1, rows, tokens, |_, n, t| f64::from(dy[t * rows + n]));
+    let mut db = vec![9.0; rows];
+    bias_gradient(&gradient, &mut db, Write::Store);
+    assert_close(&db, &expected, tolerance);
+    bias_gradient(&gradient, &mut db, Write::Add);
+    assert_close(&db, &expected.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 2.0 * tolerance);
 }
 
 #[test]
@@ -337,7 +258,7 @@ fn every_product_matches_the_naive_one_for_odd_shapes_and_masks() {
     }
 }
 
-/// Operands of more than two million floats are packed in portions.
+/// Operands of more than 2 Mi floats are packed in portions.
 #[test]
 fn products_of_large_operands_match_the_naive_one() {
     for (tokens, rows, cols) in [(2900, 3, 801), (3, 2900, 801), (801, 2900, 3), (801, 3, 2900)] {
@@ -348,7 +269,7 @@ fn products_of_large_operands_match_the_naive_one() {
 }
 
 #[test]
-fn layers_that_share_an_input_give_the_bits_of_single_ones() {
+fn layers_that_share_an_input_give_the_bits_of_single_layers() {
     let (tokens, cols) = (131, 63);
     let x = random(tokens * cols, 1);
     let rows = [1, 65, 383];
@@ -396,7 +317,7 @@ fn gradients_match_finite_differences() {
     assert_gradient(&bias, &db, 1e-5, |bias| loss(&x, &w, bias));
 }
 
-/// `d loss / d B_ij` if the mask were real numbers, which the straight-through estimator takes as the score's gradient.
+/// The straight-through gradient of a score is `d loss / d B_ij` of a mask of real numbers.
 #[test]
 fn the_score_gradient_is_that_of_a_real_valued_mask() {
     let (tokens, rows, cols) = (3, 5, 9);
@@ -439,7 +360,8 @@ fn products_are_the_same_for_any_number_of_threads() {
             (y, dx, dw, db)
         })
     });
-    // each product is off by up to a part in 128, a sum of many by a few standard deviations of a fifth of that
+    // rounding two factors to bf16 changes a product by up to 1/128, a sum of many products by a few standard
+    // deviations of a fifth of 1/128
     let [exact, rounded] = results;
     for (exact, rounded) in [(&exact.0, &rounded.0), (&exact.1, &rounded.1), (&exact.2, &rounded.2)] {
         assert_ne!(exact, rounded);
@@ -468,7 +390,7 @@ fn gradients_through_a_vocabulary_match_the_formula() {
     }
 }
 
-/// A token's output does not depend on the other tokens of the batch, to the last bit.
+/// The bits of a token's output do not depend on the other tokens of the batch.
 #[test]
 fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);

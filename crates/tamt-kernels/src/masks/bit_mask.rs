@@ -1,4 +1,4 @@
-//! Bit masks over weight matrices.
+//! [`BitMask`]: one bit per weight of a matrix, with counts, masked copies and the update from scores and a threshold.
 
 use rayon::prelude::*;
 use std::ops::Range;
@@ -6,12 +6,12 @@ use std::ops::Range;
 use crate::base::dispatch::kernel;
 use crate::base::parallel::{map_chunks, rows_per_job};
 use crate::masks::bits::{copy_masked_row, count_bits, mask_row};
-use crate::masks::selection::{Cut, Key, cut_order, element_order};
+use crate::masks::selection::{Cut, Key, element_order, order};
 
-/// One bit per element of a `rows x cols` matrix, 1 = kept.
+/// One bit per element of a matrix `[rows, cols]`: 1 = kept, 0 = dropped.
 ///
-/// Each row is padded to whole bytes, the first column is the lowest bit of the first byte, and padding bits are zero:
-/// the same bytes as in a ticket file.
+/// Each row is padded to whole bytes, the first column is the lowest bit of the first byte, and padding bits are zero.
+/// A ticket file stores the same bytes.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct BitMask {
     rows: usize,
@@ -24,7 +24,7 @@ impl Clone for BitMask {
         Self { bytes: self.bytes.clone(), ..*self }
     }
 
-    /// Allocates nothing where there is room.
+    /// Reuses the allocation of `self` if the capacity suffices.
     fn clone_from(&mut self, source: &Self) {
         (self.rows, self.cols) = (source.rows, source.cols);
         self.bytes.clone_from(&source.bytes);
@@ -52,6 +52,9 @@ impl BitMask {
     }
 
     /// The mask that drops the zeros of `w` `[rows, cols]`.
+    ///
+    /// # Panics
+    /// If `w` does not have `rows * cols` elements.
     #[must_use]
     pub fn of_nonzero(rows: usize, cols: usize, w: &[f32]) -> Self {
         let mut mask = Self::zeros(rows, cols);
@@ -70,7 +73,7 @@ impl BitMask {
         mask
     }
 
-    /// A mask from its bytes; `None` if their number is wrong or a padding bit is set.
+    /// A mask from its bytes; `None` if the number of bytes is wrong or a padding bit is set.
     #[must_use]
     pub fn from_bytes(rows: usize, cols: usize, bytes: Vec<u8>) -> Option<Self> {
         let stride = cols.div_ceil(8);
@@ -87,7 +90,7 @@ impl BitMask {
         &self.bytes
     }
 
-    /// The mask's bytes, row after row.
+    /// The mask's bytes, row after row, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -118,7 +121,7 @@ impl BitMask {
         &self.bytes[r * stride..(r + 1) * stride]
     }
 
-    /// Whether element (`r`, `c`) is kept.
+    /// Whether the mask keeps element (`r`, `c`).
     #[must_use]
     pub fn get(&self, r: usize, c: usize) -> bool {
         assert!(c < self.cols, "column {c} of {}", self.cols);
@@ -136,7 +139,7 @@ impl BitMask {
         }
     }
 
-    /// Elements of the matrix: rows times columns.
+    /// Number of elements of the matrix: rows times columns.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows * self.cols
@@ -148,27 +151,33 @@ impl BitMask {
         self.len() == 0
     }
 
-    /// Kept elements.
+    /// Number of kept elements.
     #[must_use]
     pub fn count_ones(&self) -> usize {
         count(self.bytes.len(), |i| self.bytes[i])
     }
 
-    /// Kept elements of some rows, on this thread.
+    /// Number of kept elements in `rows`, counted on the calling thread.
     #[must_use]
     pub fn count_ones_in(&self, rows: Range<usize>) -> usize {
         let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
         count_bits(bytes)
     }
 
-    /// Elements that both masks keep. The shapes must be the same.
+    /// Number of elements that both masks keep.
+    ///
+    /// # Panics
+    /// If the shapes differ.
     #[must_use]
     pub fn intersection_count(&self, other: &Self) -> usize {
         self.assert_same_shape(other);
         count(self.bytes.len(), |i| self.bytes[i] & other.bytes[i])
     }
 
-    /// Elements that either mask keeps. The shapes must be the same.
+    /// Number of elements that at least one of the masks keeps.
+    ///
+    /// # Panics
+    /// If the shapes differ.
     #[must_use]
     pub fn union_count(&self, other: &Self) -> usize {
         self.assert_same_shape(other);
@@ -179,7 +188,7 @@ impl BitMask {
         assert_eq!((self.rows, self.cols), (other.rows, other.cols), "masks of the same shape");
     }
 
-    /// `out = w ∘ B`, both `[rows, cols]`. Dropped elements are +0, whatever they were.
+    /// `out = w ∘ B`, both `[rows, cols]`. Dropped elements become +0, also where `w` is negative, infinite or NaN.
     pub fn copy_masked(&self, w: &[f32], out: &mut [f32]) {
         assert_eq!(w.len(), self.len(), "weights of the mask's shape");
         assert_eq!(out.len(), self.len(), "output of the mask's shape");
@@ -191,7 +200,7 @@ impl BitMask {
         });
     }
 
-    /// `w = w ∘ B`, `[rows, cols]`. Dropped elements become +0, whatever they were.
+    /// `w = w ∘ B`, `[rows, cols]`. Dropped elements become +0, also where `w` is negative, infinite or NaN.
     pub fn mask_in_place(&self, w: &mut [f32]) {
         assert_eq!(w.len(), self.len(), "weights of the mask's shape");
         let (cols, job) = (self.cols.max(1), rows_per_job(self.cols));
@@ -202,13 +211,13 @@ impl BitMask {
         });
     }
 
-    /// Rewrites the mask to keep the elements of `values` `[rows, cols]` that are above the cut. Returns the number of
-    /// bits that changed.
+    /// `B_i = [(key(values_i), i) > cut]`: rewrites the mask to keep the elements of `values` `[rows, cols]` above the
+    /// cut. Returns the number of bits that changed.
     pub fn keep_above(&mut self, values: &[f32], cut: Cut, key: Key) -> usize {
         self.keep_above_at(values, cut, key, 0)
     }
 
-    /// [`keep_above`](Self::keep_above) for a matrix whose elements are numbered from `first_index`, as in a selection
+    /// [`keep_above`](Self::keep_above) for a matrix whose elements have the indices `first_index..` in a selection
     /// over several matrices.
     pub fn keep_above_at(&mut self, values: &[f32], cut: Cut, key: Key, first_index: u64) -> usize {
         assert_eq!(values.len(), self.len(), "values of the mask's shape");
@@ -216,18 +225,15 @@ impl BitMask {
             return 0;
         }
         let (cols, stride, job) = (self.cols, self.row_bytes(), rows_per_job(self.cols));
-        let threshold = cut_order(cut.value);
+        let threshold = order(cut.value);
         let jobs = self.bytes.par_chunks_mut(job * stride).zip(values.par_chunks(job * cols)).enumerate();
         jobs.map(|(j, (bytes, values))| {
             let mut flipped = 0;
             for (r, (bytes, values)) in bytes.chunks_exact_mut(stride).zip(values.chunks_exact(cols)).enumerate() {
                 let first = first_index + ((j * job + r) * cols) as u64;
-                // how many of the row's elements, from its first, are up to the cut's index
-                let until = cut.index.saturating_add(1).saturating_sub(first).min(cols as u64) as u32;
-                flipped += match key {
-                    Key::Value => keep_row_by_value(bytes, values, threshold, until),
-                    Key::Magnitude => keep_row_by_magnitude(bytes, values, threshold, until),
-                };
+                // the first column whose index exceeds the cut's index
+                let tie_col = cut.index.saturating_add(1).saturating_sub(first).min(cols as u64) as u32;
+                flipped += keep_row(bytes, values, threshold, tie_col, key);
             }
             flipped
         })
@@ -235,18 +241,19 @@ impl BitMask {
     }
 }
 
-/// Set bits of `byte(0..n)`. Integers add up to the same in any order.
-pub(crate) fn count(n: usize, byte: impl Fn(usize) -> u8 + Sync) -> usize {
+/// Number of set bits of `byte(0..n)`.
+fn count(n: usize, byte: impl Fn(usize) -> u8 + Sync) -> usize {
     map_chunks(n, 1 << 14, |range| range.map(|i| byte(i).count_ones() as usize).sum::<usize>()).iter().sum()
 }
 
-/// Keeps where the order of the key is above `cut`, or equal to it and the column is `until` or later. Returns the flips.
+/// Keeps the elements of a row whose order exceeds `cut`, and the elements of order `cut` in columns `tie_col..`.
+/// Returns the number of changed bits.
 #[inline(always)]
-fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) -> usize {
-    // without branches, so that eight are decided at once
+fn keep_row_inline(bytes: &mut [u8], values: &[f32], cut: u32, tie_col: u32, key: Key) -> usize {
+    // branch-free, so that the compiler decides eight elements in one vector
     let is_above = |v: f32, column: u32| {
         let order = element_order(v, key);
-        (order > cut) | (order == cut) & (column >= until)
+        (order > cut) | (order == cut) & (column >= tie_col)
     };
     let mut flipped = 0;
     let mut column = 0;
@@ -258,7 +265,7 @@ fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) ->
             *kept = u8::from(is_above(v, column + bit as u32));
         }
         column += 8;
-        // the lowest bits of the eight bytes, side by side: byte i is moved from place 8 i to 56 + i
+        // the product moves the lowest bit of byte i from bit 8 i to bit 56 + i
         let new = (u64::from_le_bytes(kept).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
         flipped += (*byte ^ new).count_ones();
         *byte = new;
@@ -275,14 +282,12 @@ fn keep_row(bytes: &mut [u8], values: &[f32], cut: u32, until: u32, key: Key) ->
 }
 
 kernel! {
-    fn keep_row_by_value<FMA>(bytes: &mut [u8], values: &[f32], cut: u32, until: u32) -> usize {
-        keep_row(bytes, values, cut, until, Key::Value)
-    }
-}
-
-kernel! {
-    fn keep_row_by_magnitude<FMA>(bytes: &mut [u8], values: &[f32], cut: u32, until: u32) -> usize {
-        keep_row(bytes, values, cut, until, Key::Magnitude)
+    /// [`keep_row_inline`] with one loop per key.
+    fn keep_row<FMA>(bytes: &mut [u8], values: &[f32], cut: u32, tie_col: u32, key: Key) -> usize {
+        match key {
+            Key::Value => keep_row_inline(bytes, values, cut, tie_col, Key::Value),
+            Key::Magnitude => keep_row_inline(bytes, values, cut, tie_col, Key::Magnitude),
+        }
     }
 }
 

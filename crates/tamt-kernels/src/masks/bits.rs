@@ -1,13 +1,17 @@
+//! Loops over the bits of one mask row: counting and masking.
+//!
+//! A slice of mask bytes covers a whole row, or a part of a row that begins at a byte.
+
 use crate::base::dispatch::kernel;
 
-/// Columns `c..c + 8` of a row where the byte's bits are set, +0 elsewhere.
+/// Eight elements masked by the bits of `byte`: `w[i]` if bit `i` is set, else +0.
 #[inline(always)]
 fn select_eight(byte: u8, w: &[f32; 8]) -> [f32; 8] {
     let byte = u32::from(byte);
     std::array::from_fn(|bit| f32::from_bits(w[bit].to_bits() & 0u32.wrapping_sub(byte >> bit & 1)))
 }
 
-/// `out = w ∘ bits`, one row or a part of one that begins at a byte; for the inside of a [`kernel!`].
+/// `out = w ∘ bits`, inlined into the body of a [`kernel!`].
 #[inline(always)]
 pub(crate) fn copy_masked_inline(bits: &[u8], w: &[f32], out: &mut [f32]) {
     let whole = w.len() / 8;
@@ -21,7 +25,7 @@ pub(crate) fn copy_masked_inline(bits: &[u8], w: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Up to 32 bits from the first byte on, the first in the lowest bit; where bytes end, zeros.
+/// The first 32 bits of `bytes`, the first in the lowest bit, padded with zeros.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn first_bits(bytes: &[u8]) -> u32 {
@@ -33,7 +37,7 @@ pub(crate) fn first_bits(bytes: &[u8]) -> u32 {
 }
 
 kernel! {
-    /// Set bits, on this thread.
+    /// Number of set bits, counted on the calling thread.
     pub(crate) fn count_bits<FMA>(bytes: &[u8]) -> usize {
         let (words, rest) = bytes.as_chunks::<8>();
         let whole: u32 = words.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum();
@@ -42,14 +46,14 @@ kernel! {
 }
 
 kernel! {
-    /// [`copy_masked_inline`] as a function of its own.
+    /// `out = w ∘ bits`.
     pub(crate) fn copy_masked_row<FMA>(bits: &[u8], w: &[f32], out: &mut [f32]) {
         copy_masked_inline(bits, w, out);
     }
 }
 
 kernel! {
-    /// `w = w ∘ bits`, one row or a part of one that begins at a byte.
+    /// `w = w ∘ bits`.
     pub(crate) fn mask_row<FMA>(bits: &[u8], w: &mut [f32]) {
         let whole = w.len() / 8;
         let (w, rest) = w.as_chunks_mut::<8>();

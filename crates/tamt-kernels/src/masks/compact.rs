@@ -1,4 +1,4 @@
-//! A masked weight matrix without its zeros.
+//! [`CompactWeight`]: the survivors of a masked weight matrix, without the dropped elements.
 
 use rayon::prelude::*;
 use std::ops::Range;
@@ -10,8 +10,8 @@ use crate::masks::bit_mask::BitMask;
 use crate::masks::gather::{expand_row, gather};
 use crate::masks::ranked::{RankedMask, RowRanges};
 
-/// The elements that a mask keeps of a matrix `[rows, cols]`, in its order: row after row, by column. The others are zero and take
-/// no memory but the mask's.
+/// The survivors of a matrix `[rows, cols]` in mask order: row after row, by column. A dropped element is zero and
+/// takes one bit of memory.
 #[derive(Clone, Debug)]
 pub struct CompactWeight {
     kept: RankedMask,
@@ -19,7 +19,10 @@ pub struct CompactWeight {
 }
 
 impl CompactWeight {
-    /// What a mask keeps of a matrix of its shape.
+    /// The survivors of `dense` `[rows, cols]` under `mask`.
+    ///
+    /// # Panics
+    /// If `dense` is not of the mask's shape.
     #[must_use]
     pub fn new(mask: BitMask, dense: &[f32]) -> Self {
         let kept = RankedMask::new(mask);
@@ -28,57 +31,60 @@ impl CompactWeight {
         new
     }
 
-    /// Which elements there are.
+    /// The mask, with the range of survivors of each row.
     #[must_use]
     pub fn kept(&self) -> &RankedMask {
         &self.kept
     }
 
-    /// The same, as a mask.
+    /// The mask.
     #[must_use]
     pub fn mask(&self) -> &BitMask {
         self.kept.mask()
     }
 
-    /// The elements, in the mask's order.
+    /// The survivors, in mask order.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The elements, in the mask's order, to change, and where the rows' lie.
+    /// The survivors for an update, and the range of survivors of each row.
     #[must_use]
     pub fn rows_mut(&mut self) -> (&mut [f32], RowRanges<'_>) {
         (&mut self.values, self.kept.row_ranges())
     }
 
-    /// Takes the elements of another matrix `[rows, cols]`.
+    /// Replaces the survivors by the kept elements of `dense` `[rows, cols]`.
     pub fn set_dense(&mut self, dense: &[f32]) {
         gather(self.kept.mask(), dense, &mut self.values, Write::Store);
     }
 
-    /// The matrix with its zeros, `[rows, cols]`.
+    /// The matrix `[rows, cols]`, dropped elements as zeros.
     #[must_use]
     pub fn to_dense(&self) -> Vec<f32> {
         let (cols, mut dense) = (self.mask().cols(), vec![0.0; self.mask().len()]);
-        dense.par_chunks_exact_mut(cols.max(1)).with_min_len(rows_per_job(cols)).enumerate().for_each(
-            |(row, dense)| {
-                self.write_part(row, 0..cols, dense);
-            },
-        );
+        dense
+            .par_chunks_exact_mut(cols.max(1))
+            .with_min_len(rows_per_job(cols))
+            .enumerate()
+            .for_each(|(row, dense)| self.write_part(row, 0..cols, dense));
         dense
     }
 
-    /// Writes some columns of a row with their zeros; they begin with a byte of the mask, and end with one or with the row.
+    /// Writes columns `cols` of a row, dropped elements as zeros.
+    ///
+    /// # Panics
+    /// If `cols` does not start at a multiple of 8, or ends neither at a multiple of 8 nor at the row's end.
     pub(crate) fn write_part(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
-        let (bits, is_whole) = (self.mask().row(row), |col: usize| col.is_multiple_of(8));
-        let ends_well = is_whole(cols.end) || cols.end == self.mask().cols();
-        assert!(is_whole(cols.start) && ends_well, "bytes of the mask");
+        let bits = self.mask().row(row);
+        let ends_byte = cols.end.is_multiple_of(8) || cols.end == self.mask().cols();
+        assert!(cols.start.is_multiple_of(8) && ends_byte, "columns of whole bytes of the mask");
         let survivors = &self.values[self.kept.of_row_from(row, cols.start)];
         expand_row(&bits[cols.start / 8..cols.end.div_ceil(8)], survivors, out);
     }
 
-    /// Has a row brought into the caches, ahead of its use.
+    /// Prefetches a row into L1.
     pub(crate) fn prefetch_row(&self, row: usize) {
         prefetch(&self.values[self.kept.of_row(row)]);
         prefetch(self.mask().row(row));
@@ -88,11 +94,10 @@ impl CompactWeight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::random;
-    use crate::reference::random_mask;
+    use crate::reference::{random, random_mask};
 
     #[test]
-    fn what_a_mask_keeps_is_found_by_rows_and_parts_of_them() {
+    fn rows_and_parts_of_rows_have_the_survivors_of_the_mask() {
         for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (1300, 9), (0, 4), (4, 0)] {
             for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
                 let w = random(rows * cols, 1);

@@ -1,52 +1,60 @@
-//! Survivors of a masked matrix as a list, in the mask's order: row after row, by column.
+//! Gather and scatter of the survivors of a masked matrix, a list in mask order: row after row, by column.
 
 use rayon::prelude::*;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
 use crate::base::cpu::{Isa, isa};
 use crate::base::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk};
 use crate::base::sums::Write;
 use crate::masks::bit_mask::BitMask;
 
-/// Rows that a job takes, at least.
+/// Smallest number of rows per job.
 const JOB_ROWS: usize = 16;
 
-/// `survivors (+)= ` the kept elements of `dense` `[rows, cols]`.
+/// Gathers the kept elements of `dense` `[rows, cols]`: `survivors = dense[B]`, or `+=` with [`Write::Add`].
 ///
 /// # Panics
-/// If there are not as many survivors as set bits, or `dense` is of another shape.
+/// If `survivors` does not have one element per set bit, or `dense` is not of the mask's shape.
 pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write) {
     assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
     Jobs::new(mask, survivors.len()).zip(survivors).for_each(|(rows, mut survivors)| {
         for row in rows {
-            let done = gather_row(mask.row(row), &dense[row * mask.cols()..][..mask.cols()], survivors, mode);
-            survivors = &mut survivors[done..];
+            let gathered = gather_row(mask.row(row), &dense[row * mask.cols()..][..mask.cols()], survivors, mode);
+            survivors = &mut survivors[gathered..];
         }
     });
 }
 
-/// `survivors (+)= ` the elements that bits keep, of which the first is bit 0; bits beyond the elements are zero. Returns how many
-/// there are: `survivors` has at least so many.
+/// Gathers the elements of `dense` whose bits are set, starting with bit 0, and returns their number. `survivors` may
+/// be longer.
+///
+/// # Panics
+/// If `survivors` is shorter than the number of set bits, or a bit beyond `dense` is set.
 pub(crate) fn gather_row(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode: Write) -> usize {
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
-        // SAFETY: the instructions are there.
+        // SAFETY: AVX-512F is present: `isa()` returned `Avx512`. Every processor with AVX2 has POPCNT.
         #[allow(unsafe_code)]
         return unsafe { x86::gather(bits, dense, survivors, mode) };
     }
-    let mut done = 0;
+    let mut gathered = 0;
     for_each_bit(bits, |at| {
-        survivors[done] = if mode == Write::Add { survivors[done] + dense[at] } else { dense[at] };
-        done += 1;
+        survivors[gathered] = if mode == Write::Add { survivors[gathered] + dense[at] } else { dense[at] };
+        gathered += 1;
     });
-    done
+    gathered
 }
 
-/// Writes all elements of a part of a row: survivors to the places that bits keep, as [`gather_row`] has them, and zeros.
+/// The inverse of [`gather_row`]: writes the survivors to the elements of `dense` whose bits are set, and zeros
+/// elsewhere.
+///
+/// # Panics
+/// If `survivors` is shorter than the number of set bits.
 pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
-        // SAFETY: the instructions are there.
+        // SAFETY: AVX-512F is present: `isa()` returned `Avx512`. Every processor with AVX2 has POPCNT.
         #[allow(unsafe_code)]
         return unsafe { x86::expand(bits, survivors, dense) };
     }
@@ -55,7 +63,7 @@ pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
     for_each_bit(bits, |at| dense[at] = *survivors.next().expect("as many survivors as bits"));
 }
 
-/// Sixteen columns at a time: survivors are a few in each, and a branch for each would cost more than they do.
+/// AVX-512 variants on 16 columns at a time: a compress or expand instruction replaces a branch per survivor.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod x86 {
@@ -66,18 +74,21 @@ mod x86 {
 
     use crate::base::sums::Write;
 
-    /// Elements that are fetched ahead: memory is far away, and a page's first lines are not fetched by themselves.
+    /// Prefetch distance in elements, across page ends, where the hardware prefetcher stops.
     const AHEAD: usize = 1024;
 
     /// [`super::gather_row`].
     #[target_feature(enable = "avx512f,popcnt")]
     pub(super) fn gather(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode: Write) -> usize {
-        let mut done = 0;
-        for (bits, at) in sixteens(bits) {
-            let (kept, first) = places(bits);
+        let mut gathered = 0;
+        for (i, bits) in bits.chunks(2).map(word).enumerate().filter(|(_, bits)| *bits != 0) {
+            let (at, kept) = (16 * i, bits.count_ones() as usize);
+            let first = u16::MAX >> (16 - kept);
             assert!(at + 16 - bits.leading_zeros() as usize <= dense.len(), "bits of the row's elements");
-            let survivors = &mut survivors[done..done + kept];
-            // SAFETY: set bits are elements of `dense`; so many survivors were taken.
+            let survivors = &mut survivors[gathered..gathered + kept];
+            // SAFETY: the masked load reads elements of `dense` whose bits are set: the assertion above bounds the last
+            // one. The masked load and store of survivors touch `kept` elements: the slice above has that length. A
+            // prefetch reads nothing.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(dense.as_ptr().wrapping_add(at + AHEAD).cast());
                 let values = _mm512_maskz_loadu_ps(bits, dense.as_ptr().add(at));
@@ -87,57 +98,50 @@ mod x86 {
                 }
                 _mm512_mask_storeu_ps(survivors.as_mut_ptr(), first, values);
             }
-            done += kept;
+            gathered += kept;
         }
-        done
+        gathered
     }
 
     /// [`super::expand_row`].
     #[target_feature(enable = "avx512f,popcnt")]
     pub(super) fn expand(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
         assert_eq!(bits.len(), dense.len().div_ceil(8), "bits of the row's elements");
-        let mut done = 0;
-        for (bits, dense) in bits.chunks(2).zip(dense.chunks_mut(16)) {
-            let bits = u16::from_le_bytes([bits[0], bits.get(1).copied().unwrap_or(0)]);
+        let mut used = 0;
+        for (bits, dense) in bits.chunks(2).map(word).zip(dense.chunks_mut(16)) {
             let kept = bits.count_ones() as usize;
-            let survivors = &survivors[done..done + kept];
-            let there = u16::MAX >> (16 - dense.len());
-            // SAFETY: so many survivors are read, and so many elements written.
+            let survivors = &survivors[used..used + kept];
+            let lanes = u16::MAX >> (16 - dense.len());
+            // SAFETY: the expanding load reads `kept` survivors: the slice above has that length. The masked store
+            // writes `dense.len()` elements: `lanes` has that many bits.
             unsafe {
                 let values = _mm512_maskz_expandloadu_ps(bits, survivors.as_ptr());
-                _mm512_mask_storeu_ps(dense.as_mut_ptr(), there, values);
+                _mm512_mask_storeu_ps(dense.as_mut_ptr(), lanes, values);
             }
-            done += kept;
+            used += kept;
         }
     }
 
-    /// Bits, sixteen at a time, with the place of the first; those without survivors are left out.
+    /// One or two bytes as a word, padded with zeros.
     #[inline(always)]
-    fn sixteens(bits: &[u8]) -> impl Iterator<Item = (u16, usize)> {
-        let pairs = bits.chunks(2).enumerate();
-        pairs
-            .map(|(i, two)| (u16::from_le_bytes([two[0], two.get(1).copied().unwrap_or(0)]), 16 * i))
-            .filter(|(bits, _)| *bits != 0)
-    }
-
-    /// How many survivors bits stand for, and as many bits from the first on.
-    #[inline(always)]
-    fn places(bits: u16) -> (usize, u16) {
-        let kept = bits.count_ones();
-        (kept as usize, u16::MAX >> (16 - kept))
+    fn word(bytes: &[u8]) -> u16 {
+        u16::from_le_bytes([bytes[0], bytes.get(1).copied().unwrap_or(0)])
     }
 }
 
-/// Rows cut into jobs, with the survivors that lie before each.
+/// Rows cut into jobs, and the number of survivors of each job.
 struct Jobs {
     rows: usize,
     job_rows: usize,
-    /// Survivors of each job.
+    /// Number of survivors of each job.
     counts: [usize; PARTIALS],
 }
 
 impl Jobs {
-    /// Jobs of a mask with this many survivors.
+    /// Jobs over the rows of a mask.
+    ///
+    /// # Panics
+    /// If the mask does not keep `survivors` elements.
     fn new(mask: &BitMask, survivors: usize) -> Self {
         let counts = map_chunks(mask.rows(), JOB_ROWS, |rows| mask.count_ones_in(rows));
         assert_eq!(counts.iter().sum::<usize>(), survivors, "a value for each survivor");
@@ -153,18 +157,19 @@ impl Jobs {
         first..first + self.counts[job]
     }
 
-    /// Each job's rows with its part of the survivors.
+    /// The rows and the part of `survivors` of each job.
     #[allow(unsafe_code)]
     fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
         let survivors = Shared::new(survivors);
         (0..PARTIALS).into_par_iter().map(move |job| {
-            // SAFETY: each job has survivors of its own.
+            // SAFETY: the parts of two jobs are disjoint: `self.survivors` cuts the list at the running sum of
+            // `counts`.
             (self.rows(job), unsafe { survivors.part(self.survivors(job)) })
         })
     }
 }
 
-/// Calls `f` with the place of each set bit.
+/// Calls `f` with the index of each set bit.
 #[inline(always)]
 fn for_each_bit(bits: &[u8], mut f: impl FnMut(usize)) {
     for (byte, &bits) in bits.iter().enumerate() {
@@ -179,8 +184,7 @@ fn for_each_bit(bits: &[u8], mut f: impl FnMut(usize)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::random;
-    use crate::reference::random_mask;
+    use crate::reference::{random, random_mask};
 
     #[test]
     fn survivors_are_gathered_in_the_masks_order() {

@@ -1,4 +1,4 @@
-use half::bf16;
+//! [`GradEpilogue`]: the elementwise function of a weight gradient that a product applies to its output.
 
 use crate::base::dispatch::kernel;
 use crate::base::values::{Number, Values};
@@ -6,20 +6,22 @@ use crate::masks::bit_mask::BitMask;
 use crate::masks::bits::mask_row;
 use crate::masks::ranked::RankedMask;
 
-/// What a weight gradient `G = dyᵀ x` becomes on its way out.
+/// The output of a weight-gradient product as a function of `G = dyᵀ x`, `[rows, cols]`.
 #[derive(Clone, Copy, Debug)]
 pub enum GradEpilogue<'a> {
     /// `G`
     Dense,
     /// `G ∘ B`: dropped weights get no gradient.
     Masked(&'a BitMask),
-    /// The elements of `G` that `B` keeps, in its order and without gaps.
+    /// The elements of `G` that `B` keeps, a list in mask order.
     Survivors(&'a RankedMask),
-    /// `G ∘ W`: the straight-through gradient of the scores that decide `B`, dropped weights included.
+    /// `G ∘ W`: the straight-through gradient of the scores that decide `B`, for kept and dropped weights alike.
     Score(Values<'a>),
 }
 
 impl GradEpilogue<'_> {
+    /// # Panics
+    /// If the mask or the weights of the epilogue are not `[rows, cols]`.
     pub(crate) fn assert_shape(&self, rows: usize, cols: usize) {
         match self {
             Self::Dense => {}
@@ -29,37 +31,40 @@ impl GradEpilogue<'_> {
         }
     }
 
-    /// Elements of what a gradient `[rows, cols]` becomes.
+    /// Number of output elements for a gradient `[rows, cols]`.
     pub(crate) fn len(&self, rows: usize, cols: usize) -> usize {
         if let Self::Survivors(mask) = self { mask.survivors() } else { rows * cols }
     }
 
-    /// Applies to columns `col..` of row `row` of a gradient with `cols` columns; `col` is a multiple of 8.
+    /// Applies the epilogue in place to `g`, columns `col..` of row `row` of a gradient with `cols` columns. `col` is a
+    /// multiple of 8.
+    ///
+    /// # Panics
+    /// If the epilogue is [`Self::Survivors`], which changes the number of elements.
     pub(crate) fn apply(&self, g: &mut [f32], row: usize, col: usize, cols: usize) {
         match self {
             Self::Dense => {}
             Self::Masked(mask) => mask_row(&mask.row(row)[col / 8..], g),
             Self::Survivors(_) => unreachable!("survivors are gathered"),
-            Self::Score(w) => match w.part(row * cols + col..row * cols + col + g.len()) {
-                Values::F32(w) => multiply_elements(g, w),
-                Values::Bf16(w) => multiply_bf16(g, w),
-            },
+            Self::Score(w) => multiply_elements(g, w.part(row * cols + col..row * cols + col + g.len())),
         }
     }
 }
 
 kernel! {
-    fn multiply_elements<FMA>(x: &mut [f32], factor: &[f32]) {
-        for (x, factor) in x.iter_mut().zip(factor) {
-            *x *= factor;
-        }
-    }
-}
-
-kernel! {
-    fn multiply_bf16<FMA>(x: &mut [f32], factor: &[bf16]) {
-        for (x, factor) in x.iter_mut().zip(factor) {
-            *x *= factor.get();
+    /// `x = x ∘ factors`
+    fn multiply_elements<FMA>(x: &mut [f32], factors: Values<'_>) {
+        match factors {
+            Values::F32(factors) => {
+                for (x, factor) in x.iter_mut().zip(factors) {
+                    *x *= factor;
+                }
+            }
+            Values::Bf16(factors) => {
+                for (x, factor) in x.iter_mut().zip(factors) {
+                    *x *= factor.get();
+                }
+            }
         }
     }
 }

@@ -1,4 +1,11 @@
-//! Bit masks over weight matrices, the selection that makes them, and the weights and gradients that they act on.
+//! Bit masks over weight matrices, the selection of the k smallest elements, and masked weights and gradients.
+//!
+//! * [`BitMask`]: the mask `B` of a matrix; [`RankedMask`] adds the range of survivors of each row.
+//! * [`smallest_k`] finds the [`Cut`] between dropped and kept elements; [`BitMask::keep_above`] applies a cut.
+//! * [`Weight`] is `W` with an optional mask; [`CompactWeight`] stores the survivors only; [`WeightRef`] is one of
+//!   both.
+//! * [`gather()`] copies survivors from a dense matrix to a list in mask order.
+//! * [`GradEpilogue`] turns the gradient of `W ∘ B` into the gradient of the trained values.
 
 pub(crate) mod bit_mask;
 pub(crate) mod bits;

@@ -1,50 +1,50 @@
-//! A mask that knows where in its order each row's survivors lie.
+//! [`RankedMask`]: a mask with the range of each row's survivors in mask order.
 
 use std::ops::Range;
 
 use crate::masks::bit_mask::BitMask;
 use crate::masks::bits::count_bits;
 
-/// Where the elements of a matrix's rows lie that are kept in one slice: no two rows share a place.
+/// The range of each row of a matrix in a slice of all stored elements. The ranges of two rows are disjoint.
 #[derive(Clone, Copy, Debug)]
-pub struct RowRanges<'a>(Starts<'a>);
+pub struct RowRanges<'a>(Layout<'a>);
 
 #[derive(Clone, Copy, Debug)]
-enum Starts<'a> {
-    /// So many of each row.
-    Each(usize),
-    /// Those of a row from here on, to where the next row's begin.
-    From(&'a [usize]),
+enum Layout<'a> {
+    /// Every row stores this many elements.
+    Dense(usize),
+    /// Row `r` is the range `starts[r]..starts[r + 1]`.
+    Compact(&'a [usize]),
 }
 
 impl RowRanges<'_> {
-    /// Of a matrix with all elements of its columns.
+    /// The rows of a dense matrix with `cols` columns.
     #[must_use]
     pub fn of_columns(cols: usize) -> Self {
-        Self(Starts::Each(cols))
+        Self(Layout::Dense(cols))
     }
 
-    /// Those of a row.
+    /// The range of row `row`.
     #[must_use]
     #[inline]
     pub fn of(self, row: usize) -> Range<usize> {
         match self.0 {
-            Starts::Each(cols) => row * cols..(row + 1) * cols,
-            Starts::From(starts) => starts[row]..starts[row + 1],
+            Layout::Dense(cols) => row * cols..(row + 1) * cols,
+            Layout::Compact(starts) => starts[row]..starts[row + 1],
         }
     }
 }
 
-/// A mask with the number of survivors before each of its rows.
+/// A mask with the number of survivors that precede each row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RankedMask {
     mask: BitMask,
-    /// Of each row, and of all.
+    /// Survivors before each row, then the number of all survivors; empty for the default mask.
     row_starts: Vec<usize>,
 }
 
 impl RankedMask {
-    /// Counts a mask's survivors.
+    /// Counts the survivors of `mask`.
     #[must_use]
     pub fn new(mask: BitMask) -> Self {
         let mut new = Self { mask, row_starts: Vec::new() };
@@ -52,7 +52,7 @@ impl RankedMask {
         new
     }
 
-    /// Takes another mask; allocates nothing where there is room.
+    /// Replaces the mask. Reuses the allocations if their capacity suffices.
     pub(crate) fn set(&mut self, mask: &BitMask) {
         self.mask.clone_from(mask);
         self.count();
@@ -74,24 +74,24 @@ impl RankedMask {
         &self.mask
     }
 
-    /// How many elements it keeps.
+    /// Number of elements that the mask keeps.
     #[must_use]
     pub fn survivors(&self) -> usize {
         self.row_starts.last().copied().unwrap_or(0)
     }
 
-    /// Where the rows' survivors lie among all.
+    /// The range of each row in the list of all survivors.
     #[must_use]
     pub fn row_ranges(&self) -> RowRanges<'_> {
-        RowRanges(Starts::From(&self.row_starts))
+        RowRanges(Layout::Compact(&self.row_starts))
     }
 
-    /// Survivors of a row.
+    /// The range of a row in the list of all survivors.
     pub(crate) fn of_row(&self, row: usize) -> Range<usize> {
         self.row_ranges().of(row)
     }
 
-    /// Survivors of a row from column `col` on, a multiple of 8.
+    /// The range of the survivors of a row in columns `col..`; `col` is a multiple of 8.
     pub(crate) fn of_row_from(&self, row: usize, col: usize) -> Range<usize> {
         let Range { start, end } = self.of_row(row);
         if col == 0 { start..end } else { start + count_bits(&self.mask.row(row)[..col / 8])..end }

@@ -6,18 +6,18 @@ use std::ops::Range;
 use crate::base::dispatch::kernel;
 use crate::base::parallel::{PARTIALS, map_chunks, reduction_chunk};
 
-/// What elements are ranked by.
+/// The key that ranks elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// The value itself.
     Value,
-    /// Its absolute value.
+    /// The absolute value.
     Magnitude,
 }
 
-/// A place in the order of elements by (key, index): everything up to and including it is dropped.
+/// A position in the order of elements by (key, index). Elements up to and including the position are dropped.
 ///
-/// -0 ties with 0, NaN ranks above everything, and negative infinity ties with the smallest finite number.
+/// -0 ties with 0, NaN ranks above every number, and negative infinity ties with the smallest finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cut {
     /// Key of the last dropped element.
@@ -30,14 +30,15 @@ impl Cut {
     /// Drops nothing.
     pub const NONE: Self = Self { value: f32::NEG_INFINITY, index: 0 };
 
-    /// Drops every element whose key is `value` or less: keeps where key > `value`.
+    /// Drops every element with key <= `value`, and keeps every element with key > `value`.
     #[must_use]
     pub fn strict(value: f32) -> Self {
         Self { value, index: u64::MAX }
     }
 }
 
-/// Order of an element's key among `u32`s.
+/// The [`order`] of an element's key. Negative infinity ranks as the smallest finite number, so that every element
+/// ranks above [`Cut::NONE`].
 #[inline(always)]
 pub(crate) fn element_order(v: f32, key: Key) -> u32 {
     let v = match key {
@@ -47,13 +48,7 @@ pub(crate) fn element_order(v: f32, key: Key) -> u32 {
     order(v).max(order(f32::MIN))
 }
 
-/// Order of a cut's value among `u32`s. That of [`Cut::NONE`] is below every element.
-#[inline(always)]
-pub(crate) fn cut_order(value: f32) -> u32 {
-    order(value)
-}
-
-/// Orders as the floats do; -0 equals 0, NaN is last.
+/// Maps floats to integers in the same order; -0 maps to the integer of 0, NaN to the largest integer.
 #[inline(always)]
 pub(crate) fn order(v: f32) -> u32 {
     const ZERO: u32 = 0x8000_0000;
@@ -62,7 +57,7 @@ pub(crate) fn order(v: f32) -> u32 {
     if magnitude > 0x7f80_0000 { u32::MAX } else { ordered }
 }
 
-/// The float whose [`order`] is `ordered`.
+/// The inverse of [`order`].
 fn from_order(ordered: u32) -> f32 {
     const ZERO: u32 = 0x8000_0000;
     match ordered {
@@ -72,15 +67,15 @@ fn from_order(ordered: u32) -> f32 {
     }
 }
 
-/// Bits that a histogram pass resolves, highest first.
+/// The bits of the order that each histogram pass resolves, highest first.
 const PASSES: [Range<u32>; 3] = [21..32, 10..21, 0..10];
 
 const BINS: usize = 1 << 11;
 
-/// The cut that drops exactly the `k` smallest elements of the tensors laid end to end, ties to the lower index.
+/// The cut that drops exactly the `k` smallest elements of the concatenated tensors; of equal keys, the lower indices.
+/// The cut drops all elements if `k` exceeds their number.
 ///
-/// Linear time: three histogram passes over an order-preserving integer key, no copy. All elements if `k` exceeds
-/// their number.
+/// A radix selection: three histogram passes over an order-preserving integer key, in linear time and without a copy.
 #[must_use]
 pub fn smallest_k(tensors: &[&[f32]], k: u64, key: Key) -> Cut {
     let total: u64 = tensors.iter().map(|t| t.len() as u64).sum();
@@ -88,7 +83,8 @@ pub fn smallest_k(tensors: &[&[f32]], k: u64, key: Key) -> Cut {
     if k == 0 {
         return Cut::NONE;
     }
-    // Invariant: the wanted element is the `rank`-th smallest (from 0) of those whose order begins with `prefix`.
+    // Invariant: the k-th smallest element is number `rank` (from 0) among the elements whose order begins with
+    // `prefix`.
     let (mut prefix, mut rank) = (0, k - 1);
     for bits in PASSES {
         let histogram = histogram(tensors, key, prefix, &bits);
@@ -102,7 +98,7 @@ pub fn smallest_k(tensors: &[&[f32]], k: u64, key: Key) -> Cut {
     Cut { value: from_order(prefix), index: nth_equal(tensors, key, prefix, rank) }
 }
 
-/// How many elements have each value of `bits` of their order, among those whose bits above are `prefix`'s.
+/// Counts the values of the bits `bits` of the order, over the elements whose higher bits equal those of `prefix`.
 fn histogram(tensors: &[&[f32]], key: Key, prefix: u32, bits: &Range<u32>) -> Vec<u64> {
     let above = u32::MAX.checked_shl(bits.end).unwrap_or(0);
     let mask = (1 << (bits.end - bits.start)) - 1;
@@ -126,15 +122,16 @@ fn histogram(tensors: &[&[f32]], key: Key, prefix: u32, bits: &Range<u32>) -> Ve
         .reduce(|| vec![0; BINS], add)
 }
 
-/// Index, in the tensors laid end to end, of the `n`-th element (from 0) of the given order. It exists.
+/// Index in the concatenated tensors of the `n`-th element (from 0) with the given order.
+///
+/// # Panics
+/// If fewer than `n + 1` elements have this order.
 fn nth_equal(tensors: &[&[f32]], key: Key, order: u32, mut n: u64) -> u64 {
     let mut first = 0;
     for tensor in tensors {
         let size = reduction_chunk(tensor.len(), 1 << 16);
-        let counts: [u64; PARTIALS] = map_chunks(tensor.len(), 1 << 16, |range| match key {
-            Key::Value => count_equal_values(&tensor[range], order),
-            Key::Magnitude => count_equal_magnitudes(&tensor[range], order),
-        });
+        let counts: [u64; PARTIALS] =
+            map_chunks(tensor.len(), 1 << 16, |range| count_equal(&tensor[range], order, key));
         for (chunk, count) in tensor.chunks(size).zip(counts) {
             if n < count {
                 let mut equal = chunk.iter().enumerate().filter(|&(_, &v)| element_order(v, key) == order);
@@ -149,14 +146,12 @@ fn nth_equal(tensors: &[&[f32]], key: Key, order: u32, mut n: u64) -> u64 {
 }
 
 kernel! {
-    fn count_equal_values<FMA>(x: &[f32], order: u32) -> u64 {
-        x.iter().map(|&v| u64::from(element_order(v, Key::Value) == order)).sum()
-    }
-}
-
-kernel! {
-    fn count_equal_magnitudes<FMA>(x: &[f32], order: u32) -> u64 {
-        x.iter().map(|&v| u64::from(element_order(v, Key::Magnitude) == order)).sum()
+    /// Number of elements of `x` with this order.
+    fn count_equal<FMA>(x: &[f32], order: u32, key: Key) -> u64 {
+        match key {
+            Key::Value => x.iter().map(|&v| u64::from(element_order(v, Key::Value) == order)).sum(),
+            Key::Magnitude => x.iter().map(|&v| u64::from(element_order(v, Key::Magnitude) == order)).sum(),
+        }
     }
 }
 
@@ -168,12 +163,12 @@ mod tests {
     use crate::base::parallel::tests::same_for_any_pool;
     use crate::masks::bit_mask::BitMask;
 
-    /// Sorts, by the definition.
+    /// The dropped indices by the definition: a stable sort.
     fn dropped(tensors: &[Vec<f32>], k: usize, key: Key) -> Vec<usize> {
         let all: Vec<f32> = tensors.concat();
         let mut order: Vec<usize> = (0..all.len()).collect();
         let rank = |i: usize| if key == Key::Magnitude { all[i].abs() } else { all[i] + 0.0 };
-        // stable: ties stay in order of their index; NaN last
+        // a stable sort leaves ties in order of their index; NaN is last
         order
             .sort_by(|&a, &b| rank(a).partial_cmp(&rank(b)).unwrap_or_else(|| rank(a).is_nan().cmp(&rank(b).is_nan())));
         order.truncate(k);
@@ -205,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn special_values_keep_the_promised_order() {
+    fn special_values_have_the_documented_order() {
         let odd =
             vec![f32::NAN, 0.0, -0.0, f32::INFINITY, -1.0, 0.0, -f32::NAN, f32::NEG_INFINITY, f32::MIN_POSITIVE, -0.0];
         for k in 0..=odd.len() {

@@ -1,3 +1,5 @@
+//! [`Weight`] and [`WeightRef`]: weight matrices as arguments of kernels.
+
 use std::ops::Range;
 
 use crate::base::prefetch::prefetch;
@@ -5,7 +7,7 @@ use crate::base::values::Values;
 use crate::masks::bit_mask::BitMask;
 use crate::masks::compact::CompactWeight;
 
-/// A weight matrix `[rows, cols]` = `[out features, in features]` (`PyTorch`'s layout), perhaps masked.
+/// A weight matrix `[rows, cols]` = `[out features, in features]` (the layout of `PyTorch`) with an optional mask.
 #[derive(Clone, Copy, Debug)]
 pub struct Weight<'a> {
     /// The elements, row after row.
@@ -14,16 +16,16 @@ pub struct Weight<'a> {
     pub rows: usize,
     /// Input features.
     pub cols: usize,
-    /// Which elements take part; all without a mask.
+    /// The elements that take part; `None` stands for all.
     pub mask: Option<&'a BitMask>,
 }
 
-/// A weight matrix, with the elements that its mask drops or without them.
+/// A weight matrix, with or without the dropped elements.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightRef<'a> {
     /// All elements.
     Dense(Weight<'a>),
-    /// Those that the mask keeps.
+    /// The survivors of the mask.
     Compact(&'a CompactWeight),
 }
 
@@ -48,7 +50,7 @@ impl<'a> WeightRef<'a> {
         }
     }
 
-    /// Which elements take part; all without a mask.
+    /// The elements that take part; `None` stands for all.
     #[must_use]
     pub fn mask(self) -> Option<&'a BitMask> {
         match self {
@@ -57,6 +59,8 @@ impl<'a> WeightRef<'a> {
         }
     }
 
+    /// # Panics
+    /// If the values or the mask are not of the declared shape.
     pub(crate) fn assert_valid(self) {
         let Self::Dense(w) = self else { return };
         assert_eq!(w.values.len(), w.rows * w.cols, "weights of the declared shape");
@@ -65,8 +69,8 @@ impl<'a> WeightRef<'a> {
         }
     }
 
-    /// Writes some columns of a row, of which those that the mask drops are anything: they begin with a byte of the mask, and end with
-    /// one or with the row.
+    /// Writes columns `cols` of a row; dropped elements are unspecified. `cols` starts at a multiple of 8, and ends at
+    /// a multiple of 8 or at the row's end.
     pub(crate) fn write_part(self, row: usize, cols: Range<usize>, out: &mut [f32]) {
         match self {
             Self::Dense(w) => w.values.part(row * w.cols + cols.start..row * w.cols + cols.end).write_to(out),
@@ -74,7 +78,7 @@ impl<'a> WeightRef<'a> {
         }
     }
 
-    /// Has a row brought into the caches, ahead of its use.
+    /// Prefetches a row and the row of its mask into L1.
     pub(crate) fn prefetch_row(self, row: usize) {
         match self {
             Self::Dense(w) => {

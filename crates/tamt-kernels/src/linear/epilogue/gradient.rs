@@ -1,4 +1,4 @@
-//! What becomes of the squares of a weight gradient.
+//! The epilogue of a weight gradient: [`GradEpilogue`] on the output tiles of `G = dyᵀ x`.
 
 use half::bf16;
 use std::arch::x86_64::{_mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi16, _mm512_maskz_mov_ps, _mm512_mul_ps};
@@ -13,51 +13,55 @@ use crate::masks::bit_mask::BitMask;
 use crate::masks::bits::first_bits;
 use crate::masks::grad_epilogue::GradEpilogue;
 
-/// A block of `G = dyᵀ x`, and what it becomes.
-pub(crate) struct Gradient<'a> {
+/// Stores or adds `epilogue(G)`, a strip of a weight gradient.
+pub(crate) struct StoreGradient<'a> {
     pub(crate) epilogue: GradEpilogue<'a>,
     /// Columns of `G`.
     pub(crate) cols: usize,
-    /// The block's first row and column.
+    /// The strip's first row and column in `G`.
     pub(crate) first: (usize, usize),
     pub(crate) out: GradientOut<'a>,
-    /// Whether it is added to what is there.
+    /// Whether `epilogue(G)` is added to `out`.
     pub(crate) add: bool,
 }
 
-/// Where it goes.
+/// The output of a weight gradient, `[rows, cols]`.
+#[derive(Clone, Copy)]
 pub(crate) enum GradientOut<'a> {
-    /// `[rows, cols]`
     F32(Shared<'a, f32>),
-    /// The same.
     Bf16(Shared<'a, bf16>),
 }
 
-/// Which of 32 columns of a row a mask keeps, the first in the lowest bit; `col` is a multiple of 32.
+/// The bits of a mask for 32 columns of a row, column `col` in the lowest bit; `col` is a multiple of 32.
 #[inline(always)]
-pub(crate) fn kept_by(mask: &BitMask, row: usize, col: usize) -> u32 {
+pub(crate) fn mask_bits(mask: &BitMask, row: usize, col: usize) -> u32 {
     first_bits(&mask.row(row)[col / 8..])
 }
 
 #[allow(unsafe_code)]
-impl Gradient<'_> {
-    /// The halves of a row of 32 columns, as the epilogue has them.
+impl StoreGradient<'_> {
+    /// Applies the epilogue to `g`, columns `col..col + 32` of row `row` of `G`; `lanes` masks the columns beyond `G`.
+    ///
+    /// # Safety
+    /// * The processor has AVX-512F, BW, DQ and VL.
+    /// * The weights of the epilogue hold the elements of `lanes`: [`GradEpilogue::assert_shape`].
     #[inline(always)]
-    unsafe fn changed(&self, g: Row, row: usize, col: usize, there: u32) -> Row {
-        // SAFETY: the caller's instructions; what is there of the row is read.
+    unsafe fn transformed(&self, g: Row, row: usize, col: usize, lanes: u32) -> Row {
+        // SAFETY: the target features are present, and the masked loads of the weights read the elements of `lanes`
+        // only: preconditions of this function.
         unsafe {
             match self.epilogue {
                 GradEpilogue::Dense => g,
                 GradEpilogue::Survivors(_) => unreachable!("survivors are gathered"),
                 GradEpilogue::Masked(mask) => {
-                    let [low, high] = halves(kept_by(mask, row, col));
+                    let [low, high] = halves(mask_bits(mask, row, col));
                     [_mm512_maskz_mov_ps(low, g[0]), _mm512_maskz_mov_ps(high, g[1])]
                 }
                 GradEpilogue::Score(w) => {
                     let at = row * self.cols + col;
                     let w = match w {
-                        Values::F32(w) => load(w.as_ptr().add(at), there),
-                        Values::Bf16(w) => widened(_mm512_maskz_loadu_epi16(there, w.as_ptr().add(at).cast())),
+                        Values::F32(w) => load(w.as_ptr().add(at), lanes),
+                        Values::Bf16(w) => widened(_mm512_maskz_loadu_epi16(lanes, w.as_ptr().add(at).cast())),
                     };
                     [_mm512_mul_ps(g[0], w[0]), _mm512_mul_ps(g[1], w[1])]
                 }
@@ -67,32 +71,35 @@ impl Gradient<'_> {
 }
 
 #[allow(unsafe_code)]
-impl Epilogue for Gradient<'_> {
+impl Epilogue for StoreGradient<'_> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 
     #[inline(always)]
-    unsafe fn part(&mut self, square: &OutputTile<'_>, part: usize) {
-        let there = bits(square.cols);
-        for i in rows_of(square, part) {
-            let (row, col) = (self.first.0 + square.row + i, self.first.1 + square.col);
+    unsafe fn part(&mut self, tile: &OutputTile<'_>, part: usize) {
+        let lanes = bits(tile.cols);
+        for i in rows_of(tile, part) {
+            let (row, col) = (self.first.0 + tile.row + i, self.first.1 + tile.col);
             let at = row * self.cols + col;
-            // SAFETY: rows and columns of the block; the instructions are the caller's promise.
+            // SAFETY: AVX-512F, BW, DQ, VL and BF16 are present: a precondition of `part`. The weights of the epilogue
+            // have the shape of `G`: `assert_shape` in `weight_gradient` and `backward_weight`. Only this thread writes
+            // the strip's elements of `out`: the contract of `Strip::finish`. `lanes` masks the columns beyond the
+            // strip.
             unsafe {
-                let mut g = self.changed(sums_of(square, i), row, col, there);
+                let mut g = self.transformed(sums_of(tile, i), row, col, lanes);
                 match &self.out {
                     GradientOut::F32(out) => {
-                        let out = out.part(at..at + square.cols).as_mut_ptr();
+                        let out = out.part(at..at + tile.cols).as_mut_ptr();
                         if self.add {
-                            g = sum(g, load(out, there));
+                            g = sum(g, load(out, lanes));
                         }
-                        store(g, out, there);
+                        store(g, out, lanes);
                     }
                     GradientOut::Bf16(out) => {
-                        let out = out.part(at..at + square.cols).as_mut_ptr().cast();
+                        let out = out.part(at..at + tile.cols).as_mut_ptr().cast();
                         if self.add {
-                            g = sum(g, widened(_mm512_maskz_loadu_epi16(there, out)));
+                            g = sum(g, widened(_mm512_maskz_loadu_epi16(lanes, out)));
                         }
-                        _mm512_mask_storeu_epi16(out, there, round_pair(g[0], g[1]));
+                        _mm512_mask_storeu_epi16(out, lanes, round_pair(g[0], g[1]));
                     }
                 }
             }

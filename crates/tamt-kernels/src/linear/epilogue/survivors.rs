@@ -1,3 +1,5 @@
+//! The epilogue of the survivors of a weight gradient: `G[B]`, a list in mask order.
+
 use std::arch::x86_64::{
     __m512, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_loadu_ps,
 };
@@ -8,72 +10,76 @@ use crate::base::parallel::Shared;
 use crate::gemm::bf16::rows::{PAIR, rows_of, sums_of};
 use crate::gemm::epilogue::{Epilogue, OutputTile};
 use crate::gemm::layout::{OUTPUT_TILE, TILE};
-use crate::linear::epilogue::gradient::kept_by;
+use crate::linear::epilogue::gradient::mask_bits;
 use crate::masks::bit_mask::BitMask;
 use crate::masks::ranked::RankedMask;
 
-/// What a mask keeps of a block of `G`.
-pub(crate) struct Survivors<'a, const ADD: bool> {
+/// Stores the survivors of a strip of `G`, or adds them to `out` if `ADD`.
+pub(crate) struct GatherSurvivors<'a, const ADD: bool> {
     mask: &'a BitMask,
-    /// The block's first row and column.
+    /// The strip's first row and column in `G`.
     first: (usize, usize),
-    /// The place of the next one of each row of the block.
-    places: Vec<*mut f32>,
+    /// The next survivor of each row of the strip.
+    next: Vec<*mut f32>,
     out: PhantomData<Shared<'a, f32>>,
 }
 
-impl<'a, const ADD: bool> Survivors<'a, ADD> {
-    /// Of the block of some rows from column `col` on, whose survivors are among those of `out`.
+impl<'a, const ADD: bool> GatherSurvivors<'a, ADD> {
+    /// The epilogue of the strip of rows `rows` from column `col` on; `out` has the survivors of the whole mask.
     ///
     /// # Panics
-    /// If `out` does not have all survivors of the mask.
+    /// If `out` does not have one element per survivor of the mask.
     pub(crate) fn new(mask: &'a RankedMask, rows: Range<usize>, col: usize, out: Shared<'a, f32>) -> Self {
-        assert_eq!(out.len(), mask.survivors(), "a place for each survivor");
+        assert_eq!(out.len(), mask.survivors(), "an element per survivor");
         let first = (rows.start, col);
-        let places = rows.map(|row| out.pointer(mask.of_row_from(row, col).start)).collect();
-        Self { mask: mask.mask(), first, places, out: PhantomData }
+        let next = rows.map(|row| out.pointer(mask.of_row_from(row, col).start)).collect();
+        Self { mask: mask.mask(), first, next, out: PhantomData }
     }
 
-    /// What a mask keeps of a vector, one after the other; returns the place after the last.
+    /// Writes the elements of `g` whose bits are set in `kept` to `out`, or adds them; returns the pointer behind the
+    /// last.
     ///
     /// # Safety
-    /// As for [`Epilogue::part`], and they are to be there.
+    /// * The processor has AVX-512F.
+    /// * `out` points to as many floats as `kept` has set bits, and no other thread accesses these floats.
     #[inline(always)]
     #[allow(unsafe_code)]
-    unsafe fn put(place: *mut f32, kept: u16, g: __m512) -> *mut f32 {
-        // SAFETY: the caller's.
+    unsafe fn compress(out: *mut f32, kept: u16, g: __m512) -> *mut f32 {
+        // SAFETY: the masked load and store touch `count` floats: preconditions of this function.
         unsafe {
             let count = kept.count_ones();
             let some = ((1u32 << count) - 1) as u16;
             let mut values = _mm512_maskz_compress_ps(kept, g);
             if ADD {
-                values = _mm512_add_ps(_mm512_maskz_loadu_ps(some, place), values);
+                values = _mm512_add_ps(_mm512_maskz_loadu_ps(some, out), values);
             }
-            _mm512_mask_storeu_ps(place, some, values);
-            place.add(count as usize)
+            _mm512_mask_storeu_ps(out, some, values);
+            out.add(count as usize)
         }
     }
 }
 
 #[allow(unsafe_code)]
-impl<const ADD: bool> Epilogue for Survivors<'_, ADD> {
+impl<const ADD: bool> Epilogue for GatherSurvivors<'_, ADD> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 
     #[inline(always)]
-    unsafe fn part(&mut self, square: &OutputTile<'_>, part: usize) {
-        let (first, col, stride) = (self.first.0 + square.row, self.first.1 + square.col, self.mask.row_bytes());
+    unsafe fn part(&mut self, tile: &OutputTile<'_>, part: usize) {
+        let (first, col, stride) = (self.first.0 + tile.row, self.first.1 + tile.col, self.mask.row_bytes());
         let bits = self.mask.as_bytes();
-        for i in rows_of(square, part) {
-            // SAFETY: rows and columns of the block, of whose survivors each has the place that was measured; the instructions are
-            // the caller's promise.
+        for i in rows_of(tile, part) {
+            // SAFETY: AVX-512F is present: a precondition of `part`. `next` has an element per row of the
+            // strip: `new`. A tile of 32 columns has the four mask bytes that are read at once. The tiles of a row come
+            // in order of their columns, so that `next` stays within the row's survivors, whose number `new` checked
+            // for all rows; only this thread writes them: the contract of `Strip::finish`.
             unsafe {
-                let kept = match square.cols {
+                let kept = match tile.cols {
                     OUTPUT_TILE => bits.as_ptr().add((first + i) * stride + col / 8).cast::<u32>().read_unaligned(),
-                    _ => kept_by(self.mask, first + i, col),
+                    _ => mask_bits(self.mask, first + i, col),
                 };
-                let [low, high] = sums_of(square, i);
-                let place = self.places.get_unchecked_mut(square.row + i);
-                *place = Self::put(Self::put(*place, kept as u16, low), (kept >> TILE) as u16, high);
+                let [low, high] = sums_of(tile, i);
+                let next = self.next.get_unchecked_mut(tile.row + i);
+                *next = Self::compress(Self::compress(*next, kept as u16, low), (kept >> TILE) as u16, high);
             }
         }
     }
