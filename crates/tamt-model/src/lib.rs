@@ -11,7 +11,7 @@
 //! A tiny random encoder, dense and under a mask:
 //!
 //! ```
-//! use tamt_kernels::bits::BitMask;
+//! use tamt_kernels::masks::BitMask;
 //! use tamt_model::{Activations, Batch, Config, Masks, Model, Parts, Pass, Save, Workspace};
 //!
 //! let config = Config::from_json(
