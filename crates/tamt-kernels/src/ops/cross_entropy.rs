@@ -1,4 +1,4 @@
-//! Softmax cross-entropy over a vocabulary.
+//! Softmax cross-entropy over a vocabulary (`torch.nn.CrossEntropyLoss` with `reduction="sum"`).
 
 use rayon::prelude::*;
 
@@ -6,51 +6,57 @@ use crate::base::dispatch::kernel;
 use crate::base::math::{exp, max_of, sum_by};
 use crate::base::parallel::{PARTIALS, map_chunks, reduction_chunk};
 
-/// Sums over the rows of a batch.
+/// Loss and number of correct predictions, summed over the rows of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct LossSums {
     /// `Σ -log softmax(logits)[label]`
     pub loss_sum: f64,
-    /// Rows whose largest logit, the first one of equals, is the label's.
+    /// Rows whose label has the largest logit. Of equal logits the first one counts as the largest.
     pub correct: usize,
 }
 
-impl std::ops::AddAssign for Outcome {
+impl std::ops::AddAssign for LossSums {
     fn add_assign(&mut self, other: Self) {
         self.loss_sum += other.loss_sum;
         self.correct += other.correct;
     }
 }
 
-/// The loss only: `logits` `[M, V]`, `labels` `[M]`, each below `V`.
+/// The loss without its gradient: `logits` `[M, V]`, `labels` `[M]`.
+///
+/// # Panics
+/// If the number of labels is not the number of rows, or a label is not below `V`.
 #[must_use]
-pub fn forward(logits: &[f32], labels: &[u32]) -> Outcome {
+pub fn forward(logits: &[f32], labels: &[u32]) -> LossSums {
     let classes = class_count(logits, labels);
-    let outcomes = map_chunks(labels.len(), 1, |range| {
-        let mut total = Outcome::default();
+    let partials = map_chunks(labels.len(), 1, |range| {
+        let mut total = LossSums::default();
         for m in range {
             total += loss(&logits[m * classes..][..classes], labels[m]).0;
         }
         total
     });
-    total(&outcomes)
+    total(&partials)
 }
 
-/// The loss, and in place of the logits its gradient times `scale`: `scale (softmax(logits) - onehot(label))`.
-pub fn forward_backward(logits: &mut [f32], labels: &[u32], scale: f32) -> Outcome {
+/// The loss. The gradient times `scale` replaces the logits: `scale (softmax(logits) - onehot(label))`.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_backward(logits: &mut [f32], labels: &[u32], scale: f32) -> LossSums {
     let classes = class_count(logits, labels);
     let chunk = reduction_chunk(labels.len(), 1);
-    let mut outcomes = [Outcome::default(); PARTIALS];
-    let jobs = logits.par_chunks_mut((chunk * classes).max(1)).zip(labels.par_chunks(chunk)).zip(&mut outcomes);
+    let mut partials = [LossSums::default(); PARTIALS];
+    let jobs = logits.par_chunks_mut((chunk * classes).max(1)).zip(labels.par_chunks(chunk)).zip(&mut partials);
     jobs.for_each(|((logits, labels), total)| {
         for (logits, &label) in logits.chunks_exact_mut(classes).zip(labels) {
-            let (outcome, log_sum) = loss(logits, label);
-            *total += outcome;
+            let (sums, log_sum) = loss(logits, label);
+            *total += sums;
             gradient(logits, log_sum, scale);
             logits[label as usize] -= scale;
         }
     });
-    total(&outcomes)
+    total(&partials)
 }
 
 fn class_count(logits: &[f32], labels: &[u32]) -> usize {
@@ -64,21 +70,20 @@ fn class_count(logits: &[f32], labels: &[u32]) -> usize {
     classes
 }
 
-pub(crate) fn total(outcomes: &[Outcome]) -> Outcome {
-    let mut total = Outcome::default();
-    for &outcome in outcomes {
-        total += outcome;
-    }
-    total
+fn total(partials: &[LossSums]) -> LossSums {
+    partials.iter().fold(LossSums::default(), |mut total, &partial| {
+        total += partial;
+        total
+    })
 }
 
-/// One row's outcome, and `log Σ exp(logits)`.
-pub(crate) fn loss(logits: &[f32], label: u32) -> (Outcome, f32) {
+/// The loss of one row, and `log Σ exp(logits)`.
+fn loss(logits: &[f32], label: u32) -> (LossSums, f32) {
     let (max, sum) = exp_sum(logits);
     let chosen = logits[label as usize];
     let log_sum = f64::from(max) + f64::from(sum).ln();
     let correct = chosen == max && logits[..label as usize].iter().all(|&v| v != max);
-    (Outcome { loss_sum: log_sum - f64::from(chosen), correct: usize::from(correct) }, log_sum as f32)
+    (LossSums { loss_sum: log_sum - f64::from(chosen), correct: usize::from(correct) }, log_sum as f32)
 }
 
 kernel! {
@@ -90,7 +95,8 @@ kernel! {
 }
 
 kernel! {
-    pub(crate) fn gradient<FMA>(x: &mut [f32], log_sum: f32, scale: f32) {
+    /// `x = scale softmax(x)`, with `log_sum = log Σ exp(x)`.
+    fn gradient<FMA>(x: &mut [f32], log_sum: f32, scale: f32) {
         for v in x {
             *v = scale * exp::<FMA>(*v - log_sum);
         }
@@ -101,9 +107,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::base::parallel::tests::same_for_any_pool;
-    use crate::reference::assert_gradient;
-    use crate::reference::random;
-    use crate::reference::to_f64;
+    use crate::reference::{assert_gradient, random, to_f64};
 
     fn naive(logits: &[f64], labels: &[u32]) -> f64 {
         let classes = logits.len() / labels.len();
@@ -135,15 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_logits_the_first_is_the_guess() {
+    fn of_equal_logits_the_first_is_the_prediction() {
         assert_eq!(forward(&[1.0, 2.0, 2.0], &[1]).correct, 1);
         assert_eq!(forward(&[1.0, 2.0, 2.0], &[2]).correct, 0);
     }
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let outcome = forward(&[1e30, -1e30, 0.0, 1000.0, 0.0, 999.0], &[0, 0]);
-        assert!((outcome.loss_sum - (1.0 + (-1f64).exp()).ln()).abs() < 1e-6, "{}", outcome.loss_sum);
+        let sums = forward(&[1e30, -1e30, 0.0, 1000.0, 0.0, 999.0], &[0, 0]);
+        assert!((sums.loss_sum - (1.0 + (-1f64).exp()).ln()).abs() < 1e-6, "{}", sums.loss_sum);
     }
 
     #[test]
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn no_rows_cost_nothing() {
-        assert_eq!(forward(&[], &[]), Outcome::default());
-        assert_eq!(forward_backward(&mut [], &[], 1.0), Outcome::default());
+        assert_eq!(forward(&[], &[]), LossSums::default());
+        assert_eq!(forward_backward(&mut [], &[], 1.0), LossSums::default());
     }
 }

@@ -1,4 +1,4 @@
-//! Distances between hidden states of a student and a teacher.
+//! Distances between the hidden states of a student and a teacher.
 
 use rayon::prelude::*;
 
@@ -6,12 +6,16 @@ use crate::base::dispatch::kernel;
 use crate::base::math::{fma, sum_by};
 use crate::base::parallel::{CHUNK, PARTIALS, map_chunks, reduction_chunk};
 
-/// Norms are taken to be at least this, as by `torch.nn.functional.cosine_similarity`.
+/// Lower bound of norms, as in `torch.nn.functional.cosine_similarity`.
 const EPS: f32 = 1e-8;
 
-/// `Σ_rows 1 - cos(s, t)`, and if wanted `ds += weight * gradient` of that sum: `s`, `t`, `ds` `[T, cols]`.
+/// `Σ_rows 1 - cos(s, t)`, and `ds += weight * gradient` of the sum: `s`, `t`, `ds` `[T, cols]`
+/// (`torch.nn.CosineEmbeddingLoss`).
 ///
 /// With `c = s·t / (|s| |t|)`: `d(1 - c)/ds = c s / |s|² - t / (|s| |t|)`.
+///
+/// # Panics
+/// If the shapes differ, or `s` does not consist of whole rows.
 #[must_use]
 pub fn cosine(s: &[f32], t: &[f32], cols: usize, weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert_eq!(s.len(), t.len(), "student and teacher of the same shape");
@@ -38,7 +42,7 @@ pub fn cosine(s: &[f32], t: &[f32], cols: usize, weight: f32, ds: Option<&mut [f
 }
 
 kernel! {
-    /// An empty `ds` asks for no gradient.
+    /// [`cosine`] of some rows. No gradient is computed for an empty `ds`.
     fn cosine_rows<FMA>(s: &[f32], t: &[f32], cols: usize, weight: f32, ds: &mut [f32]) -> f64 {
         let mut sum = 0.0;
         for (i, (s, t)) in s.chunks_exact(cols).zip(t.chunks_exact(cols)).enumerate() {
@@ -48,7 +52,7 @@ kernel! {
             let cosine = sum_by([s, t], |[s, t]| s * t) * inverse;
             sum += 1.0 - f64::from(cosine);
             if !ds.is_empty() {
-                // a norm held at EPS has no gradient
+                // A norm below EPS counts as the constant EPS and has no gradient.
                 let along = if norm_s > EPS { weight * cosine / (norm_s * norm_s) } else { 0.0 };
                 let across = -weight * inverse;
                 for (ds, (&s, &t)) in ds[i * cols..][..cols].iter_mut().zip(s.iter().zip(t)) {
@@ -60,7 +64,10 @@ kernel! {
     }
 }
 
-/// `Σ (s - t)²`, and if wanted `ds += weight * 2 (s - t)`.
+/// `Σ (s - t)²`, and `ds += weight * 2 (s - t)` (`torch.nn.MSELoss` with `reduction="sum"`).
+///
+/// # Panics
+/// If the lengths differ.
 #[must_use]
 pub fn mse(s: &[f32], t: &[f32], weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert_eq!(s.len(), t.len(), "student and teacher of the same shape");
@@ -82,7 +89,8 @@ pub fn mse(s: &[f32], t: &[f32], weight: f32, ds: Option<&mut [f32]>) -> f64 {
 }
 
 kernel! {
-    pub(crate) fn squared_distance<FMA>(s: &[f32], t: &[f32]) -> f64 {
+    /// `Σ (s - t)²`, in 16 partial sums.
+    fn squared_distance<FMA>(s: &[f32], t: &[f32]) -> f64 {
         let mut lanes = [0.0; 16];
         let ((s, s_rest), (t, t_rest)) = (s.as_chunks::<16>(), t.as_chunks::<16>());
         for (s, t) in s.iter().zip(t) {
@@ -100,6 +108,7 @@ kernel! {
 }
 
 kernel! {
+    /// `ds += factor (s - t)`
     fn add_difference<FMA>(s: &[f32], t: &[f32], factor: f32, ds: &mut [f32]) {
         for (ds, (s, t)) in ds.iter_mut().zip(s.iter().zip(t)) {
             *ds = fma::<FMA>(factor, s - t, *ds);
@@ -111,9 +120,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::base::parallel::tests::same_for_any_pool;
-    use crate::reference::assert_gradient;
-    use crate::reference::random;
-    use crate::reference::to_f64;
+    use crate::reference::{assert_gradient, random, to_f64};
 
     fn naive_cosine(s: &[f64], t: &[f64], cols: usize) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();

@@ -1,4 +1,5 @@
-//! Dropout: `y = x ∘ m / (1 - p)`, and `dx = dy ∘ m / (1 - p)` with the same `m`.
+//! Dropout: `y = x ∘ m / (1 - p)`, and `dx = dy ∘ m / (1 - p)` with the same `m` of zeros and ones
+//! (`torch.nn.Dropout`).
 
 use rayon::prelude::*;
 
@@ -6,94 +7,97 @@ use crate::base::dispatch::kernel;
 use crate::base::parallel::CHUNK;
 use crate::base::rng::{Stream, WIDE, philox_wide};
 
-/// Which elements of a tensor are dropped, and how often.
+/// Drop probability, and the random numbers that decide which elements of a tensor are dropped.
 ///
-/// Element `i` is kept if its random number is `p` or more. The random numbers have 16 bits, eight from each block of
-/// the stream: element `128 g + 64 h + 16 w + l` uses half `h` (low, high) of word `w` of block `16 g + l`, so that sixteen
-/// blocks made side by side serve 128 neighbours. The drop rate is therefore `p` to the nearest 2^-16.
+/// Element `i` survives if its random number is at least `p`. A random number has 16 bits, so that the drop rate is `p`
+/// to the nearest 2^-16. Each block of the stream yields eight of them: element `128 g + 64 h + 16 w + l` uses half `h`
+/// (low, high) of word `w` of block `16 g + l`. Sixteen blocks that SIMD lanes compute together thus serve 128
+/// consecutive elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// Probability that an element is dropped, in `[0, 1)`.
     pub p: f32,
-    /// Where the random numbers come from.
+    /// Source of the random numbers.
     pub stream: Stream,
-    /// Elements of the tensor before those at hand, which may be a part of it.
+    /// Index within the tensor of the first element that a call receives.
     pub first: u64,
 }
 
-/// Elements that one round of the generator serves.
-pub(crate) const GROUP: usize = 8 * WIDE;
+/// Elements per call of [`philox_wide`].
+const PHILOX_ELEMENTS: usize = 8 * WIDE;
 
-/// Drops elements of `x` and scales the others by `1 / (1 - p)`, in place. The backward pass is the same call on the
-/// gradient.
+/// `x = x ∘ m / (1 - p)`. The backward pass is the same call on the gradient.
 pub fn apply(x: &mut [f32], d: Dropout) {
     x.par_chunks_mut(CHUNK).enumerate().for_each(|(job, x)| apply_from(x, (job * CHUNK) as u64, d));
 }
 
-/// [`apply`] to a copy of `from`, of the same length.
+/// `to = from ∘ m / (1 - p)`
+///
+/// # Panics
+/// If the lengths differ.
 pub fn apply_to(from: &[f32], to: &mut [f32], d: Dropout) {
     assert_eq!(from.len(), to.len(), "a copy of the same length");
     to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).enumerate().for_each(|(job, (to, from))| {
-        // what is copied is still in the nearest cache
-        for (i, (to, from)) in to.chunks_mut(COPIED).zip(from.chunks(COPIED)).enumerate() {
+        for (i, (to, from)) in to.chunks_mut(COPY_ELEMENTS).zip(from.chunks(COPY_ELEMENTS)).enumerate() {
             to.copy_from_slice(from);
-            apply_from(to, (job * CHUNK + i * COPIED) as u64, d);
+            apply_from(to, (job * CHUNK + i * COPY_ELEMENTS) as u64, d);
         }
     });
 }
 
-/// Elements that are copied at a time.
-const COPIED: usize = 16 * GROUP;
+/// Elements that are copied at a time: they stay in the L1 cache until dropout reads them.
+const COPY_ELEMENTS: usize = 16 * PHILOX_ELEMENTS;
 
-/// [`apply`] to a part that begins `first` elements after what `d` is for, on this thread.
+/// [`apply`] to elements `d.first + first..` of the tensor, on the calling thread.
 pub(crate) fn apply_from(x: &mut [f32], first: u64, d: Dropout) {
     let first = d.first + first;
     debug_assert!((0.0..1.0).contains(&d.p), "a drop probability in [0, 1)");
-    let lead = (first % GROUP as u64) as usize;
-    let (head, body) = x.split_at_mut(if lead == 0 { 0 } else { (GROUP - lead).min(x.len()) });
-    let mut group = first / GROUP as u64;
+    let offset = (first % PHILOX_ELEMENTS as u64) as usize;
+    let (head, body) = x.split_at_mut(if offset == 0 { 0 } else { (PHILOX_ELEMENTS - offset).min(x.len()) });
+    let mut group = first / PHILOX_ELEMENTS as u64;
     if !head.is_empty() {
-        apply_part(head, lead, group, d);
+        apply_part(head, offset, group, d);
         group += 1;
     }
-    let (whole, tail) = body.as_chunks_mut::<GROUP>();
+    let (whole, tail) = body.as_chunks_mut::<PHILOX_ELEMENTS>();
     apply_groups(whole, group, d);
     if !tail.is_empty() {
         apply_part(tail, 0, group + whole.len() as u64, d);
     }
 }
 
-/// Elements `lead..` of one group.
-fn apply_part(x: &mut [f32], lead: usize, group: u64, d: Dropout) {
-    let mut padded = [0.0; GROUP];
-    let part = lead..lead + x.len();
+/// [`apply`] to elements `offset..` of one group of [`PHILOX_ELEMENTS`].
+fn apply_part(x: &mut [f32], offset: usize, group: u64, d: Dropout) {
+    let mut padded = [0.0; PHILOX_ELEMENTS];
+    let part = offset..offset + x.len();
     padded[part.clone()].copy_from_slice(x);
     apply_groups(std::slice::from_mut(&mut padded), group, d);
     x.copy_from_slice(&padded[part]);
 }
 
 kernel! {
-    fn apply_groups<FMA>(x: &mut [[f32; GROUP]], first_group: u64, d: Dropout) {
+    /// [`apply`] to whole groups.
+    fn apply_groups<FMA>(x: &mut [[f32; PHILOX_ELEMENTS]], first_group: u64, d: Dropout) {
         let threshold = (f64::from(d.p) * 65_536.0).round() as u32;
         let scale = 1.0 / (1.0 - d.p);
         let (key, high) = d.stream.words();
         for (group, x) in (first_group..).zip(x) {
             let words = philox_wide(group * WIDE as u64, high, key);
-            let (low, high) = x.split_at_mut(GROUP / 2);
+            let (low, high) = x.split_at_mut(PHILOX_ELEMENTS / 2);
             for (x, word) in low.iter_mut().zip(words.as_flattened()) {
-                *x = keep(*x * scale, word & 0xffff >= threshold);
+                *x = select(*x * scale, word & 0xffff >= threshold);
             }
             for (x, word) in high.iter_mut().zip(words.as_flattened()) {
-                *x = keep(*x * scale, word >> 16 >= threshold);
+                *x = select(*x * scale, word >> 16 >= threshold);
             }
         }
     }
 }
 
-/// `x` or +0, without a branch.
+/// `x` if it survives, else +0, without a branch.
 #[inline(always)]
-fn keep(x: f32, kept: bool) -> f32 {
-    f32::from_bits(x.to_bits() & 0u32.wrapping_sub(u32::from(kept)))
+fn select(x: f32, survives: bool) -> f32 {
+    f32::from_bits(x.to_bits() & 0u32.wrapping_sub(u32::from(survives)))
 }
 
 #[cfg(test)]
@@ -108,8 +112,8 @@ mod tests {
         Dropout { p, stream: Stream::new(3, Purpose::DROPOUT, 9).fork(2), first: 0 }
     }
 
-    /// The mask by its definition, one element at a time.
-    fn kept(d: Dropout, i: u64) -> bool {
+    /// Whether element `i` survives, by the definition in [`Dropout`].
+    fn survives(d: Dropout, i: u64) -> bool {
         let (group, half, word, lane) = (i / 128, i / 64 % 2, i / 16 % 4, i % 16);
         let word = d.stream.block(16 * group + lane)[word as usize];
         let random = if half == 0 { word & 0xffff } else { word >> 16 };
@@ -123,7 +127,7 @@ mod tests {
             let mut x: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
             apply(&mut x, d);
             for (i, &v) in x.iter().enumerate() {
-                let expected = if kept(d, i as u64) { (i as f32 + 1.0) * (1.0 / 0.7) } else { 0.0 };
+                let expected = if survives(d, i as u64) { (i as f32 + 1.0) * (1.0 / 0.7) } else { 0.0 };
                 assert_eq!(v, expected);
             }
         }
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_dropped_as_in_place() {
-        for n in [0, 1, COPIED + 7, 2 * CHUNK + 129] {
+        for n in [0, 1, COPY_ELEMENTS + 7, 2 * CHUNK + 129] {
             let x: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
             let (mut copy, mut in_place) = (vec![0.0; n], x.clone());
             apply_to(&x, &mut copy, dropout(0.3));

@@ -1,4 +1,5 @@
-//! `LayerNorm(residual + dropout(x))`, the end of every sub-layer of a BERT-family encoder.
+//! `LayerNorm(residual + dropout(x))`, the end of every sub-layer of a BERT-family encoder (`BertSelfOutput` and
+//! `BertOutput` of transformers, `torch.nn.LayerNorm`).
 
 use rayon::prelude::*;
 
@@ -9,24 +10,28 @@ use crate::base::scratch::Scratch;
 use crate::base::sums::{Write, add_elements, add_partials};
 use crate::ops::dropout::{Dropout, apply_from};
 
-/// Rows that each step of a forward pass is done for before the next one.
+/// Rows that pass through all steps of the forward pass together, so that they stay in the L1 cache.
 const ROWS_AT_ONCE: usize = 8;
 
-/// What a forward pass leaves for the backward pass, of each row.
+/// Outputs of the forward pass that the backward pass reads.
 #[derive(Debug)]
-pub struct Kept<'a> {
-    /// `s` `[T, H]`, where what becomes of `x` is needed otherwise.
+pub struct SavedStatistics<'a> {
+    /// `s` `[T, H]`. With `None`, `s` replaces `x`.
     pub sum: Option<&'a mut [f32]>,
-    /// `[T]`
+    /// Mean of each row of `s`, `[T]`.
     pub mean: &'a mut [f32],
-    /// `[T]`
+    /// `1 / sqrt(variance + eps)` of each row of `s`, `[T]`.
     pub rstd: &'a mut [f32],
 }
 
-/// `s = residual + dropout(x)`, `y = (s - mean) rstd gamma + beta` with mean and `rstd = 1 / sqrt(variance + eps)` of each
-/// row.
+/// `s = residual + dropout(x)`, `y = (s - mean) rstd gamma + beta`, with the mean and `rstd = 1 / sqrt(variance + eps)`
+/// of each row.
 ///
-/// `x` `[T, H]` becomes `s` where that is not kept, and is changed anyhow; `y` `[T, H]`; `gamma`, `beta` `[H]`.
+/// `x` `[T, H]` serves as scratch: without [`SavedStatistics::sum`] `s` replaces `x`. `y` `[T, H]`; `gamma`, `beta`
+/// `[H]`.
+///
+/// # Panics
+/// If a buffer does not have its shape.
 pub fn forward(
     x: &mut [f32],
     residual: Option<&[f32]>,
@@ -35,66 +40,74 @@ pub fn forward(
     beta: &[f32],
     eps: f32,
     y: &mut [f32],
-    kept: Option<Kept<'_>>,
+    saved: Option<SavedStatistics<'_>>,
 ) {
     let cols = gamma.len();
     let rows = x.len().checked_div(cols).unwrap_or(0);
     assert_eq!(beta.len(), cols, "a shift per column");
     assert!(x.len() == rows * cols && y.len() == rows * cols, "input and output of whole rows");
     assert!(residual.is_none_or(|r| r.len() == rows * cols), "a residual of the input's shape");
-    if let Some(Kept { sum, mean, rstd }) = &kept {
-        assert!(mean.len() == rows && rstd.len() == rows, "a mean and a deviation per row");
-        assert!(sum.as_ref().is_none_or(|sum| sum.len() == rows * cols), "a sum of the input's shape");
+    let (mut sum, mut statistics) = (None, None);
+    if let Some(saved) = saved {
+        assert!(saved.mean.len() == rows && saved.rstd.len() == rows, "a mean and a deviation per row");
+        assert!(saved.sum.as_ref().is_none_or(|sum| sum.len() == rows * cols), "a sum of the input's shape");
+        sum = saved.sum.map(Shared::new);
+        statistics = Some((Shared::new(saved.mean), Shared::new(saved.rstd)));
     }
-    let kept = kept.map(|Kept { sum, mean, rstd }| (sum.map(Shared::new), Shared::new(mean), Shared::new(rstd)));
     let job_rows = rows_per_job(cols);
     let job = (job_rows * cols).max(1);
     x.par_chunks_mut(job).zip(y.par_chunks_mut(job)).enumerate().for_each(|(index, (x, y))| {
-        // a few rows at a time stay in the nearest cache
         let some = ROWS_AT_ONCE * cols;
         for (i, (x, y)) in x.chunks_mut(some).zip(y.chunks_mut(some)).enumerate() {
             let row = index * job_rows + i * ROWS_AT_ONCE;
-            let (first, rows) = (row * cols, x.len() / cols);
+            let (elements, rows) = (row * cols..row * cols + x.len(), row..row + x.len() / cols);
             if let Some(d) = dropout {
-                apply_from(x, first as u64, d);
+                apply_from(x, elements.start as u64, d);
             }
-            let residual = residual.map(|residual| &residual[first..][..x.len()]);
-            // SAFETY: each job has rows of its own.
+            // SAFETY: each element belongs to one chunk of `x`, and each chunk to one job.
             #[allow(unsafe_code)]
-            let kept_sum =
-                kept.as_ref().and_then(|(sum, ..)| sum.as_ref()).map(|sum| unsafe { sum.part(first..first + x.len()) });
-            let s = match (kept_sum, residual) {
-                (Some(sum), Some(residual)) => {
-                    add_to(x, residual, sum);
-                    sum
-                }
-                (Some(sum), None) => {
-                    sum.copy_from_slice(x);
-                    sum
-                }
-                (None, Some(residual)) => {
-                    add_elements(x, residual);
-                    x
-                }
-                (None, None) => x,
-            };
+            let sum = sum.as_ref().map(|sum| unsafe { sum.part(elements.clone()) });
+            let s = add_residual(x, residual.map(|residual| &residual[elements]), sum);
             let (mut mean, mut rstd) = ([0.0; ROWS_AT_ONCE], [0.0; ROWS_AT_ONCE]);
             normalise(s, gamma, beta, eps, y, &mut mean, &mut rstd);
-            let Some((_, kept_mean, kept_rstd)) = &kept else { continue };
-            // SAFETY: as above.
+            let Some((all_means, all_rstds)) = &statistics else { continue };
+            // SAFETY: each row belongs to one chunk of `x`, and each chunk to one job.
             #[allow(unsafe_code)]
             unsafe {
-                kept_mean.part(row..row + rows).copy_from_slice(&mean[..rows]);
-                kept_rstd.part(row..row + rows).copy_from_slice(&rstd[..rows]);
+                all_means.part(rows.clone()).copy_from_slice(&mean[..rows.len()]);
+                all_rstds.part(rows.clone()).copy_from_slice(&rstd[..rows.len()]);
             }
         }
     });
 }
 
-/// `ds`, and the gradients of `gamma` and `beta` if wanted (written as `mode` says).
+/// `s = x + residual`, in `sum` if present, else in place of `x`.
+fn add_residual<'a>(x: &'a mut [f32], residual: Option<&[f32]>, sum: Option<&'a mut [f32]>) -> &'a [f32] {
+    match (sum, residual) {
+        (Some(sum), Some(residual)) => {
+            add_to(x, residual, sum);
+            sum
+        }
+        (Some(sum), None) => {
+            sum.copy_from_slice(x);
+            sum
+        }
+        (None, Some(residual)) => {
+            add_elements(x, residual);
+            x
+        }
+        (None, None) => x,
+    }
+}
+
+/// `ds` `[T, H]`, and the gradients of `gamma` and `beta` `[H]`, stored or added as [`Write`] says.
 ///
 /// With `n = (s - mean) rstd` and `g = dy gamma`: `ds = rstd (g - avg(g) - n avg(g n))`, `dgamma = Σ_t dy n`,
-/// `dbeta = Σ_t dy`. The gradient of the residual is `ds`; that of `x` is `ds` through the same dropout.
+/// `dbeta = Σ_t dy`. The gradient of the residual is `ds`; that of `x` is `ds` through the same dropout. `dy`, `s`
+/// `[T, H]`; `mean`, `rstd` `[T]` of [`SavedStatistics`].
+///
+/// # Panics
+/// If a buffer does not have its shape.
 pub fn backward(
     dy: &[f32],
     s: &[f32],
@@ -102,8 +115,7 @@ pub fn backward(
     rstd: &[f32],
     gamma: &[f32],
     ds: &mut [f32],
-    grads: Option<(&mut [f32], &mut [f32])>,
-    mode: Write,
+    grads: Option<(&mut [f32], &mut [f32], Write)>,
     scratch: &mut Scratch,
 ) {
     let (cols, rows) = (gamma.len(), mean.len());
@@ -113,7 +125,6 @@ pub fn backward(
     let job = (chunk * cols).max(1);
     let used = rows.div_ceil(chunk) * cols;
     let (dgamma, dbeta) = scratch.floats.get(2 * PARTIALS * cols).split_at_mut(PARTIALS * cols);
-    let wanted = grads.is_some();
     let partials = dgamma.par_chunks_mut(cols.max(1)).zip(dbeta.par_chunks_mut(cols.max(1)));
     ds.par_chunks_mut(job).zip(partials).enumerate().for_each(|(index, (ds, (dgamma, dbeta)))| {
         let (first, row) = (index * job, index * chunk);
@@ -121,13 +132,13 @@ pub fn backward(
         let n = ds.len() / cols;
         let (mean, rstd) = (&mean[row..][..n], &rstd[row..][..n]);
         input_gradient(dy, s, mean, rstd, gamma, ds);
-        if wanted {
+        if grads.is_some() {
             dgamma.fill(0.0);
             dbeta.fill(0.0);
             parameter_gradients(dy, s, mean, rstd, dgamma, dbeta);
         }
     });
-    if let Some((out_gamma, out_beta)) = grads {
+    if let Some((out_gamma, out_beta, mode)) = grads {
         assert!(out_gamma.len() == cols && out_beta.len() == cols, "gradients of the parameters' length");
         add_partials(&dgamma[..used], out_gamma, mode);
         add_partials(&dbeta[..used], out_beta, mode);
@@ -135,6 +146,7 @@ pub fn backward(
 }
 
 kernel! {
+    /// `out = x + summand`
     fn add_to<FMA>(x: &[f32], summand: &[f32], out: &mut [f32]) {
         for (out, (x, summand)) in out.iter_mut().zip(x.iter().zip(summand)) {
             *out = x + summand;
@@ -143,10 +155,11 @@ kernel! {
 }
 
 kernel! {
+    /// `y = (s - mean) rstd gamma + beta`, with the `mean` and the `rstd` of each row of `s`.
     fn normalise<FMA>(
         s: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
     ) {
-        // all of one length that the compiler sees: a check in a loop leaves its end to single elements
+        // One length for all rows lets the compiler drop the bounds checks and vectorise the whole loop.
         let cols = gamma.len();
         let beta = &beta[..cols];
         for (t, (s, y)) in s.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
@@ -163,6 +176,7 @@ kernel! {
 }
 
 kernel! {
+    /// `ds = rstd (g - avg(g) - n avg(g n))` of each row.
     fn input_gradient<FMA>(dy: &[f32], s: &[f32], mean: &[f32], rstd: &[f32], gamma: &[f32], ds: &mut [f32]) {
         let cols = gamma.len();
         for (t, ds) in ds.chunks_exact_mut(cols).enumerate() {
@@ -178,6 +192,7 @@ kernel! {
 }
 
 kernel! {
+    /// `dgamma += Σ_t dy n`, `dbeta += Σ_t dy`
     fn parameter_gradients<FMA>(
         dy: &[f32], s: &[f32], mean: &[f32], rstd: &[f32], dgamma: &mut [f32], dbeta: &mut [f32],
     ) {
@@ -197,12 +212,8 @@ kernel! {
 mod tests {
     use super::*;
     use crate::base::parallel::tests::same_for_any_pool;
-    use crate::base::rng::Purpose;
-    use crate::base::rng::Stream;
-    use crate::reference::assert_close;
-    use crate::reference::assert_gradient;
-    use crate::reference::random;
-    use crate::reference::to_f64;
+    use crate::base::rng::{Purpose, Stream};
+    use crate::reference::{assert_close, assert_gradient, random, to_f64};
 
     const EPS: f32 = 1e-12;
 
@@ -231,11 +242,11 @@ mod tests {
                 let (mut x, mut y) = (x.clone(), vec![0.0; rows * cols]);
                 let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
                 let mut sum = vec![9.0; rows * cols];
-                let kept = Kept { sum: Some(&mut sum), mean: &mut mean, rstd: &mut rstd };
-                forward(&mut x.clone(), Some(&residual), Some(d), &gamma, &beta, EPS, &mut y, Some(kept));
+                let saved = SavedStatistics { sum: Some(&mut sum), mean: &mut mean, rstd: &mut rstd };
+                forward(&mut x.clone(), Some(&residual), Some(d), &gamma, &beta, EPS, &mut y, Some(saved));
                 let mut again = vec![9.0; rows * cols];
                 forward(&mut x, Some(&residual), Some(d), &gamma, &beta, EPS, &mut again, None);
-                assert_eq!((&x, &y), (&sum, &again), "where the sum is kept and where it is not");
+                assert_eq!((&x, &y), (&sum, &again), "with and without a saved sum");
                 (sum, y)
             });
             assert_eq!(sum, s);
@@ -257,12 +268,12 @@ mod tests {
             let (s, dy) = (random(rows * cols, 1), random(rows * cols, 2));
             let (gamma, beta) = (random(cols, 3), random(cols, 4));
             let (mut y, mut mean, mut rstd) = (vec![0.0; rows * cols], vec![0.0; rows], vec![0.0; rows]);
-            let kept = Kept { sum: None, mean: &mut mean, rstd: &mut rstd };
-            forward(&mut s.clone(), None, None, &gamma, &beta, EPS, &mut y, Some(kept));
+            let saved = SavedStatistics { sum: None, mean: &mut mean, rstd: &mut rstd };
+            forward(&mut s.clone(), None, None, &gamma, &beta, EPS, &mut y, Some(saved));
             let (mut ds, mut dgamma, mut dbeta) = (vec![0.0; rows * cols], random(cols, 5), random(cols, 6));
             let old = (dgamma.clone(), dbeta.clone());
-            let grads = Some((&mut dgamma[..], &mut dbeta[..]));
-            backward(&dy, &s, &mean, &rstd, &gamma, &mut ds, grads, Write::Add, &mut Scratch::default());
+            let grads = Some((&mut dgamma[..], &mut dbeta[..], Write::Add));
+            backward(&dy, &s, &mean, &rstd, &gamma, &mut ds, grads, &mut Scratch::default());
             for c in 0..cols {
                 dgamma[c] -= old.0[c];
                 dbeta[c] -= old.1[c];
@@ -282,8 +293,8 @@ mod tests {
         let (mean, rstd) = (random(rows, 4), random(rows, 5));
         same_for_any_pool(|| {
             let (mut ds, mut dgamma, mut dbeta) = (vec![0.0; rows * cols], vec![7.0; cols], vec![7.0; cols]);
-            let grads = Some((&mut dgamma[..], &mut dbeta[..]));
-            backward(&dy, &s, &mean, &rstd, &gamma, &mut ds, grads, Write::Store, &mut Scratch::default());
+            let grads = Some((&mut dgamma[..], &mut dbeta[..], Write::Store));
+            backward(&dy, &s, &mean, &rstd, &gamma, &mut ds, grads, &mut Scratch::default());
             (ds, dgamma, dbeta)
         });
     }

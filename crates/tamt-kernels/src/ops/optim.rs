@@ -1,4 +1,4 @@
-//! Optimisers, each one fused pass over parameters, gradients and moments.
+//! Optimisers: one fused pass over parameters, gradients and moments per step.
 
 use half::bf16;
 use rayon::prelude::*;
@@ -10,12 +10,17 @@ use crate::base::values::Number;
 use crate::masks::ranked::RowRanges;
 use crate::ops::embedding::row_grads::RowGrads;
 
-/// `AdamW` as in Hugging Face's `transformers.AdamW` (and the TAMT reference): with bias correction, `eps` added to `sqrt(v)`
-/// *before* the correction, decay after the update.
+/// `AdamW` as in `transformers.AdamW` and the TAMT reference: with bias correction, decay after the update.
 ///
-/// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g²`, `p -= lr sqrt(1 - b2ᵗ) / (1 - b1ᵗ) m / (sqrt(v) + eps)`,
-/// `p -= lr wd p`. (`torch.optim.AdamW` adds `eps` after the correction, which is this with `eps sqrt(1 - b2ᵗ)` at
-/// step `t`; the two differ where gradients are not much larger than `eps`.)
+/// ```text
+/// m  = beta1 m + (1 - beta1) g
+/// v  = beta2 v + (1 - beta2) g²
+/// p -= lr sqrt(1 - beta2ᵗ) / (1 - beta1ᵗ) m / (sqrt(v) + eps)
+/// p -= lr weight_decay p
+/// ```
+///
+/// `torch.optim.AdamW` adds `eps` after the correction, as this optimiser does with `eps sqrt(1 - beta2ᵗ)` at step `t`.
+/// The two differ for gradients that are not much larger than `eps`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Decay of the first moment.
@@ -28,9 +33,9 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
-/// `BertAdam`: no bias correction, decay inside the update.
+/// `BertAdam` of `pytorch-pretrained-bert`: no bias correction, decay inside the update.
 ///
-/// `m` and `v` as for [`AdamW`], `p -= lr (m / (sqrt(v) + eps) + wd p)`.
+/// `m` and `v` as for [`AdamW`], `p -= lr (m / (sqrt(v) + eps) + weight_decay p)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BertAdam {
     /// Decay of the first moment.
@@ -43,7 +48,7 @@ pub struct BertAdam {
     pub weight_decay: f32,
 }
 
-/// One step of either optimiser.
+/// The constants of one step of either optimiser.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
     beta1: f32,
@@ -64,7 +69,7 @@ impl AdamW {
         self.update(lr, t, grad_scale).apply(p, g, m, v);
     }
 
-    /// What step `t`, counted from 1, does to parameters, of gradients `grad_scale * g`.
+    /// The constants of step `t`, counted from 1, for gradients `grad_scale * g`.
     #[must_use]
     pub fn update(&self, lr: f32, t: u64, grad_scale: f32) -> Update {
         assert!(t > 0, "steps count from 1");
@@ -88,7 +93,7 @@ impl BertAdam {
         self.update(lr, grad_scale).apply(p, g, m, v);
     }
 
-    /// What a step does to parameters, of gradients `grad_scale * g`.
+    /// The constants of a step for gradients `grad_scale * g`.
     #[must_use]
     pub fn update(&self, lr: f32, grad_scale: f32) -> Update {
         Update {
@@ -105,11 +110,14 @@ impl BertAdam {
 
 impl Update {
     /// Updates parameters `p` with gradients `g` and moments `m`, `v` (0 at first).
+    ///
+    /// # Panics
+    /// If the lengths differ.
     pub fn apply(self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         self.apply_in_chunks(p, g, m, v, update);
     }
 
-    /// [`Update::apply`] with gradients that were round_to_bf16.
+    /// [`Update::apply`] with gradients in bf16.
     pub fn apply_bf16(self, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
         self.apply_in_chunks(p, g, m, v, update_bf16);
     }
@@ -130,10 +138,15 @@ impl Update {
             .for_each(|((p, g), (m, v))| update(self, p, g, m, v));
     }
 
-    /// [`Update::apply`] to a table, of which some rows have gradients; `p`, `m` and `v` have the `rows` alone that it is made of.
+    /// [`Update::apply`] to a table whose gradient has few rows. `rows` locates each row's elements in `p`, `m` and
+    /// `v`.
     ///
-    /// `seen` says of each row whether it ever had one, and is brought up to date. The moments of all others are zero and are
-    /// not touched (nor is the memory that they would take): nothing but decay changes such a row.
+    /// `seen[row]` says whether a row has had a gradient in any step, and is updated. The moments of the other rows are
+    /// zero; this function neither reads nor writes them, so that their memory is never mapped. Only decay changes the
+    /// parameters of such rows.
+    ///
+    /// # Panics
+    /// If the lengths differ.
     pub fn apply_to_rows(
         self,
         rows: RowRanges<'_>,
@@ -154,14 +167,14 @@ impl Update {
             if !*seen && g.is_none() && decay == 1.0 {
                 return;
             }
-            // SAFETY: each row has places of its own.
+            // SAFETY: `RowRanges` gives rows disjoint ranges, and each row belongs to one job.
             #[allow(unsafe_code)]
             let (p, m, v) = unsafe { (p.part(own.clone()), m.part(own.clone()), v.part(own)) };
             if !*seen && g.is_none() {
                 return p.iter_mut().for_each(|p| *p *= decay);
             }
             if !*seen {
-                // memory that is written before it is read costs one fault in place of two
+                // A first access that writes costs one page fault; a read followed by a write costs two.
                 m.fill(0.0);
                 v.fill(0.0);
             }
@@ -171,25 +184,29 @@ impl Update {
     }
 }
 
-/// Which `rows` of a table have moments that are not zero: what `seen` of [`Update::apply_to_rows`] has to name at least.
+/// For each of `count` rows, whether any of its moments is not zero: the minimum of `seen` in
+/// [`Update::apply_to_rows`].
 #[must_use]
 pub fn rows_with_moments(count: usize, rows: RowRanges<'_>, m: &[f32], v: &[f32]) -> Vec<bool> {
-    let has_some = |row| m[rows.of(row)].iter().chain(&v[rows.of(row)]).any(|&moment| moment != 0.0);
-    (0..count).map(has_some).collect()
+    let has_moments = |row| m[rows.of(row)].iter().chain(&v[rows.of(row)]).any(|&moment| moment != 0.0);
+    (0..count).map(has_moments).collect()
 }
 
 kernel! {
+    /// [`update_each`] with f32 gradients.
     fn update<FMA>(u: Update, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         update_each::<_, FMA>(u, p, g, m, v);
     }
 }
 
 kernel! {
+    /// [`update_each`] with bf16 gradients.
     fn update_bf16<FMA>(u: Update, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
         update_each::<_, FMA>(u, p, g, m, v);
     }
 }
 
+/// The formulas of [`AdamW`] and [`BertAdam`], elementwise.
 #[inline(always)]
 fn update_each<T: Number, const FMA: bool>(u: Update, p: &mut [f32], g: &[T], m: &mut [f32], v: &mut [f32]) {
     let (new1, new2) = (1.0 - u.beta1, 1.0 - u.beta2);
@@ -210,12 +227,12 @@ mod tests {
     use crate::masks::bit_mask::BitMask;
     use crate::masks::compact::CompactWeight;
     use crate::masks::grad_epilogue::GradEpilogue;
-    use crate::reference::random;
-    use crate::reference::random_mask;
+    use crate::reference::{random, random_mask};
 
     const GRADIENTS: [[f32; 3]; 3] = [[1e-4, -2e-4, 1e-7], [1e-4, 1e-4, -1e-7], [0.0; 3]];
 
-    /// Runs three steps with linear decay over 100, and compares with values of the reference's own classes in f64.
+    /// Compares three steps of a learning rate that decays linearly over 100 steps with results of the reference's
+    /// classes in f64.
     fn check(
         lr: f32,
         expected: [[f64; 3]; 3],
@@ -254,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn rounded_gradients_update_as_what_they_were_rounded_to() {
+    fn bf16_gradients_update_as_their_f32_values() {
         let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
         for n in [0, 1, 17, CHUNK + 3] {
             let (p, g, m, v) = (random(n, 1), random(n, 2), random(n, 3), vec![0.5; n]);
@@ -267,17 +284,16 @@ mod tests {
         }
     }
 
-    /// Steps with a few rows each are the same bits as those with a gradient of the whole table, with decay and without, and what
-    /// is found to have moments is what was seen.
+    /// With and without decay; every row that has moments was seen.
     #[test]
-    fn tables_are_updated_by_rows_as_by_all_of_them() {
+    fn an_update_of_some_rows_gives_the_bits_of_an_update_of_the_whole_table() {
         let (rows, cols) = (70, 33);
         let masks = [None, Some(random_mask(rows, cols, 0.3)), Some(BitMask::zeros(rows, cols))];
         for (weight_decay, mask) in [0.0, 0.1].into_iter().flat_map(|d| masks.iter().map(move |m| (d, m.as_ref()))) {
             let adam = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
             let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay };
             let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &random(rows * cols, 1)));
-            let places = compact.as_ref().map_or(RowRanges::of_columns(cols), |compact| compact.kept().row_ranges());
+            let ranges = compact.as_ref().map_or(RowRanges::of_columns(cols), |compact| compact.kept().row_ranges());
             let p = compact.as_ref().map_or(random(rows * cols, 1), |compact| compact.values().to_vec());
             let n = p.len();
             let mut by_rows = (p, vec![0.0; n], vec![0.0; n]);
@@ -294,12 +310,12 @@ mod tests {
                 let g: Vec<f32> = (0..rows).flat_map(row).collect();
                 for update in [adam.update(0.1, u64::from(step), 0.5), bert.update(0.1, 0.5)] {
                     let (p, m, v) = (&mut by_rows.0, &mut by_rows.1, &mut by_rows.2);
-                    update.apply_to_rows(places, p, &grads, m, v, &mut seen);
+                    update.apply_to_rows(ranges, p, &grads, m, v, &mut seen);
                     update.apply(&mut whole.0, &g, &mut whole.1, &mut whole.2);
                     assert_eq!(by_rows, whole);
                 }
             }
-            let found = rows_with_moments(rows, places, &whole.1, &whole.2);
+            let found = rows_with_moments(rows, ranges, &whole.1, &whole.2);
             assert!(found.iter().any(|&found| found) == (n > 0) && found.iter().zip(&seen).all(|(f, s)| *s || !f));
             assert!(seen.iter().any(|seen| !seen), "some rows had no gradient");
         }

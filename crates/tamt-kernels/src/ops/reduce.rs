@@ -1,4 +1,4 @@
-//! Sums, and elementwise and row-wise helpers.
+//! Sums, elementwise helpers, and gather and scatter of rows.
 
 use half::bf16;
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ pub fn sum_squares(x: &[f32]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_squares_part(&x[range])).iter().sum()
 }
 
-/// [`sum_squares`] of numbers in bf16.
+/// [`sum_squares`] of bf16 numbers.
 #[must_use]
 pub fn sum_squares_bf16(x: &[bf16]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_squares_bf16_part(&x[range])).iter().sum()
@@ -26,13 +26,16 @@ pub fn sum(x: &[f32]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_part(&x[range])).iter().sum()
 }
 
-/// Whether no element is infinite or NaN.
+/// Whether every element is finite.
 #[must_use]
 pub fn all_finite(x: &[f32]) -> bool {
     x.par_chunks(CHUNK).all(finite_part)
 }
 
 /// `dst += src`
+///
+/// # Panics
+/// If the lengths differ.
 pub fn add(dst: &mut [f32], src: &[f32]) {
     assert_eq!(dst.len(), src.len(), "operands of the same length");
     dst.par_chunks_mut(CHUNK).zip(src.par_chunks(CHUNK)).for_each(|(dst, src)| add_elements(dst, src));
@@ -43,7 +46,10 @@ pub fn scale(x: &mut [f32], factor: f32) {
     x.par_chunks_mut(CHUNK).for_each(|x| scale_part(x, factor));
 }
 
-/// `dst[i] = src[rows[i]]`: `src` `[n, cols]`, `dst` `[rows.len(), cols]`.
+/// `dst[i] = src[rows[i]]`: `src` `[n, cols]`, `dst` `[rows.len(), cols]` (`torch.index_select`).
+///
+/// # Panics
+/// If `dst` does not have its shape, or a row is outside `src`.
 pub fn gather_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
     assert_eq!(dst.len(), rows.len() * cols, "a row for each index");
     let job = rows_per_job(cols);
@@ -54,8 +60,11 @@ pub fn gather_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
     });
 }
 
-/// `dst[rows[i]] = src[i]`, other rows unchanged: `src` `[rows.len(), cols]`, `dst` `[n, cols]`. Where a row is named
-/// more than once, the last one stays.
+/// `dst[rows[i]] = src[i]`, other rows unchanged: `src` `[rows.len(), cols]`, `dst` `[n, cols]`
+/// (`torch.Tensor.index_copy_`). The last of several values for one row wins.
+///
+/// # Panics
+/// If `src` does not have its shape, or a row is outside `dst`.
 pub fn scatter_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
     assert_eq!(src.len(), rows.len() * cols, "a row for each index");
     if cols == 0 {
@@ -66,18 +75,22 @@ pub fn scatter_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
     }
 }
 
-/// `dst[rows[i]] += src[i]`: `src` `[rows.len(), cols]`, `dst` `[n, cols]`. Rows named more than once are added in order.
+/// `dst[rows[i]] += src[i]`: `src` `[rows.len(), cols]`, `dst` `[n, cols]` (`torch.Tensor.index_add_`). Several values
+/// for one row are added in order.
+///
+/// # Panics
+/// If `src` does not have its shape, or a row is outside `dst`.
 pub fn scatter_add_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
     assert_eq!(src.len(), rows.len() * cols, "a row for each index");
     assert!(rows.iter().all(|&row| (row as usize + 1) * cols <= dst.len()), "rows of the destination");
-    // A job owns columns, not rows: rows may repeat, and then their order must be kept.
+    // A job owns columns, not rows: the values of a row that occurs several times are added in order.
     const COLUMNS: usize = 64;
     let dst = Shared::new(dst);
     (0..cols.div_ceil(COLUMNS)).into_par_iter().for_each(|job| {
         let part = job * COLUMNS..cols.min((job + 1) * COLUMNS);
         for (src, &row) in src.chunks_exact(cols).zip(rows) {
             let first = row as usize * cols;
-            // SAFETY: other jobs have other columns.
+            // SAFETY: each column belongs to one job, and the job holds one part at a time.
             #[allow(unsafe_code)]
             let dst = unsafe { dst.part(first + part.start..first + part.end) };
             add_elements(dst, &src[part.clone()]);
@@ -105,7 +118,7 @@ kernel! {
 
 /// `Σ term(x)` in f64, in 16 partial sums.
 #[inline(always)]
-pub(crate) fn sum_wide<T: Number>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
+fn sum_wide<T: Number>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
     let mut lanes = [0.0; 16];
     let (chunks, rest) = x.as_chunks::<16>();
     for chunk in chunks {
@@ -121,7 +134,7 @@ pub(crate) fn sum_wide<T: Number>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
 
 kernel! {
     fn finite_part<FMA>(x: &[f32]) -> bool {
-        // no early exit within a chunk: it would keep the loop from being vectorised
+        // An early exit would prevent vectorisation of the loop.
         x.iter().fold(true, |finite, v| finite & v.is_finite())
     }
 }

@@ -1,4 +1,4 @@
-//! Relational distances: how tokens of a sequence, or sequences of a batch, lie to each other.
+//! Relational distances: squared distances between the Gram matrices of a student's and a teacher's hidden states.
 
 use rayon::prelude::*;
 
@@ -12,8 +12,11 @@ use crate::gemm::multiply::{LeftOperand, multiply};
 use crate::gemm::operand::{Operand, Order};
 use crate::gemm::panels::Panels;
 
-/// `Σ_sequences gram_mse`: for each sequence `bounds[i]..bounds[i + 1]` of the packed `[T, cols]` states `s` and `t`. `ds`,
-/// if wanted, gets `weight` times the gradient added.
+/// `Σ` [`gram_mse`] over the sequences `bounds[i]..bounds[i + 1]` of packed states `s` and `t` `[T, cols]`: the
+/// relation between the tokens of a sequence. `weight` times the gradient is added to `ds` `[T, cols]`.
+///
+/// # Panics
+/// If the shapes do not match.
 #[must_use]
 pub fn token(
     s: &[f32],
@@ -33,7 +36,7 @@ pub fn token(
     scratch.sums.resize(bounds.len().saturating_sub(1), 0.0);
     scratch.sums.par_iter_mut().zip(bounds.par_windows(2)).for_each(|(sum, bounds)| {
         let part = bounds[0] * cols..bounds[1] * cols;
-        // SAFETY: sequences are disjoint.
+        // SAFETY: sorted bounds make the sequences disjoint, and each sequence belongs to one job.
         #[allow(unsafe_code)]
         let ds = ds.as_ref().map(|ds| unsafe { ds.part(part.clone()) });
         *sum = gram_distance(&s[part.clone()], &t[part], bounds[1] - bounds[0], cols, weight, ds);
@@ -41,28 +44,24 @@ pub fn token(
     scratch.sums.iter().sum()
 }
 
-/// `Σ_ij (G_s - G_t)²` with the Gram matrices `G = H Hᵀ / sqrt(cols)` of `[rows, cols]` states `s` and `t`. `ds`, if
-/// wanted, gets `weight` times the gradient added: `4 (G_s - G_t) s / sqrt(cols)`.
+/// `Σ_ij (G_s - G_t)²` with the Gram matrices `G_h = h hᵀ / sqrt(cols)` of states `s` and `t` `[rows, cols]`. `weight`
+/// times the gradient is added to `ds` `[rows, cols]`: `4 (G_s - G_t) s / sqrt(cols)`.
 ///
-/// With the first state of each sequence as rows this is the relation between samples.
+/// With the first state of each sequence as rows, the result is the relation between the samples of a batch.
+///
+/// # Panics
+/// If the shapes do not match.
 #[must_use]
-pub fn gram_mse(
-    s: &[f32],
-    t: &[f32],
-    rows: usize,
-    cols: usize,
-    weight: f32,
-    ds: Option<&mut [f32]>,
-    _scratch: &mut Scratch,
-) -> f64 {
+pub fn gram_mse(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert!(s.len() == rows * cols && t.len() == s.len(), "states of [rows, cols]");
     assert!(ds.as_ref().is_none_or(|ds| ds.len() == s.len()), "a gradient of the student's shape");
     gram_distance(s, t, rows, cols, weight, ds)
 }
 
-/// Rows of the Gram matrices that exist at the same time.
+/// Rows of the Gram matrices that exist at the same time. The blocks of both matrices are scratch of one thread.
 const ROWS: usize = 128;
 
+/// [`gram_mse`] without the checks, on the calling thread.
 fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mut ds: Option<&mut [f32]>) -> f64 {
     let scale = 1.0 / (cols as f32).sqrt();
     let mut sum = 0.0;
@@ -83,7 +82,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
             for (x, panels, gram) in [(s, states, &mut *student), (t, teachers, &mut *teacher)] {
                 let lhs = LeftOperand::Plain(Operand::new(&x[first * cols..], cols, Order::LaneRows));
                 let block = OutputBlock { start: gram.as_mut_ptr(), stride: rows, rows: count, cols: rows };
-                // SAFETY: the block is all of `gram`.
+                // SAFETY: the block covers `gram`, which has `count * rows` floats and is borrowed exclusively.
                 #[allow(unsafe_code)]
                 unsafe {
                     multiply(block, lhs, panels, 0, Init::Zero);
@@ -94,7 +93,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
                 let ds = &mut ds[first * cols..(first + count) * cols];
                 let lhs = LeftOperand::Plain(Operand::new(&*student, rows, Order::LaneRows));
                 let block = OutputBlock { start: ds.as_mut_ptr(), stride: cols, rows: count, cols };
-                // SAFETY: the block is all of `ds`.
+                // SAFETY: the block covers `ds`, which has `count * cols` floats and is borrowed exclusively.
                 #[allow(unsafe_code)]
                 unsafe {
                     multiply(block, lhs, plain, 0, Init::Accumulate);
@@ -124,10 +123,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::base::parallel::tests::same_for_any_pool;
-    use crate::reference::assert_close;
-    use crate::reference::assert_gradient;
-    use crate::reference::random;
-    use crate::reference::to_f64;
+    use crate::reference::{assert_close, assert_gradient, random, to_f64};
 
     fn naive(s: &[f64], t: &[f64], bounds: &[usize], cols: usize) -> f64 {
         let gram = |x: &[f64], i: usize, j: usize| {
@@ -170,7 +166,7 @@ mod tests {
         let (rows, cols) = (300, 40);
         let (s, t) = (random(rows * cols, 1), random(rows * cols, 2));
         let mut ds = vec![0.0; rows * cols];
-        let sum = gram_mse(&s, &t, rows, cols, 0.5, Some(&mut ds), &mut Scratch::default());
+        let sum = gram_mse(&s, &t, rows, cols, 0.5, Some(&mut ds));
         let (s, t) = (to_f64(&s), to_f64(&t));
         let expected = naive(&s, &t, &[0, rows], cols);
         assert!((sum - expected).abs() <= 1e-5 * expected, "{sum} is not {expected}");

@@ -1,7 +1,11 @@
-//! Losses of task heads. Their outputs are few, a number or two for a sequence or a token, so everything is
-//! sequential and summed in f64.
+//! Losses of task heads: `MSELoss`, `CrossEntropyLoss` over answer spans, and `KLDivLoss` of `torch.nn`.
+//!
+//! A head has a few outputs per sequence or two per token. The losses are therefore sequential and summed in f64.
 
-/// `Σ (o - t)²` over outputs and targets `[N]`; in place of the outputs its gradient times `scale`: `2 scale (o - t)`.
+/// `Σ (o - t)²` over outputs and targets `[N]`. The gradient times `scale` replaces the outputs: `2 scale (o - t)`.
+///
+/// # Panics
+/// If the lengths differ.
 pub fn squared_error(outputs: &mut [f32], targets: &[f32], scale: f32) -> f64 {
     assert_eq!(outputs.len(), targets.len(), "a target per output");
     let mut sum = 0.0;
@@ -13,30 +17,30 @@ pub fn squared_error(outputs: &mut [f32], targets: &[f32], scale: f32) -> f64 {
     sum
 }
 
-/// Distributions over the logits of a head: which of them compete with each other.
+/// The softmax distributions among the logits of a head.
 #[derive(Clone, Copy, Debug)]
-pub enum Groups<'a> {
-    /// `[N, classes]`: those of a row.
+pub enum Distributions<'a> {
+    /// One distribution per row of `[N, classes]`.
     Rows {
-        /// Logits in a row.
+        /// Logits of a row.
         classes: usize,
     },
-    /// `[T, 2]`: the start logits of a sequence's tokens, and its end logits.
+    /// Two distributions per sequence, of logits `[T, 2]`: the start logits of its tokens, and their end logits.
     Spans {
-        /// Where each sequence starts, and `T`: `[sequences + 1]`.
+        /// First token of each sequence, and `T`: `[sequences + 1]`.
         bounds: &'a [usize],
     },
 }
 
-/// One distribution: `count` logits from `first` on, `stride` apart.
+/// `count` logits from index `first` on, `stride` apart.
 #[derive(Clone, Copy)]
-struct Group {
+struct Distribution {
     first: usize,
     stride: usize,
     count: usize,
 }
 
-impl Group {
+impl Distribution {
     fn indices(self) -> impl Iterator<Item = usize> + Clone {
         (0..self.count).map(move |i| self.first + i * self.stride)
     }
@@ -49,18 +53,22 @@ impl Group {
     }
 }
 
-impl Groups<'_> {
-    fn for_each(self, len: usize, mut f: impl FnMut(Group)) {
+impl Distributions<'_> {
+    fn for_each(self, len: usize, mut f: impl FnMut(Distribution)) {
         match self {
             Self::Rows { classes } => {
                 assert!(classes > 0 && len.is_multiple_of(classes), "whole rows of {classes}");
-                (0..len).step_by(classes).for_each(|first| f(Group { first, stride: 1, count: classes }));
+                (0..len).step_by(classes).for_each(|first| f(Distribution { first, stride: 1, count: classes }));
             }
             Self::Spans { bounds } => {
                 assert_eq!(bounds.last().copied().unwrap_or(0) * 2, len, "two logits per token");
                 for sequence in bounds.windows(2) {
                     for column in 0..2 {
-                        f(Group { first: 2 * sequence[0] + column, stride: 2, count: sequence[1] - sequence[0] });
+                        f(Distribution {
+                            first: 2 * sequence[0] + column,
+                            stride: 2,
+                            count: sequence[1] - sequence[0],
+                        });
                     }
                 }
             }
@@ -77,18 +85,22 @@ impl Groups<'_> {
 }
 
 /// `Σ -log softmax(start)[s] - log softmax(end)[e]` over the answers `(s, e)` of sequences, counted in tokens from the
-/// sequence's first: `logits` `[T, 2]`, `bounds` `[sequences + 1]`. In place of the logits its gradient times `scale`.
+/// sequence's first token: `logits` `[T, 2]`, `bounds` `[sequences + 1]`. The gradient times `scale` replaces the
+/// logits. Twice the loss of `BertForQuestionAnswering`, which averages the two terms.
+///
+/// # Panics
+/// If the shapes do not match, or an answer lies outside its sequence.
 pub fn span_cross_entropy(logits: &mut [f32], bounds: &[usize], answers: &[(u32, u32)], scale: f32) -> f64 {
     assert_eq!(answers.len() + 1, bounds.len().max(1), "an answer per sequence");
-    let mut places = answers.iter().flat_map(|&(start, end)| [start, end]);
+    let mut labels = answers.iter().flat_map(|&(start, end)| [start, end]);
     let mut sum = 0.0;
-    Groups::Spans { bounds }.for_each(logits.len(), |group| {
-        let label = places.next().map_or(0, |place| place as usize);
-        assert!(label < group.count, "an answer lies in its sequence");
-        let log_sum = group.log_sum(logits, 1.0);
-        let chosen = group.first + label * group.stride;
+    Distributions::Spans { bounds }.for_each(logits.len(), |distribution| {
+        let label = labels.next().map_or(0, |label| label as usize);
+        assert!(label < distribution.count, "an answer lies in its sequence");
+        let log_sum = distribution.log_sum(logits, 1.0);
+        let chosen = distribution.first + label * distribution.stride;
         sum += log_sum - f64::from(logits[chosen]);
-        for i in group.indices() {
+        for i in distribution.indices() {
             let probability = (f64::from(logits[i]) - log_sum).exp();
             logits[i] = (f64::from(scale) * (probability - f64::from(u8::from(i == chosen)))) as f32;
         }
@@ -96,12 +108,16 @@ pub fn span_cross_entropy(logits: &mut [f32], bounds: &[usize], answers: &[(u32,
     sum
 }
 
-/// `t² Σ KL(softmax(teacher / t) || softmax(student / t))` over the distributions in `groups`; `weight` times its
-/// gradient is added to `d`. The factor `t²` keeps gradients of one size for every temperature `t` (Hinton et al. 2015).
+/// `t² Σ KL(softmax(teacher / t) || softmax(student / t))` over the `distributions`. `weight` times the gradient is
+/// added to `d`. The factor `t²` makes the size of the gradient independent of the temperature `t` (Hinton et al.
+/// 2015).
+///
+/// # Panics
+/// If the shapes do not match.
 pub fn soft_cross_entropy(
     student: &[f32],
     teacher: &[f32],
-    groups: Groups<'_>,
+    distributions: Distributions<'_>,
     temperature: f32,
     weight: f32,
     d: &mut [f32],
@@ -109,9 +125,9 @@ pub fn soft_cross_entropy(
     assert!(student.len() == teacher.len() && d.len() == student.len(), "student and teacher of the same shape");
     let t = f64::from(temperature);
     let mut sum = 0.0;
-    groups.for_each(student.len(), |group| {
-        let (log_s, log_t) = (group.log_sum(student, t), group.log_sum(teacher, t));
-        for i in group.indices() {
+    distributions.for_each(student.len(), |distribution| {
+        let (log_s, log_t) = (distribution.log_sum(student, t), distribution.log_sum(teacher, t));
+        for i in distribution.indices() {
             let (s, t_i) = (f64::from(student[i]) / t - log_s, f64::from(teacher[i]) / t - log_t);
             let (p_s, p_t) = (s.exp(), t_i.exp());
             if p_t > 0.0 {
@@ -126,9 +142,7 @@ pub fn soft_cross_entropy(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::assert_gradient;
-    use crate::reference::random;
-    use crate::reference::to_f64;
+    use crate::reference::{assert_gradient, random, to_f64};
 
     #[test]
     fn squared_errors_and_their_gradient() {
@@ -140,10 +154,10 @@ mod tests {
     fn naive_spans(logits: &[f64], bounds: &[usize], answers: &[(u32, u32)]) -> f64 {
         let mut sum = 0.0;
         for (sequence, &(start, end)) in bounds.windows(2).zip(answers) {
-            for (column, place) in [(0, start), (1, end)] {
+            for (column, label) in [(0, start), (1, end)] {
                 let of = |t: usize| logits[2 * (sequence[0] + t) + column];
                 let total: f64 = (0..sequence[1] - sequence[0]).map(|t| of(t).exp()).sum();
-                sum += total.ln() - of(place as usize);
+                sum += total.ln() - of(label as usize);
             }
         }
         sum
@@ -178,11 +192,11 @@ mod tests {
             student.chunks(3).zip(teacher.chunks(3)).map(|(s, q)| naive_divergence(s, q, 2.0)).sum()
         };
         let mut d = vec![1.0; 15];
-        let loss = soft_cross_entropy(&student, &teacher, Groups::Rows { classes: 3 }, 2.0, 0.25, &mut d);
+        let loss = soft_cross_entropy(&student, &teacher, Distributions::Rows { classes: 3 }, 2.0, 0.25, &mut d);
         assert!((loss - naive(&to_f64(&student))).abs() < 1e-6, "{loss}");
         let gradient: Vec<f32> = d.iter().map(|d| d - 1.0).collect();
         assert_gradient(&to_f64(&student), &gradient, 1e-4, |x| 0.25 * naive(x));
-        let same = soft_cross_entropy(&student, &student, Groups::Rows { classes: 3 }, 2.0, 0.25, &mut d);
+        let same = soft_cross_entropy(&student, &student, Distributions::Rows { classes: 3 }, 2.0, 0.25, &mut d);
         assert!(same.abs() < 1e-12);
     }
 
@@ -200,9 +214,9 @@ mod tests {
                 expected += naive_divergence(&of(&student), &of(&teacher), 1.0);
             }
         }
-        let groups = Groups::Spans { bounds: &bounds };
-        let loss = soft_cross_entropy(&student, &teacher, groups, 1.0, 1.0, &mut [0.0; 10]);
+        let distributions = Distributions::Spans { bounds: &bounds };
+        let loss = soft_cross_entropy(&student, &teacher, distributions, 1.0, 1.0, &mut [0.0; 10]);
         assert!((loss - expected).abs() < 1e-6);
-        assert_eq!(groups.count(10), 4);
+        assert_eq!(distributions.count(10), 4);
     }
 }

@@ -1,7 +1,7 @@
-//! Sparse products of bf16 by AVX-512-BF16: two survivors of a row in one product.
+//! The micro-kernels of sparse products in bf16, with AVX-512-BF16: one instruction multiplies two entries of a row.
 //!
-//! A block's activations are rounded once for all rows of a job, which halves what the nearest cache has to hold of them. What lies in
-//! panels stays in f32.
+//! A job rounds a column block's activations once for all its rows, which halves their size in the L1 cache. Token
+//! panels hold f32.
 
 use half::bf16;
 use std::arch::x86_64::{
@@ -12,9 +12,9 @@ use std::arch::x86_64::{
 use std::mem::{MaybeUninit, transmute};
 
 use crate::gemm::bf16::round::round_pair;
-use crate::sparse::block_rows::BlockRows;
-use crate::sparse::csr::PAIRS_COLUMNS;
-use crate::sparse::panel_rows::PanelRows;
+use crate::sparse::csr::BF16_BLOCK_COLUMNS;
+use crate::sparse::product_kernel::BlockProduct;
+use crate::sparse::weight_gradient_kernel::BlockGradient;
 
 /// Tokens of a panel.
 const WIDTH: usize = 64;
@@ -22,53 +22,55 @@ const WIDTH: usize = 64;
 /// Tokens of a vector in bf16.
 const LANES: usize = 32;
 
-/// A block's activations, rounded: `[columns][panel tokens]`, the tokens of each vector in the order in which pairs of columns are read.
+/// A column block's activations in bf16, `[columns][panel tokens]`. The 32 tokens of a vector are in the order of
+/// [`round_tokens`].
 #[repr(align(64))]
-struct RoundedBlock(MaybeUninit<[u16; PAIRS_COLUMNS * WIDTH]>);
+struct RoundedBlock(MaybeUninit<[u16; BF16_BLOCK_COLUMNS * WIDTH]>);
 
 impl RoundedBlock {
     fn new() -> Self {
         Self(MaybeUninit::uninit())
     }
 
-    /// Rounds the first columns of a panel, as many as a block has; returns where they lie.
+    /// Rounds the first columns of a panel, at most as many as a block has. Returns a pointer to the rounded columns.
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw")]
     #[allow(unsafe_code)]
     fn round(&mut self, activations: &[f32]) -> *const u16 {
         let out: *mut u16 = self.0.as_mut_ptr().cast();
-        for (i, tokens) in activations.chunks_exact(LANES).take(PAIRS_COLUMNS * WIDTH / LANES).enumerate() {
-            // SAFETY: the vectors of both.
+        for (i, tokens) in activations.chunks_exact(LANES).take(BF16_BLOCK_COLUMNS * WIDTH / LANES).enumerate() {
+            // SAFETY: `tokens` has `LANES` floats; `take` limits `i` to the vectors of `self.0`. AVX-512-BF16 is
+            // present: the target features of this function.
             unsafe { _mm512_storeu_si512(out.add(i * LANES).cast(), round_tokens(tokens.as_ptr())) };
         }
         out
     }
 }
 
-/// 32 tokens in bf16: in each quarter of the vector four of the first sixteen and then four of the others, so that what
-/// interleaves the halves of quarters gives tokens in order.
+/// 32 tokens in bf16. Each 128-bit quarter holds four of tokens 0 to 15, then four of tokens 16 to 31: `unpacklo` and
+/// `unpackhi` of two columns, which interleave the halves of each quarter, then yield the tokens in ascending order.
 ///
 /// # Safety
-/// So many floats, and AVX-512-BF16.
+/// The processor must have AVX-512-BF16. `tokens` must be readable for 32 floats.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn round_tokens(tokens: *const f32) -> __m512i {
-    // SAFETY: the caller's.
+    // SAFETY: `tokens` has 32 floats and AVX-512-BF16 is present: this function's contract.
     unsafe {
         let halves = round_pair(_mm512_loadu_ps(tokens), _mm512_loadu_ps(tokens.add(16)));
         _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), halves)
     }
 }
 
-/// What a block's entries add to some rows.
+/// [`BlockProduct::add_f32`] in bf16, for a panel with `tokens` tokens.
 ///
 /// # Safety
-/// The instructions; every entry's offset lies in the activations with a panel's tokens after it.
+/// The processor must have AVX-512-BF16. `activations` must have [`WIDTH`] floats at the offset of every entry.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn add(job: BlockRows<'_, '_>, values: &[bf16], tokens: usize) {
+pub(super) unsafe fn add(job: BlockProduct<'_, '_>, values: &[bf16], tokens: usize) {
     let mut block = RoundedBlock::new();
     let columns = block.round(job.activations);
-    // SAFETY: the caller's.
+    // SAFETY: AVX-512-BF16 is present and the offsets lie in the block: this function's contract.
     unsafe {
         match tokens {
             0..=LANES => add_vectors::<1, 2>(job, values, columns),
@@ -77,20 +79,21 @@ pub(super) unsafe fn add(job: BlockRows<'_, '_>, values: &[bf16], tokens: usize)
     }
 }
 
-/// [`add`] for `HALVES` vectors of bf16, which have `NV` of sums.
+/// [`add`] for `HALVES` vectors of bf16 tokens, which have `NV = 2 HALVES` vectors of sums.
 ///
 /// # Safety
-/// As for [`add`].
+/// As for [`add`]; `columns` points to the block of a [`RoundedBlock`].
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn add_vectors<const HALVES: usize, const NV: usize>(
-    job: BlockRows<'_, '_>,
+    job: BlockProduct<'_, '_>,
     values: &[bf16],
     columns: *const u16,
 ) {
-    assert!(job.ends_at() <= values.len(), "values of every row");
+    assert!(job.end() <= values.len(), "values of every row");
     let (offsets, values) = (job.offsets, values.as_ptr());
-    // SAFETY: the caller's; the entries are there.
+    // SAFETY: instruction set and offsets: this function's contract. `job.add` passes entries below `job.end()`, which
+    // `offsets` (asserted in `add`) and `values` (asserted above) hold.
     unsafe {
         job.add::<__m512, NV>(WIDTH, |sums, from, to| {
             let (mut entry, mut others) = (from, [_mm512_setzero_ps(); NV]);
@@ -116,10 +119,10 @@ unsafe fn add_vectors<const HALVES: usize, const NV: usize>(
     }
 }
 
-/// `sums += ` the products of two entries, whose values `pair` has.
+/// `sums += value[0] activations[0] + value[1] activations[1]` for two entries; `pair` holds both values.
 ///
 /// # Safety
-/// As for [`add`], and the entries are there.
+/// As for [`add_vectors`]; both entries must be below the length of `offsets`.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn multiply_add<const HALVES: usize, const NV: usize>(
@@ -129,7 +132,7 @@ unsafe fn multiply_add<const HALVES: usize, const NV: usize>(
     entries: [usize; 2],
     pair: i32,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: the entries and their columns exist, and AVX-512-BF16 is present: this function's contract.
     unsafe {
         let first = columns.add(usize::from(*offsets.get_unchecked(entries[0])));
         let second = columns.add(usize::from(*offsets.get_unchecked(entries[1])));
@@ -145,16 +148,17 @@ unsafe fn multiply_add<const HALVES: usize, const NV: usize>(
     }
 }
 
-/// What one panel of tokens contributes to the gradients of some rows of a block.
+/// [`BlockGradient::add_f32`] in bf16.
 ///
 /// # Safety
 /// As for [`add`].
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn add_gradients(job: PanelRows<'_, '_>) {
+pub(super) unsafe fn add_gradients(job: BlockGradient<'_, '_>) {
     let mut block = RoundedBlock::new();
     let columns = block.round(job.activations);
-    // SAFETY: the caller's.
+    // SAFETY: instruction set and offsets: this function's contract. `job.add` passes pointers to whole rows of
+    // gradients.
     unsafe {
         job.add::<__m512, [__m512i; 2]>(
             WIDTH,

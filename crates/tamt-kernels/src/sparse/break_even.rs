@@ -1,4 +1,4 @@
-//! Where sparse products begin to pay on this machine.
+//! The density below which sparse products are faster than dense products on this machine.
 
 use std::time::{Duration, Instant};
 
@@ -12,21 +12,22 @@ use crate::linear::forward::Projection;
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
 use crate::masks::bit_mask::BitMask;
 use crate::masks::weight::Weight;
-use crate::sparse::products::{backward_input, forward};
+use crate::sparse::product::{backward_input, forward};
 use crate::sparse::token_panels::TokenPanels;
 use crate::sparse::weight::{PreparedFor, SparseWeight};
 
-/// Rows and columns of the matrix that is measured, and tokens: a group of sequences, as passes take them. Matrices are made ready once for
-/// all groups of a pass, and are not made ready here.
+/// Rows and columns of the measured matrix.
 const SIZE: usize = 768;
 
+/// Tokens of the measured products: about one group of sequences of a pass.
 const TOKENS: usize = 256;
 
-/// Rounds of measurement; the fastest run counts, so that a busy machine does not decide.
+/// Rounds of measurement. The fastest run counts, which excludes most of the noise of a busy machine.
 const ROUNDS: usize = 16;
 
-/// Measures the density up to which a sparse forward product and input gradient take no longer than dense ones in
-/// `precision`, packing of activations included. Takes some 300 ms on one thread: it depends on the machine, not on the number of threads.
+/// Measures the density up to which a sparse forward product and input gradient take no longer than the dense products
+/// in `precision`. The times include the packing of activations, but not that of weights, which a pass packs once for
+/// all groups of sequences. The measurement uses one thread and takes about 300 ms.
 #[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
@@ -35,7 +36,8 @@ pub fn break_even(precision: Precision) -> f32 {
     }
 }
 
-/// A sparse product takes a constant and a share of its survivors: two densities tell both.
+/// The time of a sparse product is linear in the number of survivors. The times at densities 1/4 and 1/2 determine the
+/// line.
 fn measure(precision: Precision) -> f32 {
     let stream = Stream::new(0, Purpose::INIT, 0);
     let values: Vec<f32> = (0..SIZE * SIZE).map(|i| stream.uniform_at(i as u64) - 0.5).collect();
@@ -53,7 +55,7 @@ fn measure(precision: Precision) -> f32 {
     let [ahead, back] = dense.map(|product| PackedWeight::new(weight(&masks[1]), product, precision));
     let (mut scratch, mut panels) = (Scratch::new(precision), TokenPanels::default());
     let mut fastest = [Duration::MAX; 3];
-    // in turns, so that other work on the machine falls on all of them; a first round warms up
+    // Alternating the products spreads the load of other processes over all of them. Round 0 is a warm-up.
     for round in 0..=ROUNDS {
         let dense = seconds(|| {
             let layer = Projection { weight: WeightOperand::Packed(&ahead), bias: None, output: (&mut y).into() };
@@ -76,11 +78,11 @@ fn measure(precision: Precision) -> f32 {
     crossing([quarter, half], dense)
 }
 
-/// Where a line through times at densities 1/4 and 1/2 reaches a time, between 0 and 1.
+/// The density in `[0, 1]` at which the line through the times at densities 1/4 and 1/2 reaches `time`.
 fn crossing([quarter, half]: [f64; 2], time: f64) -> f32 {
     let slope = 4.0 * (half - quarter);
     if slope <= 0.0 {
-        // noise beyond use: the survivors seem to cost nothing
+        // The noise exceeds the cost of the survivors.
         return if quarter <= time { 0.5 } else { 0.25 };
     }
     (0.25 + (time - quarter) / slope).clamp(0.0, 1.0) as f32
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_through_two_times_is_followed_to_the_dense_one() {
+    fn the_break_even_density_lies_on_the_line_through_both_times() {
         let at = |density: f64| 1.0 + 8.0 * density;
         for density in [0.0, 0.1, 0.25, 0.4, 0.7, 1.0] {
             assert!((crossing([at(0.25), at(0.5)], at(density)) - density as f32).abs() < 1e-6);

@@ -1,4 +1,4 @@
-//! Sparse matrices in blocks of columns.
+//! Compressed sparse rows (CSR) in blocks of columns.
 
 use half::bf16;
 use rayon::prelude::*;
@@ -15,61 +15,62 @@ use crate::masks::bits::count_bits;
 use crate::masks::gather::gather_row;
 use crate::masks::weight::WeightRef;
 use crate::sparse::token_panels::panel_tokens;
-use crate::sparse::transpose::{Source, Target, transpose};
+use crate::sparse::transpose::{StridedPtr, StridedPtrMut, transpose};
 
-/// Columns of a block: with a panel's tokens, 24 KB of activations, which leaves the nearest cache room for the rest. In f32 it
-/// divides [`DEPTH_BLOCK`], where sums are broken; a multiple of 8, so that a block begins at a byte of a mask.
+/// Columns of a block. Times a panel's tokens, the activations take 24 KB and leave room in the L1 cache for weights
+/// and sums. In f32 the number divides [`DEPTH_BLOCK`], after which the dense product starts a new sum. A multiple of 8
+/// lets each block begin at a byte of the mask.
 #[inline]
-fn block_columns(in_pairs: bool) -> usize {
+fn block_columns(is_bf16: bool) -> usize {
     match isa() {
-        Isa::Avx512 if in_pairs => PAIRS_COLUMNS,
+        Isa::Avx512 if is_bf16 => BF16_BLOCK_COLUMNS,
         Isa::Avx512 | Isa::Avx2 => 96,
         Isa::Portable => 192,
     }
 }
 
 /// Columns of a block in bf16.
-pub(crate) const PAIRS_COLUMNS: usize = 192;
+pub(crate) const BF16_BLOCK_COLUMNS: usize = 192;
 
-/// The non-zeros of a matrix `[rows, cols]`, ordered by block of columns, then by row, then by column.
+/// The surviving entries of a matrix `[rows, cols]`, ordered by block of columns, then by row, then by column.
 ///
-/// An entry's offset is its column within the block times the tokens of a panel: where its activations lie.
+/// An entry's offset is its column within the block times the tokens of a panel: the position of the column's
+/// activations in the block of a token panel.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Csr {
     rows: usize,
     cols: usize,
-    /// Whether its products are of pairs in bf16.
-    in_pairs: bool,
-    /// Where each row of each block begins, and the end of all.
-    starts: Vec<u32>,
+    /// Whether products are computed in bf16.
+    is_bf16: bool,
+    /// First entry of each row of each block, and the number of entries.
+    row_starts: Vec<u32>,
     offsets: Vec<u16>,
-    values: Elements,
+    values: EntryValues,
 }
 
-/// The values of entries.
+/// The values of entries, in the precision of the products.
 #[derive(Clone, Debug)]
-pub(crate) enum Elements {
+pub(crate) enum EntryValues {
     F32(Vec<f32>),
-    /// Rounded, for products of pairs.
     Bf16(Vec<bf16>),
 }
 
-impl Default for Elements {
+impl Default for EntryValues {
     fn default() -> Self {
         Self::F32(Vec::new())
     }
 }
 
-/// The bits of a mask `[rows, cols]`, each row in whole bytes.
+/// The bits of a mask `[rows, cols]`; each row begins at a byte.
 #[derive(Clone, Copy)]
-pub(crate) struct Bits<'a> {
+pub(crate) struct MaskBits<'a> {
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) bytes: &'a [u8],
 }
 
-impl<'a> Bits<'a> {
-    /// The bits of a row that lie in a block.
+impl<'a> MaskBits<'a> {
+    /// The bits of a row within a block of columns.
     #[inline(always)]
     fn of_block(&self, row: usize, block: usize, columns: usize) -> &'a [u8] {
         let (stride, size) = (self.cols.div_ceil(8), columns / 8);
@@ -77,7 +78,7 @@ impl<'a> Bits<'a> {
     }
 }
 
-/// The set bits of each byte, the lowest first, and zeros.
+/// The positions of the set bits of each byte, ascending, then zeros.
 static SET_BITS: [[u16; 8]; 256] = {
     let mut all = [[0; 8]; 256];
     let mut byte = 0;
@@ -95,16 +96,16 @@ static SET_BITS: [[u16; 8]; 256] = {
     all
 };
 
-/// How a sparse matrix lies among the weights.
+/// Relation of a sparse matrix to the weight matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// It is their matrix.
+pub(crate) enum Orientation {
+    /// The weight matrix.
     Plain,
-    /// It is the transpose.
+    /// The transpose of the weight matrix.
     Transposed,
 }
 
-/// Rows that one job fills.
+/// Rows of a job that fills entries.
 const ROWS_PER_JOB: usize = 256;
 
 impl Csr {
@@ -116,7 +117,7 @@ impl Csr {
         self.cols
     }
 
-    /// Number of blocks, at least one, so that a product of depth 0 still writes where its sums begin.
+    /// Number of blocks, at least one, so that a product of depth 0 writes its bias.
     pub(super) fn blocks(&self) -> usize {
         self.cols.div_ceil(self.block_columns()).max(1)
     }
@@ -124,55 +125,56 @@ impl Csr {
     /// Columns of a block.
     #[inline]
     pub(super) fn block_columns(&self) -> usize {
-        block_columns(self.in_pairs)
+        block_columns(self.is_bf16)
     }
 
-    /// Whether its products are of pairs in bf16.
-    pub(super) fn in_pairs(&self) -> bool {
-        self.in_pairs
+    /// Whether products are computed in bf16.
+    pub(super) fn is_bf16(&self) -> bool {
+        self.is_bf16
     }
 
-    /// Blocks between two breaks of a sum: in f32 it is broken where the dense product's is.
+    /// Blocks per partial sum. In f32 a partial sum covers the same columns as in the dense product.
     pub(super) fn blocks_per_sum(&self) -> usize {
-        if self.in_pairs { usize::MAX } else { DEPTH_BLOCK / self.block_columns() }
+        if self.is_bf16 { usize::MAX } else { DEPTH_BLOCK / self.block_columns() }
     }
 
-    /// Where the entries of each of some rows of a block begin, and where those of the last end.
-    pub(super) fn starts(&self, block: usize, rows: Range<usize>) -> &[u32] {
+    /// The first entry of each of some rows of a block, and the end of the last row's entries.
+    pub(super) fn row_starts(&self, block: usize, rows: Range<usize>) -> &[u32] {
         let first = block * self.rows;
-        &self.starts[first + rows.start..=first + rows.end]
+        &self.row_starts[first + rows.start..=first + rows.end]
     }
 
     pub(super) fn offsets(&self) -> &[u16] {
         &self.offsets
     }
 
-    pub(super) fn values(&self) -> &Elements {
+    pub(super) fn values(&self) -> &EntryValues {
         &self.values
     }
 
-    /// Takes the structure from a mask, for products in a precision; the values are unspecified until [`Csr::set_values`].
-    pub(super) fn set_structure(&mut self, mask: Bits<'_>, precision: Precision) {
-        (self.rows, self.cols, self.in_pairs) = (mask.rows, mask.cols, precision.sparse_in_bf16());
+    /// Sets rows, columns and entries to those of a mask, for products in a precision. The values are unspecified until
+    /// [`Csr::set_values`].
+    pub(super) fn set_structure(&mut self, mask: MaskBits<'_>, precision: Precision) {
+        (self.rows, self.cols, self.is_bf16) = (mask.rows, mask.cols, precision.sparse_in_bf16());
         let columns = self.block_columns();
-        self.starts.clear();
-        self.starts.resize(self.blocks() * self.rows + 1, 0);
-        self.starts[1..].par_chunks_mut(self.rows.max(1)).enumerate().for_each(|(block, counts)| {
+        self.row_starts.clear();
+        self.row_starts.resize(self.blocks() * self.rows + 1, 0);
+        self.row_starts[1..].par_chunks_mut(self.rows.max(1)).enumerate().for_each(|(block, counts)| {
             for (row, count) in counts.iter_mut().enumerate() {
                 *count = count_bits(mask.of_block(row, block, columns)) as u32;
             }
         });
         let mut end = 0;
-        for start in &mut self.starts[1..] {
+        for start in &mut self.row_starts[1..] {
             end += *start;
             *start = end;
         }
         self.offsets.resize(end as usize, 0);
-        match (&mut self.values, self.in_pairs) {
-            (Elements::F32(values), false) => values.resize(end as usize, 0.0),
-            (Elements::Bf16(values), true) => values.resize(end as usize, bf16::ZERO),
-            (values, false) => *values = Elements::F32(vec![0.0; end as usize]),
-            (values, true) => *values = Elements::Bf16(vec![bf16::ZERO; end as usize]),
+        match (&mut self.values, self.is_bf16) {
+            (EntryValues::F32(values), false) => values.resize(end as usize, 0.0),
+            (EntryValues::Bf16(values), true) => values.resize(end as usize, bf16::ZERO),
+            (values, false) => *values = EntryValues::F32(vec![0.0; end as usize]),
+            (values, true) => *values = EntryValues::Bf16(vec![bf16::ZERO; end as usize]),
         }
 
         let width = panel_tokens() as u16;
@@ -181,12 +183,12 @@ impl Csr {
             let mut done = 0;
             for row in rows {
                 for (&byte, first) in mask.of_block(row, block, columns).iter().zip((0..).step_by(8)) {
-                    let (some, count) = (SET_BITS[usize::from(byte)], byte.count_ones() as usize);
-                    let some = some.map(|bit| (first + bit) * width);
-                    // all eight at once where there is room: the next byte's overwrite those that are none
+                    let (bits, count) = (SET_BITS[usize::from(byte)], byte.count_ones() as usize);
+                    let columns = bits.map(|bit| (first + bit) * width);
+                    // Writes all eight positions if `offsets` has room. The next byte overwrites the surplus.
                     match offsets[done..].first_chunk_mut() {
-                        Some(eight) => *eight = some,
-                        None => offsets[done..done + count].copy_from_slice(&some[..count]),
+                        Some(eight) => *eight = columns,
+                        None => offsets[done..done + count].copy_from_slice(&columns[..count]),
                     }
                     done += count;
                 }
@@ -195,16 +197,16 @@ impl Csr {
         self.offsets = offsets;
     }
 
-    /// Takes the values of all entries from the weights; `mask` is that of the structure.
-    pub(super) fn set_values(&mut self, mask: Bits<'_>, weights: WeightRef<'_>, layout: Layout) {
+    /// Sets the values of all entries to those of the weights. `mask` is the mask of [`Csr::set_structure`].
+    pub(super) fn set_values(&mut self, mask: MaskBits<'_>, weights: WeightRef<'_>, orientation: Orientation) {
         let mut values = std::mem::take(&mut self.values);
         match &mut values {
-            Elements::F32(values) => self.for_each_job(values, |block, rows, values| {
-                self.gather(mask, weights, layout, block, rows, values);
+            EntryValues::F32(values) => self.for_each_job(values, |block, rows, values| {
+                self.gather(mask, weights, orientation, block, rows, values);
             }),
-            Elements::Bf16(halves) => self.for_each_job(halves, |block, rows, halves| {
+            EntryValues::Bf16(halves) => self.for_each_job(halves, |block, rows, halves| {
                 with_buffer(halves.len(), |values| {
-                    self.gather(mask, weights, layout, block, rows, values);
+                    self.gather(mask, weights, orientation, block, rows, values);
                     round(values, halves);
                 });
             }),
@@ -216,9 +218,9 @@ impl Csr {
     #[allow(unsafe_code)]
     fn gather(
         &self,
-        mask: Bits<'_>,
+        mask: MaskBits<'_>,
         weights: WeightRef<'_>,
-        layout: Layout,
+        orientation: Orientation,
         block: usize,
         rows: Range<usize>,
         mut values: &mut [f32],
@@ -229,20 +231,20 @@ impl Csr {
         if width == 0 {
             return;
         }
-        with_parts([height * width; 2], |[dense, lying]| {
-            match layout {
-                Layout::Plain => {
+        with_parts([height * width; 2], |[dense, transposed]| {
+            match orientation {
+                Orientation::Plain => {
                     for (row, dense) in rows.clone().zip(dense.chunks_exact_mut(width)) {
                         weights.write_part(row, cols.clone(), dense);
                     }
                 }
-                Layout::Transposed => {
-                    for (col, lying) in cols.clone().zip(lying.chunks_exact_mut(height)) {
-                        weights.write_part(col, rows.clone(), lying);
+                Orientation::Transposed => {
+                    for (col, values) in cols.clone().zip(transposed.chunks_exact_mut(height)) {
+                        weights.write_part(col, rows.clone(), values);
                     }
-                    let from = Source { start: lying.as_ptr(), stride: height };
-                    let to = Target { start: dense.as_mut_ptr(), stride: width };
-                    // SAFETY: both buffers have so many elements.
+                    let from = StridedPtr { start: transposed.as_ptr(), stride: height };
+                    let to = StridedPtrMut { start: dense.as_mut_ptr(), stride: width };
+                    // SAFETY: `transposed` and `dense` have `height * width` floats each.
                     unsafe { transpose(from, width, height, to) };
                 }
             }
@@ -253,18 +255,19 @@ impl Csr {
         });
     }
 
-    /// Entries before those of row `index % rows` of block `index / rows`.
+    /// Number of entries before row `index % rows` of block `index / rows`.
     pub(super) fn entries_before(&self, index: usize) -> usize {
-        self.starts[index] as usize
+        self.row_starts[index] as usize
     }
 
     /// The entries of some rows of a block.
     pub(super) fn entries(&self, block: usize, rows: Range<usize>) -> Range<usize> {
-        let starts = self.starts(block, rows);
+        let starts = self.row_starts(block, rows);
         starts[0] as usize..starts[starts.len() - 1] as usize
     }
 
-    /// Calls `job` with a block, some of its rows and their part of `buffer`, which has an element for each entry.
+    /// Calls `job(block, rows, part)` in parallel for all rows of all blocks. `buffer` has one element per entry, and
+    /// `part` holds the elements of the rows.
     #[allow(unsafe_code)]
     fn for_each_job<T: Send>(&self, buffer: &mut [T], job: impl Fn(usize, Range<usize>, &mut [T]) + Sync) {
         let groups = self.rows.div_ceil(ROWS_PER_JOB);
@@ -272,7 +275,7 @@ impl Csr {
         (0..self.blocks() * groups).into_par_iter().for_each(|index| {
             let (block, first) = (index / groups, index % groups * ROWS_PER_JOB);
             let rows = first..self.rows.min(first + ROWS_PER_JOB);
-            // SAFETY: each row of each block has entries of its own, and belongs to one job.
+            // SAFETY: rows of blocks have disjoint entries, and each row of each block belongs to one job.
             let part = unsafe { buffer.part(self.entries(block, rows.clone())) };
             job(block, rows, part);
         });
@@ -283,9 +286,9 @@ impl Csr {
 mod tests {
     use super::*;
 
-    /// Otherwise the sparse products would add in another order than the dense ones, or offsets overflow.
+    /// The order of the sums relies on the first property, the type of the offsets on the last.
     #[test]
-    fn blocks_fit_the_sums_of_the_dense_product_and_the_offsets() {
+    fn blocks_divide_the_depth_blocks_of_the_dense_product_and_fit_the_offsets() {
         assert!(DEPTH_BLOCK.is_multiple_of(block_columns(false)));
         for columns in [false, true].map(block_columns) {
             assert!(columns.is_multiple_of(8));

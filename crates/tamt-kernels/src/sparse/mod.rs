@@ -1,24 +1,26 @@
-//! Linear layers whose weights are sparse: the three products of [`crate::linear`] at the cost of the surviving weights.
+//! Linear layers with sparse weights: the three products of [`crate::linear`] at the cost of the surviving weights.
 //!
-//! The weights are held as a [`SparseWeight`]: a compressed matrix for the forward product, and one of the transpose for the
-//! input gradient. It is built from a masked matrix once; [`SparseWeight::set_values`] follows weights that learn under a
-//! fixed mask, and [`SparseWeight::set_mask`] a mask that learns over fixed weights. Activations are packed into [`TokenPanels`]
-//! first, so that several products share one packing (Q, K and V, or an input gradient and a weight gradient).
+//! A [`SparseWeight`] holds a masked matrix in compressed sparse rows (CSR): the matrix for forward products and
+//! weight gradients, its transpose for input gradients. [`SparseWeight::set_values`] follows weights that are trained
+//! under a fixed mask; [`SparseWeight::set_mask`] follows a mask that is trained over fixed weights.
 //!
-//! A [`CompactWeight`] is a masked matrix as the list of its survivors, as weights under a mask that stays are kept. [`gather`]
-//! takes survivors out of a whole matrix. [`break_even`] measures from which density on all of this pays.
+//! Products read activations from [`TokenPanels`], so that several products share one packing: Q, K and V, or an input
+//! gradient and a weight gradient. The products are [`forward`], [`backward_input`] and [`backward_weight`];
+//! [`forward_to_panels`] and [`backward_input_to_panels`] write panels for a following product.
+//! [`break_even`](break_even()) measures the density below which the sparse products are faster than the dense ones.
 //!
-//! In what shape a product reads its operands follows the machine: panels of tokens wide enough to keep the units
-//! for fused multiply-adds busy, and blocks of columns narrow enough for the nearest cache.
+//! The sizes of panels and of column blocks depend on the processor: the sums of one output feature for all tokens of a
+//! panel fill the registers, and the activations of a column block fit the L1 cache.
 //!
-//! # The same numbers as the dense product
+//! # Equality with the dense product
 //!
-//! In f32 [`forward`] and [`backward_input`] add the same terms in the same order as their dense namesakes, less those that
-//! are zero: the results are equal, however the kernel was chosen, as long as activations are finite. [`backward_weight`]
+//! In f32 [`forward`] and [`backward_input`] add the same terms in the same order as their dense counterparts, except
+//! for the terms that are zero: with finite activations the results are equal, on every processor. [`backward_weight`]
 //! adds in another order and differs in the last bits.
 //!
-//! In bf16 operands are rounded where that is faster, which is where AVX-512-BF16 multiplies twice as many as AVX-512 and there
-//! are no tile registers; sums are those of the dense product but for their last bits. Elsewhere the products are those of f32.
+//! [`Precision::Bf16`](crate::Precision::Bf16) rounds the operands on processors that have AVX-512-BF16 and no AMX,
+//! where bf16 is faster; the sums differ from those of the dense product in the last bits. On other processors the
+//! products are those of f32.
 //!
 //! # Example
 //!
@@ -42,26 +44,25 @@
 //! sparse::backward_input(dy.pack(&[1.0, -1.0], 2), &w, &mut dx, Write::Store);
 //! assert_eq!(dx, [-3.0, -2.0, -1.0]);
 //!
-//! let mut dw = [0.0; 3]; // of the survivors -2.0, 3.0 and 1.0
+//! let mut dw = [0.0; 3]; // the gradients of -2.0, 3.0 and 1.0
 //! sparse::backward_weight(&dy, &x, &w, GradLayout::Survivors, &mut dw, Write::Store);
 //! assert_eq!(dw, [10.0, -1.0, -100.0]);
 //! ```
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16;
-pub(crate) mod block_rows;
 pub(crate) mod break_even;
 pub(crate) mod csr;
-pub(crate) mod panel_rows;
 pub(crate) mod product;
-pub(crate) mod products;
+pub(crate) mod product_kernel;
 pub(crate) mod token_panels;
 pub(crate) mod transpose;
 pub(crate) mod weight;
 pub(crate) mod weight_gradient;
+pub(crate) mod weight_gradient_kernel;
 
 pub use break_even::break_even;
-pub use products::{backward_input, backward_input_to_panels, forward, forward_to_panels};
+pub use product::{backward_input, backward_input_to_panels, forward, forward_to_panels};
 pub use token_panels::{TokenPanels, TokenPanelsPart, TokenPanelsView};
 pub use weight::{PreparedFor, SparseWeight};
 pub use weight_gradient::{GradLayout, backward_weight, backward_weight_and_bias, bias_gradient};

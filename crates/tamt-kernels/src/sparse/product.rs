@@ -1,62 +1,103 @@
-//! The product of activations in panels with a sparse matrix.
+//! Forward products and input gradients: a sparse matrix times activations in token panels.
 //!
-//! A job takes one panel of tokens and some rows of the matrix. For a block of columns at a time, whose activations then
-//! lie in the nearest cache, it goes through the rows: a row's sums for all tokens of the panel stay in registers, and a
-//! non-zero costs one broadcast and one fused multiply-add for each vector of them.
+//! A job computes one panel of tokens and some rows of the matrix. For each block of columns, whose activations fit the
+//! L1 cache, the job passes through all its rows (see [`product_kernel`](super::product_kernel)).
 //!
-//! Every element is a sum in order of the depth, broken at the same steps as the dense product's: without rounding in
-//! the dropped terms (they are zeros), both products give the same bits.
+//! Every output is a sum in ascending order of the columns, with the same partial sums as in the dense product. The
+//! dropped terms are zeros and add no rounding error: in f32, both products give the same bits.
 
 use rayon::prelude::*;
+use std::ops::Range;
 
-use crate::base::buffer::with_buffer;
+use crate::base::buffer::with_parts;
+#[cfg(target_arch = "x86_64")]
 use crate::base::cpu::{Isa, isa};
 use crate::base::parallel::{Shared, is_inside_parallel_job};
 use crate::base::simd::Portable;
+use crate::base::sums::Write;
 use crate::gemm::block::Init;
 #[cfg(target_arch = "x86_64")]
 use crate::sparse::bf16;
-use crate::sparse::block_rows::BlockRows;
-use crate::sparse::csr::{Csr, Elements};
+use crate::sparse::csr::{Csr, EntryValues};
+use crate::sparse::product_kernel::BlockProduct;
 use crate::sparse::token_panels::{TokenPanelsPart, TokenPanelsView, panel_tokens};
-use crate::sparse::transpose::{Source, Target, transpose};
+use crate::sparse::transpose::{StridedPtr, StridedPtrMut, transpose};
+use crate::sparse::weight::SparseWeight;
 
-/// Jobs that a product is cut into, where its shape allows: enough for many cores and an even end.
-pub(crate) const JOBS: usize = 24;
-
-/// Rows of a job, at least: they pay for reading the activations.
-const LEAST_ROWS: usize = 64;
-
-/// Rows of a job, at most, so that their sums stay in a near cache: fewer while a panel of activations stays there too
-/// and is cheap to read again.
-fn most_rows(cols: usize) -> usize {
-    if cols <= 1024 { 128 } else { MOST_ROWS }
+/// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]` (`torch.nn.Linear`).
+///
+/// # Panics
+/// If the shapes do not match, or the weight is prepared for
+/// [`PreparedFor::InputGradient`](super::PreparedFor::InputGradient).
+pub fn forward(x: TokenPanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut [f32]) {
+    multiply(x, w.forward(), bias_init(bias, w), Output::Rows(y));
 }
 
-/// The same where activations are rounded for each job.
-const MOST_ROWS: usize = 384;
+/// [`forward`] into panels, for a following product. The values of padding tokens are finite if all operands are.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_to_panels(x: TokenPanelsView<'_>, w: &SparseWeight, bias: Option<&[f32]>, y: &mut TokenPanelsPart<'_>) {
+    multiply(x, w.forward(), bias_init(bias, w), Output::Panels(y));
+}
 
-/// Where a product goes.
-pub(crate) enum Output<'a, 'b> {
+fn bias_init<'a>(bias: Option<&'a [f32]>, w: &SparseWeight) -> Init<'a> {
+    assert!(bias.is_none_or(|bias| bias.len() == w.rows()), "a bias per output feature");
+    bias.map_or(Init::Zero, Init::Bias)
+}
+
+/// `dx (+)= dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
+///
+/// # Panics
+/// If the shapes do not match, or the weight is prepared for [`PreparedFor::Forward`](super::PreparedFor::Forward).
+pub fn backward_input(dy: TokenPanelsView<'_>, w: &SparseWeight, dx: &mut [f32], mode: Write) {
+    let init = if mode == Write::Add { Init::Accumulate } else { Init::Zero };
+    multiply(dy, w.transposed(), init, Output::Rows(dx));
+}
+
+/// [`backward_input`] into panels. The values of padding tokens are zero.
+///
+/// # Panics
+/// As [`backward_input`].
+pub fn backward_input_to_panels(dy: TokenPanelsView<'_>, w: &SparseWeight, dx: &mut TokenPanelsPart<'_>) {
+    multiply(dy, w.transposed(), Init::Zero, Output::Panels(dx));
+}
+
+/// Number of jobs of a product, if its shape permits: enough to balance the load of many cores.
+pub(crate) const JOBS: usize = 24;
+
+/// Minimum of the rows of a job, which amortise reading the activations.
+const MIN_ROWS: usize = 64;
+
+/// Maximum of the rows of a job. Their sums stay in the L2 cache.
+const MAX_ROWS: usize = 384;
+
+/// [`MAX_ROWS`] for products in f32 of a matrix with `cols` columns. Up to 1024 columns the activations of a panel stay
+/// in the L2 cache too, and more jobs can read them again at little cost.
+fn max_rows_f32(cols: usize) -> usize {
+    if cols <= 1024 { 128 } else { MAX_ROWS }
+}
+
+/// Destination of a product.
+enum Output<'a, 'b> {
     /// `[T, A.rows]`
     Rows(&'a mut [f32]),
-    /// The same in panels; not with [`Init::Accumulate`].
-    TokenPanels(&'a mut TokenPanelsPart<'b>),
+    /// `[T, A.rows]` in panels; not with [`Init::Accumulate`].
+    Panels(&'a mut TokenPanelsPart<'b>),
 }
 
 /// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
-#[allow(unsafe_code)]
-pub(crate) fn product(x: TokenPanelsView<'_>, a: &Csr, start: Init<'_>, y: Output<'_, '_>) {
-    let (rows, width) = (a.rows(), panel_tokens());
+fn multiply(x: TokenPanelsView<'_>, a: &Csr, init: Init<'_>, y: Output<'_, '_>) {
+    let rows = a.rows();
     assert_eq!(x.cols(), a.cols(), "activations of the matrix's width");
-    let (y, in_panels) = match y {
+    let (y, to_panels) = match y {
         Output::Rows(y) => {
             assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");
             (Shared::new(y), false)
         }
-        Output::TokenPanels(part) => {
+        Output::Panels(part) => {
             assert_eq!((part.tokens(), part.cols()), (x.tokens(), rows), "output of as many rows as the input");
-            assert!(!matches!(start, Init::Accumulate), "an output that is overwritten");
+            assert!(!matches!(init, Init::Accumulate), "an output that is overwritten");
             (Shared::new(part.values_mut()), true)
         }
     };
@@ -64,137 +105,172 @@ pub(crate) fn product(x: TokenPanelsView<'_>, a: &Csr, start: Init<'_>, y: Outpu
         return;
     }
     let panels = x.count();
-    let most = if a.in_pairs() { MOST_ROWS } else { most_rows(a.cols()) };
-    let job_rows = if is_inside_parallel_job() { most } else { (rows * panels).div_ceil(JOBS).clamp(LEAST_ROWS, most) };
+    let max = if a.is_bf16() { MAX_ROWS } else { max_rows_f32(a.cols()) };
+    let job_rows = if is_inside_parallel_job() { max } else { (rows * panels).div_ceil(JOBS).clamp(MIN_ROWS, max) };
     let job_rows = job_rows.min(rows).next_multiple_of(8);
-    let groups = rows.div_ceil(job_rows);
-    (0..panels * groups).into_par_iter().for_each(|index| {
-        let (panel, first) = (index / groups, index % groups * job_rows);
-        let job_rows = job_rows.min(rows - first);
-        let tokens = x.tokens_of(panel);
-        // a single sum that nothing is added to can grow where it will end
-        let in_place = a.blocks() <= a.blocks_per_sum() && !matches!(start, Init::Accumulate);
-        let buffers = usize::from(!in_panels) + usize::from(!in_place);
-        with_buffer(buffers * job_rows * width, |sums| {
-            let (totals, partials) = if in_panels {
-                let at = (panel * rows + first) * width;
-                // SAFETY: the job's rows of the panel are nobody else's.
-                let totals = unsafe { y.part(at..at + job_rows * width) };
-                if tokens < width {
-                    totals.fill(0.0);
-                }
-                (totals, sums)
-            } else {
-                sums.split_at_mut(job_rows * width)
-            };
-            let out = y.pointer(if in_panels { 0 } else { panel * width * rows + first });
-            if let Init::Accumulate = start {
-                let from = Source { start: out, stride: rows };
-                let to = Target { start: totals.as_mut_ptr(), stride: width };
-                // SAFETY: the job's tokens and rows of the output are nobody else's; `totals` is this thread's.
-                unsafe { transpose(from, tokens, job_rows, to) };
+    let row_jobs = rows.div_ceil(job_rows);
+    let product = Product { x, a, init, y };
+    (0..panels * row_jobs).into_par_iter().for_each(|index| {
+        let (panel, first) = (index / row_jobs, index % row_jobs * job_rows);
+        let rows = first..rows.min(first + job_rows);
+        if to_panels { product.compute_panel(panel, rows) } else { product.compute_rows(panel, rows) }
+    });
+}
+
+/// A product whose jobs are disjoint pairs of a panel and a range of matrix rows.
+struct Product<'a> {
+    x: TokenPanelsView<'a>,
+    a: &'a Csr,
+    init: Init<'a>,
+    y: Shared<'a, f32>,
+}
+
+#[allow(unsafe_code)]
+impl Product<'_> {
+    /// Length of the buffer for incomplete sums: 0 if the job's `totals` can hold the only partial sum.
+    fn partials_len(&self, totals: usize) -> usize {
+        let in_place = self.a.blocks() <= self.a.blocks_per_sum() && !matches!(self.init, Init::Accumulate);
+        if in_place { 0 } else { totals }
+    }
+
+    /// Computes `rows` for the tokens of a panel, in the panel of the output.
+    fn compute_panel(&self, panel: usize, rows: Range<usize>) {
+        let width = panel_tokens();
+        let first = panel * self.a.rows();
+        // SAFETY: each row of each panel belongs to one job.
+        let totals = unsafe { self.y.part((first + rows.start) * width..(first + rows.end) * width) };
+        if self.x.tokens_of(panel) < width {
+            totals.fill(0.0);
+        }
+        with_parts([self.partials_len(totals.len())], |[partials]| self.add_blocks(panel, rows, totals, partials));
+    }
+
+    /// Computes `rows` for the tokens of a panel in a buffer, and transposes the result to the rows of the output.
+    fn compute_rows(&self, panel: usize, rows: Range<usize>) {
+        let (width, tokens) = (panel_tokens(), self.x.tokens_of(panel));
+        let (count, size) = (rows.len(), rows.len() * width);
+        let stride = self.a.rows();
+        let out = self.y.pointer(panel * width * stride + rows.start);
+        with_parts([size, self.partials_len(size)], |[totals, partials]| {
+            if let Init::Accumulate = self.init {
+                let from = StridedPtr { start: out, stride };
+                let to = StridedPtrMut { start: totals.as_mut_ptr(), stride: width };
+                // SAFETY: `y` `[T, stride]` has these tokens and rows, which belong to this job only; `totals` has
+                // `count` rows of `width >= tokens` floats.
+                unsafe { transpose(from, tokens, count, to) };
                 if tokens < width {
                     totals.chunks_exact_mut(width).for_each(|row| row[tokens..].fill(0.0));
                 }
             }
-            let start = match start {
-                Init::Bias(bias) => Init::Bias(&bias[first..first + job_rows]),
-                other => other,
-            };
-            add_blocks(x.panel(panel), tokens, a, first, start, totals, partials);
-            if !in_panels {
-                let from = Source { start: totals.as_ptr(), stride: width };
-                let to = Target { start: out, stride: rows };
-                // SAFETY: as above.
-                unsafe { transpose(from, job_rows, tokens, to) };
-            }
+            self.add_blocks(panel, rows, totals, partials);
+            let from = StridedPtr { start: totals.as_ptr(), stride: width };
+            let to = StridedPtrMut { start: out, stride };
+            // SAFETY: as above, in the other direction.
+            unsafe { transpose(from, count, tokens, to) };
         });
-    });
-}
+    }
 
-/// Sums of some rows, from row `first` on, in panel layout `[rows][panel tokens]`.
-#[allow(unsafe_code)]
-fn add_blocks(
-    panel: &[f32],
-    tokens: usize,
-    a: &Csr,
-    first: usize,
-    start: Init<'_>,
-    totals: &mut [f32],
-    partials: &mut [f32],
-) {
-    let width = panel_tokens();
-    let rows = first..first + totals.len() / width;
-    let (blocks, per_sum) = (a.blocks(), a.blocks_per_sum());
-    for block in 0..blocks {
-        let job = BlockRows {
-            activations: &panel[(block * a.block_columns() * width).min(panel.len())..],
-            starts: a.starts(block, rows.clone()),
-            offsets: a.offsets(),
-            begins: block % per_sum == 0,
-            ends: block + 1 == blocks || (block + 1) % per_sum == 0,
-            start: if block < per_sum { start } else { Init::Accumulate },
-            totals,
-            partials,
+    /// The sums of some rows for one panel, `[rows][panel tokens]`.
+    fn add_blocks(&self, panel: usize, rows: Range<usize>, totals: &mut [f32], partials: &mut [f32]) {
+        let (a, tokens, panel) = (self.a, self.x.tokens_of(panel), self.x.panel(panel));
+        let init = match self.init {
+            Init::Bias(bias) => Init::Bias(&bias[rows.clone()]),
+            other => other,
         };
-        // SAFETY: offsets of a block lie within its activations (both are made for the same columns, and a panel is whole),
-        // and only instruction sets that are there are named.
-        unsafe {
-            match (a.values(), isa()) {
-                #[cfg(target_arch = "x86_64")]
-                (Elements::Bf16(values), _) => bf16::add(job, values, tokens),
-                #[cfg(not(target_arch = "x86_64"))]
-                (Elements::Bf16(_), _) => unreachable!("products of pairs without instructions for them"),
-                #[cfg(target_arch = "x86_64")]
-                (Elements::F32(values), Isa::Avx512) => avx512(job, values, tokens),
-                #[cfg(target_arch = "x86_64")]
-                (Elements::F32(values), Isa::Avx2) => avx2(job, values, tokens),
-                (Elements::F32(values), _) => portable(job, values, tokens),
-            }
+        let (blocks, per_sum) = (a.blocks(), a.blocks_per_sum());
+        for block in 0..blocks {
+            let job = BlockProduct {
+                activations: &panel[(block * a.block_columns() * panel_tokens()).min(panel.len())..],
+                row_starts: a.row_starts(block, rows.clone()),
+                offsets: a.offsets(),
+                begins: block % per_sum == 0,
+                ends: block + 1 == blocks || (block + 1) % per_sum == 0,
+                init: if block < per_sum { init } else { Init::Accumulate },
+                totals,
+                partials,
+            };
+            // SAFETY: the instruction set is present: `isa()` returned it, and `Csr` has bf16 values only with
+            // AVX-512-BF16. The activations have a whole panel at each offset: `Csr::set_structure` derives the offsets
+            // of a block from its columns, and the panel has as many columns as the matrix.
+            unsafe { add_block(job, a.values(), tokens) };
         }
     }
 }
 
+/// Runs the micro-kernel for the precision of the values and the instruction set of the processor.
+///
+/// # Safety
+/// `job.activations` must have a whole panel at the offset of every entry; bf16 values require AVX-512-BF16.
+#[allow(unsafe_code)]
+unsafe fn add_block(job: BlockProduct<'_, '_>, values: &EntryValues, tokens: usize) {
+    // SAFETY: `isa()` returned the instruction sets of the f32 kernels; the rest is this function's contract.
+    unsafe {
+        match values {
+            #[cfg(target_arch = "x86_64")]
+            EntryValues::Bf16(values) => bf16::add(job, values, tokens),
+            #[cfg(not(target_arch = "x86_64"))]
+            EntryValues::Bf16(_) => unreachable!("bf16 values without AVX-512-BF16"),
+            #[cfg(target_arch = "x86_64")]
+            EntryValues::F32(values) if isa() == Isa::Avx512 => add_avx512(job, values, tokens),
+            #[cfg(target_arch = "x86_64")]
+            EntryValues::F32(values) if isa() == Isa::Avx2 => add_avx2(job, values, tokens),
+            EntryValues::F32(values) => add_portable(job, values, tokens),
+        }
+    }
+}
+
+/// [`BlockProduct::add_f32`] for as many vectors as hold `tokens` tokens.
+///
+/// # Safety
+/// The processor must have the target features. `job.activations` must have 64 floats at the offset of every entry.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
-unsafe fn avx512(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
+unsafe fn add_avx512(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
     use std::arch::x86_64::__m512;
-    // SAFETY: the caller's.
+    // SAFETY: instruction set and offsets: this function's contract.
     unsafe {
         match tokens.div_ceil(16) {
-            1 => job.add_floats::<__m512, 1>(values, 64),
-            2 => job.add_floats::<__m512, 2>(values, 64),
-            _ => job.add_floats::<__m512, 4>(values, 64),
+            1 => job.add_f32::<__m512, 1>(values, 64),
+            2 => job.add_f32::<__m512, 2>(values, 64),
+            _ => job.add_f32::<__m512, 4>(values, 64),
         }
     }
 }
 
+/// As [`add_avx512`].
+///
+/// # Safety
+/// As [`add_avx512`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code)]
-unsafe fn avx2(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
+unsafe fn add_avx2(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
     use std::arch::x86_64::__m256;
-    // SAFETY: the caller's.
+    // SAFETY: instruction set and offsets: this function's contract.
     unsafe {
         match tokens.div_ceil(8) {
-            1 => job.add_floats::<__m256, 1>(values, 64),
-            2 => job.add_floats::<__m256, 2>(values, 64),
-            3 | 4 => job.add_floats::<__m256, 4>(values, 64),
-            _ => job.add_floats::<__m256, 8>(values, 64),
+            1 => job.add_f32::<__m256, 1>(values, 64),
+            2 => job.add_f32::<__m256, 2>(values, 64),
+            3 | 4 => job.add_f32::<__m256, 4>(values, 64),
+            _ => job.add_f32::<__m256, 8>(values, 64),
         }
     }
 }
 
+/// [`BlockProduct::add_f32`] for as many vectors as hold `tokens` tokens.
+///
+/// # Safety
+/// `job.activations` must have 32 floats at the offset of every entry.
 #[allow(unsafe_code)]
-unsafe fn portable(job: BlockRows<'_, '_>, values: &[f32], tokens: usize) {
-    // SAFETY: the caller's.
+unsafe fn add_portable(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
+    // SAFETY: every processor has the instructions of `Portable`; offsets: this function's contract.
     unsafe {
         match tokens.div_ceil(4) {
-            1 => job.add_floats::<Portable, 1>(values, 32),
-            2 => job.add_floats::<Portable, 2>(values, 32),
-            3 | 4 => job.add_floats::<Portable, 4>(values, 32),
-            _ => job.add_floats::<Portable, 8>(values, 32),
+            1 => job.add_f32::<Portable, 1>(values, 32),
+            2 => job.add_f32::<Portable, 2>(values, 32),
+            3 | 4 => job.add_f32::<Portable, 4>(values, 32),
+            _ => job.add_f32::<Portable, 8>(values, 32),
         }
     }
 }

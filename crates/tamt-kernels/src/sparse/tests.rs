@@ -1,18 +1,20 @@
-use crate::base::parallel::tests::same_for_any_pool;
-use crate::linear;
+//! Comparison of all sparse products with formulas in f64 and with the dense products.
+
 use half::bf16;
 use proptest::prelude::*;
 
+use crate::base::parallel::tests::same_for_any_pool;
 use crate::base::precision::Precision;
 use crate::base::scratch::Scratch;
 use crate::base::sums::Write;
+use crate::linear;
 use crate::masks::bit_mask::BitMask;
 use crate::masks::compact::CompactWeight;
 use crate::masks::gather::gather;
 use crate::masks::grad_epilogue::GradEpilogue;
 use crate::masks::weight::Weight;
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
-use crate::sparse::products::{backward_input, backward_input_to_panels, forward, forward_to_panels};
+use crate::sparse::product::{backward_input, backward_input_to_panels, forward, forward_to_panels};
 use crate::sparse::token_panels::{TokenPanels, TokenPanelsPart};
 use crate::sparse::weight::{PreparedFor, SparseWeight};
 use crate::sparse::weight_gradient::{GradLayout, backward_weight, backward_weight_and_bias, bias_gradient};
@@ -23,12 +25,12 @@ fn pack(x: &[f32], cols: usize) -> TokenPanels {
     panels
 }
 
-/// Rows of what is left in panels.
-fn unpacked(cols: usize, tokens: usize, make: impl FnOnce(&mut TokenPanelsPart<'_>)) -> Vec<f32> {
+/// The rows of panels that `write` fills, padding checked to be finite.
+fn unpacked(cols: usize, tokens: usize, write: impl FnOnce(&mut TokenPanelsPart<'_>)) -> Vec<f32> {
     let mut panels = TokenPanels::default();
     let mut part = panels.one_part(cols, tokens);
     part.values_mut().fill(f32::NAN);
-    make(&mut part);
+    write(&mut part);
     assert!(part.view().values().iter().all(|v| v.is_finite()), "padding as well");
     let mut rows = vec![9.0; tokens * cols];
     part.view().unpack(&mut rows);
@@ -67,7 +69,7 @@ fn survivors_of(dense: &[f64], mask: &BitMask) -> Vec<f64> {
     (0..dense.len()).filter(|&i| mask.get(i / cols, i % cols)).map(|i| dense[i]).collect()
 }
 
-/// As sparse products in this precision read their operands.
+/// `x` rounded as the operands of sparse products in a precision.
 fn as_read(x: &[f32], precision: Precision) -> Vec<f32> {
     let (mut halves, mut widened) = (vec![bf16::ZERO; x.len()], x.to_vec());
     if precision.sparse_in_bf16() {
@@ -77,10 +79,10 @@ fn as_read(x: &[f32], precision: Precision) -> Vec<f32> {
     widened
 }
 
-/// Every product against the naive one in f64 and against the dense one, which has the same bits in f32.
+/// Compares every product with the formula in f64 and with the dense product, in f32 bit by bit.
 fn check_all(tokens: usize, mask: &BitMask, precision: Precision) {
     let (rows, cols) = (mask.rows(), mask.cols());
-    let in_pairs = precision.sparse_in_bf16();
+    let is_bf16 = precision.sparse_in_bf16();
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let weight = Weight { values: (&w).into(), rows, cols, mask: Some(mask) };
@@ -88,8 +90,8 @@ fn check_all(tokens: usize, mask: &BitMask, precision: Precision) {
     let of_compact = SparseWeight::new(&CompactWeight::new(mask.clone(), &w), PreparedFor::Training, precision);
     let tolerance = 1e-6 * (10.0 + (tokens.max(rows).max(cols) as f64).sqrt());
     let (packed_x, packed_dy) = (pack(&x, cols), pack(&dy, rows));
-    let scratch = &mut Scratch::new(if in_pairs { Precision::Bf16 } else { Precision::F32 });
-    let assert_same = |got: &[f32], dense: &[f32]| match in_pairs {
+    let scratch = &mut Scratch::new(if is_bf16 { Precision::Bf16 } else { Precision::F32 });
+    let assert_same = |got: &[f32], dense: &[f32]| match is_bf16 {
         true => assert_close(got, &to_f64(dense), tolerance),
         false => assert_eq!(got, dense),
     };
@@ -228,7 +230,6 @@ fn products_are_the_same_for_any_number_of_threads() {
     }
 }
 
-/// A token's output does not depend on the other tokens of the batch, to the last bit.
 #[test]
 fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = (300, 70, 383);
@@ -251,7 +252,6 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     }
 }
 
-/// Groups of tokens, some of them empty, that leave panels and read them again.
 #[test]
 fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
     let (rows, cols) = (65, 131);
@@ -310,7 +310,6 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
     }
 }
 
-/// A weight that followed changes of values and masks is one that was built from the last of them.
 #[test]
 fn changed_values_and_masks_give_what_a_new_weight_gives() {
     let (tokens, rows, cols) = (70, 65, 383);

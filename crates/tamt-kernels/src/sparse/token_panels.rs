@@ -1,12 +1,20 @@
-//! Activations in token panels, the layout that sparse products read.
+//! Token panels: the layout of activations that sparse products read and write.
+//!
+//! ```text
+//! x [T, cols]           panels [panels][cols][panel tokens]
+//! t0: a0 b0 c0          a0 a1 a2 .. a63 | b0 b1 b2 .. b63 | c0 c1 c2 .. c63     panel 0
+//! t1: a1 b1 c1          a64 ..                                                 panel 1
+//! ```
+//!
+//! One column's activations of a panel are consecutive, so that a weight is multiplied with whole vectors of tokens.
 
 use rayon::prelude::*;
 
 use crate::base::buffer::AlignedBuffer;
 use crate::base::cpu::{Isa, isa};
-use crate::sparse::transpose::{Source, Target, transpose};
+use crate::sparse::transpose::{StridedPtr, StridedPtrMut, transpose};
 
-/// Tokens of a panel: as many as the accumulators of one output feature can hold in registers.
+/// Tokens of a panel: the sums of one output feature fill 4 registers with AVX-512, and 8 elsewhere.
 #[inline]
 pub(crate) fn panel_tokens() -> usize {
     match isa() {
@@ -15,11 +23,12 @@ pub(crate) fn panel_tokens() -> usize {
     }
 }
 
-/// Columns that one job packs.
+/// Columns of a packing job.
 const PACK_COLUMNS: usize = 256;
 
-/// Activations `[T, cols]`, rearranged to `[panels][cols][panel tokens]` on cache lines, by one or several groups of tokens: the
-/// last panel of each is padded with zeros. One serves any number of products and of packings, and grows only when it has to.
+/// Activations `[T, cols]` in the layout `[panels][cols][panel tokens]`, for one or several groups of tokens. Zeros pad
+/// the last panel of each group. Panels begin at cache lines. The buffer is reused from packing to packing, and only
+/// ever grows.
 #[derive(Clone, Debug, Default)]
 pub struct TokenPanels {
     buffer: AlignedBuffer,
@@ -28,7 +37,7 @@ pub struct TokenPanels {
     cols: usize,
 }
 
-/// Where a group of [`TokenPanels`] is packed.
+/// One group of [`TokenPanels`], to be written.
 #[derive(Debug)]
 pub struct TokenPanelsPart<'a> {
     panels: &'a mut [f32],
@@ -36,7 +45,7 @@ pub struct TokenPanelsPart<'a> {
     cols: usize,
 }
 
-/// A group of [`TokenPanels`], to multiply.
+/// One group of [`TokenPanels`], the left operand of products.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenPanelsView<'a> {
     panels: &'a [f32],
@@ -49,13 +58,14 @@ fn panel_count(tokens: usize) -> usize {
 }
 
 impl TokenPanels {
-    /// Values that a group of so many tokens takes, padding included.
+    /// Length of the panels of one group, padding included.
     #[must_use]
     pub fn len(tokens: usize, cols: usize) -> usize {
         panel_count(tokens) * panel_tokens() * cols
     }
 
-    /// Begins activations of groups with so many tokens each, and gives their parts, of unspecified content.
+    /// Starts new activations, and returns one part of unspecified content per group. `groups` are the numbers of
+    /// tokens.
     pub fn parts(&mut self, cols: usize, groups: impl Iterator<Item = usize>) -> Vec<TokenPanelsPart<'_>> {
         self.groups.clear();
         self.groups.extend(groups);
@@ -69,12 +79,12 @@ impl TokenPanels {
         self.groups.iter().map(part).collect()
     }
 
-    /// [`TokenPanels::parts`] of one group.
+    /// [`TokenPanels::parts`] for one group.
     pub fn one_part(&mut self, cols: usize, tokens: usize) -> TokenPanelsPart<'_> {
         self.parts(cols, std::iter::once(tokens)).pop().expect("one part")
     }
 
-    /// Packs `x` `[T, cols]`, one group, in place of what was there.
+    /// Replaces the content by `x` `[T, cols]` as one group.
     ///
     /// # Panics
     /// If `x` does not consist of whole rows.
@@ -85,17 +95,17 @@ impl TokenPanels {
         self.view()
     }
 
-    /// The activations of a single group.
+    /// The activations of the only group.
     ///
     /// # Panics
-    /// If there are several.
+    /// If there is not exactly one group.
     #[must_use]
     pub fn view(&self) -> TokenPanelsView<'_> {
         assert_eq!(self.groups.len(), 1, "a single group of tokens");
         self.group(0)
     }
 
-    /// The activations of a group.
+    /// The activations of one group.
     #[must_use]
     pub fn group(&self, index: usize) -> TokenPanelsView<'_> {
         let len = |tokens| Self::len(tokens, self.cols);
@@ -127,7 +137,10 @@ impl TokenPanels {
 }
 
 impl TokenPanelsPart<'_> {
-    /// Packs the group's rows `[tokens, cols]`.
+    /// Packs the group's rows `x` `[tokens, cols]`.
+    ///
+    /// # Panics
+    /// If `x` does not have that shape.
     #[allow(unsafe_code)]
     pub fn pack(&mut self, x: &[f32]) {
         let (tokens, cols, width) = (self.tokens, self.cols, panel_tokens());
@@ -139,9 +152,10 @@ impl TokenPanelsPart<'_> {
                 let columns = out.len() / width;
                 let from = &x[first * cols + job * PACK_COLUMNS..];
                 assert!(from.len() >= (count - 1) * cols + columns, "the rows lie in the activations");
-                let from = Source { start: from.as_ptr(), stride: cols };
-                let to = Target { start: out.as_mut_ptr(), stride: width };
-                // SAFETY: the rows were checked; `out` holds `columns` rows of `width`, and `count` is no more.
+                let from = StridedPtr { start: from.as_ptr(), stride: cols };
+                let to = StridedPtrMut { start: out.as_mut_ptr(), stride: width };
+                // SAFETY: `from` has `count` rows of `columns` floats: asserted above. `out` has `columns` rows of
+                // `width >= count` floats and is borrowed exclusively.
                 unsafe { transpose(from, count, columns, to) };
                 if count < width {
                     out.chunks_exact_mut(width).for_each(|column| column[count..].fill(0.0));
@@ -156,18 +170,18 @@ impl TokenPanelsPart<'_> {
         self.tokens
     }
 
-    /// Features of each.
+    /// Features of each token.
     #[must_use]
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// All values in the order of the panels, padding included, to change each by itself.
+    /// All values in panel layout, padding included.
     pub fn values_mut(&mut self) -> &mut [f32] {
         self.panels
     }
 
-    /// What was packed.
+    /// The packed activations.
     #[must_use]
     pub fn view(&self) -> TokenPanelsView<'_> {
         TokenPanelsView { panels: self.panels, tokens: self.tokens, cols: self.cols }
@@ -175,20 +189,24 @@ impl TokenPanelsPart<'_> {
 }
 
 impl<'a> TokenPanelsView<'a> {
-    /// All values in the order of the panels, padding included.
+    /// All values in panel layout, padding included.
     #[must_use]
     pub fn values(self) -> &'a [f32] {
         self.panels
     }
 
-    /// The rows `[tokens, cols]` again.
+    /// Writes the activations to `rows` `[tokens, cols]`.
+    ///
+    /// # Panics
+    /// If `rows` does not have that shape.
     #[allow(unsafe_code)]
     pub fn unpack(self, rows: &mut [f32]) {
         assert_eq!(rows.len(), self.tokens * self.cols, "rows of the group's tokens");
         for (panel, rows) in rows.chunks_mut((panel_tokens() * self.cols).max(1)).enumerate() {
-            let from = Source { start: self.panel(panel).as_ptr(), stride: panel_tokens() };
-            let to = Target { start: rows.as_mut_ptr(), stride: self.cols };
-            // SAFETY: a panel has a row for each column, and `rows` one for each of its tokens.
+            let from = StridedPtr { start: self.panel(panel).as_ptr(), stride: panel_tokens() };
+            let to = StridedPtrMut { start: rows.as_mut_ptr(), stride: self.cols };
+            // SAFETY: a panel has `cols` rows of at least `tokens_of(panel)` floats; `rows` has `tokens_of(panel)` rows
+            // of `cols` floats and is borrowed exclusively.
             unsafe { transpose(from, self.cols, self.tokens_of(panel), to) };
         }
     }
@@ -199,7 +217,7 @@ impl<'a> TokenPanelsView<'a> {
         self.tokens
     }
 
-    /// Features of each.
+    /// Features of each token.
     #[must_use]
     pub fn cols(self) -> usize {
         self.cols

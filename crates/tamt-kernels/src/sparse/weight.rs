@@ -1,4 +1,4 @@
-//! A masked weight matrix in the layouts that its sparse products read.
+//! A masked weight matrix, prepared for sparse products.
 
 use rayon::prelude::*;
 use std::ops::Range;
@@ -8,42 +8,42 @@ use crate::base::values::Values;
 use crate::masks::bit_mask::BitMask;
 use crate::masks::ranked::RankedMask;
 use crate::masks::weight::{Weight, WeightRef};
-use crate::sparse::csr::{Bits, Csr, Layout};
+use crate::sparse::csr::{Csr, MaskBits, Orientation};
 
-/// The surviving elements of a weight matrix `[rows, cols]`, prepared for sparse products: 6 bytes an element for the
-/// forward product (and the weight gradient), and 6 more for the input gradient; 4 where they are in bf16.
+/// The survivors of a weight matrix `[rows, cols]`, prepared for sparse products.
 ///
-/// Elements are numbered as *survivors* in the mask's order: row after row, by column.
+/// Memory per survivor: 6 bytes for the forward product and the weight gradient, and 6 bytes for the input gradient; 4
+/// bytes each for products in bf16. Survivors are numbered row by row, then by column.
 #[derive(Clone, Debug, Default)]
 pub struct SparseWeight {
     mask: RankedMask,
     purpose: PreparedFor,
     precision: Precision,
     forward: Csr,
-    /// Of the transposed matrix, `[cols, rows]`.
+    /// The transposed matrix, `[cols, rows]`.
     transposed: Csr,
-    /// The transposed mask, kept for the next rebuild.
+    /// The bits of the transposed mask.
     transposed_bytes: Vec<u8>,
 }
 
-/// Which products a sparse weight is prepared for.
+/// The products that a sparse weight is prepared for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PreparedFor {
     /// The forward product.
     Forward,
     /// The input gradient.
     InputGradient,
-    /// Both, and the weight gradient.
+    /// Forward product, input gradient and weight gradient.
     #[default]
     Training,
 }
 
 impl SparseWeight {
-    /// Prepares a matrix for products in a precision: bf16 is rounded to where that is faster, which is where the processor multiplies
-    /// pairs by AVX-512-BF16 and has no tile registers.
+    /// Prepares a matrix for products in a precision. [`Precision::Bf16`] rounds the operands only on processors that
+    /// have AVX-512-BF16 and no AMX, where bf16 is faster.
     ///
     /// # Panics
-    /// If it has 2^32 survivors or more.
+    /// If the matrix has 2^32 survivors or more.
     #[must_use]
     pub fn new<'a>(weight: impl Into<WeightRef<'a>>, purpose: PreparedFor, precision: Precision) -> Self {
         let mut new = Self::default();
@@ -51,10 +51,10 @@ impl SparseWeight {
         new
     }
 
-    /// Prepares another matrix in its place.
+    /// Replaces the matrix; buffers are reused.
     ///
     /// # Panics
-    /// If it has 2^32 survivors or more.
+    /// If the matrix has 2^32 survivors or more.
     pub fn prepare<'a>(&mut self, weight: impl Into<WeightRef<'a>>, purpose: PreparedFor, precision: Precision) {
         let weight = weight.into();
         match weight.mask() {
@@ -66,28 +66,39 @@ impl SparseWeight {
         self.fill(weight);
     }
 
-    /// Takes changed values of the same matrix under the same mask.
+    /// Updates the values to those of `weight`, whose mask is the same or absent.
+    ///
+    /// # Panics
+    /// If the shape or the mask differs.
     pub fn set_values<'a>(&mut self, weight: impl Into<WeightRef<'a>>) {
         let weight = weight.into();
         assert!(weight.mask().is_none_or(|mask| mask == self.mask()), "weights under the same mask");
         self.fill(weight);
     }
 
-    /// Takes the values of a matrix of the structure that is there.
+    /// Updates the values of all entries.
     fn fill(&mut self, weight: WeightRef<'_>) {
         let (rows, cols) = (self.rows(), self.cols());
         weight.assert_valid();
         assert_eq!(weight.shape(), (rows, cols), "weights of the declared shape");
         if self.purpose != PreparedFor::InputGradient {
-            self.forward.set_values(Bits { rows, cols, bytes: self.mask.mask().as_bytes() }, weight, Layout::Plain);
+            self.forward.set_values(
+                MaskBits { rows, cols, bytes: self.mask.mask().as_bytes() },
+                weight,
+                Orientation::Plain,
+            );
         }
         if self.purpose != PreparedFor::Forward {
-            let bits = Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes };
-            self.transposed.set_values(bits, weight, Layout::Transposed);
+            let bits = MaskBits { rows: cols, cols: rows, bytes: &self.transposed_bytes };
+            self.transposed.set_values(bits, weight, Orientation::Transposed);
         }
     }
 
-    /// Takes a mask of the same shape, and what it keeps of the same matrix, if it is another mask. Returns whether it is.
+    /// Replaces the mask, and takes the survivors from `values` `[rows, cols]`. Returns false and does nothing if the
+    /// mask is the same.
+    ///
+    /// # Panics
+    /// If the shape differs, or `mask` has 2^32 survivors or more.
     pub fn set_mask<'a>(&mut self, mask: &BitMask, values: impl Into<Values<'a>>) -> bool {
         assert_eq!((mask.rows(), mask.cols()), (self.rows(), self.cols()), "a mask of the weights' shape");
         if mask == self.mask() {
@@ -99,17 +110,18 @@ impl SparseWeight {
         true
     }
 
+    /// Rebuilds the sparse matrices from the mask.
     fn set_structure(&mut self) {
         let (rows, cols) = (self.rows(), self.cols());
         assert!(u32::try_from(self.survivors()).is_ok(), "fewer than 2^32 survivors");
         if self.purpose != PreparedFor::InputGradient {
-            self.forward.set_structure(Bits { rows, cols, bytes: self.mask.mask().as_bytes() }, self.precision);
+            self.forward.set_structure(MaskBits { rows, cols, bytes: self.mask.mask().as_bytes() }, self.precision);
         }
         if self.purpose != PreparedFor::Forward {
             self.transposed_bytes.resize(cols * rows.div_ceil(8), 0);
             transpose_bits(self.mask.mask(), &mut self.transposed_bytes);
             self.transposed
-                .set_structure(Bits { rows: cols, cols: rows, bytes: &self.transposed_bytes }, self.precision);
+                .set_structure(MaskBits { rows: cols, cols: rows, bytes: &self.transposed_bytes }, self.precision);
         }
     }
 
@@ -119,14 +131,14 @@ impl SparseWeight {
         &self.forward
     }
 
-    /// The transpose, for input gradients.
+    /// The transposed matrix, for input gradients.
     pub(super) fn transposed(&self) -> &Csr {
         assert_ne!(self.purpose, PreparedFor::Forward, "a weight that was prepared for input gradients");
         &self.transposed
     }
 
     /// The matrix, for weight gradients.
-    pub(super) fn of_gradient(&self) -> &Csr {
+    pub(super) fn for_weight_gradient(&self) -> &Csr {
         assert_eq!(self.purpose, PreparedFor::Training, "a weight that was prepared for weight gradients");
         &self.forward
     }
@@ -148,45 +160,45 @@ impl SparseWeight {
         self.mask().cols()
     }
 
-    /// Which elements take part.
+    /// The mask of the survivors.
     #[must_use]
     pub fn mask(&self) -> &BitMask {
         self.mask.mask()
     }
 
-    /// Number of elements that take part.
+    /// Number of survivors.
     #[must_use]
     pub fn survivors(&self) -> usize {
         self.mask.survivors()
     }
 }
 
-/// Columns of a mask that one job transposes, in bytes.
+/// Bytes of a mask row that one job transposes.
 const BYTES_PER_JOB: usize = 8;
 
-/// The mask's transpose as bytes, `[cols][ceil(rows / 8)]`.
+/// The bits of the transposed mask, `[cols][ceil(rows / 8)]` bytes.
 fn transpose_bits(mask: &BitMask, out: &mut [u8]) {
     let stride = mask.rows().div_ceil(8);
     out.par_chunks_mut((8 * BYTES_PER_JOB * stride).max(1)).enumerate().for_each(|(job, out)| {
         for (byte, out) in out.chunks_mut(8 * stride).enumerate() {
             let byte = job * BYTES_PER_JOB + byte;
-            for square in 0..stride {
-                let rows = square * 8..mask.rows().min(square * 8 + 8);
+            for row_byte in 0..stride {
+                let rows = row_byte * 8..mask.rows().min(row_byte * 8 + 8);
                 let mut bits = 0;
                 for (i, row) in rows.enumerate() {
                     bits |= u64::from(mask.row(row)[byte]) << (8 * i);
                 }
-                let columns = transpose_square(bits).to_le_bytes();
-                out.iter_mut().skip(square).step_by(stride).zip(columns).for_each(|(out, column)| *out = column);
+                let columns = transpose_8x8(bits).to_le_bytes();
+                out.iter_mut().skip(row_byte).step_by(stride).zip(columns).for_each(|(out, column)| *out = column);
             }
         }
     });
 }
 
-/// Transposes 8 x 8 bits, a row a byte (Warren, *Hacker's Delight*, section 7-3).
-fn transpose_square(mut x: u64) -> u64 {
-    for (shift, keep) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
-        let swapped = (x ^ (x >> shift)) & keep;
+/// Transposes 8 x 8 bits, one row per byte (Warren, *Hacker's Delight*, section 7-3).
+fn transpose_8x8(mut x: u64) -> u64 {
+    for (shift, bits) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
+        let swapped = (x ^ (x >> shift)) & bits;
         x ^= swapped ^ (swapped << shift);
     }
     x

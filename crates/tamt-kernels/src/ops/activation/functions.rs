@@ -1,4 +1,4 @@
-//! Elementwise activations.
+//! Activation functions on whole tensors, in f32.
 
 use rayon::prelude::*;
 
@@ -9,9 +9,9 @@ use crate::base::parallel::CHUNK;
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// `u Φ(u)`, `Φ(u) = (1 + erf(u / sqrt 2)) / 2`: Hugging Face's `gelu`.
+    /// `u Φ(u)`, `Φ(u) = (1 + erf(u / sqrt 2)) / 2`: `gelu` of transformers, `torch.nn.GELU()`.
     Gelu,
-    /// `u (1 + tanh(sqrt(2 / π) (u + 0.044715 u³))) / 2`: `gelu_new` and `gelu_pytorch_tanh`.
+    /// `u (1 + tanh(sqrt(2 / π) (u + 0.044715 u³))) / 2`: `gelu_new` and `gelu_pytorch_tanh` of transformers.
     GeluTanh,
     /// `max(u, 0)`
     Relu,
@@ -20,25 +20,28 @@ pub enum Activation {
 }
 
 /// `y = f(u)`
+///
+/// # Panics
+/// If the lengths differ.
 pub fn forward(kind: Activation, u: &[f32], y: &mut [f32]) {
     assert_eq!(u.len(), y.len(), "output of the input's length");
-    let part = elements(kind);
+    let part = forward_part(kind);
     y.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).for_each(|(y, u)| part(u, y));
 }
 
-/// `f(u)` in place, on this thread.
+/// `u = f(u)`, on the calling thread.
 pub(crate) fn apply(kind: Activation, u: &mut [f32]) {
-    let part = elements(kind);
-    let mut before = [0.0; 512];
-    for u in u.chunks_mut(before.len()) {
-        let before = &mut before[..u.len()];
-        before.copy_from_slice(u);
-        part(before, u);
+    let part = forward_part(kind);
+    let mut input = [0.0; 512];
+    for u in u.chunks_mut(input.len()) {
+        let input = &mut input[..u.len()];
+        input.copy_from_slice(u);
+        part(input, u);
     }
 }
 
-/// What computes `y = f(u)` from `(u, y)`.
-pub(crate) fn elements(kind: Activation) -> fn(&[f32], &mut [f32]) {
+/// The function of `(u, y)` that computes `y = f(u)` on the calling thread.
+fn forward_part(kind: Activation) -> fn(&[f32], &mut [f32]) {
     match kind {
         Activation::Gelu => gelu,
         Activation::GeluTanh => gelu_tanh,
@@ -47,7 +50,10 @@ pub(crate) fn elements(kind: Activation) -> fn(&[f32], &mut [f32]) {
     }
 }
 
-/// `du = dy f'(u)`, in place: `dy` comes in, `du` goes out. `u` is the input of the forward pass.
+/// `du = dy f'(u)` in place of `dy`. `u` is the input of the forward pass.
+///
+/// # Panics
+/// If the lengths differ.
 pub fn backward(kind: Activation, u: &[f32], dy_to_du: &mut [f32]) {
     assert_eq!(u.len(), dy_to_du.len(), "gradient of the input's length");
     let part = match kind {
@@ -59,8 +65,11 @@ pub fn backward(kind: Activation, u: &[f32], dy_to_du: &mut [f32]) {
     dy_to_du.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).for_each(|(d, u)| part(u, d));
 }
 
-/// [`backward`] and [`forward`] in one pass: `dy` becomes `du`, and `y = f(u)` is made again, to the bit, for a layer whose
-/// output was not kept.
+/// [`backward`] and [`forward`] in one pass, with the same bits: `du` replaces `dy`, and `y = f(u)` is recomputed for a
+/// layer that did not save its output.
+///
+/// # Panics
+/// If the lengths differ.
 pub fn backward_with_output(kind: Activation, u: &[f32], dy_to_du: &mut [f32], y: &mut [f32]) {
     assert!(u.len() == dy_to_du.len() && u.len() == y.len(), "gradient and output of the input's length");
     let part = backward_part(kind);
@@ -68,13 +77,22 @@ pub fn backward_with_output(kind: Activation, u: &[f32], dy_to_du: &mut [f32], y
     jobs.for_each(|((d, y), u)| part(u, d, y));
 }
 
-/// What computes `du` in place of `dy`, and `y`, from `(u, dy, y)`, on this thread.
+/// The function of `(u, dy, y)` that computes `du` in place of `dy` and `y = f(u)` on the calling thread.
 pub(crate) fn backward_part(kind: Activation) -> fn(&[f32], &mut [f32], &mut [f32]) {
     match kind {
         Activation::Gelu => gelu_both,
-        Activation::GeluTanh => gelu_tanh_both,
-        Activation::Relu => relu_both,
-        Activation::Tanh => tanh_both,
+        Activation::GeluTanh => |u, d, y| {
+            gelu_tanh_backward(u, d);
+            gelu_tanh(u, y);
+        },
+        Activation::Relu => |u, d, y| {
+            relu_backward(u, d);
+            relu(u, y);
+        },
+        Activation::Tanh => |u, d, y| {
+            tanh_backward(u, d);
+            tanh_all(u, y);
+        },
     }
 }
 
@@ -110,21 +128,6 @@ kernel! {
             *y = u * cdf;
         }
     }
-}
-
-fn gelu_tanh_both(u: &[f32], d: &mut [f32], y: &mut [f32]) {
-    gelu_tanh_backward(u, d);
-    gelu_tanh(u, y);
-}
-
-fn relu_both(u: &[f32], d: &mut [f32], y: &mut [f32]) {
-    relu_backward(u, d);
-    relu(u, y);
-}
-
-fn tanh_both(u: &[f32], d: &mut [f32], y: &mut [f32]) {
-    tanh_backward(u, d);
-    tanh_all(u, y);
 }
 
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
@@ -167,7 +170,7 @@ kernel! {
 
 #[inline(always)]
 pub(crate) fn relu_of(u: f32) -> f32 {
-    // not `max`, which would turn NaN into 0
+    // `max` would turn NaN into 0.
     if u < 0.0 { 0.0 } else { u }
 }
 
@@ -233,7 +236,7 @@ mod tests {
     }
 
     fn inputs() -> Vec<f32> {
-        // 0.003 off a multiple keeps ReLU's kink out of the finite differences
+        // The offset keeps the kink of ReLU at 0 out of the finite differences.
         (0..CHUNK + 383).map(|i| (i as f32 - 8000.0) / 1000.0 + 0.0003).collect()
     }
 

@@ -1,7 +1,12 @@
-//! GELU for results that are rounded to bf16: from tables that two registers hold, in a third of the instructions.
+//! GELU for results that are rounded to bf16: piecewise cubics, in a third of the instructions of the f32 version.
 //!
-//! `f(u) = max(u, 0) + g(|u|)` with `g(t) = -t Φ(-t)`, and `f'(u)` is `h(|u|)` below zero and `1 - h(|u|)` above, with `h(t) = Φ(-t) - t
-//! φ(t)`. Both `g` and `h` are cubics on 32 pieces of `[0, 6)`, whose coefficients one instruction finds by the number of the piece.
+//! ```text
+//! f(u)  = max(u, 0) + g(|u|)                        g(t) = -t Φ(-t)
+//! f'(u) = h(|u|) for u < 0, 1 - h(|u|) for u >= 0    h(t) = Φ(-t) - t φ(t)
+//! ```
+//!
+//! `g` and `h` are cubics on each of 32 pieces of `[0, 6)`. Two registers hold one coefficient of all pieces; one
+//! permutation looks up the coefficient by the index of the piece.
 
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_LT_OQ, _mm512_abs_ps, _mm512_add_ps, _mm512_castps_si512, _mm512_cmp_ps_mask,
@@ -13,26 +18,29 @@ use std::sync::OnceLock;
 
 use crate::base::math::normal_cdf;
 
-/// Pieces, which lie around multiples of [`WIDTH`].
+/// Number of pieces. Piece `i` is centred at `i * WIDTH`.
 const PIECES: usize = 32;
 
+/// Width of a piece.
 const WIDTH: f32 = 0.1875;
 
-/// What lies beyond is as small as here: 1e-8.
+/// Upper bound of the argument: `g` and `h` are below 1e-8 from here on.
 pub(crate) const END: f32 = WIDTH * (PIECES as f32 - 1.0);
 
-/// A polynomial's coefficients by power, for each piece.
+/// The coefficients of one cubic per piece, `[power][piece]`.
 #[repr(align(64))]
 struct Cubics([[f32; PIECES]; 4]);
 
-/// The tables.
+/// The cubics of GELU and its derivative.
 pub(crate) struct GeluTable {
+    /// `g`
     tail: Cubics,
+    /// `h`
     slope: Cubics,
 }
 
 impl GeluTable {
-    /// The only one.
+    /// The table, which the first call computes.
     pub(crate) fn get() -> &'static Self {
         static TABLE: OnceLock<GeluTable> = OnceLock::new();
         TABLE.get_or_init(|| {
@@ -45,32 +53,37 @@ impl GeluTable {
     /// `f(u)`
     ///
     /// # Safety
-    /// The processor has AVX-512 F and DQ.
+    /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) unsafe fn value(&self, u: __m512) -> __m512 {
-        // SAFETY: the caller's.
+        // SAFETY: AVX-512F and DQ are present: this function's contract.
         unsafe {
             let (t, piece) = piece_of(u);
             self.value_at(u, t, piece)
         }
     }
 
+    /// `f(u)`, given [`piece_of`] `u`.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
     #[allow(unsafe_code)]
     unsafe fn value_at(&self, u: __m512, t: __m512, piece: __m512i) -> __m512 {
-        // SAFETY: as for `value`. Of a maximum the second operand where one is NaN.
+        // The maximum is its second operand if one operand is NaN, so that NaN propagates.
+        // SAFETY: AVX-512F is present: this function's contract.
         unsafe { _mm512_add_ps(_mm512_max_ps(_mm512_setzero_ps(), u), self.tail.at(t, piece)) }
     }
 
     /// `f(u)` and `f'(u)`
     ///
     /// # Safety
-    /// As for [`GeluTable::value`].
+    /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(crate) unsafe fn value_and_slope(&self, u: __m512) -> (__m512, __m512) {
-        // SAFETY: the caller's.
+        // SAFETY: AVX-512F and DQ are present: this function's contract.
         unsafe {
             let (t, piece) = piece_of(u);
             let below = self.slope.at(t, piece);
@@ -80,28 +93,31 @@ impl GeluTable {
     }
 }
 
-/// `|u|` up to [`END`], and in the lowest bits the number of its piece.
+/// `min(|u|, END)`, and the index of its piece in the low bits.
+///
+/// # Safety
+/// The processor must have AVX-512F and AVX-512DQ.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn piece_of(u: __m512) -> (__m512, __m512i) {
-    // adding it leaves the nearest whole number in the lowest bits
-    const TO_WHOLE: f32 = 12_582_912.0;
-    // SAFETY: the caller's.
+    // 1.5 * 2^23: the sum has the nearest integer in its low bits.
+    const ROUND: f32 = 12_582_912.0;
+    // SAFETY: AVX-512F and DQ are present: this function's contract.
     unsafe {
-        // the second operand where one is NaN
+        // The minimum is its second operand if one operand is NaN, so that NaN propagates.
         let t = _mm512_min_ps(_mm512_set1_ps(END), _mm512_abs_ps(u));
-        (t, _mm512_castps_si512(_mm512_fmadd_ps(t, _mm512_set1_ps(1.0 / WIDTH), _mm512_set1_ps(TO_WHOLE))))
+        (t, _mm512_castps_si512(_mm512_fmadd_ps(t, _mm512_set1_ps(1.0 / WIDTH), _mm512_set1_ps(ROUND))))
     }
 }
 
 impl Cubics {
-    /// Cubics that meet `f` in four places of each piece.
+    /// Cubics that interpolate `f` at four nodes of each piece.
     fn of(f: impl Fn(f64) -> f64) -> Self {
         let mut cubics = Self([[0.0; PIECES]; 4]);
         for piece in 0..PIECES {
             let (middle, half) = (f64::from(WIDTH) * piece as f64, f64::from(WIDTH) / 2.0);
             let nodes: [f64; 4] = std::array::from_fn(|i| match piece {
-                // from zero on, which is met
+                // The first piece begins at 0, which is a node.
                 0 => half * i as f64 / 3.0,
                 _ => middle - half * (PI * (2 * i + 1) as f64 / 8.0).cos(),
             });
@@ -112,10 +128,15 @@ impl Cubics {
         cubics
     }
 
+    /// The cubics of `piece` at `t`.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512F.
     #[inline(always)]
     #[allow(unsafe_code)]
     unsafe fn at(&self, t: __m512, piece: __m512i) -> __m512 {
-        // SAFETY: the caller's; the tables are aligned and have two vectors each.
+        // SAFETY: AVX-512F is present: this function's contract. Each table has `PIECES` = 32 floats, two vectors, at a
+        // multiple of 64 bytes: `Cubics` is `align(64)`.
         unsafe {
             let mut sum = _mm512_setzero_ps();
             for table in self.0.iter().rev() {
@@ -127,7 +148,7 @@ impl Cubics {
     }
 }
 
-/// The cubic through four points, by power (Newton's divided differences, multiplied out).
+/// The coefficients by power of the cubic through four points (Newton's divided differences, expanded).
 fn interpolated(x: [f64; 4], mut y: [f64; 4]) -> [f64; 4] {
     for level in 1..4 {
         for i in (level..4).rev() {
@@ -136,7 +157,7 @@ fn interpolated(x: [f64; 4], mut y: [f64; 4]) -> [f64; 4] {
     }
     let mut powers = [y[3], 0.0, 0.0, 0.0];
     for i in (0..3).rev() {
-        // times x - x[i], plus y[i]
+        // powers = powers * (x - x[i]) + y[i]
         for power in (0..4).rev() {
             let lower = if power == 0 { 0.0 } else { powers[power - 1] };
             powers[power] = lower - x[i] * powers[power];
@@ -155,7 +176,7 @@ mod tests {
     use crate::base::cpu::isa;
     use crate::base::math::tests::erf_f64;
 
-    /// Every number of bf16, against the formulas.
+    /// Every bf16 number.
     #[test]
     fn results_are_right_to_more_digits_than_bf16_has() {
         if isa() < Isa::Avx512 {
@@ -165,7 +186,7 @@ mod tests {
         let mut results = vec![(0.0, 0.0); numbers.len()];
         for (u, results) in numbers.chunks_exact(16).zip(results.chunks_exact_mut(16)) {
             let (mut value, mut slope, mut alone) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
-            // SAFETY: the instructions are there.
+            // SAFETY: AVX-512F and DQ are present: `isa()` returned Avx512. `u` has 16 floats.
             #[allow(unsafe_code)]
             unsafe {
                 let table = GeluTable::get();
@@ -186,7 +207,7 @@ mod tests {
             let cdf = 0.5 * (1.0 + erf_f64(u / 2f64.sqrt()));
             let density = (-0.5 * u * u).exp() / (2.0 * PI).sqrt();
             let (exact, exact_slope) = (u * cdf, cdf + u * density);
-            // rounding to bf16 costs up to 4e-3 of a result
+            // Rounding to bf16 has a relative error of up to 4e-3.
             let error = (f64::from(value) - exact).abs();
             assert!(error <= (2e-5 * u.abs()).min(1e-6) + 1e-44, "f({u}) = {value}, not {exact}");
             let error = (f64::from(slope) - exact_slope).abs();
@@ -194,6 +215,8 @@ mod tests {
         }
     }
 
+    /// # Safety
+    /// `u` must have 16 floats.
     #[target_feature(enable = "avx512f,avx512dq")]
     #[allow(unsafe_code)]
     unsafe fn compiled(
@@ -203,7 +226,7 @@ mod tests {
         slope: &mut [f32; 16],
         alone: &mut [f32; 16],
     ) {
-        // SAFETY: sixteen floats each.
+        // SAFETY: the arrays have 16 floats, as has `u` by this function's contract.
         unsafe {
             let u = _mm512_loadu_ps(u.as_ptr());
             let both = table.value_and_slope(u);

@@ -1,4 +1,7 @@
-//! Elementwise activations.
+//! Elementwise activation functions (`ACT2FN` of transformers).
+//!
+//! [`forward`] and [`backward`] process whole tensors. With AVX-512-BF16, epilogues of bf16 products apply the
+//! functions of `vectors` to values in registers.
 
 pub(crate) mod functions;
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Activations of a few vectors, as part of another kernel, for results that are rounded to bf16.
+//! Activation functions of vectors in registers, for epilogues whose results are rounded to bf16.
 
 use std::arch::x86_64::{__m512, _mm512_mul_ps};
 use std::mem::transmute;
@@ -9,25 +9,25 @@ use crate::ops::activation::functions::{
 };
 use crate::ops::activation::gelu_table::GeluTable;
 
-/// What is computed at a time.
+/// The values that an epilogue processes at a time: one row pair of 32 columns.
 pub(crate) type Vectors = [__m512; 4];
 
-/// The elements of [`Vectors`].
+/// The elements of [`Vectors`], which have the same size and no padding.
 type Elements = [f32; 64];
 
 #[allow(unsafe_code)]
 impl Activation {
-    /// `f(u)`, compiled for the instructions of the caller.
+    /// `f(u)`. Inlining compiles the function for the instruction sets of the calling kernel.
     ///
     /// # Safety
-    /// The processor has AVX-512 F and DQ.
+    /// The processor must have AVX-512F, AVX-512DQ and FMA.
     #[inline(always)]
     pub(crate) unsafe fn of_vectors(self, u: Vectors) -> Vectors {
         match self {
             Self::Gelu => {
                 let (table, mut y) = (GeluTable::get(), u);
                 for y in &mut y {
-                    // SAFETY: the caller's.
+                    // SAFETY: AVX-512F and DQ are present: this function's contract.
                     *y = unsafe { table.value(*y) };
                 }
                 y
@@ -41,14 +41,14 @@ impl Activation {
     /// `d f'(u)` and `f(u)`.
     ///
     /// # Safety
-    /// As for [`Activation::of_vectors`].
+    /// The processor must have AVX-512F, AVX-512DQ and FMA.
     #[inline(always)]
     pub(crate) unsafe fn back_of_vectors(self, u: Vectors, d: Vectors) -> (Vectors, Vectors) {
         match self {
             Self::Gelu => {
                 let (table, mut du, mut y) = (GeluTable::get(), d, u);
                 for (du, y) in du.iter_mut().zip(&mut y) {
-                    // SAFETY: the caller's.
+                    // SAFETY: AVX-512F and DQ are present: this function's contract.
                     unsafe {
                         let (value, slope) = table.value_and_slope(*y);
                         (*du, *y) = (_mm512_mul_ps(*du, slope), value);
@@ -63,26 +63,28 @@ impl Activation {
     }
 }
 
+/// `f(u)` elementwise.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn each(u: Vectors, f: impl Fn(f32) -> f32) -> Vectors {
-    // SAFETY: vectors are their elements.
+    // SAFETY: both types are 256 bytes of floats without padding, and every bit pattern is valid.
     let mut elements = unsafe { transmute::<Vectors, Elements>(u) };
     for element in &mut elements {
         *element = f(*element);
     }
-    // SAFETY: the same.
+    // SAFETY: both types are 256 bytes of floats without padding, and every bit pattern is valid.
     unsafe { transmute::<Elements, Vectors>(elements) }
 }
 
+/// `f(u, d)` elementwise: the gradient and the output.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn each_back(u: Vectors, d: Vectors, f: impl Fn(f32, f32) -> (f32, f32)) -> (Vectors, Vectors) {
-    // SAFETY: vectors are their elements.
+    // SAFETY: both types are 256 bytes of floats without padding, and every bit pattern is valid.
     let (mut y, mut d) = unsafe { (transmute::<Vectors, Elements>(u), transmute::<Vectors, Elements>(d)) };
     for (d, u_to_y) in d.iter_mut().zip(&mut y) {
         (*d, *u_to_y) = f(*u_to_y, *d);
     }
-    // SAFETY: the same.
+    // SAFETY: both types are 256 bytes of floats without padding, and every bit pattern is valid.
     unsafe { (transmute::<Elements, Vectors>(d), transmute::<Elements, Vectors>(y)) }
 }

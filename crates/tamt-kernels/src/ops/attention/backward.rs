@@ -1,3 +1,5 @@
+//! The backward pass of attention.
+
 use rayon::prelude::*;
 
 use crate::base::buffer::with_parts;
@@ -7,109 +9,125 @@ use crate::base::values::Values;
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::bf16::unit::TileUnit;
 use crate::gemm::block::Init;
-use crate::gemm::layout::Side;
-use crate::gemm::multiply::multiply;
-use crate::gemm::operand::Order;
-use crate::ops::attention::shape::{AttentionShape, LeftOperands, QUERIES, part_of};
+use crate::ops::attention::head_group::{HeadGroup, PerHead};
+use crate::ops::attention::shape::{AttentionShape, QUERIES, Qkv, TokenBlock};
 use crate::ops::attention::softmax::{score_gradients, score_gradients_dropped};
 use crate::ops::dropout::Dropout;
 
-/// Gradients of `q`, `k` and `v`, overwritten.
+/// The gradients of queries, keys and values, `[T, heads * head_dim]` each. [`backward`] overwrites all of them.
+#[derive(Debug)]
+pub struct QkvGradients<'a> {
+    /// Gradient of the queries.
+    pub dq: &'a mut [f32],
+    /// Gradient of the keys.
+    pub dk: &'a mut [f32],
+    /// Gradient of the values.
+    pub dv: &'a mut [f32],
+}
+
+/// The gradients of `q`, `k` and `v` from `dctx` `[T, heads * head_dim]`, per sequence and head:
 ///
-/// With `P = softmax(S)`, `m` the dropout factors, `dP = (dctx vᵀ) ∘ m`: `dv = (P ∘ m)ᵀ dctx`,
-/// `dS = P ∘ (dP - rowsum(P ∘ dP)) / sqrt(head_dim)`, `dq = dS k`, `dk = dSᵀ q`. `lse` is the forward pass's, whose jobs these
-/// are like. Operands in bf16 are for arithmetic in bf16 (see [`Precision::effective`]).
-pub fn backward<'a>(
+/// ```text
+/// P  = exp(q kᵀ / sqrt(head_dim) - lse)           m: the dropout factors of the forward pass
+/// dP = (dctx vᵀ) ∘ m
+/// dS = P ∘ (dP - rowsum(P ∘ dP)) / sqrt(head_dim)
+/// dv = (P ∘ m)ᵀ dctx        dk = dSᵀ q        dq = dS k
+/// ```
+///
+/// `lse` `[T, heads]` comes from [`forward`](super::forward()), with the same `qkv`, `shape` and `dropout`.
+///
+/// # Panics
+/// If a buffer does not have its shape.
+pub fn backward(
     dctx: &[f32],
-    q: impl Into<Values<'a>>,
-    k: impl Into<Values<'a>>,
-    v: impl Into<Values<'a>>,
+    qkv: Qkv<'_>,
     lse: &[f32],
     shape: &AttentionShape<'_>,
     dropout: Option<Dropout>,
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
+    gradients: QkvGradients<'_>,
     scratch: &Scratch,
 ) {
     shape.assert_valid();
-    let [q, k, v]: [Values<'a>; 3] = [q.into(), k.into(), v.into()];
-    shape.assert_hidden([q, k, v, dctx.into(), (&*dq).into(), (&*dk).into(), (&*dv).into()]);
-    assert_eq!(lse.len(), shape.tokens() * shape.heads, "a log-sum-exp per token and head");
-    let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
-    shape.head_groups(scratch.precision().effective()).for_each(|heads| {
-        let job = |i: usize| heads.job(i);
-        let (n, any) = (heads.heads.len(), job(0));
+    let QkvGradients { dq, dk, dv } = gradients;
+    shape.assert_hidden([qkv.q, qkv.k, qkv.v, dctx.into(), (&*dq).into(), (&*dk).into(), (&*dv).into()]);
+    shape.assert_log_sum_exp(lse);
+    let [dq, dk, dv] = [dq, dk, dv].map(Shared::new);
+    let pass = Backward { dctx: dctx.into(), qkv, lse, scale: shape.scale(), dropout, dq, dk, dv };
+    HeadGroup::all(shape, scratch.precision().effective()).for_each(|group| pass.compute(&group));
+}
+
+/// Operands and results of a backward pass.
+struct Backward<'a> {
+    dctx: Values<'a>,
+    qkv: Qkv<'a>,
+    lse: &'a [f32],
+    scale: f32,
+    dropout: Option<Dropout>,
+    dq: Shared<'a, f32>,
+    dk: Shared<'a, f32>,
+    dv: Shared<'a, f32>,
+}
+
+/// Scores of a block of queries, and their gradients, per head.
+struct Scores<'a> {
+    /// First `S`, then `P`.
+    p: PerHead<'a>,
+    /// First `dP`, then `dS`.
+    ds: PerHead<'a>,
+    /// First `m`, then `P ∘ m`. Empty without dropout.
+    p_dropped: PerHead<'a>,
+    /// The log-sum-exps of one head's queries.
+    lse: &'a mut [f32],
+}
+
+impl Backward<'_> {
+    fn compute(&self, group: &HeadGroup) {
+        // Configures the tile registers once for all products of the job.
         #[cfg(target_arch = "x86_64")]
-        let _tiles = TileUnit::new(any.precision);
-        let most = QUERIES.min(any.len);
-        let [panels, own, left, block] =
-            [any.panels_len(any.len), any.panels_len(most), any.left_len(), any.block_len()]
-                .map(|len| len.next_multiple_of(16));
-        let factors = if dropout.is_some() { n * block } else { 0 };
-        let sizes = [n * panels, n * panels, n * panels, n * own, n * left, n * block, n * block, factors, most * n];
-        with_parts(sizes, |[keys_t, values_t, keys, own_panels, left_panels, p, dp, factors, row_lse]| {
-            for i in 0..n {
-                let at = i * panels..(i + 1) * panels;
-                job(i).transposed_panels(k, &mut keys_t[at.clone()]);
-                job(i).transposed_panels(v, &mut values_t[at.clone()]);
-                job(i).panels(k, any.all(), &mut keys[at]);
+        let _tiles = TileUnit::new(group.first.precision);
+        let (n, Qkv { q, k, v }) = (group.count, self.qkv);
+        let [right, query_right, left, scores] = group.lengths().map(|len| n * len);
+        let dropped = if self.dropout.is_some() { scores } else { 0 };
+        let sizes = [right, right, right, query_right, left, scores, scores, dropped, QUERIES.min(group.first.len)];
+        with_parts(sizes, |[k_t, v_t, keys, query_right, left, p, ds, p_dropped, lse]| {
+            let [mut k_t, mut v_t, mut keys, mut query_right, mut left, p, ds, p_dropped] =
+                [k_t, v_t, keys, query_right, left, p, ds, p_dropped].map(|data| PerHead::new(data, n));
+            let (query_right, left) = (&mut query_right, &mut left);
+            let mut scores = Scores { p, ds, p_dropped, lse };
+            for (i, head) in group.heads().enumerate() {
+                head.pack_transposed(k, k_t.of_mut(i));
+                head.pack_transposed(v, v_t.of_mut(i));
+                head.pack_tokens(k, head.all_tokens(), keys.of_mut(i));
             }
-            let transposed = |x, i: usize| any.panels_of(Side::Right, any.len, any.head_dim, part_of(x, i, panels));
-            for queries in any.blocks() {
-                let start = if queries.from == 0 { Init::Zero } else { Init::Accumulate };
-                let count = queries.count;
-                // SAFETY of what follows: blocks of scores lie in their buffers, and the rows and columns of outputs are this job's.
-                let left = &mut LeftOperands { any, packed: &mut *left_panels, len: left };
-                for (x, right, out) in [(q, &*keys_t, &mut *p), (dctx.into(), &*values_t, &mut *dp)] {
-                    let rows = |i: usize| job(i).rows(x, queries.from, Order::LaneRows);
-                    left.multiply_each(n, count, any.head_dim, rows, |i, lhs| {
-                        let out = any.score_block(&mut out[i * block..(i + 1) * block], count);
-                        #[allow(unsafe_code)]
-                        unsafe {
-                            multiply(out, lhs, transposed(right, i), 0, Init::Zero);
-                        }
-                    });
-                }
-                for i in 0..n {
-                    let at = i * block..(i + 1) * block;
-                    let row_lse = &mut row_lse[..count];
-                    for (row, lse_of) in row_lse.iter_mut().enumerate() {
-                        *lse_of = lse[heads.lse_at(any.first + queries.from + row, i)];
-                    }
-                    let (p, dp, stride) = (&mut p[at.clone()], &mut dp[at.clone()], any.score_stride());
-                    if dropout.is_some() {
-                        let factors = &mut factors[at];
-                        factors.fill(1.0);
-                        job(i).drop(factors, queries, dropout);
-                        score_gradients_dropped(p, dp, factors, stride, any.len, shape.scale(), row_lse);
-                    } else {
-                        score_gradients(p, dp, stride, any.len, shape.scale(), row_lse);
-                    }
-                }
-                let dropped = if dropout.is_some() { &*factors } else { &*p };
-                for (x, of_queries, out) in [(dctx.into(), dropped, &dv), (q, &*dp, &dk)] {
-                    for (i, own) in own_panels.chunks_exact_mut(own).enumerate() {
-                        job(i).panels(x, queries, own);
-                    }
-                    let columns = |i: usize| any.scores(part_of(of_queries, i, block), Order::DepthRows);
-                    left.multiply_each(n, any.len, count, columns, |i, lhs| {
-                        let rhs = any.panels_of(Side::Right, any.head_dim, count, part_of(own_panels, i, own));
-                        #[allow(unsafe_code)]
-                        unsafe {
-                            multiply(job(i).block(out, 0, any.len), lhs, rhs, 0, start);
-                        }
-                    });
-                }
-                let rows = |i: usize| any.scores(part_of(dp, i, block), Order::LaneRows);
-                left.multiply_each(n, count, any.len, rows, |i, lhs| {
-                    let keys = any.panels_of(Side::Right, any.head_dim, any.len, part_of(keys, i, panels));
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        multiply(job(i).block(&dq, queries.from, count), lhs, keys, 0, Init::Zero);
-                    }
-                });
+            for queries in group.first.query_blocks() {
+                group.dot_products(q, &k_t, queries, left, &mut scores.p);
+                group.dot_products(self.dctx, &v_t, queries, left, &mut scores.ds);
+                self.score_gradients(group, queries, &mut scores);
+                let p_dropped = if self.dropout.is_some() { &scores.p_dropped } else { &scores.p };
+                let init = if queries.first == 0 { Init::Zero } else { Init::Accumulate };
+                group.sum_over_queries(p_dropped, (self.dctx, query_right), queries, left, init, &self.dv);
+                group.sum_over_queries(&scores.ds, (q, query_right), queries, left, init, &self.dk);
+                group.sum_over_keys(&scores.ds, &keys, queries, left, Init::Zero, &self.dq);
             }
         });
-    });
+    }
+
+    /// `P`, `P ∘ m` and `dS` in place of `S`, `m` and `dctx vᵀ`.
+    fn score_gradients(&self, group: &HeadGroup, queries: TokenBlock, scores: &mut Scores<'_>) {
+        for (i, head) in group.heads().enumerate() {
+            let lse = &mut scores.lse[..queries.count];
+            for (query, lse) in lse.iter_mut().enumerate() {
+                *lse = self.lse[head.lse_index(queries.first + query)];
+            }
+            let (p, ds, stride) = (scores.p.of_mut(i), scores.ds.of_mut(i), head.score_stride());
+            if self.dropout.is_some() {
+                let factors = scores.p_dropped.of_mut(i);
+                factors.fill(1.0);
+                head.drop(factors, queries, self.dropout);
+                score_gradients_dropped(p, ds, factors, stride, head.len, self.scale, lse);
+            } else {
+                score_gradients(p, ds, stride, head.len, self.scale, lse);
+            }
+        }
+    }
 }

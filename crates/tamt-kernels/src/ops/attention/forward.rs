@@ -1,32 +1,27 @@
+//! The forward pass of attention.
+
 use rayon::prelude::*;
 
 use crate::base::buffer::with_parts;
 use crate::base::parallel::Shared;
 use crate::base::scratch::Scratch;
-use crate::base::values::Values;
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::bf16::unit::TileUnit;
 use crate::gemm::block::Init;
-use crate::gemm::layout::Side;
-use crate::gemm::multiply::multiply;
-use crate::gemm::operand::Order;
-use crate::ops::attention::shape::{AttentionShape, LeftOperands, QUERIES, part_of};
+use crate::ops::attention::head_group::{HeadGroup, PerHead};
+use crate::ops::attention::shape::{AttentionShape, QUERIES, Qkv, TokenBlock};
 use crate::ops::attention::softmax::softmax;
 use crate::ops::dropout::Dropout;
 
 /// `ctx = dropout(softmax(q kᵀ / sqrt(head_dim))) v`, per sequence and head.
 ///
-/// `q`, `k`, `v`, `ctx` `[T, heads * head_dim]`; `lse` `[T, heads]`, if wanted, is the log of the sum of the exponentials, for
-/// the backward pass.
+/// `q`, `k`, `v`, `ctx` `[T, heads * head_dim]`; `lse` `[T, heads]` receives `log Σ_j exp(S[i, j])` of each query for
+/// [`backward`](super::backward()).
 ///
-/// Operands in bf16 are for arithmetic in bf16 (see [`Precision::effective`]).
-///
-/// A job has some heads of a sequence and does each step for all of them before the next one: what a step reads was then written
-/// a while ago, and need not be waited for.
-pub fn forward<'a>(
-    q: impl Into<Values<'a>>,
-    k: impl Into<Values<'a>>,
-    v: impl Into<Values<'a>>,
+/// # Panics
+/// If a buffer does not have its shape.
+pub fn forward(
+    qkv: Qkv<'_>,
     shape: &AttentionShape<'_>,
     dropout: Option<Dropout>,
     ctx: &mut [f32],
@@ -34,63 +29,65 @@ pub fn forward<'a>(
     scratch: &Scratch,
 ) {
     shape.assert_valid();
-    let [q, k, v]: [Values<'a>; 3] = [q.into(), k.into(), v.into()];
-    shape.assert_hidden([q, k, v, (&*ctx).into()]);
-    assert!(
-        lse.as_ref().is_none_or(|lse| lse.len() == shape.tokens() * shape.heads),
-        "a log-sum-exp per token and head"
-    );
-    let (ctx, lse) = (Shared::new(ctx), lse.map(Shared::new));
-    shape.head_groups(scratch.precision().effective()).for_each(|heads| {
-        let job = |i: usize| heads.job(i);
-        let (n, any) = (heads.heads.len(), job(0));
+    shape.assert_hidden([qkv.q, qkv.k, qkv.v, (&*ctx).into()]);
+    if let Some(lse) = &lse {
+        shape.assert_log_sum_exp(lse);
+    }
+    let pass = Forward { qkv, scale: shape.scale(), dropout, ctx: Shared::new(ctx), lse: lse.map(Shared::new) };
+    HeadGroup::all(shape, scratch.precision().effective()).for_each(|group| pass.compute(&group));
+}
+
+/// Operands and results of a forward pass.
+struct Forward<'a> {
+    qkv: Qkv<'a>,
+    scale: f32,
+    dropout: Option<Dropout>,
+    ctx: Shared<'a, f32>,
+    lse: Option<Shared<'a, f32>>,
+}
+
+impl Forward<'_> {
+    fn compute(&self, group: &HeadGroup) {
+        // Configures the tile registers once for all products of the job.
         #[cfg(target_arch = "x86_64")]
-        let _tiles = TileUnit::new(any.precision);
-        let queries = QUERIES.min(any.len);
-        let [panels, left, block] =
-            [any.panels_len(any.len), any.left_len(), any.block_len()].map(|len| len.next_multiple_of(16));
-        let sizes = [n * panels, n * panels, n * left, n * block, n * queries, n * queries];
-        with_parts(sizes, |[keys, values, left_panels, p, maxima, sums]| {
-            for (i, (keys, values)) in keys.chunks_exact_mut(panels).zip(values.chunks_exact_mut(panels)).enumerate() {
-                let job = job(i);
-                job.transposed_panels(k, keys);
-                job.panels(v, job.all(), values);
+        let _tiles = TileUnit::new(group.first.precision);
+        let (n, queries) = (group.count, QUERIES.min(group.first.len));
+        let [right_len, _, left_len, scores_len] = group.lengths();
+        let sizes = [n * right_len, n * right_len, n * left_len, n * scores_len, queries, queries];
+        with_parts(sizes, |[k_t, v, left, p, maxima, sums]| {
+            let [mut k_t, mut v, mut left, mut p] = [k_t, v, left, p].map(|data| PerHead::new(data, n));
+            for (i, head) in group.heads().enumerate() {
+                head.pack_transposed(self.qkv.k, k_t.of_mut(i));
+                head.pack_tokens(self.qkv.v, head.all_tokens(), v.of_mut(i));
             }
-            let heads_keys = |i: usize| any.panels_of(Side::Right, any.len, any.head_dim, &keys[i * panels..]);
-            let heads_values = |i: usize| any.panels_of(Side::Right, any.head_dim, any.len, &values[i * panels..]);
-            for queries in any.blocks() {
-                // SAFETY of what follows: blocks of scores lie in their buffer, and the rows and columns of the output are this job's.
-                let left = &mut LeftOperands { any, packed: &mut *left_panels, len: left };
-                let rows = |i: usize| job(i).rows(q, queries.from, Order::LaneRows);
-                left.multiply_each(n, queries.count, any.head_dim, rows, |i, lhs| {
-                    let p = any.score_block(&mut p[i * block..(i + 1) * block], queries.count);
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        multiply(p, lhs, heads_keys(i), 0, Init::Zero);
-                    }
-                });
-                for (i, p) in p.chunks_exact_mut(block).enumerate() {
-                    let rows = i * queries.count..(i + 1) * queries.count;
-                    let (maxima, sums) = (&mut maxima[rows.clone()], &mut sums[rows]);
-                    softmax(p, any.score_stride(), any.len, shape.scale(), maxima, sums);
-                    job(i).drop(p, queries, dropout);
-                }
-                let scores = |i: usize| any.scores(part_of(p, i, block), Order::LaneRows);
-                left.multiply_each(n, queries.count, any.len, scores, |i, lhs| {
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        multiply(job(i).block(&ctx, queries.from, queries.count), lhs, heads_values(i), 0, Init::Zero);
-                    }
-                });
-                let Some(lse) = &lse else { continue };
-                for (i, (max, sum)) in maxima.iter().zip(&*sums).take(n * queries.count).enumerate() {
-                    let at = heads.lse_at(any.first + queries.from + i % queries.count, i / queries.count);
-                    // SAFETY: this token and head are this job's.
-                    #[allow(unsafe_code)]
-                    let lse = unsafe { lse.part(at..at + 1) };
-                    lse[0] = max + sum.ln();
-                }
+            for queries in group.first.query_blocks() {
+                group.dot_products(self.qkv.q, &k_t, queries, &mut left, &mut p);
+                self.probabilities(group, queries, &mut p, (maxima, sums));
+                group.sum_over_keys(&p, &v, queries, &mut left, Init::Zero, &self.ctx);
             }
         });
-    });
+    }
+
+    /// `P = dropout(softmax(scale S))` in place of the unscaled scores `S`, and `lse = log Σ_j exp(scale S[i, j])`.
+    fn probabilities(
+        &self,
+        group: &HeadGroup,
+        queries: TokenBlock,
+        p: &mut PerHead<'_>,
+        (maxima, sums): (&mut [f32], &mut [f32]),
+    ) {
+        let (maxima, sums) = (&mut maxima[..queries.count], &mut sums[..queries.count]);
+        for (i, head) in group.heads().enumerate() {
+            softmax(p.of_mut(i), head.score_stride(), head.len, self.scale, maxima, sums);
+            head.drop(p.of_mut(i), queries, self.dropout);
+            let Some(lse) = &self.lse else { continue };
+            for (query, (max, sum)) in maxima.iter().zip(&*sums).enumerate() {
+                let at = head.lse_index(queries.first + query);
+                // SAFETY: only this job accesses the values of this head: a pass assigns each head to one `HeadGroup`.
+                #[allow(unsafe_code)]
+                let lse = unsafe { lse.part(at..at + 1) };
+                lse[0] = max + sum.ln();
+            }
+        }
+    }
 }

@@ -1,25 +1,27 @@
-//! The distance of two models' attention scores.
+//! The squared distance between the attention scores of a student and a teacher.
 
 use rayon::prelude::*;
 
-use crate::base::buffer::{with_buffer, with_parts};
+use crate::base::buffer::with_parts;
 use crate::base::dispatch::kernel;
 use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
 use crate::base::scratch::Scratch;
-use crate::gemm::block::{Init, OutputBlock};
-use crate::gemm::layout::Side;
-use crate::gemm::multiply::{LeftOperand, multiply};
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::Panels;
-use crate::ops::attention::shape::{AttentionShape, HeadJob, QUERIES, Queries};
+use crate::gemm::block::Init;
+use crate::ops::attention::head_group::{HeadGroup, PerHead};
+use crate::ops::attention::shape::AttentionShape;
 
-/// Scores at or below this count as masked in [`score_mse`].
+/// Scores at or below this value count as masked in [`score_mse`].
 const MASKED: f32 = -100.0;
 
-/// `Σ (S - T)²` over heads, queries and keys of each sequence, `S = q kᵀ / sqrt(head_dim)` and `T` the teacher's; where
-/// either is -100 or less it counts as 0 (and has no gradient), as in the distillation losses of `TinyBERT`. Returns
-/// the unweighted sum; `grads`, if wanted, are `dq` and `dk`, to which those of `weight` times the sum are added.
+/// `Σ (S - T)²` over heads, queries and keys of each sequence: `S = q kᵀ / sqrt(head_dim)`, and `T` the same of the
+/// teacher.
+///
+/// A score of -100 or less counts as 0 and has no gradient, as in the attention distillation loss of `TinyBERT`.
+/// Returns the unweighted sum. `grads` are `dq` and `dk`, to which the gradients of `weight` times the sum are added.
+/// `q`, `k`, `q_teacher`, `k_teacher`, `dq`, `dk` `[T, heads * head_dim]`.
+///
+/// # Panics
+/// If a buffer does not have its shape.
 #[must_use]
 pub fn score_mse(
     q: &[f32],
@@ -39,27 +41,31 @@ pub fn score_mse(
     });
     let precision = scratch.precision().effective();
     scratch.sums.clear();
-    scratch.sums.resize(shape.jobs(), 0.0);
+    scratch.sums.resize(shape.head_count(), 0.0);
     scratch.sums.par_iter_mut().enumerate().for_each(|(index, sum)| {
-        let job = shape.job(index, precision);
-        if job.len == 0 {
+        let head = shape.head(index, precision);
+        if head.len == 0 {
             return;
         }
-        let (panels, block) = (job.panels_len(job.len), job.block_len());
-        let sizes = [panels, panels, panels, job.panels_len(QUERIES.min(job.len)), block, block];
-        with_parts(sizes, |[keys_t, teacher_t, keys, own, s, t]| {
-            let keys_t = job.transposed_panels(k, keys_t);
-            let teacher_t = job.transposed_panels(k_teacher, teacher_t);
-            let keys = job.panels(k, job.all(), keys);
-            for queries in job.blocks() {
-                job.dot_products(q, keys_t, queries, s);
-                job.dot_products(q_teacher, teacher_t, queries, t);
-                for (s, t) in job.score_rows(s, queries).zip(job.score_rows(t, queries)) {
+        let group = HeadGroup { first: head, count: 1 };
+        let [right, query_right, left, scores] = group.lengths();
+        let sizes = [right, right, right, query_right, left, scores, scores];
+        with_parts(sizes, |buffers| {
+            let [mut k_t, mut teacher_t, mut keys, mut query_right, mut left, mut s, mut t] =
+                buffers.map(|data| PerHead::new(data, 1));
+            head.pack_transposed(k.into(), k_t.of_mut(0));
+            head.pack_transposed(k_teacher.into(), teacher_t.of_mut(0));
+            head.pack_tokens(k.into(), head.all_tokens(), keys.of_mut(0));
+            for queries in head.query_blocks() {
+                group.dot_products(q.into(), &k_t, queries, &mut left, &mut s);
+                group.dot_products(q_teacher.into(), &teacher_t, queries, &mut left, &mut t);
+                for (s, t) in head.score_rows(s.of_mut(0), queries).zip(head.score_rows(t.of_mut(0), queries)) {
                     *sum += score_difference(s, t, shape.scale(), weight);
                 }
                 if let Some((dq, dk)) = &grads {
-                    job.mix_keys(s, keys, queries, Init::Accumulate, dq);
-                    job.mix_queries(s, job.panels(q, queries, own), Init::Accumulate, dk);
+                    let x = (q.into(), &mut query_right);
+                    group.sum_over_keys(&s, &keys, queries, &mut left, Init::Accumulate, dq);
+                    group.sum_over_queries(&s, x, queries, &mut left, Init::Accumulate, dk);
                 }
             }
         });
@@ -67,56 +73,8 @@ pub fn score_mse(
     scratch.sums.iter().sum()
 }
 
-impl HeadJob {
-    /// `out[i, j] = x[i] · y[j]` for a block of queries `i` and all keys `j`; `y` is [`HeadJob::transposed_panels`].
-    fn dot_products(&self, x: &[f32], y: Panels<'_>, queries: Queries, out: &mut [f32]) {
-        let block = self.score_block(out, queries.count);
-        // SAFETY: the block lies in `out`.
-        #[allow(unsafe_code)]
-        unsafe {
-            product(block, self.rows(x, queries.from, Order::LaneRows), y, Init::Zero);
-        }
-    }
-
-    /// `out[i] = Σ_j p[i, j] y[j]` for a block of queries; `y` is [`HeadJob::panels`] of all tokens.
-    fn mix_keys(&self, p: &[f32], y: Panels<'_>, queries: Queries, start: Init<'_>, out: &Shared<'_, f32>) {
-        // SAFETY: these rows and columns of the output are this job's.
-        #[allow(unsafe_code)]
-        unsafe {
-            product(self.block(out, queries.from, queries.count), self.scores(p, Order::LaneRows), y, start);
-        }
-    }
-
-    /// `out[j] = Σ_i p[i, j] x[i]` over a block of queries, for all keys; `x` is [`HeadJob::panels`] of the queries.
-    fn mix_queries(&self, p: &[f32], x: Panels<'_>, start: Init<'_>, out: &Shared<'_, f32>) {
-        // SAFETY: these rows and columns of the output are this job's.
-        #[allow(unsafe_code)]
-        unsafe {
-            product(self.block(out, 0, self.len), self.scores(p, Order::DepthRows), x, start);
-        }
-    }
-}
-
-/// `C (+)= A B` with all of `B`. In f32 the rows of `A` are read as they lie: these operands fit the nearest caches.
-///
-/// # Safety
-/// As [`multiply`].
-#[allow(unsafe_code)]
-pub(crate) unsafe fn product(c: OutputBlock, lhs: Operand<'_>, rhs: Panels<'_>, start: Init<'_>) {
-    // SAFETY: the caller's.
-    unsafe {
-        if lhs.precision == Precision::F32 {
-            return multiply(c, LeftOperand::Plain(lhs), rhs, 0, start);
-        }
-        with_buffer(Panels::len_in(lhs.precision, Side::Left, c.rows, rhs.depth()), |packed| {
-            let lhs = Panels::pack(Side::Left, &lhs, 0..c.rows, 0..rhs.depth(), packed);
-            multiply(c, LeftOperand::Packed(lhs, 0), rhs, 0, start);
-        });
-    }
-}
-
 kernel! {
-    /// `Σ (S - T)²` of unscaled scores; `s` becomes the gradient for the unscaled scores.
+    /// `Σ (S - T)²` of unscaled scores. `s` becomes the gradient of the student's unscaled scores.
     fn score_difference<FMA>(s: &mut [f32], t: &[f32], scale: f32, weight: f32) -> f64 {
         let mut lanes = [0.0; 16];
         let factor = 2.0 * weight * scale;

@@ -1,11 +1,13 @@
+//! Softmax over rows of scores, forward and backward.
+
 use std::f32::consts::{LN_2, LOG2_E};
 
 use crate::base::dispatch::kernel;
 use crate::base::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
 
 kernel! {
-    /// `x = softmax(scale x)` of a row of `len` elements for each of `sums`, `stride` apart: `maxima` of `scale x`, and `sums` of
-    /// the exponentials of what is below them.
+    /// `x = softmax(scale x)` for one row per element of `sums`; rows have `len` elements and begin `stride` apart.
+    /// `maxima` receives `max(scale x)`, `sums` receives `Σ exp(scale x - max)`.
     pub(crate) fn softmax<FMA>(x: &mut [f32], stride: usize, len: usize, scale: f32, maxima: &mut [f32], sums: &mut [f32]) {
         for ((row, largest), total) in x.chunks_exact_mut(stride).zip(maxima).zip(sums) {
             let row = &mut row[..len];
@@ -32,8 +34,10 @@ kernel! {
     }
 }
 
-/// `p = exp(scale p - lse)`, then `dp = p (dp - Σ p dp) scale`, for rows of `len` elements, `stride` apart, each with its `lse`.
-/// With `factors` of dropout, `dp` is multiplied by them first, and they become `p` times themselves.
+/// `P = exp(scale S - lse)` in place of `S`, then `dS = P ∘ (dP - rowsum(P ∘ dP)) scale` in place of `dP`. One row per
+/// element of `lse`; rows have `len` elements and begin `stride` apart.
+///
+/// With dropout `factors` `m`, `dP ∘ m` takes the role of `dP`, and `P ∘ m` replaces `m`.
 #[inline(always)]
 fn score_gradient_rows<const FMA: bool>(
     p: &mut [f32],
@@ -64,12 +68,14 @@ fn score_gradient_rows<const FMA: bool>(
 }
 
 kernel! {
+    /// [`score_gradient_rows`] without dropout.
     pub(crate) fn score_gradients<FMA>(p: &mut [f32], dp: &mut [f32], stride: usize, len: usize, scale: f32, lse: &[f32]) {
         score_gradient_rows::<FMA>(p, dp, None, stride, len, scale, lse);
     }
 }
 
 kernel! {
+    /// [`score_gradient_rows`] with dropout.
     pub(crate) fn score_gradients_dropped<FMA>(
         p: &mut [f32],
         dp: &mut [f32],

@@ -2,35 +2,35 @@ use crate::base::parallel::tests::same_for_any_pool;
 use crate::base::precision::Precision;
 use crate::base::rng::{Purpose, Stream};
 use crate::base::scratch::Scratch;
-use crate::ops::attention::backward::backward;
+use crate::ops::attention::backward::{QkvGradients, backward};
 use crate::ops::attention::forward::forward;
 use crate::ops::attention::score_mse::score_mse;
-use crate::ops::attention::shape::AttentionShape;
+use crate::ops::attention::shape::{AttentionShape, Qkv};
 use crate::ops::dropout::Dropout;
 use crate::reference::{assert_close, assert_gradient, random, to_f64};
 
-/// The factors by which probabilities are multiplied: `[sequence][head][query][key]`, laid end to end.
+/// The dropout factors of all probabilities, `[sequence][head][query][key]`.
 fn factors(shape: &AttentionShape<'_>, dropout: Option<Dropout>) -> Vec<f64> {
     let mut all = Vec::new();
-    for index in 0..shape.jobs() {
-        let job = shape.job(index, Precision::F32);
-        let mut ones = vec![1.0; job.len * job.len];
+    for index in 0..shape.head_count() {
+        let head = shape.head(index, Precision::F32);
+        let mut ones = vec![1.0; head.len * head.len];
         if let Some(d) = dropout {
-            crate::ops::dropout::apply(&mut ones, Dropout { stream: d.stream.fork(job.index), ..d });
+            crate::ops::dropout::apply(&mut ones, Dropout { stream: d.stream.fork(head.index), ..d });
         }
         all.extend(to_f64(&ones));
     }
     all
 }
 
-/// Every score `q kᵀ / sqrt(d)`, with its job, query token and key token.
+/// Every score `q kᵀ / sqrt(d)`, with the index of its sequence and head, its query token and its key token.
 fn each_score(shape: &AttentionShape<'_>, q: &[f64], k: &[f64], mut f: impl FnMut(usize, usize, usize, f64)) {
     let (d, w) = (shape.head_dim, shape.width());
-    for index in 0..shape.jobs() {
-        let job = shape.job(index, Precision::F32);
-        for i in job.first..job.first + job.len {
-            for j in job.first..job.first + job.len {
-                let dot: f64 = (0..d).map(|c| q[i * w + job.column + c] * k[j * w + job.column + c]).sum();
+    for index in 0..shape.head_count() {
+        let head = shape.head(index, Precision::F32);
+        for i in head.first_token..head.first_token + head.len {
+            for j in head.first_token..head.first_token + head.len {
+                let dot: f64 = (0..d).map(|c| q[i * w + head.column() + c] * k[j * w + head.column() + c]).sum();
                 f(index, i, j, dot / (d as f64).sqrt());
             }
         }
@@ -40,11 +40,11 @@ fn each_score(shape: &AttentionShape<'_>, q: &[f64], k: &[f64], mut f: impl FnMu
 fn naive(shape: &AttentionShape<'_>, q: &[f64], k: &[f64], v: &[f64], factors: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let (d, w) = (shape.head_dim, shape.width());
     let mut sums = vec![0.0; shape.tokens() * shape.heads];
-    each_score(shape, q, k, |job, i, _, s| sums[i * shape.heads + job % shape.heads] += s.exp());
+    each_score(shape, q, k, |index, i, _, s| sums[i * shape.heads + index % shape.heads] += s.exp());
     let mut ctx = vec![0.0; q.len()];
     let mut factor = factors.iter();
-    each_score(shape, q, k, |job, i, j, s| {
-        let head = job % shape.heads;
+    each_score(shape, q, k, |index, i, j, s| {
+        let head = index % shape.heads;
         let p = s.exp() / sums[i * shape.heads + head] * factor.next().expect("a factor per score");
         for c in head * d..(head + 1) * d {
             ctx[i * w + c] += p * v[j * w + c];
@@ -53,7 +53,7 @@ fn naive(shape: &AttentionShape<'_>, q: &[f64], k: &[f64], v: &[f64], factors: &
     (ctx, sums.iter().map(|s| s.ln()).collect())
 }
 
-/// What results may be off by, with operands rounded to 24 or 8 bits.
+/// Tolerances for operands with 24 and 8 bits of significand.
 const PRECISIONS: [(Precision, f64); 2] = [(Precision::F32, 2e-6), (Precision::Bf16, 2e-2)];
 
 fn dropout() -> Dropout {
@@ -80,7 +80,7 @@ fn the_forward_pass_matches_the_formula() {
             for (precision, tolerance) in PRECISIONS {
                 let (ctx, lse) = same_for_any_pool(|| {
                     let (mut ctx, mut lse) = (vec![9.0; n], vec![9.0; shape.tokens() * heads]);
-                    forward(&q, &k, &v, &shape, dropout, &mut ctx, Some(&mut lse), &Scratch::new(precision));
+                    forward(Qkv::new(&q, &k, &v), &shape, dropout, &mut ctx, Some(&mut lse), &Scratch::new(precision));
                     (ctx, lse)
                 });
                 assert_close(&ctx, &expected.0, tolerance);
@@ -102,10 +102,11 @@ fn later_sequences_of_a_batch_drop_what_they_drop_in_the_whole() {
         let [q, k, v, dctx] = [&q, &k, &v, &dctx].map(|x| &x[from..]);
         let (mut ctx, mut lse) = (vec![9.0; q.len()], vec![9.0; shape.tokens() * heads]);
         let scratch = Scratch::default();
-        forward(q, k, v, shape, Some(dropout()), &mut ctx, Some(&mut lse), &scratch);
+        forward(Qkv::new(q, k, v), shape, Some(dropout()), &mut ctx, Some(&mut lse), &scratch);
         let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; q.len()]);
         let drop = Some(dropout());
-        backward(dctx, q, k, v, &lse, shape, drop, &mut dq, &mut dk, &mut dv, &scratch);
+        let grads = QkvGradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+        backward(dctx, Qkv::new(q, k, v), &lse, shape, drop, grads, &scratch);
         [ctx, dq, dk, dv]
     };
     for (whole, later) in run(&whole, 0).iter().zip(run(&later, at)) {
@@ -119,7 +120,7 @@ fn large_scores_do_not_overflow() {
     let q = [30.0; 12];
     let k: Vec<f32> = (0..12).map(|i| if i < 4 { 30.0 } else { -30.0 }).collect();
     let (v, mut ctx, mut lse) = (random(12, 1), vec![0.0; 12], vec![0.0; 3]);
-    forward(&q, &k, &v, &shape, None, &mut ctx, Some(&mut lse), &Scratch::default());
+    forward(Qkv::new(&q, &k, &v), &shape, None, &mut ctx, Some(&mut lse), &Scratch::default());
     assert!(ctx.chunks_exact(4).all(|row| *row == v[..4]), "all attention on the first key");
     assert!(lse.iter().all(|&l| (l - 1800.0).abs() < 1e-3));
 }
@@ -135,9 +136,10 @@ fn gradients_match_finite_differences() {
         for dropout in [None, Some(dropout())] {
             let scratch = &Scratch::default();
             let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * heads]);
-            forward(&q, &k, &v, &shape, dropout, &mut ctx, Some(&mut lse), scratch);
+            forward(Qkv::new(&q, &k, &v), &shape, dropout, &mut ctx, Some(&mut lse), scratch);
             let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
-            backward(&dctx, &q, &k, &v, &lse, &shape, dropout, &mut dq, &mut dk, &mut dv, scratch);
+            let grads = QkvGradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+            backward(&dctx, Qkv::new(&q, &k, &v), &lse, &shape, dropout, grads, scratch);
             let factors = factors(&shape, dropout);
             let [q, k, v, dctx] = [&q, &k, &v, &dctx].map(|x| to_f64(x));
             let loss = |q: &[f64], k: &[f64], v: &[f64]| {
@@ -151,7 +153,7 @@ fn gradients_match_finite_differences() {
     }
 }
 
-/// Long sequences go through several blocks of queries: against the formulas in f64.
+/// Long sequences have several blocks of queries. The formulas are evaluated in f64.
 #[test]
 fn gradients_of_long_sequences_match_the_formulas() {
     let shape = AttentionShape { bounds: &[0, 300, 365, 493], heads: 2, head_dim: 32, first_sequence: 0 };
@@ -162,9 +164,10 @@ fn gradients_of_long_sequences_match_the_formulas() {
             same_for_any_pool(|| {
                 let scratch = &Scratch::new(precision);
                 let (mut ctx, mut lse) = (vec![0.0; n], vec![0.0; shape.tokens() * shape.heads]);
-                forward(&q, &k, &v, &shape, dropout, &mut ctx, Some(&mut lse), scratch);
+                forward(Qkv::new(&q, &k, &v), &shape, dropout, &mut ctx, Some(&mut lse), scratch);
                 let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![9.0; n]);
-                backward(&dctx, &q, &k, &v, &lse, &shape, dropout, &mut dq, &mut dk, &mut dv, scratch);
+                let grads = QkvGradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+                backward(&dctx, Qkv::new(&q, &k, &v), &lse, &shape, dropout, grads, scratch);
                 [dq, dk, dv]
             })
         });
@@ -173,8 +176,8 @@ fn gradients_of_long_sequences_match_the_formulas() {
         let (ctx, lse) = naive(&shape, &q, &k, &v, &factors);
         let [mut eq, mut ek, mut ev] = [(); 3].map(|()| vec![0.0; n]);
         let mut factor = factors.iter();
-        each_score(&shape, &q, &k, |job, i, j, s| {
-            let head = job % shape.heads;
+        each_score(&shape, &q, &k, |index, i, j, s| {
+            let head = index % shape.heads;
             let (p, m) = ((s - lse[i * shape.heads + head]).exp(), factor.next().expect("a factor per score"));
             let at = |t: usize, c: usize| t * w + head * d + c;
             let dp: f64 = (0..d).map(|c| dctx[at(i, c)] * v[at(j, c)]).sum();

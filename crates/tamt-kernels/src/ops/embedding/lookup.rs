@@ -1,4 +1,4 @@
-//! Sum of word, position and type embeddings.
+//! Lookup of embeddings and the dense gradient of a table.
 
 use rayon::prelude::*;
 
@@ -10,12 +10,16 @@ use crate::masks::grad_epilogue::GradEpilogue;
 use crate::masks::weight::WeightRef;
 use crate::ops::embedding::by_row::ByRow;
 
-/// Tokens from one to that whose word is fetched meanwhile: words lie far away and apart.
-const FETCHED_AHEAD: usize = 4;
+/// Distance in tokens of the prefetch of word rows, which are scattered over a table larger than the caches.
+const PREFETCH_AHEAD: usize = 4;
 
 /// `out[t] = (W ∘ B)[ids[t]] + P[position_ids[t]] + S[type_ids[t]]`
 ///
-/// `word` `[vocabulary, H]`, `position` `[_, H]`, `types` `[_, H]`, ids `[T]`, `out` `[T, H]`.
+/// `word` `W` `[vocabulary, H]` with its mask `B`, `position` `P` `[_, H]`, `types` `S` `[_, H]`, ids `[T]`, `out`
+/// `[T, H]`.
+///
+/// # Panics
+/// If the shapes do not match, or an id is outside its table.
 pub fn forward<'a>(
     word: impl Into<WeightRef<'a>>,
     ids: &[u32],
@@ -30,12 +34,12 @@ pub fn forward<'a>(
     let (mask, cols) = (word.mask(), word.shape().1);
     assert_eq!(out.len(), ids.len() * cols, "an output row per token");
     assert!(position_ids.len() == ids.len() && type_ids.len() == ids.len(), "three ids per token");
-    let row = |table: &[f32], id: u32, out: &mut [f32]| add_elements(out, &table[id as usize * cols..][..cols]);
+    let add_row = |table: &[f32], id: u32, out: &mut [f32]| add_elements(out, &table[id as usize * cols..][..cols]);
     let job_rows = rows_per_job(cols);
     out.par_chunks_mut((job_rows * cols).max(1)).enumerate().for_each(|(job, out)| {
         for (i, out) in out.chunks_exact_mut(cols).enumerate() {
             let t = job * job_rows + i;
-            if let Some(&later) = ids.get(t + FETCHED_AHEAD) {
+            if let Some(&later) = ids.get(t + PREFETCH_AHEAD) {
                 word.prefetch_row(later as usize);
             }
             let id = ids[t] as usize;
@@ -43,16 +47,19 @@ pub fn forward<'a>(
             if let (WeightRef::Dense(_), Some(mask)) = (word, mask) {
                 mask_row(mask.row(id), out);
             }
-            row(position, position_ids[t], out);
-            row(types, type_ids[t], out);
+            add_row(position, position_ids[t], out);
+            add_row(types, type_ids[t], out);
         }
     });
 }
 
-/// `grad[v] = epilogue(Σ_{t: ids[t] = v} d[t])`, summed in order of the tokens: `d` `[T, cols]`, `grad` `[V, cols]`.
+/// `grad[v] (+)= epilogue(Σ_{t: ids[t] = v} d[t])`, summed in the order of the tokens: `d` `[T, cols]`, `grad`
+/// `[V, cols]`, for a word, position or type table (`torch.nn.Embedding`).
 ///
-/// Rows without a token are zeroed by [`Write::Store`] and left alone by [`Write::Add`]. `skip` is the id (padding)
-/// whose row gets no gradient. Serves position and type tables as well.
+/// [`Write::Store`] zeroes the rows without a token. The row of the id `skip` gets no gradient (`padding_idx`).
+///
+/// # Panics
+/// If the shapes do not match, or an id is outside the table.
 pub fn backward(
     d: &[f32],
     ids: &[u32],
@@ -71,8 +78,8 @@ pub fn backward(
     assert!(ids.iter().all(|&id| (id as usize) < rows), "ids are rows of the table");
     epilogue.assert_shape(rows, cols);
     let tokens = ByRow::new(d, ids, cols, skip, &mut scratch.order);
-    // A job owns rows of the table and looks up their tokens. Frequent words are neighbours in most vocabularies, so
-    // jobs are small.
+    // A job owns rows of the table and looks up their tokens. Jobs are small because frequent words have neighbouring
+    // ids in most vocabularies.
     let job_rows = rows_per_job(cols).min(64);
     grad.par_chunks_mut(job_rows * cols).enumerate().for_each(|(job, grad)| {
         if mode == Write::Store {
@@ -96,10 +103,7 @@ mod tests {
     use crate::masks::ranked::RankedMask;
     use crate::masks::weight::Weight;
     use crate::ops::embedding::row_grads::RowGrads;
-    use crate::reference::assert_close;
-    use crate::reference::random;
-    use crate::reference::random_mask;
-    use crate::reference::to_f64;
+    use crate::reference::{assert_close, random, random_mask, to_f64};
 
     #[test]
     fn the_forward_pass_sums_three_rows() {
@@ -159,10 +163,10 @@ mod tests {
                     assert_close(&grad, &expected, 1e-5);
                 }
             }
-            // a gradient of rows has the same bits in them, and zero elsewhere
+            // `RowGrads` has the same bits in its rows; all other rows are zero.
             let (zeros, ones) = (BitMask::zeros(rows, cols), BitMask::ones(rows, cols));
             let [some, none, all] = [&mask, &zeros, &ones].map(|mask| RankedMask::new(mask.clone()));
-            let mut of_rows = RowGrads::new(rows);
+            let mut row_grads = RowGrads::new(rows);
             for (skip, epilogue) in [
                 (None, GradEpilogue::Dense),
                 (Some(0), GradEpilogue::Score((&w).into())),
@@ -180,17 +184,17 @@ mod tests {
                 let mut expected = vec![9.0; kept.count_ones()];
                 gather(kept, &dense, &mut expected, Write::Store);
                 let found = same_for_any_pool(|| {
-                    let mut of_rows = of_rows.clone();
-                    of_rows.backward(&d, &ids, cols, skip, epilogue, &mut Scratch::default());
-                    let values = |row| match of_rows.get(row) {
+                    let mut row_grads = row_grads.clone();
+                    row_grads.backward(&d, &ids, cols, skip, epilogue, &mut Scratch::default());
+                    let values = |row| match row_grads.get(row) {
                         Some(values) => values.to_vec(),
                         None => vec![0.0; kept.count_ones_in(row..row + 1)],
                     };
                     (0..rows).flat_map(values).collect::<Vec<f32>>()
                 });
                 assert_eq!(found, expected);
-                // what one step leaves does not show in the next one
-                of_rows.backward(
+                // The values of one step do not leak into the next step.
+                row_grads.backward(
                     &d[..tokens / 2 * cols],
                     &ids[..tokens / 2],
                     cols,

@@ -1,4 +1,4 @@
-//! Sum of word, position and type embeddings.
+//! The sum of word, position and type embeddings, and its gradients (`BertEmbeddings` of transformers).
 
 pub(crate) mod by_row;
 pub(crate) mod lookup;

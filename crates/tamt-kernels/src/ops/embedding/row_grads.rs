@@ -1,4 +1,4 @@
-//! The gradient of a table of which a step reads few rows.
+//! The gradient of an embedding table as a list of its non-zero rows.
 
 use rayon::prelude::*;
 use std::ops::Range;
@@ -10,63 +10,64 @@ use crate::masks::gather::gather_row;
 use crate::masks::grad_epilogue::GradEpilogue;
 use crate::ops::embedding::by_row::ByRow;
 
-/// Rows that a job sums.
+/// Rows of a job.
 const JOB_ROWS: usize = 16;
 
-/// The gradient of a table `[V, cols]`, of the rows alone that have tokens; that of all others is zero.
+/// The gradient of a table `[V, cols]`: the values of the rows that have tokens. All other rows are zero (`sparse=True`
+/// of `torch.nn.Embedding`).
 #[derive(Clone, Debug, Default)]
 pub struct RowGrads {
-    /// The rows, in order.
+    /// The rows that have a gradient, ascending.
     rows: Vec<u32>,
-    /// Where the values of each end.
+    /// End of each row's values in `values`.
     ends: Vec<usize>,
-    /// Of each row of the table, its number in `rows` and 1 more; 0 of others.
-    numbers: Vec<u32>,
+    /// For each row of the table, 1 + its index in `rows`, or 0.
+    positions: Vec<u32>,
     values: Vec<f32>,
 }
 
 impl RowGrads {
-    /// Zero for a table of so many rows.
+    /// The zero gradient of a table with `rows` rows.
     #[must_use]
     pub fn new(rows: usize) -> Self {
-        Self { numbers: vec![0; rows], ..Self::default() }
+        Self { positions: vec![0; rows], ..Self::default() }
     }
 
     /// Rows of the table.
     #[must_use]
     pub fn table_rows(&self) -> usize {
-        self.numbers.len()
+        self.positions.len()
     }
 
-    /// Makes it zero.
+    /// Sets the gradient to zero.
     pub fn clear(&mut self) {
         for &row in &self.rows {
-            self.numbers[row as usize] = 0;
+            self.positions[row as usize] = 0;
         }
         self.rows.clear();
         self.ends.clear();
         self.values.clear();
     }
 
-    /// The values of all rows that have some.
+    /// The values of all rows that have a gradient, in the order of the rows.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The rows that have a gradient, in order.
+    /// The rows that have a gradient, ascending.
     pub fn rows(&self) -> impl Iterator<Item = usize> {
         self.rows.iter().map(|&row| row as usize)
     }
 
-    /// The gradient of a row, if it has one.
+    /// The values of a row, or `None` if its gradient is zero.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<&[f32]> {
-        let number = self.numbers[row].checked_sub(1)? as usize;
-        Some(&self.values[values_of(&self.ends, number)])
+        let position = self.positions[row].checked_sub(1)? as usize;
+        Some(&self.values[values_range(&self.ends, position)])
     }
 
-    /// Each row that has a gradient, with it, to change.
+    /// The rows that have a gradient and their values, ascending.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
         let (mut rest, mut done) = (self.values.as_mut_slice(), 0);
         self.rows.iter().zip(&self.ends).map(move |(&row, &end)| {
@@ -76,8 +77,11 @@ impl RowGrads {
         })
     }
 
-    /// `epilogue(Σ_{t: ids[t] = v} d[t])` of each row `v`, summed in order of the tokens: `d` `[T, cols]`. `skip` is the id
-    /// (padding) whose row gets no gradient.
+    /// `grad[v] = epilogue(Σ_{t: ids[t] = v} d[t])`, summed in the order of the tokens: `d` `[T, cols]`. The row of the
+    /// id `skip` gets no gradient (`padding_idx`).
+    ///
+    /// # Panics
+    /// If the shapes do not match, or an id is outside the table.
     pub fn backward(
         &mut self,
         d: &[f32],
@@ -95,7 +99,7 @@ impl RowGrads {
         self.rows.extend(tokens.rows());
         let mut end = 0;
         for (i, &row) in self.rows.iter().enumerate() {
-            self.numbers[row as usize] = i as u32 + 1;
+            self.positions[row as usize] = i as u32 + 1;
             end += match epilogue {
                 GradEpilogue::Survivors(mask) => mask.of_row(row as usize).len(),
                 _ => cols,
@@ -104,14 +108,13 @@ impl RowGrads {
         }
         self.values.resize(end, 0.0);
         let values = Shared::new(&mut self.values);
-        let (rows, numbers, ends) = (&self.rows, &self.numbers, &self.ends);
+        let (rows, positions, ends) = (&self.rows, &self.positions, &self.ends);
         rows.par_chunks(JOB_ROWS).for_each(|rows| {
             let (first, last) = (rows[0] as usize, rows[rows.len() - 1] as usize);
             tokens.for_each_sum(first..last + 1, |row, sum| {
-                let number = numbers[row] as usize - 1;
-                // SAFETY: each row has values of its own, and each job rows.
+                // SAFETY: `ends` gives rows disjoint ranges, and each row belongs to one job.
                 #[allow(unsafe_code)]
-                let values = unsafe { values.part(values_of(ends, number)) };
+                let values = unsafe { values.part(values_range(ends, positions[row] as usize - 1)) };
                 if let GradEpilogue::Survivors(mask) = epilogue {
                     gather_row(mask.mask().row(row), sum, values, Write::Store);
                 } else {
@@ -123,7 +126,7 @@ impl RowGrads {
     }
 }
 
-/// Where the values of row `number` lie, of rows whose values end at `ends`.
-fn values_of(ends: &[usize], number: usize) -> Range<usize> {
-    number.checked_sub(1).map_or(0, |before| ends[before])..ends[number]
+/// The range of row `position`'s values.
+fn values_range(ends: &[usize], position: usize) -> Range<usize> {
+    position.checked_sub(1).map_or(0, |previous| ends[previous])..ends[position]
 }

@@ -1,33 +1,44 @@
+//! The micro-kernel of sparse products: one panel of tokens times some rows of one column block.
+//!
+//! A row's sums for all tokens of the panel stay in registers. An entry costs one broadcast of its value and one fused
+//! multiply-add per vector of tokens.
+
 use crate::base::simd::Simd;
 use crate::gemm::block::Init;
 
-/// What one block adds to some rows.
-pub(crate) struct BlockRows<'a, 'b> {
-    /// The panel, from the block's first column on.
+/// Operands of the micro-kernel: the rows have `row_starts.len() - 1` sums of one panel's tokens.
+pub(crate) struct BlockProduct<'a, 'b> {
+    /// The panel's activations `[columns][panel tokens]`, from the block's first column on.
     pub(super) activations: &'a [f32],
-    pub(crate) starts: &'a [u32],
+    /// First entry of each row, and the end of the last row's entries.
+    pub(crate) row_starts: &'a [u32],
+    /// [`Csr::offsets`](super::csr::Csr::offsets) of all entries of the matrix.
     pub(super) offsets: &'a [u16],
-    /// Whether a new sum begins with this block, and whether it ends with it.
+    /// Whether the sums begin with this block; else they continue `partials`.
     pub(crate) begins: bool,
+    /// Whether the sums end with this block and go to `totals`; else they go to `partials`.
     pub(crate) ends: bool,
-    pub(crate) start: Init<'a>,
-    /// Ended sums, `[rows][panel tokens]`.
+    /// The value to which a complete sum is added; [`Init::Accumulate`] stands for the content of `totals`.
+    pub(crate) init: Init<'a>,
+    /// Complete sums, `[rows][panel tokens]`.
     pub(crate) totals: &'b mut [f32],
-    /// The sum that has not ended yet, of the same shape; empty where it grows in `totals`.
+    /// Incomplete sums, `[rows][panel tokens]`. Empty if `totals` holds them.
     pub(crate) partials: &'b mut [f32],
 }
 
-impl BlockRows<'_, '_> {
-    /// The first `NV` vectors of each row, which are `width` tokens long.
+impl BlockProduct<'_, '_> {
+    /// Computes the first `NV` vectors of each row in f32; a panel has `width` tokens.
     ///
     /// # Safety
-    /// The instruction set of `S`; every entry's offset must lie in the activations with `width` tokens after it.
+    /// The processor must have the instruction set of `S`. `activations` must have `NV * S::LANES` floats at the offset
+    /// of every entry.
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn add_floats<S: Simd, const NV: usize>(self, values: &[f32], width: usize) {
-        assert!(self.ends_at() <= values.len(), "values of every row");
+    pub(crate) unsafe fn add_f32<S: Simd, const NV: usize>(self, values: &[f32], width: usize) {
+        assert!(self.end() <= values.len(), "values of every row");
         let (activations, offsets) = (self.activations.as_ptr(), self.offsets);
-        // SAFETY: the caller's.
+        // SAFETY: instruction set and offsets: this function's contract. `add` passes entries below `self.end()`, which
+        // `offsets` (asserted in `add`) and `values` (asserted above) hold.
         unsafe {
             self.add::<S, NV>(width, |sums, from, to| {
                 let mut entry = from;
@@ -43,16 +54,16 @@ impl BlockRows<'_, '_> {
         }
     }
 
-    /// Where the entries of the last row end.
-    pub(super) fn ends_at(&self) -> usize {
-        self.starts[self.starts.len() - 1] as usize
+    /// End of the last row's entries.
+    pub(super) fn end(&self) -> usize {
+        self.row_starts[self.row_starts.len() - 1] as usize
     }
 
-    /// The first `NV` vectors of each row, which are `width` tokens long: `add_entries` adds what the entries from one to another
-    /// one are to its sums.
+    /// Computes the first `NV` vectors of each row; a panel has `width` tokens. `add_entries(sums, from, to)` adds the
+    /// terms of entries `from..to`.
     ///
     /// # Safety
-    /// The instruction set of `S`.
+    /// The processor must have the instruction set of `S`.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(super) unsafe fn add<S: Simd, const NV: usize>(
@@ -60,17 +71,21 @@ impl BlockRows<'_, '_> {
         width: usize,
         add_entries: impl Fn(&mut [S; NV], usize, usize),
     ) {
-        let rows = self.starts.len() - 1;
+        let rows = self.row_starts.len() - 1;
         assert!(NV * S::LANES <= width, "vectors of one panel");
         let (totals, partials) = (self.totals.as_mut_ptr(), self.partials.as_mut_ptr());
         let in_place = self.partials.is_empty();
         assert!(self.totals.len() >= rows * width, "sums for every row");
         assert!(in_place || self.partials.len() >= rows * width, "partial sums for every row");
-        assert!(self.ends_at() <= self.offsets.len(), "entries of every row");
-        // SAFETY: rows and entries are in bounds as asserted.
+        assert!(self.end() <= self.offsets.len(), "entries of every row");
+        if let Init::Bias(bias) = self.init {
+            assert!(bias.len() >= rows, "a bias for every row");
+        }
+        // SAFETY: the instruction set is present: this function's contract. `totals`, `partials` and the bias hold all
+        // rows: asserted above.
         unsafe {
             for row in 0..rows {
-                let (from, to) = (self.starts[row] as usize, self.starts[row + 1] as usize);
+                let (from, to) = (self.row_starts[row] as usize, self.row_starts[row + 1] as usize);
                 let total = totals.add(row * width);
                 let partial = if in_place { total } else { partials.add(row * width) };
                 let mut sums = [S::zero(); NV];
@@ -82,7 +97,7 @@ impl BlockRows<'_, '_> {
                     store(sums, partial);
                     continue;
                 }
-                match self.start {
+                match self.init {
                     Init::Zero => {}
                     Init::Bias(bias) => add_to(&mut sums, [S::splat(bias.as_ptr().add(row)); NV]),
                     Init::Accumulate => add_to(&mut sums, load(total)),
@@ -96,7 +111,8 @@ impl BlockRows<'_, '_> {
 /// `sums += value * activations`, for one entry.
 ///
 /// # Safety
-/// The entry exists, and so do `NV` vectors at its offset; the instruction set of `S`.
+/// The processor must have the instruction set of `S`. `entry` must be below the lengths of `offsets` and `values`, and
+/// `activations` must be readable for `NV` vectors at the entry's offset.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn multiply_add<S: Simd, const NV: usize>(
@@ -106,7 +122,7 @@ unsafe fn multiply_add<S: Simd, const NV: usize>(
     values: &[f32],
     entry: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: the entry and its activations exist: this function's contract.
     unsafe {
         let column = activations.add(usize::from(*offsets.get_unchecked(entry)));
         let value = S::splat(values.as_ptr().add(entry));
@@ -117,11 +133,11 @@ unsafe fn multiply_add<S: Simd, const NV: usize>(
 }
 
 /// # Safety
-/// `NV` vectors at `from`; the instruction set of `S`.
+/// The processor must have the instruction set of `S`. `from` must be readable for `NV` vectors.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn load<S: Simd, const NV: usize>(from: *const f32) -> [S; NV] {
-    // SAFETY: the caller's.
+    // SAFETY: `from` holds `NV` vectors: this function's contract.
     unsafe {
         let mut vectors = [S::zero(); NV];
         for (v, vector) in vectors.iter_mut().enumerate() {
@@ -132,11 +148,11 @@ pub(crate) unsafe fn load<S: Simd, const NV: usize>(from: *const f32) -> [S; NV]
 }
 
 /// # Safety
-/// `NV` vectors at `to`; the instruction set of `S`.
+/// The processor must have the instruction set of `S`. `to` must be writable for `NV` vectors.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn store<S: Simd, const NV: usize>(vectors: [S; NV], to: *mut f32) {
-    // SAFETY: the caller's.
+    // SAFETY: `to` holds `NV` vectors: this function's contract.
     unsafe {
         for (v, vector) in vectors.into_iter().enumerate() {
             vector.store(to.add(v * S::LANES));
@@ -145,12 +161,12 @@ unsafe fn store<S: Simd, const NV: usize>(vectors: [S; NV], to: *mut f32) {
 }
 
 /// # Safety
-/// The instruction set of `S`.
+/// The processor must have the instruction set of `S`.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn add_to<S: Simd, const NV: usize>(sums: &mut [S; NV], summands: [S; NV]) {
     for (sum, summand) in sums.iter_mut().zip(summands) {
-        // SAFETY: the caller's.
+        // SAFETY: the instruction set is present: this function's contract.
         *sum = unsafe { sum.add(summand) };
     }
 }
