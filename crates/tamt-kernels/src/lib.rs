@@ -1,38 +1,47 @@
-//! Arithmetic of BERT-family encoders on flat `f32` buffers.
+//! Arithmetic of BERT-family encoders on flat buffers: masked linear layers, attention, losses, optimisers.
 //!
-//! This crate knows no model, no file and no text. It has one module per operation, with `forward` and `backward` side by
-//! side, shapes in the documentation, and below the code a comparison with a naive f64 version and with finite
-//! differences. There is no tensor type and no tape: a buffer is a slice, row-major, and a shape is what the call says.
+//! The crate knows no model, no file and no text. It has no tensor type and no tape: a buffer is a row-major slice, the
+//! call gives its shape, and every operation has its forward and its backward pass in one module.
 //!
-//! # Masks
+//! # Floors
 //!
-//! Weights stay dense and frozen; a [`bits::BitMask`] says which of them take part. [`linear`] and [`embedding`] apply the
-//! mask while they pack or look up the weights, so a masked copy never exists, and on the way back [`linear::GradEpilogue`]
-//! turns the weight gradient into what is trained: the weights themselves, only the surviving ones, or the *scores*
-//! that decide the mask (straight-through: every score gets `dW ∘ W`, dropped or not). [`select`] finds the cut that drops
-//! exactly the k smallest.
+//! A module imports only from the floors below it:
 //!
-//! Where a mask drops much, [`sparse`] has the same products over the survivors alone.
+//! | floor | content |
+//! |---|---|
+//! | [`sparse`] | products over the surviving weights only: CSR in column blocks, panels of tokens, the sparsity where they break even |
+//! | [`linear`] | products of a masked dense layer: forward, input, weight and bias gradient, fused feed-forward network |
+//! | [`ops`] | attention, layer norm, embedding, activation, losses, dropout, optimisers, reductions |
+//! | `gemm` | the dense product: layout of panels, packing, micro-kernels, epilogues (private; `docs/gemm.md` explains it) |
+//! | [`masks`] | bit masks, selection of the k smallest, survivors, gather |
+//! | [`base`] | CPU features, parallel loops, buffers, element types, random numbers, vector arithmetic |
 //!
-//! # Precision
+//! # Operands
 //!
-//! A [`linear::Scratch`] says what the operands of dense products are rounded to ([`Precision`]). TileSums are in f32.
+//! A kernel may assume, and checks with assertions where it costs nothing:
 //!
-//! # Packed batches
-//!
-//! The tokens of all sequences lie end to end, `[T, hidden]`, with bounds where a sequence begins. Padding does not
-//! exist; only [`attention`] and [`relation`] look at the bounds.
+//! * Buffers are row-major and contiguous, with the shapes that the documentation of the function gives. A mismatch is
+//!   a programming error and panics.
+//! * The tokens of all sequences of a batch lie end to end, `[T, hidden]`, without padding. Only [`ops::attention`] and
+//!   [`ops::relation`] see where sequences begin, by their bounds.
+//! * Weights are dense matrices; a [`masks::BitMask`] of the same rows and columns selects the weights that take part.
+//!   Packing and look-ups apply the mask, so a masked matrix never exists in memory.
+//! * Weights are f32 or bf16 ([`Values`]). A [`masks::GradEpilogue`] turns the gradient `dW` of all weights into the
+//!   gradient of the trained quantity: all weights, the surviving weights, or the *scores* that decide the mask
+//!   (straight-through: every score gets `dW ∘ W`, also the score of a dropped weight).
+//! * The [`Scratch`] of a call fixes the [`Precision`] that operands of products are rounded to. Sums are in f32.
 //!
 //! # Determinism
 //!
-//! Everything runs on rayon's current pool and gives the same bits for any number of threads: work is cut by shapes
-//! only, partial sums are added in order, and random numbers ([`rng`]) are functions of (seed, purpose, step, position).
-//! Between CPUs with different instruction sets ([`dispatch`]) the last bits may differ.
+//! Everything runs on rayon's current pool and gives the same bits for any number of threads: the cut of the work
+//! depends on shapes only, partial sums are added in a fixed order, and random numbers ([`rng`]) are functions of
+//! (seed, purpose, step, position). The last bits may differ between CPUs with different instruction sets
+//! ([`base::cpu`]).
 //!
 //! # Memory
 //!
-//! Buffers that survive a call grow once and are reused: those of a [`linear::Scratch`], which the caller keeps, and a few
-//! that each thread keeps for its jobs. Mismatched shapes are programming errors and panic with a message.
+//! Large buffers are reused from call to call: the caller owns a [`Scratch`], and each thread has a pool of buffers for
+//! its jobs. Both grow when needed and never shrink.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! What the tests of several kernels share: inputs, comparisons, and finite differences in f64.
+//! Shared helpers of the tests: random inputs, comparisons, and finite differences in f64.
 
 use crate::base::rng::{Purpose, Stream};
 use crate::masks::bit_mask::BitMask;
@@ -9,7 +9,7 @@ pub(crate) fn random(n: usize, seed: u64) -> Vec<f32> {
     (0..n as u64).map(|i| stream.normal_at(i)).collect()
 }
 
-/// A mask that keeps each element with the given probability.
+/// A mask that keeps each element with probability `kept`.
 pub(crate) fn random_mask(rows: usize, cols: usize, kept: f32) -> BitMask {
     let stream = Stream::new(99, Purpose::MASK_INIT, 0);
     let mut mask = BitMask::zeros(rows, cols);
@@ -19,11 +19,12 @@ pub(crate) fn random_mask(rows: usize, cols: usize, kept: f32) -> BitMask {
     mask
 }
 
+/// `x` in f64.
 pub(crate) fn to_f64(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// Every element within `tolerance` of the expected one, relative to the larger of 1, it, and the root mean square.
+/// Asserts `|actual - expected| <= tolerance * max(|expected|, rms(expected), 1)` for every element.
 pub(crate) fn assert_close(actual: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(actual.len(), expected.len());
     let size = (expected.iter().map(|v| v * v).sum::<f64>() / expected.len().max(1) as f64).sqrt();
@@ -33,7 +34,7 @@ pub(crate) fn assert_close(actual: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// `gradient` is that of `loss` at `x`, by central differences in f64.
+/// Asserts that `gradient` is the gradient of `loss` at `x`, by central differences in f64.
 pub(crate) fn assert_gradient(x: &[f64], gradient: &[f32], tolerance: f64, loss: impl Fn(&[f64]) -> f64) {
     let step = 1e-5;
     let mut x = x.to_vec();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use tamt_kernels::Write;
-use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::ops::{dropout, embedding};
 
 use crate::activations::Activations;
@@ -24,14 +24,14 @@ impl Model {
         batch: &Batch,
         tokens: Range<usize>,
         pass: Pass<'_>,
-        saved: Kept<'_>,
+        saved: SavedStatistics<'_>,
         buffer: &mut Vec<f32>,
         y: &mut [f32],
     ) {
         let (e, p) = (&self.embeddings, &self.params);
-        let Kept { sum, mean, rstd } = saved;
+        let SavedStatistics { sum, mean, rstd } = saved;
         let (sum, saved) = match sum {
-            Some(sum) if !sum.is_empty() => (sum, Some(Kept { sum: None, mean, rstd })),
+            Some(sum) if !sum.is_empty() => (sum, Some(SavedStatistics { sum: None, mean, rstd })),
             _ => {
                 buffer.resize(y.len(), 0.0);
                 (buffer.as_mut_slice(), None)

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 use tamt_kernels::Write;
 use tamt_kernels::linear::PackedFor;
-use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::ops::reduce;
 
 use crate::activations::Activations;
@@ -162,7 +162,7 @@ impl Model {
 /// A group's rows of the hidden states, and its slots for the saved activations of the embeddings.
 struct GroupStates<'a> {
     group: &'a SequenceGroup,
-    embedding: Kept<'a>,
+    embedding: SavedStatistics<'a>,
     hidden: Vec<&'a mut [f32]>,
 }
 
@@ -184,8 +184,8 @@ fn group_states<'a>(
 
 impl GroupStates<'_> {
     fn embed(&mut self, model: &Model, batch: &Batch, pass: Pass<'_>, workspace: &mut JobWorkspace) {
-        let Kept { sum, mean, rstd } = &mut self.embedding;
-        let saved = Kept { sum: sum.as_deref_mut(), mean, rstd };
+        let SavedStatistics { sum, mean, rstd } = &mut self.embedding;
+        let saved = SavedStatistics { sum: sum.as_deref_mut(), mean, rstd };
         let [buffer, ..] = &mut workspace.layer.hidden;
         model.embed(batch, self.group.tokens.clone(), pass, saved, buffer, self.hidden[0]);
     }

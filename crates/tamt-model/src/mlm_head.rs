@@ -5,8 +5,8 @@
 
 use tamt_kernels::masks::GradEpilogue;
 use tamt_kernels::ops::cross_entropy;
-use tamt_kernels::ops::cross_entropy::Outcome;
-use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::cross_entropy::LossSums;
+use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::ops::{activation, reduce};
 use tamt_kernels::{Write, linear};
 
@@ -44,10 +44,10 @@ impl Model {
         labels: &[u32],
         mut back: Option<MlmGrads<'_>>,
         workspace: &mut Workspace,
-    ) -> Result<Outcome> {
+    ) -> Result<LossSums> {
         let head = self.mlm_head.ok_or(Error::NoMlmHead)?;
         self.mlm_transform(head, hidden, positions, workspace);
-        let mut total = Outcome::default();
+        let mut total = LossSums::default();
         // Chunks of even size: each product packs the decoder anew, which is expensive for a small chunk.
         let size = labels.len().div_ceil(labels.len().div_ceil(MAX_CHUNK).max(1)).max(1);
         for (chunk, labels) in labels.chunks(size).enumerate() {
@@ -70,7 +70,7 @@ impl Model {
         reduce::gather_rows(hidden, width, positions, &mut b.gathered);
         self.linear(head.dense, &b.gathered, Pass::default(), &mut b.dense, scratch);
         activation::forward(self.config.hidden_act, &b.dense, &mut b.norm.sum);
-        let saved = Kept { sum: None, mean: &mut b.norm.mean, rstd: &mut b.norm.rstd };
+        let saved = SavedStatistics { sum: None, mean: &mut b.norm.mean, rstd: &mut b.norm.rstd };
         LayerNorm::new(self, head.norm).forward(&mut b.norm.sum, None, None, &mut b.transformed, Some(saved));
     }
 
@@ -97,7 +97,7 @@ impl Model {
         labels: &[u32],
         back: Option<&mut MlmGrads<'_>>,
         workspace: &mut Workspace,
-    ) -> Outcome {
+    ) -> LossSums {
         let width = self.config.hidden_size;
         let Workspace { kernels: scratch, mlm_head: b, .. } = workspace;
         let MlmHeadBuffers { transformed, logits, d_transformed, .. } = b;

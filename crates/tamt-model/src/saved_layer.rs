@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::bf16;
 use tamt_kernels::linear::{Factor, saved_width};
-use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::sparse::{TokenPanels, TokenPanelsPart, TokenPanelsView};
 use tamt_kernels::{Precision, Values};
 
@@ -209,7 +209,7 @@ pub(crate) struct AttentionSlots<'a> {
     pub(crate) projections: [RowsSlot<'a>; 3],
     pub(crate) log_sum_exp: Option<&'a mut [f32]>,
     pub(crate) context: FactorSlot<'a>,
-    pub(crate) norm: Option<Kept<'a>>,
+    pub(crate) norm: Option<SavedStatistics<'a>>,
 }
 
 /// A group's slots for the saved activations of the FFN sub-layer.
@@ -217,7 +217,7 @@ pub(crate) struct AttentionSlots<'a> {
 pub(crate) struct FfnSlots<'a> {
     pub(crate) input: FactorSlot<'a>,
     pub(crate) pre_activation: PreActivationSlot<'a>,
-    pub(crate) norm: Option<Kept<'a>>,
+    pub(crate) norm: Option<SavedStatistics<'a>>,
 }
 
 /// A group's slots for the saved activations of a layer.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::layer_norm::SavedStatistics;
 
 use crate::rows::RowCursor;
 
@@ -59,7 +59,7 @@ impl SavedNorm {
 
 impl<'a> NormCursor<'a> {
     /// The slots of the next `tokens` tokens; empty if nothing is saved.
-    pub(crate) fn take(&mut self, tokens: usize) -> Kept<'a> {
-        Kept { sum: Some(self.sum.take(tokens)), mean: self.mean.take(tokens), rstd: self.rstd.take(tokens) }
+    pub(crate) fn take(&mut self, tokens: usize) -> SavedStatistics<'a> {
+        SavedStatistics { sum: Some(self.sum.take(tokens)), mean: self.mean.take(tokens), rstd: self.rstd.take(tokens) }
     }
 }

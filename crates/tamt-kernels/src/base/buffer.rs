@@ -1,44 +1,66 @@
+//! Growable buffers that begin on a cache line, and a pool of them per thread.
+
 use std::cell::RefCell;
 
-/// A cache line of floats.
+use crate::base::values::Word;
+
+/// A type of four bytes for which every bit pattern is a value.
+///
+/// # Safety
+/// The type has the size of an `f32`, at most its alignment, no padding and no invalid bit patterns.
+#[allow(unsafe_code)]
+pub(crate) unsafe trait FourBytes: Copy {}
+
+// SAFETY: `f32` has four bytes and accepts every bit pattern.
+#[allow(unsafe_code)]
+unsafe impl FourBytes for f32 {}
+
+// SAFETY: `Word` is a transparent `u32`.
+#[allow(unsafe_code)]
+unsafe impl FourBytes for Word {}
+
+/// A cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// A growable buffer of floats on a cache-line boundary: unaligned panels cost 20-25 % of a product.
+/// A growable buffer of floats or panel words on a cache-line boundary: unaligned panels slow a product down by 20-25
+/// %.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AlignedBuffer {
     lines: Vec<Line>,
 }
 
 impl AlignedBuffer {
-    /// `len` floats of unspecified content; grows when needed and never shrinks.
+    /// `len` elements of unspecified content. The buffer grows when needed and never shrinks.
     #[allow(unsafe_code)]
-    pub(crate) fn get(&mut self, len: usize) -> &mut [f32] {
+    pub(crate) fn get<T: FourBytes>(&mut self, len: usize) -> &mut [T] {
         let lines = len.div_ceil(16);
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0.0; 16]));
         }
-        // SAFETY: `Line` is sixteen floats without padding, and there are enough of them.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), len) }
+        // SAFETY: the vector holds `lines` lines of sixteen initialised floats, at least `len`, and every bit pattern
+        // of four bytes is a `T` by the contract of `FourBytes`.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<T>(), len) }
     }
 
-    /// All floats that the buffer has grown to, as the last user left them.
+    /// All elements of the buffer, as the last user wrote them.
     #[allow(unsafe_code)]
-    pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: `Line` is sixteen floats without padding.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.lines.len() * 16) }
+    pub(crate) fn as_slice<T: FourBytes>(&self) -> &[T] {
+        // SAFETY: a line is sixteen initialised floats without padding, and every bit pattern of four bytes is a `T` by
+        // the contract of `FourBytes`.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<T>(), self.lines.len() * 16) }
     }
 }
 
-/// Runs `f` with `len` floats of unspecified content from a buffer that this thread keeps.
+/// Runs `f` with `len` elements of unspecified content from this thread's pool of buffers.
 ///
-/// Nested calls (also through work stealing) get buffers of their own.
-pub(crate) fn with_buffer<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+/// Nested calls (also through work stealing) get distinct buffers.
+pub(crate) fn with_buffer<T: FourBytes, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
     with_growing(|buffer| f(buffer.get(len)))
 }
 
-/// [`with_buffer`] whose length `f` chooses.
+/// [`with_buffer`] with a length that `f` chooses.
 pub(crate) fn with_growing<R>(f: impl FnOnce(&mut AlignedBuffer) -> R) -> R {
     thread_local! {
         static BUFFERS: RefCell<Vec<AlignedBuffer>> = const { RefCell::new(Vec::new()) };
@@ -49,15 +71,26 @@ pub(crate) fn with_growing<R>(f: impl FnOnce(&mut AlignedBuffer) -> R) -> R {
     result
 }
 
-/// [`with_buffer`] in parts, each on a cache-line boundary.
+/// [`with_buffer`] split into parts that each begin on a cache line.
 pub(crate) fn with_parts<R, const N: usize>(lengths: [usize; N], f: impl FnOnce([&mut [f32]; N]) -> R) -> R {
-    let padded = lengths.map(|len| len.next_multiple_of(16));
-    with_buffer(padded.iter().sum(), |buffer| {
+    with_panels_and_floats([], lengths, |[], floats| f(floats))
+}
+
+/// [`with_parts`], the first `P` of them for panels and the other `N` for floats.
+pub(crate) fn with_panels_and_floats<R, const P: usize, const N: usize>(
+    panels: [usize; P],
+    floats: [usize; N],
+    f: impl FnOnce([&mut [Word]; P], [&mut [f32]; N]) -> R,
+) -> R {
+    let padded = |len: &usize| len.next_multiple_of(16);
+    with_buffer(panels.iter().chain(&floats).map(padded).sum(), |buffer: &mut [Word]| {
         let mut rest = buffer;
-        f(std::array::from_fn(|part| {
-            let (taken, tail) = std::mem::take(&mut rest).split_at_mut(padded[part]);
+        let mut next = |len: usize| {
+            let (taken, tail) = std::mem::take(&mut rest).split_at_mut(padded(&len));
             rest = tail;
-            &mut taken[..lengths[part]]
-        }))
+            &mut taken[..len]
+        };
+        let panels = panels.map(&mut next);
+        f(panels, floats.map(|len| Word::floats_mut(next(len))))
     })
 }

@@ -1,18 +1,19 @@
-//! The one place that knows which instructions the CPU has.
+//! Detection of the CPU's instructions, all of it.
 //!
-//! A kernel is written once, as plain Rust, inside the macro `kernel!`, which compiles it for every instruction set and picks
-//! one at run time. The matrix product picks by hand, because its register tiles differ.
+//! The macro `kernel!` compiles a kernel written in plain Rust for every instruction set and picks one at run time. The
+//! matrix product dispatches by hand, because its register tiles differ.
 //!
-//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`) caps the choice, for tests and benchmarks;
-//! `avx512-dpbf16` is the last with AVX-512-BF16's products even where the arithmetic of f32 is faster. It is read once. Results
-//! differ between instruction sets in the last bits (fused multiply-add rounds once), never between numbers of threads.
+//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`), read once, caps the choice for
+//! tests and benchmarks. `avx512-dpbf16` equals `avx512-bf16` but uses the products of AVX-512-BF16 even where f32
+//! arithmetic is faster. Results of different instruction sets differ in the last bits (a fused multiply-add rounds
+//! once); results of different numbers of threads never differ.
 
 use std::sync::OnceLock;
 
-/// An instruction set that kernels are compiled for, poorest first.
+/// An instruction set that kernels are compiled for, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// What the target guarantees: SSE2 on `x86_64`, NEON on `aarch64`.
+    /// The baseline of the target: SSE2 on `x86_64`, NEON on `aarch64`.
     Portable,
     /// AVX2 and FMA.
     Avx2,
@@ -20,7 +21,7 @@ pub enum Isa {
     Avx512,
 }
 
-/// The instruction set in use: the best that the CPU has and `TAMT_CPU` allows.
+/// The instruction set in use: the best of the CPU that `TAMT_CPU` allows.
 #[must_use]
 #[inline]
 pub fn isa() -> Isa {
@@ -28,11 +29,11 @@ pub fn isa() -> Isa {
     *ISA.get_or_init(|| detected().min(caps().isa))
 }
 
-/// What `TAMT_CPU` says.
+/// Upper limits set by `TAMT_CPU`.
 struct Caps {
     isa: Isa,
     bf16: Bf16Unit,
-    /// Whether [`Bf16Unit::Avx512`] is chosen where it is slow.
+    /// Whether [`Bf16Unit::Avx512`] is used even where it is slower than [`Bf16Unit::F32`].
     pairs: bool,
 }
 
@@ -48,18 +49,18 @@ fn caps() -> Caps {
     Caps { isa, bf16, pairs }
 }
 
-/// What multiplies operands in bf16, slowest first.
+/// The unit that multiplies operands in bf16, slowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bf16Unit {
-    /// Arithmetic of f32.
+    /// f32 arithmetic on rounded operands.
     F32,
-    /// AVX-512-BF16: sums of two products.
+    /// AVX-512-BF16: one instruction adds two products to each of 16 sums.
     Avx512,
-    /// AMX, and AVX-512-BF16 to round: 16 x 16 sums of 32 products.
+    /// AMX: one instruction adds 32 products to each of 16 x 16 sums. AVX-512-BF16 rounds the operands.
     Amx,
 }
 
-/// What multiplies operands in bf16: the best that the CPU has, the operating system gives and `TAMT_CPU` allows.
+/// The unit in use for operands in bf16: the fastest of the CPU that the operating system and `TAMT_CPU` allow.
 #[must_use]
 #[inline]
 pub fn bf16() -> Bf16Unit {
@@ -73,13 +74,13 @@ pub fn bf16() -> Bf16Unit {
         } else if caps.pairs || !is_intel() {
             Bf16Unit::Avx512
         } else {
-            // On AMD's processors products of pairs do twice the work of f32, on Intel's half of it: there AMX is meant for bf16.
+            // AVX-512-BF16 has twice the throughput of f32 on AMD's processors and half of it on Intel's.
             Bf16Unit::F32
         }
     })
 }
 
-/// Whether there are instructions for bf16, fast or slow.
+/// Whether the CPU has AVX-512-BF16 and `TAMT_CPU` allows its use.
 pub(crate) fn has_bf16() -> bool {
     isa() == Isa::Avx512 && caps().bf16 > Bf16Unit::F32 && has_pairs()
 }
@@ -119,7 +120,7 @@ fn detected() -> Isa {
     Isa::Portable
 }
 
-/// Whether the processor is Intel's.
+/// Whether Intel made the processor.
 #[cfg(target_arch = "x86_64")]
 fn is_intel() -> bool {
     let vendor = std::arch::x86_64::__cpuid(0);
@@ -131,6 +132,7 @@ fn is_intel() -> bool {
     false
 }
 
+/// The brand string of the processor, if CPUID has one.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn brand() -> Option<String> {
     use std::arch::x86_64::__cpuid;
@@ -150,7 +152,7 @@ pub(crate) fn brand() -> Option<String> {
     None
 }
 
-/// Whether the processor has tile products of bf16 and the operating system lets this process use them, for which it asks.
+/// Whether the CPU has AMX-BF16 and the operating system grants this process the tile registers. Requests the grant.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_amx() -> bool {
     has_amx_instructions() && has_amx_permission()
@@ -164,7 +166,7 @@ fn has_amx_instructions() -> bool {
     __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & NEEDED == NEEDED
 }
 
-/// Linux hands out the tile registers, 8 KB of state for each thread, to processes that ask.
+/// Requests the tile registers, 8 KB of state per thread, from Linux.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[allow(unsafe_code)]
 fn has_amx_permission() -> bool {
@@ -174,7 +176,8 @@ fn has_amx_permission() -> bool {
     const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
     const XFEATURE_XTILE_DATA: u64 = 18;
     let mut result = ARCH_PRCTL;
-    // SAFETY: the call takes two numbers and touches no memory of ours; the kernel overwrites RCX and R11.
+    // SAFETY: `arch_prctl(ARCH_REQ_XCOMP_PERM, 18)` takes two numbers and accesses no memory of this process; the
+    // clobbers RCX and R11 of a system call are declared.
     unsafe {
         asm!(
             "syscall", inlateout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILE_DATA,

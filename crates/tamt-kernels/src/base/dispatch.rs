@@ -1,7 +1,9 @@
-/// Compiles a function for every [`Isa`] and calls the variant for [`isa`].
+//! The macro that compiles a kernel for every instruction set.
+
+/// Compiles a function for every [`Isa`](crate::Isa) and calls the variant of [`isa`](crate::base::cpu::isa).
 ///
-/// `fn name<FMA>(args) -> R { body }`: in the body `FMA` is a constant, true where a fused multiply-add is one
-/// instruction; pass it to [`crate::math::fma`]. What the body calls must be `#[inline(always)]`, or it is compiled for
+/// In `fn name<FMA>(args) -> R { body }`, `FMA` is a constant, true where a fused multiply-add is one instruction, for
+/// [`fma`](crate::base::math::fma). Functions that the body calls must be `#[inline(always)]`; others are compiled for
 /// the baseline only.
 macro_rules! kernel {
     (
@@ -24,10 +26,12 @@ macro_rules! kernel {
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     body::<true>($($arg),*)
                 }
-                // SAFETY: `isa` names an instruction set only if the CPU has it; BMI2 and POPCNT come with AVX2.
                 #[allow(unsafe_code)]
                 match $crate::base::cpu::isa() {
+                    // SAFETY: `isa` returned `Avx512` after CPUID confirmed it; every CPU with AVX2 has BMI2 and
+                    // POPCNT.
                     $crate::base::cpu::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                    // SAFETY: `isa` returned `Avx2` after CPUID confirmed it; every CPU with AVX2 has BMI2 and POPCNT.
                     $crate::base::cpu::Isa::Avx2 => unsafe { avx2($($arg),*) },
                     $crate::base::cpu::Isa::Portable => body::<false>($($arg),*),
                 }

@@ -1,19 +1,21 @@
-//! Elementary functions that vectorise: branch-free polynomials, no calls into libm.
+//! Elementary functions that vectorise: branch-free polynomials without calls into libm.
 //!
-//! All are `#[inline(always)]` and meant for the inside of a [`crate::dispatch::kernel!`].
+//! All functions are `#[inline(always)]`, to be compiled for the instruction set of the calling
+//! [`kernel!`](crate::base::dispatch::kernel).
 
-/// `a b + c`, fused where that is one instruction (without FMA, `f32::mul_add` is a slow library call).
+/// `a b + c`, fused if `FMA` (on targets without FMA, `f32::mul_add` is a slow library call).
 #[inline(always)]
 pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// 1.5 * 2^23: adding it rounds to the nearest integer and leaves that integer in the low bits.
+/// 1.5 * 2^23. `x + ROUND` is rounded to the nearest integer, which the low bits of the sum hold.
 const ROUND: f32 = 12_582_912.0;
 
 /// `eˣ` to 2 ulp; 0 below -87.3 (no denormals), infinity above 88.37, NaN for NaN.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, a degree-6 polynomial for `eʳ` (Cephes `expf`), and `2ⁿ` by its exponent bits.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, a degree-6 polynomial for `eʳ` (Cephes `expf`), and `2ⁿ` by its exponent
+/// bits.
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -40,7 +42,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     }
 }
 
-/// `a + x (b + x (c + ...))` of coefficients in this order, fused where that is one instruction.
+/// `a + x (b + x (c + ...))` for coefficients `[a, b, c, ...]`.
 #[inline(always)]
 fn polynomial<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut sum = coefficients[N - 1];
@@ -50,7 +52,7 @@ fn polynomial<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -
     sum
 }
 
-/// `2ˣ` to 1e-7 relative for `x` between -126 and 127, any number beyond.
+/// `2ˣ` to 1e-7 relative for `x` in [-126, 127], an arbitrary number elsewhere.
 #[inline(always)]
 fn exp2_in_range<const FMA: bool>(x: f32) -> f32 {
     const EXP2: [f32; 7] =
@@ -60,17 +62,18 @@ fn exp2_in_range<const FMA: bool>(x: f32) -> f32 {
     fraction * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
-/// `2ˣ` for `x` up to 127; a number below 1e-37 for one below -126.
+/// `2ˣ` for `x` up to 127; less than 1e-37 for `x` below -126.
 #[inline(always)]
 pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
-    // not `max`, which would turn NaN into a number
+    // `max` would turn NaN into a number
     exp2_in_range::<FMA>(if x < -126.0 { -126.0 } else { x })
 }
 
-/// `Φ(x)`, the normal distribution function, to 2e-7; below -6 it is 0 and not a billionth.
+/// `Φ(x)`, the normal distribution function, to 2e-7; 0 below -6.
 ///
-/// `Φ(-|x|) = 2^p` with a polynomial for `p = log2 Φ(-t)` up to `t = 6`: without a case for small `x`, and accurate to 4e-6
-/// relative in the lower tail, where `(1 + erf) / 2` loses all digits. Both polynomials are least-maximum fits.
+/// `Φ(-t) = 2^p(t)` with a polynomial `p(t) ≈ log2 Φ(-t)` for `t = |x|` up to 6. The formula needs no special case for
+/// small `x` and is accurate to 4e-6 relative in the lower tail, where `(1 + erf) / 2` loses all digits. Both
+/// polynomials are minimax fits.
 #[inline(always)]
 pub(crate) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
     const END: f32 = 6.0;
@@ -107,16 +110,16 @@ pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     if t < 0.625 { small } else { big }
 }
 
-/// Partial sums that a vectorised reduction keeps. Fixed, so that every instruction set adds in the same order.
+/// Partial sums of a vectorised reduction. The number is fixed, so that every instruction set adds in the same order.
 pub(crate) const LANES: usize = 32;
 
-/// The first half of the lanes joined with the second.
+/// Joins lane `i` of the first half with lane `i` of the second half.
 #[inline(always)]
 fn fold<const N: usize, const HALF: usize>(lanes: [f32; N], join: impl Fn(f32, f32) -> f32) -> [f32; HALF] {
     std::array::from_fn(|i| join(lanes[i], lanes[i + HALF]))
 }
 
-/// Adds up the lanes pairwise.
+/// Sum of the lanes, by halves: a tree of five levels.
 #[inline(always)]
 pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
     let sixteen: [f32; 16] = fold(lanes, |a, b| a + b);
@@ -126,7 +129,7 @@ pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
     two[0] + two[1]
 }
 
-/// `Σ x`, as [`sum_by`] adds.
+/// `Σ x`, in the order of [`sum_by`].
 #[inline(always)]
 pub(crate) fn sum_of(x: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -136,11 +139,11 @@ pub(crate) fn sum_of(x: &[f32]) -> f32 {
             *lane += v;
         }
     }
-    // out of the compiler's sight: it would make one tree of all these additions, of two lanes at a time
+    // `black_box` prevents the compiler from merging the loop and the tree into scalar code of two lanes
     sum_lanes(std::hint::black_box(lanes)) + rest.iter().sum::<f32>()
 }
 
-/// `Σ term(elements)` over slices of the same length, side by side, in [`LANES`] partial sums.
+/// `Σ_i term([x[0][i], x[1][i], ...])` over slices of the same length, in [`LANES`] partial sums.
 #[inline(always)]
 pub(crate) fn sum_by<const K: usize>(x: [&[f32]; K], term: impl Fn([f32; K]) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -152,7 +155,7 @@ pub(crate) fn sum_by<const K: usize>(x: [&[f32]; K], term: impl Fn([f32; K]) -> 
             *sum += term(chunks.map(|chunk| chunk[lane]));
         }
     }
-    // apart from the lanes: an index known only at run time would keep them out of registers
+    // a separate sum: an index known only at run time would force the lanes out of registers
     let mut rest = 0.0;
     for i in 0..parts[0].1.len() {
         rest += term(parts.map(|(_, rest)| rest[i]));
@@ -160,7 +163,7 @@ pub(crate) fn sum_by<const K: usize>(x: [&[f32]; K], term: impl Fn([f32; K]) -> 
     sum_lanes(lanes) + rest
 }
 
-/// The largest element; negative infinity for none. NaN is ignored.
+/// The largest element, negative infinity for an empty slice. NaN is ignored.
 #[inline(always)]
 pub(crate) fn max_of(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -1,4 +1,5 @@
-//! What every kernel stands on: processor features, parallel loops, buffers, element types, random numbers, vector arithmetic.
+//! Foundations of every kernel: processor features, parallel loops, buffers, element types, random numbers, vector
+//! arithmetic.
 
 pub(crate) mod buffer;
 pub mod cpu;

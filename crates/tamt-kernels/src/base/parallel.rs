@@ -1,24 +1,24 @@
-//! Work split over the current rayon pool so that results do not depend on the number of threads.
+//! Work split over the current rayon pool, with results that do not depend on the number of threads.
 //!
-//! Every split depends on shapes only, and partial results are combined in order of the chunks.
+//! Every split depends on shapes only, and partial results are combined in the order of the chunks.
 
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Elements of an elementwise job: small enough to balance, large enough to hide the cost of a job.
+/// Elements of an elementwise job: small enough to balance the threads, large enough to hide the cost of a job.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Partial results of a reduction, at most.
+/// Upper limit of the partial results of a reduction.
 pub(crate) const PARTIALS: usize = 64;
 
-/// Length of the chunks that `n` items are reduced in: at most [`PARTIALS`] chunks of `smallest` items or more.
+/// Length of the chunks of a reduction over `n` items: at most [`PARTIALS`] chunks, each of at least `smallest` items.
 pub(crate) fn reduction_chunk(n: usize, smallest: usize) -> usize {
     n.div_ceil(PARTIALS).max(smallest).max(1)
 }
 
-/// `f` of every chunk of `0..n`, in order; the rest of the array is `T::default()`.
+/// `f` of every chunk of `0..n`, in order; the other elements of the array are `T::default()`.
 pub(crate) fn map_chunks<T, F>(n: usize, smallest: usize, f: F) -> [T; PARTIALS]
 where
     T: Copy + Default + Send,
@@ -32,7 +32,7 @@ where
     partials
 }
 
-/// Rows per job so that a job has about [`CHUNK`] elements.
+/// Rows of a job of about [`CHUNK`] elements.
 pub(crate) fn rows_per_job(cols: usize) -> usize {
     (CHUNK / cols.max(1)).max(1)
 }
@@ -41,8 +41,8 @@ thread_local! {
     static INSIDE_PARALLEL_JOB: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` as one of more jobs than the pool has threads: products in it are cut as caches like it, and not for other threads,
-/// which have jobs of their own. Their results are the same.
+/// Runs `f` as one of many parallel jobs that occupy all threads. Products inside `f` are cut into jobs of the best
+/// size for the caches instead of into more, smaller jobs for idle threads. The results have the same bits.
 pub fn inside_parallel_job<R>(f: impl FnOnce() -> R) -> R {
     let before = INSIDE_PARALLEL_JOB.replace(true);
     let result = f();
@@ -50,12 +50,12 @@ pub fn inside_parallel_job<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Whether this thread is in [`inside_parallel_job`].
+/// Whether this thread runs inside [`inside_parallel_job`].
 pub(crate) fn is_inside_parallel_job() -> bool {
     INSIDE_PARALLEL_JOB.get()
 }
 
-/// A buffer that several jobs write, each its own part.
+/// A buffer of which several jobs write disjoint parts.
 #[derive(Debug)]
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
@@ -63,11 +63,11 @@ pub(crate) struct Shared<'a, T> {
     lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a `Shared` only gives access through the unsafe methods below, whose callers promise disjoint parts.
+// SAFETY: access to elements goes through `part`, whose callers guarantee disjoint parts, or through raw pointers.
 #[allow(unsafe_code)]
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-// SAFETY: as above; it stands for a `&mut [T]`.
+// SAFETY: a `Shared` stands for a `&mut [T]`, which is `Send` for `T: Send`.
 #[allow(unsafe_code)]
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 
@@ -84,7 +84,7 @@ impl<'a, T> Shared<'a, T> {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), lifetime: PhantomData }
     }
 
-    /// Its elements.
+    /// Number of elements.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -92,19 +92,25 @@ impl<'a, T> Shared<'a, T> {
     /// A part of the buffer.
     ///
     /// # Safety
-    /// No other part that overlaps `range` may be alive.
+    /// No other reference to an element of `range` is alive while the part is.
+    ///
+    /// # Panics
+    /// If the range exceeds the buffer.
     #[allow(unsafe_code, clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part lies in the buffer");
-        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
+        // SAFETY: the assertion above checks the bounds; the `# Safety` contract excludes aliases.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 
-    /// Where element `index` lies, for strided writes.
+    /// Pointer to element `index`, for strided writes.
+    ///
+    /// # Panics
+    /// If `index` exceeds the length.
     #[allow(unsafe_code)]
     pub(crate) fn pointer(&self, index: usize) -> *mut T {
         assert!(index <= self.len, "element lies in the buffer");
-        // SAFETY: in bounds, or one past the end.
+        // SAFETY: the assertion above checks that the pointer lies in the buffer or one past its end.
         unsafe { self.start.add(index) }
     }
 }
@@ -155,6 +161,6 @@ pub(crate) mod tests {
 
     #[test]
     fn buffers_are_aligned() {
-        with_buffer(3, |buffer| assert_eq!(buffer.as_ptr() as usize % 64, 0));
+        with_buffer(3, |buffer: &mut [f32]| assert_eq!(buffer.as_ptr() as usize % 64, 0));
     }
 }

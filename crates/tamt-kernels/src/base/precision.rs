@@ -1,9 +1,10 @@
+//! The precision of products.
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::cpu::{Bf16Unit, bf16, brand, has_bf16, isa};
 
-/// The processor's own name, where it tells one, and what computes products in a precision: what measurements of time
-/// hold for.
+/// The processor's brand name and the unit that computes products in `precision`, to label measurements of time.
 #[must_use]
 pub fn processor(precision: Precision) -> String {
     let name = brand().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
@@ -16,42 +17,43 @@ pub fn processor(precision: Precision) -> String {
     format!("{name}, {products}").to_lowercase()
 }
 
-/// The precision that the operands of products are rounded to: of dense ones, and where there are fast instructions for it of
-/// attention's and of sparse ones. Sums are in f32 whatever it is, and so is everything that is no product: softmax, normalisation,
-/// losses, optimisers.
+/// The precision that operands of products are rounded to. It applies to all dense products of linear layers, and to
+/// products of attention and sparse products where the processor has fast instructions for it. Sums, softmax,
+/// normalisation, losses and optimisers are always in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// Single precision: nothing is rounded.
+    /// Single precision, without rounding.
     #[default]
     F32,
-    /// bfloat16, eight bits of significand: twice as fast or more where the processor has fast instructions for it, as fast as
-    /// f32 elsewhere, and in less memory.
+    /// bfloat16, with 8 bits of significand: at least twice as fast as f32 where the processor has fast instructions
+    /// for it, as fast elsewhere, and in less memory.
     Bf16,
 }
 
 impl Precision {
-    /// The better one on this processor: [`Precision::Bf16`] where it has instructions for it.
+    /// The default for this processor: [`Precision::Bf16`] where it has AVX-512-BF16, else [`Precision::F32`].
     #[must_use]
     pub fn native() -> Self {
         if has_bf16() { Self::Bf16 } else { Self::F32 }
     }
 
-    /// Whether panels hold operands in bf16, two in a word and sixteen words in a tile's row, for AMX or AVX-512-BF16. Where nothing
-    /// multiplies them faster than floats, they are floats that were rounded.
+    /// Whether panels hold pairs of bf16 in tiles, for AMX or AVX-512-BF16. On processors without a fast unit for bf16,
+    /// panels in [`Precision::Bf16`] hold rounded f32.
     #[inline]
     pub(crate) fn packs_bf16(self) -> bool {
         self == Self::Bf16 && bf16() > Bf16Unit::F32
     }
 
-    /// Whether sparse products are of bf16 too: where AVX-512-BF16 multiplies twice as fast as AVX-512. Beside tile registers it does
-    /// not.
+    /// Whether sparse products use bf16 too: where AVX-512-BF16 has twice the throughput of f32, which no processor
+    /// with AMX offers.
     #[inline]
     pub(crate) fn sparse_in_bf16(self) -> bool {
         self == Self::Bf16 && bf16() == Bf16Unit::Avx512
     }
 
-    /// The precision of the arithmetic, for operands that it does not pay to round: f32 where nothing multiplies bf16 faster.
+    /// The precision of the arithmetic: f32 where the processor has no fast unit for bf16. For operands whose rounding
+    /// alone saves nothing.
     #[must_use]
     pub fn effective(self) -> Self {
         if self.packs_bf16() { Self::Bf16 } else { Self::F32 }

@@ -1,10 +1,12 @@
-/// Has elements brought into the caches ahead of their use, where the processor can be told so.
+//! Prefetching, and the fence after non-temporal stores.
+
+/// Prefetches elements into all cache levels. No effect on other targets than x86-64.
 #[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for byte in (0..size_of_val(values)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, of which nothing is read.
+        // SAFETY: a prefetch never faults and reads nothing into the program, whatever the address.
         #[allow(unsafe_code)]
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(byte));
@@ -14,9 +16,9 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Orders what was written past the caches before what is written from here on.
+/// Makes the non-temporal stores of this thread visible before its later stores.
 pub(crate) fn store_fence() {
-    // SAFETY: SSE is there on every x86-64.
+    // SAFETY: SSE belongs to the baseline of x86-64.
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     unsafe {

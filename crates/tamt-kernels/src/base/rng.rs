@@ -1,14 +1,14 @@
 //! Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 //!
-//! A number is a function of (seed, purpose, step, position). Nothing is drawn from shared state, so neither the order
-//! of evaluation nor the number of threads nor a resumed run can change it.
+//! A number is a function of (seed, purpose, step, position). Without shared state, neither the order of evaluation nor
+//! the number of threads nor a resumed run changes a number.
 
-/// What random numbers are for. Streams of different purposes are independent.
+/// The use of random numbers. Streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Purpose(pub u32);
 
 impl Purpose {
-    /// Dropout, at any site.
+    /// Dropout; each site forks the stream.
     pub const DROPOUT: Self = Self(1);
     /// Corruption of training text for masked language modelling.
     pub const CORRUPTION: Self = Self(2);
@@ -24,14 +24,16 @@ impl Purpose {
     pub const SCORE_INIT: Self = Self(7);
     /// Masks drawn bit by bit.
     pub const BERNOULLI_MASK: Self = Self(8);
-    /// The invented world of the demo.
+    /// Synthetic text of the demo.
     pub const WORLD: Self = Self(9);
     /// Choice of a subset of the examples.
     pub const SUBSET: Self = Self(10);
 }
 
+/// Philox's multipliers.
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 
+/// Philox's key increments, of a Weyl sequence.
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// The Philox4x32-10 block function.
@@ -62,10 +64,10 @@ impl Stream {
         Self::from_block(derived)
     }
 
-    /// An independent stream for a part of this one's purpose, such as one dropout site.
+    /// An independent stream for a part of this stream's purpose, such as one dropout site.
     #[must_use]
     pub fn fork(&self, site: u32) -> Self {
-        // Positions this high are never read: the block is free to serve as a key.
+        // the highest positions serve as keys only: no caller reads numbers there
         Self::from_block(self.block(u64::MAX - u64::from(site)))
     }
 
@@ -92,7 +94,7 @@ impl Stream {
         (self.u32_at(index) >> 8) as f32 / 16_777_216.0
     }
 
-    /// Uniform in `0..n`, by multiply and shift of 64 bits: no value is favoured by more than `n` / 2^64. 0 for `n` = 0.
+    /// Uniform in `0..n` by multiply and shift of 64 bits, with a bias of at most `n` / 2^64. 0 for `n` = 0.
     #[must_use]
     pub fn below_at(&self, index: u64, n: u32) -> u32 {
         let b = self.block(index);
@@ -100,7 +102,7 @@ impl Stream {
         ((u128::from(bits) * u128::from(n)) >> 64) as u32
     }
 
-    /// Standard normal, by Box and Muller in f64.
+    /// Standard normal, by the Box-Muller transform in f64.
     #[must_use]
     pub fn normal_at(&self, index: u64) -> f32 {
         let b = self.block(index);
@@ -109,7 +111,7 @@ impl Stream {
         ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
     }
 
-    /// Shuffles in place (Fisher and Yates), with positions `1..x.len()` of this stream.
+    /// Shuffles in place (Fisher-Yates) with positions `1..x.len()` of this stream.
     ///
     /// # Panics
     /// If `x` has 2^32 elements or more.
@@ -121,20 +123,20 @@ impl Stream {
         }
     }
 
-    /// Key and upper counter words, for the vectorised generator of [`crate::dropout`].
+    /// Key and upper counter words, for the vectorised generator [`philox_wide`].
     #[inline(always)]
     pub(crate) fn words(&self) -> ([u32; 2], [u32; 2]) {
         (self.key, self.high)
     }
 }
 
-/// Blocks that [`philox_wide`] makes at once.
+/// Blocks of one call of [`philox_wide`].
 pub(crate) const WIDE: usize = 16;
 
-/// [`philox`] of [`WIDE`] consecutive counters: four words, each of every block.
+/// [`philox`] of [`WIDE`] consecutive counters: word `w` of block `b` is `[w][b]`.
 ///
-/// Two blocks share a 64-bit lane, the even one in the low half: multiplications of 32 bits to 64 exist for those lanes
-/// only, and so nothing is moved between lanes.
+/// Two blocks share a 64-bit lane, the even one in the low half: SIMD multiplies 32 by 32 to 64 bits within such lanes,
+/// so no value moves between lanes.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // four arrays advance together, lane by lane
 pub(crate) fn philox_wide(first: u64, high: [u32; 2], mut key: [u32; 2]) -> [[u32; WIDE]; 4] {

@@ -1,8 +1,10 @@
+//! Buffers and precision shared by the products of a caller.
+
 use crate::base::buffer::AlignedBuffer;
 use crate::base::precision::Precision;
 
-/// Buffers that kernels reuse from call to call, and the precision that they compute products in. One serves any number of
-/// calls, one at a time.
+/// Buffers that kernels reuse from call to call, and the precision of their products. The caller owns a `Scratch` and
+/// passes it to any number of calls, one at a time.
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(crate) precision: Precision,
@@ -19,7 +21,7 @@ impl Scratch {
         Self { precision, ..Self::default() }
     }
 
-    /// What the operands of products are rounded to.
+    /// The precision that operands of products are rounded to.
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision

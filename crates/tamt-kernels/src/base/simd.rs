@@ -1,23 +1,50 @@
-//! The vector operations of the matrix product's register tile, one type per instruction set.
+//! The vector operations of micro-kernels, one type per instruction set.
 
-/// A vector of floats. Loads and stores are unaligned.
-///
-/// # Safety
-/// Every method needs the instruction set of its type; pointers must be valid for [`Simd::LANES`] floats (one for
-/// `splat`). Methods are `#[inline(always)]` so that they are compiled with the caller's target features.
+/// A vector of floats. Loads and stores are unaligned. Methods are `#[inline(always)]`, to be compiled with the target
+/// features of the caller.
 #[allow(unsafe_code)]
 pub(crate) trait Simd: Copy {
+    /// Floats of a vector.
     const LANES: usize;
+
+    /// The floats `p[..LANES]`.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `Self`; `p` is valid for reads of `LANES` floats.
     unsafe fn load(p: *const f32) -> Self;
+
+    /// Writes the vector to `p[..LANES]`.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `Self`; `p` is valid for writes of `LANES` floats.
     unsafe fn store(self, p: *mut f32);
+
+    /// The float `*p` in all lanes.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `Self`; `p` is valid for reads of one float.
     unsafe fn splat(p: *const f32) -> Self;
+
+    /// Zero in all lanes.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `Self`.
     unsafe fn zero() -> Self;
+
+    /// `self + other`
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `Self`.
     unsafe fn add(self, other: Self) -> Self;
+
     /// `self * b + c`
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `Self`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
 }
 
-/// Four floats, in whatever vectors the target guarantees.
+/// Four floats in vectors of the target's baseline.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 4]);
 
@@ -27,19 +54,19 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the contract of `Simd::load` makes `p` valid for four floats; the access is unaligned.
         Self(unsafe { p.cast::<[f32; 4]>().read_unaligned() })
     }
 
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller's.
+        // SAFETY: the contract of `Simd::store` makes `p` valid for four floats; the access is unaligned.
         unsafe { p.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
 
     #[inline(always)]
     unsafe fn splat(p: *const f32) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the contract of `Simd::splat` makes `p` valid for one float.
         Self([unsafe { *p }; 4])
     }
 
@@ -60,83 +87,66 @@ impl Simd for Portable {
     }
 }
 
+/// The vectors of AVX2 with FMA and of AVX-512 F.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Simd;
     use std::arch::x86_64::{
         __m256, __m512, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
         _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
         _mm512_storeu_ps,
     };
 
-    // SAFETY of all: the trait's contract gives the instruction set and the pointers.
-    #[allow(unsafe_code)]
-    impl Simd for __m256 {
-        const LANES: usize = 8;
+    use super::Simd;
 
-        #[inline(always)]
-        unsafe fn load(p: *const f32) -> Self {
-            unsafe { _mm256_loadu_ps(p) }
-        }
+    macro_rules! simd {
+        ($vector:ty, $lanes:literal, $load:ident, $store:ident, |$p:ident| $splat:expr, $zero:ident, $add:ident, $fma:ident) => {
+            #[allow(unsafe_code)]
+            impl Simd for $vector {
+                const LANES: usize = $lanes;
 
-        #[inline(always)]
-        unsafe fn store(self, p: *mut f32) {
-            unsafe { _mm256_storeu_ps(p, self) }
-        }
+                #[inline(always)]
+                unsafe fn load(p: *const f32) -> Self {
+                    // SAFETY: the contract of `Simd::load` gives the instruction set and `LANES` floats.
+                    unsafe { $load(p) }
+                }
 
-        #[inline(always)]
-        unsafe fn splat(p: *const f32) -> Self {
-            unsafe { _mm256_broadcast_ss(&*p) }
-        }
+                #[inline(always)]
+                unsafe fn store(self, p: *mut f32) {
+                    // SAFETY: the contract of `Simd::store` gives the instruction set and room for `LANES` floats.
+                    unsafe { $store(p, self) }
+                }
 
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            unsafe { _mm256_setzero_ps() }
-        }
+                #[inline(always)]
+                unsafe fn splat($p: *const f32) -> Self {
+                    // SAFETY: the contract of `Simd::splat` gives the instruction set and one float.
+                    unsafe { $splat }
+                }
 
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            unsafe { _mm256_add_ps(self, other) }
-        }
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: the contract of `Simd::zero` gives the instruction set.
+                    unsafe { $zero() }
+                }
 
-        #[inline(always)]
-        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            unsafe { _mm256_fmadd_ps(self, b, c) }
-        }
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: the contract of `Simd::add` gives the instruction set.
+                    unsafe { $add(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                    // SAFETY: the contract of `Simd::mul_add` gives the instruction set.
+                    unsafe { $fma(self, b, c) }
+                }
+            }
+        };
     }
-
-    #[allow(unsafe_code)]
-    impl Simd for __m512 {
-        const LANES: usize = 16;
-
-        #[inline(always)]
-        unsafe fn load(p: *const f32) -> Self {
-            unsafe { _mm512_loadu_ps(p) }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, p: *mut f32) {
-            unsafe { _mm512_storeu_ps(p, self) }
-        }
-
-        #[inline(always)]
-        unsafe fn splat(p: *const f32) -> Self {
-            unsafe { _mm512_set1_ps(*p) }
-        }
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            unsafe { _mm512_setzero_ps() }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            unsafe { _mm512_add_ps(self, other) }
-        }
-
-        #[inline(always)]
-        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            unsafe { _mm512_fmadd_ps(self, b, c) }
-        }
+    simd! {
+        __m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, |p| _mm256_broadcast_ss(&*p), _mm256_setzero_ps, _mm256_add_ps,
+        _mm256_fmadd_ps
+    }
+    simd! {
+        __m512, 16, _mm512_loadu_ps, _mm512_storeu_ps, |p| _mm512_set1_ps(*p), _mm512_setzero_ps, _mm512_add_ps, _mm512_fmadd_ps
     }
 }

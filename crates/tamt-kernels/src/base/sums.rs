@@ -1,19 +1,22 @@
+//! Elementwise addition, and reduction of partial results in a fixed order.
+
 use half::bf16;
 use rayon::prelude::*;
 
 use crate::base::dispatch::kernel;
 use crate::base::values::Number;
 
-/// What happens to the old content of an output.
+/// Whether a kernel overwrites its output or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// It is overwritten.
+    /// The result replaces the output.
     Store,
-    /// The result is added to it.
+    /// The result is added to the output.
     Add,
 }
 
 kernel! {
+    /// `x += summand`
     pub(crate) fn add_elements<FMA>(x: &mut [f32], summand: &[f32]) {
         for (x, summand) in x.iter_mut().zip(summand) {
             *x += summand;
@@ -22,6 +25,7 @@ kernel! {
 }
 
 kernel! {
+    /// `x += summand`
     pub(crate) fn add_bf16<FMA>(x: &mut [f32], summand: &[bf16]) {
         for (x, summand) in x.iter_mut().zip(summand) {
             *x += summand.get();
@@ -29,7 +33,7 @@ kernel! {
     }
 }
 
-/// `out (+)= Σ_c partials[c]`, in order; `partials` is `[chunks, out.len()]`.
+/// `out (+)= Σ_c partials[c]`, in ascending order of `c`; `partials` is `[chunks, out.len()]`.
 pub(crate) fn add_partials(partials: &[f32], out: &mut [f32], mode: Write) {
     let cols = out.len().max(1);
     let size = 512;

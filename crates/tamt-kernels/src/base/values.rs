@@ -1,4 +1,4 @@
-//! The precision of the operands of dense products.
+//! Element types: f32, bf16, and the words of packed panels, which hold either.
 
 use half::bf16;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::base::dispatch::kernel;
 use crate::base::prefetch::prefetch;
 
-/// The upper half of the bits of `x` after rounding to bf16, ties to even. NaN stays NaN.
+/// The bits of `x` rounded to bf16, ties to even. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -15,13 +15,13 @@ pub(crate) fn bf16_bits(x: f32) -> u32 {
     (if x.is_nan() { quiet } else { rounded }) >> 16
 }
 
-/// The nearest number in bf16, of two the even one.
+/// `x` rounded to bf16, ties to even.
 #[inline(always)]
 pub(crate) fn round_to_bf16(x: f32) -> bf16 {
     bf16::from_bits(bf16_bits(x) as u16)
 }
 
-/// What can be read as f32.
+/// An element type that converts to f32 without loss.
 pub(crate) trait Number: Copy + Send + Sync {
     fn get(self) -> f32;
 }
@@ -34,19 +34,42 @@ impl Number for f32 {
 }
 
 impl Number for bf16 {
-    /// Without a case for NaN, which would keep a loop from being vectorised.
+    /// Shifts bits: the conversion of `half` has a branch for NaN, which prevents vectorisation.
     #[inline(always)]
     fn get(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
 
-/// Elements that a kernel reads: in f32, or in bf16, which take half the memory.
+/// Four bytes of a packed panel: one element in f32, or two in bf16. Of a pair in bf16 the earlier step of the depth is
+/// the low half. A panel is read as floats or as pairs, as its [`Precision`](crate::Precision) says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Word(u32);
+
+#[allow(unsafe_code)]
+impl Word {
+    /// Words that hold f32, as floats.
+    #[inline(always)]
+    pub(crate) fn floats(words: &[Self]) -> &[f32] {
+        // SAFETY: a `Word` is a transparent `u32`, of the size and alignment of `f32`, which accepts every bit pattern.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+    }
+
+    /// [`Word::floats`] to be written.
+    #[inline(always)]
+    pub(crate) fn floats_mut(words: &mut [Self]) -> &mut [f32] {
+        // SAFETY: as in `floats`; `u32` accepts every bit pattern of a float, too.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
+}
+
+/// Elements that a kernel reads, in f32 or, in half the memory, in bf16.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
-    /// In f32.
+    /// Elements in f32.
     F32(&'a [f32]),
-    /// In bf16.
+    /// Elements in bf16.
     Bf16(&'a [bf16]),
 }
 
@@ -60,13 +83,13 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the slice is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Some of the elements.
+    /// The elements of a range.
     pub(crate) fn part(self, range: Range<usize>) -> Self {
         match self {
             Self::F32(values) => Self::F32(&values[range]),
@@ -74,7 +97,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Has them brought into the caches, ahead of their use.
+    /// Prefetches the elements into the caches.
     pub(crate) fn prefetch(self) {
         match self {
             Self::F32(values) => prefetch(values),
@@ -82,7 +105,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Writes all elements as f32.
+    /// Copies the elements to `out` of the same length, as f32.
     pub(crate) fn write_to(self, out: &mut [f32]) {
         match self {
             Self::F32(values) => out.copy_from_slice(values),
@@ -91,12 +114,12 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Elements that a kernel writes: in f32, or rounded to bf16.
+/// Elements that a kernel writes, in f32 or rounded to bf16.
 #[derive(Debug)]
 pub enum ValuesMut<'a> {
-    /// In f32.
+    /// Elements in f32.
     F32(&'a mut [f32]),
-    /// Rounded.
+    /// Elements rounded to bf16.
     Bf16(&'a mut [bf16]),
 }
 
@@ -153,7 +176,10 @@ impl<'a> From<&'a [bf16]> for Values<'a> {
 }
 
 kernel! {
-    /// `out = x`, rounded.
+    /// `out = x`, rounded to bf16, ties to even.
+    ///
+    /// # Panics
+    /// If the lengths differ.
     pub fn round<FMA>(x: &[f32], out: &mut [bf16]) {
         assert_eq!(x.len(), out.len(), "buffers of the same length");
         for (x, out) in x.iter().zip(out) {
@@ -163,7 +189,7 @@ kernel! {
 }
 
 kernel! {
-    /// Rounds in place.
+    /// Rounds f32 in place to the nearest values of bf16.
     pub(crate) fn round_in_place<FMA>(x: &mut [f32]) {
         for x in x {
             *x = f32::from_bits(bf16_bits(*x) << 16);
@@ -172,7 +198,10 @@ kernel! {
 }
 
 kernel! {
-    /// `out = x`
+    /// `out = x`, converted to f32.
+    ///
+    /// # Panics
+    /// If the lengths differ.
     pub fn widen<FMA>(x: &[bf16], out: &mut [f32]) {
         assert_eq!(x.len(), out.len(), "buffers of the same length");
         for (x, out) in x.iter().zip(out) {

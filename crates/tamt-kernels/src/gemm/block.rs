@@ -1,18 +1,20 @@
+//! Blocks of the output `C`.
+
 use std::ops::Range;
 
-/// Where a product's sums begin.
+/// The initial value of the sums of a product.
 #[derive(Clone, Copy)]
 pub(crate) enum Init<'a> {
     /// `C = A B`
     Zero,
-    /// `C = A B + bias`, one value per column of the block
+    /// `C = A B + bias`, one value per column of the block.
     Bias(&'a [f32]),
     /// `C += A B`
     Accumulate,
 }
 
 impl<'a> Init<'a> {
-    /// The start for columns `cols` of the block, in a depth block that is the first one or not.
+    /// The initial value for columns `cols` of the block: after the first depth block, sums accumulate.
     pub(crate) fn of(self, cols: Range<usize>, first: bool) -> Self {
         match self {
             _ if !first => Self::Accumulate,
@@ -22,7 +24,7 @@ impl<'a> Init<'a> {
     }
 }
 
-/// A block of `C` in memory: element (i, j) at `start + i * stride + j`.
+/// A block of `C` in memory: element (i, j) is `start + i * stride + j`.
 #[derive(Clone, Copy)]
 pub(crate) struct OutputBlock {
     pub(crate) start: *mut f32,

@@ -1,4 +1,4 @@
-//! Products whose depth is a vocabulary.
+//! Products of very large depth: the input gradient of a layer with as many outputs as a vocabulary has words.
 
 use rayon::prelude::*;
 
@@ -10,19 +10,17 @@ use crate::gemm::multiply::{LeftOperand, multiply};
 use crate::gemm::operand::Operand;
 use crate::gemm::panels::Panels;
 
-/// A depth beyond this (a vocabulary) is cut as well: [`deep_product`].
+/// Depth beyond which [`deep_product`] is faster than a product that is cut by rows and columns only.
 pub(crate) const DEEP: usize = 16 * 1024;
 
-/// Steps of the depth that a job of a deep product sums.
-fn deep_chunk() -> usize {
-    6 * DEPTH_BLOCK
-}
+/// Steps of the depth of a job.
+const DEEP_CHUNK: usize = 6 * DEPTH_BLOCK;
 
-/// Rows of a deep product that are worked on together, at most.
+/// Upper limit of the rows of `C` that are computed together.
 const DEEP_ROWS: usize = 384;
 
-/// `C (+)= A B` where the depth is much larger than `C`: each job goes through a chunk of the depth once, front to back,
-/// for all of `C`, and the chunks' results are added in order.
+/// `C (+)= A B` for a depth much larger than `C`. Each job computes all of `C` for one chunk of the depth; then the
+/// partial results are added in the order of the chunks.
 pub(crate) fn deep_product(
     (m, n, depth): (usize, usize, usize),
     lhs: &Operand<'_>,
@@ -36,10 +34,10 @@ pub(crate) fn deep_product(
     let group_rows = m.div_ceil(m.div_ceil(DEEP_ROWS).max(1)).max(1);
     for (group, c) in c.chunks_mut((group_rows * n).max(1)).enumerate() {
         let rows = group * group_rows..m.min((group + 1) * group_rows);
-        let partials = scratch.get(depth.div_ceil(deep_chunk()) * c.len());
+        let partials: &mut [f32] = scratch.get(depth.div_ceil(DEEP_CHUNK) * c.len());
         partials.par_chunks_mut(c.len()).enumerate().for_each(|(chunk, partial)| {
             let block = OutputBlock { start: partial.as_mut_ptr(), stride: n, rows: rows.len(), cols: n };
-            let steps = chunk * deep_chunk()..depth.min((chunk + 1) * deep_chunk());
+            let steps = chunk * DEEP_CHUNK..depth.min((chunk + 1) * DEEP_CHUNK);
             let lhs_len = Panels::len_in(precision, Side::Left, rows.len(), step).next_multiple_of(16);
             with_buffer(lhs_len + Panels::len_in(precision, Side::Right, n, step), |packed| {
                 let (left, right) = packed.split_at_mut(lhs_len);
@@ -50,7 +48,7 @@ pub(crate) fn deep_product(
                     let right = &mut right[..Panels::len_in(precision, Side::Right, n, part.len())];
                     let rhs = Panels::pack(Side::Right, rhs, 0..n, part.clone(), right);
                     let start = if from == steps.start { Init::Zero } else { Init::Accumulate };
-                    // SAFETY: the block is all of this job's partial result.
+                    // SAFETY: the block is all of `partial`, which this job borrows: `rows.len() * n` floats.
                     #[allow(unsafe_code)]
                     unsafe {
                         multiply(block, LeftOperand::Packed(lhs, 0), rhs, 0, start);

@@ -1,8 +1,12 @@
+//! The micro-kernel in f32: a register tile of `C`, `MR` rows by `NV` vectors, summed over one depth block.
+
+#[cfg(target_arch = "x86_64")]
 use crate::base::cpu::{Isa, isa};
 use crate::base::simd::{Portable, Simd};
 use crate::gemm::block::{Init, OutputBlock};
 
-/// A left operand's rows in memory: element (i, k) at `start + i * row + k * step`, or, packed, panels of the tile's rows.
+/// Rows of `A` in memory: element (i, k) at `start + i * row + k * step` or, packed, in panels of the register tile's
+/// rows.
 #[derive(Clone, Copy)]
 pub(crate) struct LeftRows {
     pub(crate) start: *const f32,
@@ -11,27 +15,31 @@ pub(crate) struct LeftRows {
     pub(crate) packed: bool,
 }
 
-/// Adds the depth block's share to a strip of at most `tile_cols` columns.
+/// Adds the product of one depth block to a strip of `C`, at most `tile_cols` columns wide.
 ///
 /// # Safety
-/// As [`multiply`]; `a` holds the strip's rows and `steps` steps, whole panels if it is packed.
+/// * `c` is writable, and no other thread accesses it.
+/// * `a` is valid for reads of `c.rows` rows of `steps` steps; if packed, of whole panels.
+///
+/// # Panics
+/// If `rhs` is not a panel of `steps` and of the strip's columns, padded to whole vectors.
 #[allow(unsafe_code)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 pub(crate) unsafe fn strip_product(c: OutputBlock, steps: usize, a: LeftRows, rhs: &[f32], start: Init<'_>) {
-    // SAFETY: the caller's, and only instruction sets that are there are named.
+    // SAFETY: `c` and `a` are valid by the `# Safety` contract; the CPU has the instruction set that `isa` returns.
     unsafe {
+        #[cfg(target_arch = "x86_64")]
         match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::avx512(c, steps, a, rhs, start),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::avx2(c, steps, a, rhs, start),
-            _ => strip::<Portable, 4, 2>(c, steps, a, rhs, start),
+            Isa::Avx512 => return x86::avx512(c, steps, a, rhs, start),
+            Isa::Avx2 => return x86::avx2(c, steps, a, rhs, start),
+            Isa::Portable => {}
         }
+        strip::<Portable, 4, 2>(c, steps, a, rhs, start);
     }
 }
 
-/// [`strip`] for each instruction set and precision. The register tile is 8 x 3 vectors of sixteen, 6 x 2 of eight: with 4 x
-/// 3 of eight, as many sums, the compiler runs out of the sixteen registers and spills.
+/// [`strip()`] for each instruction set. The register tile is 8 x 3 vectors of 16 floats with AVX-512 and 6 x 2 vectors
+/// of 8 with AVX2, whose 16 registers do not suffice for 4 x 3: with as many sums but more columns, the compiler
+/// spills.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__m256, __m512};
@@ -40,10 +48,12 @@ mod x86 {
 
     macro_rules! strip {
         ($name:ident, $features:literal, $vector:ty, $rows:literal, $vectors:literal) => {
+            /// # Safety
+            /// As [`strip()`].
             #[target_feature(enable = $features)]
             #[allow(unsafe_code)]
             pub(super) unsafe fn $name(c: OutputBlock, steps: usize, a: LeftRows, rhs: &[f32], start: Init<'_>) {
-                // SAFETY: the caller's.
+                // SAFETY: the target features are those of the vector type; the rest is the `# Safety` contract.
                 unsafe { strip::<$vector, $rows, $vectors>(c, steps, a, rhs, start) }
             }
         };
@@ -52,20 +62,20 @@ mod x86 {
     strip!(avx2, "avx2,fma", __m256, 6, 2);
 }
 
-/// All tiles of a strip. `MR` rows and `NV` vectors are the register tile; narrower strips use fewer vectors.
+/// All register tiles of a strip, `MR` rows by at most `NV` vectors.
 ///
 /// # Safety
-/// As [`strip_product`], and the instruction set of `S`.
+/// As [`strip_product`], and the CPU has the instruction set of `S`.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(crate) unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
     c: OutputBlock,
     steps: usize,
     a: LeftRows,
     rhs: &[f32],
     start: Init<'_>,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: the `# Safety` contract is that of `row_tiles`; the match selects as many vectors as the strip has.
     unsafe {
         match (c.cols.div_ceil(S::LANES), a.packed) {
             (1, true) => row_tiles::<S, MR, 1, true>(c, steps, a, rhs, start),
@@ -78,15 +88,16 @@ pub(crate) unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// The widest panel and the highest tile of any instruction set.
+/// The widest register tile of any instruction set.
 const MAX_COLS: usize = 48;
 
+/// The highest register tile of any instruction set.
 const MAX_ROWS: usize = 8;
 
-/// All tiles of a strip of at most `NV` vectors.
+/// All register tiles of a strip of at most `NV` vectors.
 ///
 /// # Safety
-/// As [`strip`].
+/// As [`strip()`], and `a.packed` equals `PACKED`.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
@@ -106,8 +117,10 @@ unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: boo
     let mut edge = [0.0; MAX_ROWS * MAX_COLS];
     for (panel, row) in (0..c.rows).step_by(MR).enumerate() {
         let rows = MR.min(c.rows - row);
-        // SAFETY: the tile's rows and columns lie in the block; a full tile is written straight into it, a ragged one
-        // goes through `edge`. LeftRows beyond the block are read as its last one where they are not padding.
+        // SAFETY: `a` holds the rows `row..row + rows` by the `# Safety` contract; an unpacked row beyond the block is
+        // replaced by the last row. `rhs` holds `steps` rows of `width`: asserted above. A full tile lies in `c`; an
+        // edge tile is computed in `edge`, which holds `MR` rows of `width` floats, and `rows` x `c.cols` of them are
+        // copied from and to `c`.
         unsafe {
             let a_rows: [*const f32; MR] = std::array::from_fn(|i| match PACKED {
                 true => a.start.add(panel * steps * MR + i),
@@ -135,11 +148,14 @@ unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: boo
 /// `MR` rows of `NV` vectors of `C`, held in registers over `steps` of the depth.
 ///
 /// # Safety
-/// Each of `a_rows` has `steps` floats, `step` apart; `b` has `steps` times `NV` vectors, `c` `MR` rows of `NV` vectors. With
-/// `PACKED` the rows lie side by side and `step` is `MR`. The instruction set of `S`.
+/// * The CPU has the instruction set of `S`.
+/// * Each of `a_rows` is valid for reads of `steps` floats, `step` apart. With `PACKED` instead, `a_rows[0]` is valid
+///   for reads of `steps * MR` floats.
+/// * `b` is valid for reads of `steps * NV` vectors.
+/// * `c` is valid for reads and writes of `MR` rows of `NV` vectors, `stride` floats apart.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(crate) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
     steps: usize,
     a_rows: &[*const f32; MR],
     step: usize,
@@ -149,7 +165,9 @@ pub(crate) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PACKE
     start: Init<'_>,
     bias: &[f32; MAX_COLS],
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: the loops read `steps` factors of each row of `a_rows` and `steps * NV` vectors of `b`, and access `MR`
+    // rows of `NV` vectors of `c`, all valid by the `# Safety` contract; `bias` holds `NV` vectors, at most `MAX_COLS`
+    // floats.
     unsafe {
         let mut sums = [[S::zero(); NV]; MR];
         let mut at = 0;

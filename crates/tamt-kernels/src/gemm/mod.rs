@@ -1,4 +1,5 @@
-//! The dense matrix product `C = A B`: panel layout, packing, micro-kernels, epilogues.
+//! The dense matrix product `C = A B`: layout of panels, packing, micro-kernels, epilogues. `docs/gemm.md` explains the
+//! whole.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16;

@@ -1,4 +1,4 @@
-//! Packing of the operands of a matrix product into panels, masked on the way.
+//! Packing of operands into panels. Packing applies the mask, so a masked matrix never exists in memory.
 
 use half::bf16;
 use rayon::prelude::*;
@@ -7,41 +7,28 @@ use std::ops::Range;
 use crate::base::buffer::with_buffer;
 use crate::base::dispatch::kernel;
 use crate::base::precision::Precision;
-use crate::base::values::{Values, round_in_place, widen};
-use crate::gemm::layout::{Side, TILE};
+use crate::base::values::{Values, Word, round_in_place, widen};
+use crate::gemm::layout::{Side, panel_offset};
 use crate::gemm::operand::{Operand, Order, SourceRows};
 use crate::gemm::panels::{Panels, SharedPanels};
 use crate::gemm::transpose::transpose;
 use crate::masks::bits::{copy_masked_inline, copy_masked_row, mask_row};
 
-impl SharedPanels<'_> {
-    /// The sixteen words in panels of tiles that begin with a lane, of a left operand, and a step of the depth: of a left one
-    /// further steps of the lane, of a right one the same two steps of further lanes. There is a line.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) fn line(&self, lane: usize, step: usize) -> *mut f32 {
-        const STEPS: usize = 2 * crate::gemm::layout::BF16_BLOCK_WORDS;
-        let words = |steps: usize| steps.div_ceil(2).next_multiple_of(TILE);
-        let begin = step / STEPS * STEPS;
-        let block = words(self.depth.min(begin + STEPS) - begin);
-        let padded = self.lanes.next_multiple_of(TILE);
-        let (width, word) = match self.side {
-            Side::Left => (TILE, (step - begin) / 2 / TILE * TILE * TILE + lane % TILE * TILE),
-            Side::Right => {
-                let first = lane / (2 * TILE) * 2 * TILE;
-                (2 * TILE, (step - begin) / 2 * (2 * TILE).min(padded - first) + lane - first)
-            }
-        };
-        let line = begin / 2 * padded + lane / width * width * block + word;
-        let _ = self.panels.pointer(line + TILE);
-        self.panels.pointer(line)
-    }
+/// Lanes of a packing job, a multiple of every panel width: 147 KB of a depth block in f32.
+pub(crate) const PACK_LANES: usize = 96;
 
-    /// Packs a block, all of `operand`, into its place. Lanes begin with a panel and steps with a word, and both end so or where
-    /// the operand ends.
+/// Lanes of a matrix in bf16 that are converted to f32 at a time before they are packed, rounded up to whole panels.
+const LANES_TO_WIDEN: usize = 48;
+
+/// Steps of the depth that are copied for all panels before the next steps.
+const STEPS_AT_ONCE: usize = 16;
+
+impl SharedPanels<'_> {
+    /// Packs `operand` as the block of `lanes` and `steps`. Lanes begin with a panel and steps with a word (in bf16
+    /// with a tile), and both end there too or at the end of the packed operand.
     ///
     /// # Safety
-    /// No other block that overlaps this one is being packed.
+    /// No other thread reads or packs a block that overlaps this one.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn pack(&self, operand: &Operand<'_>, lanes: Range<usize>, steps: Range<usize>) {
         let Self { side, precision, .. } = *self;
@@ -51,49 +38,31 @@ impl SharedPanels<'_> {
             let begin = from / precision.depth_block() * precision.depth_block();
             let end = self.depth.min(begin + precision.depth_block());
             let to = end.min(steps.end);
-            let words = precision.words(end - begin);
             for first in lanes.clone().step_by(width) {
-                let panel = width.min(side.padded(lanes.end - first, precision));
-                let at = precision.words(begin) * padded + first * words + precision.words(from - begin) * panel;
-                let some = first - lanes.start..(first + width).min(lanes.end) - lanes.start;
-                let len = Panels::len_in(precision, side, some.len(), to - from);
-                // SAFETY: the caller's.
+                let in_operand = first - lanes.start..(first + width).min(lanes.end) - lanes.start;
+                let panel = panel_offset(padded, precision.words(begin), precision.words(end - begin), first);
+                let panel_width = width.min(side.padded(lanes.end - first, precision));
+                let at = panel + precision.words(from - begin) * panel_width;
+                let len = Panels::len_in(precision, side, in_operand.len(), to - from);
+                // SAFETY: the part is the block's steps `from..to` of one panel: the layout gives other blocks other
+                // parts, and the `# Safety` contract excludes overlapping blocks.
                 let out = unsafe { self.panels.part(at..at + len) };
-                Panels::pack(side, operand, some, from - steps.start..to - steps.start, out);
+                Panels::pack(side, operand, in_operand, from - steps.start..to - steps.start, out);
             }
             from = to;
         }
     }
 }
 
-/// Lanes that one job packs, about; a multiple of every width.
-pub(crate) const PACK_LANES: usize = 96;
-
 impl<'a> Panels<'a> {
-    /// Floats that `lanes` of `depth` steps take in f32.
-    pub(crate) fn len(side: Side, lanes: usize, depth: usize) -> usize {
-        Self::len_in(Precision::F32, side, lanes, depth)
-    }
-
-    /// Words that `lanes` of `depth` steps take.
-    pub(crate) fn len_in(precision: Precision, side: Side, lanes: usize, depth: usize) -> usize {
-        side.padded(lanes, precision) * precision.words(depth)
-    }
-
-    /// Panels that were packed into a buffer before, `lanes` of `depth` steps at its beginning.
-    pub(crate) fn of(precision: Precision, side: Side, lanes: usize, depth: usize, data: &'a [f32]) -> Self {
-        let padded = side.padded(lanes, precision);
-        Self { data: &data[..padded * precision.words(depth)], side, padded, depth, precision }
-    }
-
-    /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len_in`] words. With a mask, `lanes`
-    /// and `depth` begin at multiples of 8.
+    /// Packs lanes and steps of an operand on this thread into a buffer of [`Panels::len_in`] words. With a mask,
+    /// `lanes` and `depth` begin at multiples of 8.
     pub(crate) fn pack(
         side: Side,
         operand: &Operand<'_>,
         lanes: Range<usize>,
         depth: Range<usize>,
-        out: &'a mut [f32],
+        out: &'a mut [Word],
     ) -> Self {
         let precision = operand.precision;
         let padded = side.padded(lanes.len(), precision);
@@ -105,13 +74,13 @@ impl<'a> Panels<'a> {
         Self { data: out, side, padded, depth: depth.len(), precision }
     }
 
-    /// [`Panels::pack`] on the current pool.
+    /// [`Panels::pack`] on the current pool, of the steps `0..depth`.
     pub(crate) fn pack_parallel(
         side: Side,
         operand: &Operand<'_>,
         lanes: Range<usize>,
         depth: usize,
-        out: &'a mut [f32],
+        out: &'a mut [Word],
     ) -> Self {
         let precision = operand.precision;
         let padded = side.padded(lanes.len(), precision);
@@ -127,41 +96,28 @@ impl<'a> Panels<'a> {
         });
         Self { data: out, side, padded, depth, precision }
     }
-
-    /// What the elements were rounded to.
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// Steps of the depth.
-    pub(crate) fn depth(&self) -> usize {
-        self.depth
-    }
-
-    /// The panels from lane `lane` on, for the steps `block`; `lane` begins a panel, `block` is a depth block.
-    #[inline]
-    pub(crate) fn panels_at(&self, lane: usize, block: &Range<usize>) -> &'a [f32] {
-        debug_assert!(lane.is_multiple_of(self.side.width(self.precision)), "a panel begins here");
-        let [start, end, len] = [block.start, block.end, block.len()].map(|steps| self.precision.words(steps));
-        &self.data[start * self.padded + lane * len..end * self.padded]
-    }
 }
 
-impl<'a> Operand<'a> {
-    pub(crate) fn new(data: impl Into<Values<'a>>, stride: usize, order: Order) -> Self {
-        Self { data: data.into(), stride, order, mask: None, precision: Precision::F32, non_temporal: false }
-    }
-
-    /// Packs panels: `out` is `[panels][words of the depth][width]`, padded with zeros.
-    fn pack(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
+impl Operand<'_> {
+    /// Packs the panels of one depth block, or of some of its steps, into `out`, padded with zeros.
+    fn pack(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [Word]) {
         #[cfg(target_arch = "x86_64")]
         if self.precision.packs_bf16() {
-            // SAFETY: where tiles are chosen there is AVX-512-BF16.
+            // SAFETY: `packs_bf16` is true only if `cpu::bf16` detected AVX-512-BF16.
             #[allow(unsafe_code)]
             return unsafe { crate::gemm::bf16::pack::pack(self, side, lanes, depth, out) };
         }
+        self.pack_floats(side, lanes, depth, Word::floats_mut(out));
+    }
+
+    /// [`Operand::pack`] into panels of f32, rounded to the operand's precision.
+    fn pack_floats(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         if self.precision == Precision::Bf16 {
-            return self.pack_rounded(side, lanes, depth, out);
+            Operand { precision: Precision::F32, ..*self }.pack_floats(side, lanes, depth, out);
+            if let Values::F32(_) = self.data {
+                round_in_place(out);
+            }
+            return;
         }
         let data = match self.data {
             Values::F32(data) => data,
@@ -181,15 +137,7 @@ impl<'a> Operand<'a> {
         }
     }
 
-    /// Packs floats and rounds them.
-    fn pack_rounded(&self, side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
-        Operand { precision: Precision::F32, ..*self }.pack(side, lanes, depth, out);
-        if let Values::F32(_) = self.data {
-            round_in_place(out);
-        }
-    }
-
-    /// Packs in f32 what is kept in bf16: widened and masked first, some lanes at a time, which the nearer caches hold.
+    /// Packs elements in bf16 as f32. A few lanes at a time are widened and masked in a buffer that L2 holds.
     fn pack_widened(&self, data: &[bf16], side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         let some = LANES_TO_WIDEN.next_multiple_of(side.width(self.precision));
         for first in (0..lanes.len()).step_by(some) {
@@ -204,16 +152,17 @@ impl<'a> Operand<'a> {
                     }
                 }
                 let floats = Operand { data: Values::F32(floats), stride: cols.len(), mask: None, ..*self };
-                floats.pack(side, 0..lanes.len(), 0..depth.len(), out);
+                floats.pack_floats(side, 0..lanes.len(), 0..depth.len(), out);
             });
         }
     }
 
+    /// Packs rows of `data` that are steps of the depth: each row is copied, cut into panels.
     fn pack_depth_rows(&self, data: &[f32], side: Side, lanes: Range<usize>, depth: Range<usize>, out: &mut [f32]) {
         let (steps, width) = (depth.len(), side.width(self.precision));
         let (whole, rest) = (lanes.len() / width * width, lanes.len() % width);
-        // SourceRows are read a few at a time over all panels: panel by panel, each would take a few floats of every row's
-        // cache line, and the next panel would prefetch the lines again.
+        // All panels take a few rows before the next rows follow. In the order of panels, each panel would use a few
+        // floats of every row's cache line, and the next panel would fetch the lines again.
         for done in (0..steps).step_by(STEPS_AT_ONCE) {
             let portion = done..steps.min(done + STEPS_AT_ONCE);
             let from = self.rows_from(data, depth.start + done, lanes.start);
@@ -234,18 +183,7 @@ impl<'a> Operand<'a> {
         }
     }
 
-    /// The data from an element on; with a mask, `col` is a multiple of 8.
-    pub(crate) fn rows_from<'b, T>(&self, data: &'b [T], row: usize, col: usize) -> SourceRows<'b, T>
-    where
-        'a: 'b,
-    {
-        let bits = self.mask.map(|mask| {
-            assert!(col.is_multiple_of(8), "a part that begins with a byte of the mask");
-            (&mask.as_bytes()[row * mask.row_bytes() + col / 8..], mask.row_bytes())
-        });
-        SourceRows { data: &data[row * self.stride + col..], stride: self.stride, bits }
-    }
-
+    /// Packs rows of `data` that are lanes into one panel: a transposition, after the mask.
     fn pack_lane_rows(&self, data: &[f32], lanes: Range<usize>, depth: Range<usize>, width: usize, out: &mut [f32]) {
         let steps = depth.len();
         let Some(mask) = self.mask else {
@@ -262,16 +200,10 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Lanes of a matrix in bf16 that are widened before they are packed, about.
-const LANES_TO_WIDEN: usize = 48;
-
-/// Steps of the depth that are packed for all panels before the next ones.
-const STEPS_AT_ONCE: usize = 16;
-
 kernel! {
-    /// Steps `portion` of the panels of `width` lanes, `lanes` in all: `out` is `[panels][steps][width]`.
+    /// Copies the steps `portion` of `lanes` lanes into panels of `width`: `out` is `[panels][steps][width]`.
     fn copy_panels<FMA>(from: SourceRows<'_>, lanes: usize, width: usize, steps: usize, portion: Range<usize>, out: &mut [f32]) {
-        // the widths of the register tiles: a copy of known size is a few moves
+        // one variant per width of a register tile: a copy of constant size compiles to a few moves
         match width {
             4 => copy_panels_of::<4>(from, lanes, steps, portion, out),
             6 => copy_panels_of::<6>(from, lanes, steps, portion, out),
@@ -283,6 +215,7 @@ kernel! {
     }
 }
 
+/// [`copy_panels`] for panels of `W` lanes.
 #[inline(always)]
 fn copy_panels_of<const W: usize>(
     from: SourceRows<'_>,
@@ -330,7 +263,8 @@ mod tests {
                 let masks = [None, Some(&mask).filter(|_| side == Side::Right)];
                 for ((source, data), mask) in sources.into_iter().flat_map(|source| masks.map(|mask| (source, mask))) {
                     let operand = Operand { mask, ..Operand::new(source, cols, order) };
-                    let mut out = vec![9.0; Panels::len(side, lanes, depth)];
+                    let mut out = vec![Word::default(); Panels::len(side, lanes, depth)];
+                    Word::floats_mut(&mut out).fill(9.0);
                     let panels = Panels::pack(side, &operand, 8..8 + lanes, 8..8 + depth, &mut out);
                     for lane in 0..side.padded(lanes, Precision::F32) {
                         let whole = side.width(Precision::F32);
@@ -339,7 +273,8 @@ mod tests {
                         for step in 0..depth {
                             let from = step / DEPTH_BLOCK * DEPTH_BLOCK;
                             let block = from..depth.min(from + DEPTH_BLOCK);
-                            let value = panels.panels_at(panel, &block)[(step - from) * width + lane - panel];
+                            let value =
+                                Word::floats(panels.panels_at(panel, &block))[(step - from) * width + lane - panel];
                             let (r, c) = match order {
                                 Order::LaneRows => (8 + lane, 8 + step),
                                 Order::DepthRows => (8 + step, 8 + lane),
@@ -362,11 +297,13 @@ mod tests {
             let stride = if order == Order::LaneRows { depth } else { lanes };
             let operand = Operand::new(&data, stride, order);
             let parallel = same_for_any_pool(|| {
-                let mut out = vec![9.0; Panels::len(side, lanes, depth)];
+                let mut out = vec![Word::default(); Panels::len(side, lanes, depth)];
+                Word::floats_mut(&mut out).fill(9.0);
                 Panels::pack_parallel(side, &operand, 0..lanes, depth, &mut out);
                 out
             });
-            let mut alone = vec![9.0; parallel.len()];
+            let mut alone = vec![Word::default(); parallel.len()];
+            Word::floats_mut(&mut alone).fill(9.0);
             Panels::pack(side, &operand, 0..lanes, 0..depth, &mut alone);
             assert_eq!(parallel, alone);
         }

@@ -1,20 +1,21 @@
-//! How fast this processor multiplies and adds at best.
+//! Measurement of the processor's peak of multiply-adds.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "x86_64")]
 use crate::base::cpu::{Isa, isa};
 use crate::base::precision::Precision;
 use crate::base::simd::{Portable, Simd};
 
-/// Rounds of the loop in a run: a few milliseconds.
+/// Iterations of the loop in a run of a few milliseconds.
 const ROUNDS: usize = 200_000;
 
-/// How long is measured.
-const ENOUGH: Duration = Duration::from_millis(500);
+/// Time of the measurement.
+const DURATION: Duration = Duration::from_millis(500);
 
-/// Measures the floating-point operations a second of a loop of nothing but fused multiply-adds on registers, on all threads of
-/// the current pool at once: what no product can exceed. Half a second.
+/// Measures the peak in floating-point operations per second: a loop of fused multiply-adds on registers in
+/// `precision`, on all threads of the current pool at once. No product is faster. Takes half a second.
 #[must_use]
 pub fn measure_peak_flops(precision: Precision) -> f64 {
     let run = || -> f64 {
@@ -22,32 +23,32 @@ pub fn measure_peak_flops(precision: Precision) -> f64 {
         let words: usize = rayon::broadcast(|_| busy(precision)).into_iter().sum();
         2.0 * (words * precision.steps_in_word()) as f64 / started.elapsed().as_secs_f64()
     };
-    // until the system has given each thread a processor of its own
+    // the best run: in the first runs threads may still share a processor
     let (started, mut best) = (Instant::now(), 0.0f64);
-    while started.elapsed() < ENOUGH {
+    while started.elapsed() < DURATION {
         best = best.max(run());
     }
     best
 }
 
-/// Multiplies and adds words for a while; returns how many.
+/// Multiplies and adds words for a few milliseconds; returns the number of multiplications.
 #[allow(unsafe_code)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn busy(precision: Precision) -> usize {
-    // SAFETY: only instruction sets that are there are named.
+    // SAFETY: the CPU has the instruction set that `isa` returns, and AVX-512-BF16 or AMX where `packs_bf16` is true.
     unsafe {
+        #[cfg(target_arch = "x86_64")]
         match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if precision.packs_bf16() => crate::gemm::bf16::unit::spin(ROUNDS),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::avx512(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::avx2(),
-            _ => spin::<Portable>(),
+            Isa::Avx512 if precision.packs_bf16() => return crate::gemm::bf16::unit::spin(ROUNDS),
+            Isa::Avx512 => return x86::avx512(),
+            Isa::Avx2 => return x86::avx2(),
+            Isa::Portable => {}
         }
+        spin::<Portable>()
     }
 }
 
+/// [`spin`] for each instruction set.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__m256, __m512};
@@ -56,10 +57,12 @@ mod x86 {
 
     macro_rules! spin {
         ($name:ident, $features:literal, $vector:ty) => {
+            /// # Safety
+            /// The CPU has the instruction set.
             #[target_feature(enable = $features)]
             #[allow(unsafe_code)]
             pub(super) unsafe fn $name() -> usize {
-                // SAFETY: the caller's.
+                // SAFETY: the target features are those of the vector type.
                 unsafe { spin::<$vector>() }
             }
         };
@@ -68,17 +71,20 @@ mod x86 {
     spin!(avx2, "avx2,fma", __m256);
 }
 
-/// Sums in flight: more than the units for fused multiply-adds take to finish one, and few enough for the registers.
+/// Independent sums: enough to hide the latency of fused multiply-adds on two units, and few enough for the registers.
 pub(crate) const SUMS: usize = 10;
 
+/// Multiplies and adds vectors in registers; returns the number of multiplications.
+///
 /// # Safety
-/// The instruction set of `S`.
+/// The CPU has the instruction set of `S`.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn spin<S: Simd>() -> usize {
-    // SAFETY: the caller's; each vector is one of the array's.
+    // SAFETY: the CPU has the instructions by the `# Safety` contract; `words` and `out` hold sixteen floats, a whole
+    // vector.
     unsafe {
-        // bf16 or f32, small enough never to overflow
+        // 0.0078 as f32 and as a pair of bf16: sums never overflow
         let words = black_box([f32::from_bits(0x3c00_3c00); 16]);
         let (a, b) = (S::load(words.as_ptr()), S::load(words.as_ptr()));
         let mut sums = [S::zero(); SUMS];

@@ -1,10 +1,9 @@
-//! The dense matrix product `C = A B` that linear layers and attention are made of: of f32, or of bf16 with sums in f32.
+//! The dense product `C = A B` on the current pool, cut into jobs.
 //!
-//! Large operands are packed into panels (see [`crate::pack`]), the elements that one step of the register tile needs
-//! side by side, masked on the way, so that a masked matrix never exists. A job computes a block of `C` whose rows of `A`
-//! fit the second-level cache for a block of the depth; one panel of `B` at a time stays in the first-level cache while
-//! those rows pass by. Every element of `C` is a sum in order of the depth, broken at fixed steps of the depth only: how
-//! the work was split cannot be seen in the result.
+//! Large operands are packed into panels ([`crate::gemm::pack`]). A job computes a block of `C`, a *strip*: its rows of
+//! `A` fit L2 for one depth block, and one panel of `B` at a time stays in L1 while those rows stream past. Every
+//! element of `C` is a sum in order of the depth, broken at fixed steps only, so the cut into jobs does not change the
+//! bits of the result.
 
 use rayon::prelude::*;
 use std::ops::Range;
@@ -16,9 +15,7 @@ use crate::base::sums::add_elements;
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::bf16::in_place::InPlace;
 #[cfg(target_arch = "x86_64")]
-use crate::gemm::bf16::unit;
-#[cfg(target_arch = "x86_64")]
-use crate::gemm::bf16::unit::TileUnit;
+use crate::gemm::bf16::unit::{self, TileUnit};
 use crate::gemm::block::{Init, OutputBlock};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::epilogue::Epilogue;
@@ -27,7 +24,25 @@ use crate::gemm::multiply::{LeftOperand, multiply};
 use crate::gemm::operand::Operand;
 use crate::gemm::panels::Panels;
 
-/// A block of `C` that one job computes.
+/// Rows of `C` that [`Strip::multiply_to_buffer`] computes at a time, a multiple of every panel width.
+const BUFFER_ROWS: usize = 96;
+
+/// Lower and upper limit of the columns of a job, multiples of every panel width.
+pub(crate) const JOB_COLS: Range<usize> = 96..384;
+
+/// Least number of jobs of a product whose shape allows that many: enough to balance many cores.
+const JOBS: usize = 48;
+
+/// Words of an operand that are packed at a time: 8 MB, a part of the last-level cache.
+const PORTION: usize = 2 << 20;
+
+/// Rows of a job, a multiple of every panel width. In f32, 96 rows of `A` take 147 KB for a depth block, a part of L2.
+/// In bf16 a panel of `B` takes as long to load from L2 as the products with 96 rows take, hence 256 rows.
+pub(crate) fn job_rows(precision: Precision) -> usize {
+    if precision.packs_bf16() { 256 } else { 96 }
+}
+
+/// The block of `C` that one job computes. The strips of a product are disjoint.
 pub(crate) struct Strip<'a> {
     pub(crate) row: usize,
     pub(crate) rows: usize,
@@ -42,55 +57,57 @@ pub(crate) struct Strip<'a> {
 }
 
 impl Strip<'_> {
-    /// Computes the strip in place.
+    /// Computes the strip in `C`.
     #[allow(unsafe_code)]
     pub(crate) fn multiply(&self, start: Init<'_>) {
         let c = self.c.pointer(self.row * self.stride + self.col);
-        // the last row's end lies in the output too
+        // panics if the end of the last row exceeds the output
         let _ = self.c.pointer((self.row + self.rows - 1) * self.stride + self.col + self.cols);
         let block = OutputBlock { start: c, stride: self.stride, rows: self.rows, cols: self.cols };
         #[cfg(target_arch = "x86_64")]
         if self.lhs.precision().packs_bf16() {
-            // SAFETY: the strips of a product are disjoint.
+            // SAFETY: `packs_bf16` is true here; the block lies in `C`, and `packed_product` made the strips disjoint.
             return unsafe { self.finish(&mut InPlace { out: block, start }) };
         }
-        // SAFETY: the strips of a product are disjoint.
+        // SAFETY: the block lies in `C`: `pointer` checked its first and last element. `packed_product` made the strips
+        // disjoint.
         unsafe { multiply(block, LeftOperand::Packed(self.lhs, self.packed_at.0), self.rhs, self.packed_at.1, start) }
     }
 
-    /// Computes the strip by tiles, and has each square finished while it is near.
+    /// Computes the strip in bf16, an output tile at a time; `epilogue` takes each tile from L1.
     ///
     /// # Safety
-    /// The product is one [`Precision::packs_bf16`]; what `finish` asks for.
+    /// * [`Precision::packs_bf16`] is true of the operands' precision.
+    /// * The destination that `epilogue` writes for the strip is writable, and no other thread accesses it.
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn finish<F: Epilogue>(&self, finish: &mut F) {
+    pub(crate) unsafe fn finish<F: Epilogue>(&self, epilogue: &mut F) {
         let (row, col) = self.packed_at;
-        // SAFETY: the caller's.
-        unsafe {
-            let tiles = TileUnit::new(self.rhs.precision()).expect("a product by tiles");
-            unit::squares(&tiles, (row, self.rows), (col, self.cols), self.lhs, self.rhs, finish);
-        }
+        let tiles = TileUnit::new(self.rhs.precision()).expect("a product in bf16");
+        // SAFETY: `TileUnit::new` found AVX-512-BF16; the epilogue's destination is exclusive by the `# Safety`
+        // contract.
+        unsafe { unit::tile_product(&tiles, (row, self.rows), (col, self.cols), self.lhs, self.rhs, epilogue) };
     }
 
-    /// Computes the strip beside its place, [`BUFFER_ROWS`] at a time, and gives them to `take` with the number of the first,
-    /// from 0.
+    /// Computes the strip in a buffer instead of `C`, [`BUFFER_ROWS`] rows at a time: at [`JOB_COLS`] columns the
+    /// buffer stays in L2. `take` gets the number of the first row, counted within the strip, and the rows `[rows,
+    /// cols]`.
     #[allow(unsafe_code)]
     pub(crate) fn multiply_to_buffer(&mut self, start: Init<'_>, mut take: impl FnMut(&mut Self, usize, &mut [f32])) {
         let cols = self.cols;
-        with_buffer(BUFFER_ROWS.min(self.rows) * cols, |aside| {
+        with_buffer(BUFFER_ROWS.min(self.rows) * cols, |buffer: &mut [f32]| {
             for first in (0..self.rows).step_by(BUFFER_ROWS) {
                 let rows = BUFFER_ROWS.min(self.rows - first);
-                let block = OutputBlock { start: aside.as_mut_ptr(), stride: cols, rows, cols };
+                let block = OutputBlock { start: buffer.as_mut_ptr(), stride: cols, rows, cols };
                 let lhs = LeftOperand::Packed(self.lhs, self.packed_at.0 + first);
-                // SAFETY: the buffer is this thread's.
+                // SAFETY: the block is the first `rows * cols` floats of the buffer, which this thread borrows.
                 unsafe { multiply(block, lhs, self.rhs, self.packed_at.1, start) };
-                take(self, first, &mut aside[..rows * cols]);
+                take(self, first, &mut buffer[..rows * cols]);
             }
         });
     }
 
-    /// Computes the strip beside its place, and adds each row after `change` had it, with the row's number from 0.
+    /// Adds the product to `C`, after `change` has modified each row. `change` gets the row's number within the strip.
     pub(crate) fn add_product(&mut self, change: impl Fn(usize, &mut [f32])) {
         let cols = self.cols;
         self.multiply_to_buffer(Init::Zero, |strip, first, rows| {
@@ -101,33 +118,17 @@ impl Strip<'_> {
         });
     }
 
-    /// Row `i` of the strip in place, from 0.
+    /// Row `i` of the strip in `C`.
     #[allow(unsafe_code)]
     pub(crate) fn row_mut(&mut self, i: usize) -> &mut [f32] {
         let first = (self.row + i) * self.stride + self.col;
-        // SAFETY: the strips of a product are disjoint, and this one is borrowed as a whole.
+        // SAFETY: `packed_product` made the strips disjoint, and the result borrows this strip mutably.
         unsafe { self.c.part(first..first + self.cols) }
     }
 }
 
-/// LeftRows that [`Strip::multiply_to_buffer`] computes at a time, a multiple of every tile's: for [`JOB_COLS`] at least they fit the
-/// nearest cache.
-const BUFFER_ROWS: usize = 96;
-
-/// LeftRows of a job, a multiple of every tile's: 147 KB of `A` for a depth block. By tiles a panel of `B` takes as long to come
-/// from the second-level cache as to be multiplied by that many rows: there are more.
-pub(crate) fn job_rows(precision: Precision) -> usize {
-    if precision.packs_bf16() { 256 } else { 96 }
-}
-
-/// Columns of a job at most and at least, multiples of every panel's.
-pub(crate) const JOB_COLS: Range<usize> = 96..384;
-
-/// Jobs that a product is cut into where its shape allows: enough for many cores and an even end.
-const JOBS: usize = 48;
-
-/// `C = A B` on the current pool for rows `rows`, which `lhs` has, and columns `cols`, which `rhs` has, of `c` `[m, n]`. `job`
-/// computes a strip of them.
+/// Calls `job` on the current pool for each strip of the rows `rows` and columns `cols` of `c` `[m, n]`. The lanes of
+/// `lhs` are those rows, the lanes of `rhs` those columns.
 fn packed_product(
     n: usize,
     rows: Range<usize>,
@@ -143,12 +144,12 @@ fn packed_product(
     assert_eq!(lhs.depth(), rhs.depth(), "operands of the same depth");
     let job_rows = job_rows(lhs.precision());
     let row_jobs = rows.len().div_ceil(job_rows);
-    let wanted = JOBS.div_ceil(row_jobs);
-    let for_many = cols.len().div_ceil(wanted).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
-    let job_cols = if is_inside_parallel_job() { JOB_COLS.end } else { for_many };
+    let least_col_jobs = JOBS.div_ceil(row_jobs);
+    let balanced = cols.len().div_ceil(least_col_jobs).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
+    let job_cols = if is_inside_parallel_job() { JOB_COLS.end } else { balanced };
     let col_jobs = cols.len().div_ceil(job_cols);
     (0..row_jobs * col_jobs).into_par_iter().for_each(|index| {
-        // neighbours share rows, so that the packed rows are still in a cache
+        // consecutive jobs share their rows of `A`, which are still in a cache
         let packed_at = (index / col_jobs * job_rows, index % col_jobs * job_cols);
         job(Strip {
             row: rows.start + packed_at.0,
@@ -164,33 +165,33 @@ fn packed_product(
     });
 }
 
-/// Floats of an operand that are packed at a time: 8 MB, a part of the last-level cache.
-const PORTION: usize = 2 << 20;
-
-/// Cuts `lanes` of an operand into portions of about [`PORTION`] floats, multiples of `unit` lanes.
+/// Cuts `lanes` of an operand into portions of about [`PORTION`] words, multiples of `unit` lanes.
 fn portions(lanes: usize, depth: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (lanes * depth).div_ceil(PORTION).max(1);
     let size = lanes.div_ceil(count).next_multiple_of(unit).max(1);
     (0..lanes).step_by(size).map(move |first| first..lanes.min(first + size))
 }
 
-/// Whether an operand is packed in one portion.
+/// Whether an operand is one portion.
 pub(crate) fn is_one_portion(lanes: usize, depth: usize) -> bool {
     lanes * depth <= PORTION
 }
 
-/// Cuts the rows of a left operand into portions.
+/// Cuts the rows of a left operand `[m, depth]` into portions.
 pub(crate) fn row_portions(m: usize, depth: usize, precision: Precision) -> impl Iterator<Item = Range<usize>> {
     portions(m, depth, job_rows(precision))
 }
 
-/// A right operand: to be packed a portion at a time in the buffer, or packed as a whole.
+/// The right operand of [`each_strip`].
 pub(crate) enum RightOperand<'a> {
+    /// An operand that the product packs into the buffer, a portion of the columns at a time.
     Plain(Operand<'a>, &'a mut AlignedBuffer),
+    /// A packed operand.
     Packed(Panels<'a>),
 }
 
-/// `C = A B` on the current pool for rows `rows`, which `lhs` has, of `c` `[m, n]`.
+/// Calls `job` on the current pool for each strip of the rows `rows` of `c` `[m, n]`. The lanes of `lhs` are those
+/// rows; `rhs` has `n` columns.
 pub(crate) fn row_product(
     n: usize,
     rows: Range<usize>,
@@ -203,7 +204,7 @@ pub(crate) fn row_product(
     each_strip(n, rows, lhs, rhs, &Shared::new(c), job);
 }
 
-/// [`row_product`] whose jobs do not all write to `c`.
+/// [`row_product`] whose jobs may write elsewhere than to `c`, which is empty then.
 pub(crate) fn each_strip(
     n: usize,
     rows: Range<usize>,

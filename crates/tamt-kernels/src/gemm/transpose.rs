@@ -1,12 +1,13 @@
-//! Transposition of rows into panels of the register tile's width.
+//! Transposition of rows into panels of f32.
 
+#[cfg(target_arch = "x86_64")]
 use crate::base::cpu::{Isa, isa};
 
-/// `out[j * width + i] = x[i * stride + j]` for `i < rows`, `j < cols`; zero for `rows <= i < width`.
+/// `out[j * width + i] = x[i * stride + j]` for `i < rows`, `j < cols`, and 0 for `rows <= i < width`.
 pub(crate) fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out: &mut [f32], width: usize) {
     assert!(rows <= width && out.len() >= cols * width, "the output holds the panel");
     assert!(rows == 0 || x.len() >= (rows - 1) * stride + cols, "the input holds the rows");
-    // whole blocks first, then what is left below and to the right of them
+    // blocks by vector instructions, the remaining rows and columns one element at a time
     let (block_rows, block_cols) = transpose_blocks(x, stride, rows, cols, out, width);
     for i in 0..rows {
         for j in if i < block_rows { block_cols } else { 0 }..cols {
@@ -20,7 +21,7 @@ pub(crate) fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out:
     }
 }
 
-/// Transposes the blocks of the input for which there are instructions; returns the rows and columns done.
+/// Transposes an even number of rows and a multiple of 8 columns with AVX; returns the two numbers.
 #[cfg(target_arch = "x86_64")]
 fn transpose_blocks(
     x: &[f32],
@@ -34,7 +35,8 @@ fn transpose_blocks(
         return (0, 0);
     }
     let done = (rows / 2 * 2, cols / 8 * 8);
-    // SAFETY: AVX is there; `transpose` checked that both buffers hold the rows and columns.
+    // SAFETY: `isa` found AVX2, which implies AVX; `transpose` asserted that `x` and `out` hold `rows` x `cols`
+    // elements, and `done` is at most that.
     #[allow(unsafe_code)]
     unsafe {
         transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
@@ -45,7 +47,10 @@ fn transpose_blocks(
 /// Transposes groups of eight rows, then of four, then of two.
 ///
 /// # Safety
-/// Needs AVX; `x` holds `rows` rows and `cols` columns, `out` the transpose; rows are even, columns a multiple of 8.
+/// * The CPU has AVX.
+/// * `x` is valid for reads of `rows` rows of `cols` floats, `stride` apart, and `out` for writes of `cols` rows of
+///   `rows` floats, `width` apart.
+/// * `rows` is even, and `cols` a multiple of 8.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[allow(unsafe_code)]
@@ -58,7 +63,8 @@ unsafe fn transpose_blocks_avx(
 ) {
     let mut i = 0;
     while i < rows {
-        // SAFETY: the caller's.
+        // SAFETY: each call transposes rows `i..` and 8 or 4 columns from `j` on, fewer than the `# Safety` contract
+        // covers.
         unsafe {
             let (x, out) = (x.add(i * stride), out.add(i));
             match rows - i {
@@ -93,7 +99,7 @@ fn transpose_blocks(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: u
 /// Transposes 4 x 4 floats.
 ///
 /// # Safety
-/// Needs AVX; four rows of four floats must be readable at `x` and writable at `out`.
+/// The CPU has AVX; `x` is valid for reads of four rows of four floats, `out` for writes of four rows of four.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
@@ -102,7 +108,7 @@ unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usi
     use std::arch::x86_64::{
         _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
     };
-    // SAFETY: the caller's.
+    // SAFETY: four loads and four stores of four floats, all within the rows of the `# Safety` contract.
     unsafe {
         let [r0, r1, r2, r3] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(x.add(i * stride)));
         let (a, b) = (_mm_unpacklo_ps(r0, r1), _mm_unpackhi_ps(r0, r1));
@@ -117,7 +123,7 @@ unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usi
 /// Transposes 2 x 4 floats.
 ///
 /// # Safety
-/// Needs AVX; two rows of four floats must be readable at `x`, four rows of two writable at `out`.
+/// The CPU has AVX; `x` is valid for reads of two rows of four floats, `out` for writes of four rows of two.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
@@ -126,7 +132,8 @@ unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usiz
     use std::arch::x86_64::{
         _mm_castps_pd, _mm_loadu_ps, _mm_storeh_pd, _mm_storel_pd, _mm_unpackhi_ps, _mm_unpacklo_ps,
     };
-    // SAFETY: the caller's; a store writes two floats, as a half of a vector of two doubles, and needs no alignment.
+    // SAFETY: two loads of four floats and four stores of two, within the rows of the `# Safety` contract. A store
+    // writes two floats as half of a vector of two doubles and needs no alignment.
     unsafe {
         let (top, bottom) = (_mm_loadu_ps(x), _mm_loadu_ps(x.add(stride)));
         let low = _mm_castps_pd(_mm_unpacklo_ps(top, bottom));
@@ -138,11 +145,11 @@ unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usiz
     }
 }
 
-/// Transposes 8 x 8 floats. Rows i and i + 4 are joined while they are loaded, which leaves the ports that shuffle two steps to do
-/// instead of three.
+/// Transposes 8 x 8 floats. Loads join rows i and i + 4 in one vector, which leaves two rounds of shuffles instead of
+/// three.
 ///
 /// # Safety
-/// Needs AVX; eight rows of eight floats must be readable at `x` and writable at `out`.
+/// The CPU has AVX; `x` is valid for reads of eight rows of eight floats, `out` for writes of eight rows of eight.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
@@ -152,7 +159,8 @@ pub(crate) unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32
         _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
         _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
-    // SAFETY: four floats of a row.
+    // SAFETY: four floats from column `j` of row `i`, with `i < 8` and `j <= 4`, within the rows of the `# Safety`
+    // contract.
     let quarter = |i: usize, j: usize| unsafe { _mm_loadu_ps(x.add(i * stride + j)) };
     for j in [0, 4] {
         let pair = |i: usize| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(quarter(i, j)), quarter(i + 4, j));
@@ -166,7 +174,7 @@ pub(crate) unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32
             _mm256_shuffle_ps::<0xee>(b, d),
         ];
         for (k, column) in columns.into_iter().enumerate() {
-            // SAFETY: row j + k of the transpose.
+            // SAFETY: row `j + k < 8` of the output, within the rows of the `# Safety` contract.
             unsafe { _mm256_storeu_ps(out.add((j + k) * width), column) };
         }
     }

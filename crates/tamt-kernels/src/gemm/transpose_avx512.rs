@@ -8,14 +8,15 @@ use std::arch::x86_64::{
 /// Sixteen rows of sixteen 32-bit words.
 pub(crate) type Tile = [__m512i; 16];
 
-/// Transposes 16 x 16 words: pairs of rows, then of pairs, within quarters of a vector, then the quarters.
+/// Transposes 16 x 16 words: two rounds of shuffles within the 128-bit quarters of vectors, then two rounds of whole
+/// quarters.
 ///
 /// # Safety
-/// AVX-512.
+/// The CPU has AVX-512 F, and the caller is compiled for it.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn transposed(rows: Tile) -> Tile {
-    // SAFETY: the caller's.
+    // SAFETY: the instructions need AVX-512 F alone, which the `# Safety` contract gives.
     unsafe {
         let mut quads = [_mm512_setzero_si512(); 16];
         for i in (0..16).step_by(4) {
@@ -27,7 +28,7 @@ pub(crate) unsafe fn transposed(rows: Tile) -> Tile {
             quads[i + 2] = _mm512_unpacklo_epi64(ab_high, cd_high);
             quads[i + 3] = _mm512_unpackhi_epi64(ab_high, cd_high);
         }
-        // quads[4 i + j]: in quarter q, column 4 q + j of rows 4 i to 4 i + 3
+        // quarter q of quads[4 i + j] is column 4 q + j of rows 4 i to 4 i + 3
         let mut columns = [_mm512_setzero_si512(); 16];
         for j in 0..4 {
             let [a, b, c, d] = [quads[j], quads[4 + j], quads[8 + j], quads[12 + j]];

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::base::parallel::{PARTIALS, reduction_chunk};
 use crate::base::scratch::Scratch;
 use crate::base::sums::{Write, add_elements, add_partials};
+use crate::base::values::Word;
 use crate::gemm::layout::{Side, TILE};
 use crate::linear::packed_factor::{Factor, PackedFactor, sums_width};
 use crate::linear::portions::row_count;
@@ -51,7 +52,7 @@ pub fn bias_gradient(dy: &PackedFactor, db: &mut [f32], mode: Write) {
         for from in (0..dy.steps).step_by(depth_block) {
             let block = from..dy.steps.min(from + depth_block);
             let words = &panels.panels_at(panel * width, &block)[..width * block.len()];
-            for (step, values) in block.zip(words.chunks_exact(width)) {
+            for (step, values) in block.zip(Word::floats(words).chunks_exact(width)) {
                 if step % chunk == 0 {
                     add_elements(&mut sums, &std::mem::take(&mut partial));
                 }

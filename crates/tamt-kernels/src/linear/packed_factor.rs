@@ -10,6 +10,7 @@ use crate::base::parallel::Shared;
 use crate::base::precision::Precision;
 use crate::base::prefetch::store_fence;
 use crate::base::sums::add_elements;
+use crate::base::values::Word;
 use crate::gemm::layout::{Side, TILE};
 use crate::gemm::operand::{Operand, Order};
 use crate::gemm::panels::{Panels, SharedPanels};
@@ -167,7 +168,7 @@ impl PackedFactorPart<'_> {
     /// [`SharedPanels::line`] of a token of the group.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn line(&self, lane: usize, token: usize) -> *mut f32 {
+    pub(super) fn line(&self, lane: usize, token: usize) -> *mut Word {
         self.panels.line(lane, self.first_step + token)
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_parts;
+use crate::base::buffer::with_panels_and_floats;
 use crate::base::dispatch::kernel;
 use crate::base::parallel::Shared;
 use crate::base::scratch::Scratch;
@@ -67,8 +67,8 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
     let mut sum = 0.0;
     let block = ROWS.min(rows) * rows;
     let (transposed, plain) = (Panels::len(Side::Right, rows, cols), Panels::len(Side::Right, cols, rows));
-    let parts = [transposed, transposed, if ds.is_some() { plain } else { 0 }, block, block];
-    with_parts(parts, |[states, teachers, plain, student, teacher]| {
+    let words = [transposed, transposed, if ds.is_some() { plain } else { 0 }];
+    with_panels_and_floats(words, [block, block], |[states, teachers, plain], [student, teacher]| {
         let [states, teachers] = [(s, states), (t, teachers)].map(|(x, panels)| {
             let lanes = Operand::new(x, cols, Order::LaneRows);
             Panels::pack(Side::Right, &lanes, 0..rows, 0..cols, panels)

@@ -1,6 +1,7 @@
 //! The attention sub-layer (`BertAttention`: `BertSelfAttention` and `BertSelfOutput`), forward and backward.
 
 use half::bf16;
+use tamt_kernels::ops::attention::{Qkv, QkvGradients};
 use tamt_kernels::ops::{attention, reduce};
 use tamt_kernels::sparse::TokenPanelsView;
 use tamt_kernels::{Precision, Values};
@@ -47,7 +48,7 @@ pub(super) fn forward<'a>(
     let panels = slots.input.view();
     let [q, k, v] = project(plan, (x, panels), &mut slots.projections, &mut projections, rounded, linear);
     let (shape, dropout) = (plan.attention_shape(group), plan.probability_dropout());
-    attention::forward(q, k, v, &shape, dropout, context, slots.log_sum_exp, &linear.kernels);
+    attention::forward(Qkv::new(q, k, v), &shape, dropout, context, slots.log_sum_exp, &linear.kernels);
     slots.context.pack(context);
     plan.attention_output.forward(context, slots.context.view(), sum, linear);
     let [y, ..] = projections; // Q has no further reader.
@@ -114,7 +115,9 @@ pub(super) fn backward(
     plan.attention_output.input_gradient(dropped, factor.view(), dcontext, Write::Store, linear);
     let ([q, k, v], [dq, dk, dv]) = (saved.projections, projections);
     let (shape, dropout) = (plan.attention_shape(group), plan.probability_dropout());
-    attention::backward(dcontext, q, k, v, saved.log_sum_exp, &shape, dropout, dq, dk, dv, &linear.kernels);
+    let (qkv, lse) = (Qkv::new(q, k, v), saved.log_sum_exp);
+    let projection_gradients = QkvGradients { dq: &mut *dq, dk: &mut *dk, dv: &mut *dv };
+    attention::backward(dcontext, qkv, lse, &shape, dropout, projection_gradients, &linear.kernels);
     if let Some((own_dq, own_dk)) = query_key {
         reduce::add(dq, own_dq);
         reduce::add(dk, own_dk);

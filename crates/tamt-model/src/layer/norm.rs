@@ -3,7 +3,7 @@
 use tamt_kernels::ops::dropout;
 use tamt_kernels::ops::dropout::Dropout;
 use tamt_kernels::ops::layer_norm;
-use tamt_kernels::ops::layer_norm::Kept;
+use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::{Scratch, Write};
 
 use crate::plan::LayerNorm;
@@ -19,7 +19,7 @@ impl LayerNorm<'_> {
         residual: Option<&[f32]>,
         dropout: Option<Dropout>,
         y: &mut [f32],
-        saved: Option<Kept<'_>>,
+        saved: Option<SavedStatistics<'_>>,
     ) {
         layer_norm::forward(x, residual, dropout, &self.gamma, &self.beta, self.eps, y, saved);
     }
@@ -36,9 +36,7 @@ impl LayerNorm<'_> {
         scratch: &mut Scratch,
     ) {
         let NormView { sum, mean, rstd } = saved;
-        let mode = gradients.as_ref().map_or(Write::Store, |&(.., mode)| mode);
-        let gradients = gradients.map(|(gamma, beta, _)| (gamma, beta));
-        layer_norm::backward(dy, sum, mean, rstd, &self.gamma, ds, gradients, mode, scratch);
+        layer_norm::backward(dy, sum, mean, rstd, &self.gamma, ds, gradients, scratch);
     }
 }
 

@@ -6,7 +6,7 @@ use tamt_kernels::masks::BitMask;
 use tamt_kernels::masks::{GradEpilogue, Weight};
 use tamt_kernels::masks::{Key, smallest_k};
 use tamt_kernels::ops::attention;
-use tamt_kernels::ops::attention::AttentionShape;
+use tamt_kernels::ops::attention::{AttentionShape, Qkv, QkvGradients};
 use tamt_kernels::ops::dropout::Dropout;
 use tamt_kernels::ops::optim::AdamW;
 use tamt_kernels::ops::{activation, cross_entropy, layer_norm};
@@ -142,13 +142,13 @@ fn attention(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     // Forward: scores and context. Backward: scores again, and the gradients of probabilities, V, Q and K.
     let flop = 4.0 * n as f64 * length as f64;
     plain(timings, "attention, forward".to_owned(), Some(flop), || {
-        attention::forward(&q, &k, &v, &shape, dropout, &mut context, Some(&mut log_sum_exp), &scratch);
+        attention::forward(Qkv::new(&q, &k, &v), &shape, dropout, &mut context, Some(&mut log_sum_exp), &scratch);
     });
     let out = (&mut dq, &mut dk, &mut dv);
     plain(timings, "attention, backward".to_owned(), Some(2.5 * flop), || {
-        let (dq, dk, dv) = (&mut *out.0, &mut *out.1, &mut *out.2);
-        let lse = &log_sum_exp;
-        attention::backward(&d_context, &q, &k, &v, lse, &shape, dropout, dq, dk, dv, &scratch);
+        let gradients = QkvGradients { dq: out.0, dk: out.1, dv: out.2 };
+        let qkv = Qkv::new(&q, &k, &v);
+        attention::backward(&d_context, qkv, &log_sum_exp, &shape, dropout, gradients, &scratch);
     });
 }
 
@@ -169,12 +169,12 @@ fn elementwise(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let p = settings.dropout;
     let dropout = (p > 0.0).then(|| Dropout { p, stream: Stream::new(1, Purpose::DROPOUT, 0), first: 0 });
     plain(timings, format!("LayerNorm {tokens} x {hidden}, forward"), None, || {
-        let kept = layer_norm::Kept { sum: None, mean: &mut mean, rstd: &mut rstd };
-        layer_norm::forward(&mut x, Some(&residual), dropout, &gamma, &beta, 1e-12, &mut out, Some(kept));
+        let statistics = layer_norm::SavedStatistics { sum: None, mean: &mut mean, rstd: &mut rstd };
+        layer_norm::forward(&mut x, Some(&residual), dropout, &gamma, &beta, 1e-12, &mut out, Some(statistics));
     });
     let mut scratch = Scratch::default();
     plain(timings, format!("LayerNorm {tokens} x {hidden}, backward"), None, || {
-        layer_norm::backward(&residual, &x, &mean, &rstd, &gamma, &mut out, None, Write::Store, &mut scratch);
+        layer_norm::backward(&residual, &x, &mean, &rstd, &gamma, &mut out, None, &mut scratch);
     });
 
     let weights = config.num_hidden_layers * (4 * hidden * hidden + 2 * hidden * ffn) + config.vocab_size * hidden;

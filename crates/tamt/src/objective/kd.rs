@@ -221,9 +221,9 @@ impl Distillation {
         if self.settings.relation == Relation::Sample {
             let count = self.first.len();
             let mean = 1.0 / (count * count).max(1) as f64;
-            return self.at_first_positions(index, width, student, d, |_, s, t, ds, scratch| {
+            return self.at_first_positions(index, width, student, d, |_, s, t, ds, _| {
                 let weight = (share * scale * mean) as f32;
-                mean * relation::gram_mse(s, t, count, width, weight, Some(ds), scratch)
+                mean * relation::gram_mse(s, t, count, width, weight, Some(ds))
             });
         }
         let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();

@@ -1,7 +1,7 @@
 //! Distillation from a fine-tuned dense teacher, beside the labels.
 
 use tamt_kernels::ops::distance;
-use tamt_kernels::ops::task_loss::{Groups, soft_cross_entropy};
+use tamt_kernels::ops::task_loss::{Distributions, soft_cross_entropy};
 use tamt_model::{Activations, Batch, HiddenGrads, Model, Pass, Save, Workspace};
 
 use crate::compute::Compute;
@@ -78,9 +78,9 @@ impl<'m> Teacher<'m> {
         let mut total = 0.0;
         if logits_weight > 0.0 {
             let groups = match targets {
-                Targets::Spans(_) => Groups::Spans { bounds: &batch.bounds },
+                Targets::Spans(_) => Distributions::Spans { bounds: &batch.bounds },
                 Targets::Classes(_) | Targets::Values(_) => {
-                    Groups::Rows { classes: logits.len() / batch.sequences().max(1) }
+                    Distributions::Rows { classes: logits.len() / batch.sequences().max(1) }
                 }
             };
             let mean = 1.0 / groups.count(logits.len()).max(1) as f64;

@@ -1,9 +1,17 @@
-//! Products of bf16 on the tile registers of AMX (Intel, from Sapphire Rapids on): 16 x 16 sums of 32 products each in one
-//! instruction, sixteen times as many a cycle as by AVX-512.
+//! Tile products of bf16 by AMX (Intel, from Sapphire Rapids on). One instruction adds 32 products to each of 16 x 16
+//! sums, sixteen times the throughput of AVX-512 in f32.
 //!
-//! Stable Rust has no intrinsics for them, so the instructions are written out.
+//! Stable Rust has no intrinsics for AMX, hence inline assembly. Like AVX-512-BF16, AMX treats subnormal operands as
+//! zero.
 //!
-//! Like AVX-512-BF16, the instructions take subnormal operands for zero.
+//! Registers: `tmm0` to `tmm3` accumulate an output tile, `tmm4` and `tmm5` hold tiles of `A`, `tmm6` and `tmm7` tiles
+//! of `B`:
+//!
+//! ```text
+//!                 tmm6      tmm7      B: 16 words x 32 columns
+//!     A  tmm4     tmm0      tmm1
+//!        tmm5     tmm2      tmm3      C: 32 x 32
+//! ```
 
 use std::arch::asm;
 use std::cell::Cell;
@@ -12,15 +20,16 @@ use std::marker::PhantomData;
 use crate::gemm::bf16::operands::{FETCHED, Operands};
 use crate::gemm::layout::{OUTPUT_TILE, TILE, TILE_WORDS};
 
-/// The tile registers of this thread, set up for [`strip`] while this lives. Inside of another one it costs next to nothing.
+/// The tile registers of this thread, configured as 16 x 16 words each while the value lives. Nested values cost a
+/// counter.
 pub(crate) struct AmxConfigured(PhantomData<*const ()>);
 
 thread_local! {
-    /// How many [`AmxConfigured`] are alive.
+    /// Living values of [`AmxConfigured`].
     static AMX_CONFIGURED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What `ldtilecfg` reads: palette 1, and of each register the bytes of a row and the rows.
+/// The operand of `ldtilecfg`: palette 1, and for each register the bytes of a row and the rows.
 #[repr(C, align(64))]
 struct Configuration {
     palette: u8,
@@ -31,8 +40,10 @@ struct Configuration {
 }
 
 impl AmxConfigured {
+    /// Configures the registers, unless an outer value has done so.
+    ///
     /// # Safety
-    /// [`has_amx`] was true.
+    /// [`has_amx`](crate::base::cpu::has_amx) was true.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn new() -> Self {
         let outer = AMX_CONFIGURED.get();
@@ -43,7 +54,7 @@ impl AmxConfigured {
         let mut c = Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         c.row_bytes[..8].fill(4 * TILE as u16);
         c.rows[..8].fill(TILE as u8);
-        // SAFETY: the caller's; the configuration has the layout of the manual.
+        // SAFETY: the CPU has AMX by the `# Safety` contract; `c` is 64 bytes in the layout of the instruction.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const c, options(nostack, readonly, preserves_flags)) };
         Self(PhantomData)
     }
@@ -56,19 +67,23 @@ impl Drop for AmxConfigured {
         if AMX_CONFIGURED.get() > 0 {
             return;
         }
-        // SAFETY: there are tile registers; their content is needed no more.
+        // SAFETY: `new` configured the registers of this thread (the type is not `Send`), and no value that uses them
+        // is left.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
     }
 }
 
-/// `out = A B` or, with `adds`, `out += A B` for 32 x 32 elements, `stride` floats from row to row.
+/// `out = A B` or, with `adds`, `out += A B` for 32 x 32 elements, `stride` floats from row to row, over `words` of the
+/// depth.
 ///
 /// # Safety
-/// The tile registers are configured; all memory is there.
+/// * An [`AmxConfigured`] lives on this thread.
+/// * The panels of `operands` hold `words / 16` tiles.
+/// * `out` is valid for reads and writes of 32 rows of 32 floats.
 #[allow(unsafe_code)]
 #[inline(always)]
-pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
-    // SAFETY: the caller's.
+pub(super) unsafe fn output_tile(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
+    // SAFETY: the registers are configured, the panels hold the tiles, and `out` holds the output tile: `# Safety`.
     unsafe {
         if adds {
             load_sums(out, stride);
@@ -80,11 +95,12 @@ pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, st
     }
 }
 
-/// A step of 32 of a square's products. The left operand comes past the nearest cache, where the right one is to stay. Tiles 0 to 3 are
-/// sums; what is to be done about each before its first product is given.
+/// Adds the products of one tile of the depth (32 steps) to the sums `tmm0` to `tmm3`. `$zeroth` to `$third` are
+/// instructions for each sum before its first product. `tileloaddt1` loads `A` with a non-temporal hint, so that `B`
+/// stays in L1.
 macro_rules! step {
     ($operands:ident, $tile:ident; $($zeroth:literal)*; $($first:literal)*; $($second:literal)*; $($third:literal)*; $($arguments:tt)*) => {{
-        let Operands { left, lower, right, aside, width, next } = *$operands;
+        let Operands { left, lower, right, second, width, next } = *$operands;
         let (left, right) = (left.add($tile * TILE_WORDS), right.add($tile * TILE * width));
         asm!(
             "tileloaddt1 tmm4, [{upper} + {row}]",
@@ -103,33 +119,34 @@ macro_rules! step {
             "prefetcht1 [{next} + 64]",
             "prefetcht1 [{next} + 128]",
             "prefetcht1 [{next} + 192]",
-            upper = in(reg) left, lower = in(reg) left.add(lower), left = in(reg) right, right = in(reg) right.add(aside),
+            upper = in(reg) left, lower = in(reg) left.add(lower), left = in(reg) right, right = in(reg) right.add(second),
             row = in(reg) 4 * TILE, width = in(reg) 4 * width, next = in(reg) next.wrapping_add($tile * FETCHED),
             $($arguments)*
         );
     }};
 }
 
-/// Adds the products of a step of 32 to a square's sums.
+/// Adds the products of tile `tile` of the depth to the sums.
 ///
 /// # Safety
-/// The tile registers are configured, and the operands have the tile.
+/// * An [`AmxConfigured`] lives on this thread.
+/// * The panels of `operands` hold `tile`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn step(operands: &Operands, tile: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: the registers are configured and the panels hold the tile: `# Safety`. Prefetches never fault.
     unsafe { step!(operands, tile; ; ; ; ; options(nostack, readonly, preserves_flags)) }
 }
 
-/// Writes the sums of another square to `before`, `[32, 32]`, and begins new ones with a step's products: each register is stored
-/// while the products of others go on.
+/// Writes the sums of the previous output tile to `before`, `[32, 32]`, and starts new sums with the products of
+/// `tile`. Each register is stored while the products of the others proceed.
 ///
 /// # Safety
-/// As for [`step`], and `before` is writable.
+/// As [`step()`], and `before` is valid for writes of 32 x 32 floats.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn first_step(operands: &Operands, tile: usize, before: *mut f32) {
-    // SAFETY: the caller's.
+    // SAFETY: as in `step`; the stores and loads of the sums stay within the 32 x 32 floats of the `# Safety` contract.
     unsafe {
         step!(
             operands, tile;
@@ -142,14 +159,14 @@ pub(crate) unsafe fn first_step(operands: &Operands, tile: usize, before: *mut f
     }
 }
 
-/// [`first_step`] of sums that were begun before: they are read from `sums`, `[32, 32]`.
+/// [`first_step`] that continues the sums at `sums`, `[32, 32]`, instead of starting with 0.
 ///
 /// # Safety
-/// As for [`first_step`], and `sums` is readable.
+/// As [`first_step`], and `sums` is valid for reads of 32 x 32 floats.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn next_step(operands: &Operands, tile: usize, before: *mut f32, sums: *const f32) {
-    // SAFETY: the caller's.
+    // SAFETY: as in `step`; the stores and loads of the sums stay within the 32 x 32 floats of the `# Safety` contract.
     unsafe {
         step!(
             operands, tile;
@@ -162,14 +179,14 @@ pub(crate) unsafe fn next_step(operands: &Operands, tile: usize, before: *mut f3
     }
 }
 
-/// Clears the sums of a square.
+/// Sets the sums to 0.
 ///
 /// # Safety
-/// The tile registers are configured.
+/// An [`AmxConfigured`] lives on this thread.
 #[allow(unsafe_code)]
 #[inline(always)]
 pub(crate) unsafe fn zero_sums() {
-    // SAFETY: the caller's.
+    // SAFETY: the registers are configured: `# Safety`.
     unsafe {
         asm!(
             "tilezero tmm0",
@@ -181,14 +198,15 @@ pub(crate) unsafe fn zero_sums() {
     }
 }
 
-/// Reads the sums of a square, `stride` floats from row to row.
+/// Loads the sums from `from`, `stride` floats from row to row.
 ///
 /// # Safety
-/// As for [`store_sums`].
+/// An [`AmxConfigured`] lives on this thread, and `from` is valid for reads of 32 rows of 32 floats.
 #[allow(unsafe_code)]
 #[inline(always)]
 unsafe fn load_sums(from: *const f32, stride: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: the registers are configured, and four loads of 16 rows of 16 floats lie in the rows at `from`: `#
+    // Safety`.
     unsafe {
         asm!(
             "tileloadd tmm0, [{from} + {step}]",
@@ -201,14 +219,15 @@ unsafe fn load_sums(from: *const f32, stride: usize) {
     }
 }
 
-/// Writes the sums of a square, `stride` floats from row to row.
+/// Writes the sums to `out`, `stride` floats from row to row.
 ///
 /// # Safety
-/// The tile registers are configured, and the memory is there.
+/// An [`AmxConfigured`] lives on this thread, and `out` is valid for writes of 32 rows of 32 floats.
 #[allow(unsafe_code)]
 #[inline(always)]
 pub(crate) unsafe fn store_sums(out: *mut f32, stride: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: the registers are configured, and four stores of 16 rows of 16 floats lie in the rows at `out`: `#
+    // Safety`.
     unsafe {
         asm!(
             "tilestored [{out} + {step}], tmm0",
@@ -221,14 +240,14 @@ pub(crate) unsafe fn store_sums(out: *mut f32, stride: usize) {
     }
 }
 
-/// Squares of the tile registers multiplied for a while, on nothing but them; returns the multiplications of words.
+/// Multiplies tiles in registers for `rounds` rounds; returns the number of multiplications of words.
 ///
 /// # Safety
-/// [`has_amx`] was true.
+/// [`has_amx`](crate::base::cpu::has_amx) was true.
 #[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
     let zeros = [0.0f32; TILE * TILE];
-    // SAFETY: the caller's.
+    // SAFETY: `has_amx` was true: `# Safety`. `_tiles` configures the registers; `zeros` holds a tile.
     unsafe {
         let _tiles = AmxConfigured::new();
         asm!(

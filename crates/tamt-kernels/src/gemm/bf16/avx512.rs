@@ -1,32 +1,36 @@
-//! Products of tiles by AVX-512-BF16: 32 products of two vectors in one instruction, with two vectors of sums for each of some rows
-//! in registers.
+//! Tile products of bf16 by AVX-512-BF16. One instruction adds two products to each of 16 sums; the register tile is 8
+//! rows by two vectors.
 
 use std::arch::x86_64::{
     __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::transmute;
 
+use crate::base::values::Word;
 use crate::gemm::bf16::operands::Operands;
 use crate::gemm::epilogue::{Epilogue, OutputTile, TileSums};
 use crate::gemm::layout::{OUTPUT_TILE, TILE, TILE_WORDS};
 use crate::gemm::panels::Panels;
 
-/// Rows whose sums are in registers: with two vectors of each, as many as hide how long a product takes, and operands of sixteen
-/// products are ten loads.
+/// Rows of the register tile: with two vectors each, 16 sums hide the latency of the products, and 16 products need 10
+/// loads.
 const ROWS: usize = 8;
 
-/// The product of rows `first_row..` of a left operand and columns `first_col..` of a right one, each square given to `finish`.
+/// The product of rows `first_row..` of `lhs` and columns `first_col..` of `rhs`, an output tile at a time; `epilogue`
+/// takes each.
 ///
 /// # Safety
-/// The processor has these instructions, the operands have the same depth and precision, and what `finish` asks for.
+/// * The CPU has AVX-512-BF16.
+/// * `lhs` and `rhs` are bf16 panels of the same depth.
+/// * The destination that `epilogue` writes for the block is writable, and no other thread accesses it.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn squares<F: Epilogue>(
+pub(super) unsafe fn tile_product<F: Epilogue>(
     (first_row, rows): (usize, usize),
     (first_col, cols): (usize, usize),
     lhs: Panels<'_>,
     rhs: Panels<'_>,
-    finish: &mut F,
+    epilogue: &mut F,
 ) {
     let (depth, precision) = (rhs.depth(), rhs.precision());
     let mut sums = TileSums([[0.0; OUTPUT_TILE]; OUTPUT_TILE]);
@@ -40,52 +44,58 @@ pub(super) unsafe fn squares<F: Epilogue>(
                 let words = precision.words(block.len());
                 let right = &rhs.panels_at(first_col + col, &block)[..width * words];
                 let left = &lhs.panels_at(first_row + row, &block)[..left_rows * words];
-                // SAFETY: the caller's; panels hold what they were asked for.
+                // SAFETY: the CPU has AVX-512-BF16: `# Safety`. The slices of the panels hold `left_rows` and `width`
+                // lanes of `words`, and `sums` an output tile.
                 unsafe {
                     let out: *mut f32 = (&raw mut sums).cast();
                     product(words, left.as_ptr(), left_rows, right.as_ptr(), width, out, OUTPUT_TILE, from > 0);
                 }
             }
-            let square = OutputTile::at((row, col), (rows, cols), &sums);
-            // SAFETY: the caller's.
-            unsafe { (0..F::PARTS).for_each(|part| finish.part(&square, part)) };
+            let tile = OutputTile::at((row, col), (rows, cols), &sums);
+            // SAFETY: the CPU has the instructions, and the destination is exclusive: `# Safety`.
+            unsafe { (0..F::PARTS).for_each(|part| epilogue.part(&tile, part)) };
         }
     }
 }
 
-/// `out = A B` or, with `adds`, `out += A B` for 32 x 32 elements, `stride` floats from row to row.
+/// `out = A B` or, with `adds`, `out += A B` for 32 x 32 elements, `stride` floats from row to row, over `words` of the
+/// depth. Padding rows and columns, which `operands` lacks, are not written.
 ///
 /// # Safety
-/// The processor has these instructions; all memory is there.
+/// * The CPU has AVX-512-BF16.
+/// * The panels of `operands` hold `words`, a multiple of 16.
+/// * `out` is valid for reads and writes of 32 rows of 32 floats.
 #[target_feature(enable = "avx512bf16,avx512f")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn square(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
+pub(super) unsafe fn output_tile(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
     let Operands { left, lower, right, width, .. } = *operands;
     let rows = if lower > 0 { OUTPUT_TILE } else { TILE };
-    // SAFETY: the caller's.
+    // SAFETY: the `# Safety` contract covers that of `product`: the panels hold `rows` and `width` lanes.
     unsafe { product(words, left, rows, right, width, out, stride, adds) };
 }
 
-/// The product of panels of one or two tiles' `rows` and a right panel, which with `adds` is added to what is there.
+/// [`output_tile`] of 16 or 32 `rows` and `width` columns.
 ///
 /// # Safety
-/// As for [`square`].
+/// * The CPU has AVX-512-BF16.
+/// * `left` is valid for reads of `rows` lanes of `words`, in panels of 16, and `right` for reads of `words` of `width`
+///   lanes.
+/// * `out` is valid for reads and writes of `rows` rows of `width` floats.
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f")]
 #[allow(unsafe_code)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn product(
     words: usize,
-    left: *const f32,
+    left: *const Word,
     rows: usize,
-    right: *const f32,
+    right: *const Word,
     width: usize,
     out: *mut f32,
     stride: usize,
     adds: bool,
 ) {
     for row in (0..rows).step_by(ROWS) {
-        // SAFETY: the caller's.
+        // SAFETY: rows `row..row + 8` of the panels and of `out`, within the `# Safety` contract.
         unsafe {
             let left = left.add(row / TILE * TILE * words + row % TILE * TILE);
             let out = out.add(row * stride);
@@ -97,22 +107,24 @@ unsafe fn product(
     }
 }
 
-/// [`ROWS`] rows of a product, `VECTORS` wide.
+/// [`ROWS`] rows of a product, `VECTORS` vectors wide.
 ///
 /// # Safety
-/// As for [`square`].
+/// As [`product`] with [`ROWS`] rows, of which `left` is the first one's first word.
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f")]
 #[allow(unsafe_code)]
 unsafe fn some_rows<const VECTORS: usize>(
     words: usize,
-    mut left: *const f32,
-    mut right: *const f32,
+    mut left: *const Word,
+    mut right: *const Word,
     out: *mut f32,
     stride: usize,
     adds: bool,
 ) {
-    // SAFETY: the caller's; a vector of words and one of bf16 are the same 64 bytes.
+    // SAFETY: the loops read `words` of 8 lanes of `left` and of `VECTORS` vectors of `right` and access 8 rows of
+    // `out`, within the `# Safety` contract. A vector of floats and a vector of bf16 are 64 bytes each, and any bits
+    // are valid.
     unsafe {
         let pairs = |words: __m512| transmute::<__m512, __m512bh>(words);
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
@@ -127,10 +139,10 @@ unsafe fn some_rows<const VECTORS: usize>(
             for word in 0..TILE {
                 let mut columns = [pairs(_mm512_setzero_ps()); VECTORS];
                 for (v, column) in columns.iter_mut().enumerate() {
-                    *column = pairs(_mm512_loadu_ps(right.add(word * VECTORS * TILE + v * TILE)));
+                    *column = pairs(_mm512_loadu_ps(right.add(word * VECTORS * TILE + v * TILE).cast()));
                 }
                 for (i, row) in sums.iter_mut().enumerate() {
-                    let factor = pairs(_mm512_set1_ps(*left.add(i * TILE + word)));
+                    let factor = pairs(_mm512_set1_ps(*left.add(i * TILE + word).cast()));
                     for (sum, column) in row.iter_mut().zip(columns) {
                         *sum = _mm512_dpbf16_ps(*sum, factor, column);
                     }
@@ -147,18 +159,19 @@ unsafe fn some_rows<const VECTORS: usize>(
     }
 }
 
-/// Products of registers for a while; returns the multiplications of words.
+/// Multiplies vectors in registers for `rounds` rounds; returns the number of multiplications of words.
 ///
 /// # Safety
-/// The processor has these instructions.
+/// The CPU has AVX-512-BF16.
 #[target_feature(enable = "avx512bf16,avx512f")]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
-    /// More than a product takes cycles, and few enough for the registers.
+    /// Independent sums: enough to hide the latency of a product, and few enough for the registers.
     const SUMS: usize = 10;
-    // SAFETY: the caller's; both types are 64 bytes.
+    // SAFETY: the CPU has AVX-512-BF16: `# Safety`. The types of the transmutation are 64 bytes each, and any bits are
+    // valid.
     unsafe {
-        // bf16, small enough never to overflow
+        // 0.0078: sums never overflow
         let factor = std::hint::black_box(transmute::<[u16; 32], __m512bh>([0x3c00; 32]));
         let mut sums = [_mm512_setzero_ps(); SUMS];
         for _ in 0..rounds {

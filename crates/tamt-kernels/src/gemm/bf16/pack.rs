@@ -1,7 +1,10 @@
-//! Panels of tiles in bf16, round_pair and masked on the way by AVX-512-BF16.
+//! Packing of bf16 panels by AVX-512-BF16, which rounds, and applies the mask.
 //!
-//! A left panel is `[blocks of 32 steps][16 lanes][16 words]`, a right one `[words][32 lanes]`, the last one 16 lanes wide
-//! if those suffice; a word is two steps of the depth. Lanes and words are padded with zeros.
+//! The unit of work is a tile of 16 lanes by 16 words, in 16 vectors. Whether a tile is transposed depends on the order
+//! of the operand and the layout of the panel (see [`crate::gemm::layout`]).
+//!
+//! All functions below [`pack`] are inlined into it and compiled for its target features, because a call would pass
+//! tiles through memory. Loops replace closures that an iterator adapter calls, for the same reason.
 
 use half::bf16;
 use std::arch::x86_64::{
@@ -10,20 +13,20 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use crate::base::values::Values;
+use crate::base::values::{Values, Word};
 use crate::gemm::bf16::round::{interleaved, round_pair};
-use crate::gemm::layout::{OUTPUT_TILE, Side, TILE};
+use crate::gemm::layout::{Side, TILE, line_in_panel, panel_offset, tile_panel, tile_words};
 use crate::gemm::operand::{Operand, Order, SourceRows};
 use crate::gemm::transpose_avx512::{Tile, transposed};
 use crate::masks::bits::first_bits;
 
-/// Steps of the depth in a block of tiles.
-pub(crate) const STEPS: usize = 2 * TILE;
+/// Steps of the depth in a tile.
+const STEPS: usize = 2 * TILE;
 
-/// Packs panels of lanes and steps of an operand. With a mask, both begin at multiples of 8.
+/// Packs lanes and steps of an operand as one depth block. With a mask, both begin at multiples of 8.
 ///
 /// # Safety
-/// The processor has AVX-512 F, BW and BF16.
+/// The CPU has AVX-512 F, BW, DQ, VL and BF16.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn pack(
@@ -31,19 +34,20 @@ pub(crate) unsafe fn pack(
     side: Side,
     lanes: Range<usize>,
     depth: Range<usize>,
-    out: &mut [f32],
+    out: &mut [Word],
 ) {
     match operand.data {
-        // SAFETY: the caller's.
+        // SAFETY: the CPU has the instructions: `# Safety`.
         Values::F32(data) => unsafe { pack_from(data, operand, side, lanes, depth, out) },
+        // SAFETY: as above.
         Values::Bf16(data) => unsafe { pack_from(data, operand, side, lanes, depth, out) },
     }
 }
 
-/// [`pack`] of an operand with these elements.
+/// [`pack`] of an operand with the elements `data`.
 ///
 /// # Safety
-/// As for [`pack`].
+/// As [`pack`].
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 #[allow(unsafe_code)]
@@ -53,35 +57,30 @@ unsafe fn pack_from<T: Element>(
     side: Side,
     lanes: Range<usize>,
     depth: Range<usize>,
-    out: &mut [f32],
+    out: &mut [Word],
 ) {
     let padded = lanes.len().next_multiple_of(TILE);
-    let words = depth.len().div_ceil(2).next_multiple_of(TILE);
+    let words = tile_words(depth.len());
     assert_eq!(out.len(), padded * words, "whole panels");
     if out.is_empty() {
         return;
     }
     let source = Source::new(data, operand, &lanes, &depth);
-    // a left panel's rows are lanes, a right one's words
+    // the lines of a panel of `A` are lanes, the lines of a panel of `B` are words
     let transpose = (operand.order == Order::LaneRows) == (side == Side::Right);
     let mut pack_tile = |lane: usize, block: usize| {
-        // the panel that the lanes are in, its width, and where they begin in it
-        let (panel, width, at) = match side {
-            Side::Left => (lane, TILE, 0),
-            Side::Right => {
-                let panel = lane / OUTPUT_TILE * OUTPUT_TILE;
-                (panel, OUTPUT_TILE.min(padded - panel), lane - panel)
-            }
-        };
-        let out = out[panel * words + block * TILE * width + at..].as_mut_ptr();
-        // SAFETY: the instruction set is the caller's promise; `out` was measured.
+        let (panel, width) = tile_panel(side, padded, lane);
+        let line = panel_offset(padded, 0, words, panel) + line_in_panel(side, width, lane - panel, block * TILE);
+        let out = out[line..].as_mut_ptr();
+        // SAFETY: the CPU has the instructions: `# Safety`. `out` holds whole panels, asserted above, and so the tile's
+        // 16 lines of 16 words, `width` words apart; panels begin on cache lines.
         unsafe {
             let tile = source.tile(lane, block * STEPS);
             let tile = if transpose { transposed(tile) } else { tile };
             if operand.non_temporal { stream(tile, out, width) } else { store(tile, out, width) }
         }
     };
-    // along the rows of the data, as memory likes to be read
+    // along the rows of the data, which are contiguous in memory
     let (tiles, blocks) = (padded / TILE, words / TILE);
     for i in 0..tiles * blocks {
         match operand.order {
@@ -91,7 +90,7 @@ unsafe fn pack_from<T: Element>(
     }
 }
 
-/// The part of an operand that is packed.
+/// The lanes and steps of an operand that are packed.
 struct Source<'a, T> {
     from: SourceRows<'a, T>,
     order: Order,
@@ -99,37 +98,34 @@ struct Source<'a, T> {
     cols: usize,
 }
 
-/// Elements of a row from those that a tile reads to those that are fetched meanwhile.
+/// Elements of a row between a tile and the prefetch.
 const FETCHED_AHEAD: usize = 128;
 
-// What follows is compiled into `pack`, whose instructions it may use: a call would pass tiles through memory. Hence loops,
-// and no closures that an adapter calls.
-
-/// What is there of a tile's elements.
+/// Kind of a tile, a const parameter that selects the loads.
 type Part = u8;
 
-/// All of them.
+/// A tile inside an unmasked operand.
 const WHOLE: Part = 0;
 
-/// All of them, of which a mask drops some.
+/// A tile inside a masked operand.
 const MASKED: Part = 1;
 
-/// Some of them, of which a mask may drop some.
+/// A tile that exceeds the operand, masked or not.
 const RAGGED: Part = 2;
 
-/// What an operand is made of. Elements of a part that its mask drops, or that are not there, are zeros.
+/// The element type of an operand. Loads return 0 for elements that the mask drops and for elements beyond the operand.
 #[allow(unsafe_code)]
 trait Element: Copy {
-    /// 32 steps of a lane, from column `col` on, a multiple of 8.
+    /// 32 steps of a lane from column `col` on, a multiple of 8, in bf16.
     ///
     /// # Safety
-    /// As for [`pack`].
+    /// As [`pack`], whose target features the caller has.
     unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i;
 
-    /// Sixteen lanes of two steps, those of one behind those of the other.
+    /// Sixteen lanes of step `step`, then sixteen lanes of the next step, in bf16.
     ///
     /// # Safety
-    /// As for [`pack`].
+    /// As [`pack`], whose target features the caller has.
     unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i;
 }
 
@@ -137,13 +133,13 @@ trait Element: Copy {
 impl Element for f32 {
     #[inline(always)]
     unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
-        // SAFETY: the caller's.
+        // SAFETY: the instructions by the `# Safety` contract of the trait.
         unsafe { round_pair(source.load::<PART>(lane, col), source.load::<PART>(lane, col + TILE)) }
     }
 
     #[inline(always)]
     unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
-        // SAFETY: the caller's.
+        // SAFETY: the instructions by the `# Safety` contract of the trait.
         unsafe { round_pair(source.load::<PART>(step, col), source.load::<PART>(step + 1, col)) }
     }
 }
@@ -153,13 +149,13 @@ impl Element for bf16 {
     #[inline(always)]
     unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
         let kept = source.kept::<PART, STEPS>(lane, col);
-        // SAFETY: the instructions are the caller's promise; only elements of the row are read.
+        // SAFETY: the instructions by the `# Safety` contract of the trait; `kept` masks the elements beyond the row.
         unsafe { _mm512_maskz_loadu_epi16(kept, source.at(lane, col).cast()) }
     }
 
     #[inline(always)]
     unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i {
-        // SAFETY: as above.
+        // SAFETY: the instructions by the `# Safety` contract of the trait; `kept` masks the elements beyond the rows.
         unsafe {
             let kept = |step| source.kept::<PART, TILE>(step, col) as u16;
             let low = _mm256_maskz_loadu_epi16(kept(step), source.at(step, col).cast());
@@ -171,7 +167,7 @@ impl Element for bf16 {
 
 #[allow(unsafe_code)]
 impl<'a, T: Element> Source<'a, T> {
-    /// Lanes and steps of an operand with these elements, neither of them empty.
+    /// Lanes and steps of an operand with the elements `data`, neither range empty.
     fn new(data: &'a [T], operand: &Operand<'a>, lanes: &Range<usize>, depth: &Range<usize>) -> Self {
         let (rows, cols) = if operand.order == Order::LaneRows { (lanes, depth) } else { (depth, lanes) };
         let from = operand.rows_from(data, rows.start, cols.start);
@@ -179,14 +175,17 @@ impl<'a, T: Element> Source<'a, T> {
         Self { from, order: operand.order, rows: rows.len(), cols: cols.len() }
     }
 
-    /// Sixteen lanes and 32 steps: `[lane][word]` where rows are lanes, `[word][lane]` where they are steps.
+    /// Sixteen lanes and 32 steps: `[lane][word]` if rows are lanes, `[word][lane]` if rows are steps.
+    ///
+    /// # Safety
+    /// As [`pack`], whose target features the caller has.
     #[inline(always)]
     unsafe fn tile(&self, lane: usize, step: usize) -> Tile {
         let (row, rows, col, cols) = match self.order {
             Order::LaneRows => (lane, TILE, step, STEPS),
             Order::DepthRows => (step, STEPS, lane, TILE),
         };
-        // SAFETY: the caller's instruction set.
+        // SAFETY: the instructions by the `# Safety` contract; `PART` describes the tile, as `tile_at` requires.
         unsafe {
             match (row + rows <= self.rows && col + cols <= self.cols, self.from.bits) {
                 (true, None) => self.tile_at::<WHOLE>(row, col),
@@ -196,9 +195,13 @@ impl<'a, T: Element> Source<'a, T> {
         }
     }
 
+    /// [`Source::tile`] from an element on.
+    ///
+    /// # Safety
+    /// As [`Source::tile`], and the tile is of kind `PART`.
     #[inline(always)]
     unsafe fn tile_at<const PART: Part>(&self, row: usize, col: usize) -> Tile {
-        // SAFETY: as for `tile`.
+        // SAFETY: the instructions by the `# Safety` contract.
         unsafe {
             let mut tile = [_mm512_setzero_si512(); TILE];
             for (i, words) in tile.iter_mut().enumerate() {
@@ -214,11 +217,14 @@ impl<'a, T: Element> Source<'a, T> {
         }
     }
 
-    /// Fetches what one of the next tiles reads for word or lane `i`: masked operands are weights, which lie far away, and of each
-    /// row a tile reads too little for the processor to see what comes next.
+    /// Prefetches the elements of word or lane `i` of a later tile. Masked operands are weights, which come from
+    /// memory, and a tile reads too little of each row for the hardware prefetcher.
+    ///
+    /// # Safety
+    /// The CPU has SSE.
     #[inline(always)]
     unsafe fn prefetch(&self, row: usize, i: usize, col: usize) {
-        // SAFETY: nothing is read but ahead of time.
+        // SAFETY: a prefetch never faults, whatever the address.
         unsafe {
             let ahead = col + FETCHED_AHEAD;
             match self.order {
@@ -234,13 +240,14 @@ impl<'a, T: Element> Source<'a, T> {
         }
     }
 
-    /// Where an element lies, if it is there.
+    /// Address of an element, which may lie beyond the operand.
     #[inline(always)]
     fn at(&self, row: usize, col: usize) -> *const T {
         self.from.data.as_ptr().wrapping_add(row * self.from.stride + col)
     }
 
-    /// Which of `N` elements of a row from a column on, a multiple of 8, are there and kept by the mask, the first in the lowest bit.
+    /// A lane mask of `N` elements of a row from column `col` on, a multiple of 8: 1 for elements inside the operand
+    /// that its mask keeps, the first element in the lowest bit.
     #[inline(always)]
     fn kept<const PART: Part, const N: usize>(&self, row: usize, col: usize) -> u32 {
         match (PART, self.from.bits) {
@@ -254,7 +261,7 @@ impl<'a, T: Element> Source<'a, T> {
         }
         let kept = u32::MAX >> (32 - (self.cols - col).min(N));
         let Some((bits, stride)) = self.from.bits else { return kept };
-        // where the mask ends, bits beyond it are beyond the columns
+        // `first_bits` reads 0 beyond the mask's bytes, which cover all columns
         kept & first_bits(&bits[row * stride + col / 8..])
     }
 }
@@ -262,32 +269,39 @@ impl<'a, T: Element> Source<'a, T> {
 #[allow(unsafe_code)]
 impl Source<'_, f32> {
     /// Sixteen elements of a row.
+    ///
+    /// # Safety
+    /// As [`pack`], whose target features the caller has.
     #[inline(always)]
     unsafe fn load<const PART: Part>(&self, row: usize, col: usize) -> __m512 {
         let kept = self.kept::<PART, TILE>(row, col) as u16;
-        // SAFETY: the caller's instruction set; only elements of the row are read.
+        // SAFETY: the instructions by the `# Safety` contract; `kept` masks the elements beyond the row.
         unsafe { _mm512_maskz_loadu_ps(kept, self.at(row, col)) }
     }
 }
 
+/// Stores a tile, `stride` words from line to line.
+///
 /// # Safety
-/// Sixteen rows of sixteen words, `stride` apart, are writable at `out`.
+/// The CPU has AVX-512 F, and `out` is valid for writes of sixteen lines of sixteen words, `stride` apart.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn store(tile: Tile, out: *mut f32, stride: usize) {
+unsafe fn store(tile: Tile, out: *mut Word, stride: usize) {
     for (i, row) in tile.into_iter().enumerate() {
-        // SAFETY: the caller's.
+        // SAFETY: line `i < 16` of the `# Safety` contract.
         unsafe { _mm512_storeu_si512(out.add(i * stride).cast(), row) };
     }
 }
 
+/// [`store`] with a non-temporal hint.
+///
 /// # Safety
-/// As for [`store`], and `out` and `stride` of whole cache lines.
+/// As [`store`], and `out` is aligned to 64 bytes and `stride` a multiple of 16.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn stream(tile: Tile, out: *mut f32, stride: usize) {
+unsafe fn stream(tile: Tile, out: *mut Word, stride: usize) {
     for (i, row) in tile.into_iter().enumerate() {
-        // SAFETY: the caller's.
+        // SAFETY: line `i < 16` of the `# Safety` contract, on a cache line.
         unsafe { _mm512_stream_si512(out.add(i * stride).cast(), row) };
     }
 }

@@ -1,14 +1,11 @@
-//! Products of bf16 whose panels are made of tiles, sixteen lanes by sixteen words of two steps: on the tile registers of AMX where
-//! there are some, by AVX-512-BF16 elsewhere.
-//!
-//! Panels differ from those of the other vector kernels (see [`pack`]): a left one has 16 rows, each contiguous in depth within a block
-//! of 32 steps; a right one has words of two steps, 32 lanes wide. The depth is padded with zeros to whole blocks. A product is computed
-//! in squares of 32 by 32 sums, and what becomes of a square ([`Epilogue`]) is done while it is in the nearest cache.
+//! The unit that multiplies bf16 tiles: AMX where the CPU has it, else AVX-512-BF16. Both read the same panels
+//! ([`crate::gemm::layout`]) and compute output tiles of 32 x 32.
 
 use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
 
 use crate::base::cpu::{Bf16Unit, bf16};
 use crate::base::precision::Precision;
+use crate::base::values::Word;
 use crate::gemm::bf16::operands::{FETCHED, Operands};
 use crate::gemm::bf16::{amx, amx_pipeline, avx512};
 use crate::gemm::block::{Init, OutputBlock};
@@ -16,17 +13,17 @@ use crate::gemm::epilogue::Epilogue;
 use crate::gemm::layout::{OUTPUT_TILE, TILE};
 use crate::gemm::panels::Panels;
 
-/// What multiplies tiles, ready on this thread while it lives. Inside of another one it costs next to nothing.
+/// The unit, ready for use on this thread while the value lives. Nested values cost a counter.
 pub(crate) enum TileUnit {
     Amx(amx::AmxConfigured),
     Avx512,
 }
 
 impl TileUnit {
-    /// That of products in a precision, if they are [`Precision::packs_bf16`].
+    /// The unit for products in a precision, if [`Precision::packs_bf16`].
     pub(crate) fn new(precision: Precision) -> Option<Self> {
         precision.packs_bf16().then(|| match bf16() {
-            // SAFETY: there are tile registers where they are chosen.
+            // SAFETY: `bf16` returns `Amx` only if `has_amx` was true.
             #[allow(unsafe_code)]
             Bf16Unit::Amx => Self::Amx(unsafe { amx::AmxConfigured::new() }),
             _ => Self::Avx512,
@@ -34,41 +31,49 @@ impl TileUnit {
     }
 }
 
-/// The product of rows `first_row..` of a left operand and columns `first_col..` of a right one, each square given to `finish`.
+/// The product of `rows` (first row in `lhs`, number) and `cols` (first column in `rhs`, number), an output tile at a
+/// time; `epilogue` takes each.
 ///
 /// # Safety
-/// What `finish` asks for.
+/// The destination that `epilogue` writes for the block is writable, and no other thread accesses it.
+///
+/// # Panics
+/// If the operands differ in depth or precision, or do not hold the rows or columns.
 #[allow(unsafe_code)]
-pub(crate) unsafe fn squares<F: Epilogue>(
-    multiplier: &TileUnit,
+pub(crate) unsafe fn tile_product<F: Epilogue>(
+    unit: &TileUnit,
     rows: (usize, usize),
     cols: (usize, usize),
     lhs: Panels<'_>,
     rhs: Panels<'_>,
-    finish: &mut F,
+    epilogue: &mut F,
 ) {
     assert_eq!((lhs.depth(), lhs.precision()), (rhs.depth(), rhs.precision()), "operands of the same depth");
-    // SAFETY: the caller's, and only instruction sets that are there are chosen.
+    // SAFETY: a `TileUnit` exists only if `bf16` found its instructions; the operands agree: asserted above. The
+    // destination is exclusive by the `# Safety` contract.
     unsafe {
-        match multiplier {
-            TileUnit::Amx(registers) => amx_pipeline::squares(registers, rows, cols, lhs, rhs, finish),
-            TileUnit::Avx512 => avx512::squares(rows, cols, lhs, rhs, finish),
+        match unit {
+            TileUnit::Amx(registers) => amx_pipeline::tile_product(registers, rows, cols, lhs, rhs, epilogue),
+            TileUnit::Avx512 => avx512::tile_product(rows, cols, lhs, rhs, epilogue),
         }
     }
 }
 
-/// Computes a strip of at most [`OUTPUT_TILE`] columns, or adds to it: the product of panels of `words`, a multiple of
-/// [`TILE`].
+/// The product of a strip of at most [`OUTPUT_TILE`] columns and one depth block of `words`, without an epilogue.
 ///
 /// # Safety
-/// `c` must be writable and nobody else's; `lhs` holds whole panels of its rows.
+/// * `c` is valid for reads and writes, and no other thread accesses it.
+/// * `lhs` is valid for reads of the strip's rows, padded to whole panels, of `words`.
+///
+/// # Panics
+/// If `rhs` is not a panel of `words` and of the strip's columns, padded to whole tiles.
 #[allow(unsafe_code)]
 pub(crate) unsafe fn strip(
-    multiplier: &TileUnit,
+    unit: &TileUnit,
     c: OutputBlock,
     words: usize,
-    lhs: *const f32,
-    rhs: &[f32],
+    lhs: *const Word,
+    rhs: &[Word],
     start: Init<'_>,
 ) {
     let width = c.cols.next_multiple_of(TILE);
@@ -77,35 +82,36 @@ pub(crate) unsafe fn strip(
     let right = rhs.as_ptr();
     for row in (0..c.rows).step_by(OUTPUT_TILE) {
         let rows = OUTPUT_TILE.min(c.rows - row);
-        // SAFETY: panels row / 16 and, if there are rows for it, the next one; where there is no second panel or no second
-        // tile of columns, the first ones are multiplied again, aside.
+        // SAFETY: `lhs` holds panel `row / 16` and, if `rows > 16`, the next one: `# Safety`. `rhs` holds its panel:
+        // asserted above. The block is the rows `row..row + rows` of `c`.
         unsafe {
             let left = lhs.add(row * words);
             let lower = if rows > TILE { TILE * words } else { 0 };
-            let aside = if width > TILE { TILE } else { 0 };
+            let second = if width > TILE { TILE } else { 0 };
             let next = right.wrapping_add(rhs.len() + row / OUTPUT_TILE * words / TILE * FETCHED);
-            let operands = Operands { left, lower, right, aside, width, next };
+            let operands = Operands { left, lower, right, second, width, next };
             let block = OutputBlock { start: c.start.add(row * c.stride), rows, ..c };
             if rows == OUTPUT_TILE && c.cols == OUTPUT_TILE {
-                square(multiplier, words, &operands, block.start, c.stride, start);
+                output_tile(unit, words, &operands, block.start, c.stride, start);
             } else {
-                ragged_square(multiplier, words, &operands, block, start);
+                edge_tile(unit, words, &operands, block, start);
             }
         }
     }
 }
 
-/// A square of which only a part is the block's: computed aside.
+/// An output tile that exceeds the block: computed in a buffer, of which the block's rows and columns are copied.
 ///
 /// # Safety
-/// As [`square`].
+/// As [`output_tile`] for the operands; `c` is valid for reads and writes of its rows and columns, at most 32 each.
 #[allow(unsafe_code)]
-unsafe fn ragged_square(multiplier: &TileUnit, words: usize, operands: &Operands, c: OutputBlock, start: Init<'_>) {
-    let mut aside = [0.0; OUTPUT_TILE * OUTPUT_TILE];
-    // SAFETY: rows and columns of the block and of the square.
+unsafe fn edge_tile(unit: &TileUnit, words: usize, operands: &Operands, c: OutputBlock, start: Init<'_>) {
+    let mut edge = [0.0; OUTPUT_TILE * OUTPUT_TILE];
+    // SAFETY: each copy moves `c.cols` floats of one of `c.rows` rows, at most 32, between `c` and `edge`, which holds
+    // 32 x 32.
     unsafe {
         if matches!(start, Init::Accumulate) {
-            for (i, row) in aside.chunks_exact_mut(OUTPUT_TILE).take(c.rows).enumerate() {
+            for (i, row) in edge.chunks_exact_mut(OUTPUT_TILE).take(c.rows).enumerate() {
                 std::ptr::copy_nonoverlapping(c.start.add(i * c.stride), row.as_mut_ptr(), c.cols);
             }
         }
@@ -117,8 +123,8 @@ unsafe fn ragged_square(multiplier: &TileUnit, words: usize, operands: &Operands
             }
             other => other,
         };
-        square(multiplier, words, operands, aside.as_mut_ptr(), OUTPUT_TILE, start);
-        for (i, row) in aside.chunks_exact(OUTPUT_TILE).take(c.rows).enumerate() {
+        output_tile(unit, words, operands, edge.as_mut_ptr(), OUTPUT_TILE, start);
+        for (i, row) in edge.chunks_exact(OUTPUT_TILE).take(c.rows).enumerate() {
             std::ptr::copy_nonoverlapping(row.as_ptr(), c.start.add(i * c.stride), c.cols);
         }
     }
@@ -127,10 +133,14 @@ unsafe fn ragged_square(multiplier: &TileUnit, words: usize, operands: &Operands
 /// `out = start + A B` for 32 x 32 elements, `stride` floats from row to row.
 ///
 /// # Safety
-/// All memory is there, and so are 32 values of a bias.
+/// * The panels of `operands` hold `words`, a multiple of 16.
+/// * `out` is valid for reads and writes of 32 rows of 32 floats.
+///
+/// # Panics
+/// If a bias does not have 32 values.
 #[allow(unsafe_code)]
-unsafe fn square(
-    multiplier: &TileUnit,
+unsafe fn output_tile(
+    unit: &TileUnit,
     words: usize,
     operands: &Operands,
     out: *mut f32,
@@ -138,11 +148,12 @@ unsafe fn square(
     start: Init<'_>,
 ) {
     let adds = matches!(start, Init::Accumulate);
-    // SAFETY: the caller's, and only instruction sets that are there are chosen.
+    // SAFETY: a `TileUnit` exists only if `bf16` found its instructions; the memory is valid by the `# Safety`
+    // contract.
     unsafe {
-        match multiplier {
-            TileUnit::Amx(_) => amx::square(words, operands, out, stride, adds),
-            TileUnit::Avx512 => avx512::square(words, operands, out, stride, adds),
+        match unit {
+            TileUnit::Amx(_) => amx::output_tile(words, operands, out, stride, adds),
+            TileUnit::Avx512 => avx512::output_tile(words, operands, out, stride, adds),
         }
         if let Init::Bias(bias) = start {
             add_bias(bias, out, stride);
@@ -150,15 +161,16 @@ unsafe fn square(
     }
 }
 
-/// Adds a bias to 32 rows: the sums are still in the nearest cache, and to begin from it would read a row in memory 32 times.
+/// Adds a bias to 32 rows of 32 sums, which are still in L1. To start the sums from the bias, AMX would need 32 rows of
+/// it in memory.
 ///
 /// # Safety
-/// The memory is there, and AVX-512.
+/// The CPU has AVX-512 F, and `out` is valid for reads and writes of 32 rows of 32 floats, `stride` apart.
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
 unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
     assert_eq!(bias.len(), OUTPUT_TILE, "a value per column");
-    // SAFETY: the caller's.
+    // SAFETY: `bias` holds 32 floats: asserted above. The rows of `out` are valid by the `# Safety` contract.
     unsafe {
         let (left, right) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(TILE)));
         for i in 0..OUTPUT_TILE {
@@ -170,13 +182,13 @@ unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
     }
 }
 
-/// Multiplies operands in registers for a while, `rounds` of some products; returns the multiplications of words.
+/// Multiplies operands in registers, `rounds` times some products; returns the number of multiplications of words.
 ///
 /// # Safety
-/// Products in bf16 are by tiles.
+/// [`Precision::packs_bf16`] is true of [`Precision::Bf16`].
 #[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
-    // SAFETY: the caller's.
+    // SAFETY: `packs_bf16` is true only if `bf16` found AVX-512-BF16, or AMX too if it returns `Amx`.
     unsafe {
         match bf16() {
             Bf16Unit::Amx => amx::spin(rounds / 8),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_parts;
+use crate::base::buffer::with_panels_and_floats;
 use crate::base::parallel::Shared;
 use crate::base::scratch::Scratch;
 use crate::base::values::Values;
@@ -71,11 +71,11 @@ struct Backward<'a> {
 /// Scores of a block of queries, and their gradients, per head.
 struct Scores<'a> {
     /// First `S`, then `P`.
-    p: PerHead<'a>,
+    p: PerHead<'a, f32>,
     /// First `dP`, then `dS`.
-    ds: PerHead<'a>,
+    ds: PerHead<'a, f32>,
     /// First `m`, then `P ∘ m`. Empty without dropout.
-    p_dropped: PerHead<'a>,
+    p_dropped: PerHead<'a, f32>,
     /// The log-sum-exps of one head's queries.
     lse: &'a mut [f32],
 }
@@ -88,10 +88,11 @@ impl Backward<'_> {
         let (n, Qkv { q, k, v }) = (group.count, self.qkv);
         let [right, query_right, left, scores] = group.lengths().map(|len| n * len);
         let dropped = if self.dropout.is_some() { scores } else { 0 };
-        let sizes = [right, right, right, query_right, left, scores, scores, dropped, QUERIES.min(group.first.len)];
-        with_parts(sizes, |[k_t, v_t, keys, query_right, left, p, ds, p_dropped, lse]| {
-            let [mut k_t, mut v_t, mut keys, mut query_right, mut left, p, ds, p_dropped] =
-                [k_t, v_t, keys, query_right, left, p, ds, p_dropped].map(|data| PerHead::new(data, n));
+        let panels = [right, right, right, query_right, left];
+        let floats = [scores, scores, dropped, QUERIES.min(group.first.len)];
+        with_panels_and_floats(panels, floats, |panels, [p, ds, p_dropped, lse]| {
+            let [mut k_t, mut v_t, mut keys, mut query_right, mut left] = panels.map(|data| PerHead::new(data, n));
+            let [p, ds, p_dropped] = [p, ds, p_dropped].map(|data| PerHead::new(data, n));
             let (query_right, left) = (&mut query_right, &mut left);
             let mut scores = Scores { p, ds, p_dropped, lse };
             for (i, head) in group.heads().enumerate() {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_parts;
+use crate::base::buffer::with_panels_and_floats;
 use crate::base::parallel::Shared;
 use crate::base::scratch::Scratch;
 #[cfg(target_arch = "x86_64")]
@@ -53,9 +53,10 @@ impl Forward<'_> {
         let _tiles = TileUnit::new(group.first.precision);
         let (n, queries) = (group.count, QUERIES.min(group.first.len));
         let [right_len, _, left_len, scores_len] = group.lengths();
-        let sizes = [n * right_len, n * right_len, n * left_len, n * scores_len, queries, queries];
-        with_parts(sizes, |[k_t, v, left, p, maxima, sums]| {
-            let [mut k_t, mut v, mut left, mut p] = [k_t, v, left, p].map(|data| PerHead::new(data, n));
+        let panels = [n * right_len, n * right_len, n * left_len];
+        with_panels_and_floats(panels, [n * scores_len, queries, queries], |panels, [p, maxima, sums]| {
+            let [mut k_t, mut v, mut left] = panels.map(|data| PerHead::new(data, n));
+            let mut p = PerHead::new(p, n);
             for (i, head) in group.heads().enumerate() {
                 head.pack_transposed(self.qkv.k, k_t.of_mut(i));
                 head.pack_tokens(self.qkv.v, head.all_tokens(), v.of_mut(i));
@@ -73,7 +74,7 @@ impl Forward<'_> {
         &self,
         group: &HeadGroup,
         queries: TokenBlock,
-        p: &mut PerHead<'_>,
+        p: &mut PerHead<'_, f32>,
         (maxima, sums): (&mut [f32], &mut [f32]),
     ) {
         let (maxima, sums) = (&mut maxima[..queries.count], &mut sums[..queries.count]);

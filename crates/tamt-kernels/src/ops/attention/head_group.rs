@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::base::parallel::Shared;
 use crate::base::precision::Precision;
-use crate::base::values::Values;
+use crate::base::values::{Values, Word};
 use crate::gemm::block::{Init, OutputBlock};
 use crate::gemm::layout::Side;
 use crate::gemm::multiply::{LeftOperand, multiply};
@@ -19,23 +19,23 @@ use crate::ops::attention::shape::{AttentionShape, Head, QUERIES, TokenBlock};
 const GROUP_SCORES: usize = 16 * 1024;
 
 /// One buffer of equal length for each head of a group.
-pub(crate) struct PerHead<'a> {
-    data: &'a mut [f32],
+pub(crate) struct PerHead<'a, T> {
+    data: &'a mut [T],
     len: usize,
 }
 
-impl<'a> PerHead<'a> {
+impl<'a, T> PerHead<'a, T> {
     /// Divides `data` among `heads` heads.
-    pub(crate) fn new(data: &'a mut [f32], heads: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [T], heads: usize) -> Self {
         let len = data.len() / heads;
         Self { data, len }
     }
 
-    pub(crate) fn of(&self, head: usize) -> &[f32] {
+    pub(crate) fn of(&self, head: usize) -> &[T] {
         &self.data[head * self.len..(head + 1) * self.len]
     }
 
-    pub(crate) fn of_mut(&mut self, head: usize) -> &mut [f32] {
+    pub(crate) fn of_mut(&mut self, head: usize) -> &mut [T] {
         &mut self.data[head * self.len..(head + 1) * self.len]
     }
 }
@@ -74,7 +74,7 @@ impl HeadGroup {
         (0..self.count).map(|i| self.head(i))
     }
 
-    /// Floats of the buffers of one head, in whole cache lines: a right operand of all tokens, a right operand of a
+    /// Elements of the buffers of one head, in whole cache lines: a right operand of all tokens, a right operand of a
     /// block of queries, a left operand, a block of scores.
     pub(crate) fn lengths(&self) -> [usize; 4] {
         let first = &self.first;
@@ -87,10 +87,10 @@ impl HeadGroup {
     pub(crate) fn dot_products(
         &self,
         x: Values<'_>,
-        y_t: &PerHead<'_>,
+        y_t: &PerHead<'_, Word>,
         queries: TokenBlock,
-        left: &mut PerHead<'_>,
-        scores: &mut PerHead<'_>,
+        left: &mut PerHead<'_, Word>,
+        scores: &mut PerHead<'_, f32>,
     ) {
         let Head { len, head_dim, .. } = self.first;
         // SAFETY: each block of scores lies in its own buffer, which `scores` borrows exclusively.
@@ -111,10 +111,10 @@ impl HeadGroup {
     /// [`Head::pack_tokens`], `out` `[T, width]`.
     pub(crate) fn sum_over_keys(
         &self,
-        p: &PerHead<'_>,
-        y: &PerHead<'_>,
+        p: &PerHead<'_, f32>,
+        y: &PerHead<'_, Word>,
         queries: TokenBlock,
-        left: &mut PerHead<'_>,
+        left: &mut PerHead<'_, Word>,
         init: Init<'_>,
         out: &Shared<'_, f32>,
     ) {
@@ -138,10 +138,10 @@ impl HeadGroup {
     /// `packed` is scratch for `x`.
     pub(crate) fn sum_over_queries(
         &self,
-        p: &PerHead<'_>,
-        (x, packed): (Values<'_>, &mut PerHead<'_>),
+        p: &PerHead<'_, f32>,
+        (x, packed): (Values<'_>, &mut PerHead<'_, Word>),
         queries: TokenBlock,
-        left: &mut PerHead<'_>,
+        left: &mut PerHead<'_, Word>,
         init: Init<'_>,
         out: &Shared<'_, f32>,
     ) {
@@ -174,10 +174,10 @@ impl HeadGroup {
     #[allow(unsafe_code)]
     unsafe fn multiply_each<'a>(
         &self,
-        left: &mut PerHead<'_>,
+        left: &mut PerHead<'_, Word>,
         [rows, depth, cols]: [usize; 3],
         a: impl Fn(usize) -> Operand<'a>,
-        b: &PerHead<'_>,
+        b: &PerHead<'_, Word>,
         mut c: impl FnMut(usize) -> OutputBlock,
         init: Init<'_>,
     ) {

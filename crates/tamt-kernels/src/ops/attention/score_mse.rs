@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_parts;
+use crate::base::buffer::with_panels_and_floats;
 use crate::base::dispatch::kernel;
 use crate::base::parallel::Shared;
 use crate::base::scratch::Scratch;
@@ -49,10 +49,11 @@ pub fn score_mse(
         }
         let group = HeadGroup { first: head, count: 1 };
         let [right, query_right, left, scores] = group.lengths();
-        let sizes = [right, right, right, query_right, left, scores, scores];
-        with_parts(sizes, |buffers| {
-            let [mut k_t, mut teacher_t, mut keys, mut query_right, mut left, mut s, mut t] =
-                buffers.map(|data| PerHead::new(data, 1));
+        let panels = [right, right, right, query_right, left];
+        with_panels_and_floats(panels, [scores, scores], |panels, scores| {
+            let [mut k_t, mut teacher_t, mut keys, mut query_right, mut left] =
+                panels.map(|data| PerHead::new(data, 1));
+            let [mut s, mut t] = scores.map(|data| PerHead::new(data, 1));
             head.pack_transposed(k.into(), k_t.of_mut(0));
             head.pack_transposed(k_teacher.into(), teacher_t.of_mut(0));
             head.pack_tokens(k.into(), head.all_tokens(), keys.of_mut(0));

@@ -2,7 +2,7 @@
 
 use crate::base::parallel::Shared;
 use crate::base::precision::Precision;
-use crate::base::values::Values;
+use crate::base::values::{Values, Word};
 use crate::gemm::block::OutputBlock;
 use crate::gemm::layout::Side;
 use crate::gemm::operand::{Operand, Order};
@@ -235,20 +235,20 @@ impl Head {
     }
 
     /// Packs the head's columns of `x` `[T, width]` for all tokens as the right operand `xᵀ` `[head_dim, tokens]`.
-    pub(crate) fn pack_transposed(&self, x: Values<'_>, out: &mut [f32]) {
+    pub(crate) fn pack_transposed(&self, x: Values<'_>, out: &mut [Word]) {
         let out = &mut out[..self.len_of(Side::Right, self.len, self.head_dim)];
         Panels::pack(Side::Right, &self.operand(x, 0, Order::LaneRows), 0..self.len, 0..self.head_dim, out);
     }
 
     /// Packs the head's columns of `x` `[T, width]` for some tokens as the right operand `[tokens, head_dim]`.
-    pub(crate) fn pack_tokens(&self, x: Values<'_>, tokens: TokenBlock, out: &mut [f32]) {
+    pub(crate) fn pack_tokens(&self, x: Values<'_>, tokens: TokenBlock, out: &mut [Word]) {
         let out = &mut out[..self.len_of(Side::Right, self.head_dim, tokens.count)];
         let operand = self.operand(x, tokens.first, Order::DepthRows);
         Panels::pack(Side::Right, &operand, 0..self.head_dim, 0..tokens.count, out);
     }
 
     /// A packed operand at the beginning of a buffer.
-    pub(crate) fn panels<'a>(&self, side: Side, lanes: usize, depth: usize, packed: &'a [f32]) -> Panels<'a> {
+    pub(crate) fn panels<'a>(&self, side: Side, lanes: usize, depth: usize, packed: &'a [Word]) -> Panels<'a> {
         Panels::of(self.precision, side, lanes, depth, packed)
     }
 }
