@@ -67,7 +67,7 @@ impl Strip<'_> {
         #[cfg(target_arch = "x86_64")]
         if self.lhs.precision().packs_bf16() {
             // SAFETY: `packs_bf16` is true here; the block lies in `C`, and `packed_product` made the strips disjoint.
-            return unsafe { self.finish(&mut InPlace { out: block, start }) };
+            return unsafe { self.multiply_tiles(&mut InPlace { out: block, start }) };
         }
         // SAFETY: the block lies in `C`: `pointer` checked its first and last element. `packed_product` made the strips
         // disjoint.
@@ -81,7 +81,7 @@ impl Strip<'_> {
     /// * The destination that `epilogue` writes for the strip is writable, and no other thread accesses it.
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn finish<F: Epilogue>(&self, epilogue: &mut F) {
+    pub(crate) unsafe fn multiply_tiles<F: Epilogue>(&self, epilogue: &mut F) {
         let (row, col) = self.packed_at;
         let tiles = TileUnit::new(self.rhs.precision()).expect("a product in bf16");
         // SAFETY: `TileUnit::new` found AVX-512-BF16; the epilogue's destination is exclusive by the `# Safety`

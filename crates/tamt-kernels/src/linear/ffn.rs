@@ -80,7 +80,7 @@ impl FusedForward<'_> {
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
             // `saved` and `y`: the strips of `each_strip` are disjoint.
             #[allow(unsafe_code)]
-            return unsafe { strip.finish(&mut epilogue) };
+            return unsafe { strip.multiply_tiles(&mut epilogue) };
         }
         strip.multiply_to_buffer(Init::Bias(bias), |strip, first, u| {
             let row = strip.row + first;
@@ -168,7 +168,7 @@ impl FusedBackward<'_> {
             // `du` and of the factors: the strips of `each_strip` are disjoint.
             #[allow(unsafe_code)]
             unsafe {
-                strip.finish(&mut epilogue);
+                strip.multiply_tiles(&mut epilogue);
             }
             return store_fence();
         }

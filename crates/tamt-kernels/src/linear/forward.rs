@@ -108,7 +108,7 @@ fn bf16_product(
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. `bias` has the strip's columns:
             // `strip_bias`. Only this job writes the strip's elements of `y`: the strips of `each_strip` are disjoint.
             #[allow(unsafe_code)]
-            return unsafe { strip.finish(&mut epilogue) };
+            return unsafe { strip.multiply_tiles(&mut epilogue) };
         }
         strip.multiply_to_buffer(bias.map_or(Init::Zero, Init::Bias), |_, first, block| {
             for (i, values) in (row + first..).zip(block.chunks_exact(cols)) {

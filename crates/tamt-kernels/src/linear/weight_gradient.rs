@@ -162,7 +162,7 @@ impl<'a> WeightProduct<'a> {
             // disjoint.
             #[allow(unsafe_code)]
             unsafe {
-                strip.finish(&mut epilogue);
+                strip.multiply_tiles(&mut epilogue);
             }
         });
     }
@@ -187,8 +187,10 @@ fn survivor_product(
             #[allow(unsafe_code)]
             unsafe {
                 match mode {
-                    Write::Store => strip.finish(&mut GatherSurvivors::<false>::new(mask, rows, col, survivors)),
-                    Write::Add => strip.finish(&mut GatherSurvivors::<true>::new(mask, rows, col, survivors)),
+                    Write::Store => {
+                        strip.multiply_tiles(&mut GatherSurvivors::<false>::new(mask, rows, col, survivors));
+                    }
+                    Write::Add => strip.multiply_tiles(&mut GatherSurvivors::<true>::new(mask, rows, col, survivors)),
                 }
             }
         });

@@ -67,7 +67,7 @@ impl Epilogue for ActivationForward<'_> {
         let lanes = bits(tile.cols);
         // SAFETY: AVX-512F, BW, DQ and BF16 are present: a precondition of `part`. `bias` has the strip's columns:
         // `FusedForward`. Only this thread accesses the strip's words of `saved` and `panels`: the contract of
-        // `Strip::finish`. `lanes` masks the columns beyond the strip.
+        // `Strip::multiply_tiles`. `lanes` masks the columns beyond the strip.
         unsafe {
             let mut u: Pair = [_mm512_setzero_ps(); _];
             let bias = load(self.bias[tile.col..].as_ptr(), lanes);
@@ -137,7 +137,7 @@ impl<'a> ActivationBackward<'a> {
         let lane = self.first.1 + tile.col + half * TILE;
         // SAFETY: AVX-512F is present: a precondition of `part`. The strip's columns are padded to whole tiles in both
         // the sums (`sums_width`) and the panels, so that `TILE` sums and rows exist from `lane` on; only this thread
-        // accesses the strip's words of the factor: the contract of `Strip::finish`.
+        // accesses the strip's words of the factor: the contract of `Strip::multiply_tiles`.
         unsafe {
             let row = self.first.0 + tile.row;
             let sums = part.row_sums(row, lane..lane + TILE).as_mut_ptr();
@@ -165,7 +165,7 @@ impl Epilogue for ActivationBackward<'_> {
         let rows = rows_of(tile, part).len();
         let lanes = bits(tile.cols);
         // SAFETY: AVX-512F, BW, DQ and BF16 are present: a precondition of `part`. Only this thread accesses the
-        // strip's words of `panels` and of the factors: the contract of `Strip::finish`. The bounds of `saved` are
+        // strip's words of `panels` and of the factors: the contract of `Strip::multiply_tiles`. The bounds of `saved` are
         // checked, `lanes` masks the columns beyond the strip, and a prefetch reads nothing.
         unsafe {
             let (mut u, mut d): (Pair, Pair) = ([_mm512_setzero_ps(); _], [_mm512_setzero_ps(); _]);

@@ -82,7 +82,7 @@ impl Epilogue for StoreGradient<'_> {
             let at = row * self.cols + col;
             // SAFETY: AVX-512F, BW, DQ, VL and BF16 are present: a precondition of `part`. The weights of the epilogue
             // have the shape of `G`: `assert_shape` in `weight_gradient` and `backward_weight`. Only this thread writes
-            // the strip's elements of `out`: the contract of `Strip::finish`. `lanes` masks the columns beyond the
+            // the strip's elements of `out`: the contract of `Strip::multiply_tiles`. `lanes` masks the columns beyond the
             // strip.
             unsafe {
                 let mut g = self.transformed(sums_of(tile, i), row, col, lanes);

@@ -30,7 +30,7 @@ impl Epilogue for StoreRounded<'_> {
         for row in rows_of(tile, part) {
             let at = (self.first.0 + tile.row + row) * self.stride + self.first.1 + tile.col;
             // SAFETY: AVX-512F, BW and BF16 are present: a precondition of `part`. `bias` has the strip's columns, and
-            // only this thread writes the strip's elements of `out`: the contract of `Strip::finish`. `lanes` masks the
+            // only this thread writes the strip's elements of `out`: the contract of `Strip::multiply_tiles`. `lanes` masks the
             // columns beyond the strip.
             unsafe {
                 let mut row = sums_of(tile, row);

@@ -71,7 +71,7 @@ impl<const ADD: bool> Epilogue for GatherSurvivors<'_, ADD> {
             // SAFETY: AVX-512F is present: a precondition of `part`. `next` has an element per row of the
             // strip: `new`. A tile of 32 columns has the four mask bytes that are read at once. The tiles of a row come
             // in order of their columns, so that `next` stays within the row's survivors, whose number `new` checked
-            // for all rows; only this thread writes them: the contract of `Strip::finish`.
+            // for all rows; only this thread writes them: the contract of `Strip::multiply_tiles`.
             unsafe {
                 let kept = match tile.cols {
                     OUTPUT_TILE => bits.as_ptr().add((first + i) * stride + col / 8).cast::<u32>().read_unaligned(),
