@@ -8,15 +8,12 @@ use crate::base::values::Word;
 ///
 /// # Safety
 /// The type has the size of an `f32`, at most its alignment, no padding and no invalid bit patterns.
-#[allow(unsafe_code)]
 pub(crate) unsafe trait FourBytes: Copy {}
 
 // SAFETY: `f32` has four bytes and accepts every bit pattern.
-#[allow(unsafe_code)]
 unsafe impl FourBytes for f32 {}
 
 // SAFETY: `Word` is a transparent `u32`.
-#[allow(unsafe_code)]
 unsafe impl FourBytes for Word {}
 
 /// A cache line.
@@ -33,7 +30,6 @@ pub(crate) struct AlignedBuffer {
 
 impl AlignedBuffer {
     /// `len` elements of unspecified content. The buffer grows when needed and never shrinks.
-    #[allow(unsafe_code)]
     pub(crate) fn get<T: FourBytes>(&mut self, len: usize) -> &mut [T] {
         let lines = len.div_ceil(16);
         if self.lines.len() < lines {
@@ -45,7 +41,6 @@ impl AlignedBuffer {
     }
 
     /// All elements of the buffer, as the last user wrote them.
-    #[allow(unsafe_code)]
     pub(crate) fn as_slice<T: FourBytes>(&self) -> &[T] {
         // SAFETY: a line is sixteen initialised floats without padding, and every bit pattern of four bytes is a `T` by
         // the contract of `FourBytes`.

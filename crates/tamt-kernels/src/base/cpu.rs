@@ -168,7 +168,6 @@ fn has_amx_instructions() -> bool {
 
 /// Requests the tile registers, 8 KB of state per thread, from Linux.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-#[allow(unsafe_code)]
 fn has_amx_permission() -> bool {
     use std::arch::asm;
 

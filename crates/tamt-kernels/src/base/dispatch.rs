@@ -18,15 +18,18 @@ macro_rules! kernel {
 
             #[cfg(target_arch = "x86_64")]
             {
+                /// # Safety
+                /// The CPU has the instructions of [`Isa::Avx512`](crate::Isa), BMI2 and POPCNT.
                 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? {
                     body::<true>($($arg),*)
                 }
+                /// # Safety
+                /// The CPU has the instructions of [`Isa::Avx2`](crate::Isa), BMI2 and POPCNT.
                 #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     body::<true>($($arg),*)
                 }
-                #[allow(unsafe_code)]
                 match $crate::base::cpu::isa() {
                     // SAFETY: `isa` returned `Avx512` after CPUID confirmed it; every CPU with AVX2 has BMI2 and
                     // POPCNT.

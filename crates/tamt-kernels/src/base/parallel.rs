@@ -64,11 +64,9 @@ pub(crate) struct Shared<'a, T> {
 }
 
 // SAFETY: access to elements goes through `part`, whose callers guarantee disjoint parts, or through raw pointers.
-#[allow(unsafe_code)]
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 // SAFETY: a `Shared` stands for a `&mut [T]`, which is `Send` for `T: Send`.
-#[allow(unsafe_code)]
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 
 impl<T> Clone for Shared<'_, T> {
@@ -96,7 +94,7 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// # Panics
     /// If the range exceeds the buffer.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part lies in the buffer");
         // SAFETY: the assertion above checks the bounds; the `# Safety` contract excludes aliases.
@@ -107,7 +105,6 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// # Panics
     /// If `index` exceeds the length.
-    #[allow(unsafe_code)]
     pub(crate) fn pointer(&self, index: usize) -> *mut T {
         assert!(index <= self.len, "element lies in the buffer");
         // SAFETY: the assertion above checks that the pointer lies in the buffer or one past its end.

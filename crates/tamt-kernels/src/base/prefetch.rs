@@ -7,7 +7,6 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     for byte in (0..size_of_val(values)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch never faults and reads nothing into the program, whatever the address.
-        #[allow(unsafe_code)]
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(byte));
         }
@@ -20,7 +19,6 @@ pub(crate) fn prefetch<T>(values: &[T]) {
 pub(crate) fn store_fence() {
     // SAFETY: SSE belongs to the baseline of x86-64.
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code)]
     unsafe {
         std::arch::x86_64::_mm_sfence();
     }

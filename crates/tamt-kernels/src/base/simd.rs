@@ -2,7 +2,6 @@
 
 /// A vector of floats. Loads and stores are unaligned. Methods are `#[inline(always)]`, to be compiled with the target
 /// features of the caller.
-#[allow(unsafe_code)]
 pub(crate) trait Simd: Copy {
     /// Floats of a vector.
     const LANES: usize;
@@ -48,7 +47,6 @@ pub(crate) trait Simd: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 4]);
 
-#[allow(unsafe_code)]
 impl Simd for Portable {
     const LANES: usize = 4;
 
@@ -100,7 +98,6 @@ mod x86 {
 
     macro_rules! simd {
         ($vector:ty, $lanes:literal, $load:ident, $store:ident, |$p:ident| $splat:expr, $zero:ident, $add:ident, $fma:ident) => {
-            #[allow(unsafe_code)]
             impl Simd for $vector {
                 const LANES: usize = $lanes;
 

@@ -47,7 +47,6 @@ impl Number for bf16 {
 #[repr(transparent)]
 pub(crate) struct Word(u32);
 
-#[allow(unsafe_code)]
 impl Word {
     /// Words that hold f32, as floats.
     #[inline(always)]

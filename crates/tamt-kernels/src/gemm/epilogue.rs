@@ -39,6 +39,5 @@ pub(crate) trait Epilogue {
     /// # Safety
     /// * The CPU has AVX-512 F, BW, CD, DQ, VL and BF16, and the caller is compiled for them.
     /// * The destination of the tile's rows and columns is writable, and no other thread accesses it.
-    #[allow(unsafe_code)]
     unsafe fn part(&mut self, tile: &OutputTile<'_>, part: usize);
 }

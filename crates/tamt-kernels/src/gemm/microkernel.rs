@@ -23,7 +23,6 @@ pub(crate) struct LeftRows {
 ///
 /// # Panics
 /// If `rhs` is not a panel of `steps` and of the strip's columns, padded to whole vectors.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn strip_product(c: OutputBlock, steps: usize, a: LeftRows, rhs: &[f32], start: Init<'_>) {
     // SAFETY: `c` and `a` are valid by the `# Safety` contract; the CPU has the instruction set that `isa` returns.
     unsafe {
@@ -51,7 +50,6 @@ mod x86 {
             /// # Safety
             /// As [`strip()`].
             #[target_feature(enable = $features)]
-            #[allow(unsafe_code)]
             pub(super) unsafe fn $name(c: OutputBlock, steps: usize, a: LeftRows, rhs: &[f32], start: Init<'_>) {
                 // SAFETY: the target features are those of the vector type; the rest is the `# Safety` contract.
                 unsafe { strip::<$vector, $rows, $vectors>(c, steps, a, rhs, start) }
@@ -67,7 +65,6 @@ mod x86 {
 /// # Safety
 /// As [`strip_product`], and the CPU has the instruction set of `S`.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(
     c: OutputBlock,
     steps: usize,
@@ -99,7 +96,6 @@ const MAX_ROWS: usize = 8;
 /// # Safety
 /// As [`strip()`], and `a.packed` equals `PACKED`.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
     c: OutputBlock,
     steps: usize,
@@ -154,7 +150,6 @@ unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: boo
 /// * `b` is valid for reads of `steps * NV` vectors.
 /// * `c` is valid for reads and writes of `MR` rows of `NV` vectors, `stride` floats apart.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PACKED: bool>(
     steps: usize,
     a_rows: &[*const f32; MR],

@@ -66,7 +66,6 @@ const MIN_EPILOGUE_DEPTH: usize = 256;
 ///
 /// # Panics
 /// If `lhs` does not hold the block's rows at the depth and precision of `rhs`, or `rhs` does not hold its columns.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn multiply(
     c: OutputBlock,
     lhs: LeftOperand<'_>,

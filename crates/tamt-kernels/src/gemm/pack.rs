@@ -29,7 +29,6 @@ impl SharedPanels<'_> {
     ///
     /// # Safety
     /// No other thread reads or packs a block that overlaps this one.
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn pack(&self, operand: &Operand<'_>, lanes: Range<usize>, steps: Range<usize>) {
         let Self { side, precision, .. } = *self;
         let (width, padded) = (side.width(precision), side.padded(self.lanes, precision));
@@ -104,7 +103,6 @@ impl Operand<'_> {
         #[cfg(target_arch = "x86_64")]
         if self.precision.packs_bf16() {
             // SAFETY: `packs_bf16` is true only if `cpu::bf16` detected AVX-512-BF16.
-            #[allow(unsafe_code)]
             return unsafe { crate::gemm::bf16::pack::pack(self, side, lanes, depth, out) };
         }
         self.pack_floats(side, lanes, depth, Word::floats_mut(out));

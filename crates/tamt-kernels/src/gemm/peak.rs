@@ -32,7 +32,6 @@ pub fn measure_peak_flops(precision: Precision) -> f64 {
 }
 
 /// Multiplies and adds words for a few milliseconds; returns the number of multiplications.
-#[allow(unsafe_code)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn busy(precision: Precision) -> usize {
     // SAFETY: the CPU has the instruction set that `isa` returns, and AVX-512-BF16 or AMX where `packs_bf16` is true.
@@ -60,7 +59,6 @@ mod x86 {
             /// # Safety
             /// The CPU has the instruction set.
             #[target_feature(enable = $features)]
-            #[allow(unsafe_code)]
             pub(super) unsafe fn $name() -> usize {
                 // SAFETY: the target features are those of the vector type.
                 unsafe { spin::<$vector>() }
@@ -79,7 +77,6 @@ pub(crate) const SUMS: usize = 10;
 /// # Safety
 /// The CPU has the instruction set of `S`.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn spin<S: Simd>() -> usize {
     // SAFETY: the CPU has the instructions by the `# Safety` contract; `words` and `out` hold sixteen floats, a whole
     // vector.

@@ -58,7 +58,6 @@ pub(crate) struct Strip<'a> {
 
 impl Strip<'_> {
     /// Computes the strip in `C`.
-    #[allow(unsafe_code)]
     pub(crate) fn multiply(&self, start: Init<'_>) {
         let c = self.c.pointer(self.row * self.stride + self.col);
         // panics if the end of the last row exceeds the output
@@ -80,7 +79,6 @@ impl Strip<'_> {
     /// * [`Precision::packs_bf16`] is true of the operands' precision.
     /// * The destination that `epilogue` writes for the strip is writable, and no other thread accesses it.
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn multiply_tiles<F: Epilogue>(&self, epilogue: &mut F) {
         let (row, col) = self.packed_at;
         let tiles = TileUnit::new(self.rhs.precision()).expect("a product in bf16");
@@ -92,7 +90,6 @@ impl Strip<'_> {
     /// Computes the strip in a buffer instead of `C`, [`BUFFER_ROWS`] rows at a time: at [`JOB_COLS`] columns the
     /// buffer stays in L2. `take` gets the number of the first row, counted within the strip, and the rows `[rows,
     /// cols]`.
-    #[allow(unsafe_code)]
     pub(crate) fn multiply_to_buffer(&mut self, start: Init<'_>, mut take: impl FnMut(&mut Self, usize, &mut [f32])) {
         let cols = self.cols;
         with_buffer(BUFFER_ROWS.min(self.rows) * cols, |buffer: &mut [f32]| {
@@ -119,7 +116,6 @@ impl Strip<'_> {
     }
 
     /// Row `i` of the strip in `C`.
-    #[allow(unsafe_code)]
     pub(crate) fn row_mut(&mut self, i: usize) -> &mut [f32] {
         let first = (self.row + i) * self.stride + self.col;
         // SAFETY: `packed_product` made the strips disjoint, and the result borrows this strip mutably.

@@ -37,7 +37,6 @@ fn transpose_blocks(
     let done = (rows / 2 * 2, cols / 8 * 8);
     // SAFETY: `isa` found AVX2, which implies AVX; `transpose` asserted that `x` and `out` hold `rows` x `cols`
     // elements, and `done` is at most that.
-    #[allow(unsafe_code)]
     unsafe {
         transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
     }
@@ -53,7 +52,6 @@ fn transpose_blocks(
 /// * `rows` is even, and `cols` a multiple of 8.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
-#[allow(unsafe_code)]
 unsafe fn transpose_blocks_avx(
     x: *const f32,
     stride: usize,
@@ -103,7 +101,6 @@ fn transpose_blocks(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: u
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
-#[allow(unsafe_code)]
 unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usize) {
     use std::arch::x86_64::{
         _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
@@ -127,7 +124,6 @@ unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usi
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
-#[allow(unsafe_code)]
 unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usize) {
     use std::arch::x86_64::{
         _mm_castps_pd, _mm_loadu_ps, _mm_storeh_pd, _mm_storel_pd, _mm_unpackhi_ps, _mm_unpacklo_ps,
@@ -153,7 +149,6 @@ unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usiz
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: usize) {
     use std::arch::x86_64::{
         _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,

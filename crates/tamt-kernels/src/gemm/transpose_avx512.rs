@@ -14,7 +14,6 @@ pub(crate) type Tile = [__m512i; 16];
 /// # Safety
 /// The CPU has AVX-512 F, and the caller is compiled for it.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn transposed(rows: Tile) -> Tile {
     // SAFETY: the instructions need AVX-512 F alone, which the `# Safety` contract gives.
     unsafe {

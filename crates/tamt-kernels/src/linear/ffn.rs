@@ -79,7 +79,6 @@ impl FusedForward<'_> {
             let mut epilogue = ActivationForward { activation, bias, saved, panels: y, first };
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
             // `saved` and `y`: the strips of `each_strip` are disjoint.
-            #[allow(unsafe_code)]
             return unsafe { strip.multiply_tiles(&mut epilogue) };
         }
         strip.multiply_to_buffer(Init::Bias(bias), |strip, first, u| {
@@ -88,14 +87,12 @@ impl FusedForward<'_> {
                 let range = saved_range(width, precision, row, u.len() / columns.len(), &columns);
                 // SAFETY: only this job accesses the block's range: the strips of `each_strip` are disjoint, and
                 // `saved_range` maps disjoint blocks to disjoint ranges.
-                #[allow(unsafe_code)]
                 save_block(u, columns.len(), precision, unsafe { saved.part(range) });
             } else if precision == Precision::Bf16 {
                 round_in_place(u);
             }
             activation::apply(activation, u);
             // SAFETY: only this job accesses the strip's words of `y`: the strips of `each_strip` are disjoint.
-            #[allow(unsafe_code)]
             unsafe {
                 pack_rows(&y, row, u, columns.clone());
             }
@@ -166,7 +163,6 @@ impl FusedBackward<'_> {
                 ActivationBackward { activation, saved, panels: du, output_gradient, input, first, pairs };
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
             // `du` and of the factors: the strips of `each_strip` are disjoint.
-            #[allow(unsafe_code)]
             unsafe {
                 strip.multiply_tiles(&mut epilogue);
             }
@@ -184,7 +180,6 @@ impl FusedBackward<'_> {
                 }
                 // SAFETY: only this job accesses the strip's words of `du` and of the factors: the strips of
                 // `each_strip` are disjoint.
-                #[allow(unsafe_code)]
                 unsafe {
                     pack_rows(&du, row, d, columns.clone());
                     if let Some(part) = output_gradient {

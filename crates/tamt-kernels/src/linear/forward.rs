@@ -107,14 +107,12 @@ fn bf16_product(
             let mut epilogue = StoreRounded { out: y, stride: n, first: (row, col), bias };
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. `bias` has the strip's columns:
             // `strip_bias`. Only this job writes the strip's elements of `y`: the strips of `each_strip` are disjoint.
-            #[allow(unsafe_code)]
             return unsafe { strip.multiply_tiles(&mut epilogue) };
         }
         strip.multiply_to_buffer(bias.map_or(Init::Zero, Init::Bias), |_, first, block| {
             for (i, values) in (row + first..).zip(block.chunks_exact(cols)) {
                 let at = i * n + col;
                 // SAFETY: only this job accesses the strip's elements of `y`: the strips of `each_strip` are disjoint.
-                #[allow(unsafe_code)]
                 round(values, unsafe { y.part(at..at + cols) });
             }
         });

@@ -94,7 +94,6 @@ impl PackedFactor {
             let own = first_sum..first_sum + blocks(tokens) * sums_width(width);
             first_sum = own.end;
             // SAFETY: the parts of two groups are disjoint: each group starts where the previous group ends.
-            #[allow(unsafe_code)]
             let sums = is_summed.then(|| Shared::new(unsafe { sums.part(own) }));
             let part = PackedFactorPart { panels, first_step, tokens, sums };
             first_step += padded(tokens);
@@ -114,7 +113,6 @@ impl PackedFactorPart<'_> {
         let width = self.panels.lanes;
         assert_eq!(x.len(), self.tokens * width, "rows of the group's tokens");
         // SAFETY: no other block of the group is packed: `self` is borrowed mutably.
-        #[allow(unsafe_code)]
         unsafe {
             self.pack_block(0, 0, x, width);
         }
@@ -126,7 +124,6 @@ impl PackedFactorPart<'_> {
     /// # Safety
     /// No other thread packs, during the call, a block that shares a panel word with this block, or a block whose
     /// columns overlap in the same [`job_rows`] rows.
-    #[allow(unsafe_code)]
     pub(super) unsafe fn pack_block(&self, row: usize, col: usize, block: &[f32], cols: usize) {
         assert!(
             row + block.len().checked_div(cols).unwrap_or(0) <= self.tokens && col + cols <= self.panels.lanes,
@@ -156,7 +153,7 @@ impl PackedFactorPart<'_> {
     ///
     /// # Safety
     /// No other reference to these sums is alive.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref)]
     #[inline(always)]
     pub(super) unsafe fn row_sums(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
         let SharedPanels { lanes, precision, .. } = self.panels;

@@ -35,7 +35,6 @@ impl PackedInput {
 ///
 /// # Safety
 /// No other thread reads or writes the panel words of these rows and columns during the call.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn pack_rows(panels: &SharedPanels<'_>, row: usize, block: &[f32], cols: Range<usize>) {
     let operand = Operand { precision: panels.precision, ..Operand::new(block, cols.len(), Order::LaneRows) };
     // SAFETY: no other thread accesses the words of the block: a precondition of this function.

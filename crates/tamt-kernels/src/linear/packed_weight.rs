@@ -116,7 +116,6 @@ pub(crate) fn pack_compact<'a>(
                 };
                 // SAFETY: no other job writes the words of the block: the blocks are disjoint, and of whole panels and
                 // words.
-                #[allow(unsafe_code)]
                 unsafe {
                     panels.pack(&operand, lanes, steps);
                 }

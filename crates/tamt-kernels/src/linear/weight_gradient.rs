@@ -138,7 +138,6 @@ impl<'a> WeightProduct<'a> {
                     let first = row * cols + strip.col;
                     // SAFETY: only this job accesses the strip's elements of `dw`: the strips of `each_strip` are
                     // disjoint.
-                    #[allow(unsafe_code)]
                     let out = unsafe { dw.part(first..first + strip.cols) };
                     if mode == Write::Add {
                         add_bf16(values, out);
@@ -160,7 +159,6 @@ impl<'a> WeightProduct<'a> {
             // SAFETY: AVX-512-BF16 is present: the callers check `packs_bf16`. The epilogue has the shape of `G`:
             // `WeightProduct::new`. Only this job writes the strip's elements of `out`: the strips of `each_strip` are
             // disjoint.
-            #[allow(unsafe_code)]
             unsafe {
                 strip.multiply_tiles(&mut epilogue);
             }
@@ -184,7 +182,6 @@ fn survivor_product(
             let (rows, col) = (strip.row..strip.row + strip.rows, strip.col);
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's survivors:
             // the strips of `each_strip` are disjoint.
-            #[allow(unsafe_code)]
             unsafe {
                 match mode {
                     Write::Store => {
@@ -202,7 +199,6 @@ fn survivor_product(
                 let (at, bits) = (mask.of_row_from(row, strip.col).start, &mask.mask().row(row)[from..to]);
                 // SAFETY: only this job accesses the strip's survivors: the strips of `each_strip` are disjoint, and so
                 // are the ranges of their survivors.
-                #[allow(unsafe_code)]
                 let survivors = unsafe { survivors.part(at..at + count_bits(bits)) };
                 gather_row(bits, values, survivors, mode);
             }

@@ -35,7 +35,6 @@ pub(crate) fn gather_row(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
         // SAFETY: AVX-512F is present: `isa()` returned `Avx512`. Every processor with AVX2 has POPCNT.
-        #[allow(unsafe_code)]
         return unsafe { x86::gather(bits, dense, survivors, mode) };
     }
     let mut gathered = 0;
@@ -55,7 +54,6 @@ pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
         // SAFETY: AVX-512F is present: `isa()` returned `Avx512`. Every processor with AVX2 has POPCNT.
-        #[allow(unsafe_code)]
         return unsafe { x86::expand(bits, survivors, dense) };
     }
     dense.fill(0.0);
@@ -65,7 +63,6 @@ pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
 
 /// AVX-512 variants on 16 columns at a time: a compress or expand instruction replaces a branch per survivor.
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
 mod x86 {
     use std::arch::x86_64::{
         _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps,
@@ -158,7 +155,6 @@ impl Jobs {
     }
 
     /// The rows and the part of `survivors` of each job.
-    #[allow(unsafe_code)]
     fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
         let survivors = Shared::new(survivors);
         (0..PARTIALS).into_par_iter().map(move |job| {

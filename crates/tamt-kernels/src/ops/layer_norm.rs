@@ -65,14 +65,12 @@ pub fn forward(
                 apply_from(x, elements.start as u64, d);
             }
             // SAFETY: each element belongs to one chunk of `x`, and each chunk to one job.
-            #[allow(unsafe_code)]
             let sum = sum.as_ref().map(|sum| unsafe { sum.part(elements.clone()) });
             let s = add_residual(x, residual.map(|residual| &residual[elements]), sum);
             let (mut mean, mut rstd) = ([0.0; ROWS_AT_ONCE], [0.0; ROWS_AT_ONCE]);
             normalise(s, gamma, beta, eps, y, &mut mean, &mut rstd);
             let Some((all_means, all_rstds)) = &statistics else { continue };
             // SAFETY: each row belongs to one chunk of `x`, and each chunk to one job.
-            #[allow(unsafe_code)]
             unsafe {
                 all_means.part(rows.clone()).copy_from_slice(&mean[..rows.len()]);
                 all_rstds.part(rows.clone()).copy_from_slice(&rstd[..rows.len()]);

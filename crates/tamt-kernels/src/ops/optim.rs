@@ -168,7 +168,6 @@ impl Update {
                 return;
             }
             // SAFETY: `RowRanges` gives rows disjoint ranges, and each row belongs to one job.
-            #[allow(unsafe_code)]
             let (p, m, v) = unsafe { (p.part(own.clone()), m.part(own.clone()), v.part(own)) };
             if !*seen && g.is_none() {
                 return p.iter_mut().for_each(|p| *p *= decay);

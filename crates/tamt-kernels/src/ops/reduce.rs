@@ -91,7 +91,6 @@ pub fn scatter_add_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32])
         for (src, &row) in src.chunks_exact(cols).zip(rows) {
             let first = row as usize * cols;
             // SAFETY: each column belongs to one job, and the job holds one part at a time.
-            #[allow(unsafe_code)]
             let dst = unsafe { dst.part(first + part.start..first + part.end) };
             add_elements(dst, &src[part.clone()]);
         }

@@ -37,7 +37,6 @@ pub fn token(
     scratch.sums.par_iter_mut().zip(bounds.par_windows(2)).for_each(|(sum, bounds)| {
         let part = bounds[0] * cols..bounds[1] * cols;
         // SAFETY: sorted bounds make the sequences disjoint, and each sequence belongs to one job.
-        #[allow(unsafe_code)]
         let ds = ds.as_ref().map(|ds| unsafe { ds.part(part.clone()) });
         *sum = gram_distance(&s[part.clone()], &t[part], bounds[1] - bounds[0], cols, weight, ds);
     });
@@ -83,7 +82,6 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
                 let lhs = LeftOperand::Plain(Operand::new(&x[first * cols..], cols, Order::LaneRows));
                 let block = OutputBlock { start: gram.as_mut_ptr(), stride: rows, rows: count, cols: rows };
                 // SAFETY: the block covers `gram`, which has `count * rows` floats and is borrowed exclusively.
-                #[allow(unsafe_code)]
                 unsafe {
                     multiply(block, lhs, panels, 0, Init::Zero);
                 }
@@ -94,7 +92,6 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
                 let lhs = LeftOperand::Plain(Operand::new(&*student, rows, Order::LaneRows));
                 let block = OutputBlock { start: ds.as_mut_ptr(), stride: cols, rows: count, cols };
                 // SAFETY: the block covers `ds`, which has `count * cols` floats and is borrowed exclusively.
-                #[allow(unsafe_code)]
                 unsafe {
                     multiply(block, lhs, plain, 0, Init::Accumulate);
                 }

@@ -34,7 +34,6 @@ impl RoundedBlock {
 
     /// Rounds the first columns of a panel, at most as many as a block has. Returns a pointer to the rounded columns.
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw")]
-    #[allow(unsafe_code)]
     fn round(&mut self, activations: &[f32]) -> *const u16 {
         let out: *mut u16 = self.0.as_mut_ptr().cast();
         for (i, tokens) in activations.chunks_exact(LANES).take(BF16_BLOCK_COLUMNS * WIDTH / LANES).enumerate() {
@@ -52,7 +51,6 @@ impl RoundedBlock {
 /// # Safety
 /// The processor must have AVX-512-BF16. `tokens` must be readable for 32 floats.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn round_tokens(tokens: *const f32) -> __m512i {
     // SAFETY: `tokens` has 32 floats and AVX-512-BF16 is present: this function's contract.
     unsafe {
@@ -66,7 +64,6 @@ unsafe fn round_tokens(tokens: *const f32) -> __m512i {
 /// # Safety
 /// The processor must have AVX-512-BF16. `activations` must have [`WIDTH`] floats at the offset of every entry.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
 pub(super) unsafe fn add(job: BlockProduct<'_, '_>, values: &[bf16], tokens: usize) {
     let mut block = RoundedBlock::new();
     let columns = block.round(job.activations);
@@ -84,7 +81,6 @@ pub(super) unsafe fn add(job: BlockProduct<'_, '_>, values: &[bf16], tokens: usi
 /// # Safety
 /// As for [`add`]; `columns` points to the block of a [`RoundedBlock`].
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn add_vectors<const HALVES: usize, const NV: usize>(
     job: BlockProduct<'_, '_>,
     values: &[bf16],
@@ -124,7 +120,6 @@ unsafe fn add_vectors<const HALVES: usize, const NV: usize>(
 /// # Safety
 /// As for [`add_vectors`]; both entries must be below the length of `offsets`.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn multiply_add<const HALVES: usize, const NV: usize>(
     sums: &mut [__m512; NV],
     columns: *const u16,
@@ -153,7 +148,6 @@ unsafe fn multiply_add<const HALVES: usize, const NV: usize>(
 /// # Safety
 /// As for [`add`].
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
 pub(super) unsafe fn add_gradients(job: BlockGradient<'_, '_>) {
     let mut block = RoundedBlock::new();
     let columns = block.round(job.activations);

@@ -215,7 +215,6 @@ impl Csr {
     }
 
     /// The values of the entries of some rows of a block.
-    #[allow(unsafe_code)]
     fn gather(
         &self,
         mask: MaskBits<'_>,
@@ -268,7 +267,6 @@ impl Csr {
 
     /// Calls `job(block, rows, part)` in parallel for all rows of all blocks. `buffer` has one element per entry, and
     /// `part` holds the elements of the rows.
-    #[allow(unsafe_code)]
     fn for_each_job<T: Send>(&self, buffer: &mut [T], job: impl Fn(usize, Range<usize>, &mut [T]) + Sync) {
         let groups = self.rows.div_ceil(ROWS_PER_JOB);
         let buffer = Shared::new(buffer);

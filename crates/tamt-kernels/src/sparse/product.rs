@@ -125,7 +125,6 @@ struct Product<'a> {
     y: Shared<'a, f32>,
 }
 
-#[allow(unsafe_code)]
 impl Product<'_> {
     /// Length of the buffer for incomplete sums: 0 if the job's `totals` can hold the only partial sum.
     fn partials_len(&self, totals: usize) -> usize {
@@ -201,7 +200,6 @@ impl Product<'_> {
 ///
 /// # Safety
 /// `job.activations` must have a whole panel at the offset of every entry; bf16 values require AVX-512-BF16.
-#[allow(unsafe_code)]
 unsafe fn add_block(job: BlockProduct<'_, '_>, values: &EntryValues, tokens: usize) {
     // SAFETY: `isa()` returned the instruction sets of the f32 kernels; the rest is this function's contract.
     unsafe {
@@ -225,7 +223,6 @@ unsafe fn add_block(job: BlockProduct<'_, '_>, values: &EntryValues, tokens: usi
 /// The processor must have the target features. `job.activations` must have 64 floats at the offset of every entry.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
 unsafe fn add_avx512(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
     use std::arch::x86_64::__m512;
     // SAFETY: instruction set and offsets: this function's contract.
@@ -244,7 +241,6 @@ unsafe fn add_avx512(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
 /// As [`add_avx512`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
 unsafe fn add_avx2(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
     use std::arch::x86_64::__m256;
     // SAFETY: instruction set and offsets: this function's contract.
@@ -262,7 +258,6 @@ unsafe fn add_avx2(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
 ///
 /// # Safety
 /// `job.activations` must have 32 floats at the offset of every entry.
-#[allow(unsafe_code)]
 unsafe fn add_portable(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
     // SAFETY: every processor has the instructions of `Portable`; offsets: this function's contract.
     unsafe {

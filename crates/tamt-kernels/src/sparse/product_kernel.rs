@@ -33,7 +33,6 @@ impl BlockProduct<'_, '_> {
     /// The processor must have the instruction set of `S`. `activations` must have `NV * S::LANES` floats at the offset
     /// of every entry.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn add_f32<S: Simd, const NV: usize>(self, values: &[f32], width: usize) {
         assert!(self.end() <= values.len(), "values of every row");
         let (activations, offsets) = (self.activations.as_ptr(), self.offsets);
@@ -65,7 +64,6 @@ impl BlockProduct<'_, '_> {
     /// # Safety
     /// The processor must have the instruction set of `S`.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub(super) unsafe fn add<S: Simd, const NV: usize>(
         self,
         width: usize,
@@ -114,7 +112,6 @@ impl BlockProduct<'_, '_> {
 /// The processor must have the instruction set of `S`. `entry` must be below the lengths of `offsets` and `values`, and
 /// `activations` must be readable for `NV` vectors at the entry's offset.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn multiply_add<S: Simd, const NV: usize>(
     sums: &mut [S; NV],
     activations: *const f32,
@@ -135,7 +132,6 @@ unsafe fn multiply_add<S: Simd, const NV: usize>(
 /// # Safety
 /// The processor must have the instruction set of `S`. `from` must be readable for `NV` vectors.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn load<S: Simd, const NV: usize>(from: *const f32) -> [S; NV] {
     // SAFETY: `from` holds `NV` vectors: this function's contract.
     unsafe {
@@ -150,7 +146,6 @@ pub(crate) unsafe fn load<S: Simd, const NV: usize>(from: *const f32) -> [S; NV]
 /// # Safety
 /// The processor must have the instruction set of `S`. `to` must be writable for `NV` vectors.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn store<S: Simd, const NV: usize>(vectors: [S; NV], to: *mut f32) {
     // SAFETY: `to` holds `NV` vectors: this function's contract.
     unsafe {
@@ -163,7 +158,6 @@ unsafe fn store<S: Simd, const NV: usize>(vectors: [S; NV], to: *mut f32) {
 /// # Safety
 /// The processor must have the instruction set of `S`.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn add_to<S: Simd, const NV: usize>(sums: &mut [S; NV], summands: [S; NV]) {
     for (sum, summand) in sums.iter_mut().zip(summands) {
         // SAFETY: the instruction set is present: this function's contract.

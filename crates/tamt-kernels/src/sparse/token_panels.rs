@@ -141,7 +141,6 @@ impl TokenPanelsPart<'_> {
     ///
     /// # Panics
     /// If `x` does not have that shape.
-    #[allow(unsafe_code)]
     pub fn pack(&mut self, x: &[f32]) {
         let (tokens, cols, width) = (self.tokens, self.cols, panel_tokens());
         assert_eq!(x.len(), tokens * cols, "rows of the group's tokens");
@@ -199,7 +198,6 @@ impl<'a> TokenPanelsView<'a> {
     ///
     /// # Panics
     /// If `rows` does not have that shape.
-    #[allow(unsafe_code)]
     pub fn unpack(self, rows: &mut [f32]) {
         assert_eq!(rows.len(), self.tokens * self.cols, "rows of the group's tokens");
         for (panel, rows) in rows.chunks_mut((panel_tokens() * self.cols).max(1)).enumerate() {

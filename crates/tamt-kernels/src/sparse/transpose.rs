@@ -44,7 +44,6 @@ const TILE_COLS: usize = 64;
 /// # Safety
 /// `from` must be readable for `rows` rows of `cols` elements. `to` must be writable for `cols` rows of `rows`
 /// elements, which nothing else accesses during the call.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn transpose(from: StridedPtr, rows: usize, cols: usize, to: StridedPtrMut) {
     for i in (0..rows).step_by(TILE_ROWS) {
         for j in (0..cols).step_by(TILE_COLS) {
@@ -57,7 +56,6 @@ pub(crate) unsafe fn transpose(from: StridedPtr, rows: usize, cols: usize, to: S
 
 /// # Safety
 /// As [`transpose`].
-#[allow(unsafe_code)]
 unsafe fn transpose_tile(from: StridedPtr, rows: usize, cols: usize, to: StridedPtrMut) {
     // SAFETY: both matrices have these rows and columns: this function's contract.
     let (block_rows, block_cols) = unsafe { transpose_blocks(from, rows, cols, to) };
@@ -76,7 +74,6 @@ unsafe fn transpose_tile(from: StridedPtr, rows: usize, cols: usize, to: Strided
 /// # Safety
 /// As [`transpose`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
 unsafe fn transpose_blocks(from: StridedPtr, rows: usize, cols: usize, to: StridedPtrMut) -> (usize, usize) {
     if isa() < Isa::Avx2 {
         return (0, 0);
@@ -101,7 +98,6 @@ unsafe fn transpose_blocks(from: StridedPtr, rows: usize, cols: usize, to: Strid
 /// # Safety
 /// None.
 #[cfg(not(target_arch = "x86_64"))]
-#[allow(unsafe_code)]
 unsafe fn transpose_blocks(_: StridedPtr, _: usize, _: usize, _: StridedPtrMut) -> (usize, usize) {
     (0, 0)
 }
@@ -117,7 +113,6 @@ mod x86 {
     /// # Safety
     /// As [`super::transpose`], for multiples of 16. The processor must have AVX-512F.
     #[target_feature(enable = "avx512f")]
-    #[allow(unsafe_code)]
     pub(super) unsafe fn transpose_blocks_of_16(from: StridedPtr, rows: usize, cols: usize, to: StridedPtrMut) {
         for j in (0..cols).step_by(16) {
             for i in (0..rows).step_by(16) {
@@ -139,7 +134,6 @@ mod x86 {
     /// # Safety
     /// As [`super::transpose`], for multiples of 8. The processor must have AVX.
     #[target_feature(enable = "avx")]
-    #[allow(unsafe_code)]
     pub(super) unsafe fn transpose_blocks_of_8(from: StridedPtr, rows: usize, cols: usize, to: StridedPtrMut) {
         // Two neighbouring blocks read one cache line of each source row.
         for pair in (0..cols).step_by(16) {
@@ -162,7 +156,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(unsafe_code)]
     fn every_element_moves_and_nothing_else_is_written() {
         for (rows, cols) in [(0, 5), (5, 0), (1, 1), (8, 8), (7, 63), (64, 64), (65, 9), (130, 71)] {
             let (from_stride, to_stride) = (cols + 3, rows + 2);

@@ -158,7 +158,6 @@ struct PartialSums<'a> {
 }
 
 /// Computes the sums of a tile over its chunk of tokens. The tiles of the first blocks also compute the bias gradient.
-#[allow(unsafe_code)]
 fn sum_tile(dy: &TokenPanels, x: &TokenPanels, a: &Csr, tile: &Tile, out: &PartialSums<'_>) {
     let width = panel_tokens();
     let mut block_sums: [&mut [f32]; MAX_TILE_BLOCKS] = Default::default();
@@ -212,7 +211,6 @@ kernel! {
 }
 
 /// Adds the chunks' sums of each survivor in order, and writes the totals to `dw`.
-#[allow(unsafe_code)]
 fn write_gradient(
     sums: &mut [f32],
     slots: usize,
@@ -253,7 +251,6 @@ fn write_gradient(
 }
 
 /// Adds the sums of one row's entries to the row's gradient. The calling job must own the row.
-#[allow(unsafe_code)]
 fn add_row(a: &Csr, row: usize, sums: &Shared<'_, f32>, layout: GradLayout, out: &mut [f32]) {
     let shift = panel_tokens().trailing_zeros();
     let mut written = 0;
@@ -290,7 +287,6 @@ fn slots_of(a: &Csr, block: usize, rows: Range<usize>) -> Range<usize> {
 }
 
 /// Adds the terms of one token panel to the sums of some rows of a block.
-#[allow(unsafe_code)]
 fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, sums: &mut [f32]) {
     let width = panel_tokens();
     let job = BlockGradient {
@@ -322,7 +318,6 @@ fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, s
 /// The processor must have the target features. `job.activations` must have 64 floats at the offset of every entry.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
 unsafe fn add_avx512(job: BlockGradient<'_, '_>) {
     // SAFETY: instruction set and offsets: this function's contract.
     unsafe { job.add_f32::<std::arch::x86_64::__m512, 4>() }
@@ -332,7 +327,6 @@ unsafe fn add_avx512(job: BlockGradient<'_, '_>) {
 /// As [`add_avx512`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
 unsafe fn add_avx2(job: BlockGradient<'_, '_>) {
     // SAFETY: instruction set and offsets: this function's contract.
     unsafe { job.add_f32::<std::arch::x86_64::__m256, 8>() }

@@ -30,7 +30,6 @@ impl BlockGradient<'_, '_> {
     /// The processor must have the instruction set of `S`. `activations` must have `NV * S::LANES` floats at the offset
     /// of every entry.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub(super) unsafe fn add_f32<S: SumLanes, const NV: usize>(self) {
         let activations = self.activations.as_ptr();
         // SAFETY: instruction set and offsets: this function's contract. `add` passes pointers to whole rows of
@@ -57,7 +56,6 @@ impl BlockGradient<'_, '_> {
     /// # Safety
     /// The processor must have the instruction set of `S`.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub(super) unsafe fn add<S: SumLanes, G>(
         self,
         width: usize,
@@ -96,7 +94,6 @@ impl BlockGradient<'_, '_> {
 }
 
 /// Horizontal sums of four vectors at a time.
-#[allow(unsafe_code)]
 pub(super) trait SumLanes: Simd {
     /// `to[i] += Σ_lane vectors[i][lane]`
     ///
@@ -106,7 +103,6 @@ pub(super) trait SumLanes: Simd {
     unsafe fn add_sums(vectors: [Self; REDUCE_WIDTH], to: *mut f32);
 }
 
-#[allow(unsafe_code)]
 impl SumLanes for Portable {
     #[inline(always)]
     unsafe fn add_sums(vectors: [Self; REDUCE_WIDTH], to: *mut f32) {
@@ -132,7 +128,6 @@ mod x86 {
 
     use super::{REDUCE_WIDTH, SumLanes};
 
-    #[allow(unsafe_code)]
     impl SumLanes for __m256 {
         #[inline(always)]
         unsafe fn add_sums([a, b, c, d]: [Self; REDUCE_WIDTH], to: *mut f32) {
@@ -148,7 +143,6 @@ mod x86 {
         }
     }
 
-    #[allow(unsafe_code)]
     impl SumLanes for __m512 {
         #[inline(always)]
         unsafe fn add_sums([a, b, c, d]: [Self; REDUCE_WIDTH], to: *mut f32) {
@@ -163,7 +157,6 @@ mod x86 {
     /// # Safety
     /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
-    #[allow(unsafe_code)]
     unsafe fn halves(v: __m512) -> __m256 {
         // SAFETY: AVX-512F and DQ are present: this function's contract.
         unsafe { _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }

@@ -44,7 +44,6 @@ impl AmxConfigured {
     ///
     /// # Safety
     /// [`has_amx`](crate::base::cpu::has_amx) was true.
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn new() -> Self {
         let outer = AMX_CONFIGURED.get();
         AMX_CONFIGURED.set(outer + 1);
@@ -61,7 +60,6 @@ impl AmxConfigured {
 }
 
 impl Drop for AmxConfigured {
-    #[allow(unsafe_code)]
     fn drop(&mut self) {
         AMX_CONFIGURED.set(AMX_CONFIGURED.get() - 1);
         if AMX_CONFIGURED.get() > 0 {
@@ -80,7 +78,6 @@ impl Drop for AmxConfigured {
 /// * An [`AmxConfigured`] lives on this thread.
 /// * The panels of `operands` hold `words / 16` tiles.
 /// * `out` is valid for reads and writes of 32 rows of 32 floats.
-#[allow(unsafe_code)]
 #[inline(always)]
 pub(super) unsafe fn output_tile(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
     // SAFETY: the registers are configured, the panels hold the tiles, and `out` holds the output tile: `# Safety`.
@@ -132,7 +129,6 @@ macro_rules! step {
 /// * An [`AmxConfigured`] lives on this thread.
 /// * The panels of `operands` hold `tile`.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn step(operands: &Operands, tile: usize) {
     // SAFETY: the registers are configured and the panels hold the tile: `# Safety`. Prefetches never fault.
     unsafe { step!(operands, tile; ; ; ; ; options(nostack, readonly, preserves_flags)) }
@@ -144,7 +140,6 @@ pub(crate) unsafe fn step(operands: &Operands, tile: usize) {
 /// # Safety
 /// As [`step()`], and `before` is valid for writes of 32 x 32 floats.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn first_step(operands: &Operands, tile: usize, before: *mut f32) {
     // SAFETY: as in `step`; the stores and loads of the sums stay within the 32 x 32 floats of the `# Safety` contract.
     unsafe {
@@ -164,7 +159,6 @@ pub(crate) unsafe fn first_step(operands: &Operands, tile: usize, before: *mut f
 /// # Safety
 /// As [`first_step`], and `sums` is valid for reads of 32 x 32 floats.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn next_step(operands: &Operands, tile: usize, before: *mut f32, sums: *const f32) {
     // SAFETY: as in `step`; the stores and loads of the sums stay within the 32 x 32 floats of the `# Safety` contract.
     unsafe {
@@ -183,7 +177,6 @@ pub(crate) unsafe fn next_step(operands: &Operands, tile: usize, before: *mut f3
 ///
 /// # Safety
 /// An [`AmxConfigured`] lives on this thread.
-#[allow(unsafe_code)]
 #[inline(always)]
 pub(crate) unsafe fn zero_sums() {
     // SAFETY: the registers are configured: `# Safety`.
@@ -202,7 +195,6 @@ pub(crate) unsafe fn zero_sums() {
 ///
 /// # Safety
 /// An [`AmxConfigured`] lives on this thread, and `from` is valid for reads of 32 rows of 32 floats.
-#[allow(unsafe_code)]
 #[inline(always)]
 unsafe fn load_sums(from: *const f32, stride: usize) {
     // SAFETY: the registers are configured, and four loads of 16 rows of 16 floats lie in the rows at `from`: `#
@@ -223,7 +215,6 @@ unsafe fn load_sums(from: *const f32, stride: usize) {
 ///
 /// # Safety
 /// An [`AmxConfigured`] lives on this thread, and `out` is valid for writes of 32 rows of 32 floats.
-#[allow(unsafe_code)]
 #[inline(always)]
 pub(crate) unsafe fn store_sums(out: *mut f32, stride: usize) {
     // SAFETY: the registers are configured, and four stores of 16 rows of 16 floats lie in the rows at `out`: `#
@@ -244,7 +235,6 @@ pub(crate) unsafe fn store_sums(out: *mut f32, stride: usize) {
 ///
 /// # Safety
 /// [`has_amx`](crate::base::cpu::has_amx) was true.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
     let zeros = [0.0f32; TILE * TILE];
     // SAFETY: `has_amx` was true: `# Safety`. `_tiles` configures the registers; `zeros` holds a tile.

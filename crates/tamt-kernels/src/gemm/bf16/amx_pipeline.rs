@@ -27,7 +27,6 @@ const DEPTH_TILES: usize = 12;
 /// * `lhs` and `rhs` are bf16 panels of the same depth.
 /// * The destination that `epilogue` writes for the block is writable, and no other thread accesses it.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn tile_product<F: Epilogue>(
     _registers: &AmxConfigured,
     (first_row, rows): (usize, usize),
@@ -94,7 +93,6 @@ struct Pipeline<'a, F> {
     finished: Option<(usize, usize)>,
 }
 
-#[allow(unsafe_code)]
 impl<F: Epilogue> Pipeline<'_, F> {
     /// Stores the sums in the registers, replaces them by the sums at `sums` (or zero, if `is_first`) plus the products
     /// of `tiles`, and meanwhile runs the epilogue of the stored output tile, if it was finished. `finished` is that of

@@ -24,7 +24,6 @@ const ROWS: usize = 8;
 /// * `lhs` and `rhs` are bf16 panels of the same depth.
 /// * The destination that `epilogue` writes for the block is writable, and no other thread accesses it.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,popcnt")]
-#[allow(unsafe_code)]
 pub(super) unsafe fn tile_product<F: Epilogue>(
     (first_row, rows): (usize, usize),
     (first_col, cols): (usize, usize),
@@ -66,7 +65,6 @@ pub(super) unsafe fn tile_product<F: Epilogue>(
 /// * The panels of `operands` hold `words`, a multiple of 16.
 /// * `out` is valid for reads and writes of 32 rows of 32 floats.
 #[target_feature(enable = "avx512bf16,avx512f")]
-#[allow(unsafe_code)]
 pub(super) unsafe fn output_tile(words: usize, operands: &Operands, out: *mut f32, stride: usize, adds: bool) {
     let Operands { left, lower, right, width, .. } = *operands;
     let rows = if lower > 0 { OUTPUT_TILE } else { TILE };
@@ -83,7 +81,6 @@ pub(super) unsafe fn output_tile(words: usize, operands: &Operands, out: *mut f3
 /// * `out` is valid for reads and writes of `rows` rows of `width` floats.
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f")]
-#[allow(unsafe_code)]
 unsafe fn product(
     words: usize,
     left: *const Word,
@@ -113,7 +110,6 @@ unsafe fn product(
 /// As [`product`] with [`ROWS`] rows, of which `left` is the first one's first word.
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f")]
-#[allow(unsafe_code)]
 unsafe fn some_rows<const VECTORS: usize>(
     words: usize,
     mut left: *const Word,
@@ -164,7 +160,6 @@ unsafe fn some_rows<const VECTORS: usize>(
 /// # Safety
 /// The CPU has AVX-512-BF16.
 #[target_feature(enable = "avx512bf16,avx512f")]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
     /// Independent sums: enough to hide the latency of a product, and few enough for the registers.
     const SUMS: usize = 10;

@@ -11,7 +11,6 @@ pub(crate) struct InPlace<'a> {
     pub(crate) start: Init<'a>,
 }
 
-#[allow(unsafe_code)]
 impl Epilogue for InPlace<'_> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 

@@ -28,7 +28,6 @@ const STEPS: usize = 2 * TILE;
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL and BF16.
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn pack(
     operand: &Operand<'_>,
     side: Side,
@@ -50,7 +49,6 @@ pub(crate) unsafe fn pack(
 /// As [`pack`].
 #[inline]
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-#[allow(unsafe_code)]
 unsafe fn pack_from<T: Element>(
     data: &[T],
     operand: &Operand<'_>,
@@ -114,7 +112,6 @@ const MASKED: Part = 1;
 const RAGGED: Part = 2;
 
 /// The element type of an operand. Loads return 0 for elements that the mask drops and for elements beyond the operand.
-#[allow(unsafe_code)]
 trait Element: Copy {
     /// 32 steps of a lane from column `col` on, a multiple of 8, in bf16.
     ///
@@ -129,7 +126,6 @@ trait Element: Copy {
     unsafe fn two_steps<const PART: Part>(source: &Source<'_, Self>, step: usize, col: usize) -> __m512i;
 }
 
-#[allow(unsafe_code)]
 impl Element for f32 {
     #[inline(always)]
     unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
@@ -144,7 +140,6 @@ impl Element for f32 {
     }
 }
 
-#[allow(unsafe_code)]
 impl Element for bf16 {
     #[inline(always)]
     unsafe fn steps<const PART: Part>(source: &Source<'_, Self>, lane: usize, col: usize) -> __m512i {
@@ -165,7 +160,6 @@ impl Element for bf16 {
     }
 }
 
-#[allow(unsafe_code)]
 impl<'a, T: Element> Source<'a, T> {
     /// Lanes and steps of an operand with the elements `data`, neither range empty.
     fn new(data: &'a [T], operand: &Operand<'a>, lanes: &Range<usize>, depth: &Range<usize>) -> Self {
@@ -266,7 +260,6 @@ impl<'a, T: Element> Source<'a, T> {
     }
 }
 
-#[allow(unsafe_code)]
 impl Source<'_, f32> {
     /// Sixteen elements of a row.
     ///
@@ -285,7 +278,6 @@ impl Source<'_, f32> {
 /// # Safety
 /// The CPU has AVX-512 F, and `out` is valid for writes of sixteen lines of sixteen words, `stride` apart.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn store(tile: Tile, out: *mut Word, stride: usize) {
     for (i, row) in tile.into_iter().enumerate() {
         // SAFETY: line `i < 16` of the `# Safety` contract.
@@ -298,7 +290,6 @@ unsafe fn store(tile: Tile, out: *mut Word, stride: usize) {
 /// # Safety
 /// As [`store`], and `out` is aligned to 64 bytes and `stride` a multiple of 16.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn stream(tile: Tile, out: *mut Word, stride: usize) {
     for (i, row) in tile.into_iter().enumerate() {
         // SAFETY: line `i < 16` of the `# Safety` contract, on a cache line.

@@ -8,7 +8,6 @@ use std::mem::transmute;
 /// # Safety
 /// The CPU has AVX-512-BF16, and the caller is compiled for it.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn round_pair(low: __m512, high: __m512) -> __m512i {
     // SAFETY: AVX-512-BF16 by the `# Safety` contract; both types of the transmutation are 64 bytes, and any bits are
     // valid.
@@ -20,7 +19,6 @@ pub(crate) unsafe fn round_pair(low: __m512, high: __m512) -> __m512i {
 /// # Safety
 /// The CPU has AVX-512 BW, and the caller is compiled for it.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn interleaved(x: __m512i) -> __m512i {
     // SAFETY: AVX-512 BW by the `# Safety` contract.
     unsafe {

@@ -41,7 +41,6 @@ pub(crate) fn rows_of(tile: &OutputTile<'_>, part: usize) -> Range<usize> {
 /// # Safety
 /// The CPU has AVX-512 F, and the caller is compiled for it.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn sums_of(tile: &OutputTile<'_>, row: usize) -> Row {
     let sums = tile.sums.0[row].as_ptr();
     // SAFETY: AVX-512 F by the `# Safety` contract; a row has 32 floats.
@@ -53,7 +52,6 @@ pub(crate) unsafe fn sums_of(tile: &OutputTile<'_>, row: usize) -> Row {
 /// # Safety
 /// The CPU has AVX-512 F, the caller is compiled for it, and `from` is valid for reads of the lanes `there`.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn load(from: *const f32, there: u32) -> Row {
     let [low, high] = halves(there);
     // SAFETY: AVX-512 F and the lanes of the masks by the `# Safety` contract; masked lanes are not read.
@@ -65,7 +63,6 @@ pub(crate) unsafe fn load(from: *const f32, there: u32) -> Row {
 /// # Safety
 /// The CPU has AVX-512 F, the caller is compiled for it, and `out` is valid for writes of the lanes `there`.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn store(row: Row, out: *mut f32, there: u32) {
     let [low, high] = halves(there);
     // SAFETY: AVX-512 F and the lanes of the masks by the `# Safety` contract; masked lanes are not written.
@@ -80,7 +77,6 @@ pub(crate) unsafe fn store(row: Row, out: *mut f32, there: u32) {
 /// # Safety
 /// The CPU has AVX-512 F, and the caller is compiled for it.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn sum(a: Row, b: Row) -> Row {
     // SAFETY: AVX-512 F by the `# Safety` contract.
     unsafe { [_mm512_add_ps(a[0], b[0]), _mm512_add_ps(a[1], b[1])] }
@@ -91,7 +87,6 @@ pub(crate) unsafe fn sum(a: Row, b: Row) -> Row {
 /// # Safety
 /// The CPU has AVX-512 F, and the caller is compiled for it.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) unsafe fn widened(row: __m512i) -> Row {
     // SAFETY: AVX-512 F by the `# Safety` contract.
     unsafe {

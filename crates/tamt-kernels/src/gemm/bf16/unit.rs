@@ -24,7 +24,6 @@ impl TileUnit {
     pub(crate) fn new(precision: Precision) -> Option<Self> {
         precision.packs_bf16().then(|| match bf16() {
             // SAFETY: `bf16` returns `Amx` only if `has_amx` was true.
-            #[allow(unsafe_code)]
             Bf16Unit::Amx => Self::Amx(unsafe { amx::AmxConfigured::new() }),
             _ => Self::Avx512,
         })
@@ -39,7 +38,6 @@ impl TileUnit {
 ///
 /// # Panics
 /// If the operands differ in depth or precision, or do not hold the rows or columns.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn tile_product<F: Epilogue>(
     unit: &TileUnit,
     rows: (usize, usize),
@@ -67,7 +65,6 @@ pub(crate) unsafe fn tile_product<F: Epilogue>(
 ///
 /// # Panics
 /// If `rhs` is not a panel of `words` and of the strip's columns, padded to whole tiles.
-#[allow(unsafe_code)]
 pub(crate) unsafe fn strip(
     unit: &TileUnit,
     c: OutputBlock,
@@ -104,7 +101,6 @@ pub(crate) unsafe fn strip(
 ///
 /// # Safety
 /// As [`output_tile`] for the operands; `c` is valid for reads and writes of its rows and columns, at most 32 each.
-#[allow(unsafe_code)]
 unsafe fn edge_tile(unit: &TileUnit, words: usize, operands: &Operands, c: OutputBlock, start: Init<'_>) {
     let mut edge = [0.0; OUTPUT_TILE * OUTPUT_TILE];
     // SAFETY: each copy moves `c.cols` floats of one of `c.rows` rows, at most 32, between `c` and `edge`, which holds
@@ -138,7 +134,6 @@ unsafe fn edge_tile(unit: &TileUnit, words: usize, operands: &Operands, c: Outpu
 ///
 /// # Panics
 /// If a bias does not have 32 values.
-#[allow(unsafe_code)]
 unsafe fn output_tile(
     unit: &TileUnit,
     words: usize,
@@ -167,7 +162,6 @@ unsafe fn output_tile(
 /// # Safety
 /// The CPU has AVX-512 F, and `out` is valid for reads and writes of 32 rows of 32 floats, `stride` apart.
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
 unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
     assert_eq!(bias.len(), OUTPUT_TILE, "a value per column");
     // SAFETY: `bias` holds 32 floats: asserted above. The rows of `out` are valid by the `# Safety` contract.
@@ -186,7 +180,6 @@ unsafe fn add_bias(bias: &[f32], out: *mut f32, stride: usize) {
 ///
 /// # Safety
 /// [`Precision::packs_bf16`] is true of [`Precision::Bf16`].
-#[allow(unsafe_code)]
 pub(crate) unsafe fn spin(rounds: usize) -> usize {
     // SAFETY: `packs_bf16` is true only if `bf16` found AVX-512-BF16, or AMX too if it returns `Amx`.
     unsafe {

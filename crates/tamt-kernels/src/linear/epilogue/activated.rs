@@ -56,7 +56,6 @@ pub(crate) struct ActivationForward<'a> {
     pub(crate) first: (usize, usize),
 }
 
-#[allow(unsafe_code)]
 impl Epilogue for ActivationForward<'_> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 
@@ -117,14 +116,10 @@ pub(crate) struct TokenPairs {
 impl Default for TokenPairs {
     fn default() -> Self {
         // SAFETY: a vector of all zero bits is a valid value.
-        #[allow(unsafe_code)]
-        unsafe {
-            std::mem::zeroed()
-        }
+        unsafe { std::mem::zeroed() }
     }
 }
 
-#[allow(unsafe_code)]
 impl<'a> ActivationBackward<'a> {
     /// Transposes sixteen features of an output tile into rows of the left panels of `output_gradient`, and adds the
     /// sums.
@@ -150,7 +145,6 @@ impl<'a> ActivationBackward<'a> {
     }
 }
 
-#[allow(unsafe_code)]
 impl Epilogue for ActivationBackward<'_> {
     const PARTS: usize = OUTPUT_TILE / PAIR + 2;
 
@@ -206,7 +200,6 @@ impl Epilogue for ActivationBackward<'_> {
 /// # Safety
 /// The processor has AVX-512F, BW and BF16.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn token_words(pair: &Pair, half: usize) -> __m512i {
     // SAFETY: the target features are present: a precondition of this function.
     unsafe { interleaved(round_pair(pair[half], pair[2 + half])) }
@@ -218,7 +211,6 @@ unsafe fn token_words(pair: &Pair, half: usize) -> __m512i {
 /// * The processor has AVX-512F, BW and BF16.
 /// * No other thread accesses the 16 words of the panels for row `row` and columns `col..col + 32`.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn store_packed_row(panels: &SharedPanels<'_>, row: usize, col: usize, values: Row, lanes: u32) {
     // SAFETY: panels of bf16 pairs hold a line of 16 words for each row: `SharedPanels::line`. No other thread accesses
     // the line: a precondition of this function.

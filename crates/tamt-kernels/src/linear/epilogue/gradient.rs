@@ -38,7 +38,6 @@ pub(crate) fn mask_bits(mask: &BitMask, row: usize, col: usize) -> u32 {
     first_bits(&mask.row(row)[col / 8..])
 }
 
-#[allow(unsafe_code)]
 impl StoreGradient<'_> {
     /// Applies the epilogue to `g`, columns `col..col + 32` of row `row` of `G`; `lanes` masks the columns beyond `G`.
     ///
@@ -70,7 +69,6 @@ impl StoreGradient<'_> {
     }
 }
 
-#[allow(unsafe_code)]
 impl Epilogue for StoreGradient<'_> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 

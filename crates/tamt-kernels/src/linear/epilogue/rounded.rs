@@ -20,7 +20,6 @@ pub(crate) struct StoreRounded<'a> {
     pub(crate) bias: Option<&'a [f32]>,
 }
 
-#[allow(unsafe_code)]
 impl Epilogue for StoreRounded<'_> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 

@@ -43,7 +43,6 @@ impl<'a, const ADD: bool> GatherSurvivors<'a, ADD> {
     /// * The processor has AVX-512F.
     /// * `out` points to as many floats as `kept` has set bits, and no other thread accesses these floats.
     #[inline(always)]
-    #[allow(unsafe_code)]
     unsafe fn compress(out: *mut f32, kept: u16, g: __m512) -> *mut f32 {
         // SAFETY: the masked load and store touch `count` floats: preconditions of this function.
         unsafe {
@@ -59,7 +58,6 @@ impl<'a, const ADD: bool> GatherSurvivors<'a, ADD> {
     }
 }
 
-#[allow(unsafe_code)]
 impl<const ADD: bool> Epilogue for GatherSurvivors<'_, ADD> {
     const PARTS: usize = OUTPUT_TILE / PAIR;
 

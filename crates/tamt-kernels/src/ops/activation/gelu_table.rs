@@ -55,7 +55,6 @@ impl GeluTable {
     /// # Safety
     /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn value(&self, u: __m512) -> __m512 {
         // SAFETY: AVX-512F and DQ are present: this function's contract.
         unsafe {
@@ -69,7 +68,6 @@ impl GeluTable {
     /// # Safety
     /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
-    #[allow(unsafe_code)]
     unsafe fn value_at(&self, u: __m512, t: __m512, piece: __m512i) -> __m512 {
         // The maximum is its second operand if one operand is NaN, so that NaN propagates.
         // SAFETY: AVX-512F is present: this function's contract.
@@ -81,7 +79,6 @@ impl GeluTable {
     /// # Safety
     /// The processor must have AVX-512F and AVX-512DQ.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub(crate) unsafe fn value_and_slope(&self, u: __m512) -> (__m512, __m512) {
         // SAFETY: AVX-512F and DQ are present: this function's contract.
         unsafe {
@@ -98,7 +95,6 @@ impl GeluTable {
 /// # Safety
 /// The processor must have AVX-512F and AVX-512DQ.
 #[inline(always)]
-#[allow(unsafe_code)]
 unsafe fn piece_of(u: __m512) -> (__m512, __m512i) {
     // 1.5 * 2^23: the sum has the nearest integer in its low bits.
     const ROUND: f32 = 12_582_912.0;
@@ -133,7 +129,6 @@ impl Cubics {
     /// # Safety
     /// The processor must have AVX-512F.
     #[inline(always)]
-    #[allow(unsafe_code)]
     unsafe fn at(&self, t: __m512, piece: __m512i) -> __m512 {
         // SAFETY: AVX-512F is present: this function's contract. Each table has `PIECES` = 32 floats, two vectors, at a
         // multiple of 64 bytes: `Cubics` is `align(64)`.
@@ -187,7 +182,6 @@ mod tests {
         for (u, results) in numbers.chunks_exact(16).zip(results.chunks_exact_mut(16)) {
             let (mut value, mut slope, mut alone) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
             // SAFETY: AVX-512F and DQ are present: `isa()` returned Avx512. `u` has 16 floats.
-            #[allow(unsafe_code)]
             unsafe {
                 let table = GeluTable::get();
                 compiled(table, u, &mut value, &mut slope, &mut alone);
@@ -218,7 +212,6 @@ mod tests {
     /// # Safety
     /// `u` must have 16 floats.
     #[target_feature(enable = "avx512f,avx512dq")]
-    #[allow(unsafe_code)]
     unsafe fn compiled(
         table: &GeluTable,
         u: &[f32],

@@ -15,7 +15,6 @@ pub(crate) type Vectors = [__m512; 4];
 /// The elements of [`Vectors`], which have the same size and no padding.
 type Elements = [f32; 64];
 
-#[allow(unsafe_code)]
 impl Activation {
     /// `f(u)`. Inlining compiles the function for the instruction sets of the calling kernel.
     ///
@@ -65,7 +64,6 @@ impl Activation {
 
 /// `f(u)` elementwise.
 #[inline(always)]
-#[allow(unsafe_code)]
 fn each(u: Vectors, f: impl Fn(f32) -> f32) -> Vectors {
     // SAFETY: both types are 256 bytes of floats without padding, and every bit pattern is valid.
     let mut elements = unsafe { transmute::<Vectors, Elements>(u) };
@@ -78,7 +76,6 @@ fn each(u: Vectors, f: impl Fn(f32) -> f32) -> Vectors {
 
 /// `f(u, d)` elementwise: the gradient and the output.
 #[inline(always)]
-#[allow(unsafe_code)]
 fn each_back(u: Vectors, d: Vectors, f: impl Fn(f32, f32) -> (f32, f32)) -> (Vectors, Vectors) {
     // SAFETY: both types are 256 bytes of floats without padding, and every bit pattern is valid.
     let (mut y, mut d) = unsafe { (transmute::<Vectors, Elements>(u), transmute::<Vectors, Elements>(d)) };

@@ -85,7 +85,6 @@ impl Forward<'_> {
             for (query, (max, sum)) in maxima.iter().zip(&*sums).enumerate() {
                 let at = head.lse_index(queries.first + query);
                 // SAFETY: only this job accesses the values of this head: a pass assigns each head to one `HeadGroup`.
-                #[allow(unsafe_code)]
                 let lse = unsafe { lse.part(at..at + 1) };
                 lse[0] = max + sum.ln();
             }

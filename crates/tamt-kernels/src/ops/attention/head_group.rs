@@ -94,7 +94,6 @@ impl HeadGroup {
     ) {
         let Head { len, head_dim, .. } = self.first;
         // SAFETY: each block of scores lies in its own buffer, which `scores` borrows exclusively.
-        #[allow(unsafe_code)]
         unsafe {
             self.multiply_each(
                 left,
@@ -121,7 +120,6 @@ impl HeadGroup {
         let Head { len, head_dim, .. } = self.first;
         // SAFETY: the blocks lie in `out`, whose length `AttentionShape::assert_hidden` checks. Only this job accesses the
         // rows and columns of these heads: a pass assigns each head to one `HeadGroup`.
-        #[allow(unsafe_code)]
         unsafe {
             self.multiply_each(
                 left,
@@ -151,7 +149,6 @@ impl HeadGroup {
         }
         // SAFETY: the blocks lie in `out`, whose length `AttentionShape::assert_hidden` checks. Only this job accesses the
         // rows and columns of these heads: a pass assigns each head to one `HeadGroup`.
-        #[allow(unsafe_code)]
         unsafe {
             self.multiply_each(
                 left,
@@ -171,7 +168,6 @@ impl HeadGroup {
     /// # Safety
     /// Each block that `c` returns must be valid for writes, and no other thread or reference may access its elements
     /// during the call.
-    #[allow(unsafe_code)]
     unsafe fn multiply_each<'a>(
         &self,
         left: &mut PerHead<'_, Word>,

@@ -113,7 +113,6 @@ impl RowGrads {
             let (first, last) = (rows[0] as usize, rows[rows.len() - 1] as usize);
             tokens.for_each_sum(first..last + 1, |row, sum| {
                 // SAFETY: `ends` gives rows disjoint ranges, and each row belongs to one job.
-                #[allow(unsafe_code)]
                 let values = unsafe { values.part(values_range(ends, positions[row] as usize - 1)) };
                 if let GradEpilogue::Survivors(mask) = epilogue {
                     gather_row(mask.mask().row(row), sum, values, Write::Store);
