@@ -1,7 +1,7 @@
 //! Shared helpers of the tests: random inputs, comparisons, and finite differences in f64.
 
-use crate::base::rng::{Purpose, Stream};
-use crate::masks::bit_mask::BitMask;
+use crate::base::{Purpose, Stream};
+use crate::masks::BitMask;
 
 /// Standard normal numbers.
 pub(crate) fn random(n: usize, seed: u64) -> Vec<f32> {

@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::{AlignedBuffer, with_buffer};
-use crate::base::sums::{Write, add_partials};
+use crate::base::{AlignedBuffer, Write, add_partials, with_buffer};
 use crate::gemm::block::{Init, OutputBlock};
 use crate::gemm::layout::{DEPTH_BLOCK, Side};
 use crate::gemm::multiply::{LeftOperand, multiply};

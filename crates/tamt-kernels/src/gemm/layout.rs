@@ -28,8 +28,7 @@
 //!
 //! Each line of 16 words of a bf16 panel is one cache line and one row of a tile register.
 
-use crate::base::cpu::{Isa, isa};
-use crate::base::precision::Precision;
+use crate::base::{Isa, Precision, isa};
 
 /// Words of a lane in a depth block in f32: a panel of `B` has 24 KB with AVX2, which fits L1, and 72 KB with AVX-512,
 /// which fits L2.

@@ -1,8 +1,8 @@
 //! The micro-kernel in f32: a register tile of `C`, `MR` rows by `NV` vectors, summed over one depth block.
 
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
-use crate::base::simd::{Portable, Simd};
+use crate::base::{Isa, isa};
+use crate::base::{Portable, Simd};
 use crate::gemm::block::{Init, OutputBlock};
 
 /// Rows of `A` in memory: element (i, k) at `start + i * row + k * step` or, packed, in panels of the register tile's

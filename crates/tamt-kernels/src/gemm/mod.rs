@@ -18,3 +18,16 @@ pub(crate) mod product;
 pub(crate) mod transpose;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod transpose_avx512;
+
+pub(crate) use block::{Init, OutputBlock};
+pub(crate) use deep::{DEEP, deep_product};
+pub(crate) use epilogue::{Epilogue, OutputTile};
+pub(crate) use layout::{DEPTH_BLOCK, OUTPUT_TILE, Side, TILE};
+pub(crate) use multiply::{LeftOperand, multiply};
+pub(crate) use operand::{Operand, Order};
+pub(crate) use pack::PACK_LANES;
+pub(crate) use panels::{Panels, SharedPanels};
+pub(crate) use product::{
+    JOB_COLS, RightOperand, Strip, each_strip, is_one_portion, job_rows, row_portions, row_product,
+};
+pub(crate) use transpose_avx512::transposed;

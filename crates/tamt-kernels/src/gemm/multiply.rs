@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use crate::base::precision::Precision;
-use crate::base::values::{Values, Word};
+use crate::base::{Precision, Values, Word};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::bf16::in_place::InPlace;
 #[cfg(target_arch = "x86_64")]

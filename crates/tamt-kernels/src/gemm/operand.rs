@@ -1,8 +1,7 @@
 //! Operands of a product before packing.
 
-use crate::base::precision::Precision;
-use crate::base::values::Values;
-use crate::masks::bit_mask::BitMask;
+use crate::base::{Precision, Values};
+use crate::masks::BitMask;
 
 /// An operand before packing: lanes (rows of `A` or columns of `B`) by steps of the depth.
 #[derive(Clone, Copy)]

@@ -4,15 +4,12 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::buffer::with_buffer;
-use crate::base::dispatch::kernel;
-use crate::base::precision::Precision;
-use crate::base::values::{Values, Word, round_in_place, widen};
+use crate::base::{Precision, Values, Word, kernel, round_in_place, widen, with_buffer};
 use crate::gemm::layout::{Side, panel_offset};
 use crate::gemm::operand::{Operand, Order, SourceRows};
 use crate::gemm::panels::{Panels, SharedPanels};
 use crate::gemm::transpose::transpose;
-use crate::masks::bits::{copy_masked_inline, copy_masked_row, mask_row};
+use crate::masks::{copy_masked_inline, copy_masked_row, mask_row};
 
 /// Lanes of a packing job, a multiple of every panel width: 147 KB of a depth block in f32.
 pub(crate) const PACK_LANES: usize = 96;

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::base::values::Word;
+use crate::base::{Precision, Shared, Word};
 use crate::gemm::layout::{Side, panel_offset};
 
 /// A packed operand, in the layout of [`crate::gemm::layout`].

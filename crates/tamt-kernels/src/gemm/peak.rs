@@ -4,9 +4,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
-use crate::base::precision::Precision;
-use crate::base::simd::{Portable, Simd};
+use crate::base::{Isa, isa};
+use crate::base::{Portable, Precision, Simd};
 
 /// Iterations of the loop in a run of a few milliseconds.
 const ROUNDS: usize = 200_000;

@@ -8,10 +8,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::buffer::{AlignedBuffer, with_buffer};
-use crate::base::parallel::{Shared, is_inside_parallel_job};
-use crate::base::precision::Precision;
-use crate::base::sums::add_elements;
+use crate::base::{AlignedBuffer, Precision, Shared, add_elements, is_inside_parallel_job, with_buffer};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::bf16::in_place::InPlace;
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! Transposition of rows into panels of f32.
 
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
+use crate::base::{Isa, isa};
 
 /// `out[j * width + i] = x[i * stride + j]` for `i < rows`, `j < cols`, and 0 for `rows <= i < width`.
 pub(crate) fn transpose(x: &[f32], stride: usize, rows: usize, cols: usize, out: &mut [f32], width: usize) {

@@ -2,11 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::base::parallel::{PARTIALS, reduction_chunk};
-use crate::base::scratch::Scratch;
-use crate::base::sums::{Write, add_elements, add_partials};
-use crate::base::values::Word;
-use crate::gemm::layout::{Side, TILE};
+use crate::base::{PARTIALS, Scratch, Word, Write, add_elements, add_partials, reduction_chunk};
+use crate::gemm::{Side, TILE};
 use crate::linear::packed_factor::{Factor, PackedFactor, sums_width};
 use crate::linear::portions::row_count;
 

@@ -3,17 +3,10 @@
 //! `u = x (W ∘ B)ᵀ + b`, `y = f(u)`, and the next layer multiplies `y`. The product's epilogue applies the activation
 //! to each block of `u` in L1 or L2 and packs `y`. The backward pass recomputes `y` from the saved `u`.
 
-use crate::base::buffer::with_buffer;
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
 #[cfg(target_arch = "x86_64")]
-use crate::base::prefetch::store_fence;
-use crate::base::scratch::Scratch;
-use crate::base::values::round_in_place;
-use crate::gemm::block::Init;
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::SharedPanels;
-use crate::gemm::product::{JOB_COLS, RightOperand, Strip, each_strip};
+use crate::base::store_fence;
+use crate::base::{Precision, Scratch, Shared, round_in_place, with_buffer};
+use crate::gemm::{Init, JOB_COLS, Operand, Order, RightOperand, SharedPanels, Strip, each_strip};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::activated::{ActivationBackward, ActivationForward, SavedLayout, TokenPairs};
 use crate::linear::packed_factor::PackedFactorPart;

@@ -3,21 +3,14 @@
 use half::bf16;
 use std::ops::Range;
 
-use crate::base::buffer::AlignedBuffer;
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::base::scratch::Scratch;
-use crate::base::values::{ValuesMut, round};
-use crate::gemm::block::Init;
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::Panels;
-use crate::gemm::product::{RightOperand, Strip, each_strip, row_product};
+use crate::base::{AlignedBuffer, Precision, Scratch, Shared, ValuesMut, round};
+use crate::gemm::{Init, Operand, Order, Panels, RightOperand, Strip, each_strip, row_product};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::rounded::StoreRounded;
 use crate::linear::packed_input::PackedInput;
 use crate::linear::packed_weight::WeightOperand;
 use crate::linear::portions::{for_each_portion, row_count};
-use crate::masks::weight::WeightRef;
+use crate::masks::WeightRef;
 
 /// `y = x (W ∘ B)ᵀ + b`: `x` `[T, cols]`, `bias` `[rows]`, `y` `[T, rows]`.
 pub fn forward<'a>(x: &[f32], w: impl Into<WeightRef<'a>>, bias: Option<&[f32]>, y: &mut [f32], scratch: &mut Scratch) {

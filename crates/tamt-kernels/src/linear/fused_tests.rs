@@ -2,10 +2,7 @@
 
 use half::bf16;
 
-use crate::base::precision::Precision;
-use crate::base::scratch::Scratch;
-use crate::base::sums::Write;
-use crate::base::values::{Number, bf16_bits};
+use crate::base::{Number, Precision, Scratch, Write, bf16_bits};
 use crate::linear::ffn::{ActivatedGradient, backward_activated, forward_activated};
 use crate::linear::forward::{Projection, forward, forward_each, forward_packed};
 use crate::linear::input_gradient::{backward_input_packed, backward_input_rows};
@@ -14,8 +11,7 @@ use crate::linear::packed_input::PackedInput;
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
 use crate::linear::saved_input::saved_width;
 use crate::linear::weight_gradient::{backward_weight, weight_gradient};
-use crate::masks::grad_epilogue::GradEpilogue;
-use crate::masks::weight::Weight;
+use crate::masks::{GradEpilogue, Weight};
 use crate::ops::activation;
 use crate::ops::activation::functions::Activation;
 use crate::reference::random;

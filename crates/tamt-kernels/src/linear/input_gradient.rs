@@ -1,17 +1,11 @@
 //! Input gradients: `dx = dy (W ∘ B)`.
 
-use crate::base::buffer::AlignedBuffer;
-use crate::base::precision::Precision;
-use crate::base::scratch::Scratch;
-use crate::base::sums::Write;
-use crate::gemm::block::Init;
-use crate::gemm::deep::{DEEP, deep_product};
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::product::{RightOperand, row_product};
+use crate::base::{AlignedBuffer, Precision, Scratch, Write};
+use crate::gemm::{DEEP, Init, Operand, Order, RightOperand, deep_product, row_product};
 use crate::linear::packed_input::PackedInput;
 use crate::linear::packed_weight::{PackedFor, PackedWeight, pack_compact};
 use crate::linear::portions::{for_each_portion, row_count};
-use crate::masks::weight::WeightRef;
+use crate::masks::WeightRef;
 
 /// `dx = dy (W ∘ B)`: `dy` `[T, rows]`, `dx` `[T, cols]`.
 ///

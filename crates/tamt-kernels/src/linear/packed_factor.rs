@@ -5,16 +5,8 @@
 
 use std::ops::Range;
 
-use crate::base::buffer::AlignedBuffer;
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::base::prefetch::store_fence;
-use crate::base::sums::add_elements;
-use crate::base::values::Word;
-use crate::gemm::layout::{Side, TILE};
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::{Panels, SharedPanels};
-use crate::gemm::product::job_rows;
+use crate::base::{AlignedBuffer, Precision, Shared, Word, add_elements, store_fence};
+use crate::gemm::{Operand, Order, Panels, SharedPanels, Side, TILE, job_rows};
 
 /// The factors of a weight gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

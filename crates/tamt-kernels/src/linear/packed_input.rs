@@ -2,12 +2,8 @@
 
 use std::ops::Range;
 
-use crate::base::buffer::AlignedBuffer;
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::gemm::layout::Side;
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::{Panels, SharedPanels};
+use crate::base::{AlignedBuffer, Precision, Shared};
+use crate::gemm::{Operand, Order, Panels, SharedPanels, Side};
 
 /// A left operand `[T, cols]` in panels, written by the operation that computes the values.
 #[derive(Debug, Default)]

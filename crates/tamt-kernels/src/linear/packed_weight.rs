@@ -2,16 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::{AlignedBuffer, with_buffer};
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::gemm::layout::Side;
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::pack::PACK_LANES;
-use crate::gemm::panels::{Panels, SharedPanels};
-use crate::gemm::product::RightOperand;
-use crate::masks::compact::CompactWeight;
-use crate::masks::weight::WeightRef;
+use crate::base::{AlignedBuffer, Precision, Shared, with_buffer};
+use crate::gemm::{Operand, Order, PACK_LANES, Panels, RightOperand, SharedPanels, Side};
+use crate::masks::{CompactWeight, WeightRef};
 
 /// The product that a weight matrix is packed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

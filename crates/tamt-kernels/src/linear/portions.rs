@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use crate::base::buffer::AlignedBuffer;
-use crate::gemm::layout::Side;
-use crate::gemm::operand::Operand;
-use crate::gemm::panels::Panels;
-use crate::gemm::product::row_portions;
+use crate::base::AlignedBuffer;
+use crate::gemm::{Operand, Panels, Side, row_portions};
 
 /// Number of rows of an operand `[n, cols]` with `len` elements; 0 if `cols` is 0.
 ///

@@ -7,10 +7,8 @@
 
 use std::ops::Range;
 
-use crate::base::dispatch::kernel;
-use crate::base::precision::Precision;
-use crate::base::values::bf16_bits;
-use crate::gemm::product::JOB_COLS;
+use crate::base::{Precision, bf16_bits, kernel};
+use crate::gemm::JOB_COLS;
 
 /// Words per token that [`forward_activated`](crate::linear::forward_activated) saves for an activation with `width`
 /// features: a word per feature in f32, a word per pair of features in bf16.

@@ -4,12 +4,8 @@ use half::bf16;
 use proptest::prelude::*;
 
 use crate::base::parallel::tests::same_for_any_pool;
-use crate::base::precision::Precision;
-use crate::base::scratch::Scratch;
-use crate::base::sums::Write;
-use crate::base::values::{Values, round, round_to_bf16, widen};
-use crate::gemm::deep::DEEP;
-use crate::gemm::product::is_one_portion;
+use crate::base::{Precision, Scratch, Values, Write, round, round_to_bf16, widen};
+use crate::gemm::{DEEP, is_one_portion};
 use crate::linear::bias_gradient::{backward_bias, bias_gradient};
 use crate::linear::forward::{Projection, forward, forward_each};
 use crate::linear::fused_tests::{check_packed, rounded};
@@ -17,12 +13,7 @@ use crate::linear::input_gradient::{backward_input, backward_input_packed};
 use crate::linear::packed_factor::{Factor, PackedFactor};
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
 use crate::linear::weight_gradient::{backward_weight, weight_gradient, weight_gradient_bf16};
-use crate::masks::bit_mask::BitMask;
-use crate::masks::compact::CompactWeight;
-use crate::masks::gather::gather;
-use crate::masks::grad_epilogue::GradEpilogue;
-use crate::masks::ranked::RankedMask;
-use crate::masks::weight::Weight;
+use crate::masks::{BitMask, CompactWeight, GradEpilogue, RankedMask, Weight, gather};
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
 
 /// `y = x (W ∘ B)ᵀ + b` in f64.

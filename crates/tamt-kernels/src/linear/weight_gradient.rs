@@ -3,26 +3,17 @@
 use half::bf16;
 use std::ops::Range;
 
-use crate::base::buffer::with_buffer;
-use crate::base::parallel::Shared;
-use crate::base::scratch::Scratch;
-use crate::base::sums::{Write, add_bf16};
-use crate::base::values::round;
-use crate::gemm::block::Init;
-use crate::gemm::layout::Side;
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::Panels;
-use crate::gemm::product::{RightOperand, each_strip, is_one_portion, row_portions, row_product};
+use crate::base::{Scratch, Shared, Write, add_bf16, round, with_buffer};
+use crate::gemm::{
+    Init, Operand, Order, Panels, RightOperand, Side, each_strip, is_one_portion, row_portions, row_product,
+};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::gradient::{GradientOut, StoreGradient};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::survivors::GatherSurvivors;
 use crate::linear::packed_factor::{Factor, PackedFactor};
 use crate::linear::portions::row_count;
-use crate::masks::bits::count_bits;
-use crate::masks::gather::gather_row;
-use crate::masks::grad_epilogue::GradEpilogue;
-use crate::masks::ranked::RankedMask;
+use crate::masks::{GradEpilogue, RankedMask, count_bits, gather_row};
 
 /// `dW = epilogue(dyᵀ x)`: `dy` `[T, rows]`, `x` `[T, cols]`, `dw` `[rows, cols]` or the survivors.
 pub fn backward_weight(

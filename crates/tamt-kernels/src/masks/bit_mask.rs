@@ -3,8 +3,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::dispatch::kernel;
-use crate::base::parallel::{map_chunks, rows_per_job};
+use crate::base::{kernel, map_chunks, rows_per_job};
 use crate::masks::bits::{copy_masked_row, count_bits, mask_row};
 use crate::masks::selection::{Cut, Key, element_order, order};
 

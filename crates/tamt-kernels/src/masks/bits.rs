@@ -2,7 +2,7 @@
 //!
 //! A slice of mask bytes covers a whole row, or a part of a row that begins at a byte.
 
-use crate::base::dispatch::kernel;
+use crate::base::kernel;
 
 /// Eight elements masked by the bits of `byte`: `w[i]` if bit `i` is set, else +0.
 #[inline(always)]

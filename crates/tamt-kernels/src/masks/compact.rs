@@ -3,9 +3,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::parallel::rows_per_job;
-use crate::base::prefetch::prefetch;
-use crate::base::sums::Write;
+use crate::base::{Write, prefetch, rows_per_job};
 use crate::masks::bit_mask::BitMask;
 use crate::masks::gather::{expand_row, gather};
 use crate::masks::ranked::{RankedMask, RowRanges};

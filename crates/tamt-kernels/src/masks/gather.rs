@@ -4,9 +4,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
-use crate::base::parallel::{PARTIALS, Shared, map_chunks, reduction_chunk};
-use crate::base::sums::Write;
+use crate::base::{Isa, isa};
+use crate::base::{PARTIALS, Shared, Write, map_chunks, reduction_chunk};
 use crate::masks::bit_mask::BitMask;
 
 /// Smallest number of rows per job.

@@ -1,7 +1,6 @@
 //! [`GradEpilogue`]: the elementwise function of a weight gradient that a product applies to its output.
 
-use crate::base::dispatch::kernel;
-use crate::base::values::{Number, Values};
+use crate::base::{Number, Values, kernel};
 use crate::masks::bit_mask::BitMask;
 use crate::masks::bits::mask_row;
 use crate::masks::ranked::RankedMask;

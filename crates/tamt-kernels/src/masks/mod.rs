@@ -23,3 +23,6 @@ pub use grad_epilogue::GradEpilogue;
 pub use ranked::{RankedMask, RowRanges};
 pub use selection::{Cut, Key, smallest_k};
 pub use weight::{Weight, WeightRef};
+
+pub(crate) use bits::{copy_masked_inline, copy_masked_row, count_bits, first_bits, mask_row};
+pub(crate) use gather::gather_row;

@@ -3,8 +3,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::dispatch::kernel;
-use crate::base::parallel::{PARTIALS, map_chunks, reduction_chunk};
+use crate::base::{PARTIALS, kernel, map_chunks, reduction_chunk};
 
 /// The key that ranks elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use crate::base::prefetch::prefetch;
-use crate::base::values::Values;
+use crate::base::{Values, prefetch};
 use crate::masks::bit_mask::BitMask;
 use crate::masks::compact::CompactWeight;
 

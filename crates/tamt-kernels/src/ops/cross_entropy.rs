@@ -2,9 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::math::{exp, max_of, sum_by};
-use crate::base::parallel::{PARTIALS, map_chunks, reduction_chunk};
+use crate::base::{PARTIALS, exp, kernel, map_chunks, max_of, reduction_chunk, sum_by};
 
 /// Loss and number of correct predictions, summed over the rows of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

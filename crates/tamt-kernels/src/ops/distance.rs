@@ -2,9 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::math::{fma, sum_by};
-use crate::base::parallel::{CHUNK, PARTIALS, map_chunks, reduction_chunk};
+use crate::base::{CHUNK, PARTIALS, fma, kernel, map_chunks, reduction_chunk, sum_by};
 
 /// Lower bound of norms, as in `torch.nn.functional.cosine_similarity`.
 const EPS: f32 = 1e-8;

@@ -3,9 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::parallel::CHUNK;
-use crate::base::rng::{Stream, WIDE, philox_wide};
+use crate::base::{CHUNK, Stream, WIDE, kernel, philox_wide};
 
 /// Drop probability, and the random numbers that decide which elements of a tensor are dropped.
 ///

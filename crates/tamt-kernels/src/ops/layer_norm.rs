@@ -3,11 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::math::{fma, sum_by, sum_of};
-use crate::base::parallel::{PARTIALS, Shared, reduction_chunk, rows_per_job};
-use crate::base::scratch::Scratch;
-use crate::base::sums::{Write, add_elements, add_partials};
+use crate::base::{
+    PARTIALS, Scratch, Shared, Write, add_elements, add_partials, fma, kernel, reduction_chunk, rows_per_job, sum_by,
+    sum_of,
+};
 use crate::ops::dropout::{Dropout, apply_from};
 
 /// Rows that pass through all steps of the forward pass together, so that they stay in the L1 cache.

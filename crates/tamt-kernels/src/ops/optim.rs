@@ -3,11 +3,8 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::math::fma;
-use crate::base::parallel::{CHUNK, Shared, rows_per_job};
-use crate::base::values::Number;
-use crate::masks::ranked::RowRanges;
+use crate::base::{CHUNK, Number, Shared, fma, kernel, rows_per_job};
+use crate::masks::RowRanges;
 use crate::ops::embedding::row_grads::RowGrads;
 
 /// `AdamW` as in `transformers.AdamW` and the TAMT reference: with bias correction, decay after the update.

@@ -3,10 +3,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::parallel::{CHUNK, Shared, map_chunks, rows_per_job};
-use crate::base::sums::add_elements;
-use crate::base::values::Number;
+use crate::base::{CHUNK, Number, Shared, add_elements, kernel, map_chunks, rows_per_job};
 
 /// `Σ x²`, accumulated in f64.
 #[must_use]

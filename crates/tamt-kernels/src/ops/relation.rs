@@ -2,15 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_panels_and_floats;
-use crate::base::dispatch::kernel;
-use crate::base::parallel::Shared;
-use crate::base::scratch::Scratch;
-use crate::gemm::block::{Init, OutputBlock};
-use crate::gemm::layout::Side;
-use crate::gemm::multiply::{LeftOperand, multiply};
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::Panels;
+use crate::base::{Scratch, Shared, kernel, with_panels_and_floats};
+use crate::gemm::{Init, LeftOperand, Operand, Order, OutputBlock, Panels, Side, multiply};
 
 /// `Σ` [`gram_mse`] over the sequences `bounds[i]..bounds[i + 1]` of packed states `s` and `t` `[T, cols]`: the
 /// relation between the tokens of a sequence. `weight` times the gradient is added to `ds` `[T, cols]`.

@@ -2,16 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::base::parallel::inside_parallel_job;
-use crate::base::precision::Precision;
-use crate::base::rng::{Purpose, Stream};
-use crate::base::scratch::Scratch;
-use crate::base::sums::Write;
+use crate::base::{Precision, Purpose, Scratch, Stream, Write, inside_parallel_job};
 use crate::linear;
 use crate::linear::forward::Projection;
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
-use crate::masks::bit_mask::BitMask;
-use crate::masks::weight::Weight;
+use crate::masks::{BitMask, Weight};
 use crate::sparse::product::{backward_input, forward};
 use crate::sparse::token_panels::TokenPanels;
 use crate::sparse::weight::{PreparedFor, SparseWeight};

@@ -4,16 +4,9 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::buffer::{with_buffer, with_parts};
-use crate::base::cpu::{Isa, isa};
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::base::sums::Write;
-use crate::base::values::round;
-use crate::gemm::layout::DEPTH_BLOCK;
-use crate::masks::bits::count_bits;
-use crate::masks::gather::gather_row;
-use crate::masks::weight::WeightRef;
+use crate::base::{Isa, Precision, Shared, Write, isa, round, with_buffer, with_parts};
+use crate::gemm::DEPTH_BLOCK;
+use crate::masks::{WeightRef, count_bits, gather_row};
 use crate::sparse::token_panels::panel_tokens;
 use crate::sparse::transpose::{StridedPtr, StridedPtrMut, transpose};
 

@@ -9,13 +9,10 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::buffer::with_parts;
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
-use crate::base::parallel::{Shared, is_inside_parallel_job};
-use crate::base::simd::Portable;
-use crate::base::sums::Write;
-use crate::gemm::block::Init;
+use crate::base::{Isa, isa};
+use crate::base::{Portable, Shared, Write, is_inside_parallel_job, with_parts};
+use crate::gemm::Init;
 #[cfg(target_arch = "x86_64")]
 use crate::sparse::bf16;
 use crate::sparse::csr::{Csr, EntryValues};

@@ -3,8 +3,8 @@
 //! A row's sums for all tokens of the panel stay in registers. An entry costs one broadcast of its value and one fused
 //! multiply-add per vector of tokens.
 
-use crate::base::simd::Simd;
-use crate::gemm::block::Init;
+use crate::base::Simd;
+use crate::gemm::Init;
 
 /// Operands of the micro-kernel: the rows have `row_starts.len() - 1` sums of one panel's tokens.
 pub(crate) struct BlockProduct<'a, 'b> {

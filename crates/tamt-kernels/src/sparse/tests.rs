@@ -4,15 +4,9 @@ use half::bf16;
 use proptest::prelude::*;
 
 use crate::base::parallel::tests::same_for_any_pool;
-use crate::base::precision::Precision;
-use crate::base::scratch::Scratch;
-use crate::base::sums::Write;
+use crate::base::{Precision, Scratch, Write};
 use crate::linear;
-use crate::masks::bit_mask::BitMask;
-use crate::masks::compact::CompactWeight;
-use crate::masks::gather::gather;
-use crate::masks::grad_epilogue::GradEpilogue;
-use crate::masks::weight::Weight;
+use crate::masks::{BitMask, CompactWeight, GradEpilogue, Weight, gather};
 use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64};
 use crate::sparse::product::{backward_input, backward_input_to_panels, forward, forward_to_panels};
 use crate::sparse::token_panels::{TokenPanels, TokenPanelsPart};

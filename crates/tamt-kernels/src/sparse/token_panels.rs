@@ -10,8 +10,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::AlignedBuffer;
-use crate::base::cpu::{Isa, isa};
+use crate::base::{AlignedBuffer, Isa, isa};
 use crate::sparse::transpose::{StridedPtr, StridedPtrMut, transpose};
 
 /// Tokens of a panel: the sums of one output feature fill 4 registers with AVX-512, and 8 elsewhere.

@@ -1,7 +1,7 @@
 //! Transposition between token rows `[tokens, cols]` and token panels `[cols][panel tokens]`.
 
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
+use crate::base::{Isa, isa};
 
 /// A readable matrix with element (i, j) at `start + i * stride + j`.
 #[derive(Clone, Copy)]

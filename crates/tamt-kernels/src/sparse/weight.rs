@@ -3,11 +3,8 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::precision::Precision;
-use crate::base::values::Values;
-use crate::masks::bit_mask::BitMask;
-use crate::masks::ranked::RankedMask;
-use crate::masks::weight::{Weight, WeightRef};
+use crate::base::{Precision, Values};
+use crate::masks::{BitMask, RankedMask, Weight, WeightRef};
 use crate::sparse::csr::{Csr, MaskBits, Orientation};
 
 /// The survivors of a weight matrix `[rows, cols]`, prepared for sparse products.

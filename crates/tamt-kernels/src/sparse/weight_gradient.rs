@@ -7,14 +7,9 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::buffer::with_parts;
 #[cfg(target_arch = "x86_64")]
-use crate::base::cpu::{Isa, isa};
-use crate::base::dispatch::kernel;
-use crate::base::math::sum_of;
-use crate::base::parallel::{Shared, rows_per_job};
-use crate::base::simd::Portable;
-use crate::base::sums::{Write, add_elements};
+use crate::base::{Isa, isa};
+use crate::base::{Portable, Shared, Write, add_elements, kernel, rows_per_job, sum_of, with_parts};
 #[cfg(target_arch = "x86_64")]
 use crate::sparse::bf16;
 use crate::sparse::csr::{Csr, EntryValues};

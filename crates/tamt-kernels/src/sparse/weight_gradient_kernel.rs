@@ -3,7 +3,7 @@
 //! A row of the output gradient stays in registers. An entry costs one fused multiply-add per vector of tokens, and a
 //! quarter of a horizontal sum.
 
-use crate::base::simd::{Portable, Simd};
+use crate::base::{Portable, Simd};
 use crate::sparse::product_kernel::load;
 
 /// Entries whose horizontal sums are computed together.

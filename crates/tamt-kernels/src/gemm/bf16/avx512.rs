@@ -6,7 +6,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use crate::base::values::Word;
+use crate::base::Word;
 use crate::gemm::bf16::operands::Operands;
 use crate::gemm::epilogue::{Epilogue, OutputTile, TileSums};
 use crate::gemm::layout::{OUTPUT_TILE, TILE, TILE_WORDS};

@@ -1,6 +1,6 @@
 //! The operands of an output tile.
 
-use crate::base::values::Word;
+use crate::base::Word;
 
 /// Words of the next panel of `B` that an output tile prefetches per tile of the depth.
 pub(crate) const FETCHED: usize = 64;

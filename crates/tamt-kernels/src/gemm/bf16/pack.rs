@@ -13,12 +13,12 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use crate::base::values::{Values, Word};
+use crate::base::{Values, Word};
 use crate::gemm::bf16::round::{interleaved, round_pair};
 use crate::gemm::layout::{Side, TILE, line_in_panel, panel_offset, tile_panel, tile_words};
 use crate::gemm::operand::{Operand, Order, SourceRows};
 use crate::gemm::transpose_avx512::{Tile, transposed};
-use crate::masks::bits::first_bits;
+use crate::masks::first_bits;
 
 /// Steps of the depth in a tile.
 const STEPS: usize = 2 * TILE;

@@ -3,9 +3,7 @@
 
 use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_storeu_ps};
 
-use crate::base::cpu::{Bf16Unit, bf16};
-use crate::base::precision::Precision;
-use crate::base::values::Word;
+use crate::base::{Bf16Unit, Precision, Word, bf16};
 use crate::gemm::bf16::operands::{FETCHED, Operands};
 use crate::gemm::bf16::{amx, amx_pipeline, avx512};
 use crate::gemm::block::{Init, OutputBlock};

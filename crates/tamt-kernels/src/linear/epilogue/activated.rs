@@ -7,14 +7,10 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
+use crate::base::{Precision, Shared};
 use crate::gemm::bf16::round::{interleaved, round_pair};
 use crate::gemm::bf16::rows::{PAIR, Pair, Row, bits, load, rows_of, sum, sums_of, widened};
-use crate::gemm::epilogue::{Epilogue, OutputTile};
-use crate::gemm::layout::{OUTPUT_TILE, TILE};
-use crate::gemm::panels::SharedPanels;
-use crate::gemm::transpose_avx512::transposed;
+use crate::gemm::{Epilogue, OUTPUT_TILE, OutputTile, SharedPanels, TILE, transposed};
 use crate::linear::packed_factor::PackedFactorPart;
 use crate::linear::saved_input::saved_width;
 use crate::ops::activation::functions::Activation;

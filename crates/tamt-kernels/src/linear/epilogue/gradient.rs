@@ -3,15 +3,11 @@
 use half::bf16;
 use std::arch::x86_64::{_mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi16, _mm512_maskz_mov_ps, _mm512_mul_ps};
 
-use crate::base::parallel::Shared;
-use crate::base::values::Values;
+use crate::base::{Shared, Values};
 use crate::gemm::bf16::round::round_pair;
 use crate::gemm::bf16::rows::{PAIR, Row, bits, halves, load, rows_of, store, sum, sums_of, widened};
-use crate::gemm::epilogue::{Epilogue, OutputTile};
-use crate::gemm::layout::OUTPUT_TILE;
-use crate::masks::bit_mask::BitMask;
-use crate::masks::bits::first_bits;
-use crate::masks::grad_epilogue::GradEpilogue;
+use crate::gemm::{Epilogue, OUTPUT_TILE, OutputTile};
+use crate::masks::{BitMask, GradEpilogue, first_bits};
 
 /// Stores or adds `epilogue(G)`, a strip of a weight gradient.
 pub(crate) struct StoreGradient<'a> {

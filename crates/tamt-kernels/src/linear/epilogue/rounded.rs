@@ -3,11 +3,10 @@
 use half::bf16;
 use std::arch::x86_64::_mm512_mask_storeu_epi16;
 
-use crate::base::parallel::Shared;
+use crate::base::Shared;
 use crate::gemm::bf16::round::round_pair;
 use crate::gemm::bf16::rows::{PAIR, bits, load, rows_of, sum, sums_of};
-use crate::gemm::epilogue::{Epilogue, OutputTile};
-use crate::gemm::layout::OUTPUT_TILE;
+use crate::gemm::{Epilogue, OUTPUT_TILE, OutputTile};
 
 /// Stores `x (W ∘ B)ᵀ + b`, rounded to bf16.
 pub(crate) struct StoreRounded<'a> {

@@ -6,13 +6,11 @@ use std::arch::x86_64::{
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::base::parallel::Shared;
+use crate::base::Shared;
 use crate::gemm::bf16::rows::{PAIR, rows_of, sums_of};
-use crate::gemm::epilogue::{Epilogue, OutputTile};
-use crate::gemm::layout::{OUTPUT_TILE, TILE};
+use crate::gemm::{Epilogue, OUTPUT_TILE, OutputTile, TILE};
 use crate::linear::epilogue::gradient::mask_bits;
-use crate::masks::bit_mask::BitMask;
-use crate::masks::ranked::RankedMask;
+use crate::masks::{BitMask, RankedMask};
 
 /// Stores the survivors of a strip of `G`, or adds them to `out` if `ADD`.
 pub(crate) struct GatherSurvivors<'a, const ADD: bool> {

@@ -2,9 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::dispatch::kernel;
-use crate::base::math::{exp, fma, normal_cdf, tanh};
-use crate::base::parallel::CHUNK;
+use crate::base::{CHUNK, exp, fma, kernel, normal_cdf, tanh};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use std::arch::x86_64::{
 use std::f64::consts::PI;
 use std::sync::OnceLock;
 
-use crate::base::math::normal_cdf;
+use crate::base::normal_cdf;
 
 /// Number of pieces. Piece `i` is centred at `i * WIDTH`.
 const PIECES: usize = 32;

@@ -3,7 +3,7 @@
 use std::arch::x86_64::{__m512, _mm512_mul_ps};
 use std::mem::transmute;
 
-use crate::base::math::tanh;
+use crate::base::tanh;
 use crate::ops::activation::functions::{
     Activation, gelu_tanh_back_of, gelu_tanh_of, relu_back_of, relu_of, tanh_back_of,
 };

@@ -2,13 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_panels_and_floats;
-use crate::base::parallel::Shared;
-use crate::base::scratch::Scratch;
-use crate::base::values::Values;
+use crate::base::{Scratch, Shared, Values, with_panels_and_floats};
+use crate::gemm::Init;
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::bf16::unit::TileUnit;
-use crate::gemm::block::Init;
 use crate::ops::attention::head_group::{HeadGroup, PerHead};
 use crate::ops::attention::shape::{AttentionShape, QUERIES, Qkv, TokenBlock};
 use crate::ops::attention::softmax::{score_gradients, score_gradients_dropped};

@@ -5,14 +5,8 @@
 
 use rayon::prelude::*;
 
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::base::values::{Values, Word};
-use crate::gemm::block::{Init, OutputBlock};
-use crate::gemm::layout::Side;
-use crate::gemm::multiply::{LeftOperand, multiply};
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::Panels;
+use crate::base::{Precision, Shared, Values, Word};
+use crate::gemm::{Init, LeftOperand, Operand, Order, OutputBlock, Panels, Side, multiply};
 use crate::ops::attention::shape::{AttentionShape, Head, QUERIES, TokenBlock};
 
 /// Number of scores that the heads of a group have together, about: 64 KB, a part of the L2 cache.

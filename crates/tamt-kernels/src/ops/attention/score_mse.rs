@@ -2,11 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::base::buffer::with_panels_and_floats;
-use crate::base::dispatch::kernel;
-use crate::base::parallel::Shared;
-use crate::base::scratch::Scratch;
-use crate::gemm::block::Init;
+use crate::base::{Scratch, Shared, kernel, with_panels_and_floats};
+use crate::gemm::Init;
 use crate::ops::attention::head_group::{HeadGroup, PerHead};
 use crate::ops::attention::shape::AttentionShape;
 

@@ -1,12 +1,7 @@
 //! The shape of a packed batch, and the layout of one attention head within the batch.
 
-use crate::base::parallel::Shared;
-use crate::base::precision::Precision;
-use crate::base::values::{Values, Word};
-use crate::gemm::block::OutputBlock;
-use crate::gemm::layout::Side;
-use crate::gemm::operand::{Operand, Order};
-use crate::gemm::panels::Panels;
+use crate::base::{Precision, Shared, Values, Word};
+use crate::gemm::{Operand, Order, OutputBlock, Panels, Side};
 use crate::ops::dropout::{Dropout, apply_from};
 
 /// The shape of a packed batch of `T` tokens. `q`, `k`, `v` and the context are `[T, heads * head_dim]`.

@@ -2,8 +2,7 @@
 
 use std::f32::consts::{LN_2, LOG2_E};
 
-use crate::base::dispatch::kernel;
-use crate::base::math::{LANES, exp2, fma, max_of, sum_by, sum_lanes};
+use crate::base::{LANES, exp2, fma, kernel, max_of, sum_by, sum_lanes};
 
 kernel! {
     /// `x = softmax(scale x)` for one row per element of `sums`; rows have `len` elements and begin `stride` apart.

@@ -1,7 +1,5 @@
 use crate::base::parallel::tests::same_for_any_pool;
-use crate::base::precision::Precision;
-use crate::base::rng::{Purpose, Stream};
-use crate::base::scratch::Scratch;
+use crate::base::{Precision, Purpose, Scratch, Stream};
 use crate::ops::attention::backward::{QkvGradients, backward};
 use crate::ops::attention::forward::forward;
 use crate::ops::attention::score_mse::score_mse;

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use crate::base::buffer::with_buffer;
-use crate::base::sums::add_elements;
+use crate::base::{add_elements, with_buffer};
 
 /// The gradients `d` `[T, cols]` of tokens, sorted by the tokens' ids, then by position.
 pub(crate) struct ByRow<'a> {

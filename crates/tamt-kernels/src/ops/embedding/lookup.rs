@@ -2,12 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::base::parallel::rows_per_job;
-use crate::base::scratch::Scratch;
-use crate::base::sums::{Write, add_elements};
-use crate::masks::bits::mask_row;
-use crate::masks::grad_epilogue::GradEpilogue;
-use crate::masks::weight::WeightRef;
+use crate::base::{Scratch, Write, add_elements, rows_per_job};
+use crate::masks::{GradEpilogue, WeightRef, mask_row};
 use crate::ops::embedding::by_row::ByRow;
 
 /// Distance in tokens of the prefetch of word rows, which are scattered over a table larger than the caches.

@@ -3,11 +3,8 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::parallel::Shared;
-use crate::base::scratch::Scratch;
-use crate::base::sums::Write;
-use crate::masks::gather::gather_row;
-use crate::masks::grad_epilogue::GradEpilogue;
+use crate::base::{Scratch, Shared, Write};
+use crate::masks::{GradEpilogue, gather_row};
 use crate::ops::embedding::by_row::ByRow;
 
 /// Rows of a job.
