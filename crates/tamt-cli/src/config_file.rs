@@ -45,7 +45,7 @@ fn read(path: &Path) -> Result<toml::Table, String> {
     toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned())
 }
 
-/// The flags in `table`, but for typed ones.
+/// The flags of `table` that were not given on the command line.
 fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
     let mut flags = Vec::new();
     let mut seen = Vec::new();

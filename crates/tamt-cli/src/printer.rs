@@ -13,9 +13,9 @@ use crate::messages::message;
 ///
 /// | | default | `--json` | `--quiet` |
 /// |---|---|---|---|
-/// | result | text on stdout | one JSON object on stdout | as without |
-/// | notices for a person | stdout | stderr | nowhere |
-/// | progress | stderr | stderr | nowhere |
+/// | result | text on stdout | one JSON object on stdout | text on stdout |
+/// | notices for a person | stdout | stderr | not printed |
+/// | progress | stderr | stderr | not printed |
 /// | errors | stderr | stderr | stderr |
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {

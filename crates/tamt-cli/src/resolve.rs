@@ -39,7 +39,7 @@ pub(crate) fn compute(common: &Common) -> Compute {
     Compute { kernel: common.kernel.unwrap_or_default(), precision: (common.precision)() }
 }
 
-/// The settings of a find that depend on neither the model nor the text.
+/// The settings of a search that depend on neither the model nor the text.
 #[derive(Debug)]
 pub(crate) struct Goal {
     pub(crate) method: Method,

@@ -25,8 +25,8 @@ use crate::saved_norm::SavedNorm;
 use crate::weight_gradients::GradientPath;
 use crate::workspace::{JobWorkspace, Workspace};
 
-/// Tokens of a group, about: few enough that a group's activations fit the L2 cache, and enough to pay for reading each
-/// matrix once per group.
+/// Maximum number of tokens of a group; a longer sequence is a group of its own. The activations of a group fit the L2
+/// cache, and the tokens of a group share one read of each matrix.
 const GROUP_TOKENS: usize = 256;
 
 impl Model {

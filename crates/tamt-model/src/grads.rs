@@ -98,7 +98,8 @@ pub struct Grads {
 }
 
 impl Grads {
-    /// Buffers for `trainable`, all zero. A later [`Params::compact`] of a trainable tensor makes the buffers useless.
+    /// Buffers for `trainable`, all zero. Call [`Params::compact`] first: the buffers have the size of the present
+    /// storage.
     ///
     /// # Panics
     /// If the scores of a compact matrix are to be trained: their gradient needs the dropped weights.

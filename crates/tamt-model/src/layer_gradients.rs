@@ -15,8 +15,8 @@ pub(crate) struct LayerGradients<'a> {
     /// The objective's own gradients of Q and K, `[T, hidden]` each.
     pub(crate) query_key: Option<(&'a [f32], &'a [f32])>,
     pub(crate) factors: FactorSlots<'a>,
-    /// To write, if trainable.
+    /// `dγ` and `dβ` of the attention's `LayerNorm`, if trained.
     pub(crate) attention_norm: Option<NormShare<'a>>,
-    /// To write, if trainable.
+    /// `dγ` and `dβ` of the FFN's `LayerNorm`, if trained.
     pub(crate) output_norm: Option<NormShare<'a>>,
 }

@@ -17,7 +17,7 @@ use crate::pass::Pass;
 use crate::plan::LayerNorm;
 use crate::workspace::{MlmHeadBuffers, Workspace};
 
-/// Most positions of a chunk: 256 x 30,522 logits take 31 MB.
+/// Maximum number of positions in a chunk: 256 x 30,522 logits take 31 MB.
 const MAX_CHUNK: usize = 256;
 
 /// Where the gradients of an MLM loss go.

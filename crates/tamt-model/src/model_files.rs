@@ -13,8 +13,7 @@ use crate::write::write_model;
 /// Where a task head's weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadStart {
-    /// Each tensor of the head (and the pooler) from the checkpoint, or random of this seed where the checkpoint
-    /// lacks the tensor.
+    /// From the checkpoint; tensors of the head and the pooler that the checkpoint lacks are random with this seed.
     Random(u64),
     /// Random values of this seed; the checkpoint's head is ignored.
     Fresh(u64),

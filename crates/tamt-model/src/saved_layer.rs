@@ -250,11 +250,11 @@ pub(crate) struct SavedFfn<'a> {
 /// Saved activations of one transformer layer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SavedLayer {
-    /// Q, K and V: in bf16 beside products in bf16, which round them anyway.
+    /// Q, K and V: in bf16 if products are in bf16, since these round them anyway.
     projections: [SavedRows; 3],
     /// The layer's input, in panels for the sparse kernel; the dense kernel packs the hidden state anew.
     pub(crate) input: FactorBuffer,
-    /// The context and the FFN's input have no reader in the backward pass but weight gradients: packed factors.
+    /// Only weight gradients read the context and the FFN's input, so both are saved as packed factors.
     pub(crate) context: FactorBuffer,
     pub(crate) ffn_input: FactorBuffer,
     log_sum_exp: Vec<f32>,

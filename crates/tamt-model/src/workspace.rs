@@ -1,4 +1,5 @@
-//! Workspaces: scratch memory of passes, whose content no pass reads from another. Buffers grow on first use.
+//! Workspaces: scratch memory that passes reuse. Only the task head's buffers carry values from a forward pass to its
+//! backward pass. Buffers grow on first use.
 
 use std::sync::Mutex;
 

@@ -6,12 +6,12 @@
 //!
 //! ```text
 //! start              W = W_0,  B = [|W| > t]                 t: exactly floor(s_0 n) weights are dropped
-//! round r: steps     W ← W - η Adam(clip(dL_mlm/dW))        of f(x'; W ∘ B), as mask training but of weights
+//! round r: steps     W ← W - η Adam(clip(dL_mlm/dW))        as in mask training, but gradients of W, not of scores
 //!          prune     B ← B ∘ [|W| > t]                       t: exactly floor(s_r n) weights are dropped
 //!          rewind    W ← W_0; moments and schedule start anew
 //! ```
 //!
-//! The ticket is `B` over `W_0`. Each round leaves its own, in `sparsity-<s_r>/`.
+//! The ticket is `B` over `W_0`. Each round writes its own ticket, in `sparsity-<s_r>/`.
 
 use std::path::{Path, PathBuf};
 

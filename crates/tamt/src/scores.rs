@@ -173,8 +173,8 @@ impl Scores {
         }
     }
 
-    /// Writes the masks of exactly the asked sparsity. Scores and thresholds stay as they are: what is evaluated and
-    /// saved does not depend on when that happens, and training is not disturbed.
+    /// Writes the masks of exactly the target sparsity. Does not change scores or thresholds, so evaluating or saving
+    /// does not affect training.
     ///
     /// # Panics
     /// If a trained matrix has no mask.
@@ -194,7 +194,7 @@ impl Scores {
         }
     }
 
-    /// Applies the binariser's own gradient: the sign passes none where its clamp holds.
+    /// Applies the binariser's own factor of the gradient: for [`Binarizer::Sign`], zero where `|S| >= 1`.
     pub(crate) fn shape_gradient(&self, model: &Model, grads: &mut Grads) {
         if self.settings.binarizer == Binarizer::Sign {
             for (id, scores) in self.matrices(model) {
@@ -203,7 +203,7 @@ impl Scores {
         }
     }
 
-    /// Applies the binariser's own limit to updated scores: the sign clamps them to [-1, 1].
+    /// Clamps updated scores to [-1, 1] for [`Binarizer::Sign`]; no effect for the others.
     pub(crate) fn shape_values(&mut self) {
         if self.settings.binarizer == Binarizer::Sign {
             for s in &mut self.values {

@@ -26,7 +26,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long)]
     pub(crate) allow_other_base: bool,
 
-    /// Where the checkpoint is written
+    /// Directory of the checkpoint
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
 

@@ -19,11 +19,11 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// What operands of dense products are rounded to; auto is bf16 where the CPU has AVX-512-BF16, else f32
+    /// Precision of the operands of dense products; auto is bf16 where the CPU has AVX-512-BF16, else f32
     #[arg(long, default_value = "auto", value_parser = choices::PRECISION)]
     pub(crate) precision: GetPrecision,
 
-    /// What multiplies by masked matrices; auto takes for each the faster one at its density, as measured on this machine
+    /// Kernel for masked matrices; auto chooses the faster one for each matrix, by a measurement on this machine
     /// [default: auto; in bench dense and sparse]
     #[arg(long, value_parser = choices::KERNEL)]
     pub(crate) kernel: Option<Kernel>,

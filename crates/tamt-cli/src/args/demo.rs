@@ -10,7 +10,7 @@ Examples:
   tamt demo
   tamt demo --seed 7 --output-dir demo-7
 
-  Its corpora and its tasks, for runs of one's own:
+  Its corpora and its tasks, for your own runs:
     tamt demo --data-only language
     tamt tune --model tamt-demo/model --task rte --data language/tasks --output-dir rte
 
@@ -20,7 +20,7 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
-    /// Where the texts, the model, the tickets and the results are written
+    /// Directory of the texts, the model, the tickets and the results
     #[arg(long, value_name = "DIR", default_value = "tamt-demo")]
     pub(crate) output_dir: PathBuf,
 

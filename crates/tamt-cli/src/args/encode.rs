@@ -25,11 +25,11 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_name = "FILE|-")]
     pub(crate) input: TextSource,
 
-    /// Where the vectors are written
+    /// File for the vectors
     #[arg(long, value_name = "FILE.safetensors")]
     pub(crate) output: PathBuf,
 
-    /// What becomes of the vectors of a text's tokens
+    /// How token vectors are combined into the text's encoding
     #[arg(long, value_parser = choices::POOL, default_value = "mean")]
     pub(crate) pool: Pool,
 

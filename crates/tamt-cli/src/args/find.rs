@@ -39,7 +39,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "FRACTION", value_parser = values::sparsity, allow_negative_numbers = true)]
     pub(crate) sparsity: f64,
 
-    /// Where the run is written
+    /// Run directory
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
 
@@ -111,7 +111,7 @@ pub(crate) struct MaskArgs {
     #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
     pub(crate) threshold: Option<f64>,
 
-    /// Return to the exact sparsity every N steps, with 0 only to evaluate and save [default: 100]
+    /// Re-set the thresholds to the exact sparsity every N steps (0: never) [default: 100]
     #[arg(long, value_name = "N", value_parser = values::seed)]
     pub(crate) rethreshold_every: Option<u64>,
 
@@ -132,7 +132,7 @@ pub(crate) struct DistillationArgs {
     #[arg(long, value_parser = choices::KD_REPRESENTATION)]
     pub(crate) kd_representation: Option<Representation>,
 
-    /// How they are compared [default: cosine]
+    /// Distance between hidden states [default: cosine]
     #[arg(long, value_parser = choices::KD_DISTANCE)]
     pub(crate) kd_distance: Option<Distance>,
 
@@ -144,7 +144,7 @@ pub(crate) struct DistillationArgs {
     #[arg(long, value_parser = choices::KD_RELATION)]
     pub(crate) kd_relation: Option<Relation>,
 
-    /// In which layers [default: full]
+    /// Layers whose relations are compared [default: full]
     #[arg(long, value_parser = choices::KD_RELATION_LAYERS)]
     pub(crate) kd_relation_layers: Option<Span>,
 }
@@ -157,7 +157,7 @@ pub(crate) struct PruningArgs {
     #[arg(long, value_parser = choices::REWIND)]
     pub(crate) rewind: Option<Rewind>,
 
-    /// Training steps before each pruning but the first, instead of --max-steps; a pruning takes a tenth of the weights
+    /// Training steps per round, instead of --max-steps; each round prunes a tenth of the weights
     #[arg(long, value_name = "N", conflicts_with = "max_steps", value_parser = values::steps)]
     pub(crate) steps_per_round: Option<u64>,
 }

@@ -47,7 +47,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Show the whole way on an invented language, offline, in minutes
+    /// Pre-train, find and tune on an invented language; offline, in minutes
     Demo(DemoArgs),
     /// Train a new encoder, or train a given one further, on masked language modelling
     Pretrain(PretrainArgs),
@@ -55,7 +55,7 @@ pub(crate) enum Verb {
     Find(FindArgs),
     /// Fine-tune a ticket, or the dense model, on a task
     Tune(TuneArgs),
-    /// Show what tickets keep, matrix by matrix, and how alike they are
+    /// Show the sparsity of tickets, matrix by matrix, and their similarity
     Inspect(InspectArgs),
     /// Measure a model, dense or under a ticket, on text or on a task
     Eval(EvalArgs),

@@ -26,7 +26,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub(crate) corpus: Vec<PathBuf>,
 
-    /// Where the run is written
+    /// Run directory
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
 
@@ -34,7 +34,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 
-    /// What of it is trained [default: all]
+    /// Which weights are trained [default: all]
     #[arg(long, value_parser = choices::TRAINABLE_WEIGHTS, conflicts_with = "new")]
     pub(crate) train: Option<Train>,
 

@@ -13,7 +13,7 @@ pub(crate) struct TaskArgs {
     #[arg(long, value_name = "TASK", requires = "data")]
     pub(crate) task: Option<String>,
 
-    /// A task of one's own, declared in a TOML file
+    /// Your own task, declared in a TOML file
     #[arg(long, value_name = "FILE.toml", requires = "data", conflicts_with = "task")]
     pub(crate) task_file: Option<PathBuf>,
 
@@ -41,7 +41,7 @@ pub(crate) struct TaskArgs {
     #[arg(long, value_name = "N", requires = "data")]
     pub(crate) max_answer_length: Option<NonZeroUsize>,
 
-    /// Spans: how much better no answer must score than the best one to be given [default: 0]
+    /// Spans: predict no answer if its score exceeds the best answer's by more than X [default: 0]
     #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true, requires = "data")]
     pub(crate) null_threshold: Option<f64>,
 }

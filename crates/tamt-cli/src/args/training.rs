@@ -71,7 +71,7 @@ pub(crate) struct OptimizerArgs {
     #[arg(long, value_parser = choices::OPTIMIZER)]
     pub(crate) optimizer: Option<OptimizerKind>,
 
-    /// Learning rate at its highest
+    /// Peak learning rate
     #[arg(long, value_name = "X", value_parser = values::positive)]
     pub(crate) learning_rate: Option<f64>,
 
@@ -95,11 +95,11 @@ pub(crate) struct OptimizerArgs {
     #[arg(long, value_name = "X", value_parser = values::positive)]
     pub(crate) adam_epsilon: Option<f64>,
 
-    /// Whose norm gradient clipping bounds
+    /// What gradient clipping limits: the norm of all gradients, of each tensor's, or nothing
     #[arg(long, value_parser = choices::CLIP)]
     pub(crate) clip: Option<Clip>,
 
-    /// The bound
+    /// Maximum gradient norm
     #[arg(long, value_name = "X", value_parser = values::positive)]
     pub(crate) max_grad_norm: Option<f64>,
 }

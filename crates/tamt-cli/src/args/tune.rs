@@ -23,7 +23,7 @@ Examples:
     tamt tune --model bert-base-uncased --ticket mlm70 --task mnli --data glue --train-examples 1000 \\
       --epochs 8 --output-dir mnli70-1k
 
-  A task of one's own:
+  Your own task:
     tamt tune --model bert-base-uncased --task-file reviews.toml --data reviews --output-dir reviews-dense";
 
 #[derive(Debug, Clone, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct TuneArgs {
     #[command(flatten)]
     pub(crate) task: TaskArgs,
 
-    /// Where the run is written; with several seeds, a directory for each in it
+    /// Run directory; with several seeds, the parent of a run directory for each seed
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
 
@@ -112,11 +112,11 @@ pub(crate) struct FittingArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Distillation")]
 pub(crate) struct TeacherArgs {
-    /// Learn from this model too: what `tamt tune` wrote for the same task
+    /// Teacher: a model that `tamt tune` wrote for the same task
     #[arg(long, value_name = "MODEL")]
     pub(crate) teacher: Option<String>,
 
-    /// Softens the outputs of both [default: 2]
+    /// Temperature that divides the logits of model and teacher [default: 2]
     #[arg(long, value_name = "X", requires = "teacher", value_parser = values::positive)]
     pub(crate) kd_temperature: Option<f64>,
 

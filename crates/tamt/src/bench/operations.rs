@@ -34,7 +34,7 @@ pub(super) fn all(settings: &BenchSettings, progress: &mut dyn FnMut(&str)) -> V
     shapes.dedup();
     for [rows, cols] in shapes {
         progress(&format!("linear {rows} x {cols}"));
-        linear_maps(settings, tokens, rows, cols, &mut timings);
+        linear_layer(settings, tokens, rows, cols, &mut timings);
     }
     progress("other operations");
     decoder(settings, &mut timings);
@@ -58,8 +58,8 @@ fn random(n: usize, seed: u64) -> Vec<f32> {
     (0..n as u64).map(|i| stream.uniform_at(i) - 0.5).collect()
 }
 
-/// The products of a linear map: dense under the mask of the first sparsity, sparse under the mask of each.
-fn linear_maps(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize, timings: &mut Vec<Timing>) {
+/// The products of a linear layer: dense under the mask of the first sparsity, sparse under the mask of each.
+fn linear_layer(settings: &BenchSettings, tokens: usize, rows: usize, cols: usize, timings: &mut Vec<Timing>) {
     let (x, dy, w, bias) =
         (random(tokens * cols, 1), random(tokens * rows, 2), random(rows * cols, 3), random(rows, 4));
     let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);

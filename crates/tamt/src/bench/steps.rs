@@ -76,7 +76,7 @@ fn mask_training(
         })
     });
     result?;
-    // Each map and the MLM head's transform: forward, input gradient, weight gradient. The frozen decoder: two of them.
+    // Three products for each linear layer and the head's transform; two (no weight gradient) for the frozen decoder.
     let config = &settings.config;
     let head = text.masked.positions.len() as f64 * config.hidden_size as f64;
     let head = head * (6.0 * config.hidden_size as f64 + 4.0 * config.vocab_size as f64);
@@ -115,17 +115,17 @@ fn inference(settings: &BenchSettings, model: &Model, masks: &Masks, compute: Co
     (times, encoder_flop(settings, 1.0))
 }
 
-/// Floating-point operations of all maps and of attention, `products` times those of the forward pass. A backward pass
-/// computes the attention scores again, so attention counts 3.5 for 3.
+/// Floating-point operations of all linear layers and of attention, `products` times those of the forward pass. A
+/// backward pass computes the attention scores again, so attention counts 3.5 for 3.
 fn encoder_flop(settings: &BenchSettings, products: f64) -> f64 {
     let config = &settings.config;
     let tokens = (settings.batch_size * settings.length) as f64;
     let (hidden, ffn, layers) =
         (config.hidden_size as f64, config.intermediate_size as f64, config.num_hidden_layers as f64);
-    let maps = 2.0 * (4.0 * hidden * hidden + 2.0 * hidden * ffn);
+    let linear = 2.0 * (4.0 * hidden * hidden + 2.0 * hidden * ffn);
     let attention = 4.0 * hidden * settings.length as f64;
     let again = if products > 1.0 { 0.5 } else { 0.0 };
-    tokens * layers * (products * maps + (products + again) * attention)
+    tokens * layers * (products * linear + (products + again) * attention)
 }
 
 fn random_batch(settings: &BenchSettings, step: u64, model: &Model, batch: &mut Batch) {

@@ -70,7 +70,7 @@ pub struct Timing {
     pub kernel: Option<Kernel>,
     /// The share of dropped weights, where a mask drops any.
     pub sparsity: Option<f64>,
-    /// Floating-point operations, of products only. A sparse product is credited with those of the dense one.
+    /// Floating-point operations, of products only. A sparse product counts as many as the dense one.
     pub flop: Option<f64>,
     /// Seconds of each run.
     pub seconds: Vec<f64>,

@@ -188,7 +188,7 @@ impl Demo<'_> {
         Ok(tickets)
     }
 
-    /// Runs a find, or reads the result of a finished one. Returns the run directory and the result.
+    /// Runs a search, or reads the result of a finished one. Returns the run directory and the result.
     fn find(
         &mut self,
         method: Method,

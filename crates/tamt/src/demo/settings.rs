@@ -193,8 +193,8 @@ impl DemoSettings {
         settings
     }
 
-    /// The settings of a find. Its learning rates are far above the paper's, because hundreds of steps must move scores
-    /// as far as the paper's thousands of steps.
+    /// The settings of a search. The learning rates are far above the paper's, because hundreds of steps must move
+    /// scores as far as the paper's thousands of steps.
     #[must_use]
     pub fn finding(&self, method: Method, sparsity: Sparsity) -> FindSettings {
         let (steps, learning_rate) = match method {

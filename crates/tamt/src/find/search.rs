@@ -30,7 +30,7 @@ pub(crate) struct FoundMasks {
     /// Optimiser steps.
     pub(crate) steps: u64,
     pub(crate) trained: Option<Trained>,
-    /// The last evaluation of the training, where it was of these masks over the base model.
+    /// The last evaluation, if it measured these masks on the base model.
     pub(crate) evaluation: Option<Evaluation>,
 }
 

@@ -28,7 +28,7 @@ pub enum Representation {
     Cls,
     /// Every position of the last layer's output.
     LastLayer,
-    /// None, beside another distillation loss.
+    /// No hidden states, for a loss of other distillation terms.
     None,
 }
 

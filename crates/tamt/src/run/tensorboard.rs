@@ -88,7 +88,8 @@ fn record(message: &[u8]) -> Vec<u8> {
     [&length, &masked_crc(&length).to_le_bytes()[..], message, &masked_crc(message).to_le_bytes()].concat()
 }
 
-/// `mask(c) = rotate_right(c, 15) + 0xa282ead8`: the mask keeps a checksum of data with checksums from degenerating.
+/// `mask(c) = rotate_right(c, 15) + 0xa282ead8`: masking avoids problems with checksums of data
+/// that contains checksums.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -17,7 +17,7 @@ pub struct Subnetwork {
     prepared: PreparedWeights,
 }
 
-/// What learns, with what that needs.
+/// The trained values (weights or scores) and the masks they train under.
 #[derive(Debug)]
 pub enum TrainingMode {
     /// Weights of the dense model.
@@ -79,7 +79,7 @@ impl TrainingMode {
 pub struct Learner<'m> {
     /// The model; frozen weights never change.
     pub model: &'m mut Model,
-    /// What learns.
+    /// The trained values and their masks.
     pub mode: TrainingMode,
     /// Gradients of the trainable tensors.
     pub grads: Grads,
@@ -96,10 +96,10 @@ impl<'m> Learner<'m> {
         Self { model, mode: TrainingMode::Weights, grads, optimizer }
     }
 
-    /// Trains weights under masks. Matrices that learn by their survivors store these alone from here on.
+    /// Trains weights under masks. Matrices of kind [`GradKind::Survivors`] are made compact.
     ///
     /// # Panics
-    /// If a matrix is to learn by its survivors and has no mask.
+    /// If a mask does not have the shape of its matrix.
     #[must_use]
     pub fn of_masked_weights(
         model: &'m mut Model,
@@ -133,7 +133,7 @@ impl<'m> Learner<'m> {
         compute: Compute,
     ) -> Self {
         scores.binarize(model, 0, &mut masks);
-        // The optimiser finds the scores of a matrix by its place among the trainable ones, from the first on.
+        // `Optimizer::step` splits the score buffer in the order of `trainable`, so matrices keep the order of `ids`.
         let scored = scores.ids().iter().map(|&id| Trainable { id, kind: GradKind::Score });
         let unmasked = unmasked.iter().map(|&id| Trainable { id, kind: GradKind::Weight });
         let trainable: Vec<Trainable> = scored.chain(unmasked).collect();
@@ -197,8 +197,8 @@ impl<'m> Learner<'m> {
         }
     }
 
-    /// The masks that a ticket of this moment has: those of exactly the asked sparsity where scores learn, else the
-    /// masks of training; none for the dense model.
+    /// The masks of a ticket saved now: masks of exactly the target sparsity if scores are trained, else the masks of
+    /// training; none for the dense model.
     #[must_use]
     pub fn exact_masks(&self) -> Masks {
         let mut masks = self.mode.masks().cloned().unwrap_or_default();
@@ -208,7 +208,7 @@ impl<'m> Learner<'m> {
         masks
     }
 
-    /// Trains on under other masks. The dense model has none to replace.
+    /// Replaces the masks; no effect on the dense model.
     pub fn set_masks(&mut self, new: Masks) {
         if let TrainingMode::MaskedWeights(subnetwork) | TrainingMode::Scores(subnetwork, _) = &mut self.mode {
             subnetwork.prepared.set_masks(self.model, &new);

@@ -1,4 +1,4 @@
-//! The part of a checkpoint that a resumed run needs to go on as if it had never stopped.
+//! The training state in a checkpoint, from which a resumed run continues bit by bit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::train::learner::{Learner, TrainingMode};
 /// The counter that holds the highest density of a matrix that the sparse kernel multiplies by.
 const SPARSE_UP_TO: &str = "sparse_up_to";
 
-/// Writes weights that learn, scores with their thresholds or else masks, moments, counters, and the interval's sums.
+/// Writes trained weights; scores and thresholds, or the fixed masks; moments, counters, and the interval's sums.
 pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path, step: u64) -> Result<()> {
     let Learner { model, mode, grads, optimizer } = learner;
     let name = |id| model.params.spec(id).checkpoint_name.as_str();

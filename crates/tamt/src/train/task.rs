@@ -1,4 +1,4 @@
-//! What distinguishes one kind of training from another.
+//! [`TrainingTask`]: the interface between the training loop and a kind of training.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -73,7 +73,7 @@ pub trait TrainingTask {
         false
     }
 
-    /// Writes the results of this moment (a ticket, a head) into `directory`, a checkpoint.
+    /// Writes the intermediate results (a ticket, a head) into `directory`, a checkpoint.
     ///
     /// # Errors
     /// If a file cannot be written.

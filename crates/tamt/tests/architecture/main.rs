@@ -1,4 +1,5 @@
-//! The direction of imports: no circle of files in a crate, arrows between crates point one way, files stay short.
+//! The direction of imports: no circle of files in a crate, crates and the folders of the kernels import downwards, files
+//! stay short.
 
 mod circles;
 mod modules;
@@ -20,7 +21,10 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("tamt-cli", &["tamt-kernels", "tamt-model", "tamt-data", "tamt"]),
 ];
 
-/// Lines of the longest Rust file that a reader can take for one room.
+/// The folders of `tamt-kernels`, the lowest first: a folder imports only from itself and the lower ones.
+const KERNEL_FLOORS: [&str; 6] = ["base", "masks", "gemm", "ops", "linear", "sparse"];
+
+/// Maximum number of lines of a Rust file.
 const MAX_LINES: usize = 500;
 
 fn crates() -> PathBuf {
@@ -40,13 +44,25 @@ fn collect(directory: &Path, base: &Path, found: &mut Sources) {
     }
 }
 
+/// The Rust files below `src` of a crate, with names that begin with `src/`.
+fn sources_of(name: &str) -> Sources {
+    let (mut sources, base) = (Sources::new(), crates().join(name));
+    collect(&base.join("src"), &base, &mut sources);
+    sources
+}
+
+/// The floor of a file of `tamt-kernels`; `None` for files at the root of the crate.
+fn kernel_floor(file: &str) -> Option<usize> {
+    let (folder, _) = file.strip_prefix("src/").unwrap().split_once('/')?;
+    let floor = KERNEL_FLOORS.iter().position(|floor| *floor == folder);
+    Some(floor.unwrap_or_else(|| panic!("{folder} is not in KERNEL_FLOORS")))
+}
+
 #[test]
 fn no_files_of_a_crate_import_each_other() {
     let mut report = String::new();
     for (name, _) in CRATES {
-        let mut sources = Sources::new();
-        let base = crates().join(name);
-        collect(&base.join("src"), &base, &mut sources);
+        let sources = sources_of(name);
         let roots: Vec<_> =
             ["src/lib.rs", "src/main.rs"].into_iter().filter(|root| sources.contains_key(*root)).collect();
         assert!(!roots.is_empty(), "{name} has no root");
@@ -57,6 +73,20 @@ fn no_files_of_a_crate_import_each_other() {
         }
     }
     assert!(report.is_empty(), "files import each other in a circle\n{report}");
+}
+
+#[test]
+fn folders_of_the_kernels_import_downwards_only() {
+    let imports = imports(&sources_of("tamt-kernels"), "src/lib.rs");
+    let floors = |(from, to): &(String, String)| Some((kernel_floor(from)?, kernel_floor(to)?));
+    let (down, up): (Vec<_>, Vec<_>) = imports
+        .iter()
+        .filter_map(|(files, names)| Some((floors(files)?, files, names)))
+        .partition(|((from, to), ..)| to <= from);
+    assert!(down.len() > 100, "only {} imports are seen", down.len());
+    let report = up.iter().map(|(_, (from, to), names)| format!("\n{from} imports {names:?} from {to}"));
+    let report: String = report.collect();
+    assert!(report.is_empty(), "the order of folders is {KERNEL_FLOORS:?}, the lowest first{report}");
 }
 
 #[test]
