@@ -163,14 +163,12 @@ impl Blocks {
     }
 
     /// Number of blocks; never 0.
-    #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "`Blocks` is never empty")]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// The underlying corpus.
-    #[must_use]
     pub fn corpus(&self) -> &Arc<Corpus> {
         &self.corpus
     }
@@ -180,7 +178,6 @@ impl Blocks {
     /// # Panics
     ///
     /// If `i` is at least [`Blocks::len`].
-    #[must_use]
     pub fn window(&self, i: usize) -> &[u32] {
         assert!(i < self.len, "block {i} of {}", self.len);
         let start = i * self.window;
@@ -189,7 +186,6 @@ impl Blocks {
     }
 
     /// Number of tokens of block `i`, special tokens included.
-    #[must_use]
     pub fn block_len(&self, i: usize) -> usize {
         self.window(i).len() + 2
     }

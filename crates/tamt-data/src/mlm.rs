@@ -63,7 +63,6 @@ impl Corruption {
     ///
     /// The result at `ids[i]` depends only on `stream`, `first_position + i` and the token. So a batch may be processed
     /// in parts, if each part gets its own `first_position`. Random tokens are below `vocab_size`.
-    #[must_use]
     pub fn corrupt(
         &self,
         ids: &mut [u32],

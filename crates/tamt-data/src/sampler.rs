@@ -35,19 +35,16 @@ impl Sampler {
     }
 
     /// Number of batches in an epoch.
-    #[must_use]
     pub fn batches_per_epoch(&self) -> u64 {
         (self.blocks as usize / self.batch_size) as u64
     }
 
     /// Number of blocks in a batch.
-    #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
     /// The block indices of step `step`; steps count batches from 0 over all epochs.
-    #[must_use]
     pub fn batch(&self, step: u64) -> Vec<u32> {
         let epoch = step / self.batches_per_epoch();
         let within = (step % self.batches_per_epoch()) as usize;
@@ -110,25 +107,21 @@ impl LengthSampler {
     }
 
     /// Number of examples, each of which occurs once per epoch.
-    #[must_use]
     pub fn examples(&self) -> usize {
         self.lengths.len()
     }
 
     /// Number of batches in an epoch, a smaller last batch included.
-    #[must_use]
     pub fn batches_per_epoch(&self) -> u64 {
         self.lengths.len().div_ceil(self.batch_size) as u64
     }
 
     /// Number of examples in a batch; one batch per epoch may have fewer.
-    #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
     /// The example indices of step `step`; steps count batches from 0 over all epochs.
-    #[must_use]
     pub fn batch(&self, step: u64) -> Vec<u32> {
         let per_epoch = self.batches_per_epoch();
         self.batches(step / per_epoch)[(step % per_epoch) as usize].to_vec()
@@ -162,7 +155,6 @@ impl LengthSampler {
 /// # Panics
 ///
 /// If the number of examples is 2^32 or more.
-#[must_use]
 pub fn length_batches(lengths: &[usize], tokens: usize) -> Vec<Vec<u32>> {
     let n = u32::try_from(lengths.len()).expect("fewer than 2^32 examples");
     let mut order: Vec<u32> = (0..n).collect();

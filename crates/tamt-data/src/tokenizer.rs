@@ -25,7 +25,6 @@ pub struct Specials {
 
 impl Specials {
     /// Whether `id` is `cls`, `sep` or `pad`. MLM never corrupts these tokens.
-    #[must_use]
     pub fn is_structural(&self, id: u32) -> bool {
         id == self.cls || id == self.sep || Some(id) == self.pad
     }
@@ -92,25 +91,21 @@ impl Tokenizer {
     }
 
     /// The special tokens.
-    #[must_use]
     pub fn specials(&self) -> &Specials {
         &self.specials
     }
 
     /// One more than the highest id: the least number of rows of an embedding table.
-    #[must_use]
     pub fn vocab_size(&self) -> u32 {
         self.vocab_size
     }
 
     /// The vocabulary's spelling of a token id.
-    #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
     /// The id of a token, given in the vocabulary's spelling.
-    #[must_use]
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
@@ -174,7 +169,6 @@ impl Tokenizer {
     }
 
     /// The tokenizer's files in its directory.
-    #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }

@@ -20,7 +20,6 @@ pub struct Activations {
 
 impl Activations {
     /// Empty buffers for passes that save this much.
-    #[must_use]
     pub fn new(save: Save) -> Self {
         Self { save, tokens: 0, embedding: SavedNorm::default(), layers: Vec::new(), hidden: Vec::new() }
     }
@@ -29,7 +28,6 @@ impl Activations {
     ///
     /// # Panics
     /// If the pass did not save them.
-    #[must_use]
     pub fn hidden(&self, index: usize) -> &[f32] {
         assert!(self.save != Save::Last || index + 1 == self.hidden_count(), "only the last hidden states are saved");
         &self.hidden[index % self.hidden.len()]
@@ -39,14 +37,12 @@ impl Activations {
     ///
     /// # Panics
     /// If no forward pass has run.
-    #[must_use]
     pub fn last_hidden(&self) -> &[f32] {
         assert!(!self.hidden.is_empty(), "a forward pass has run");
         self.hidden(self.layers.len())
     }
 
     /// Number of hidden states: layers + 1.
-    #[must_use]
     pub fn hidden_count(&self) -> usize {
         self.layers.len() + 1
     }
@@ -55,14 +51,12 @@ impl Activations {
     ///
     /// # Panics
     /// If the pass did not save them.
-    #[must_use]
     pub fn query_key(&self, layer: usize) -> (&[f32], &[f32]) {
         assert!(self.save.attention(), "Q and K are not saved");
         self.layers[layer].query_key()
     }
 
     /// Tokens `T` of the latest pass.
-    #[must_use]
     pub fn tokens(&self) -> usize {
         self.tokens
     }

@@ -102,13 +102,11 @@ impl Batch {
     }
 
     /// Number of tokens `T`.
-    #[must_use]
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }
 
     /// Number of sequences.
-    #[must_use]
     pub fn sequences(&self) -> usize {
         self.bounds.len().saturating_sub(1)
     }

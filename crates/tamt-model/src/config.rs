@@ -175,7 +175,6 @@ impl Config {
     /// Maximum number of tokens of a sequence, special tokens included.
     ///
     /// `RoBERTa`'s position ids start at `pad_token_id + 1`, so its position embeddings have `pad_token_id + 1` unused rows.
-    #[must_use]
     pub fn max_length(&self) -> usize {
         match self.family {
             Family::Bert => self.max_position_embeddings,
@@ -184,13 +183,11 @@ impl Config {
     }
 
     /// Width of an attention head.
-    #[must_use]
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
 
     /// The value of a key of `config.json` that is no field of this type.
-    #[must_use]
     pub fn extra(&self, key: &str) -> Option<&Value> {
         self.raw.get(key)
     }
@@ -202,7 +199,6 @@ impl Config {
     }
 
     /// The text of a `config.json` for `transformers`: the fields, and all other keys of the original file.
-    #[must_use]
     pub fn to_json(&self) -> String {
         let mut map = self.raw.clone();
         for (key, size) in self.sizes().into_iter().chain([("pad_token_id", self.pad_token_id as usize)]) {

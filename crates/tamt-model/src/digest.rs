@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use crate::error::{Result, read_error};
 
 /// SHA-256 of the concatenated `parts`, in lower-case hexadecimal.
-#[must_use]
 pub fn sha256_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {

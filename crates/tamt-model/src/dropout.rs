@@ -27,13 +27,11 @@ pub(crate) enum DropoutSite {
 
 impl DropoutPlan {
     /// Dropout for training step `step` of a run seeded with `seed`.
-    #[must_use]
     pub fn new(hidden: f32, attention: f32, seed: u64, step: u64) -> Self {
         Self { hidden, attention, stream: Stream::new(seed, Purpose::DROPOUT, step) }
     }
 
     /// Dropout for training step `step` at `rate` everywhere, or at the rates of the model's configuration.
-    #[must_use]
     pub fn for_step(config: &Config, rate: Option<f32>, seed: u64, step: u64) -> Self {
         let (hidden, attention) = match rate {
             Some(p) => (p, p),

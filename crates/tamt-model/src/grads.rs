@@ -35,7 +35,6 @@ pub struct Trainable {
 impl Trainable {
     /// Every tensor of a model without a decoder, under fixed masks: the survivors of masked matrices, all elements
     /// of the others.
-    #[must_use]
     pub fn weights(model: &Model, masks: Option<&Masks>) -> Vec<Self> {
         let kind = |id: ParamId| match masks.and_then(|masks| masks.get(id)) {
             Some(_) => GradKind::Survivors,
@@ -103,7 +102,6 @@ impl Grads {
     ///
     /// # Panics
     /// If the scores of a compact matrix are to be trained: their gradient needs the dropped weights.
-    #[must_use]
     pub fn new(model: &Model, trainable: &[Trainable]) -> Self {
         let mut by_param = vec![None; model.params.ids().len()];
         let (mut ranges, mut gradients) = (Vec::new(), Vec::new());
@@ -156,25 +154,21 @@ impl Grads {
     }
 
     /// The tensors these gradients are for.
-    #[must_use]
     pub fn trainable(&self) -> &[Trainable] {
         &self.trainable
     }
 
     /// The gradients, as [`Grads::trainable`].
-    #[must_use]
     pub fn gradients(&self) -> &[Gradient] {
         &self.gradients
     }
 
     /// The range of each gradient in the concatenation of all.
-    #[must_use]
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
 
     /// All values of one tensor's gradient, if the tensor is trainable.
-    #[must_use]
     pub fn get(&self, id: ParamId, params: &Params) -> Option<Vec<f32>> {
         let slot = self.by_param[id.0]?;
         Some(match &self.gradients[slot] {
@@ -210,13 +204,11 @@ impl Grads {
     }
 
     /// The kind of a tensor's gradient, if the tensor is trainable.
-    #[must_use]
     pub fn kind(&self, id: ParamId) -> Option<GradKind> {
         Some(self.trainable[self.by_param[id.0]?].kind)
     }
 
     /// Whether a tensor is trainable.
-    #[must_use]
     pub fn contains(&self, id: ParamId) -> bool {
         self.by_param[id.0].is_some()
     }

@@ -23,7 +23,6 @@ impl HiddenGrads {
     }
 
     /// The gradient buffer of a hidden state (`len = T * hidden`), zeroed by the first call of a step.
-    #[must_use]
     pub fn hidden_mut(&mut self, index: usize, len: usize) -> &mut [f32] {
         let buffer = &mut self.hidden[index];
         if !std::mem::replace(&mut self.active[index], true) {
@@ -34,7 +33,6 @@ impl HiddenGrads {
     }
 
     /// The gradient buffers of Q and K of a layer (`len = T * hidden`), zeroed by the first call of a step.
-    #[must_use]
     pub fn query_key_mut(&mut self, layer: usize, len: usize) -> (&mut [f32], &mut [f32]) {
         let layers = self.hidden.len() - 1;
         if !std::mem::replace(&mut self.query_key_active, true) {

@@ -71,7 +71,6 @@ impl Hub {
     /// The settings of the environment: the endpoint from `HF_ENDPOINT`; the cache from `HF_HUB_CACHE`, else `hub` in
     /// `HF_HOME`, else in `~/.cache/huggingface`; the token from `HF_TOKEN`, else the saved token of `hf auth login`; offline
     /// use from `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; progress bars from `HF_HUB_DISABLE_PROGRESS_BARS`.
-    #[must_use]
     pub fn from_env() -> Self {
         Self::from_vars(|name| env::var(name).ok())
     }

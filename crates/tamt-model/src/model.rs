@@ -67,7 +67,6 @@ pub(crate) const OUTPUT: usize = 5;
 
 impl Layer {
     /// The six pruned linear layers, in the order of the reference.
-    #[must_use]
     pub fn dense(&self) -> [Dense; 6] {
         [self.query, self.key, self.value, self.attention_output, self.intermediate, self.output]
     }
@@ -86,7 +85,6 @@ pub struct MlmHead {
 
 impl MlmHead {
     /// All tensors that belong to the head alone.
-    #[must_use]
     pub fn params(&self) -> [ParamId; 5] {
         [self.dense.weight, self.dense.bias, self.norm.weight, self.norm.bias, self.decoder_bias]
     }
@@ -161,7 +159,6 @@ pub struct Parts {
 impl Model {
     /// The matrices that every pruning method prunes, in the order of the reference: word embeddings, then Q, K, V,
     /// attention output, FFN in and FFN out of each layer, then the pooler.
-    #[must_use]
     pub fn prunable(&self) -> Vec<ParamId> {
         let mut ids = vec![self.embeddings.word];
         ids.extend(self.layer_matrices());
@@ -175,7 +172,6 @@ impl Model {
     }
 
     /// The transformer layer (from 0) of one of [`Model::layer_matrices`]; `None` for any other tensor.
-    #[must_use]
     pub fn layer_of(&self, id: ParamId) -> Option<usize> {
         self.layers.iter().position(|layer| layer.dense().iter().any(|d| d.weight == id))
     }
@@ -245,7 +241,6 @@ impl Model {
 
 impl Masks {
     /// Masks of the matrices of a model's layers that drop the weights that are zero.
-    #[must_use]
     pub fn of_nonzero(model: &Model) -> Self {
         let mut masks = Self::default();
         for id in model.layer_matrices() {

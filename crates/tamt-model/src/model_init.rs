@@ -9,7 +9,6 @@ use crate::params::ParamId;
 impl Model {
     /// A randomly initialised model: weights are N(0, `initializer_range`), the padding row, biases and shifts 0, and
     /// `LayerNorm` scales 1.
-    #[must_use]
     pub fn random(config: Config, parts: Parts, seed: u64) -> Self {
         let mut model = Self::declare(config, parts, |_| None);
         let range = model.config.initializer_range;

@@ -13,7 +13,6 @@ pub struct ParamId(pub(crate) usize);
 
 impl ParamId {
     /// Position of the tensor in [`Params::ids`].
-    #[must_use]
     pub fn index(self) -> usize {
         self.0
     }
@@ -32,7 +31,6 @@ pub struct Spec {
 
 impl Spec {
     /// Number of elements.
-    #[must_use]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -106,7 +104,6 @@ impl Params {
     }
 
     /// Name and shape of a tensor.
-    #[must_use]
     pub fn spec(&self, id: ParamId) -> &Spec {
         &self.tensors[id.0].spec
     }
@@ -117,13 +114,11 @@ impl Params {
     }
 
     /// The tensor of this canonical name.
-    #[must_use]
     pub fn find(&self, name: &str) -> Option<ParamId> {
         self.tensors.iter().position(|tensor| tensor.spec.name == name).map(ParamId)
     }
 
     /// All elements of a tensor in f32: borrowed from a tensor in f32, else expanded.
-    #[must_use]
     pub fn get(&self, id: ParamId) -> Cow<'_, [f32]> {
         let tensor = &self.tensors[id.0];
         match &tensor.reduced {
@@ -133,7 +128,6 @@ impl Params {
     }
 
     /// All elements of a tensor, to write. The tensor is stored in f32 from here on.
-    #[must_use]
     pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
         self.tensors[id.0].expand()
     }
@@ -183,7 +177,6 @@ impl Params {
 
     /// The trainable elements of a tensor, and the range of each row among them: the surviving elements of a compact
     /// matrix, else all elements. A rounded tensor is stored in f32 from here on.
-    #[must_use]
     pub fn learning_mut(&mut self, id: ParamId) -> (&mut [f32], RowRanges<'_>) {
         let tensor = &mut self.tensors[id.0];
         if let Some(Reduced::Bf16(_)) = tensor.reduced {
@@ -196,7 +189,6 @@ impl Params {
     }
 
     /// The range of each row among the elements that [`Params::learning_mut`] returns.
-    #[must_use]
     pub fn row_ranges(&self, id: ParamId) -> RowRanges<'_> {
         let tensor = &self.tensors[id.0];
         match &tensor.reduced {
@@ -207,7 +199,6 @@ impl Params {
 
     /// A matrix in its storage, as the kernels take it, under its mask in `masks`; a compact matrix is under its own
     /// mask.
-    #[must_use]
     pub fn weight<'a>(&'a self, id: ParamId, masks: Option<&'a Masks>) -> WeightRef<'a> {
         let tensor = &self.tensors[id.0];
         let values = match &tensor.reduced {
@@ -220,7 +211,6 @@ impl Params {
     }
 
     /// `[rows, cols]` of a matrix; a vector is one row.
-    #[must_use]
     pub fn matrix_shape(&self, id: ParamId) -> [usize; 2] {
         self.spec(id).matrix_shape()
     }
@@ -234,13 +224,11 @@ pub struct Masks {
 
 impl Masks {
     /// The mask of a tensor, if the tensor has one.
-    #[must_use]
     pub fn get(&self, id: ParamId) -> Option<&BitMask> {
         self.by_param.get(id.0)?.as_ref()
     }
 
     /// The mask of a tensor, if the tensor has one, to change in place.
-    #[must_use]
     pub fn get_mut(&mut self, id: ParamId) -> Option<&mut BitMask> {
         self.by_param.get_mut(id.0)?.as_mut()
     }

@@ -22,7 +22,6 @@ pub struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// A pass without dropout.
-    #[must_use]
     pub fn new(masks: Option<&'a Masks>, prepared: Option<&'a PreparedWeights>) -> Self {
         Self { masks, prepared, dropout: None }
     }

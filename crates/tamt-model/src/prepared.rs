@@ -26,19 +26,16 @@ impl KernelChoice {
     pub const SPARSE: Self = Self { sparse_up_to: 1.0 };
 
     /// The sparse kernel up to this density; a negative density means never.
-    #[must_use]
     pub fn sparse_up_to(density: f32) -> Self {
         Self { sparse_up_to: density }
     }
 
     /// The highest density at which the sparse kernel multiplies; negative for never.
-    #[must_use]
     pub fn density(self) -> f32 {
         self.sparse_up_to
     }
 
     /// Whether the sparse kernel multiplies by a matrix with this mask.
-    #[must_use]
     pub fn is_sparse(self, mask: &BitMask) -> bool {
         mask.count_ones() as f32 <= self.sparse_up_to * mask.len() as f32
     }
@@ -78,7 +75,6 @@ impl PreparedWeights {
     /// packed for the dense kernel.
     ///
     /// Without `masks`, the zeros of the weights (a pruned checkpoint's) count as dropped.
-    #[must_use]
     pub fn for_inference(model: &Model, masks: Option<&Masks>, choice: KernelChoice, precision: Precision) -> Self {
         let of_weights = (masks.is_none() && choice != KernelChoice::DENSE).then(|| Masks::of_nonzero(model));
         let counted = masks.or(of_weights.as_ref());
@@ -96,7 +92,6 @@ impl PreparedWeights {
     }
 
     /// The matrices up to the density of `choice`, for training the weights under masks that are fixed for many steps.
-    #[must_use]
     pub fn for_training(model: &Model, masks: &Masks, choice: KernelChoice, precision: Precision) -> Self {
         let mut new = Self::empty(model, choice, precision);
         new.set_masks(model, masks);
@@ -105,7 +100,6 @@ impl PreparedWeights {
 
     /// For mask training, where masks change in each step: each pass prepares the matrices up to the density of
     /// `choice`, one layer at a time, so that only one layer's copies take memory.
-    #[must_use]
     pub fn for_mask_training(model: &Model, masks: &Masks, choice: KernelChoice, precision: Precision) -> Self {
         let mut new = Self { in_passes: true, ..Self::empty(model, choice, precision) };
         new.set_masks(model, masks);
@@ -117,25 +111,21 @@ impl PreparedWeights {
     }
 
     /// The choice of kernels.
-    #[must_use]
     pub fn choice(&self) -> KernelChoice {
         self.choice
     }
 
     /// The precision of the products.
-    #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
     /// Whether the sparse kernel multiplies by the matrix.
-    #[must_use]
     pub fn is_sparse(&self, id: ParamId) -> bool {
         matches!(self.by_param.get(id.0), Some(Some(Prepared::Sparse(_) | Prepared::SparseInPasses)))
     }
 
     /// The matrix in the sparse kernel's layout, if prepared so.
-    #[must_use]
     pub fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
         match self.by_param.get(id.0)? {
             Some(Prepared::Sparse(weight)) => Some(weight),
@@ -144,7 +134,6 @@ impl PreparedWeights {
     }
 
     /// The matrix in the dense kernel's layout, if prepared so.
-    #[must_use]
     pub fn dense(&self, id: ParamId) -> Option<&PackedWeight> {
         match self.by_param.get(id.0)? {
             Some(Prepared::Dense(weight)) => Some(weight),

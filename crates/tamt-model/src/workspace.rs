@@ -34,7 +34,6 @@ pub struct Workspace {
 
 impl Workspace {
     /// A workspace of passes with dense products in this precision; [`Workspace::default`] is for f32.
-    #[must_use]
     pub fn new(precision: Precision) -> Self {
         Self { kernels: Scratch::new(precision), ..Self::default() }
     }

@@ -47,7 +47,6 @@ impl Base {
     }
 
     /// The longest sequence, special tokens included, that the model has positions for.
-    #[must_use]
     pub fn max_length(&self) -> usize {
         self.model.config.max_length()
     }

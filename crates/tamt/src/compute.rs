@@ -26,7 +26,6 @@ pub enum Kernel {
 
 impl Kernel {
     /// The name in settings and reports.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -48,7 +47,6 @@ pub struct Compute {
 
 impl Compute {
     /// The highest density of the sparse kernel; [`Kernel::Auto`] measures where no measurement is recorded.
-    #[must_use]
     pub fn kernels(self) -> KernelChoice {
         match self.kernel {
             Kernel::Auto => KernelChoice::sparse_up_to(break_even(self.precision)),
@@ -58,13 +56,11 @@ impl Compute {
     }
 
     /// A workspace for passes in this precision.
-    #[must_use]
     pub fn workspace(self) -> Workspace {
         Workspace::new(self.precision)
     }
 
     /// [`PreparedWeights::for_inference`] with this kernel and precision.
-    #[must_use]
     pub fn prepare(self, model: &Model, masks: Option<&Masks>) -> PreparedWeights {
         PreparedWeights::for_inference(model, masks, self.kernels(), self.precision)
     }
@@ -82,7 +78,6 @@ struct Measurement {
 ///
 /// The first call on a machine measures, in some 300 ms, and records the density in [`file()`], so that all runs on the
 /// machine choose alike. Where the file cannot be read or written, each process measures.
-#[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     static DENSITIES: [OnceLock<f32>; 2] = [OnceLock::new(), OnceLock::new()];
     let density = match precision {
@@ -97,7 +92,6 @@ pub fn break_even(precision: Precision) -> f32 {
 }
 
 /// `$XDG_CACHE_HOME/tamt/kernels.toml`, or under `~/.cache`.
-#[must_use]
 pub fn file() -> Option<PathBuf> {
     let directory = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")))?;

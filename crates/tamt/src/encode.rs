@@ -97,7 +97,6 @@ impl Encoded {
     }
 
     /// Number of texts.
-    #[must_use]
     pub fn texts(&self) -> usize {
         self.rows.len()
     }

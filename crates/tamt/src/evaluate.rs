@@ -71,7 +71,6 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// The values by name, without the counts.
-    #[must_use]
     pub fn metrics(&self) -> Vec<(&'static str, f64)> {
         let values = [
             self.mlm_loss,
@@ -110,7 +109,6 @@ impl EvalText {
     }
 
     /// Tokens of the text, special tokens included.
-    #[must_use]
     pub fn tokens(&self) -> u64 {
         (self.blocks.corpus().tokens.len() + 2 * self.blocks.len()) as u64
     }

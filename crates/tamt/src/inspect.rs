@@ -41,7 +41,6 @@ pub struct Rates {
 
 impl Rates {
     /// Rates of a ticket. With its model, the prunable matrices without a mask count as well.
-    #[must_use]
     pub fn of(ticket: &Ticket, model: Option<&Model>) -> Self {
         let mut matrices: Vec<MatrixRate> = ticket.matrices.iter().map(|(name, mask)| rate(name, mask)).collect();
         if let Some(model) = model {

@@ -13,13 +13,11 @@ use tamt_model::{Masks, Model, ParamId};
 use crate::prune::{Scope, Sparsity, drop_lowest};
 
 /// The masks `[|W| > t]` of the matrices `ids`. In global scope, one `t` is that of all matrices together.
-#[must_use]
 pub fn magnitude(model: &Model, ids: &[ParamId], sparsity: Sparsity, scope: Scope) -> Masks {
     drop_lowest(model, ids, sparsity, scope, Key::Magnitude, |id| model.params.get(id))
 }
 
 /// The masks `[|W ∘ B| > t]`: magnitude pruning of the weights that `masks` keep. A dropped weight stays dropped.
-#[must_use]
 pub(crate) fn magnitude_of_survivors(
     model: &Model,
     ids: &[ParamId],

@@ -55,7 +55,6 @@ pub struct PretrainSettings {
 
 impl PretrainSettings {
     /// AdamW with a learning rate of 5e-4, a tenth of the steps as warm-up, batches of 16 x 128 tokens.
-    #[must_use]
     pub fn new(part: Train, max_steps: u64) -> Self {
         Self {
             part,
@@ -91,7 +90,6 @@ pub struct Pretrained {
 
 impl Pretrained {
     /// The result as `--json` prints it and `eval_results.json` holds it.
-    #[must_use]
     pub fn to_json(&self, directory: &Path) -> Map<String, Value> {
         result_json(directory, self.steps, self.seconds, self.evaluation)
     }

@@ -27,13 +27,11 @@ impl Sparsity {
     }
 
     /// The share.
-    #[must_use]
     pub fn share(self) -> f64 {
         self.0
     }
 
     /// The number of dropped weights among `n`: `floor(n s)`.
-    #[must_use]
     pub fn zeros(self, n: usize) -> u64 {
         (n as f64 * self.0).floor() as u64
     }

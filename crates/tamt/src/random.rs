@@ -13,7 +13,6 @@ use tamt_model::{Masks, Model, ParamId};
 use crate::prune::{Scope, Sparsity, drop_lowest};
 
 /// The masks `[U > t]` of the matrices `ids`; each seed gives other ones.
-#[must_use]
 pub fn random(model: &Model, ids: &[ParamId], sparsity: Sparsity, scope: Scope, seed: u64) -> Masks {
     drop_lowest(model, ids, sparsity, scope, Key::Value, |id| {
         let stream = Stream::new(seed, Purpose::MASK_INIT, id.index() as u64);

@@ -80,7 +80,6 @@ impl Scores {
     ///
     /// # Panics
     /// If a trained matrix has no initial mask.
-    #[must_use]
     pub fn new(
         model: &Model,
         trained: &[ParamId],
@@ -109,13 +108,11 @@ impl Scores {
     }
 
     /// The trained matrices.
-    #[must_use]
     pub fn ids(&self) -> &[ParamId] {
         &self.ids
     }
 
     /// The scores of a matrix, row-major, if it is trained.
-    #[must_use]
     pub fn of<'a>(&'a self, model: &'a Model, id: ParamId) -> Option<&'a [f32]> {
         self.matrices(model).find(|(other, _)| *other == id).map(|(_, scores)| scores)
     }

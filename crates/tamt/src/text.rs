@@ -132,7 +132,6 @@ impl TextBatches {
     }
 
     /// Batches in an epoch.
-    #[must_use]
     pub fn batches_per_epoch(&self) -> u64 {
         self.sampler.batches_per_epoch()
     }

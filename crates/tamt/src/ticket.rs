@@ -62,7 +62,6 @@ pub enum BaseCheck<'a> {
 
 impl Ticket {
     /// The ticket of `masks` over `model`.
-    #[must_use]
     pub fn new(model: &Model, masks: &Masks, provenance: Provenance) -> Self {
         let matrices =
             masks.iter().map(|(id, mask)| (model.params.spec(id).checkpoint_name.clone(), mask.clone())).collect();
@@ -70,7 +69,6 @@ impl Ticket {
     }
 
     /// The ticket file that a user's path names: the path itself, or the ticket inside a directory.
-    #[must_use]
     pub fn locate(path: &Path) -> PathBuf {
         if path.is_dir() { path.join(TICKET_FILE) } else { path.to_owned() }
     }

@@ -18,7 +18,6 @@ const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 impl World {
     /// The WordPiece vocabulary: special tokens, the full stop, the endings and the words; 1002 pieces for any seed.
-    #[must_use]
     pub fn vocab(&self) -> Vec<String> {
         let special = SPECIAL_TOKENS.iter().map(ToString::to_string);
         let endings = Suffix::ALL.map(|s| format!("##{}", s.spelling()));
@@ -51,7 +50,6 @@ impl World {
     }
 
     /// The meanings and the styles of the sentences of paragraph `index`.
-    #[must_use]
     pub fn styled_sentences(&self, seed: u64, split: Split, index: u64) -> Vec<(Sentence, Style)> {
         self.draw_styled_sentences(&mut paragraph_draw(seed, split, index))
     }
@@ -78,7 +76,6 @@ impl World {
     }
 
     /// The first `n` paragraphs of a split, without line ends. A paragraph has two to six sentences.
-    #[must_use]
     pub fn paragraphs(&self, n: usize, seed: u64, split: Split) -> Vec<String> {
         (0..n as u64).map(|i| self.paragraph(seed, split, i).0).collect()
     }

@@ -28,7 +28,6 @@ pub struct Draw {
 
 impl Draw {
     /// The sequence for object number `index` of the purpose `site`.
-    #[must_use]
     pub fn new(seed: u64, site: u32, index: u64) -> Self {
         Self { stream: Stream::new(seed, Purpose::WORLD, index).fork(site), next: 0 }
     }

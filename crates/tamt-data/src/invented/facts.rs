@@ -95,7 +95,6 @@ fn gender(draw: &mut Draw) -> Gender {
 
 impl PersonEntry {
     /// The facts about this person, whose index is `subject`; most frequent first.
-    #[must_use]
     pub fn facts(&self, subject: Person) -> [Fact; 5] {
         [
             (Relation::LivesIn, Entity::Town(self.home)),

@@ -103,7 +103,6 @@ impl Suffix {
 
     /// The spelling. Each ending starts with `e`, and no word ends in `e` or in `e` with a consonant, so a tokenizer splits
     /// a word from its ending in only one way.
-    #[must_use]
     pub fn spelling(self) -> &'static str {
         match self {
             Self::Plural => "en",

@@ -159,19 +159,16 @@ impl Lexicon {
     }
 
     /// The theme of a noun. Each theme has every tenth noun of a kind, and so frequent and rare ones.
-    #[must_use]
     pub fn theme(&self, noun: Noun) -> Theme {
         Theme(noun.0 % THEMES)
     }
 
     /// Whether a verb belongs to a theme.
-    #[must_use]
     pub fn suits(&self, verb: Verb, theme: Theme) -> bool {
         verb.0 % THEMES == theme.0
     }
 
     /// Whether an adjective belongs to a theme; praise and blame belong to all themes.
-    #[must_use]
     pub fn colours(&self, adjective: Adjective, theme: Theme) -> bool {
         self.adjectives[adjective.0].polarity != Polarity::Plain || adjective.0 % THEMES == theme.0
     }
@@ -183,14 +180,12 @@ impl Lexicon {
     }
 
     /// The transitive or intransitive verbs with subjects of a kind, most frequent first.
-    #[must_use]
     pub fn verbs_of(&self, subject: Kind, transitive: bool) -> Vec<Verb> {
         let range = if transitive { 0..ACTIONS } else { ACTIONS..ACTIONS + DOINGS };
         range.filter(|&v| self.verbs[v].subjects.contains(&subject)).map(Verb).collect()
     }
 
     /// The adjectives of a polarity that apply to a kind, most frequent first.
-    #[must_use]
     pub fn adjectives_of(&self, kind: Kind, polarity: Polarity) -> Vec<Adjective> {
         (0..self.adjectives.len())
             .filter(|&a| {
@@ -202,13 +197,11 @@ impl Lexicon {
     }
 
     /// The verb of a relation.
-    #[must_use]
     pub fn relation(&self, relation: Relation) -> Verb {
         Verb(ACTIONS + DOINGS + relation as usize)
     }
 
     /// The adverbs of a tense.
-    #[must_use]
     pub fn adverbs_of(&self, tense: Tense) -> &[String] {
         &self.adverbs[tense as usize]
     }

@@ -29,7 +29,6 @@ pub enum Entity {
 
 impl Entity {
     /// Whether the entity has a proper name.
-    #[must_use]
     pub fn is_named(self) -> bool {
         !matches!(self, Self::Thing(_))
     }
@@ -99,13 +98,11 @@ pub struct Sentence {
 
 impl Sentence {
     /// An affirmative sentence in the present, without adverb and place.
-    #[must_use]
     pub fn new(subject: NounPhrase, predicate: Predicate) -> Self {
         Self { subject, predicate, negated: false, tense: Tense::Present, adverb: None, place: None }
     }
 
     /// The object of a transitive verb.
-    #[must_use]
     pub fn object(&self) -> Option<&NounPhrase> {
         match &self.predicate {
             Predicate::Act { object, .. } => object.as_ref(),

@@ -74,7 +74,6 @@ pub struct Style {
 
 impl Style {
     /// A random style without a slip.
-    #[must_use]
     pub fn random(draw: &mut Draw) -> Self {
         Self { passive: draw.percent(20), fronted: draw.percent(40), slip: None }
     }
@@ -82,7 +81,6 @@ impl Style {
 
 impl Sentence {
     /// Whether a slip is visible: a wrong tense needs an adverb, and a wrong gender needs a determiner or an adjective.
-    #[must_use]
     pub fn admits(&self, slip: Slip) -> bool {
         let gendered =
             |phrase: &NounPhrase| !phrase.pronoun && (!phrase.entity.is_named() || !phrase.adjectives.is_empty());
@@ -95,7 +93,6 @@ impl Sentence {
 }
 
 /// The words of a sentence, without the full stop. `draw` chooses among synonyms.
-#[must_use]
 pub fn realise(world: &World, sentence: &Sentence, style: Style, draw: &mut Draw) -> Vec<Word> {
     let mut speaker = Speaker { world, draw, slip: style.slip, words: Vec::new() };
     speaker.sentence(sentence, style);
@@ -103,7 +100,6 @@ pub fn realise(world: &World, sentence: &Sentence, style: Style, draw: &mut Draw
 }
 
 /// The words as text, with a full stop at the end.
-#[must_use]
 pub fn text(words: &[Word]) -> String {
     let mut text = String::new();
     for word in words {

@@ -18,7 +18,6 @@ pub struct World {
 
 impl World {
     /// The world of a seed. A seed gives the same words, people and facts on every machine.
-    #[must_use]
     pub fn new(seed: u64) -> Self {
         let names = facts::PEOPLE + facts::TOWNS + facts::REGIONS;
         let lexicon = Lexicon::new(&mut Draw::new(seed, site::LEXICON, 0), names);
@@ -32,37 +31,31 @@ impl World {
     }
 
     /// The words.
-    #[must_use]
     pub fn lexicon(&self) -> &Lexicon {
         &self.lexicon
     }
 
     /// The people; texts mention the first ones most often.
-    #[must_use]
     pub fn people(&self) -> &[PersonEntry] {
         &self.people
     }
 
     /// The towns; texts mention the first ones most often.
-    #[must_use]
     pub fn towns(&self) -> &[PlaceEntry] {
         &self.towns
     }
 
     /// The regions.
-    #[must_use]
     pub fn regions(&self) -> &[PlaceEntry] {
         &self.regions
     }
 
     /// The facts about a person, most frequent first.
-    #[must_use]
     pub fn facts_of(&self, person: Person) -> [Fact; 5] {
         self.people[person.0].facts(person)
     }
 
     /// The fact that a town lies in its region.
-    #[must_use]
     pub fn region_fact(&self, town: Town) -> Fact {
         Fact {
             subject: Entity::Town(town),
@@ -72,7 +65,6 @@ impl World {
     }
 
     /// The gender of an entity, with which determiners, adjectives and pronouns agree.
-    #[must_use]
     pub fn gender(&self, entity: Entity) -> Gender {
         match entity {
             Entity::Thing(Noun(i)) => self.lexicon.nouns[i].gender,
@@ -83,7 +75,6 @@ impl World {
     }
 
     /// The name of an entity, or its most frequent noun.
-    #[must_use]
     pub fn name(&self, entity: Entity) -> &str {
         match entity {
             Entity::Thing(Noun(i)) => &self.lexicon.nouns[i].forms[0],

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 /// Normalises an answer: lower case, without ASCII punctuation and articles, with one space between words.
-#[must_use]
 pub fn normalize_answer(answer: &str) -> String {
     let kept: String = answer.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let without_articles = remove_articles(&kept);
@@ -11,7 +10,6 @@ pub fn normalize_answer(answer: &str) -> String {
 }
 
 /// 1 if two answers are equal after normalisation, else 0.
-#[must_use]
 pub fn exact_match(prediction: &str, gold: &str) -> f64 {
     f64::from(u8::from(normalize_answer(prediction) == normalize_answer(gold)))
 }
@@ -26,7 +24,6 @@ pub fn exact_match(prediction: &str, gold: &str) -> f64 {
 ///
 /// If an answer has no words, F1 is 1 if the other has none either, else 0. The script of `SQuAD` 2.0 has the same rule;
 /// the script of version 1.1 gives 0 in both cases, but its gold answers all have words.
-#[must_use]
 pub fn token_f1(prediction: &str, gold: &str) -> f64 {
     let (prediction, gold) = (normalize_answer(prediction), normalize_answer(gold));
     let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).count();

@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 
 /// Correct predictions / all predictions; NaN for empty lists. Equal to scikit-learn's `accuracy_score`.
-#[must_use]
 pub fn accuracy(predictions: &[u32], gold: &[u32]) -> f64 {
     let right = predictions.iter().zip(gold).filter(|(p, g)| p == g).count();
     right as f64 / gold.len() as f64
 }
 
 /// F1 of class 1: 2 TP / (2 TP + FP + FN), or 0 if class 1 occurs in neither list. Equal to scikit-learn's `f1_score`.
-#[must_use]
 pub fn f1(predictions: &[u32], gold: &[u32]) -> f64 {
     f1_of(1, predictions, gold)
 }
 
 /// The mean F1 of all classes that occur in a list. Equal to scikit-learn's `f1_score(average="macro")`.
-#[must_use]
 pub fn f1_macro(predictions: &[u32], gold: &[u32]) -> f64 {
     let mut classes = [predictions, gold].concat();
     classes.sort_unstable();
@@ -41,7 +38,6 @@ fn f1_of(class: u32, predictions: &[u32], gold: &[u32]) -> f64 {
 /// ```
 ///
 /// The coefficient is 0 if a factor of the denominator is 0, that is, if all predictions or all examples have one class.
-#[must_use]
 pub fn matthews_correlation(predictions: &[u32], gold: &[u32]) -> f64 {
     // (p[k], t[k]) for each class k.
     let mut counts: BTreeMap<u32, (u64, u64)> = BTreeMap::new();

@@ -7,7 +7,6 @@
 /// ```
 ///
 /// The coefficient is NaN if a list is constant, holds NaN or has fewer than two values. Equal to scipy's `pearsonr`.
-#[must_use]
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     let constant = |values: &[f64]| values.iter().all(|&v| v == values[0]);
     if x.len() < 2 || constant(x) || constant(y) {
@@ -21,7 +20,6 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
 
 /// Spearman rank correlation coefficient: Pearson's coefficient of the ranks, where equal values share the mean of their
 /// ranks. Equal to scipy's `spearmanr`.
-#[must_use]
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     if x.iter().chain(y).any(|v| v.is_nan()) {
         return f64::NAN;

@@ -45,7 +45,6 @@ impl Metric {
     ];
 
     /// The metric's name in results and in task files.
-    #[must_use]
     pub fn key(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
@@ -61,13 +60,11 @@ impl Metric {
     }
 
     /// The metric with this name.
-    #[must_use]
     pub fn by_key(key: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.key() == key)
     }
 
     /// Whether the metric is defined for the predictions of a head. F1 of class 1 needs exactly two classes.
-    #[must_use]
     pub fn fits(self, head: &Head) -> bool {
         match head {
             Head::Classification { labels } => match self {
@@ -89,7 +86,6 @@ pub struct Scores(pub Vec<(Metric, f64)>);
 
 impl Scores {
     /// The value of a metric.
-    #[must_use]
     pub fn get(&self, metric: Metric) -> Option<f64> {
         self.0.iter().find(|(which, _)| *which == metric).map(|&(_, value)| value)
     }

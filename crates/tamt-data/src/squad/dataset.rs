@@ -34,13 +34,11 @@ pub struct Question {
 
 impl Question {
     /// The byte range of the training target: the first answer with a range.
-    #[must_use]
     pub fn span(&self) -> Option<Range<usize>> {
         self.answers.iter().find_map(|answer| answer.span.clone())
     }
 
     /// Whether the question has a training target: an answer with a range, or no answer by declaration.
-    #[must_use]
     pub fn is_trainable(&self) -> bool {
         self.impossible || self.span().is_some()
     }

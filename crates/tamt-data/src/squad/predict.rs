@@ -260,7 +260,6 @@ fn descending(a: f64, b: f64) -> Ordering {
 }
 
 /// The predictions in the format of the official scripts: a JSON object from question ids to answers.
-#[must_use]
 pub fn predictions_json(predictions: &[Prediction]) -> String {
     let answers: Map<String, Value> = predictions.iter().map(|p| (p.id.clone(), p.text.as_str().into())).collect();
     format!("{:#}\n", Value::Object(answers))

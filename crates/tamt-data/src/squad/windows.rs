@@ -106,7 +106,6 @@ impl Windows {
     }
 
     /// Number of windows; at least one per question.
-    #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a dataset has at least one question")]
     pub fn len(&self) -> usize {
         self.windows.len()
@@ -117,7 +116,6 @@ impl Windows {
     /// # Panics
     ///
     /// If `i` is at least [`Windows::len`].
-    #[must_use]
     pub fn window(&self, i: usize) -> &Window {
         &self.windows[i]
     }
@@ -127,19 +125,16 @@ impl Windows {
     /// # Panics
     ///
     /// If `question` is not the index of a question.
-    #[must_use]
     pub fn of_question(&self, question: usize) -> Range<usize> {
         self.of_question[question].clone()
     }
 
     /// Number of ids of window `i`.
-    #[must_use]
     pub fn ids_len(&self, i: usize) -> usize {
         self.context_start(i) + self.windows[i].tokens + 1
     }
 
     /// Position of the first context token in the ids of window `i`.
-    #[must_use]
     pub fn context_start(&self, i: usize) -> usize {
         self.queries[self.windows[i].question].len() + 1 + self.specials.pair_separators
     }

@@ -21,13 +21,11 @@ static TASKS: LazyLock<Vec<Task>> = LazyLock::new(|| {
 
 impl Task {
     /// The tasks that need no task file: GLUE's nine, `squad` and `squad2`.
-    #[must_use]
     pub fn all() -> &'static [Self] {
         &TASKS
     }
 
     /// The task with this name. Case and hyphens are ignored: `SST-2` is `sst2`.
-    #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
         let name = name.to_lowercase().replace('-', "");
         Self::all().iter().find(|task| task.name == name)

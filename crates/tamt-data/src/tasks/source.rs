@@ -24,7 +24,6 @@ impl Split {
     pub const ALL: [Self; 5] = [Self::Train, Self::Dev, Self::DevMismatched, Self::Test, Self::TestMismatched];
 
     /// The split's name: `train`, `dev`, `dev-mismatched`, `test` or `test-mismatched`.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -37,7 +36,6 @@ impl Split {
 
     /// The suffix of metric names, which tells MNLI's two development sets apart: `_mm` for mismatched splits, else
     /// empty.
-    #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
             Self::DevMismatched | Self::TestMismatched => "_mm",
@@ -46,7 +44,6 @@ impl Split {
     }
 
     /// Whether each example of the split must have a label.
-    #[must_use]
     pub fn is_labelled(self) -> bool {
         matches!(self, Self::Train | Self::Dev | Self::DevMismatched)
     }

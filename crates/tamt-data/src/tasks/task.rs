@@ -54,7 +54,6 @@ pub struct Task {
 
 impl Task {
     /// Whether the task declares a split.
-    #[must_use]
     pub fn has(&self, split: Split) -> bool {
         self.sources.iter().any(|source| source.split == split)
     }
@@ -70,7 +69,6 @@ impl Task {
     }
 
     /// The spellings of the labels; empty unless the task is a classification.
-    #[must_use]
     pub fn labels(&self) -> &[String] {
         match &self.head {
             Head::Classification { labels } => labels,
@@ -79,7 +77,6 @@ impl Task {
     }
 
     /// Number of outputs of the head: one per class, 1 for a regression, 2 (start and end) per token for spans.
-    #[must_use]
     pub fn outputs(&self) -> usize {
         match &self.head {
             Head::Classification { labels } => labels.len(),

@@ -22,7 +22,6 @@ pub enum Isa {
 }
 
 /// The instruction set in use: the best of the CPU that `TAMT_CPU` allows.
-#[must_use]
 #[inline]
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
@@ -61,7 +60,6 @@ pub enum Bf16Unit {
 }
 
 /// The unit in use for operands in bf16: the fastest of the CPU that the operating system and `TAMT_CPU` allow.
-#[must_use]
 #[inline]
 pub fn bf16() -> Bf16Unit {
     static BF16: OnceLock<Bf16Unit> = OnceLock::new();

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::base::cpu::{Bf16Unit, bf16, brand, has_bf16, isa};
 
 /// The processor's brand name and the unit that computes products in `precision`, to label measurements of time.
-#[must_use]
 pub fn processor(precision: Precision) -> String {
     let name = brand().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     let products = match (precision, bf16()) {
@@ -33,7 +32,6 @@ pub enum Precision {
 
 impl Precision {
     /// The default for this processor: [`Precision::Bf16`] where it has AVX-512-BF16, else [`Precision::F32`].
-    #[must_use]
     pub fn native() -> Self {
         if has_bf16() { Self::Bf16 } else { Self::F32 }
     }

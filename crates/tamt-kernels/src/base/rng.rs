@@ -57,7 +57,6 @@ pub struct Stream {
 
 impl Stream {
     /// The stream for a seed, a purpose and a step.
-    #[must_use]
     pub fn new(seed: u64, purpose: Purpose, step: u64) -> Self {
         let seed = [seed as u32, (seed >> 32) as u32];
         let derived = philox([step as u32, (step >> 32) as u32, purpose.0, 0], seed);
@@ -65,7 +64,6 @@ impl Stream {
     }
 
     /// An independent stream for a part of this stream's purpose, such as one dropout site.
-    #[must_use]
     pub fn fork(&self, site: u32) -> Self {
         // the highest positions serve as keys only: no caller reads numbers there
         Self::from_block(self.block(u64::MAX - u64::from(site)))
@@ -76,26 +74,22 @@ impl Stream {
     }
 
     /// The 128 random bits of position `index`.
-    #[must_use]
     #[inline(always)]
     pub fn block(&self, index: u64) -> [u32; 4] {
         philox([index as u32, (index >> 32) as u32, self.high[0], self.high[1]], self.key)
     }
 
     /// 32 random bits.
-    #[must_use]
     pub fn u32_at(&self, index: u64) -> u32 {
         self.block(index)[0]
     }
 
     /// Uniform in `[0, 1)`, a multiple of 2^-24.
-    #[must_use]
     pub fn uniform_at(&self, index: u64) -> f32 {
         (self.u32_at(index) >> 8) as f32 / 16_777_216.0
     }
 
     /// Uniform in `0..n` by multiply and shift of 64 bits, with a bias of at most `n` / 2^64. 0 for `n` = 0.
-    #[must_use]
     pub fn below_at(&self, index: u64, n: u32) -> u32 {
         let b = self.block(index);
         let bits = u64::from(b[0]) << 32 | u64::from(b[1]);
@@ -103,7 +97,6 @@ impl Stream {
     }
 
     /// Standard normal, by the Box-Muller transform in f64.
-    #[must_use]
     pub fn normal_at(&self, index: u64) -> f32 {
         let b = self.block(index);
         let u = (f64::from(b[0]) + 1.0) / 4_294_967_296.0;

@@ -16,13 +16,11 @@ pub struct Scratch {
 
 impl Scratch {
     /// Empty buffers for products in this precision; [`Scratch::default`] is for f32.
-    #[must_use]
     pub fn new(precision: Precision) -> Self {
         Self { precision, ..Self::default() }
     }
 
     /// The precision that operands of products are rounded to.
-    #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -74,7 +74,6 @@ pub enum Values<'a> {
 
 impl<'a> Values<'a> {
     /// Number of elements.
-    #[must_use]
     pub fn len(self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -83,7 +82,6 @@ impl<'a> Values<'a> {
     }
 
     /// Whether the slice is empty.
-    #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }

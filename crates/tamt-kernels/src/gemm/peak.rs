@@ -15,7 +15,6 @@ const DURATION: Duration = Duration::from_millis(500);
 
 /// Measures the peak in floating-point operations per second: a loop of fused multiply-adds on registers in
 /// `precision`, on all threads of the current pool at once. No product is faster. Takes half a second.
-#[must_use]
 pub fn measure_peak_flops(precision: Precision) -> f64 {
     let run = || -> f64 {
         let started = Instant::now();

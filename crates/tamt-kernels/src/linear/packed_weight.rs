@@ -38,7 +38,6 @@ pub struct PackedWeight {
 
 impl PackedWeight {
     /// Packs `W ∘ B` for a product in `precision`.
-    #[must_use]
     pub fn new<'a>(w: impl Into<WeightRef<'a>>, product: PackedFor, precision: Precision) -> Self {
         let mut new = Self::default();
         new.pack(w, product, precision);

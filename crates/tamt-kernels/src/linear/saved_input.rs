@@ -12,7 +12,6 @@ use crate::gemm::JOB_COLS;
 
 /// Words per token that [`forward_activated`](crate::linear::forward_activated) saves for an activation with `width`
 /// features: a word per feature in f32, a word per pair of features in bf16.
-#[must_use]
 pub fn saved_width(width: usize, precision: Precision) -> usize {
     match precision {
         Precision::F32 => width,

@@ -32,13 +32,11 @@ impl Clone for BitMask {
 
 impl BitMask {
     /// A mask that drops everything.
-    #[must_use]
     pub fn zeros(rows: usize, cols: usize) -> Self {
         Self { rows, cols, bytes: vec![0; rows * cols.div_ceil(8)] }
     }
 
     /// A mask that keeps everything.
-    #[must_use]
     pub fn ones(rows: usize, cols: usize) -> Self {
         let mut mask = Self { rows, cols, bytes: vec![0xff; rows * cols.div_ceil(8)] };
         if !cols.is_multiple_of(8) {
@@ -54,7 +52,6 @@ impl BitMask {
     ///
     /// # Panics
     /// If `w` does not have `rows * cols` elements.
-    #[must_use]
     pub fn of_nonzero(rows: usize, cols: usize, w: &[f32]) -> Self {
         let mut mask = Self::zeros(rows, cols);
         assert_eq!(w.len(), mask.len(), "weights of the mask's shape");
@@ -73,7 +70,6 @@ impl BitMask {
     }
 
     /// A mask from its bytes; `None` if the number of bytes is wrong or a padding bit is set.
-    #[must_use]
     pub fn from_bytes(rows: usize, cols: usize, bytes: Vec<u8>) -> Option<Self> {
         let stride = cols.div_ceil(8);
         if rows.checked_mul(stride)? != bytes.len() {
@@ -84,44 +80,37 @@ impl BitMask {
     }
 
     /// The mask's bytes, row after row.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The mask's bytes, row after row, without a copy.
-    #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
     /// Rows of the matrix.
-    #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Columns of the matrix.
-    #[must_use]
     pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// Bytes per row, padding included.
-    #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.cols.div_ceil(8)
     }
 
     /// The bytes of row `r`.
-    #[must_use]
     pub fn row(&self, r: usize) -> &[u8] {
         let stride = self.row_bytes();
         &self.bytes[r * stride..(r + 1) * stride]
     }
 
     /// Whether the mask keeps element (`r`, `c`).
-    #[must_use]
     pub fn get(&self, r: usize, c: usize) -> bool {
         assert!(c < self.cols, "column {c} of {}", self.cols);
         self.row(r)[c / 8] >> (c % 8) & 1 == 1
@@ -139,25 +128,21 @@ impl BitMask {
     }
 
     /// Number of elements of the matrix: rows times columns.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.rows * self.cols
     }
 
     /// Whether the matrix has no elements.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Number of kept elements.
-    #[must_use]
     pub fn count_ones(&self) -> usize {
         count(self.bytes.len(), |i| self.bytes[i])
     }
 
     /// Number of kept elements in `rows`, counted on the calling thread.
-    #[must_use]
     pub fn count_ones_in(&self, rows: Range<usize>) -> usize {
         let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
         count_bits(bytes)
@@ -167,7 +152,6 @@ impl BitMask {
     ///
     /// # Panics
     /// If the shapes differ.
-    #[must_use]
     pub fn intersection_count(&self, other: &Self) -> usize {
         self.assert_same_shape(other);
         count(self.bytes.len(), |i| self.bytes[i] & other.bytes[i])
@@ -177,7 +161,6 @@ impl BitMask {
     ///
     /// # Panics
     /// If the shapes differ.
-    #[must_use]
     pub fn union_count(&self, other: &Self) -> usize {
         self.assert_same_shape(other);
         count(self.bytes.len(), |i| self.bytes[i] | other.bytes[i])

@@ -21,7 +21,6 @@ impl CompactWeight {
     ///
     /// # Panics
     /// If `dense` is not of the mask's shape.
-    #[must_use]
     pub fn new(mask: BitMask, dense: &[f32]) -> Self {
         let kept = RankedMask::new(mask);
         let mut new = Self { values: vec![0.0; kept.survivors()], kept };
@@ -30,25 +29,21 @@ impl CompactWeight {
     }
 
     /// The mask, with the range of survivors of each row.
-    #[must_use]
     pub fn kept(&self) -> &RankedMask {
         &self.kept
     }
 
     /// The mask.
-    #[must_use]
     pub fn mask(&self) -> &BitMask {
         self.kept.mask()
     }
 
     /// The survivors, in mask order.
-    #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
     /// The survivors for an update, and the range of survivors of each row.
-    #[must_use]
     pub fn rows_mut(&mut self) -> (&mut [f32], RowRanges<'_>) {
         (&mut self.values, self.kept.row_ranges())
     }
@@ -59,7 +54,6 @@ impl CompactWeight {
     }
 
     /// The matrix `[rows, cols]`, dropped elements as zeros.
-    #[must_use]
     pub fn to_dense(&self) -> Vec<f32> {
         let (cols, mut dense) = (self.mask().cols(), vec![0.0; self.mask().len()]);
         dense

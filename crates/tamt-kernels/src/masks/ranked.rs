@@ -19,13 +19,11 @@ enum Layout<'a> {
 
 impl RowRanges<'_> {
     /// The rows of a dense matrix with `cols` columns.
-    #[must_use]
     pub fn of_columns(cols: usize) -> Self {
         Self(Layout::Dense(cols))
     }
 
     /// The range of row `row`.
-    #[must_use]
     #[inline]
     pub fn of(self, row: usize) -> Range<usize> {
         match self.0 {
@@ -45,7 +43,6 @@ pub struct RankedMask {
 
 impl RankedMask {
     /// Counts the survivors of `mask`.
-    #[must_use]
     pub fn new(mask: BitMask) -> Self {
         let mut new = Self { mask, row_starts: Vec::new() };
         new.count();
@@ -69,19 +66,16 @@ impl RankedMask {
     }
 
     /// The mask.
-    #[must_use]
     pub fn mask(&self) -> &BitMask {
         &self.mask
     }
 
     /// Number of elements that the mask keeps.
-    #[must_use]
     pub fn survivors(&self) -> usize {
         self.row_starts.last().copied().unwrap_or(0)
     }
 
     /// The range of each row in the list of all survivors.
-    #[must_use]
     pub fn row_ranges(&self) -> RowRanges<'_> {
         RowRanges(Layout::Compact(&self.row_starts))
     }

@@ -30,7 +30,6 @@ impl Cut {
     pub const NONE: Self = Self { value: f32::NEG_INFINITY, index: 0 };
 
     /// Drops every element with key <= `value`, and keeps every element with key > `value`.
-    #[must_use]
     pub fn strict(value: f32) -> Self {
         Self { value, index: u64::MAX }
     }
@@ -75,7 +74,6 @@ const BINS: usize = 1 << 11;
 /// The cut drops all elements if `k` exceeds their number.
 ///
 /// A radix selection: three histogram passes over an order-preserving integer key, in linear time and without a copy.
-#[must_use]
 pub fn smallest_k(tensors: &[&[f32]], k: u64, key: Key) -> Cut {
     let total: u64 = tensors.iter().map(|t| t.len() as u64).sum();
     let k = k.min(total);

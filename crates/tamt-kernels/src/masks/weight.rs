@@ -50,7 +50,6 @@ impl<'a> WeightRef<'a> {
     }
 
     /// The elements that take part; `None` stands for all.
-    #[must_use]
     pub fn mask(self) -> Option<&'a BitMask> {
         match self {
             Self::Dense(w) => w.mask,

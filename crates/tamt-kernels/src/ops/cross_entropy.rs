@@ -24,7 +24,6 @@ impl std::ops::AddAssign for LossSums {
 ///
 /// # Panics
 /// If the number of labels is not the number of rows, or a label is not below `V`.
-#[must_use]
 pub fn forward(logits: &[f32], labels: &[u32]) -> LossSums {
     let classes = class_count(logits, labels);
     let partials = map_chunks(labels.len(), 1, |range| {

@@ -14,7 +14,6 @@ const EPS: f32 = 1e-8;
 ///
 /// # Panics
 /// If the shapes differ, or `s` does not consist of whole rows.
-#[must_use]
 pub fn cosine(s: &[f32], t: &[f32], cols: usize, weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert_eq!(s.len(), t.len(), "student and teacher of the same shape");
     if s.is_empty() {
@@ -66,7 +65,6 @@ kernel! {
 ///
 /// # Panics
 /// If the lengths differ.
-#[must_use]
 pub fn mse(s: &[f32], t: &[f32], weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert_eq!(s.len(), t.len(), "student and teacher of the same shape");
     let partials = match ds {

@@ -67,7 +67,6 @@ impl AdamW {
     }
 
     /// The constants of step `t`, counted from 1, for gradients `grad_scale * g`.
-    #[must_use]
     pub fn update(&self, lr: f32, t: u64, grad_scale: f32) -> Update {
         assert!(t > 0, "steps count from 1");
         let t = t as f64;
@@ -91,7 +90,6 @@ impl BertAdam {
     }
 
     /// The constants of a step for gradients `grad_scale * g`.
-    #[must_use]
     pub fn update(&self, lr: f32, grad_scale: f32) -> Update {
         Update {
             beta1: self.beta1,
@@ -182,7 +180,6 @@ impl Update {
 
 /// For each of `count` rows, whether any of its moments is not zero: the minimum of `seen` in
 /// [`Update::apply_to_rows`].
-#[must_use]
 pub fn rows_with_moments(count: usize, rows: RowRanges<'_>, m: &[f32], v: &[f32]) -> Vec<bool> {
     let has_moments = |row| m[rows.of(row)].iter().chain(&v[rows.of(row)]).any(|&moment| moment != 0.0);
     (0..count).map(has_moments).collect()

@@ -6,25 +6,21 @@ use rayon::prelude::*;
 use crate::base::{CHUNK, Number, Shared, add_elements, kernel, map_chunks, rows_per_job};
 
 /// `Σ x²`, accumulated in f64.
-#[must_use]
 pub fn sum_squares(x: &[f32]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_squares_part(&x[range])).iter().sum()
 }
 
 /// [`sum_squares`] of bf16 numbers.
-#[must_use]
 pub fn sum_squares_bf16(x: &[bf16]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_squares_bf16_part(&x[range])).iter().sum()
 }
 
 /// `Σ x`, accumulated in f64.
-#[must_use]
 pub fn sum(x: &[f32]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_part(&x[range])).iter().sum()
 }
 
 /// Whether every element is finite.
-#[must_use]
 pub fn all_finite(x: &[f32]) -> bool {
     x.par_chunks(CHUNK).all(finite_part)
 }

@@ -10,7 +10,6 @@ use crate::gemm::{Init, LeftOperand, Operand, Order, OutputBlock, Panels, Side, 
 ///
 /// # Panics
 /// If the shapes do not match.
-#[must_use]
 pub fn token(
     s: &[f32],
     t: &[f32],
@@ -43,7 +42,6 @@ pub fn token(
 ///
 /// # Panics
 /// If the shapes do not match.
-#[must_use]
 pub fn gram_mse(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert!(s.len() == rows * cols && t.len() == s.len(), "states of [rows, cols]");
     assert!(ds.as_ref().is_none_or(|ds| ds.len() == s.len()), "a gradient of the student's shape");

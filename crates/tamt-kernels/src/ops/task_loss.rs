@@ -76,7 +76,6 @@ impl Distributions<'_> {
     }
 
     /// Number of distributions among `len` logits.
-    #[must_use]
     pub fn count(self, len: usize) -> usize {
         let mut count = 0;
         self.for_each(len, |_| count += 1);

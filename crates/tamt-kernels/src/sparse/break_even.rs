@@ -23,7 +23,6 @@ const ROUNDS: usize = 16;
 /// Measures the density up to which a sparse forward product and input gradient take no longer than the dense products
 /// in `precision`. The times include the packing of activations, but not that of weights, which a pass packs once for
 /// all groups of sequences. The measurement uses one thread and takes about 300 ms.
-#[must_use]
 pub fn break_even(precision: Precision) -> f32 {
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(|| inside_parallel_job(|| measure(precision))),

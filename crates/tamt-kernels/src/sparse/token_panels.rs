@@ -58,7 +58,6 @@ fn panel_count(tokens: usize) -> usize {
 
 impl TokenPanels {
     /// Length of the panels of one group, padding included.
-    #[must_use]
     pub fn len(tokens: usize, cols: usize) -> usize {
         panel_count(tokens) * panel_tokens() * cols
     }
@@ -98,14 +97,12 @@ impl TokenPanels {
     ///
     /// # Panics
     /// If there is not exactly one group.
-    #[must_use]
     pub fn view(&self) -> TokenPanelsView<'_> {
         assert_eq!(self.groups.len(), 1, "a single group of tokens");
         self.group(0)
     }
 
     /// The activations of one group.
-    #[must_use]
     pub fn group(&self, index: usize) -> TokenPanelsView<'_> {
         let len = |tokens| Self::len(tokens, self.cols);
         let first: usize = self.groups[..index].iter().map(|&tokens| len(tokens)).sum();
@@ -163,13 +160,11 @@ impl TokenPanelsPart<'_> {
     }
 
     /// Tokens of the group.
-    #[must_use]
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
     /// Features of each token.
-    #[must_use]
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -180,7 +175,6 @@ impl TokenPanelsPart<'_> {
     }
 
     /// The packed activations.
-    #[must_use]
     pub fn view(&self) -> TokenPanelsView<'_> {
         TokenPanelsView { panels: self.panels, tokens: self.tokens, cols: self.cols }
     }
@@ -188,7 +182,6 @@ impl TokenPanelsPart<'_> {
 
 impl<'a> TokenPanelsView<'a> {
     /// All values in panel layout, padding included.
-    #[must_use]
     pub fn values(self) -> &'a [f32] {
         self.panels
     }
@@ -209,13 +202,11 @@ impl<'a> TokenPanelsView<'a> {
     }
 
     /// Tokens of the group.
-    #[must_use]
     pub fn tokens(self) -> usize {
         self.tokens
     }
 
     /// Features of each token.
-    #[must_use]
     pub fn cols(self) -> usize {
         self.cols
     }

@@ -41,7 +41,6 @@ impl SparseWeight {
     ///
     /// # Panics
     /// If the matrix has 2^32 survivors or more.
-    #[must_use]
     pub fn new<'a>(weight: impl Into<WeightRef<'a>>, purpose: PreparedFor, precision: Precision) -> Self {
         let mut new = Self::default();
         new.prepare(weight, purpose, precision);
@@ -146,25 +145,21 @@ impl SparseWeight {
     }
 
     /// Output features.
-    #[must_use]
     pub fn rows(&self) -> usize {
         self.mask().rows()
     }
 
     /// Input features.
-    #[must_use]
     pub fn cols(&self) -> usize {
         self.mask().cols()
     }
 
     /// The mask of the survivors.
-    #[must_use]
     pub fn mask(&self) -> &BitMask {
         self.mask.mask()
     }
 
     /// Number of survivors.
-    #[must_use]
     pub fn survivors(&self) -> usize {
         self.mask.survivors()
     }

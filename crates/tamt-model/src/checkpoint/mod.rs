@@ -81,7 +81,6 @@ impl Checkpoint {
     }
 
     /// The weights file, or the index of the shards.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -92,19 +91,16 @@ impl Checkpoint {
     }
 
     /// Whether the checkpoint has a tensor with this canonical name.
-    #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
     /// The name in the file of the tensor with this canonical name.
-    #[must_use]
     pub fn original_name(&self, name: &str) -> Option<&str> {
         self.tensors.get(name).map(|(_, tensor)| tensor.name.as_str())
     }
 
     /// The shape of the tensor with this canonical name.
-    #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|(_, tensor)| tensor.shape.as_slice())
     }

@@ -11,7 +11,6 @@ pub enum Family {
 
 impl Family {
     /// The prefix of the encoder's tensor names in a checkpoint with a head, without the dot.
-    #[must_use]
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Bert => "bert",

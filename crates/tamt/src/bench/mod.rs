@@ -37,7 +37,6 @@ pub struct Report {
 
 impl Report {
     /// The report as an object.
-    #[must_use]
     pub fn to_json(&self, settings: &BenchSettings) -> Value {
         let config = &settings.config;
         let list = |timings: &[Timing]| timings.iter().map(Timing::to_json).collect::<Vec<_>>();

@@ -24,7 +24,6 @@ pub enum Work {
 
 impl Work {
     /// The name in reports.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::MaskTraining => "mask training",
@@ -78,7 +77,6 @@ pub struct Timing {
 
 impl Timing {
     /// The median of the times.
-    #[must_use]
     pub fn median(&self) -> f64 {
         let mut seconds = self.seconds.clone();
         seconds.sort_by(f64::total_cmp);
@@ -86,7 +84,6 @@ impl Timing {
     }
 
     /// Floating-point operations a second, by the median.
-    #[must_use]
     pub fn flops(&self) -> Option<f64> {
         Some(self.flop? / self.median())
     }

@@ -7,7 +7,6 @@ use crate::prune::Sparsity;
 
 impl DemoReport {
     /// The findings, a sentence each.
-    #[must_use]
     pub fn findings(&self) -> Vec<String> {
         let Some(at) = self.usual_sparsity() else { return Vec::new() };
         let sparsities = self.sparsities();

@@ -5,7 +5,6 @@ use crate::demo::scores::ScoreRow;
 
 impl DemoReport {
     /// The tables and findings in Markdown.
-    #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut text = format!("# Tickets of an invented language\n\nSeed {}.\n", self.seed);
         let headings: Vec<String> =

@@ -61,7 +61,6 @@ pub struct TaskScore {
 
 impl TaskScore {
     /// The mean over seeds.
-    #[must_use]
     pub fn mean(&self) -> f64 {
         self.scores.iter().sum::<f64>() / self.scores.len().max(1) as f64
     }
@@ -81,7 +80,6 @@ impl Loss {
     pub const ALL: [Self; 2] = [Self::Mlm, Self::Kd];
 
     /// The name, as a heading.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Mlm => "MLM loss",
@@ -90,7 +88,6 @@ impl Loss {
     }
 
     /// A short definition.
-    #[must_use]
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Mlm => "cross-entropy of masked tokens in nats",
@@ -108,7 +105,6 @@ impl Loss {
 
 impl DemoReport {
     /// The sparsities, in the order of the tickets.
-    #[must_use]
     pub fn sparsities(&self) -> Vec<Sparsity> {
         let mut sparsities: Vec<Sparsity> = Vec::new();
         for ticket in &self.tickets {
@@ -120,19 +116,16 @@ impl DemoReport {
     }
 
     /// The loss of a method's ticket at a sparsity.
-    #[must_use]
     pub fn loss(&self, loss: Loss, method: Method, sparsity: Sparsity) -> Option<f64> {
         self.ticket(method, sparsity).map(|ticket| loss.of(ticket))
     }
 
     /// The ticket of a method at a sparsity.
-    #[must_use]
     pub fn ticket(&self, method: Method, sparsity: Sparsity) -> Option<&TicketLosses> {
         self.tickets.iter().find(|ticket| ticket.method == method && ticket.sparsity == sparsity)
     }
 
     /// Rows of a table: the dense model and each method by name, with a loss for each sparsity.
-    #[must_use]
     pub fn rows(&self, loss: Loss) -> Vec<Vec<String>> {
         let sparsities = self.sparsities();
         let dense = match loss {
@@ -153,7 +146,6 @@ impl DemoReport {
     }
 
     /// The sparsity to compare at: the paper's 70 %, or else the middle one.
-    #[must_use]
     pub fn usual_sparsity(&self) -> Option<Sparsity> {
         let sparsities = self.sparsities();
         let paper = sparsities.iter().copied().find(|s| (s.share() - 0.7).abs() < 1e-9);
@@ -161,14 +153,12 @@ impl DemoReport {
     }
 
     /// The ticket with the lowest loss among the trained masks at a sparsity.
-    #[must_use]
     pub fn best_trained(&self, loss: Loss, at: Sparsity) -> Option<&TicketLosses> {
         let trained = self.tickets.iter().filter(|ticket| ticket.method.trains_masks() && ticket.sparsity == at);
         trained.min_by(|a, b| loss.of(a).total_cmp(&loss.of(b)))
     }
 
     /// A line for the dense model and for each ticket, with all digits.
-    #[must_use]
     pub fn to_csv(&self) -> String {
         let mut text = format!("method,sparsity,steps,mlm_loss,kd_cosine\ndense,0,0,{},0\n", self.dense_mlm_loss);
         for TicketLosses { method, sparsity, steps, mlm_loss, kd_cosine, .. } in &self.tickets {
@@ -179,7 +169,6 @@ impl DemoReport {
 }
 
 /// A sparsity as a heading: 70 %.
-#[must_use]
 pub fn percent(sparsity: Sparsity) -> String {
     // Rounding to a ten-thousandth of a percent removes the error of products such as 0.7 * 100.
     format!("{} %", (sparsity.share() * 1e6).round() / 1e4)

@@ -21,7 +21,6 @@ pub struct ScoreRow {
 
 impl ScoreRow {
     /// `dense`, or the method and its sparsity.
-    #[must_use]
     pub fn name(&self) -> String {
         match (self.method, self.sparsity) {
             (Some(method), Some(sparsity)) => format!("{} {}", method.name(), percent(sparsity)),
@@ -30,14 +29,12 @@ impl ScoreRow {
     }
 
     /// The row of a table: the name, both losses, the scores and their average.
-    #[must_use]
     pub fn cells(&self) -> Vec<String> {
         let scores = self.scores.iter().copied().chain([self.average()]).map(Some);
         [self.name()].into_iter().chain(self.losses.into_iter().chain(scores).map(cell)).collect()
     }
 
     /// The mean over tasks.
-    #[must_use]
     pub fn average(&self) -> f64 {
         self.scores.iter().sum::<f64>() / self.scores.len().max(1) as f64
     }
@@ -45,7 +42,6 @@ impl ScoreRow {
 
 impl DemoReport {
     /// The tasks with their metrics, in order.
-    #[must_use]
     pub fn tasks(&self) -> Vec<(&str, &'static str)> {
         let mut tasks = Vec::new();
         for score in &self.scores {
@@ -57,7 +53,6 @@ impl DemoReport {
     }
 
     /// A row for the dense model and for each fine-tuned ticket.
-    #[must_use]
     pub fn score_rows(&self) -> Vec<ScoreRow> {
         let mut rows: Vec<ScoreRow> = Vec::new();
         for &TaskScore { method, sparsity, .. } in &self.scores {
@@ -75,7 +70,6 @@ impl DemoReport {
     }
 
     /// Spearman's rank correlation, over the tickets, of a loss with the average score; `None` for fewer than three.
-    #[must_use]
     pub fn rank_correlation(&self, loss: Loss) -> Option<f64> {
         let index = Loss::ALL.iter().position(|&l| l == loss)?;
         let rows = self.score_rows();

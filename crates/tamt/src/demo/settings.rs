@@ -131,7 +131,6 @@ impl DemoSettings {
     }
 
     /// The settings of a fine-tuning: the task's, at the size of a demonstration, without a written model.
-    #[must_use]
     pub fn tuning(&self, task: &Task, seed: u64) -> TuneSettings {
         let mut settings = TuneSettings::new(task);
         settings.compute = self.compute;
@@ -182,7 +181,6 @@ impl DemoSettings {
     }
 
     /// The settings of the pre-training.
-    #[must_use]
     pub fn pretraining(&self) -> PretrainSettings {
         let mut settings = PretrainSettings::new(Train::All, self.pretrain_steps);
         settings.compute = self.compute;
@@ -195,7 +193,6 @@ impl DemoSettings {
 
     /// The settings of a search. The learning rates are far above the paper's, because hundreds of steps must move
     /// scores as far as the paper's thousands of steps.
-    #[must_use]
     pub fn finding(&self, method: Method, sparsity: Sparsity) -> FindSettings {
         let (steps, learning_rate) = match method {
             Method::Random | Method::Magnitude => (0, 0.0),

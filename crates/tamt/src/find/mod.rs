@@ -47,7 +47,6 @@ pub struct Found {
 
 impl Found {
     /// The result as `--json` prints it and `eval_results.json` holds it.
-    #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
         let mut map = result_json(&self.output_dir, self.steps, self.seconds, self.evaluation);
         map.insert("sparsity".into(), json!(self.rates.sparsity));
@@ -104,7 +103,6 @@ pub fn find(
 }
 
 /// Rounds of training that iterative pruning takes to a sparsity, one before each pruning but the first.
-#[must_use]
 pub fn imp_rounds(sparsity: Sparsity) -> u64 {
     imp::levels(sparsity).len() as u64 - 1
 }

@@ -38,7 +38,6 @@ impl Method {
     pub const ALL: [Self; 6] = [Self::Random, Self::Magnitude, Self::Imp, Self::TamtMlm, Self::TamtKd, Self::TamtMlmKd];
 
     /// The name on the command line and in tickets.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
@@ -51,32 +50,27 @@ impl Method {
     }
 
     /// Whether the method takes optimiser steps, and so needs a corpus.
-    #[must_use]
     pub fn trains(self) -> bool {
         !matches!(self, Self::Random | Self::Magnitude)
     }
 
     /// Whether the method trains masks over frozen weights.
-    #[must_use]
     pub fn trains_masks(self) -> bool {
         matches!(self, Self::TamtMlm | Self::TamtKd | Self::TamtMlmKd)
     }
 
     /// Whether the loss is, or contains, masked language modelling.
-    #[must_use]
     pub fn uses_mlm(self) -> bool {
         matches!(self, Self::Imp | Self::TamtMlm | Self::TamtMlmKd)
     }
 
     /// The objective with its default distillation.
-    #[must_use]
     pub fn objective(self) -> ObjectiveSettings {
         let kd = matches!(self, Self::TamtKd | Self::TamtMlmKd).then(KdSettings::default);
         ObjectiveSettings { mlm: self.uses_mlm(), kd, mlm_probability: 0.15, dropout: None }
     }
 
     /// The optimiser of the reference.
-    #[must_use]
     pub fn optimizer(self) -> OptimizerSettings {
         if self == Self::TamtKd { OptimizerSettings::bert_adam(2e-5) } else { OptimizerSettings::adamw(5e-5) }
     }
@@ -147,7 +141,6 @@ pub struct FindSettings {
 
 impl FindSettings {
     /// The defaults of a method at a sparsity: the reference's losses, optimisers and constants, for `max_steps` steps.
-    #[must_use]
     pub fn new(method: Method, sparsity: Sparsity, max_steps: u64) -> Self {
         Self {
             method,
@@ -178,7 +171,6 @@ impl FindSettings {
 
     /// The losses that evaluations of the run measure: the distance from the dense model, and the MLM loss where the
     /// model has a head.
-    #[must_use]
     pub fn losses(&self, model: &Model) -> EvalLosses {
         EvalLosses { mlm: model.mlm_head.is_some(), kd: true }
     }

@@ -32,7 +32,6 @@ pub struct ObjectiveSettings {
 
 impl ObjectiveSettings {
     /// The name that tickets carry: `mlm`, `kd`, `mlm+kd`.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         match (self.mlm, self.kd.is_some()) {
             (true, true) => "mlm+kd",
@@ -42,7 +41,6 @@ impl ObjectiveSettings {
     }
 
     /// The corruption of the training text; distillation alone reads clean text.
-    #[must_use]
     pub fn corruption(&self) -> Option<Corruption> {
         self.mlm.then(|| Corruption { probability: self.mlm_probability, ..Corruption::default() })
     }
@@ -85,7 +83,6 @@ pub struct Objective {
 
 impl Objective {
     /// An objective whose passes have `precision`. `seed` decides the dropout. Buffers grow at the first batch.
-    #[must_use]
     pub fn new(settings: ObjectiveSettings, seed: u64, precision: Precision) -> Self {
         Self {
             settings,

@@ -83,25 +83,21 @@ impl RunDir {
     }
 
     /// The directory itself.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of the file called `name` in the directory.
-    #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Whether the directory held the run already when it was opened.
-    #[must_use]
     pub fn resumed(&self) -> bool {
         self.resumed
     }
 
     /// Whether the run has ended: `eval_results.json`, its last file, exists.
-    #[must_use]
     pub fn finished(&self) -> bool {
         self.file(RESULTS_FILE).is_file()
     }

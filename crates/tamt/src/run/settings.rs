@@ -46,7 +46,6 @@ pub struct VerbSettings<'a, S> {
 
 impl<'a, S> VerbSettings<'a, S> {
     /// The settings of a verb: `find`, `tune`.
-    #[must_use]
     pub fn new(verb: &'a str, settings: &'a S) -> Self {
         Self { verb, tool_version: env!("CARGO_PKG_VERSION"), settings }
     }

@@ -11,7 +11,6 @@ pub struct Stop(Arc<AtomicI32>);
 
 impl Stop {
     /// A request that no one has made yet.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -24,7 +23,6 @@ impl Stop {
     }
 
     /// The number of the signal that asked, if one has.
-    #[must_use]
     pub fn requested(&self) -> Option<i32> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,

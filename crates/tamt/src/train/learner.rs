@@ -37,25 +37,21 @@ impl TrainingMode {
     }
 
     /// The masks that the next step trains under; `None` for the dense model.
-    #[must_use]
     pub fn masks(&self) -> Option<&Masks> {
         self.subnetwork().map(|subnetwork| &subnetwork.masks)
     }
 
     /// The scores behind the masks, where scores learn.
-    #[must_use]
     pub fn scores(&self) -> Option<&Scores> {
         if let Self::Scores(_, scores) = self { Some(scores) } else { None }
     }
 
     /// The matrices as the kernels read them; `None` for the dense model, whose passes pack their matrices.
-    #[must_use]
     pub fn prepared(&self) -> Option<&PreparedWeights> {
         self.subnetwork().map(|subnetwork| &subnetwork.prepared)
     }
 
     /// A pass of the next step, without dropout.
-    #[must_use]
     pub fn pass(&self) -> Pass<'_> {
         Pass::new(self.masks(), self.prepared())
     }
@@ -89,7 +85,6 @@ pub struct Learner<'m> {
 
 impl<'m> Learner<'m> {
     /// Trains weights of the dense model.
-    #[must_use]
     pub fn of_weights(model: &'m mut Model, trainable: &[Trainable], settings: OptimizerSettings) -> Self {
         let grads = Grads::new(model, trainable);
         let optimizer = Optimizer::new(settings, &grads);
@@ -100,7 +95,6 @@ impl<'m> Learner<'m> {
     ///
     /// # Panics
     /// If a mask does not have the shape of its matrix.
-    #[must_use]
     pub fn of_masked_weights(
         model: &'m mut Model,
         masks: Masks,
@@ -123,7 +117,6 @@ impl<'m> Learner<'m> {
     ///
     /// In bf16, the gradients of the layers' scores have this precision, and so do the layers' matrices: they are
     /// frozen, and each product would round them.
-    #[must_use]
     pub fn of_scores(
         model: &'m mut Model,
         mut masks: Masks,
@@ -199,7 +192,6 @@ impl<'m> Learner<'m> {
 
     /// The masks of a ticket saved now: masks of exactly the target sparsity if scores are trained, else the masks of
     /// training; none for the dense model.
-    #[must_use]
     pub fn exact_masks(&self) -> Masks {
         let mut masks = self.mode.masks().cloned().unwrap_or_default();
         if let Some(scores) = self.mode.scores() {

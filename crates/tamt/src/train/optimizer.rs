@@ -52,7 +52,6 @@ pub struct OptimizerSettings {
 
 impl OptimizerSettings {
     /// The reference's AdamW: no decay, one norm limit of 1 over everything.
-    #[must_use]
     pub fn adamw(learning_rate: f64) -> Self {
         Self {
             kind: OptimizerKind::AdamW,
@@ -67,7 +66,6 @@ impl OptimizerSettings {
     }
 
     /// The reference's `BertAdam`: decay 0.01, a norm limit of 1 for each tensor.
-    #[must_use]
     pub fn bert_adam(learning_rate: f64) -> Self {
         Self {
             kind: OptimizerKind::BertAdam,
@@ -96,7 +94,6 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// Zero moments for `grads`.
-    #[must_use]
     pub fn new(settings: OptimizerSettings, grads: &Grads) -> Self {
         let n = grads.ranges().last().map_or(0, |range| range.end);
         let rows = grads.gradients().iter().map(|gradient| match gradient {

@@ -37,7 +37,6 @@ impl Schedule {
     /// linear     max(1 - p, 0)
     /// cosine     (1 + cos(π p)) / 2, and 0 from p = 1 on
     /// ```
-    #[must_use]
     pub fn factor(&self, t: u64) -> f64 {
         if t < self.warmup_steps {
             return t as f64 / self.warmup_steps.max(1) as f64;

@@ -35,7 +35,6 @@ pub struct StepResult {
 
 impl StepResult {
     /// The quantity that is not finite, if one is. A run ends there.
-    #[must_use]
     pub fn non_finite(&self) -> Option<&'static str> {
         let quantities = [("the loss", self.loss.total), ("the gradient", self.grad_norm)];
         quantities.into_iter().find(|(_, value)| !value.is_finite()).map(|(name, _)| name)

@@ -96,7 +96,6 @@ impl Inputs {
     }
 
     /// The number of examples (questions).
-    #[must_use]
     pub fn examples(&self) -> usize {
         match &self.items {
             Items::Sequences { examples, .. } => examples.len(),
@@ -105,7 +104,6 @@ impl Inputs {
     }
 
     /// The number of sequences (windows) that the model reads.
-    #[must_use]
     pub fn sequences(&self) -> u64 {
         match &self.items {
             Items::Sequences { features, .. } => features.len() as u64,

@@ -64,7 +64,6 @@ impl TaskModel {
 }
 
 /// The outputs of the head for a task.
-#[must_use]
 pub fn head_kind(task: &Task) -> TaskKind {
     match task.head {
         Head::Span { .. } => TaskKind::Span,

@@ -32,7 +32,6 @@ pub struct Tuned {
 impl Tuned {
     /// The object in `eval_results.json`: the final evaluation under the names of the metrics, the best one with
     /// [`BEST_PREFIX`] before each name.
-    #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("output_dir".into(), json!(self.output_dir));
@@ -57,14 +56,12 @@ impl Tuned {
 }
 
 /// Whether a value of a run's result is a measurement of the model, not a fact about the run.
-#[must_use]
 pub fn is_measured(key: &str) -> bool {
     !["seed", "steps", "best_step", "train_examples", "seconds"].contains(&key)
 }
 
 /// The results of runs that differ in their seeds only, with the mean and the sample standard deviation (n - 1) of
 /// every number that occurs in all of them.
-#[must_use]
 pub fn summary(output_dir: &Path, runs: &[Map<String, Value>]) -> Map<String, Value> {
     let (mut mean, mut std) = (Map::new(), Map::new());
     for key in runs.first().into_iter().flat_map(Map::keys).filter(|key| is_measured(key)) {

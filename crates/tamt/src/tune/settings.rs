@@ -20,7 +20,6 @@ pub enum TrainingLength {
 
 impl TrainingLength {
     /// Optimiser steps, at least one.
-    #[must_use]
     pub fn steps(self, batches_per_epoch: u64) -> u64 {
         match self {
             Self::Epochs(epochs) => ((epochs * batches_per_epoch as f64).ceil() as u64).max(1),
@@ -102,7 +101,6 @@ pub struct InputSettings {
 
 impl InputSettings {
     /// The task's defaults.
-    #[must_use]
     pub fn new(task: &Task) -> Self {
         let spans = matches!(task.head, Head::Span { .. }).then(SpanSettings::default);
         Self { max_length: task.defaults.max_length, spans }
@@ -157,7 +155,6 @@ pub struct TuneSettings {
 impl TuneSettings {
     /// The task's defaults with the reference's optimiser: AdamW without weight decay, gradients clipped to a global
     /// norm of 1, a learning rate that falls linearly.
-    #[must_use]
     pub fn new(task: &Task) -> Self {
         let defaults = task.defaults;
         Self {

@@ -19,7 +19,6 @@ const MASKED: f32 = -100.0;
 ///
 /// # Panics
 /// If a buffer does not have its shape.
-#[must_use]
 pub fn score_mse(
     q: &[f32],
     k: &[f32],

@@ -25,13 +25,11 @@ pub struct RowGrads {
 
 impl RowGrads {
     /// The zero gradient of a table with `rows` rows.
-    #[must_use]
     pub fn new(rows: usize) -> Self {
         Self { positions: vec![0; rows], ..Self::default() }
     }
 
     /// Rows of the table.
-    #[must_use]
     pub fn table_rows(&self) -> usize {
         self.positions.len()
     }
@@ -47,7 +45,6 @@ impl RowGrads {
     }
 
     /// The values of all rows that have a gradient, in the order of the rows.
-    #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -58,7 +55,6 @@ impl RowGrads {
     }
 
     /// The values of a row, or `None` if its gradient is zero.
-    #[must_use]
     pub fn get(&self, row: usize) -> Option<&[f32]> {
         let position = self.positions[row].checked_sub(1)? as usize;
         Some(&self.values[values_range(&self.ends, position)])
