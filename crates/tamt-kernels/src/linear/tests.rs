@@ -4,7 +4,8 @@ use half::bf16;
 use proptest::prelude::*;
 
 use crate::base::parallel::tests::same_for_any_pool;
-use crate::base::{Precision, Scratch, Values, Write, round, round_to_bf16, widen};
+use crate::base::values::round_to_bf16;
+use crate::base::{Precision, Scratch, Values, Write, round, widen};
 use crate::gemm::{DEEP, is_one_portion};
 use crate::linear::bias_gradient::{backward_bias, bias_gradient};
 use crate::linear::forward::{Projection, forward, forward_each};

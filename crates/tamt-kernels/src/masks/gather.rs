@@ -74,6 +74,9 @@ mod x86 {
     const AHEAD: usize = 1024;
 
     /// [`super::gather_row`].
+    ///
+    /// # Safety
+    /// The CPU has AVX-512F and POPCNT.
     #[target_feature(enable = "avx512f,popcnt")]
     pub(super) fn gather(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode: Write) -> usize {
         let mut gathered = 0;
@@ -100,6 +103,9 @@ mod x86 {
     }
 
     /// [`super::expand_row`].
+    ///
+    /// # Safety
+    /// The CPU has AVX-512F and POPCNT.
     #[target_feature(enable = "avx512f,popcnt")]
     pub(super) fn expand(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
         assert_eq!(bits.len(), dense.len().div_ceil(8), "bits of the row's elements");

@@ -33,6 +33,9 @@ impl RoundedBlock {
     }
 
     /// Rounds the first columns of a panel, at most as many as a block has. Returns a pointer to the rounded columns.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512-BF16, F and BW.
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw")]
     fn round(&mut self, activations: &[f32]) -> *const u16 {
         let out: *mut u16 = self.0.as_mut_ptr().cast();
