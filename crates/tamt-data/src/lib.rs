@@ -63,6 +63,7 @@ pub mod squad;
 pub mod tasks;
 mod text;
 mod tokenizer;
+mod write;
 
 pub use corpus::{Blocks, Corpus, ReadOptions, ReadProgress, Tail};
 pub use error::{Error, Result};

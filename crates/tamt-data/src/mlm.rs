@@ -111,7 +111,8 @@ mod tests {
     use super::*;
 
     const VOCAB: u32 = 50;
-    const SPECIALS: Specials = Specials { cls: 0, sep: 1, mask: 2, pad: Some(3), unk: Some(4), pair_separators: 1 };
+    const SPECIALS: Specials =
+        Specials { cls: 0, sep: 1, mask: 2, pad: Some(3), unk: Some(4), pair_separators: 1, second_type: 1 };
 
     fn stream(step: u64) -> Stream {
         Stream::new(42, Purpose::CORRUPTION, step)

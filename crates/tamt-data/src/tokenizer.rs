@@ -1,10 +1,18 @@
 //! Tokenizers of BERT and RoBERTa checkpoints, in each of their file formats.
 
+mod added;
+mod class;
 mod files;
+mod json;
+mod template;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::panics::caught;
+use crate::tokenizer::files::Loaded;
+use crate::tokenizer::template::Template;
 
 /// The ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +29,8 @@ pub struct Specials {
     pub unk: Option<u32>,
     /// Number of `sep` tokens between the two texts of a pair: 1 for BERT, 2 for RoBERTa.
     pub pair_separators: usize,
+    /// The token type of the second text of a pair and its `sep`: 1 for BERT, 0 for RoBERTa. All other tokens have 0.
+    pub second_type: u32,
 }
 
 impl Specials {
@@ -44,8 +54,7 @@ pub struct Tokenized {
 pub struct Pair {
     /// The token ids: `cls` a `sep` b `sep`, with two `sep` in the middle for RoBERTa.
     pub ids: Vec<u32>,
-    /// The token type of each id: 0 up to and including the first text's `sep`, then 1. All 0 for RoBERTa, which has
-    /// one token type.
+    /// The token type of each id: 0 up to the second text, then [`Specials::second_type`].
     pub type_ids: Vec<u32>,
 }
 
@@ -56,6 +65,10 @@ pub struct Tokenizer {
     specials: Specials,
     vocab_size: u32,
     files: Vec<PathBuf>,
+    /// Whether a text that is too long loses its beginning, not its end.
+    truncate_left: bool,
+    /// The `tokenizer_config.json` to be written in place of that in `files`, if that does not name the class.
+    config: Option<String>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -69,25 +82,30 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer of a model directory: `tokenizer.json` if it exists, else `vocab.txt` (WordPiece), else
-    /// `vocab.json` with `merges.txt` (byte-level BPE). The last two formats respect `tokenizer_config.json`.
+    /// Loads the tokenizer of a model directory, as `transformers` 5 does.
+    ///
+    /// `tokenizer_class` in `tokenizer_config.json`, or else in `config.json`, or else the model type decides what the files
+    /// mean: BERT's or RoBERTa's tokenizer with the settings of `tokenizer_config.json` over the vocabulary of
+    /// `tokenizer.json`, of `vocab.txt` or of `vocab.json` with `merges.txt`; or, for `PreTrainedTokenizerFast` and for a
+    /// `tokenizer.json` without a model beside it, the `tokenizer.json` as it stands. Added tokens come from
+    /// `tokenizer_config.json`, or else from `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`.
     ///
     /// The function disables truncation and padding settings of a `tokenizer.json`: callers pass lengths themselves.
     ///
     /// # Errors
     ///
-    /// [`Error::NoTokenizer`] if `dir` holds none of these files, [`Error::BadTokenizer`] if a file is malformed,
-    /// [`Error::MissingSpecial`] if the vocabulary lacks `cls`, `sep` or `mask`, [`Error::Io`], [`Error::NotText`].
+    /// [`Error::NoTokenizer`] if `dir` holds no vocabulary, [`Error::BadTokenizer`] if a file is malformed, the class is
+    /// not supported or files contradict each other, [`Error::MissingSpecial`] if the vocabulary lacks `cls`, `sep` or
+    /// `mask`, [`Error::Io`], [`Error::NotText`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        let (mut inner, main_file) = files::load(dir)?;
-        inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|e| Error::BadTokenizer { path: main_file.clone(), reason: e.to_string() })?;
-        let specials = find_specials(&inner, &main_file)?;
-        // A vocabulary may skip ids, so the number of entries is not the size of an embedding table.
-        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |highest| highest.saturating_add(1));
-        Ok(Self { inner, specials, vocab_size, files: files::present(dir) })
+        let loaded = files::load(dir)?;
+        let specials = find_specials(&loaded)?;
+        let Loaded { inner, truncate_left, config, .. } = loaded;
+        // A vocabulary may skip ids, so the number of entries is not the size of an embedding table. An empty line at the
+        // end of a `vocab.txt` is no piece.
+        let ids = inner.get_vocab(true).into_iter().filter(|(piece, _)| !piece.is_empty()).map(|(_, id)| id);
+        let vocab_size = ids.max().map_or(0, |highest| highest.saturating_add(1));
+        Ok(Self { inner, specials, vocab_size, files: files::present(dir), truncate_left, config })
     }
 
     /// The special tokens.
@@ -117,7 +135,7 @@ impl Tokenizer {
     ///
     /// [`Error::Tokenize`] if the vocabulary cannot spell a word and has no unknown token.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| refused(text, &*e))?;
+        let encoding = encoding(text, || self.inner.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -127,7 +145,7 @@ impl Tokenizer {
     ///
     /// As [`Tokenizer::ids`].
     pub fn ids_with_offsets(&self, text: &str) -> Result<Tokenized> {
-        let encoding = self.inner.encode(text, false).map_err(|e| refused(text, &*e))?;
+        let encoding = encoding(text, || self.inner.encode(text, false))?;
         Ok(Tokenized { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
     }
 
@@ -139,7 +157,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, max_len: usize) -> Result<Vec<u32>> {
         let room = room(max_len, 2)?;
         let mut ids = self.ids(text)?;
-        ids.truncate(room);
+        self.truncate(&mut ids, room);
         ids.insert(0, self.specials.cls);
         ids.push(self.specials.sep);
         Ok(ids)
@@ -151,19 +169,20 @@ impl Tokenizer {
     ///
     /// [`Error::Length`] if `max_len` leaves no room beside the special tokens, and as [`Tokenizer::ids`].
     pub fn encode_pair(&self, first: &str, second: &str, max_len: usize) -> Result<Pair> {
-        let Specials { cls, sep, pair_separators, .. } = self.specials;
+        let Specials { cls, sep, pair_separators, second_type, .. } = self.specials;
         let room = room(max_len, 2 + pair_separators)?;
-        let (first, second) = (self.ids(first)?, self.ids(second)?);
+        let (mut first, mut second) = (self.ids(first)?, self.ids(second)?);
         let (keep_first, keep_second) = longest_first(first.len(), second.len(), room);
+        self.truncate(&mut first, keep_first);
+        self.truncate(&mut second, keep_second);
 
         let mut ids = Vec::with_capacity(keep_first + keep_second + 2 + pair_separators);
         ids.push(cls);
-        ids.extend_from_slice(&first[..keep_first]);
+        ids.extend(first);
         ids.extend(std::iter::repeat_n(sep, pair_separators));
         let second_start = ids.len();
-        ids.extend_from_slice(&second[..keep_second]);
+        ids.extend(second);
         ids.push(sep);
-        let second_type = u32::from(pair_separators == 1);
         let type_ids = (0..ids.len()).map(|i| if i < second_start { 0 } else { second_type }).collect();
         Ok(Pair { ids, type_ids })
     }
@@ -173,13 +192,24 @@ impl Tokenizer {
         &self.files
     }
 
-    /// Copies the tokenizer's files into `dir`, which must exist.
+    /// Copies the tokenizer's files into `dir`, which must exist. Each file appears whole. The written
+    /// `tokenizer_config.json` names the tokenizer's class also where the original does not, so that the files mean the
+    /// same tokenizer beside any model.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] naming the file that could not be copied.
     pub fn save_to(&self, dir: &Path) -> Result<()> {
-        files::copy(&self.files, dir)
+        files::copy(&self.files, self.config.as_deref(), dir)
+    }
+
+    /// Removes all but `keep` tokens, at the side that the tokenizer truncates.
+    fn truncate(&self, ids: &mut Vec<u32>, keep: usize) {
+        if self.truncate_left {
+            ids.drain(..ids.len().saturating_sub(keep));
+        } else {
+            ids.truncate(keep);
+        }
     }
 }
 
@@ -207,22 +237,48 @@ pub(crate) fn room(max_len: usize, specials: usize) -> Result<usize> {
     }
 }
 
-/// [`Error::Tokenize`] with the beginning of the text.
-fn refused(text: &str, error: &(dyn std::error::Error + Send + Sync)) -> Error {
-    Error::Tokenize { text: text.chars().take(40).collect(), reason: error.to_string() }
+/// The result of tokenizing `text`; a panic of the `tokenizers` crate becomes an error.
+fn encoding(
+    text: &str,
+    encode: impl FnOnce() -> tokenizers::Result<tokenizers::Encoding>,
+) -> Result<tokenizers::Encoding> {
+    let reason = match caught(encode) {
+        Ok(Ok(encoding)) => return Ok(encoding),
+        Ok(Err(e)) => e.to_string(),
+        Err(panic) => panic,
+    };
+    Err(Error::Tokenize { text: text.chars().take(40).collect(), reason })
 }
 
-fn find_specials(inner: &tokenizers::Tokenizer, path: &Path) -> Result<Specials> {
-    let find = |bert: &str, roberta: &str| inner.token_to_id(bert).or_else(|| inner.token_to_id(roberta));
-    let need = |role, bert, roberta| {
-        find(bert, roberta).ok_or_else(|| Error::MissingSpecial { path: path.to_owned(), role, bert, roberta })
+/// The special tokens by their roles; where no role is named, by the spellings of BERT and RoBERTa.
+fn find_specials(loaded: &Loaded) -> Result<Specials> {
+    let Loaded { inner, path, tokens, class, .. } = loaded;
+    let find = |role: &str, bert: &str, roberta: &str| match tokens.role(role) {
+        Some(token) => inner.token_to_id(&token),
+        None => inner.token_to_id(bert).or_else(|| inner.token_to_id(roberta)),
+    };
+    let need = |role, key: &str, bert, roberta| {
+        find(key, bert, roberta).ok_or_else(|| Error::MissingSpecial { path: path.clone(), role, bert, roberta })
+    };
+    let template = match loaded.template {
+        Some(template) => template,
+        None => Template {
+            cls: need("cls", "cls_token", "[CLS]", "<s>")?,
+            sep: need("sep", "sep_token", "[SEP]", "</s>")?,
+            separators: class.separators(),
+            second_type: u32::from(class.separators() == 1),
+        },
     };
     Ok(Specials {
-        cls: need("cls", "[CLS]", "<s>")?,
-        sep: need("sep", "[SEP]", "</s>")?,
-        mask: need("mask", "[MASK]", "<mask>")?,
-        pad: find("[PAD]", "<pad>"),
-        unk: find("[UNK]", "<unk>"),
-        pair_separators: if inner.token_to_id("[SEP]").is_some() { 1 } else { 2 },
+        cls: template.cls,
+        sep: template.sep,
+        mask: need("mask", "mask_token", "[MASK]", "<mask>")?,
+        pad: find("pad_token", "[PAD]", "<pad>"),
+        unk: match &loaded.unknown {
+            Some(token) => inner.token_to_id(token),
+            None => find("unk_token", "[UNK]", "<unk>"),
+        },
+        pair_separators: template.separators,
+        second_type: if loaded.type_ids { template.second_type } else { 0 },
     })
 }

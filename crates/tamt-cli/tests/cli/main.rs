@@ -2,6 +2,7 @@
 
 mod common;
 
+mod added_tokens;
 mod bad_input;
 mod bench;
 mod eval_encode_apply;

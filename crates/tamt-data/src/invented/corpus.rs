@@ -1,10 +1,8 @@
 //! Invented text as a corpus, with a tokenizer for it.
 
-use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::error::{Result, io_error};
+use crate::error::Result;
 use crate::invented::draw::Draw;
 use crate::invented::grammar::Suffix;
 use crate::invented::meaning::Sentence;
@@ -13,6 +11,7 @@ use crate::invented::realise::{Style, realise, text};
 use crate::invented::site;
 use crate::invented::split::Split;
 use crate::invented::world::World;
+use crate::write::atomic_write;
 
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
@@ -43,8 +42,7 @@ impl World {
             "mask_token": "[MASK]",
         });
         for (name, content) in [("vocab.txt", vocab), ("tokenizer_config.json", format!("{config:#}\n"))] {
-            let path = dir.join(name);
-            fs::write(&path, content).map_err(io_error("write", &path))?;
+            atomic_write(&dir.join(name), |out| out.write_all(content.as_bytes()))?;
         }
         Ok(())
     }
@@ -87,18 +85,17 @@ impl World {
     ///
     /// [`Error::Io`](crate::Error::Io).
     pub fn write_corpus(&self, path: &Path, tokens: usize, seed: u64, split: Split) -> Result<usize> {
-        let failed = io_error("write", path);
-        let file = fs::File::create(path).map_err(&failed)?;
-        let mut file = BufWriter::new(file);
         let mut written = 0;
-        let mut index = 0;
-        while written < tokens {
-            let (paragraph, pieces) = self.paragraph(seed, split, index);
-            writeln!(file, "{paragraph}").map_err(&failed)?;
-            written += pieces;
-            index += 1;
-        }
-        file.flush().map_err(&failed)?;
+        atomic_write(path, |out| {
+            let mut index = 0;
+            while written < tokens {
+                let (paragraph, pieces) = self.paragraph(seed, split, index);
+                writeln!(out, "{paragraph}")?;
+                written += pieces;
+                index += 1;
+            }
+            Ok(())
+        })?;
         Ok(written)
     }
 }

@@ -25,6 +25,7 @@ use crate::invented::realise::{Slip, Style, realise, text};
 use crate::invented::site;
 use crate::invented::split::Split;
 use crate::invented::world::World;
+use crate::write::atomic_write;
 
 /// Number of examples per split; for span questions, number of contexts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,21 +109,20 @@ impl World {
     ///
     /// [`Error::Io`](crate::Error::Io).
     pub fn write_tasks(&self, dir: &Path, sizes: TaskSizes, seed: u64) -> Result<()> {
-        let write = |folder: &str, name: &str, content: String| {
+        let write = |folder: &str, name: &str, content: &str| {
             let folder = dir.join(folder);
             fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
-            let path = folder.join(name);
-            fs::write(&path, content).map_err(io_error("write", &path))
+            atomic_write(&folder.join(name), |out| out.write_all(content.as_bytes()))
         };
         for (i, task) in TASKS.iter().enumerate() {
             for (split, name) in [(Split::Train, "train.tsv"), (Split::Valid, "dev.tsv"), (Split::Test, "test.tsv")] {
                 let site = site::TASKS + 3 * i as u32 + split as u32;
-                write(task.folder, name, self.table(task, site, seed, split, sizes.of(split)))?;
+                write(task.folder, name, &self.table(task, site, seed, split, sizes.of(split)))?;
             }
         }
         for (split, name) in [(Split::Train, "train-v1.1.json"), (Split::Valid, "dev-v1.1.json")] {
             let site = site::QUESTIONS + split as u32;
-            write("squad", name, questions::json(self, site, seed, split, sizes.of(split)))?;
+            write("squad", name, &questions::json(self, site, seed, split, sizes.of(split)))?;
         }
         Ok(())
     }

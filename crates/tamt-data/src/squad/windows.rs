@@ -140,17 +140,17 @@ impl Windows {
     }
 
     /// Appends window `i` to `ids`: `cls` question `sep` context `sep`, with two `sep` in the middle for RoBERTa. Appends
-    /// the token types to `type_ids`: 0 for the question, 1 for the context; all 0 for RoBERTa.
+    /// the token types to `type_ids`: 0 for the question, [`Specials::second_type`] for the context.
     pub fn fill(&self, i: usize, ids: &mut Vec<u32>, type_ids: &mut Vec<u32>) {
         let Window { question, first, tokens, .. } = self.windows[i];
-        let Specials { cls, sep, pair_separators, .. } = self.specials;
+        let Specials { cls, sep, pair_separators, second_type, .. } = self.specials;
         ids.push(cls);
         ids.extend_from_slice(&self.queries[question]);
         ids.extend(std::iter::repeat_n(sep, pair_separators));
         ids.extend_from_slice(&self.context(question).ids[first..first + tokens]);
         ids.push(sep);
         type_ids.extend(std::iter::repeat_n(0, self.context_start(i)));
-        type_ids.extend(std::iter::repeat_n(u32::from(pair_separators == 1), tokens + 1));
+        type_ids.extend(std::iter::repeat_n(second_type, tokens + 1));
     }
 
     /// The byte range of token `token` in the question's context.

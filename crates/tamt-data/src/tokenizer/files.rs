@@ -1,55 +1,181 @@
-//! Reading and copying of tokenizer files.
-//!
-//! A bare vocabulary is translated into the equivalent `tokenizer.json` and then parsed as one, so that the
-//! `tokenizers` crate has a single entry point.
+//! Reading and copying of the files of a tokenizer.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use crate::error::{Error, Result, io_error};
+use crate::error::Result;
+use crate::panics::caught;
 use crate::text::{read_bytes, read_text};
+use crate::tokenizer::added::{Tokens, tokens_of};
+use crate::tokenizer::class::{Class, ClassOf, class_of};
+use crate::tokenizer::json::{JsonFile, bad};
+use crate::tokenizer::template::{self, Template};
+use crate::tokenizer::vocabulary;
+use crate::write::atomic_write;
+
+const CONFIG: &str = "tokenizer_config.json";
 
 /// The names of all tokenizer files.
-const NAMES: [&str; 6] =
-    ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"];
+const NAMES: [&str; 7] =
+    ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", CONFIG, "special_tokens_map.json", "added_tokens.json"];
 
-/// The keys of `tokenizer_config.json` that affect a bare vocabulary, with the defaults of `transformers`.
-#[derive(Deserialize)]
-#[serde(default)]
-struct Config {
-    do_lower_case: bool,
-    /// Equal to `do_lower_case` if absent.
-    strip_accents: Option<bool>,
-    tokenize_chinese_chars: bool,
-    add_prefix_space: bool,
+/// What the files of a directory say.
+pub(super) struct Loaded {
+    pub(super) inner: Tokenizer,
+    /// The file that defines the vocabulary.
+    pub(super) path: PathBuf,
+    pub(super) tokens: Tokens,
+    pub(super) unknown: Option<String>,
+    /// The template of a `tokenizer.json` that is used as it stands.
+    pub(super) template: Option<Template>,
+    pub(super) class: Class,
+    /// Whether the model gets token types.
+    pub(super) type_ids: bool,
+    /// Whether a text that is too long loses its beginning, not its end.
+    pub(super) truncate_left: bool,
+    /// The `tokenizer_config.json` to be written in place of that of the directory, which does not name the class.
+    pub(super) config: Option<String>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { do_lower_case: true, strip_accents: None, tokenize_chinese_chars: true, add_prefix_space: false }
-    }
+/// Reads the tokenizer of a directory. A panic of the `tokenizers` crate on a damaged file becomes an error.
+pub(super) fn load(dir: &Path) -> Result<Loaded> {
+    let config = JsonFile::read(&dir.join(CONFIG))?;
+    let of = class_of(dir, &config)?;
+    let path = main_file(dir, of.class);
+    caught(|| read(dir, &path, &config, of)).unwrap_or_else(|panic| Err(bad(&path, panic)))
 }
 
-/// The tokenizer of a directory, and the file that defines its vocabulary.
-pub(super) fn load(dir: &Path) -> Result<(Tokenizer, PathBuf)> {
-    let [json, txt, vocab, merges] =
-        ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"].map(|name| dir.join(name));
-    if json.is_file() {
-        let text = read_text(&json)?;
-        return Ok((parse(&text, &json)?, json));
-    }
-    let (description, path) = if txt.is_file() {
-        (word_piece(&txt, &config(dir)?)?, txt)
-    } else if vocab.is_file() && merges.is_file() {
-        (byte_level(&vocab, &merges, &config(dir)?)?, vocab)
-    } else {
-        return Err(Error::NoTokenizer { path: dir.to_owned() });
+fn read(dir: &Path, path: &Path, config: &JsonFile, of: ClassOf) -> Result<Loaded> {
+    let class = of.class;
+    let text = if path.ends_with("tokenizer.json") { Some(read_text(path)?) } else { None };
+    let description: Option<Value> = match &text {
+        Some(text) => Some(serde_json::from_str(text).map_err(|e| bad(path, e.to_string()))?),
+        None => None,
     };
-    Ok((parse(&description.to_string(), &path)?, path))
+    let tokens = Tokens::read(dir, class, config, description.as_ref())?;
+    let mut inner = match (&text, class) {
+        (Some(text), Class::File) => as_it_stands(text, description.as_ref(), dir, path)?,
+        _ => of_class(dir, path, config, &tokens, class, description.as_ref())?,
+    };
+    tokens.add_to(&mut inner, dir)?;
+    inner.set_encode_special_tokens(config.flag("split_special_tokens", false)?);
+    inner.with_padding(None);
+    inner.with_truncation(None).map_err(|e| bad(path, e.to_string()))?;
+    let template = match (&description, class) {
+        (Some(description), Class::File) => Some(template::of_description(description, path)?),
+        _ => None,
+    };
+    let direction = description.as_ref().and_then(|d| d["truncation"]["direction"].as_str());
+    let truncate_left = match config.text("truncation_side")? {
+        Some(side) => side == "left",
+        None => direction == Some("Left"),
+    };
+    let unknown = match (&description, class) {
+        (Some(description), Class::File) => description["model"]["unk_token"].as_str().map(str::to_owned),
+        _ => None,
+    };
+    Ok(Loaded {
+        inner,
+        path: path.to_owned(),
+        unknown: tokens.role("unk_token").or(unknown),
+        tokens,
+        template,
+        class,
+        type_ids: has_type_ids(config, of)?,
+        truncate_left,
+        config: config_with_class(config, of),
+    })
+}
+
+/// The file with the vocabulary of a class.
+fn main_file(dir: &Path, class: Class) -> PathBuf {
+    let json = dir.join("tokenizer.json");
+    match class {
+        _ if json.is_file() => json,
+        Class::Roberta => dir.join("vocab.json"),
+        _ => dir.join("vocab.txt"),
+    }
+}
+
+/// The tokenizer of a class over the vocabulary in `path`.
+fn of_class(
+    dir: &Path,
+    path: &Path,
+    config: &JsonFile,
+    tokens: &Tokens,
+    class: Class,
+    description: Option<&Value>,
+) -> Result<Tokenizer> {
+    let description = if class == Class::Roberta {
+        let (vocab, merges) = match description {
+            Some(d) => (vocabulary::vocab_of(d, "BPE", class.name(), path)?, vocabulary::merges_of(d, path)?),
+            None => (vocabulary::vocab_json(path)?, vocabulary::merges_txt(&dir.join("merges.txt"))?),
+        };
+        vocabulary::byte_level(&vocab, &merges, config)?
+    } else {
+        let vocab = match description {
+            Some(d) => vocabulary::vocab_of(d, "WordPiece", class.name(), path)?,
+            None => vocabulary::vocab_txt(path)?,
+        };
+        let Some(unknown) = tokens.role("unk_token") else {
+            return Err(bad(&config.path, "unk_token is null, and a WordPiece vocabulary needs one".to_owned()));
+        };
+        vocabulary::word_piece(&vocab, &unknown, config)?
+    };
+    parse(&description.to_string(), path)
+}
+
+/// The tokenizer that a `tokenizer.json` describes.
+fn as_it_stands(text: &str, description: Option<&Value>, dir: &Path, path: &Path) -> Result<Tokenizer> {
+    let inner = parse(text, path)?;
+    let Some(description) = description else {
+        return Ok(inner);
+    };
+    if description["model"]["dropout"].as_f64().is_some_and(|p| p != 0.0) {
+        return Err(bad(
+            path,
+            "its model drops merges at random (dropout): the tokens of a text would vary".to_owned(),
+        ));
+    }
+    for (id, token) in tokens_of(description, dir)? {
+        let content = &token.content;
+        if let Some(given) = inner.token_to_id(content)
+            && given != id
+        {
+            let reason = format!("the id of the added token {content:?} is {id}, and the vocabulary leaves {given}");
+            return Err(bad(path, reason));
+        }
+    }
+    Ok(inner)
+}
+
+fn parse(description: &str, path: &Path) -> Result<Tokenizer> {
+    description.parse().map_err(|e: tokenizers::Error| bad(path, e.to_string()))
+}
+
+/// Whether the model gets token types: as `model_input_names` says, else by the class. A `tokenizer.json` without a model
+/// beside it has those of its template.
+fn has_type_ids(config: &JsonFile, of: ClassOf) -> Result<bool> {
+    let names = config.typed("model_input_names", "a list", Value::as_array)?;
+    Ok(match names {
+        Some(names) => names.iter().any(|name| name == "token_type_ids"),
+        None => of.class.has_type_ids() || (of.class == Class::File && of.inferred),
+    })
+}
+
+/// `tokenizer_config.json` with the name of the class, if it lacks the name.
+fn config_with_class(config: &JsonFile, of: ClassOf) -> Option<String> {
+    if of.stated {
+        return None;
+    }
+    let mut map = config.map.clone();
+    map.insert("tokenizer_class".to_owned(), json!(of.class.name()));
+    if of.class == Class::File && of.inferred {
+        map.entry("model_input_names").or_insert_with(|| json!(["input_ids", "token_type_ids", "attention_mask"]));
+    }
+    Some(format!("{:#}\n", Value::Object(map)))
 }
 
 /// The tokenizer files in `dir`.
@@ -57,127 +183,15 @@ pub(super) fn present(dir: &Path) -> Vec<PathBuf> {
     NAMES.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect()
 }
 
-/// Copies `files` into `dir`.
-pub(super) fn copy(files: &[PathBuf], dir: &Path) -> Result<()> {
+/// Writes `files` into `dir`, with `config` as `tokenizer_config.json` if given.
+pub(super) fn copy(files: &[PathBuf], config: Option<&str>, dir: &Path) -> Result<()> {
     for file in files {
-        let Some(name) = file.file_name() else {
+        let Some(name) = file.file_name().filter(|name| config.is_none() || *name != CONFIG) else {
             continue;
         };
         // `fs::copy` would copy a read-only mode, and would truncate a file copied onto itself.
         let bytes = read_bytes(file)?;
-        let target = dir.join(name);
-        fs::write(&target, bytes).map_err(io_error("write", &target))?;
+        atomic_write(&dir.join(name), |out| out.write_all(&bytes))?;
     }
-    Ok(())
-}
-
-fn parse(description: &str, path: &Path) -> Result<Tokenizer> {
-    description.parse().map_err(|e: tokenizers::Error| bad(path, e.to_string()))
-}
-
-fn bad(path: &Path, reason: String) -> Error {
-    Error::BadTokenizer { path: path.to_owned(), reason }
-}
-
-fn config(dir: &Path) -> Result<Config> {
-    let path = dir.join("tokenizer_config.json");
-    if !path.is_file() {
-        return Ok(Config::default());
-    }
-    serde_json::from_str(&read_text(&path)?).map_err(|e| bad(&path, e.to_string()))
-}
-
-/// The `tokenizer.json` of a BERT tokenizer whose vocabulary file has one word piece per line.
-fn word_piece(path: &Path, config: &Config) -> Result<Value> {
-    let text = read_text(path)?;
-    // The line number is the id. The last of two equal lines wins, as in `transformers`.
-    let vocab: Map<String, Value> =
-        text.lines().enumerate().map(|(id, piece)| (piece.trim_end().to_owned(), json!(id))).collect();
-    let added = added_tokens(&vocab, &["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]);
-    Ok(json!({
-        "version": "1.0",
-        "added_tokens": added,
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": true,
-            "handle_chinese_chars": config.tokenize_chinese_chars,
-            "strip_accents": config.strip_accents,
-            "lowercase": config.do_lower_case,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": vocab,
-        },
-    }))
-}
-
-/// The `tokenizer.json` of a RoBERTa tokenizer: byte-level BPE.
-fn byte_level(vocab_path: &Path, merges_path: &Path, config: &Config) -> Result<Value> {
-    let vocab: Map<String, Value> =
-        serde_json::from_str(&read_text(vocab_path)?).map_err(|e| bad(vocab_path, e.to_string()))?;
-    let mut merges = Vec::new();
-    for (number, line) in read_text(merges_path)?.lines().enumerate() {
-        if line.is_empty() || line.starts_with("#version") {
-            continue;
-        }
-        let Some(pair) = line.split_once(' ') else {
-            let reason = format!("line {}: {line:?} is not two pieces with a space between", number + 1);
-            return Err(bad(merges_path, reason));
-        };
-        merges.push(json!([pair.0, pair.1]));
-    }
-    let added = added_tokens(&vocab, &["<s>", "<pad>", "</s>", "<unk>", "<mask>"]);
-    Ok(json!({
-        "version": "1.0",
-        "added_tokens": added,
-        "pre_tokenizer": byte_level_step(config),
-        // This step adds no token; it excludes the space before a word from the word's byte range.
-        "post_processor": byte_level_step(config),
-        "decoder": byte_level_step(config),
-        "model": {
-            "type": "BPE",
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": false,
-            "vocab": vocab,
-            "merges": merges,
-        },
-    }))
-}
-
-fn byte_level_step(config: &Config) -> Value {
-    json!({
-        "type": "ByteLevel",
-        "add_prefix_space": config.add_prefix_space,
-        "trim_offsets": true,
-        "use_regex": true,
-    })
-}
-
-/// The special tokens of the vocabulary. Their spelling in a text is recognised before normalisation.
-fn added_tokens(vocab: &Map<String, Value>, names: &[&str]) -> Vec<Value> {
-    let mut added: Vec<(u64, Value)> = names
-        .iter()
-        .filter_map(|name| {
-            let id = vocab.get(*name)?.as_u64()?;
-            let token = json!({
-                "id": id,
-                "content": name,
-                "single_word": false,
-                "lstrip": false,
-                "rstrip": false,
-                "normalized": false,
-                "special": true,
-            });
-            Some((id, token))
-        })
-        .collect();
-    // `tokenizers` expects ascending ids.
-    added.sort_by_key(|(id, _)| *id);
-    added.into_iter().map(|(_, token)| token).collect()
+    config.map_or(Ok(()), |config| atomic_write(&dir.join(CONFIG), |out| out.write_all(config.as_bytes())))
 }
