@@ -198,6 +198,16 @@ impl Config {
         self.raw.insert(key.to_owned(), value);
     }
 
+    /// Sets the element type of the weights in the keys that the file has for it, `dtype` and the older `torch_dtype`.
+    /// Without either, `transformers` takes the type from the weights.
+    pub fn set_dtype(&mut self, name: &str) {
+        for key in ["dtype", "torch_dtype"] {
+            if let Some(value) = self.raw.get_mut(key) {
+                *value = name.into();
+            }
+        }
+    }
+
     /// The text of a `config.json` for `transformers`: the fields, and all other keys of the original file.
     pub fn to_json(&self) -> String {
         let mut map = self.raw.clone();

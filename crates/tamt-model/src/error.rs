@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Number of names that an error about a directory shows.
+const NAMES_SHOWN: usize = 8;
+
 /// A failure to find, read or write a model.
 ///
 /// The message of a variant does not repeat its [`source`](std::error::Error::source).
@@ -53,12 +56,14 @@ pub enum Error {
     },
 
     /// A model directory has no weights.
-    #[error("no weights in {}: looked for {}", dir.display(), looked_for.join(", "))]
+    #[error("no weights in {}: looked for {}{}", dir.display(), looked_for.join(", "), but_there_is(found))]
     NoWeights {
         /// The model directory.
         dir: PathBuf,
         /// The supported file names, in order of preference.
         looked_for: &'static [&'static str],
+        /// The names of some of its files and directories.
+        found: Vec<String>,
     },
 
     /// A weights file or a shard index is truncated, malformed or inconsistent.
@@ -93,12 +98,14 @@ pub enum Error {
     },
 
     /// A checkpoint lacks a tensor of the model.
-    #[error("{} has no tensor `{name}`", path.display())]
+    #[error("{} has no tensor `{name}`{}", path.display(), it_has(similar))]
     MissingTensor {
         /// The weights file or shard index.
         path: PathBuf,
         /// The canonical name.
         name: String,
+        /// Some names in the file, those like the canonical name if there are any.
+        similar: Vec<String>,
     },
 
     /// A tensor's shape contradicts the configuration.
@@ -146,10 +153,12 @@ pub enum Error {
     },
 
     /// A directory is no Hugging Face model directory.
-    #[error("{} is no model directory: it has no config.json", path.display())]
+    #[error("{} is no model directory: it has no config.json{}", path.display(), but(found))]
     NotAModel {
         /// The directory.
         path: PathBuf,
+        /// The names of some of its files and directories.
+        found: Vec<String>,
     },
 
     /// A model's name is neither an existing directory nor a valid hub id.
@@ -195,6 +204,32 @@ pub enum Error {
         /// The name of the decoder's tensor.
         name: String,
     },
+}
+
+fn it_has(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!("; it has {}", names.join(", ")) }
+}
+
+fn but(names: &[String]) -> String {
+    if names.is_empty() { "; it is empty".to_owned() } else { format!(", but {}", names.join(", ")) }
+}
+
+fn but_there_is(names: &[String]) -> String {
+    if names.is_empty() { "; it is empty".to_owned() } else { format!("; it holds {}", names.join(", ")) }
+}
+
+/// The names of some files and directories in a directory, sorted, for an error about the directory.
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(io::Result::ok);
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    if names.len() > NAMES_SHOWN {
+        let more = names.len() - NAMES_SHOWN;
+        names.truncate(NAMES_SHOWN);
+        names.push(format!("{more} more"));
+    }
+    names
 }
 
 /// Wraps an error of reading `path`.

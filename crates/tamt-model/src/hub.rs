@@ -3,6 +3,7 @@
 //! The `hf-hub` crate downloads files into the cache of Python's `huggingface_hub`. The module adds most environment
 //! variables, offline use, and a check of downloaded files, which the crate lacks.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -12,7 +13,8 @@ use hf_hub::{Cache, Repo, RepoType};
 use crate::checkpoint::WEIGHT_FILES;
 use crate::checkpoint::shards::ShardIndex;
 use crate::digest;
-use crate::error::{Error, Result, read_error, write_error};
+use crate::error::{Error, Result, names_in, read_error, write_error};
+use crate::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER_FILE};
 
 /// The configuration file of a model directory.
 const CONFIG_FILE: &str = "config.json";
@@ -33,23 +35,40 @@ const TOKENIZER_FILES: [&str; 7] = [
 ///
 /// # Errors
 /// [`Error::NoSuchDirectory`], [`Error::NotAModel`], [`Error::ModelName`], and those of [`Hub::fetch`].
-pub fn resolve(model: &str) -> Result<PathBuf> {
+pub fn resolve(model: impl AsRef<OsStr>) -> Result<PathBuf> {
+    let model = model.as_ref();
     match local(model)? {
         Some(dir) => Ok(dir),
-        None => Hub::from_env().fetch(model),
+        None => Hub::from_env().fetch(&model.to_string_lossy()),
     }
 }
 
 /// The directory `model`, or `None` if `model` may be a hub id.
-fn local(model: &str) -> Result<Option<PathBuf>> {
+fn local(model: &OsStr) -> Result<Option<PathBuf>> {
     let path = PathBuf::from(model);
     if path.is_dir() {
-        return if path.join(CONFIG_FILE).is_file() { Ok(Some(path)) } else { Err(Error::NotAModel { path }) };
+        return model_in(path).map(Some);
     }
+    // A path that is not UTF-8 is no hub id.
+    let Some(model) = model.to_str() else { return Err(Error::NoSuchDirectory { path }) };
     let id = model.split_once('@').map_or(model, |(id, _)| id);
     let is_path =
         model.starts_with(['.', '/', '~']) || id.contains('\\') || id.matches('/').count() > 1 || path.exists();
     if is_path { Err(Error::NoSuchDirectory { path }) } else { Ok(None) }
+}
+
+/// The model directory `path`, or the directory below it that `modules.json` names.
+fn model_in(path: PathBuf) -> Result<PathBuf> {
+    if path.join(CONFIG_FILE).is_file() {
+        return Ok(path);
+    }
+    if let Some(encoder) = SentenceModules::read(&path)?.and_then(|modules| modules.encoder())
+        && encoder.join(CONFIG_FILE).is_file()
+    {
+        return Ok(encoder);
+    }
+    let found = names_in(&path);
+    Err(Error::NotAModel { path, found })
 }
 
 /// Settings of the access to the hub.
@@ -97,7 +116,8 @@ impl Hub {
         }
     }
 
-    /// Downloads the missing files of a model's configuration, tokenizer and weights, and returns their directory.
+    /// Downloads the missing files of a model's configuration, tokenizer, sentence-transformers modules and weights, and
+    /// returns their directory.
     ///
     /// Offline, or if the hub does not answer, the function returns a complete snapshot of the cache.
     ///
@@ -208,6 +228,21 @@ impl Session<'_> {
         fetch(CONFIG_FILE)?;
         for file in TOKENIZER_FILES.into_iter().filter(|name| has(name)) {
             fetch(file)?;
+        }
+        // Of sentence-transformers.
+        for file in [MODULES_FILE, SENTENCE_FILE, TRANSFORMER_FILE].into_iter().filter(|name| has(name)) {
+            fetch(file)?;
+        }
+        for module in SentenceModules::read(&dir)?.into_iter().flat_map(|modules| modules.modules) {
+            let below = format!("{}/", module.path);
+            // Models in the directory of a module are not read, only settings and weights of the module itself.
+            let is_own = |name: &&str| {
+                let file = name.strip_prefix(&below).filter(|_| !module.path.is_empty());
+                file.is_some_and(|file| ["config.json", "model.safetensors"].contains(&file))
+            };
+            for file in info.siblings.iter().map(|file| file.rfilename.as_str()).filter(is_own) {
+                fetch(file)?;
+            }
         }
         fetch(weights)?;
         if weights.ends_with(".index.json") {
@@ -327,10 +362,10 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         for path in ["./model", "../model", "/no/model", "~/model", "a/b/model", "a\\b", ".", file.to_str().unwrap()] {
-            let error = local(path);
+            let error = local(path.as_ref());
             assert!(matches!(error, Err(Error::NoSuchDirectory { .. } | Error::NotAModel { .. })), "{path}: {error:?}");
         }
-        assert!(matches!(local("org/name@refs/pr/1"), Ok(None)));
+        assert!(matches!(local("org/name@refs/pr/1".as_ref()), Ok(None)));
     }
 
     #[test]

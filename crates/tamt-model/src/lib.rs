@@ -55,7 +55,8 @@
 //!   tensors.
 //! * [`model`], `model_init`, `model_files`: the structure of a model, its initial values, reading and writing.
 //! * `params`, `batch`: tensors and masks by id, packed batches.
-//! * [`config`], [`checkpoint`], [`hub`], [`mod@write`], [`digest`]: files in Hugging Face layout.
+//! * `rewrite`: the copy of a checkpoint with the zeros of masks.
+//! * [`config`], [`checkpoint`], [`hub`], [`sentence`], [`mod@write`], [`digest`]: files in Hugging Face layout.
 
 mod activations;
 mod batch;
@@ -81,9 +82,11 @@ mod params;
 mod pass;
 mod plan;
 mod prepared;
+mod rewrite;
 mod rows;
 mod saved_layer;
 mod saved_norm;
+pub mod sentence;
 mod task_head;
 mod weight_gradients;
 mod workspace;
@@ -103,5 +106,6 @@ pub use model_files::HeadStart;
 pub use params::{Masks, ParamId, Params, Spec};
 pub use pass::Pass;
 pub use prepared::{KernelChoice, PreparedWeights};
+pub use rewrite::{Dtype, Rewritten, rewrite};
 pub use saved_layer::Save;
 pub use workspace::Workspace;

@@ -10,7 +10,7 @@ use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::ops::{activation, reduce};
 use tamt_kernels::{Write, linear};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::grads::Grads;
 use crate::model::{MlmHead, Model};
 use crate::pass::Pass;
@@ -45,7 +45,7 @@ impl Model {
         mut back: Option<MlmGrads<'_>>,
         workspace: &mut Workspace,
     ) -> Result<LossSums> {
-        let head = self.mlm_head.ok_or(Error::NoMlmHead)?;
+        let head = self.decoding_head()?;
         self.mlm_transform(head, hidden, positions, workspace);
         let mut total = LossSums::default();
         // Chunks of even size: each product packs the decoder anew, which is expensive for a small chunk.

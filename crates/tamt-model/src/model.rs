@@ -1,8 +1,11 @@
 //! The structure of a BERT-family model: its tensors, their names and shapes, and the role of each.
 
+use std::path::PathBuf;
+
 use tamt_kernels::masks::BitMask;
 
 use crate::config::{Config, Family};
+use crate::error::{Error, Result};
 use crate::params::{Masks, ParamId, Params};
 
 /// A linear layer `y = x Wᵀ + b` (`torch.nn.Linear`).
@@ -143,6 +146,11 @@ pub struct Model {
     pub mlm_head: Option<MlmHead>,
     /// The task head, if the model has one.
     pub task_head: Option<TaskHead>,
+    /// The checkpoint's MLM decoder that is not tied to the word embeddings: the model's directory and the tensor's
+    /// name. Such a model is read without its MLM head.
+    pub untied_decoder: Option<(PathBuf, String)>,
+    /// What a user should know about the reading of the checkpoint, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Optional parts of a model.
@@ -166,6 +174,18 @@ impl Model {
         ids
     }
 
+    /// The MLM head.
+    ///
+    /// # Errors
+    /// [`Error::NoMlmHead`], or [`Error::UntiedDecoder`].
+    pub fn decoding_head(&self) -> Result<MlmHead> {
+        match (self.mlm_head, &self.untied_decoder) {
+            (Some(head), _) => Ok(head),
+            (None, None) => Err(Error::NoMlmHead),
+            (None, Some((path, name))) => Err(Error::UntiedDecoder { path: path.clone(), name: name.clone() }),
+        }
+    }
+
     /// The matrices of the transformer layers, in order.
     pub fn layer_matrices(&self) -> impl Iterator<Item = ParamId> {
         self.layers.iter().flat_map(|layer| layer.dense().map(|dense| dense.weight))
@@ -176,8 +196,8 @@ impl Model {
         self.layers.iter().position(|layer| layer.dense().iter().any(|d| d.weight == id))
     }
 
-    /// A model of zeros. `original` maps a canonical tensor name to its name in the checkpoint, if the checkpoint has
-    /// the tensor.
+    /// A model whose tensors have no elements yet. `original` maps a canonical tensor name to its name in the
+    /// checkpoint, if the checkpoint has the tensor.
     pub(crate) fn declare(config: Config, parts: Parts, original: impl Fn(&str) -> Option<String>) -> Self {
         let family = config.family;
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
@@ -235,7 +255,8 @@ impl Model {
                 out_proj: dense(&mut add, "classifier.out_proj", outputs, hidden),
             },
         });
-        Self { config, params, embeddings, layers, pooler, mlm_head, task_head }
+        let (untied_decoder, notes) = (None, Vec::new());
+        Self { config, params, embeddings, layers, pooler, mlm_head, task_head, untied_decoder, notes }
     }
 }
 
@@ -255,8 +276,9 @@ impl Masks {
 pub(crate) struct MlmNames {
     pub(crate) dense: String,
     norm: String,
-    bias: String,
+    pub(crate) bias: String,
     pub(crate) decoder: String,
+    pub(crate) decoder_bias: String,
 }
 
 pub(crate) fn mlm_names(family: Family) -> MlmNames {
@@ -264,8 +286,9 @@ pub(crate) fn mlm_names(family: Family) -> MlmNames {
         Family::Bert => ("transform.dense", "transform.LayerNorm", "cls.predictions"),
         Family::Roberta => ("dense", "layer_norm", "lm_head"),
     };
-    let [dense, norm, bias, decoder] = [dense, norm, "bias", "decoder.weight"].map(|name| format!("{head}.{name}"));
-    MlmNames { dense, norm, bias, decoder }
+    let [dense, norm, bias, decoder, decoder_bias] =
+        [dense, norm, "bias", "decoder.weight", "decoder.bias"].map(|name| format!("{head}.{name}"));
+    MlmNames { dense, norm, bias, decoder, decoder_bias }
 }
 
 /// The name `transformers` gives a tensor in a model with a head.

@@ -1,14 +1,18 @@
 //! Reading and writing models in Hugging Face layout.
 
-use std::borrow::Cow;
 use std::path::Path;
+
+use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Family};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Model, Parts, TaskHead, TaskKind, default_checkpoint_name, mlm_names};
 use crate::params::{ParamId, Spec};
 use crate::write::write_model;
+
+/// Number of tensors of an MLM head, which are the last ones of a model without a task head.
+const HEAD_TENSORS: usize = 5;
 
 /// Where a task head's weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +40,36 @@ impl Model {
             mlm_head: checkpoint.contains(&format!("{}.weight", head.dense)),
             task: None,
         };
+        check_words_are_stored(&config, &checkpoint)?;
         let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
-        for id in model.params.ids() {
-            let Spec { name, shape, .. } = model.params.spec(id).clone();
-            checkpoint.load_f32(&name, &shape, model.params.get_mut(id))?;
+        let ids: Vec<ParamId> = model.params.ids().collect();
+        model.read_params(&checkpoint, &ids)?;
+        model.notes = checkpoint.notes().to_vec();
+        if let Some(name) = model.decoder_of_its_own(&checkpoint)? {
+            let path = dir.display();
+            model.notes.push(format!(
+                "{path}: the MLM head is left out, because its `{name}` is not tied; only tied decoders are supported"
+            ));
+            model.untied_decoder = Some((dir.to_owned(), name));
+            model.mlm_head = None;
+            model.params.truncate(ids.len() - HEAD_TENSORS);
         }
-        model.check_decoder_is_tied(&checkpoint, dir)?;
         Ok(model)
+    }
+
+    /// Reads tensors of a checkpoint. Shapes are checked ahead of the first allocation, so the size of the file bounds
+    /// the memory that a configuration can claim.
+    fn read_params(&mut self, checkpoint: &Checkpoint, ids: &[ParamId]) -> Result<()> {
+        for &id in ids {
+            let Spec { name, shape, .. } = self.params.spec(id);
+            checkpoint.check(name, shape)?;
+        }
+        for &id in ids {
+            self.params.fill_with_zeros(id);
+            let Spec { name, shape, .. } = self.params.spec(id).clone();
+            checkpoint.load_f32(&name, &shape, self.params.get_mut(id))?;
+        }
+        Ok(())
     }
 
     /// Reads an encoder for a task, with a task head and without an MLM head.
@@ -56,12 +83,14 @@ impl Model {
     pub fn load_for_task(dir: &Path, task: TaskKind, head: HeadStart) -> Result<Self> {
         let config = Config::read(dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
+        check_words_are_stored(&config, &checkpoint)?;
         let parts = Parts { pooler: false, mlm_head: false, task: Some(task) };
         let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
+        let (mut stored, mut random) = (Vec::new(), Vec::new());
         for id in model.params.ids() {
-            let Spec { name, shape, .. } = model.params.spec(id).clone();
+            let name = &model.params.spec(id).name;
             let in_encoder = name.starts_with("embeddings.") || name.starts_with("encoder.");
-            let is_stored = checkpoint.contains(&name);
+            let is_stored = checkpoint.contains(name);
             let seed = match head {
                 HeadStart::Random(seed) => (!in_encoder && !is_stored).then_some(seed),
                 // A stored pooler belongs to the encoder.
@@ -69,10 +98,16 @@ impl Model {
                 HeadStart::Checkpoint => None,
             };
             match seed {
-                Some(seed) => model.start_head_tensor(id, seed),
-                None => checkpoint.load_f32(&name, &shape, model.params.get_mut(id))?,
+                Some(seed) => random.push((id, seed)),
+                None => stored.push(id),
             }
         }
+        model.read_params(&checkpoint, &stored)?;
+        for (id, seed) in random {
+            model.params.fill_with_zeros(id);
+            model.start_head_tensor(id, seed);
+        }
+        model.notes = checkpoint.notes().to_vec();
         Ok(model)
     }
 
@@ -81,15 +116,7 @@ impl Model {
     /// # Errors
     /// If a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        self.save_with(dir, |id| self.params.get(id))
-    }
-
-    /// As [`Model::save`], with other values for each tensor (a ticket's zeros, for instance).
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn save_with<'a>(&'a self, dir: &Path, values: impl Fn(ParamId) -> Cow<'a, [f32]>) -> Result<()> {
-        let values: Vec<_> = self.params.ids().map(values).collect();
+        let values: Vec<_> = self.params.ids().map(|id| self.params.get(id)).collect();
         let specs = self.params.ids().map(|id| self.params.spec(id)).zip(&values);
         let tensors: Vec<(&str, &[usize], &[f32])> = specs
             .map(|(spec, values)| (spec.checkpoint_name.as_str(), spec.shape.as_slice(), values.as_ref()))
@@ -107,19 +134,27 @@ impl Model {
         }
     }
 
-    /// Refuses a decoder that differs from the word embeddings: this crate ties the two.
-    fn check_decoder_is_tied(&self, checkpoint: &Checkpoint, dir: &Path) -> Result<()> {
-        let decoder = mlm_names(self.config.family).decoder;
-        if self.mlm_head.is_none() || !checkpoint.contains(&decoder) {
-            return Ok(());
+    /// The name of a tensor of the checkpoint's decoder that differs from the tensor of the model it would be tied to.
+    fn decoder_of_its_own(&self, checkpoint: &Checkpoint) -> Result<Option<String>> {
+        let Some(head) = self.mlm_head else { return Ok(None) };
+        let names = mlm_names(self.config.family);
+        for (name, id) in [(names.decoder, self.embeddings.word), (names.decoder_bias, head.decoder_bias)] {
+            if !checkpoint.contains(&name) {
+                continue;
+            }
+            let own = self.params.get(id);
+            let shape = &self.params.spec(id).shape;
+            let mut values = Vec::new();
+            if checkpoint.shape(&name) == Some(shape) {
+                checkpoint.check(&name, shape)?;
+                values.resize(own.len(), 0.0);
+                checkpoint.load_f32(&name, shape, &mut values)?;
+            }
+            if values != *own {
+                return Ok(Some(name));
+            }
         }
-        let word = self.params.get(self.embeddings.word);
-        let mut values = vec![0.0; word.len()];
-        checkpoint.load_f32(&decoder, &self.params.spec(self.embeddings.word).shape, &mut values)?;
-        if values != *word {
-            return Err(Error::UntiedDecoder { path: dir.to_owned(), name: decoder });
-        }
-        Ok(())
+        Ok(None)
     }
 
     fn written_config(&self) -> Config {
@@ -132,6 +167,13 @@ impl Model {
         };
         let mut config = self.config.clone();
         config.set_extra("architectures", serde_json::json!([format!("{family}{class}")]));
+        config.set_dtype("float32");
         config
     }
+}
+
+/// Refuses word embeddings that are stored only as a decoder that is not tied to them.
+fn check_words_are_stored(config: &Config, checkpoint: &Checkpoint) -> Result<()> {
+    let is_untied = config.extra("tie_word_embeddings") == Some(&Value::Bool(false));
+    if is_untied { checkpoint.check_has_own_word_embeddings() } else { Ok(()) }
 }

@@ -13,6 +13,7 @@ impl Model {
         let mut model = Self::declare(config, parts, |_| None);
         let range = model.config.initializer_range;
         for id in model.params.ids() {
+            model.params.fill_with_zeros(id);
             let is_matrix = model.params.spec(id).shape.len() == 2;
             let is_norm_scale = {
                 let name = &model.params.spec(id).name;

@@ -91,11 +91,22 @@ pub struct Params {
 }
 
 impl Params {
-    /// Declares a tensor of zeros.
+    /// Declares a tensor without elements, which [`Params::fill_with_zeros`] adds.
     pub(crate) fn declare(&mut self, name: String, checkpoint_name: String, shape: &[usize]) -> ParamId {
         let spec = Spec { name, checkpoint_name, shape: shape.to_vec() };
-        self.tensors.push(Tensor { values: vec![0.0; spec.elements()], spec, reduced: None });
+        self.tensors.push(Tensor { values: Vec::new(), spec, reduced: None });
         ParamId(self.tensors.len() - 1)
+    }
+
+    /// Allocates all elements of a declared tensor.
+    pub(crate) fn fill_with_zeros(&mut self, id: ParamId) {
+        let tensor = &mut self.tensors[id.0];
+        tensor.values = vec![0.0; tensor.spec.elements()];
+    }
+
+    /// Removes all tensors but the first `len`.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.tensors.truncate(len);
     }
 
     /// Every tensor, in order.

@@ -20,13 +20,23 @@ pub enum TensorData<'a> {
     F32(&'a [f32]),
     /// Bytes.
     U8(&'a [u8]),
+    /// Elements of another type, little-endian.
+    Raw {
+        /// The name of the type in safetensors.
+        dtype: &'a str,
+        /// Size of an element in bytes, above 0.
+        element_size: usize,
+        /// All elements.
+        bytes: &'a [u8],
+    },
 }
 
-impl TensorData<'_> {
-    fn dtype(self) -> &'static str {
+impl<'a> TensorData<'a> {
+    fn dtype(self) -> &'a str {
         match self {
             Self::F32(_) => "F32",
             Self::U8(_) => "U8",
+            Self::Raw { dtype, .. } => dtype,
         }
     }
 
@@ -34,6 +44,7 @@ impl TensorData<'_> {
         match self {
             Self::F32(values) => values.len(),
             Self::U8(values) => values.len(),
+            Self::Raw { element_size, bytes, .. } => bytes.len() / element_size,
         }
     }
 
@@ -41,6 +52,7 @@ impl TensorData<'_> {
         match self {
             Self::F32(_) => 4,
             Self::U8(_) => 1,
+            Self::Raw { element_size, .. } => element_size,
         }
     }
 
@@ -56,7 +68,7 @@ impl TensorData<'_> {
                 }
                 Ok(())
             }
-            Self::U8(values) => out.write_all(values),
+            Self::U8(bytes) | Self::Raw { bytes, .. } => out.write_all(bytes),
         }
     }
 }
@@ -204,7 +216,9 @@ mod tests {
         let path = dir.path().join("ticket.safetensors");
         let metadata = BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1 \"quoted\"".to_owned())]);
         let values: Vec<f32> = (0..BLOCK + 3).map(|i| i as f32 - 7.5).collect();
-        let tensors: [(&str, &[usize], TensorData<'_>); 4] = [
+        let raw = TensorData::Raw { dtype: "BF16", element_size: 2, bytes: &[0, 1, 2, 3] };
+        let tensors: [(&str, &[usize], TensorData<'_>); 5] = [
+            ("half", &[2, 1], raw),
             ("mask", &[1, 3], TensorData::U8(&[1, 2, 255])),
             ("z", &[BLOCK + 3], TensorData::F32(&values)),
             ("a", &[], TensorData::F32(&[0.25])),
@@ -220,7 +234,7 @@ mod tests {
             assert_eq!(tensor.shape(), shape);
             let expected = match data {
                 TensorData::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-                TensorData::U8(values) => values.to_vec(),
+                TensorData::U8(bytes) | TensorData::Raw { bytes, .. } => bytes.to_vec(),
             };
             assert_eq!(tensor.data(), expected, "{name}");
         }

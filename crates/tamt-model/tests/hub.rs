@@ -256,6 +256,28 @@ fn shards_come_with_their_index() {
 }
 
 #[test]
+fn the_modules_of_sentence_transformers_are_downloaded() {
+    let modules = br#"[{"path": "", "type": "s.Transformer"}, {"path": "1_Pooling", "type": "s.Pooling"}]"#;
+    let weights = weights("a");
+    let files: [(&str, &[u8]); 8] = [
+        ("config.json", b"{}"),
+        (WEIGHTS, &weights),
+        ("modules.json", modules),
+        ("config_sentence_transformers.json", b"{}"),
+        ("sentence_bert_config.json", b"{}"),
+        ("1_Pooling/config.json", b"{}"),
+        ("1_Pooling/other.txt", b""),
+        ("onnx/config.json", b"{}"),
+    ];
+    let (server, cache) = (FakeHub::new(&files), tempfile::tempdir().unwrap());
+    let dir = server.client(&cache).fetch(MODEL).unwrap();
+    for (name, ..) in &files[..6] {
+        assert!(dir.join(name).is_file(), "{name}");
+    }
+    assert!(!dir.join("1_Pooling/other.txt").exists() && !dir.join("onnx").exists());
+}
+
+#[test]
 fn pytorch_weights_are_downloaded_where_there_are_no_others() {
     let files: [(&str, &[u8]); 3] = [("config.json", b"{}"), ("pytorch_model.bin", b"bin"), ("tf_model.h5", b"h5")];
     let (server, cache) = (FakeHub::new(&files), tempfile::tempdir().unwrap());

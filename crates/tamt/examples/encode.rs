@@ -11,7 +11,7 @@ use std::path::Path;
 use tamt::Compute;
 use tamt::base::Base;
 use tamt::demo::DemoSettings;
-use tamt::encode::{Pool, encode};
+use tamt::encode::{EncodeSettings, Pool, encode};
 use tamt::magnitude::magnitude;
 use tamt::prune::{Scope, Sparsity, pruned_matrices};
 use tamt_data::Tokenizer;
@@ -37,7 +37,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     write_model(directory.path())?;
-    let base = Base::load(&directory.path().to_string_lossy())?;
+    let base = Base::load(directory.path())?;
 
     // The ticket drops half of the weights of each matrix: those of the smallest magnitude. A ticket on disk is read by
     // `Ticket::read(path)`, and `base.masks_of(&ticket, false)` are its masks.
@@ -46,7 +46,8 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     // A mean vector for each text, from its first 64 tokens at the most.
     let texts = ["a text", "another text, somewhat longer"];
-    let vectors = |masks| encode(&base, masks, Compute::default(), &texts, Pool::Mean, base.max_length(), |_| ());
+    let settings = EncodeSettings { pool: Pool::Mean, max_length: 64, ..EncodeSettings::default() };
+    let vectors = |masks| encode(&base, masks, Compute::default(), &texts, &settings, |_| ());
     let (dense, sparse) = (vectors(None)?, vectors(Some(&masks))?);
     for (text, (dense, sparse)) in texts.iter().zip(dense.vectors().zip(sparse.vectors())) {
         println!("{text:?}: cosine {:.3} between the dense model and its ticket", cosine(dense, sparse));

@@ -1,31 +1,25 @@
-//! Writing a ticket as a dense checkpoint with zeros, which `transformers` loads.
+//! Writing a ticket as a checkpoint with zeros, which `transformers` loads.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use tamt_model::{Masks, ParamId};
+use tamt_model::{Dtype, Masks, Rewritten, rewrite};
 
 use crate::base::Base;
 use crate::error::{Error, Result};
+use crate::sentence;
 
-/// Writes the base model with the ticket's zeros, its configuration and its tokenizer into `directory`.
+/// Writes the base model's checkpoint with the ticket's zeros, its configuration, its tokenizer and its
+/// sentence-transformers modules into `directory`. Tensors outside the ticket (heads, buffers) stay as they are. Weights
+/// are rounded to `dtype`; with `None` they keep their types.
 ///
-/// The MLM decoder of a checkpoint is tied to the word embeddings, so the decoder of the written model has their zeros.
-/// `tamt` itself decodes with the dense matrix.
+/// A decoder that is tied to the word embeddings has their zeros in the written model. `tamt` itself decodes with the
+/// dense matrix.
 ///
 /// # Errors
-/// If a file cannot be written.
-pub fn apply(base: &Base, masks: &Masks, directory: &Path) -> Result<()> {
-    let masked: HashMap<ParamId, Vec<f32>> = masks
-        .iter()
-        .map(|(id, mask)| {
-            let mut values = base.model.params.get(id).to_vec();
-            mask.mask_in_place(&mut values);
-            (id, values)
-        })
-        .collect();
+/// If a file cannot be read or written, or a weight is too large for `dtype`.
+pub fn apply(base: &Base, masks: &Masks, directory: &Path, dtype: Option<Dtype>) -> Result<Rewritten> {
     std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
     base.tokenizer.save_to(directory)?;
-    let values = |id| masked.get(&id).map_or_else(|| base.model.params.get(id), Into::into);
-    Ok(base.model.save_with(directory, values)?)
+    sentence::copy_modules(&base.directory, directory)?;
+    Ok(rewrite(&base.directory, &base.model, masks, directory, dtype)?)
 }

@@ -1,5 +1,6 @@
 //! A base model by the name that a user gives it: weights, tokenizer, digest.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use tamt_data::Tokenizer;
@@ -11,7 +12,7 @@ use crate::ticket::{BaseCheck, Ticket};
 /// A base model and its tokenizer.
 #[derive(Clone, Debug)]
 pub struct Base {
-    /// Directory or hub id, as given.
+    /// Directory or hub id, as given; characters that are not UTF-8 are replaced.
     pub name: String,
     /// The directory of its files.
     pub directory: PathBuf,
@@ -28,13 +29,14 @@ impl Base {
     ///
     /// # Errors
     /// If the model is not found or malformed, or the tokenizer knows more tokens than the embeddings have rows.
-    pub fn load(name: &str) -> Result<Self> {
+    pub fn load(name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
         let directory = tamt_model::hub::resolve(name)?;
         let sha256 = Checkpoint::open(&directory)?.sha256().to_owned();
         let model = Model::load(&directory)?;
         let tokenizer = Tokenizer::from_dir(&directory)?;
         check_vocabulary(&model, &tokenizer, &directory)?;
-        Ok(Self { name: name.to_owned(), directory, model, tokenizer, sha256 })
+        Ok(Self { name: name.to_string_lossy().into_owned(), directory, model, tokenizer, sha256 })
     }
 
     /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit.

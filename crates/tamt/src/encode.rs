@@ -1,5 +1,6 @@
 //! Texts to hidden states of the last layer.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,29 +32,45 @@ const BATCH_TOKENS: usize = 4096;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
     pool: Pool,
+    normalize: bool,
     width: usize,
     /// Rows of each text in `values`.
     rows: Vec<usize>,
     values: Vec<f32>,
 }
 
-/// Encodes `texts`, each truncated to `max_length` tokens, special tokens included. `progress` gets the number of texts
-/// that are done.
+/// How texts become vectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodeSettings {
+    /// The pooling.
+    pub pool: Pool,
+    /// Whether each vector is divided by its Euclidean norm.
+    pub normalize: bool,
+    /// Most tokens of a text, special tokens included.
+    pub max_length: usize,
+    /// Whether texts are turned to lower case ahead of the tokenizer.
+    pub lower_case: bool,
+    /// What is put before each text.
+    pub prompt: String,
+}
+
+/// Encodes `texts`. `progress` gets the number of texts that are done.
 ///
 /// # Errors
-/// If `max_length` is more than the model has positions for or leaves no room for text, or a text cannot be tokenized.
+/// If the maximal length is more than the model has positions for or leaves no room for text, or a text cannot be
+/// tokenized.
 pub fn encode<T: AsRef<str>>(
     base: &Base,
     masks: Option<&Masks>,
     compute: Compute,
     texts: &[T],
-    pool: Pool,
-    max_length: usize,
+    settings: &EncodeSettings,
     mut progress: impl FnMut(u64),
 ) -> Result<Encoded> {
+    let EncodeSettings { pool, normalize, max_length, lower_case, ref prompt } = *settings;
     check_length("max-length", max_length, &base.model)?;
     let width = base.model.config.hidden_size;
-    let mut encoded = Encoded { pool, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
+    let mut encoded = Encoded { pool, normalize, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
     let mut activations = Activations::new(Save::Last);
     let prepared = compute.prepare(&base.model, masks);
     let pass = Pass::new(masks, Some(&prepared));
@@ -63,7 +80,14 @@ pub fn encode<T: AsRef<str>>(
         batch.clear();
         while batch.tokens() < BATCH_TOKENS {
             let Some(text) = texts.next() else { break };
-            batch.push(&base.tokenizer.encode(text.as_ref(), max_length)?);
+            let mut text = Cow::Borrowed(text.as_ref());
+            if !prompt.is_empty() {
+                text = format!("{prompt}{text}").into();
+            }
+            if lower_case {
+                text = text.to_lowercase().into();
+            }
+            batch.push(&base.tokenizer.encode(&text, max_length)?);
         }
         batch.locate(&base.model.config);
         base.model.forward(&batch, pass, &mut activations, &mut workspace);
@@ -75,8 +99,22 @@ pub fn encode<T: AsRef<str>>(
     Ok(encoded)
 }
 
+/// `v / max(|v|, 1e-12)`, as `torch.nn.functional.normalize`.
+fn divide_by_norm(vector: &mut [f32]) {
+    let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt().max(1e-12);
+    vector.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+}
+
 impl Encoded {
     fn push(&mut self, states: &[f32]) {
+        let first = self.values.len();
+        self.push_pooled(states);
+        if self.normalize {
+            self.values[first..].chunks_mut(self.width).for_each(divide_by_norm);
+        }
+    }
+
+    fn push_pooled(&mut self, states: &[f32]) {
         match self.pool {
             Pool::None => {
                 self.rows.push(states.len() / self.width);

@@ -172,7 +172,8 @@ pub(crate) fn result_json(
     seconds: f64,
     evaluation: Option<Evaluation>,
 ) -> Map<String, Value> {
-    let first = [("output_dir", json!(directory)), ("steps", json!(steps)), ("seconds", json!(seconds))];
+    let first =
+        [("output_dir", json!(directory.to_string_lossy())), ("steps", json!(steps)), ("seconds", json!(seconds))];
     let metrics = evaluation.iter().flat_map(Evaluation::metrics).map(|(name, value)| (name, json!(value)));
     first.into_iter().chain(metrics).map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -82,6 +82,7 @@ pub mod prune;
 pub mod random;
 pub mod run;
 pub mod scores;
+pub mod sentence;
 mod tensor_file;
 #[cfg(test)]
 mod testing;

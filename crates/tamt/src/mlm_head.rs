@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
-use tamt_model::{Error as ModelError, Model};
+use tamt_model::Model;
 
 use crate::error::{Error, Result};
 use crate::tensor_file::{self, Tensor};
@@ -24,7 +24,7 @@ impl HeadWeights {
     /// # Errors
     /// If the model has no head.
     pub fn of(model: &Model) -> Result<Self> {
-        let head = model.mlm_head.ok_or(ModelError::NoMlmHead)?;
+        let head = model.decoding_head()?;
         Ok(Self { tensors: head.params().map(|id| model.params.get(id).to_vec()).into() })
     }
 
@@ -44,7 +44,7 @@ impl HeadWeights {
     /// # Errors
     /// If the model has no head or the file cannot be written.
     pub fn write(model: &Model, directory: &Path) -> Result<()> {
-        let head = model.mlm_head.ok_or(ModelError::NoMlmHead)?;
+        let head = model.decoding_head()?;
         let values = head.params().map(|id| (model.params.spec(id), model.params.get(id)));
         let tensors =
             values.each_ref().map(|(spec, values)| Tensor::f32(spec.checkpoint_name.as_str(), &spec.shape, values));
@@ -57,7 +57,7 @@ impl HeadWeights {
     /// # Errors
     /// If the model has no head, or the file is missing or does not fit.
     pub fn read(model: &Model, path: &Path) -> Result<Self> {
-        let head = model.mlm_head.ok_or(ModelError::NoMlmHead)?;
+        let head = model.decoding_head()?;
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;

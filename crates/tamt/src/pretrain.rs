@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tamt_data::Tokenizer;
-use tamt_model::{Error as ModelError, GradKind, Model, Trainable};
+use tamt_model::{GradKind, Model, Trainable};
 
 use crate::base::check_length;
 use crate::compute::Compute;
@@ -109,6 +109,10 @@ pub fn pretrain(
     stop: Stop,
 ) -> Result<Pretrained> {
     let started = Instant::now();
+    // A new head in place of a checkpoint's own would be a guess.
+    if model.untied_decoder.is_some() {
+        model.decoding_head()?;
+    }
     let mut model = model.with_new_mlm_head(settings.seed);
     check_length("block-size", settings.block_size, &model)?;
     let corpus = texts.train.clone().ok_or_else(|| Error::setting("corpus", "pre-training needs one"))?;
@@ -122,7 +126,7 @@ pub fn pretrain(
         last_evaluation: None,
     };
     let trainable: Vec<Trainable> = match settings.part {
-        Train::Head => model.mlm_head.ok_or(ModelError::NoMlmHead)?.params().to_vec(),
+        Train::Head => model.decoding_head()?.params().to_vec(),
         Train::All => model.params.ids().collect(),
     }
     .into_iter()

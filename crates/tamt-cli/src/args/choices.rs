@@ -16,6 +16,7 @@ use tamt::scores::{Binarizer, ScoreInit};
 use tamt::train::{Clip, OptimizerKind, Shape};
 use tamt::tune::KeptModel;
 use tamt_kernels::Precision;
+use tamt_model::Dtype;
 
 /// The values of a flag, as (name, meaning, help); an empty help is not shown.
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +155,12 @@ pub(crate) const KEPT_MODEL: Choice<KeptModel> = Choice(&[
     ("best", KeptModel::Best, "The one with the best score on the development set"),
     ("final", KeptModel::Final, "The last one"),
     ("none", KeptModel::None, "None: only results and predictions"),
+]);
+
+pub(crate) const DTYPE: Choice<Dtype> = Choice(&[
+    ("f32", Dtype::F32, "Single precision"),
+    ("bf16", Dtype::Bf16, "Half of the bits, the exponents of single precision"),
+    ("f16", Dtype::F16, "Half precision; weights above 65504 are refused"),
 ]);
 
 pub(crate) const POOL: Choice<Pool> = Choice(&[

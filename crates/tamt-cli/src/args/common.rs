@@ -1,5 +1,6 @@
 //! Flags of several verbs.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -42,7 +43,7 @@ pub(crate) struct Common {
 pub(crate) struct SubjectArgs {
     /// Directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
 
     /// Ticket file, or a directory holding ticket.safetensors [default: the dense model]
     #[arg(long, value_name = "TICKET")]

@@ -30,10 +30,20 @@ pub(crate) struct EncodeArgs {
     pub(crate) output: PathBuf,
 
     /// How token vectors are combined into the text's encoding
-    #[arg(long, value_parser = choices::POOL, default_value = "mean")]
-    pub(crate) pool: Pool,
+    /// [default: as the model's sentence-transformers files say, else mean]
+    #[arg(long, value_parser = choices::POOL)]
+    pub(crate) pool: Option<Pool>,
 
-    /// Cut texts to this many tokens, specials included [default: what the model holds]
+    /// Divide each vector by its length [default: as the model's sentence-transformers files say, else not]
+    #[arg(long, conflicts_with = "no_normalize")]
+    pub(crate) normalize: bool,
+
+    /// Leave vectors as long as they are, whatever the model's files say
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+
+    /// Cut texts to this many tokens, specials included
+    /// [default: as the model's sentence-transformers files say, else what the model holds]
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<NonZeroUsize>,
 

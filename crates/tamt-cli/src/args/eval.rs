@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tamt::evaluate::EvalLosses;
 
 use crate::args::choices;
@@ -43,7 +44,13 @@ pub(crate) struct EvalArgs {
     pub(crate) objective: Option<EvalLosses>,
 
     /// MLM head to predict with: pretrained (the model's), ticket (the one trained with it), or a file
-    #[arg(long, value_name = "HEAD", default_value = "pretrained", value_parser = values::eval_head, conflicts_with_all = OF_A_TASK)]
+    #[arg(
+        long,
+        value_name = "HEAD",
+        default_value = "pretrained",
+        value_parser = OsStringValueParser::new().try_map(values::eval_head),
+        conflicts_with_all = OF_A_TASK
+    )]
     pub(crate) mlm_head: EvalHead,
 
     /// Evaluate only the first N tokens of the text [default: all]

@@ -1,5 +1,6 @@
 //! The flags of `tamt find`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use tamt::find::{MaskInit, Method, Rewind};
@@ -29,7 +30,7 @@ Examples:
 pub(crate) struct FindArgs {
     /// Directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
 
     /// How to choose the weights to keep
     #[arg(long, value_parser = choices::METHOD)]

@@ -1,5 +1,6 @@
 //! The flags of `tamt inspect`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::args::common::Common;
@@ -23,7 +24,7 @@ pub(crate) struct InspectArgs {
 
     /// Check the tickets against this model: a directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "MODEL")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<OsString>,
 
     #[command(flatten)]
     pub(crate) common: Common,

@@ -1,5 +1,6 @@
 //! The flags of `tamt pretrain`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
@@ -32,7 +33,7 @@ pub(crate) struct PretrainArgs {
 
     /// Go on from this model: a directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "MODEL")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<OsString>,
 
     /// Which weights are trained [default: all]
     #[arg(long, value_parser = choices::TRAINABLE_WEIGHTS, conflicts_with = "new")]
@@ -44,7 +45,7 @@ pub(crate) struct PretrainArgs {
 
     /// The new model's tokenizer: a directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "DIR", conflicts_with = "model")]
-    pub(crate) tokenizer: Option<String>,
+    pub(crate) tokenizer: Option<OsString>,
 
     /// Optimiser steps
     #[arg(long, value_name = "N", value_parser = values::steps)]

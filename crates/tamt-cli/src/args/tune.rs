@@ -1,5 +1,6 @@
 //! The flags of `tamt tune`.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -114,7 +115,7 @@ pub(crate) struct FittingArgs {
 pub(crate) struct TeacherArgs {
     /// Teacher: a model that `tamt tune` wrote for the same task
     #[arg(long, value_name = "MODEL")]
-    pub(crate) teacher: Option<String>,
+    pub(crate) teacher: Option<OsString>,
 
     /// Temperature that divides the logits of model and teacher [default: 2]
     #[arg(long, value_name = "X", requires = "teacher", value_parser = values::positive)]

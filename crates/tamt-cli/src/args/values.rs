@@ -14,12 +14,12 @@ pub(crate) enum EvalHead {
 }
 
 /// The value of `--mlm-head`.
-pub(crate) fn eval_head(text: &str) -> Result<EvalHead, String> {
-    match text {
-        "" => Err("it is pretrained, ticket, or a file".to_owned()),
-        "pretrained" => Ok(EvalHead::Pretrained),
-        "ticket" => Ok(EvalHead::Ticket),
-        path => Ok(EvalHead::File(path.into())),
+pub(crate) fn eval_head(text: OsString) -> Result<EvalHead, String> {
+    match text.to_str() {
+        Some("") => Err("it is pretrained, ticket, or a file".to_owned()),
+        Some("pretrained") => Ok(EvalHead::Pretrained),
+        Some("ticket") => Ok(EvalHead::Ticket),
+        _ => Ok(EvalHead::File(text.into())),
     }
 }
 

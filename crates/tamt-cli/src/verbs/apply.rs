@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 use tamt::apply::apply;
-use tamt::base::Base;
 use tamt::inspect::Rates;
 use tamt::ticket::Ticket;
 
 use crate::args::apply::ApplyArgs;
 use crate::printer::Printer;
+use crate::verbs::shared;
 
 /// Files of a model or a run; a directory with one of them is refused.
 const RUN_FILES: [&str; 5] =
@@ -18,20 +18,23 @@ pub(super) fn run(args: &ApplyArgs, printer: Printer) -> Result<()> {
     if let Some(found) = RUN_FILES.iter().find(|name| args.output_dir.join(name).exists()) {
         bail!("{} already holds {found}; give another --output-dir", args.output_dir.display());
     }
-    let base = Base::load(&args.model)?;
+    let base = shared::base(&args.model, printer)?;
     let ticket = Ticket::read(&args.ticket)?;
     let masks = base.masks_of(&ticket, args.allow_other_base)?;
-    apply(&base, &masks, &args.output_dir)?;
+    let written = apply(&base, &masks, &args.output_dir, args.dtype)?;
     let rates = Rates::of(&ticket, Some(&base.model));
     let json = json!({
-        "output_dir": args.output_dir,
+        "output_dir": args.output_dir.to_string_lossy(),
+        "dtypes": written.dtypes,
         "sparsity": rates.sparsity,
         "encoder_sparsity": rates.encoder_sparsity,
     });
+    let dtypes: Vec<String> = written.dtypes.iter().map(|(dtype, count)| format!("{count} in {dtype}")).collect();
     let text = format!(
-        "sparsity {:.6} of all prunable weights, {:.6} in the encoder\nmodel: {}",
+        "sparsity {:.6} of all prunable weights, {:.6} in the encoder\ntensors: {}\nmodel: {}",
         rates.sparsity,
         rates.encoder_sparsity,
+        dtypes.join(", "),
         args.output_dir.display()
     );
     printer.result(&json, &text)

@@ -22,7 +22,7 @@ pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     settings.compute = resolve::compute(&args.common);
     if let Some(directory) = &args.data_only {
         write_data(&settings, directory)?;
-        let json = serde_json::json!({ "output_dir": directory, "seed": settings.seed });
+        let json = serde_json::json!({ "output_dir": directory.to_string_lossy(), "seed": settings.seed });
         let shown = directory.display();
         let text = format!("tokenizer/, {TRAIN_FILE}, {VALID_FILE} and {TASKS_DIR}/ of the language are in {shown}");
         return printer.result(&json, &text);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tamt::base::Base;
 use tamt::encode::encode;
+use tamt::sentence::{EncodeChoices, encode_settings};
 
 use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
@@ -18,21 +18,27 @@ use crate::verbs::shared;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     check_output(&args.output)?;
-    let base = Base::load(&args.subject.model)?;
+    let base = shared::base(&args.subject.model, printer)?;
+    let choices = EncodeChoices {
+        pool: args.pool,
+        max_length: args.max_length.map(usize::from),
+        normalize: (args.normalize || args.no_normalize).then_some(args.normalize),
+    };
+    let (settings, notes) = encode_settings(&base, choices)?;
+    notes.iter().try_for_each(|note| printer.info(note))?;
     let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;
     let text = read(&args.input)?;
     let texts: Vec<&str> = text.lines().collect();
     if texts.is_empty() {
         bail!("{} holds no line to encode", name(&args.input).display());
     }
-    let max_length = args.max_length.map_or_else(|| base.max_length(), usize::from);
     let mut counter = Counter::new(printer, "encode", "texts", texts.len() as u64);
     let compute = resolve::compute(&args.common);
-    let encoded = encode(&base, masks.as_ref(), compute, &texts, args.pool, max_length, |done| counter.at(done))?;
+    let encoded = encode(&base, masks.as_ref(), compute, &texts, &settings, |done| counter.at(done))?;
     drop(counter);
     encoded.write(&args.output)?;
     let (count, hidden) = (encoded.texts(), base.model.config.hidden_size);
-    let json = json!({ "output": args.output, "texts": count, "hidden_size": hidden });
+    let json = json!({ "output": args.output.to_string_lossy(), "texts": count, "hidden_size": hidden });
     let shown = grouped(count as u64);
     printer.result(&json, &format!("{shown} texts, {hidden} values a vector: {}", args.output.display()))
 }

@@ -9,6 +9,7 @@ use tamt::evaluate::{EvalLosses, EvalText, Evaluation};
 use tamt::mlm_head::{HEAD_FILE, HeadWeights};
 use tamt::ticket::Ticket;
 use tamt_data::Corruption;
+use tamt_model::Model;
 
 use crate::args::eval::EvalArgs;
 use crate::args::values::EvalHead;
@@ -26,14 +27,17 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
         return task::evaluate(args, printer);
     }
     let head = head_file(args)?;
-    let mut base = Base::load(&args.subject.model)?;
+    let mut base = shared::base(&args.subject.model, printer)?;
     let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;
     if let Some(path) = head {
+        if base.model.untied_decoder.is_some() {
+            base.model.decoding_head().map_err(tamt::Error::from)?;
+        }
         // A model without a head needs one to swap with.
         base.model = base.model.with_new_mlm_head(args.seed);
         HeadWeights::read(&base.model, &path)?.swap(&mut base.model);
     }
-    let wanted = wanted(args.objective, base.model.mlm_head.is_some())?;
+    let wanted = wanted(args.objective, &base.model)?;
     let text = text(args, &base, printer)?;
 
     let mut counter = Counter::new(printer, "eval", "tokens", text.tokens());
@@ -63,10 +67,10 @@ fn head_file(args: &EvalArgs) -> Result<Option<PathBuf>> {
     }
 }
 
-fn wanted(objective: Option<EvalLosses>, has_head: bool) -> Result<EvalLosses> {
-    let wanted = objective.unwrap_or(EvalLosses { mlm: has_head, kd: true });
-    if wanted.mlm && !has_head {
-        return Err(tamt::Error::from(tamt_model::Error::NoMlmHead).into());
+fn wanted(objective: Option<EvalLosses>, model: &Model) -> Result<EvalLosses> {
+    let wanted = objective.unwrap_or(EvalLosses { mlm: model.mlm_head.is_some(), kd: true });
+    if wanted.mlm {
+        model.decoding_head().map_err(tamt::Error::from)?;
     }
     Ok(wanted)
 }

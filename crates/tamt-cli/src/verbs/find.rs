@@ -21,7 +21,7 @@ use crate::{resolve, signals};
 pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let goal = resolve::goal(args)?;
     RunDir::check(&args.output_dir, args.training.run.resume)?;
-    let base = Base::load(&args.model)?;
+    let base = shared::base(&args.model, printer)?;
     let corpus: &[PathBuf] = if goal.method.trains() { &args.corpus } else { &[] };
     let texts = shared::read_texts(&base.tokenizer, corpus, &args.training.eval_corpus, printer)?;
     let settings = goal.settings(args, &base, &texts);

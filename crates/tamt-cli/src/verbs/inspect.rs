@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tamt::base::Base;
 use tamt::inspect::Rates;
 use tamt::ticket::{Provenance, Ticket};
 
@@ -14,7 +13,7 @@ use crate::verbs::shared;
 
 pub(super) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
     let against = args.against.as_deref().map(Ticket::read).transpose()?;
-    let base = args.model.as_deref().map(Base::load).transpose()?;
+    let base = args.model.as_deref().map(|name| shared::base(name, printer)).transpose()?;
     let mut objects = Vec::with_capacity(args.tickets.len());
     let mut texts = Vec::with_capacity(args.tickets.len());
     for path in &args.tickets {

@@ -1,5 +1,6 @@
 //! `tamt pretrain`: trains a new encoder, or trains a given one further.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -33,6 +34,7 @@ struct Origin {
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     RunDir::check(&args.output_dir, args.training.run.resume)?;
     let origin = Origin::of(args)?;
+    shared::notes(&origin.model, printer)?;
     let texts = shared::read_texts(&origin.tokenizer, &args.corpus, &args.training.eval_corpus, printer)?;
     let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
 
@@ -65,7 +67,7 @@ impl Origin {
         }
     }
 
-    fn new(args: &PretrainArgs, path: &Path, tokenizer: &str) -> Result<Self> {
+    fn new(args: &PretrainArgs, path: &Path, tokenizer: &OsStr) -> Result<Self> {
         let config = Config::read(path)?;
         let sha256 = sha256_file(path)?;
         let directory = hub::resolve(tokenizer)?;

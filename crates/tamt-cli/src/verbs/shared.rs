@@ -1,5 +1,6 @@
 //! Shared parts of the verbs: reading texts and tickets, and showing finished runs, rates and metrics.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +15,25 @@ use tamt::metrics::EVALUATION;
 use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, ReadOptions, ReadProgress, Tokenizer};
-use tamt_model::Masks;
+use tamt_model::{Masks, Model};
 
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::duration;
 
 /// Time between two lines about the progress of reading.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Loads a model and prints what its checkpoint took for granted.
+pub(super) fn base(name: &OsStr, printer: Printer) -> Result<Base> {
+    let base = Base::load(name)?;
+    notes(&base.model, printer)?;
+    Ok(base)
+}
+
+/// Prints what a user should know about the reading of a model.
+pub(super) fn notes(model: &Model, printer: Printer) -> Result<()> {
+    model.notes.iter().try_for_each(|note| printer.info(note))
+}
 
 /// Reads the texts of a run, each file once. A file that cannot be opened is an error ahead of the reading.
 pub(super) fn read_texts(

@@ -16,6 +16,7 @@ use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::Counter;
 use crate::resolve;
+use crate::verbs::shared;
 
 /// The task that the flags name or declare.
 pub(super) fn declaration(args: &TaskArgs) -> Result<Cow<'static, Task>> {
@@ -39,6 +40,7 @@ pub(super) fn directory(args: &TaskArgs) -> &Path {
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
     let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint)?;
+    shared::notes(&model.model, printer)?;
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     let masks = ticket.map(|ticket| model.masks_of(&ticket, args.subject.allow_other_base)).transpose()?;
     let longest = model.model.config.max_length();

@@ -24,6 +24,7 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let seeds = resolve::seeds(args)?;
     RunDir::check(&args.output_dir, args.fitting.run.resume)?;
     let first = load(args, &task, seeds[0])?;
+    shared::notes(&first.model, printer)?;
     let longest = first.model.config.max_length();
     let settings = resolve::tune(args, &task, longest);
     settings.validate(longest)?;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Elements per parallel task.
@@ -36,6 +36,26 @@ impl Float {
             Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,
+        }
+    }
+
+    /// The name of the type in `config.json`, as `torch` spells it.
+    pub(crate) fn torch_name(self) -> &'static str {
+        match self {
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+        }
+    }
+
+    /// The bytes of values, each rounded to the nearest element of the type.
+    pub(crate) fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            Self::BF16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F64 => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
         }
     }
 
@@ -93,7 +113,7 @@ fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N
 }
 
 /// Converts the first `out.len()` elements of `bytes` and returns the index of the first NaN or infinite one.
-pub(super) fn contiguous(float: Float, bytes: &[u8], out: &mut [f32]) -> Option<usize> {
+pub(crate) fn contiguous(float: Float, bytes: &[u8], out: &mut [f32]) -> Option<usize> {
     out.par_chunks_mut(CHUNK)
         .zip(bytes.par_chunks(CHUNK * float.size()))
         .enumerate()
@@ -113,10 +133,21 @@ pub(super) fn strided(
     strides: &[usize],
     out: &mut [f32],
 ) -> Option<usize> {
+    let mut elements = out.iter_mut();
+    for_each_offset(shape, strides, |offset| {
+        if let Some(out) = elements.next() {
+            *out = float.decode(bytes.get(offset * float.size()..).unwrap_or_default());
+        }
+    });
+    first_non_finite(out)
+}
+
+/// Calls `visit` with the element offset of each index of a strided tensor, in row-major order.
+pub(super) fn for_each_offset(shape: &[usize], strides: &[usize], mut visit: impl FnMut(usize)) {
     let mut index = vec![0; shape.len()];
     let mut offset = 0usize;
-    for out in &mut *out {
-        *out = float.decode(bytes.get(offset * float.size()..).unwrap_or_default());
+    for _ in 0..shape.iter().product() {
+        visit(offset);
         for dim in (0..shape.len()).rev() {
             index[dim] += 1;
             // The stride of a dimension of length 1 is arbitrary, so the sum may wrap; the subtraction below undoes it.
@@ -128,7 +159,6 @@ pub(super) fn strided(
             index[dim] = 0;
         }
     }
-    first_non_finite(out)
 }
 
 fn first_non_finite(values: &[f32]) -> Option<usize> {
@@ -141,8 +171,6 @@ fn first_non_finite(values: &[f32]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
-
     use super::*;
 
     fn ramp(len: usize) -> Vec<f32> {
@@ -174,6 +202,7 @@ mod tests {
             let mut one_by_one = vec![f32::NAN; len];
             strided(float, &bytes, &[len], &[1], &mut one_by_one);
             assert_eq!(one_by_one, expected, "{float:?}");
+            assert_eq!(float.encode(&expected), bytes, "{float:?}");
         }
     }
 

@@ -9,7 +9,8 @@
 //! # }
 //! ```
 
-mod convert;
+pub(crate) mod convert;
+mod names;
 mod pickle;
 mod pytorch;
 mod safetensors;
@@ -17,7 +18,7 @@ pub(crate) mod shards;
 mod tensor;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -25,10 +26,11 @@ use std::sync::OnceLock;
 use memmap2::Mmap;
 
 use crate::checkpoint::convert::Dtype;
+use crate::checkpoint::names::{FAMILIES, TIED, WORD_EMBEDDINGS, canonical_name, similar, wrapper_prefix};
 use crate::checkpoint::shards::ShardIndex;
 use crate::checkpoint::tensor::{Problem, Tensor};
 use crate::digest;
-use crate::error::{Error, Result, read_error};
+use crate::error::{Error, Result, names_in, read_error};
 
 /// The file names of weights, in order of preference.
 pub(crate) const WEIGHT_FILES: [&str; 4] =
@@ -37,16 +39,40 @@ pub(crate) const WEIGHT_FILES: [&str; 4] =
 /// The weights of a model: an index of tensors in memory-mapped files.
 ///
 /// A tensor's *canonical* name is its name in the file without the prefix `bert.` or `roberta.`, and with `weight` and
-/// `bias` in place of the `gamma` and `beta` of old checkpoints.
+/// `bias` in place of the `gamma` and `beta` of old checkpoints. Files are read as `transformers` reads them:
+///
+/// * A prefix that all names have, such as `module.`, is ignored.
+/// * Word embeddings or a bias of the MLM head that are stored only as the tied decoder's have their own name.
+/// * `weight_orig` and `weight_mask` of `torch.nn.utils.prune` are one tensor `weight`, their product.
 ///
 /// The files must not change while a checkpoint is open.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     files: Vec<WeightsFile>,
-    /// Index of the file and location of each tensor, by canonical name.
-    tensors: BTreeMap<String, (usize, Tensor)>,
+    /// Each tensor, by canonical name.
+    tensors: BTreeMap<String, Entry>,
+    /// The name in the file of word embeddings that are stored as the decoder.
+    words_as_decoder: Option<String>,
+    notes: Vec<String>,
     digest: OnceLock<String>,
+}
+
+/// A tensor of a checkpoint.
+#[derive(Debug)]
+struct Entry {
+    /// The name without a wrapper's prefix and with the suffix of pruning removed.
+    name: String,
+    tensor: Located,
+    /// The factor of `torch.nn.utils.prune`.
+    mask: Option<Located>,
+}
+
+/// A tensor and the index of its file.
+#[derive(Debug)]
+struct Located {
+    file: usize,
+    tensor: Tensor,
 }
 
 #[derive(Debug)]
@@ -69,14 +95,22 @@ impl Checkpoint {
             return Err(Error::NoSuchDirectory { path: dir.to_owned() });
         }
         let Some(path) = WEIGHT_FILES.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
-            return Err(Error::NoWeights { dir: dir.to_owned(), looked_for: &WEIGHT_FILES });
+            return Err(Error::NoWeights { dir: dir.to_owned(), looked_for: &WEIGHT_FILES, found: names_in(dir) });
         };
-        let mut checkpoint = Self { path, files: Vec::new(), tensors: BTreeMap::new(), digest: OnceLock::new() };
-        if checkpoint.path.extension().is_some_and(|e| e == "json") {
-            checkpoint.add_shards(dir)?;
+        let mut checkpoint = Self {
+            path,
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            words_as_decoder: None,
+            notes: Vec::new(),
+            digest: OnceLock::new(),
+        };
+        let found = if checkpoint.path.extension().is_some_and(|e| e == "json") {
+            checkpoint.read_shards(dir)?
         } else {
-            checkpoint.add_file(checkpoint.path.clone(), |_| true)?;
-        }
+            checkpoint.read_file(checkpoint.path.clone(), |_| true)?
+        };
+        checkpoint.index(found)?;
         Ok(checkpoint)
     }
 
@@ -95,46 +129,129 @@ impl Checkpoint {
         self.tensors.contains_key(name)
     }
 
-    /// The name in the file of the tensor with this canonical name.
+    /// The name in the file, without a wrapper's prefix, of the tensor with this canonical name.
     pub fn original_name(&self, name: &str) -> Option<&str> {
-        self.tensors.get(name).map(|(_, tensor)| tensor.name.as_str())
+        self.tensors.get(name).map(|entry| entry.name.as_str())
     }
 
     /// The shape of the tensor with this canonical name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|(_, tensor)| tensor.shape.as_slice())
+        self.tensors.get(name).map(|entry| entry.tensor.tensor.shape.as_slice())
+    }
+
+    /// What a user should know about the reading of the files, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Checks that a tensor exists, has a shape and a float type, and is not larger than its file. `name` is the
+    /// canonical name.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDtype`] or [`Error::Malformed`].
+    pub fn check(&self, name: &str, expected_shape: &[usize]) -> Result<()> {
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        [Some(&entry.tensor), entry.mask.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|located| self.check_located(located, expected_shape))
+    }
+
+    /// Refuses word embeddings that are stored only as the decoder, for a configuration without a tie.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`].
+    pub(crate) fn check_has_own_word_embeddings(&self) -> Result<()> {
+        match &self.words_as_decoder {
+            None => Ok(()),
+            Some(stored) => {
+                let (path, name) = (self.path.clone(), WORD_EMBEDDINGS.to_owned());
+                Err(Error::MissingTensor { path, name, similar: vec![stored.clone()] })
+            }
+        }
     }
 
     /// Reads a tensor into `out` as row-major f32, in parallel. `name` is the canonical name.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDtype`] or [`Error::NonFinite`]. The contents of
-    /// `out` after an error are unspecified.
+    /// Those of [`Checkpoint::check`], or [`Error::NonFinite`]. The contents of `out` after an error are unspecified.
     ///
     /// # Panics
     /// If the length of `out` is not the number of elements of `expected_shape`.
     pub fn load_f32(&self, name: &str, expected_shape: &[usize], out: &mut [f32]) -> Result<()> {
         assert_eq!(expected_shape.iter().product::<usize>(), out.len(), "buffer for {name} {expected_shape:?}");
-        let Some((file, tensor)) = self.tensors.get(name) else {
-            return Err(Error::MissingTensor { path: self.path.clone(), name: name.to_owned() });
-        };
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        self.load(&entry.tensor, expected_shape, out)?;
+        if let Some(mask) = &entry.mask {
+            let mut factors = vec![0.0; out.len()];
+            self.load(mask, expected_shape, &mut factors)?;
+            out.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+        }
+        Ok(())
+    }
+
+    /// The element type of a tensor, the size of an element in bytes, and the bytes of all elements in row-major order.
+    /// `name` is the canonical name.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], or [`Error::Unsupported`] for an element type that cannot be copied. For a product of
+    /// weights and mask also the errors of [`Checkpoint::load_f32`].
+    pub(crate) fn raw(&self, name: &str) -> Result<(Dtype, usize, Cow<'_, [u8]>)> {
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        let Located { file, tensor } = &entry.tensor;
         let file = &self.files[*file];
-        let (path, name) = (|| file.path.clone(), || tensor.name.clone());
+        if tensor.element_size == 0 || tensor.byte_len().is_none_or(|len| len > file.bytes.len()) {
+            let problem = format!("tensor `{}` is {} and cannot be copied", tensor.name, tensor.dtype);
+            return Err(Error::Unsupported { path: file.path.clone(), problem });
+        }
+        let (Some(_), Dtype::Float(float)) = (&entry.mask, tensor.dtype) else {
+            return Ok((tensor.dtype, tensor.element_size, tensor.row_major(&file.bytes)));
+        };
+        let mut values = vec![0.0; tensor.shape.iter().product()];
+        self.load_f32(name, &tensor.shape, &mut values)?;
+        Ok((tensor.dtype, tensor.element_size, float.encode(&values).into()))
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let names = self.tensors.values().map(|entry| entry.tensor.tensor.name.as_str());
+        Error::MissingTensor { path: self.path.clone(), name: name.to_owned(), similar: similar(name, names) }
+    }
+
+    fn check_located(&self, located: &Located, expected_shape: &[usize]) -> Result<()> {
+        let Located { file, tensor } = located;
+        let file = &self.files[*file];
+        let (path, name) = (file.path.clone(), tensor.name.clone());
         if tensor.shape != expected_shape {
             let (found, expected) = (tensor.shape.clone(), expected_shape.to_vec());
-            return Err(Error::WrongShape { path: path(), name: name(), found, expected });
+            return Err(Error::WrongShape { path, name, found, expected });
         }
-        let Dtype::Float(float) = tensor.dtype else {
-            return Err(Error::WrongDtype { path: path(), name: name(), dtype: tensor.dtype.to_string() });
+        let Dtype::Float(_) = tensor.dtype else {
+            return Err(Error::WrongDtype { path, name, dtype: tensor.dtype.to_string() });
         };
-        let bytes = file.bytes.get(tensor.start..).unwrap_or_default();
+        // A tensor with a stride of 0 repeats elements, so its shape does not bound its bytes.
+        if tensor.byte_len().is_none_or(|len| len > file.bytes.len()) {
+            let problem = format!("tensor `{name}` of shape {:?} is larger than the file", tensor.shape);
+            return Err(Error::Malformed { path, problem });
+        }
+        Ok(())
+    }
+
+    fn load(&self, located: &Located, expected_shape: &[usize], out: &mut [f32]) -> Result<()> {
+        self.check_located(located, expected_shape)?;
+        let Located { file, tensor } = located;
+        let (path, name) = (self.files[*file].path.clone(), tensor.name.clone());
+        let Dtype::Float(float) = tensor.dtype else {
+            return Err(Error::WrongDtype { path, name, dtype: tensor.dtype.to_string() });
+        };
+        let bytes = self.files[*file].bytes.get(tensor.start..).unwrap_or_default();
         let non_finite = match &tensor.strides {
             None => convert::contiguous(float, bytes, out),
             Some(strides) => convert::strided(float, bytes, &tensor.shape, strides, out),
         };
         match non_finite {
             None => Ok(()),
-            Some(index) => Err(Error::NonFinite { path: path(), name: name(), index, value: out[index] }),
+            Some(index) => Err(Error::NonFinite { path, name, index, value: out[index] }),
         }
     }
 
@@ -145,8 +262,8 @@ impl Checkpoint {
         self.digest.get_or_init(|| digest::sha256_hex(self.files.iter().map(|file| &file.bytes[..])))
     }
 
-    /// Maps a weights file and adds the tensors that satisfy `selected`, a condition on the name in the file.
-    fn add_file(&mut self, path: PathBuf, selected: impl Fn(&str) -> bool) -> Result<()> {
+    /// Maps a weights file and returns the tensors that satisfy `selected`, a condition on the name in the file.
+    fn read_file(&mut self, path: PathBuf, selected: impl Fn(&str) -> bool) -> Result<Vec<Located>> {
         let bytes = map(&path)?;
         let parsed = if is_lfs_pointer(&bytes) {
             Err(Problem::Unsupported("it is a Git LFS pointer; fetch the file itself with `git lfs pull`".to_owned()))
@@ -156,43 +273,85 @@ impl Checkpoint {
             pytorch::tensors(&bytes)
         };
         let file = self.files.len();
-        for tensor in parsed.map_err(|problem| problem.in_file(&path))? {
-            if !selected(&tensor.name) {
-                continue;
-            }
-            let name = canonical_name(&tensor.name).into_owned();
-            let second = tensor.name.clone();
-            if let Some((_, first)) = self.tensors.insert(name.clone(), (file, tensor)) {
-                return Err(Error::DuplicateTensor { path, name, first: first.name, second });
-            }
-        }
+        let tensors = parsed.map_err(|problem| problem.in_file(&path))?;
         self.files.push(WeightsFile { path, bytes });
-        Ok(())
+        Ok(tensors.into_iter().filter(|tensor| selected(&tensor.name)).map(|tensor| Located { file, tensor }).collect())
     }
 
-    /// Adds the shards of the index at `self.path`.
-    fn add_shards(&mut self, dir: &Path) -> Result<()> {
+    /// The tensors of the shards in the index at `self.path`.
+    fn read_shards(&mut self, dir: &Path) -> Result<Vec<Located>> {
         let index = ShardIndex::read(&self.path)?;
+        let mut found = Vec::new();
         for shard in index.shards() {
-            self.add_file(dir.join(shard), |name| index.weight_map.get(name).is_some_and(|s| s == shard))?;
+            found.extend(
+                self.read_file(dir.join(shard), |name| index.weight_map.get(name).is_some_and(|s| s == shard))?,
+            );
         }
+        let names: HashSet<&str> = found.iter().map(|found| found.tensor.name.as_str()).collect();
         for (name, shard) in &index.weight_map {
-            if !self.contains(&canonical_name(name)) {
+            if !names.contains(name.as_str()) {
                 let problem = format!("it places tensor `{name}` in {shard}, which does not hold it");
                 return Err(Error::Malformed { path: self.path.clone(), problem });
             }
         }
+        Ok(found)
+    }
+
+    /// Stores the tensors by canonical name.
+    fn index(&mut self, found: Vec<Located>) -> Result<()> {
+        let names: Vec<&str> = found.iter().map(|found| found.tensor.name.as_str()).collect();
+        let prefix = wrapper_prefix(&names).unwrap_or_default().to_owned();
+        let has: HashSet<String> = names.iter().map(|&name| name.to_owned()).collect();
+        if !prefix.is_empty() {
+            self.notes.push(format!("{}: the prefix `{prefix}` of all names is ignored", self.path.display()));
+        }
+        let is_mask = |name: &str| name.strip_suffix("_mask").is_some_and(|stem| has.contains(&format!("{stem}_orig")));
+        let (masks, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| is_mask(&found.tensor.name));
+        if !masks.is_empty() {
+            let (path, count) = (self.path.display(), masks.len());
+            self.notes.push(format!("{path}: {count} matrices are multiplied by their masks (torch.nn.utils.prune)"));
+        }
+        let mut masks: HashMap<String, Located> =
+            masks.into_iter().map(|mask| (mask.tensor.name.clone(), mask)).collect();
+        for tensor in found {
+            let stem = tensor.tensor.name.strip_suffix("_orig");
+            let mask = stem.and_then(|stem| masks.remove(&format!("{stem}_mask")));
+            let name = if mask.is_some() { stem.unwrap_or_default() } else { &tensor.tensor.name };
+            let name = name.strip_prefix(&prefix).unwrap_or(name).to_owned();
+            self.insert(Entry { name, tensor, mask })?;
+        }
+        self.resolve_tied_names();
         Ok(())
     }
-}
 
-/// The canonical name of a tensor, from its name in the file.
-fn canonical_name(name: &str) -> Cow<'_, str> {
-    let name = name.strip_prefix("bert.").or_else(|| name.strip_prefix("roberta.")).unwrap_or(name);
-    match name.rsplit_once('.') {
-        Some((module, "gamma")) => format!("{module}.weight").into(),
-        Some((module, "beta")) => format!("{module}.bias").into(),
-        _ => name.into(),
+    fn insert(&mut self, entry: Entry) -> Result<()> {
+        let name = canonical_name(&entry.name).into_owned();
+        let path = self.files[entry.tensor.file].path.clone();
+        let second = entry.tensor.tensor.name.clone();
+        match self.tensors.insert(name.clone(), entry) {
+            None => Ok(()),
+            Some(first) => Err(Error::DuplicateTensor { path, name, first: first.tensor.tensor.name, second }),
+        }
+    }
+
+    /// Gives a tensor that is stored only under its tied name its own name.
+    fn resolve_tied_names(&mut self) {
+        let encoder_prefix = self
+            .original_name("embeddings.position_embeddings.weight")
+            .map(|name| FAMILIES.into_iter().find(|prefix| name.starts_with(prefix)).unwrap_or_default());
+        for (name, tied) in TIED {
+            if self.contains(name) {
+                continue;
+            }
+            let Some(mut entry) = self.tensors.remove(tied) else { continue };
+            if name == WORD_EMBEDDINGS {
+                self.words_as_decoder = Some(entry.tensor.tensor.name.clone());
+                entry.name = format!("{}{name}", encoder_prefix.unwrap_or_default());
+            } else {
+                entry.name = name.to_owned();
+            }
+            self.tensors.insert(name.to_owned(), entry);
+        }
     }
 }
 
@@ -219,14 +378,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_names_have_no_prefix_and_no_old_spelling() {
-        assert_eq!(canonical_name("bert.embeddings.LayerNorm.gamma"), "embeddings.LayerNorm.weight");
-        assert_eq!(
-            canonical_name("roberta.encoder.layer.0.output.LayerNorm.beta"),
-            "encoder.layer.0.output.LayerNorm.bias"
-        );
-        assert_eq!(canonical_name("cls.predictions.bias"), "cls.predictions.bias");
-        assert_eq!(canonical_name("bertha.gamma.weight"), "bertha.gamma.weight");
-        assert_eq!(canonical_name("gamma"), "gamma");
+    fn a_tensor_that_repeats_its_elements_is_no_larger_than_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pytorch_model.bin");
+        std::fs::write(&path, [0; 16]).unwrap();
+        let located = |shape: [usize; 2]| {
+            let (name, dtype, shape) = ("words".to_owned(), Dtype::Float(convert::Float::F32), shape.to_vec());
+            let tensor = Tensor { name, dtype, element_size: 4, shape, start: 0, strides: Some(vec![0, 0]) };
+            Located { file: 0, tensor }
+        };
+        let mut checkpoint = Checkpoint {
+            files: vec![WeightsFile { bytes: map(&path).unwrap(), path: path.clone() }],
+            path,
+            tensors: BTreeMap::new(),
+            words_as_decoder: None,
+            notes: Vec::new(),
+            digest: OnceLock::new(),
+        };
+        for (shape, is_small) in [([2, 2], true), ([1 << 20, 1 << 14], false), ([usize::MAX, 2], false)] {
+            checkpoint.tensors.clear();
+            checkpoint.index(vec![located(shape)]).unwrap();
+            let checked = checkpoint.check("words", &shape);
+            assert_eq!(checked.is_ok(), is_small, "{checked:?}");
+            assert_eq!(checkpoint.raw("words").is_ok(), is_small);
+        }
     }
 }

@@ -145,7 +145,7 @@ fn locate(name: String, tensor: TensorView, storages: &Storages) -> Result<Tenso
     let strides = (!is_row_major(&shape, &strides)).then_some(strides);
     // The offset of an empty tensor is arbitrary.
     let start = range.start + offset.min(elements) * size;
-    Ok(Tensor { name, dtype: storage.element.dtype, shape, start, strides })
+    Ok(Tensor { name, dtype: storage.element.dtype, element_size: size, shape, start, strides })
 }
 
 /// One more than the greatest element index of a view, or `None` on overflow. An empty view ends at 0.

@@ -16,6 +16,7 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
     let tensors = metadata.tensors().into_iter().map(|(name, info)| Tensor {
         name,
         dtype: dtype(info.dtype),
+        element_size: info.dtype.bitsize() / 8,
         shape: info.shape.clone(),
         start: data + info.data_offsets.0,
         strides: None,
@@ -38,6 +39,10 @@ fn dtype(dtype: FileDtype) -> Dtype {
         FileDtype::I32 => Dtype::Other("I32"),
         FileDtype::U64 => Dtype::Other("U64"),
         FileDtype::I64 => Dtype::Other("I64"),
-        _ => Dtype::Other("of a type with fewer than 16 bits"),
+        FileDtype::F8_E5M2 => Dtype::Other("F8_E5M2"),
+        FileDtype::F8_E4M3 => Dtype::Other("F8_E4M3"),
+        FileDtype::F8_E8M0 => Dtype::Other("F8_E8M0"),
+        FileDtype::C64 => Dtype::Other("C64"),
+        _ => Dtype::Other("of an unknown type"),
     }
 }

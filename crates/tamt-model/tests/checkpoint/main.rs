@@ -1,7 +1,9 @@
 //! Weights files: real and golden models, `PyTorch`'s files, damaged files.
 
 mod damage;
+mod layouts;
 mod pytorch;
+mod rewritten;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -133,7 +135,10 @@ fn errors_name_the_file_the_tensor_and_what_is_wrong() {
     let message = |name, shape: &[usize]| load(&checkpoint, name, shape).unwrap_err().to_string();
     let path = dir.path().join("model.safetensors");
     let path = path.display();
-    assert_eq!(message("none.weight", &[1]), format!("{path} has no tensor `none.weight`"));
+    assert_eq!(
+        message("none.weight", &[1]),
+        format!("{path} has no tensor `none.weight`; it has `bert.bad.weight`, `bert.good.weight`")
+    );
     assert_eq!(
         message("good.weight", &[4]),
         format!("{path}: tensor `bert.good.weight` has shape [2, 2], expected [4]")
@@ -156,6 +161,7 @@ fn a_directory_without_weights_says_what_was_looked_for() {
     let dir = dir_with("tf_model.h5", b"");
     let error = Checkpoint::open(dir.path()).unwrap_err();
     assert!(matches!(error, Error::NoWeights { .. }));
+    assert!(error.to_string().ends_with("pytorch_model.bin.index.json; it holds tf_model.h5"), "{error}");
     assert!(
         error.to_string().contains("model.safetensors, model.safetensors.index.json, pytorch_model.bin"),
         "{error}"

@@ -92,7 +92,7 @@ impl Demo<'_> {
         };
         let loss = number(&result, MLM_LOSS, &path)?;
         self.ended(&format!("MLM loss {loss:.3}"), number(&result, "seconds", &path)?);
-        Base::load(&path.to_string_lossy())
+        Base::load(path)
     }
 
     /// Finds and evaluates all tickets.

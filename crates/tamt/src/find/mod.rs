@@ -120,8 +120,8 @@ fn validate(settings: &FindSettings, base: &Base, texts: &Texts) -> Result<()> {
     if texts.train.is_none() {
         return needs("corpus", format!("{name} trains on text, and there is none"));
     }
-    if settings.objective.mlm && base.model.mlm_head.is_none() {
-        return Err(tamt_model::Error::NoMlmHead.into());
+    if settings.objective.mlm {
+        base.model.decoding_head()?;
     }
     if settings.train.max_steps == 0 {
         return needs("max-steps", format!("{name} takes at least one step"));

@@ -1,5 +1,6 @@
 //! A model with a head for a task: loading, checking and describing it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -38,7 +39,8 @@ impl TaskModel {
     /// If the model is not found or malformed, [`Error::Vocabulary`] if its tokenizer has more tokens than its
     /// embeddings have rows, [`Error::Head`] if its head has another number of outputs, or if the model has no head and
     /// `head` is [`HeadStart::Checkpoint`].
-    pub fn load(name: &str, task: &Task, head: HeadStart) -> Result<Self> {
+    pub fn load(name: impl AsRef<OsStr>, task: &Task, head: HeadStart) -> Result<Self> {
+        let name = name.as_ref();
         let directory = tamt_model::hub::resolve(name)?;
         let checkpoint = Checkpoint::open(&directory)?;
         let is_new = check_head(&checkpoint, task, head, &directory)?;
@@ -49,7 +51,7 @@ impl TaskModel {
         let tokenizer = Tokenizer::from_dir(&directory)?;
         check_vocabulary(&model, &tokenizer, &directory)?;
         let sha256 = checkpoint.sha256().to_owned();
-        Ok(Self { name: name.to_owned(), model, tokenizer, sha256 })
+        Ok(Self { name: name.to_string_lossy().into_owned(), model, tokenizer, sha256 })
     }
 
     /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit. The mask of a

@@ -34,7 +34,7 @@ impl Tuned {
     /// [`BEST_PREFIX`] before each name.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut map = Map::new();
-        map.insert("output_dir".into(), json!(self.output_dir));
+        map.insert("output_dir".into(), json!(self.output_dir.to_string_lossy()));
         map.insert("task".into(), json!(self.task));
         map.insert("seed".into(), json!(self.seed));
         map.insert("train_examples".into(), json!(self.examples));
@@ -75,7 +75,7 @@ pub fn summary(output_dir: &Path, runs: &[Map<String, Value>]) -> Map<String, Va
     let sum = |key: &str| runs.iter().filter_map(|run| run.get(key)?.as_f64()).sum::<f64>();
     let steps = runs.iter().filter_map(|run| run.get("steps")?.as_u64()).sum::<u64>();
     let mut map = Map::new();
-    map.insert("output_dir".into(), json!(output_dir));
+    map.insert("output_dir".into(), json!(output_dir.to_string_lossy()));
     map.insert("task".into(), of("task"));
     map.insert("primary_metric".into(), of("primary_metric"));
     map.insert("steps".into(), json!(steps));
