@@ -52,16 +52,11 @@ impl AlignedBuffer {
 ///
 /// Nested calls (also through work stealing) get distinct buffers.
 pub(crate) fn with_buffer<T: FourBytes, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-    with_growing(|buffer| f(buffer.get(len)))
-}
-
-/// [`with_buffer`] with a length that `f` chooses.
-pub(crate) fn with_growing<R>(f: impl FnOnce(&mut AlignedBuffer) -> R) -> R {
     thread_local! {
         static BUFFERS: RefCell<Vec<AlignedBuffer>> = const { RefCell::new(Vec::new()) };
     }
     let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let result = f(&mut buffer);
+    let result = f(buffer.get(len));
     BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
     result
 }

@@ -1,15 +1,15 @@
 //! The macro that compiles a kernel for every instruction set.
 
-/// Compiles a function for every [`Isa`](crate::Isa) and calls the variant of [`isa`](crate::base::cpu::isa).
+/// Compiles functions for every [`Isa`](crate::Isa); a call runs the variant of [`isa`](crate::base::cpu::isa).
 ///
 /// In `fn name<FMA>(args) -> R { body }`, `FMA` is a constant, true where a fused multiply-add is one instruction, for
 /// [`fma`](crate::base::math::fma). Functions that the body calls must be `#[inline(always)]`; others are compiled for
 /// the baseline only.
 macro_rules! kernel {
-    (
+    ($(
         $(#[$meta:meta])*
         $vis:vis fn $name:ident<$fma:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
-    ) => {
+    )+) => {$(
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
@@ -42,7 +42,7 @@ macro_rules! kernel {
             #[cfg(not(target_arch = "x86_64"))]
             body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
         }
-    };
+    )+};
 }
 
 pub(crate) use kernel;

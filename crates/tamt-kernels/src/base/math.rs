@@ -20,17 +20,12 @@ const ROUND: f32 = 12_582_912.0;
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
+    const EXP: [f32; 6] = [0.5, 1.666_666_5e-1, 4.166_579_6e-2, 8.333_452e-3, 1.398_199_9e-3, 1.987_569_1e-4];
     let clamped = x.clamp(-87.3, 88.37);
     let shifted = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = fma::<FMA>(n, -LN2_LOW, fma::<FMA>(n, -LN2_HIGH, clamped));
-    let mut p = 1.987_569_1e-4;
-    p = fma::<FMA>(p, r, 1.398_199_9e-3);
-    p = fma::<FMA>(p, r, 8.333_452e-3);
-    p = fma::<FMA>(p, r, 4.166_579_6e-2);
-    p = fma::<FMA>(p, r, 1.666_666_5e-1);
-    p = fma::<FMA>(p, r, 0.5);
-    p = fma::<FMA>(p, r * r, r) + 1.0;
+    let p = fma::<FMA>(polynomial::<FMA, 6>(r, EXP), r * r, r) + 1.0;
     // 2^n: n, here -126 to 127, goes from the low bits of `shifted` to the exponent field
     let y = p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     if x < -87.3 {
@@ -98,14 +93,9 @@ pub(crate) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
 /// `tanh x` to 3e-7 relative: a polynomial near 0 (Cephes `tanhf`), `1 - 2 / (e²ˣ + 1)` elsewhere.
 #[inline(always)]
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
-    let t = x.abs();
-    let s = x * x;
-    let mut small = -5.704_988e-3;
-    small = fma::<FMA>(small, s, 2.063_908_8e-2);
-    small = fma::<FMA>(small, s, -5.373_971_5e-2);
-    small = fma::<FMA>(small, s, 1.333_144_2e-1);
-    small = fma::<FMA>(small, s, -3.333_328e-1);
-    let small = fma::<FMA>(small * s, x, x);
+    const SMALL: [f32; 5] = [-3.333_328e-1, 1.333_144_2e-1, -5.373_971_5e-2, 2.063_908_8e-2, -5.704_988e-3];
+    let (t, s) = (x.abs(), x * x);
+    let small = fma::<FMA>(polynomial::<FMA, 5>(s, SMALL) * s, x, x);
     let big = (1.0 - 2.0 / (exp::<FMA>(2.0 * t) + 1.0)).copysign(x);
     if t < 0.625 { small } else { big }
 }
@@ -119,14 +109,20 @@ fn fold<const N: usize, const HALF: usize>(lanes: [f32; N], join: impl Fn(f32, f
     std::array::from_fn(|i| join(lanes[i], lanes[i + HALF]))
 }
 
-/// Sum of the lanes, by halves: a tree of five levels.
+/// Joins all lanes by halves: a tree of five levels.
+#[inline(always)]
+fn join_lanes(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
+    let sixteen: [f32; 16] = fold(lanes, join);
+    let eight: [f32; 8] = fold(sixteen, join);
+    let four: [f32; 4] = fold(eight, join);
+    let [a, b] = fold(four, join);
+    join(a, b)
+}
+
+/// Sum of the lanes, in the order of [`join_lanes`].
 #[inline(always)]
 pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
-    let sixteen: [f32; 16] = fold(lanes, |a, b| a + b);
-    let eight: [f32; 8] = fold(sixteen, |a, b| a + b);
-    let four: [f32; 4] = fold(eight, |a, b| a + b);
-    let two: [f32; 2] = fold(four, |a, b| a + b);
-    two[0] + two[1]
+    join_lanes(lanes, |a, b| a + b)
 }
 
 /// `Σ x`, in the order of [`sum_by`].
@@ -174,11 +170,7 @@ pub(crate) fn max_of(x: &[f32]) -> f32 {
         }
     }
     let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let sixteen: [f32; 16] = fold(lanes, larger);
-    let eight: [f32; 8] = fold(sixteen, larger);
-    let four: [f32; 4] = fold(eight, larger);
-    let two: [f32; 2] = fold(four, larger);
-    rest.iter().fold(larger(two[0], two[1]), |max, &v| larger(max, v))
+    rest.iter().fold(join_lanes(lanes, larger), |max, &v| larger(max, v))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(crate) fn is_inside_parallel_job() -> bool {
 }
 
 /// A buffer of which several jobs write disjoint parts.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
@@ -68,14 +68,6 @@ unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 // SAFETY: a `Shared` stands for a `&mut [T]`, which is `Send` for `T: Send`.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
-
-impl<T> Clone for Shared<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     pub(crate) fn new(buffer: &'a mut [T]) -> Self {

@@ -7,9 +7,7 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     for byte in (0..size_of_val(values)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch never faults and reads nothing into the program, whatever the address.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(byte));
-        }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(byte)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

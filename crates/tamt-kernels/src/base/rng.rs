@@ -51,8 +51,9 @@ pub(crate) fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 /// An endless array of random numbers, addressed by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
-    key: [u32; 2],
-    high: [u32; 2],
+    pub(crate) key: [u32; 2],
+    /// Upper words of the counter.
+    pub(crate) high: [u32; 2],
 }
 
 impl Stream {
@@ -114,12 +115,6 @@ impl Stream {
             let j = self.below_at(i as u64, i as u32 + 1) as usize;
             x.swap(i, j);
         }
-    }
-
-    /// Key and upper counter words, for the vectorised generator [`philox_wide`].
-    #[inline(always)]
-    pub(crate) fn words(&self) -> ([u32; 2], [u32; 2]) {
-        (self.key, self.high)
     }
 }
 

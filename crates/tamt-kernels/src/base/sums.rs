@@ -22,9 +22,7 @@ kernel! {
             *x += summand;
         }
     }
-}
 
-kernel! {
     /// `x += summand`
     pub(crate) fn add_bf16<FMA>(x: &mut [f32], summand: &[bf16]) {
         for (x, summand) in x.iter_mut().zip(summand) {

@@ -130,45 +130,29 @@ impl ValuesMut<'_> {
     }
 }
 
-impl<'a> From<&'a mut [f32]> for ValuesMut<'a> {
-    fn from(values: &'a mut [f32]) -> Self {
-        Self::F32(values)
-    }
+/// Implements the conversions from slices and vectors.
+macro_rules! from_slices {
+    ($($values:ident::$variant:ident($slice:ty);)+) => {$(
+        impl<'a> From<$slice> for $values<'a> {
+            fn from(values: $slice) -> Self {
+                Self::$variant(values)
+            }
+        }
+    )+};
 }
 
-impl<'a> From<&'a mut Vec<f32>> for ValuesMut<'a> {
-    fn from(values: &'a mut Vec<f32>) -> Self {
-        Self::F32(values)
-    }
-}
-
-impl<'a> From<&'a mut [bf16]> for ValuesMut<'a> {
-    fn from(values: &'a mut [bf16]) -> Self {
-        Self::Bf16(values)
-    }
-}
-
-impl<'a> From<&'a [f32]> for Values<'a> {
-    fn from(values: &'a [f32]) -> Self {
-        Self::F32(values)
-    }
+from_slices! {
+    Values::F32(&'a [f32]);
+    Values::F32(&'a Vec<f32>);
+    Values::Bf16(&'a [bf16]);
+    ValuesMut::F32(&'a mut [f32]);
+    ValuesMut::F32(&'a mut Vec<f32>);
+    ValuesMut::Bf16(&'a mut [bf16]);
 }
 
 impl<'a, const N: usize> From<&'a [f32; N]> for Values<'a> {
     fn from(values: &'a [f32; N]) -> Self {
         Self::F32(values)
-    }
-}
-
-impl<'a> From<&'a Vec<f32>> for Values<'a> {
-    fn from(values: &'a Vec<f32>) -> Self {
-        Self::F32(values)
-    }
-}
-
-impl<'a> From<&'a [bf16]> for Values<'a> {
-    fn from(values: &'a [bf16]) -> Self {
-        Self::Bf16(values)
     }
 }
 
@@ -183,18 +167,14 @@ kernel! {
             *out = round_to_bf16(*x);
         }
     }
-}
 
-kernel! {
     /// Rounds f32 in place to the nearest values of bf16.
     pub(crate) fn round_in_place<FMA>(x: &mut [f32]) {
         for x in x {
             *x = f32::from_bits(bf16_bits(*x) << 16);
         }
     }
-}
 
-kernel! {
     /// `out = x`, converted to f32.
     ///
     /// # Panics

@@ -48,9 +48,7 @@ pub(crate) fn deep_product(
                     let rhs = Panels::pack(Side::Right, rhs, 0..n, part.clone(), right);
                     let start = if from == steps.start { Init::Zero } else { Init::Accumulate };
                     // SAFETY: the block is all of `partial`, which this job borrows: `rows.len() * n` floats.
-                    unsafe {
-                        multiply(block, LeftOperand::Packed(lhs, 0), rhs, 0, start);
-                    }
+                    unsafe { multiply(block, LeftOperand::Packed(lhs, 0), rhs, 0, start) };
                 }
             });
         });

@@ -27,7 +27,5 @@ pub(crate) use multiply::{LeftOperand, multiply};
 pub(crate) use operand::{Operand, Order};
 pub(crate) use pack::PACK_LANES;
 pub(crate) use panels::{Panels, SharedPanels};
-pub(crate) use product::{
-    JOB_COLS, RightOperand, Strip, each_strip, is_one_portion, job_rows, row_portions, row_product,
-};
+pub(crate) use product::{JOB_COLS, RightOperand, Strip, is_one_portion, job_rows, row_portions, row_product};
 pub(crate) use transpose_avx512::transposed;

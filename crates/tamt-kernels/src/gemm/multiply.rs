@@ -27,17 +27,17 @@ impl LeftOperand<'_> {
     /// Checks an unpacked operand of `rows` rows against the right operand.
     fn assert_plain(self, rows: usize, rhs: Panels<'_>) {
         let Self::Plain(a) = self else { return };
-        let (rows, cols) = if a.order == Order::LaneRows { (rows, rhs.depth()) } else { (rhs.depth(), rows) };
+        let (rows, cols) = if a.order == Order::LaneRows { (rows, rhs.depth) } else { (rhs.depth, rows) };
         assert!(rows * cols == 0 || a.data.len() >= (rows - 1) * a.stride + cols, "the left operand holds the block");
         assert!(a.mask.is_none(), "a left operand without a mask");
-        assert_eq!(rhs.precision(), Precision::F32, "a right operand of the left one's precision");
+        assert_eq!(rhs.precision, Precision::F32, "a right operand of the left one's precision");
     }
 
     /// The operand's `rows` rows for the depth block `block` of `words` words.
     fn block(self, rows: usize, block: &Range<usize>, words: usize, precision: Precision) -> LeftRows {
         match self {
             Self::Packed(panels, row) => {
-                assert_eq!(panels.precision(), precision, "operands of one precision");
+                assert_eq!(panels.precision, precision, "operands of one precision");
                 let a = panels.panels_at(row, block);
                 let padded = rows.next_multiple_of(tile_rows(precision));
                 assert!(a.len() >= padded * words, "the left operand holds the block");
@@ -73,20 +73,20 @@ pub(crate) unsafe fn multiply(
     start: Init<'_>,
 ) {
     lhs.assert_plain(c.rows, rhs);
-    let precision = rhs.precision();
+    let precision = rhs.precision;
     let width = tile_cols(precision);
     #[cfg(target_arch = "x86_64")]
     let tiles = TileUnit::new(precision);
     #[cfg(target_arch = "x86_64")]
-    if let (Some(tiles), LeftOperand::Packed(lhs, row), MIN_EPILOGUE_DEPTH..) = (&tiles, lhs, rhs.depth()) {
+    if let (Some(tiles), LeftOperand::Packed(lhs, row), MIN_EPILOGUE_DEPTH..) = (&tiles, lhs, rhs.depth) {
         let mut epilogue = InPlace { out: c, start };
         // SAFETY: `TileUnit::new` found AVX-512-BF16; `c` is writable and unshared by the `# Safety` contract.
         return unsafe { unit::tile_product(tiles, (row, c.rows), (first_col, c.cols), lhs, rhs, &mut epilogue) };
     }
     let mut from = 0;
     // at least once, so that a product of depth 0 writes the initial value
-    while from < rhs.depth() || from == 0 {
-        let block = from..rhs.depth().min(from + precision.depth_block());
+    while from < rhs.depth || from == 0 {
+        let block = from..rhs.depth.min(from + precision.depth_block());
         let words = precision.words(block.len());
         let a = lhs.block(c.rows, &block, words, precision);
         for col in (0..c.cols).step_by(width) {

@@ -12,6 +12,7 @@ pub(crate) struct Panels<'a> {
     pub(crate) side: Side,
     /// Lanes with the padding of the last panel.
     pub(crate) padded: usize,
+    /// Steps of the depth.
     pub(crate) depth: usize,
     pub(crate) precision: Precision,
 }
@@ -31,16 +32,6 @@ impl<'a> Panels<'a> {
     pub(crate) fn of(precision: Precision, side: Side, lanes: usize, depth: usize, data: &'a [Word]) -> Self {
         let padded = side.padded(lanes, precision);
         Self { data: &data[..padded * precision.words(depth)], side, padded, depth, precision }
-    }
-
-    /// The precision of the elements.
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// Steps of the depth.
-    pub(crate) fn depth(&self) -> usize {
-        self.depth
     }
 
     /// The panels from the one that begins with `lane` to the last one, of the depth block `block`.

@@ -61,7 +61,7 @@ impl Strip<'_> {
         let _ = self.c.pointer((self.row + self.rows - 1) * self.stride + self.col + self.cols);
         let block = OutputBlock { start: c, stride: self.stride, rows: self.rows, cols: self.cols };
         #[cfg(target_arch = "x86_64")]
-        if self.lhs.precision().packs_bf16() {
+        if self.lhs.precision.packs_bf16() {
             // SAFETY: `packs_bf16` is true here; the block lies in `C`, and `packed_product` made the strips disjoint.
             return unsafe { self.multiply_tiles(&mut InPlace { out: block, start }) };
         }
@@ -78,7 +78,7 @@ impl Strip<'_> {
     #[cfg(target_arch = "x86_64")]
     pub(crate) unsafe fn multiply_tiles<F: Epilogue>(&self, epilogue: &mut F) {
         let (row, col) = self.packed_at;
-        let tiles = TileUnit::new(self.rhs.precision()).expect("a product in bf16");
+        let tiles = TileUnit::new(self.rhs.precision).expect("a product in bf16");
         // SAFETY: `TileUnit::new` found AVX-512-BF16; the epilogue's destination is exclusive by the `# Safety`
         // contract.
         unsafe { unit::tile_product(&tiles, (row, self.rows), (col, self.cols), self.lhs, self.rhs, epilogue) };
@@ -134,8 +134,8 @@ fn packed_product(
     if rows.is_empty() || cols.is_empty() {
         return;
     }
-    assert_eq!(lhs.depth(), rhs.depth(), "operands of the same depth");
-    let job_rows = job_rows(lhs.precision());
+    assert_eq!(lhs.depth, rhs.depth, "operands of the same depth");
+    let job_rows = job_rows(lhs.precision);
     let row_jobs = rows.len().div_ceil(job_rows);
     let least_col_jobs = JOBS.div_ceil(row_jobs);
     let balanced = cols.len().div_ceil(least_col_jobs).next_multiple_of(JOB_COLS.start).min(JOB_COLS.end);
@@ -175,7 +175,7 @@ pub(crate) fn row_portions(m: usize, depth: usize, precision: Precision) -> impl
     portions(m, depth, job_rows(precision))
 }
 
-/// The right operand of [`each_strip`].
+/// The right operand of [`row_product`].
 pub(crate) enum RightOperand<'a> {
     /// An operand that the product packs into the buffer, a portion of the columns at a time.
     Plain(Operand<'a>, &'a mut AlignedBuffer),
@@ -184,7 +184,7 @@ pub(crate) enum RightOperand<'a> {
 }
 
 /// Calls `job` on the current pool for each strip of the rows `rows` of `c` `[m, n]`. The lanes of `lhs` are those
-/// rows; `rhs` has `n` columns.
+/// rows; `rhs` has `n` columns. The jobs may write elsewhere than to `c`, which is empty then.
 pub(crate) fn row_product(
     n: usize,
     rows: Range<usize>,
@@ -193,20 +193,8 @@ pub(crate) fn row_product(
     c: &mut [f32],
     job: impl Fn(Strip<'_>) + Sync,
 ) {
-    assert!(c.len() >= rows.end * n, "an output of the declared shape");
-    each_strip(n, rows, lhs, rhs, &Shared::new(c), job);
-}
-
-/// [`row_product`] whose jobs may write elsewhere than to `c`, which is empty then.
-pub(crate) fn each_strip(
-    n: usize,
-    rows: Range<usize>,
-    lhs: Panels<'_>,
-    rhs: &mut RightOperand<'_>,
-    c: &Shared<'_, f32>,
-    job: impl Fn(Strip<'_>) + Sync,
-) {
-    let depth = lhs.depth();
+    assert!(c.is_empty() || c.len() >= rows.end * n, "an output of the declared shape");
+    let (c, depth) = (&Shared::new(c), lhs.depth);
     match rhs {
         RightOperand::Packed(rhs) => packed_product(n, rows, 0..n, lhs, *rhs, c, job),
         RightOperand::Plain(rhs, buffer) => {

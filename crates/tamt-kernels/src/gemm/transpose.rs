@@ -37,9 +37,7 @@ fn transpose_blocks(
     let done = (rows / 2 * 2, cols / 8 * 8);
     // SAFETY: `isa` found AVX2, which implies AVX; `transpose` asserted that `x` and `out` hold `rows` x `cols`
     // elements, and `done` is at most that.
-    unsafe {
-        transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width);
-    }
+    unsafe { transpose_blocks_avx(x.as_ptr(), stride, done, out.as_mut_ptr(), width) };
     done
 }
 
@@ -102,9 +100,7 @@ fn transpose_blocks(_: &[f32], _: usize, _: usize, _: usize, _: &mut [f32], _: u
 #[target_feature(enable = "avx")]
 #[inline]
 unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usize) {
-    use std::arch::x86_64::{
-        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
-    };
+    use std::arch::x86_64::*;
     // SAFETY: four loads and four stores of four floats, all within the rows of the `# Safety` contract.
     unsafe {
         let [r0, r1, r2, r3] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(x.add(i * stride)));
@@ -125,9 +121,7 @@ unsafe fn transpose_four(x: *const f32, stride: usize, out: *mut f32, width: usi
 #[target_feature(enable = "avx")]
 #[inline]
 unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usize) {
-    use std::arch::x86_64::{
-        _mm_castps_pd, _mm_loadu_ps, _mm_storeh_pd, _mm_storel_pd, _mm_unpackhi_ps, _mm_unpacklo_ps,
-    };
+    use std::arch::x86_64::*;
     // SAFETY: two loads of four floats and four stores of two, within the rows of the `# Safety` contract. A store
     // writes two floats as half of a vector of two doubles and needs no alignment.
     unsafe {
@@ -150,10 +144,7 @@ unsafe fn transpose_two(x: *const f32, stride: usize, out: *mut f32, width: usiz
 #[target_feature(enable = "avx")]
 #[inline]
 pub(crate) unsafe fn transpose_eight(x: *const f32, stride: usize, out: *mut f32, width: usize) {
-    use std::arch::x86_64::{
-        _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
-        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
-    };
+    use std::arch::x86_64::*;
     // SAFETY: four floats from column `j` of row `i`, with `i < 8` and `j <= 4`, within the rows of the `# Safety`
     // contract.
     let quarter = |i: usize, j: usize| unsafe { _mm_loadu_ps(x.add(i * stride + j)) };

@@ -1,9 +1,6 @@
 //! Transposition of 16 x 16 words of 32 bits in AVX-512 registers.
 
-use std::arch::x86_64::{
-    __m512i, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-};
+use std::arch::x86_64::*;
 
 /// Sixteen rows of sixteen 32-bit words.
 pub(crate) type Tile = [__m512i; 16];

@@ -6,7 +6,7 @@
 #[cfg(target_arch = "x86_64")]
 use crate::base::store_fence;
 use crate::base::{Precision, Scratch, Shared, round_in_place, with_buffer};
-use crate::gemm::{Init, JOB_COLS, Operand, Order, RightOperand, SharedPanels, Strip, each_strip};
+use crate::gemm::{Init, JOB_COLS, Operand, Order, RightOperand, SharedPanels, Strip, row_product};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::activated::{ActivationBackward, ActivationForward, SavedLayout, TokenPairs};
 use crate::linear::packed_factor::PackedFactorPart;
@@ -41,11 +41,10 @@ pub fn forward_activated(
         "saved activations of as many rows as the input"
     );
     let layer = FusedForward { activation, bias, saved: saved.map(Shared::new), y: y.begin(tokens, rows, precision) };
-    let nothing = Shared::new(&mut []);
     let x = Operand { precision, ..Operand::new(x, cols, Order::LaneRows) };
     for_each_portion(&x, tokens, cols, &mut scratch.floats, |part, lhs| {
         let mut rhs = weight.rhs(precision, &mut scratch.panels);
-        each_strip(rows, part, lhs, &mut rhs, &nothing, |strip| layer.apply(strip));
+        row_product(rows, part, lhs, &mut rhs, &mut [], |strip| layer.apply(strip));
     });
 }
 
@@ -71,24 +70,22 @@ impl FusedForward<'_> {
             let first = (strip.row, strip.col);
             let mut epilogue = ActivationForward { activation, bias, saved, panels: y, first };
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
-            // `saved` and `y`: the strips of `each_strip` are disjoint.
+            // `saved` and `y`: the strips of `row_product` are disjoint.
             return unsafe { strip.multiply_tiles(&mut epilogue) };
         }
         strip.multiply_to_buffer(Init::Bias(bias), |strip, first, u| {
             let row = strip.row + first;
             if let Some(saved) = saved {
                 let range = saved_range(width, precision, row, u.len() / columns.len(), &columns);
-                // SAFETY: only this job accesses the block's range: the strips of `each_strip` are disjoint, and
+                // SAFETY: only this job accesses the block's range: the strips of `row_product` are disjoint, and
                 // `saved_range` maps disjoint blocks to disjoint ranges.
                 save_block(u, columns.len(), precision, unsafe { saved.part(range) });
             } else if precision == Precision::Bf16 {
                 round_in_place(u);
             }
             activation::apply(activation, u);
-            // SAFETY: only this job accesses the strip's words of `y`: the strips of `each_strip` are disjoint.
-            unsafe {
-                pack_rows(&y, row, u, columns.clone());
-            }
+            // SAFETY: only this job accesses the strip's words of `y`: the strips of `row_product` are disjoint.
+            unsafe { pack_rows(&y, row, u, columns.clone()) };
         });
     }
 }
@@ -123,11 +120,10 @@ pub fn backward_activated(
     assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input");
     let ActivatedGradient { rows: du, output_gradient, input } = to;
     let layer = FusedBackward { activation, saved, du: du.begin(tokens, n, precision), output_gradient, input };
-    let nothing = Shared::new(&mut []);
     let dy = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
     for_each_portion(&dy, tokens, rows, &mut scratch.floats, |part, lhs| {
         let rhs = &mut RightOperand::Packed(weight.panels(PackedFor::InputGradient, precision));
-        each_strip(n, part, lhs, rhs, &nothing, |strip| layer.apply(strip));
+        row_product(n, part, lhs, rhs, &mut [], |strip| layer.apply(strip));
     });
 }
 
@@ -155,10 +151,8 @@ impl FusedBackward<'_> {
             let mut epilogue =
                 ActivationBackward { activation, saved, panels: du, output_gradient, input, first, pairs };
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's words of
-            // `du` and of the factors: the strips of `each_strip` are disjoint.
-            unsafe {
-                strip.multiply_tiles(&mut epilogue);
-            }
+            // `du` and of the factors: the strips of `row_product` are disjoint.
+            unsafe { strip.multiply_tiles(&mut epilogue) };
             return store_fence();
         }
         let both = activation::backward_part(activation);
@@ -172,7 +166,7 @@ impl FusedBackward<'_> {
                     both(&u[..cols], d, y);
                 }
                 // SAFETY: only this job accesses the strip's words of `du` and of the factors: the strips of
-                // `each_strip` are disjoint.
+                // `row_product` are disjoint.
                 unsafe {
                     pack_rows(&du, row, d, columns.clone());
                     if let Some(part) = output_gradient {

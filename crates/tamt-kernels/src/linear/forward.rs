@@ -4,7 +4,7 @@ use half::bf16;
 use std::ops::Range;
 
 use crate::base::{AlignedBuffer, Precision, Scratch, Shared, ValuesMut, round};
-use crate::gemm::{Init, Operand, Order, Panels, RightOperand, Strip, each_strip, row_product};
+use crate::gemm::{Init, Operand, Order, Panels, RightOperand, Strip, row_product};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::rounded::StoreRounded;
 use crate::linear::packed_input::PackedInput;
@@ -68,7 +68,7 @@ fn check_layers(layers: &[Projection<'_>], precision: Precision) -> usize {
 /// Rows `part` of a layer's output; `lhs` has the same rows of the input.
 fn project(layer: &mut Projection<'_>, part: Range<usize>, lhs: Panels<'_>, buffer: &mut AlignedBuffer) {
     let Projection { weight, bias, output } = layer;
-    let (mut rhs, bias, rows) = (weight.rhs(lhs.precision(), buffer), *bias, weight.shape().0);
+    let (mut rhs, bias, rows) = (weight.rhs(lhs.precision, buffer), *bias, weight.shape().0);
     match output {
         ValuesMut::F32(y) => row_product(rows, part, lhs, &mut rhs, y, |strip| {
             strip.multiply(strip_bias(bias, &strip).map_or(Init::Zero, Init::Bias));
@@ -91,21 +91,21 @@ fn bf16_product(
     bias: Option<&[f32]>,
     y: &mut [bf16],
 ) {
-    let (y, nothing) = (Shared::new(y), Shared::new(&mut []));
-    each_strip(n, part, lhs, rhs, &nothing, |mut strip| {
+    let y = Shared::new(y);
+    row_product(n, part, lhs, rhs, &mut [], |mut strip| {
         let bias = strip_bias(bias, &strip);
         let (row, col, cols) = (strip.row, strip.col, strip.cols);
         #[cfg(target_arch = "x86_64")]
-        if lhs.precision().packs_bf16() {
+        if lhs.precision.packs_bf16() {
             let mut epilogue = StoreRounded { out: y, stride: n, first: (row, col), bias };
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. `bias` has the strip's columns:
-            // `strip_bias`. Only this job writes the strip's elements of `y`: the strips of `each_strip` are disjoint.
+            // `strip_bias`. Only this job writes the strip's elements of `y`: the strips of `row_product` are disjoint.
             return unsafe { strip.multiply_tiles(&mut epilogue) };
         }
         strip.multiply_to_buffer(bias.map_or(Init::Zero, Init::Bias), |_, first, block| {
             for (i, values) in (row + first..).zip(block.chunks_exact(cols)) {
                 let at = i * n + col;
-                // SAFETY: only this job accesses the strip's elements of `y`: the strips of `each_strip` are disjoint.
+                // SAFETY: only this job accesses the strip's elements of `y`: the strips of `row_product` are disjoint.
                 round(values, unsafe { y.part(at..at + cols) });
             }
         });

@@ -105,9 +105,7 @@ impl PackedFactorPart<'_> {
         let width = self.panels.lanes;
         assert_eq!(x.len(), self.tokens * width, "rows of the group's tokens");
         // SAFETY: no other block of the group is packed: `self` is borrowed mutably.
-        unsafe {
-            self.pack_block(0, 0, x, width);
-        }
+        unsafe { self.pack_block(0, 0, x, width) };
     }
 
     /// Packs `block` `[n, cols]` as rows `row..row + n` of the group and columns `col..col + cols`. The block starts at

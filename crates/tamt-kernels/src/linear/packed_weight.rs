@@ -108,9 +108,7 @@ pub(crate) fn pack_compact<'a>(
                 };
                 // SAFETY: no other job writes the words of the block: the blocks are disjoint, and of whole panels and
                 // words.
-                unsafe {
-                    panels.pack(&operand, lanes, steps);
-                }
+                unsafe { panels.pack(&operand, lanes, steps) };
             });
         }
     });

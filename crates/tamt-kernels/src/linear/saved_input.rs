@@ -86,9 +86,7 @@ kernel! {
             }
         }
     }
-}
 
-kernel! {
     /// The inverse of [`save_pairs`] for one row: the low halves of all words, then the high halves.
     fn unpack_pairs<FMA>(words: &[f32], row: &mut [f32]) {
         let (low, high) = row.split_at_mut(words.len());

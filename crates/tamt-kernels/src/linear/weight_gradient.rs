@@ -4,9 +4,7 @@ use half::bf16;
 use std::ops::Range;
 
 use crate::base::{Scratch, Shared, Write, add_bf16, round, with_buffer};
-use crate::gemm::{
-    Init, Operand, Order, Panels, RightOperand, Side, each_strip, is_one_portion, row_portions, row_product,
-};
+use crate::gemm::{Init, Operand, Order, Panels, RightOperand, Side, is_one_portion, row_portions, row_product};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::gradient::{GradientOut, StoreGradient};
 #[cfg(target_arch = "x86_64")]
@@ -95,7 +93,7 @@ impl<'a> WeightProduct<'a> {
             return survivor_product(part, dy, x, mask, dw, mode);
         }
         #[cfg(target_arch = "x86_64")]
-        if dy.precision().packs_bf16() {
+        if dy.precision.packs_bf16() {
             return self.run_tiles(part, dy, x, GradientOut::F32(Shared::new(dw)));
         }
         row_product(cols, part, dy, x, dw, |mut strip| {
@@ -117,17 +115,17 @@ impl<'a> WeightProduct<'a> {
     fn run_bf16(self, part: Range<usize>, dy: Panels<'_>, x: &mut RightOperand<'_>, dw: &mut [bf16]) {
         let Self { cols, epilogue, mode } = self;
         assert!(!matches!(epilogue, GradEpilogue::Survivors(_)), "a gradient of all elements");
-        let (dw, nothing) = (Shared::new(dw), Shared::new(&mut []));
+        let dw = Shared::new(dw);
         #[cfg(target_arch = "x86_64")]
-        if dy.precision().packs_bf16() {
+        if dy.precision.packs_bf16() {
             return self.run_tiles(part, dy, x, GradientOut::Bf16(dw));
         }
-        each_strip(cols, part, dy, x, &nothing, |mut strip| {
+        row_product(cols, part, dy, x, &mut [], |mut strip| {
             strip.multiply_to_buffer(Init::Zero, |strip, done, block| {
                 for (row, values) in (strip.row + done..).zip(block.chunks_exact_mut(strip.cols)) {
                     epilogue.apply(values, row, strip.col, cols);
                     let first = row * cols + strip.col;
-                    // SAFETY: only this job accesses the strip's elements of `dw`: the strips of `each_strip` are
+                    // SAFETY: only this job accesses the strip's elements of `dw`: the strips of `row_product` are
                     // disjoint.
                     let out = unsafe { dw.part(first..first + strip.cols) };
                     if mode == Write::Add {
@@ -143,16 +141,13 @@ impl<'a> WeightProduct<'a> {
     #[cfg(target_arch = "x86_64")]
     fn run_tiles(self, part: Range<usize>, dy: Panels<'_>, x: &mut RightOperand<'_>, out: GradientOut<'_>) {
         let Self { cols, epilogue, mode } = self;
-        let nothing = Shared::new(&mut []);
-        each_strip(cols, part, dy, x, &nothing, |strip| {
+        row_product(cols, part, dy, x, &mut [], |strip| {
             let (first, add) = ((strip.row, strip.col), mode == Write::Add);
             let mut epilogue = StoreGradient { epilogue, cols, first, out, add };
             // SAFETY: AVX-512-BF16 is present: the callers check `packs_bf16`. The epilogue has the shape of `G`:
-            // `WeightProduct::new`. Only this job writes the strip's elements of `out`: the strips of `each_strip` are
+            // `WeightProduct::new`. Only this job writes the strip's elements of `out`: the strips of `row_product` are
             // disjoint.
-            unsafe {
-                strip.multiply_tiles(&mut epilogue);
-            }
+            unsafe { strip.multiply_tiles(&mut epilogue) };
         });
     }
 }
@@ -166,13 +161,13 @@ fn survivor_product(
     survivors: &mut [f32],
     mode: Write,
 ) {
-    let (survivors, nothing) = (Shared::new(survivors), Shared::new(&mut []));
+    let survivors = Shared::new(survivors);
     #[cfg(target_arch = "x86_64")]
-    if dy.precision().packs_bf16() {
-        return each_strip(mask.mask().cols(), part, dy, x, &nothing, |strip| {
+    if dy.precision.packs_bf16() {
+        return row_product(mask.mask().cols(), part, dy, x, &mut [], |strip| {
             let (rows, col) = (strip.row..strip.row + strip.rows, strip.col);
             // SAFETY: AVX-512-BF16 is present: `packs_bf16` returned true. Only this job writes the strip's survivors:
-            // the strips of `each_strip` are disjoint.
+            // the strips of `row_product` are disjoint.
             unsafe {
                 match mode {
                     Write::Store => {
@@ -183,13 +178,13 @@ fn survivor_product(
             }
         });
     }
-    each_strip(mask.mask().cols(), part, dy, x, &nothing, |mut strip| {
+    row_product(mask.mask().cols(), part, dy, x, &mut [], |mut strip| {
         let (from, to) = (strip.col / 8, (strip.col + strip.cols).div_ceil(8));
         strip.multiply_to_buffer(Init::Zero, |strip, done, block| {
             for (row, values) in (strip.row + done..).zip(block.chunks_exact(strip.cols)) {
                 let (at, bits) = (mask.of_row_from(row, strip.col).start, &mask.mask().row(row)[from..to]);
-                // SAFETY: only this job accesses the strip's survivors: the strips of `each_strip` are disjoint, and so
-                // are the ranges of their survivors.
+                // SAFETY: only this job accesses the strip's survivors: the strips of `row_product` are disjoint, and
+                // so are the ranges of their survivors.
                 let survivors = unsafe { survivors.part(at..at + count_bits(bits)) };
                 gather_row(bits, values, survivors, mode);
             }

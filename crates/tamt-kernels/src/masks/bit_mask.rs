@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 use crate::base::{kernel, map_chunks, rows_per_job};
-use crate::masks::bits::{copy_masked_row, count_bits, mask_row};
+use crate::masks::bits::{count_bits, mask_row};
 use crate::masks::selection::{Cut, Key, element_order, order};
 
 /// One bit per element of a matrix `[rows, cols]`: 1 = kept, 0 = dropped.
@@ -144,8 +144,7 @@ impl BitMask {
 
     /// Number of kept elements in `rows`, counted on the calling thread.
     pub fn count_ones_in(&self, rows: Range<usize>) -> usize {
-        let bytes = &self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()];
-        count_bits(bytes)
+        count_bits(&self.bytes[rows.start * self.row_bytes()..rows.end * self.row_bytes()])
     }
 
     /// Number of elements that both masks keep.
@@ -168,18 +167,6 @@ impl BitMask {
 
     fn assert_same_shape(&self, other: &Self) {
         assert_eq!((self.rows, self.cols), (other.rows, other.cols), "masks of the same shape");
-    }
-
-    /// `out = w ∘ B`, both `[rows, cols]`. Dropped elements become +0, also where `w` is negative, infinite or NaN.
-    pub fn copy_masked(&self, w: &[f32], out: &mut [f32]) {
-        assert_eq!(w.len(), self.len(), "weights of the mask's shape");
-        assert_eq!(out.len(), self.len(), "output of the mask's shape");
-        let (cols, job) = (self.cols.max(1), rows_per_job(self.cols));
-        out.par_chunks_mut(job * cols).zip(w.par_chunks(job * cols)).enumerate().for_each(|(j, (out, w))| {
-            for (r, (out, w)) in out.chunks_exact_mut(cols).zip(w.chunks_exact(cols)).enumerate() {
-                copy_masked_row(self.row(j * job + r), w, out);
-            }
-        });
     }
 
     /// `w = w ∘ B`, `[rows, cols]`. Dropped elements become +0, also where `w` is negative, infinite or NaN.
@@ -279,6 +266,7 @@ mod tests {
 
     use super::*;
     use crate::base::parallel::tests::same_for_any_pool;
+    use crate::masks::bits::copy_masked_row;
 
     fn pattern(rows: usize, cols: usize) -> BitMask {
         let mut mask = BitMask::zeros(rows, cols);
@@ -346,7 +334,9 @@ mod tests {
                 (0..rows * cols).map(|i| if mask.get(i / cols, i % cols) { i as f32 } else { f32::NAN }).collect();
             let expected: Vec<f32> = w.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
             let mut out = vec![-1.0; w.len()];
-            mask.copy_masked(&w, &mut out);
+            for (row, (out, w)) in out.chunks_exact_mut(cols).zip(w.chunks_exact(cols)).enumerate() {
+                copy_masked_row(mask.row(row), w, out);
+            }
             assert_eq!(out, expected);
             let mut in_place = w;
             mask.mask_in_place(&mut in_place);

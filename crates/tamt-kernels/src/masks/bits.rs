@@ -43,16 +43,12 @@ kernel! {
         let whole: u32 = words.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum();
         (whole + rest.iter().map(|byte| byte.count_ones()).sum::<u32>()) as usize
     }
-}
 
-kernel! {
     /// `out = w ∘ bits`.
     pub(crate) fn copy_masked_row<FMA>(bits: &[u8], w: &[f32], out: &mut [f32]) {
         copy_masked_inline(bits, w, out);
     }
-}
 
-kernel! {
     /// `w = w ∘ bits`.
     pub(crate) fn mask_row<FMA>(bits: &[u8], w: &mut [f32]) {
         let whole = w.len() / 8;

@@ -1,7 +1,6 @@
 //! Gather and scatter of the survivors of a masked matrix, a list in mask order: row after row, by column.
 
 use rayon::prelude::*;
-use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use crate::base::{Isa, isa};
@@ -17,8 +16,15 @@ const JOB_ROWS: usize = 16;
 /// If `survivors` does not have one element per set bit, or `dense` is not of the mask's shape.
 pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write) {
     assert_eq!(dense.len(), mask.len(), "a matrix of the mask's shape");
-    Jobs::new(mask, survivors.len()).zip(survivors).for_each(|(rows, mut survivors)| {
-        for row in rows {
+    let (rows, job_rows) = (mask.rows(), reduction_chunk(mask.rows(), JOB_ROWS));
+    let counts: [usize; PARTIALS] = map_chunks(rows, JOB_ROWS, |rows| mask.count_ones_in(rows));
+    assert_eq!(counts.iter().sum::<usize>(), survivors.len(), "a value for each survivor");
+    let survivors = Shared::new(survivors);
+    (0..PARTIALS).into_par_iter().for_each(|job| {
+        let first = counts[..job].iter().sum();
+        // SAFETY: the parts of two jobs are disjoint: they cut the list at the running sum of `counts`.
+        let mut survivors = unsafe { survivors.part(first..first + counts[job]) };
+        for row in job * job_rows..rows.min((job + 1) * job_rows) {
             let gathered = gather_row(mask.row(row), &dense[row * mask.cols()..][..mask.cols()], survivors, mode);
             survivors = &mut survivors[gathered..];
         }
@@ -63,10 +69,7 @@ pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
 /// AVX-512 variants on 16 columns at a time: a compress or expand instruction replaces a branch per survivor.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps,
-        _mm512_maskz_expandloadu_ps, _mm512_maskz_loadu_ps,
-    };
+    use std::arch::x86_64::*;
 
     use crate::base::sums::Write;
 
@@ -128,45 +131,6 @@ mod x86 {
     #[inline(always)]
     fn word(bytes: &[u8]) -> u16 {
         u16::from_le_bytes([bytes[0], bytes.get(1).copied().unwrap_or(0)])
-    }
-}
-
-/// Rows cut into jobs, and the number of survivors of each job.
-struct Jobs {
-    rows: usize,
-    job_rows: usize,
-    /// Number of survivors of each job.
-    counts: [usize; PARTIALS],
-}
-
-impl Jobs {
-    /// Jobs over the rows of a mask.
-    ///
-    /// # Panics
-    /// If the mask does not keep `survivors` elements.
-    fn new(mask: &BitMask, survivors: usize) -> Self {
-        let counts = map_chunks(mask.rows(), JOB_ROWS, |rows| mask.count_ones_in(rows));
-        assert_eq!(counts.iter().sum::<usize>(), survivors, "a value for each survivor");
-        Self { rows: mask.rows(), job_rows: reduction_chunk(mask.rows(), JOB_ROWS), counts }
-    }
-
-    fn rows(&self, job: usize) -> Range<usize> {
-        self.rows.min(job * self.job_rows)..self.rows.min((job + 1) * self.job_rows)
-    }
-
-    fn survivors(&self, job: usize) -> Range<usize> {
-        let first = self.counts[..job].iter().sum();
-        first..first + self.counts[job]
-    }
-
-    /// The rows and the part of `survivors` of each job.
-    fn zip(self, survivors: &mut [f32]) -> impl ParallelIterator<Item = (Range<usize>, &mut [f32])> {
-        let survivors = Shared::new(survivors);
-        (0..PARTIALS).into_par_iter().map(move |job| {
-            // SAFETY: the parts of two jobs are disjoint: `self.survivors` cuts the list at the running sum of
-            // `counts`.
-            (self.rows(job), unsafe { survivors.part(self.survivors(job)) })
-        })
     }
 }
 

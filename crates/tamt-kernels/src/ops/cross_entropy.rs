@@ -89,9 +89,7 @@ kernel! {
         let max = max_of(x);
         (max, sum_by([x], |[v]| exp::<FMA>(v - max)))
     }
-}
 
-kernel! {
     /// `x = scale softmax(x)`, with `log_sum = log Σ exp(x)`.
     fn gradient<FMA>(x: &mut [f32], log_sum: f32, scale: f32) {
         for v in x {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::base::{CHUNK, PARTIALS, fma, kernel, map_chunks, reduction_chunk, sum_by};
+use crate::base::{CHUNK, PARTIALS, fma, kernel, reduction_chunk, sum_by};
 
 /// Lower bound of norms, as in `torch.nn.functional.cosine_similarity`.
 const EPS: f32 = 1e-8;
@@ -20,21 +20,26 @@ pub fn cosine(s: &[f32], t: &[f32], cols: usize, weight: f32, ds: Option<&mut [f
         return 0.0;
     }
     assert!(s.len().is_multiple_of(cols), "whole rows of {cols}");
-    let rows = s.len() / cols;
-    let partials = match ds {
-        None => map_chunks(rows, 16, |range| {
-            let part = range.start * cols..range.end * cols;
-            cosine_rows(&s[part.clone()], &t[part], cols, weight, &mut [])
-        }),
-        Some(ds) => {
-            assert_eq!(ds.len(), s.len(), "a gradient of the student's shape");
-            let chunk = reduction_chunk(rows, 16) * cols;
-            let mut partials = [0.0; PARTIALS];
-            let jobs = ds.par_chunks_mut(chunk).zip(s.par_chunks(chunk).zip(t.par_chunks(chunk))).zip(&mut partials);
-            jobs.for_each(|((ds, (s, t)), out)| *out = cosine_rows(s, t, cols, weight, ds));
-            partials
-        }
-    };
+    let chunk = reduction_chunk(s.len() / cols, 16) * cols;
+    sum_chunks(s, t, ds, chunk, |s, t, ds| cosine_rows(s, t, cols, weight, ds))
+}
+
+/// `Σ part(s, t, ds)` over chunks of `chunk` elements; `ds` is empty in each chunk if no gradient is computed.
+fn sum_chunks(
+    s: &[f32],
+    t: &[f32],
+    ds: Option<&mut [f32]>,
+    chunk: usize,
+    part: impl Fn(&[f32], &[f32], &mut [f32]) -> f64 + Sync,
+) -> f64 {
+    let mut partials = [0.0; PARTIALS];
+    let states = s.par_chunks(chunk).zip(t.par_chunks(chunk)).zip(&mut partials);
+    if let Some(ds) = ds {
+        assert_eq!(ds.len(), s.len(), "a gradient of the student's shape");
+        states.zip(ds.par_chunks_mut(chunk)).for_each(|(((s, t), sum), ds)| *sum = part(s, t, ds));
+    } else {
+        states.for_each(|((s, t), sum)| *sum = part(s, t, &mut []));
+    }
     partials.iter().sum()
 }
 
@@ -67,21 +72,10 @@ kernel! {
 /// If the lengths differ.
 pub fn mse(s: &[f32], t: &[f32], weight: f32, ds: Option<&mut [f32]>) -> f64 {
     assert_eq!(s.len(), t.len(), "student and teacher of the same shape");
-    let partials = match ds {
-        None => map_chunks(s.len(), CHUNK, |range| squared_distance(&s[range.clone()], &t[range])),
-        Some(ds) => {
-            assert_eq!(ds.len(), s.len(), "a gradient of the student's shape");
-            let chunk = reduction_chunk(s.len(), CHUNK);
-            let mut partials = [0.0; PARTIALS];
-            let jobs = ds.par_chunks_mut(chunk).zip(s.par_chunks(chunk).zip(t.par_chunks(chunk))).zip(&mut partials);
-            jobs.for_each(|((ds, (s, t)), out)| {
-                *out = squared_distance(s, t);
-                add_difference(s, t, 2.0 * weight, ds);
-            });
-            partials
-        }
-    };
-    partials.iter().sum()
+    sum_chunks(s, t, ds, reduction_chunk(s.len(), CHUNK), |s, t, ds| {
+        add_difference(s, t, 2.0 * weight, ds);
+        squared_distance(s, t)
+    })
 }
 
 kernel! {
@@ -101,9 +95,7 @@ kernel! {
         }
         lanes.iter().sum()
     }
-}
 
-kernel! {
     /// `ds += factor (s - t)`
     fn add_difference<FMA>(s: &[f32], t: &[f32], factor: f32, ds: &mut [f32]) {
         for (ds, (s, t)) in ds.iter_mut().zip(s.iter().zip(t)) {

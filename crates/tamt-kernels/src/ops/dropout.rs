@@ -78,7 +78,7 @@ kernel! {
     fn apply_groups<FMA>(x: &mut [[f32; PHILOX_ELEMENTS]], first_group: u64, d: Dropout) {
         let threshold = (f64::from(d.p) * 65_536.0).round() as u32;
         let scale = 1.0 / (1.0 - d.p);
-        let (key, high) = d.stream.words();
+        let Stream { key, high } = d.stream;
         for (group, x) in (first_group..).zip(x) {
             let words = philox_wide(group * WIDE as u64, high, key);
             let (low, high) = x.split_at_mut(PHILOX_ELEMENTS / 2);

@@ -149,9 +149,7 @@ kernel! {
             *out = x + summand;
         }
     }
-}
 
-kernel! {
     /// `y = (s - mean) rstd gamma + beta`, with the `mean` and the `rstd` of each row of `s`.
     fn normalise<FMA>(
         s: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], mean: &mut [f32], rstd: &mut [f32],
@@ -170,9 +168,7 @@ kernel! {
             rstd[t] = r;
         }
     }
-}
 
-kernel! {
     /// `ds = rstd (g - avg(g) - n avg(g n))` of each row.
     fn input_gradient<FMA>(dy: &[f32], s: &[f32], mean: &[f32], rstd: &[f32], gamma: &[f32], ds: &mut [f32]) {
         let cols = gamma.len();
@@ -186,9 +182,7 @@ kernel! {
             }
         }
     }
-}
 
-kernel! {
     /// `dgamma += Σ_t dy n`, `dbeta += Σ_t dy`
     fn parameter_gradients<FMA>(
         dy: &[f32], s: &[f32], mean: &[f32], rstd: &[f32], dgamma: &mut [f32], dbeta: &mut [f32],

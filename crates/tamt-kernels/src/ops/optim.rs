@@ -190,9 +190,7 @@ kernel! {
     fn update<FMA>(u: Update, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         update_each::<_, FMA>(u, p, g, m, v);
     }
-}
 
-kernel! {
     /// [`update_each`] with bf16 gradients.
     fn update_bf16<FMA>(u: Update, p: &mut [f32], g: &[bf16], m: &mut [f32], v: &mut [f32]) {
         update_each::<_, FMA>(u, p, g, m, v);

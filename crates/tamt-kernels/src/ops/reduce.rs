@@ -20,11 +20,6 @@ pub fn sum(x: &[f32]) -> f64 {
     map_chunks(x.len(), CHUNK, |range| sum_part(&x[range])).iter().sum()
 }
 
-/// Whether every element is finite.
-pub fn all_finite(x: &[f32]) -> bool {
-    x.par_chunks(CHUNK).all(finite_part)
-}
-
 /// `dst += src`
 ///
 /// # Panics
@@ -53,21 +48,6 @@ pub fn gather_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
     });
 }
 
-/// `dst[rows[i]] = src[i]`, other rows unchanged: `src` `[rows.len(), cols]`, `dst` `[n, cols]`
-/// (`torch.Tensor.index_copy_`). The last of several values for one row wins.
-///
-/// # Panics
-/// If `src` does not have its shape, or a row is outside `dst`.
-pub fn scatter_rows(src: &[f32], cols: usize, rows: &[u32], dst: &mut [f32]) {
-    assert_eq!(src.len(), rows.len() * cols, "a row for each index");
-    if cols == 0 {
-        return;
-    }
-    for (src, &row) in src.chunks_exact(cols).zip(rows) {
-        dst[row as usize * cols..][..cols].copy_from_slice(src);
-    }
-}
-
 /// `dst[rows[i]] += src[i]`: `src` `[rows.len(), cols]`, `dst` `[n, cols]` (`torch.Tensor.index_add_`). Several values
 /// for one row are added in order.
 ///
@@ -94,17 +74,19 @@ kernel! {
     fn sum_squares_part<FMA>(x: &[f32]) -> f64 {
         sum_wide(x, |v| v * v)
     }
-}
 
-kernel! {
     fn sum_squares_bf16_part<FMA>(x: &[bf16]) -> f64 {
         sum_wide(x, |v| v * v)
     }
-}
 
-kernel! {
     fn sum_part<FMA>(x: &[f32]) -> f64 {
         sum_wide(x, |v| v)
+    }
+
+    fn scale_part<FMA>(x: &mut [f32], factor: f32) {
+        for v in x {
+            *v *= factor;
+        }
     }
 }
 
@@ -122,21 +104,6 @@ fn sum_wide<T: Number>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
         *lane += term(f64::from(v.get()));
     }
     lanes.iter().sum()
-}
-
-kernel! {
-    fn finite_part<FMA>(x: &[f32]) -> bool {
-        // An early exit would prevent vectorisation of the loop.
-        x.iter().fold(true, |finite, v| finite & v.is_finite())
-    }
-}
-
-kernel! {
-    fn scale_part<FMA>(x: &mut [f32], factor: f32) {
-        for v in x {
-            *v *= factor;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -161,19 +128,6 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_element_anywhere_is_found() {
-        let x = wave(3 * CHUNK + 5);
-        assert!(all_finite(&x) && all_finite(&[]));
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for at in [0, 17, CHUNK, 3 * CHUNK + 4] {
-                let mut x = x.clone();
-                x[at] = bad;
-                assert!(!all_finite(&x));
-            }
-        }
-    }
-
-    #[test]
     fn add_and_scale_are_elementwise() {
         let mut x = wave(CHUNK + 3);
         let y = x.clone();
@@ -183,17 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_gather_scatter_and_add() {
+    fn rows_are_gathered_and_added() {
         for cols in [1, 7, 65, 383] {
             let x = wave(5 * cols);
             let row = |r: usize| &x[r * cols..(r + 1) * cols];
             let mut picked = vec![9.0; 3 * cols];
             gather_rows(&x, cols, &[4, 0, 4], &mut picked);
             assert_eq!(picked, [row(4), row(0), row(4)].concat());
-            let mut back = vec![0.0; 5 * cols];
-            scatter_rows(&picked, cols, &[1, 2, 3], &mut back);
-            assert_eq!(back[cols..4 * cols], picked);
-            assert!(back[..cols].iter().chain(&back[4 * cols..]).all(|&v| v == 0.0));
             let mut added = x.clone();
             scatter_add_rows(&picked, cols, &[1, 1, 3], &mut added);
             let expected: Vec<f32> = (0..cols).map(|c| row(1)[c] + row(4)[c] + row(0)[c]).collect();

@@ -73,9 +73,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
                 let lhs = LeftOperand::Plain(Operand::new(&x[first * cols..], cols, Order::LaneRows));
                 let block = OutputBlock { start: gram.as_mut_ptr(), stride: rows, rows: count, cols: rows };
                 // SAFETY: the block covers `gram`, which has `count * rows` floats and is borrowed exclusively.
-                unsafe {
-                    multiply(block, lhs, panels, 0, Init::Zero);
-                }
+                unsafe { multiply(block, lhs, panels, 0, Init::Zero) };
             }
             sum += gram_difference(student, teacher, scale, 4.0 * weight);
             if let (Some(ds), Some(plain)) = (&mut ds, plain) {
@@ -83,9 +81,7 @@ fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mu
                 let lhs = LeftOperand::Plain(Operand::new(&*student, rows, Order::LaneRows));
                 let block = OutputBlock { start: ds.as_mut_ptr(), stride: cols, rows: count, cols };
                 // SAFETY: the block covers `ds`, which has `count * cols` floats and is borrowed exclusively.
-                unsafe {
-                    multiply(block, lhs, plain, 0, Init::Accumulate);
-                }
+                unsafe { multiply(block, lhs, plain, 0, Init::Accumulate) };
             }
         }
     });

@@ -4,11 +4,7 @@
 //! panels hold f32.
 
 use half::bf16;
-use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_permutexvar_epi64, _mm512_set_epi64, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_si512,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
-};
+use std::arch::x86_64::*;
 use std::mem::{MaybeUninit, transmute};
 
 use crate::gemm::bf16::round::round_pair;
@@ -35,7 +31,7 @@ impl RoundedBlock {
     /// Rounds the first columns of a panel, at most as many as a block has. Returns a pointer to the rounded columns.
     ///
     /// # Safety
-    /// The CPU has AVX-512-BF16, F and BW.
+    /// The CPU has AVX-512-BF16 and AVX-512 BW.
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw")]
     fn round(&mut self, activations: &[f32]) -> *const u16 {
         let out: *mut u16 = self.0.as_mut_ptr().cast();

@@ -31,14 +31,14 @@ pub(crate) const BF16_BLOCK_COLUMNS: usize = 192;
 /// activations in the block of a token panel.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Csr {
-    rows: usize,
-    cols: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
     /// Whether products are computed in bf16.
-    is_bf16: bool,
+    pub(super) is_bf16: bool,
     /// First entry of each row of each block, and the number of entries.
     row_starts: Vec<u32>,
-    offsets: Vec<u16>,
-    values: EntryValues,
+    pub(super) offsets: Vec<u16>,
+    pub(super) values: EntryValues,
 }
 
 /// The values of entries, in the precision of the products.
@@ -102,14 +102,6 @@ pub(crate) enum Orientation {
 const ROWS_PER_JOB: usize = 256;
 
 impl Csr {
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(super) fn cols(&self) -> usize {
-        self.cols
-    }
-
     /// Number of blocks, at least one, so that a product of depth 0 writes its bias.
     pub(super) fn blocks(&self) -> usize {
         self.cols.div_ceil(self.block_columns()).max(1)
@@ -121,11 +113,6 @@ impl Csr {
         block_columns(self.is_bf16)
     }
 
-    /// Whether products are computed in bf16.
-    pub(super) fn is_bf16(&self) -> bool {
-        self.is_bf16
-    }
-
     /// Blocks per partial sum. In f32 a partial sum covers the same columns as in the dense product.
     pub(super) fn blocks_per_sum(&self) -> usize {
         if self.is_bf16 { usize::MAX } else { DEPTH_BLOCK / self.block_columns() }
@@ -135,14 +122,6 @@ impl Csr {
     pub(super) fn row_starts(&self, block: usize, rows: Range<usize>) -> &[u32] {
         let first = block * self.rows;
         &self.row_starts[first + rows.start..=first + rows.end]
-    }
-
-    pub(super) fn offsets(&self) -> &[u16] {
-        &self.offsets
-    }
-
-    pub(super) fn values(&self) -> &EntryValues {
-        &self.values
     }
 
     /// Sets rows, columns and entries to those of a mask, for products in a precision. The values are unspecified until

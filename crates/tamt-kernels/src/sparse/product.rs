@@ -11,7 +11,7 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use crate::base::{Isa, isa};
-use crate::base::{Portable, Shared, Write, is_inside_parallel_job, with_parts};
+use crate::base::{Portable, Shared, Simd, Write, is_inside_parallel_job, with_parts};
 use crate::gemm::Init;
 #[cfg(target_arch = "x86_64")]
 use crate::sparse::bf16;
@@ -85,8 +85,8 @@ enum Output<'a, 'b> {
 
 /// `y (+)= x Aᵀ`: `x` `[T, A.cols]`, `y` `[T, A.rows]`.
 fn multiply(x: TokenPanelsView<'_>, a: &Csr, init: Init<'_>, y: Output<'_, '_>) {
-    let rows = a.rows();
-    assert_eq!(x.cols(), a.cols(), "activations of the matrix's width");
+    let rows = a.rows;
+    assert_eq!(x.cols(), a.cols, "activations of the matrix's width");
     let (y, to_panels) = match y {
         Output::Rows(y) => {
             assert_eq!(y.len(), x.tokens() * rows, "output of as many rows as the input");
@@ -102,7 +102,7 @@ fn multiply(x: TokenPanelsView<'_>, a: &Csr, init: Init<'_>, y: Output<'_, '_>) 
         return;
     }
     let panels = x.count();
-    let max = if a.is_bf16() { MAX_ROWS } else { max_rows_f32(a.cols()) };
+    let max = if a.is_bf16 { MAX_ROWS } else { max_rows_f32(a.cols) };
     let job_rows = if is_inside_parallel_job() { max } else { (rows * panels).div_ceil(JOBS).clamp(MIN_ROWS, max) };
     let job_rows = job_rows.min(rows).next_multiple_of(8);
     let row_jobs = rows.div_ceil(job_rows);
@@ -132,7 +132,7 @@ impl Product<'_> {
     /// Computes `rows` for the tokens of a panel, in the panel of the output.
     fn compute_panel(&self, panel: usize, rows: Range<usize>) {
         let width = panel_tokens();
-        let first = panel * self.a.rows();
+        let first = panel * self.a.rows;
         // SAFETY: each row of each panel belongs to one job.
         let totals = unsafe { self.y.part((first + rows.start) * width..(first + rows.end) * width) };
         if self.x.tokens_of(panel) < width {
@@ -145,7 +145,7 @@ impl Product<'_> {
     fn compute_rows(&self, panel: usize, rows: Range<usize>) {
         let (width, tokens) = (panel_tokens(), self.x.tokens_of(panel));
         let (count, size) = (rows.len(), rows.len() * width);
-        let stride = self.a.rows();
+        let stride = self.a.rows;
         let out = self.y.pointer(panel * width * stride + rows.start);
         with_parts([size, self.partials_len(size)], |[totals, partials]| {
             if let Init::Accumulate = self.init {
@@ -169,26 +169,22 @@ impl Product<'_> {
     /// The sums of some rows for one panel, `[rows][panel tokens]`.
     fn add_blocks(&self, panel: usize, rows: Range<usize>, totals: &mut [f32], partials: &mut [f32]) {
         let (a, tokens, panel) = (self.a, self.x.tokens_of(panel), self.x.panel(panel));
-        let init = match self.init {
-            Init::Bias(bias) => Init::Bias(&bias[rows.clone()]),
-            other => other,
-        };
         let (blocks, per_sum) = (a.blocks(), a.blocks_per_sum());
         for block in 0..blocks {
             let job = BlockProduct {
                 activations: &panel[(block * a.block_columns() * panel_tokens()).min(panel.len())..],
                 row_starts: a.row_starts(block, rows.clone()),
-                offsets: a.offsets(),
+                offsets: &a.offsets,
                 begins: block % per_sum == 0,
                 ends: block + 1 == blocks || (block + 1) % per_sum == 0,
-                init: if block < per_sum { init } else { Init::Accumulate },
+                init: self.init.of(rows.clone(), block < per_sum),
                 totals,
                 partials,
             };
             // SAFETY: the instruction set is present: `isa()` returned it, and `Csr` has bf16 values only with
             // AVX-512-BF16. The activations have a whole panel at each offset: `Csr::set_structure` derives the offsets
             // of a block from its columns, and the panel has as many columns as the matrix.
-            unsafe { add_block(job, a.values(), tokens) };
+            unsafe { add_block(job, &a.values, tokens) };
         }
     }
 }
@@ -209,60 +205,43 @@ unsafe fn add_block(job: BlockProduct<'_, '_>, values: &EntryValues, tokens: usi
             EntryValues::F32(values) if isa() == Isa::Avx512 => add_avx512(job, values, tokens),
             #[cfg(target_arch = "x86_64")]
             EntryValues::F32(values) if isa() == Isa::Avx2 => add_avx2(job, values, tokens),
-            EntryValues::F32(values) => add_portable(job, values, tokens),
+            EntryValues::F32(values) => add_vectors::<Portable>(job, values, tokens, 32),
         }
     }
 }
 
 /// [`BlockProduct::add_f32`] for as many vectors as hold `tokens` tokens.
 ///
+/// # Safety
+/// The processor must have the instruction set of `S`. `job.activations` must have `width` floats at the offset of
+/// every entry.
+#[inline(always)]
+unsafe fn add_vectors<S: Simd>(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize, width: usize) {
+    // SAFETY: instruction set and offsets: this function's contract.
+    unsafe {
+        match tokens.div_ceil(S::LANES) {
+            1 => job.add_f32::<S, 1>(values, width),
+            2 => job.add_f32::<S, 2>(values, width),
+            3 | 4 => job.add_f32::<S, 4>(values, width),
+            _ => job.add_f32::<S, 8>(values, width),
+        }
+    }
+}
+
 /// # Safety
 /// The processor must have the target features. `job.activations` must have 64 floats at the offset of every entry.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 unsafe fn add_avx512(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
-    use std::arch::x86_64::__m512;
     // SAFETY: instruction set and offsets: this function's contract.
-    unsafe {
-        match tokens.div_ceil(16) {
-            1 => job.add_f32::<__m512, 1>(values, 64),
-            2 => job.add_f32::<__m512, 2>(values, 64),
-            _ => job.add_f32::<__m512, 4>(values, 64),
-        }
-    }
+    unsafe { add_vectors::<std::arch::x86_64::__m512>(job, values, tokens, 64) }
 }
 
-/// As [`add_avx512`].
-///
 /// # Safety
 /// As [`add_avx512`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn add_avx2(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
-    use std::arch::x86_64::__m256;
     // SAFETY: instruction set and offsets: this function's contract.
-    unsafe {
-        match tokens.div_ceil(8) {
-            1 => job.add_f32::<__m256, 1>(values, 64),
-            2 => job.add_f32::<__m256, 2>(values, 64),
-            3 | 4 => job.add_f32::<__m256, 4>(values, 64),
-            _ => job.add_f32::<__m256, 8>(values, 64),
-        }
-    }
-}
-
-/// [`BlockProduct::add_f32`] for as many vectors as hold `tokens` tokens.
-///
-/// # Safety
-/// `job.activations` must have 32 floats at the offset of every entry.
-unsafe fn add_portable(job: BlockProduct<'_, '_>, values: &[f32], tokens: usize) {
-    // SAFETY: every processor has the instructions of `Portable`; offsets: this function's contract.
-    unsafe {
-        match tokens.div_ceil(4) {
-            1 => job.add_f32::<Portable, 1>(values, 32),
-            2 => job.add_f32::<Portable, 2>(values, 32),
-            3 | 4 => job.add_f32::<Portable, 4>(values, 32),
-            _ => job.add_f32::<Portable, 8>(values, 32),
-        }
-    }
+    unsafe { add_vectors::<std::arch::x86_64::__m256>(job, values, tokens, 64) }
 }

@@ -12,7 +12,7 @@ pub(crate) struct BlockProduct<'a, 'b> {
     pub(super) activations: &'a [f32],
     /// First entry of each row, and the end of the last row's entries.
     pub(crate) row_starts: &'a [u32],
-    /// [`Csr::offsets`](super::csr::Csr::offsets) of all entries of the matrix.
+    /// `Csr::offsets` of all entries of the matrix.
     pub(super) offsets: &'a [u16],
     /// Whether the sums begin with this block; else they continue `partials`.
     pub(crate) begins: bool,

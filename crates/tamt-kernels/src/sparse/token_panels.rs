@@ -32,8 +32,9 @@ const PACK_COLUMNS: usize = 256;
 pub struct TokenPanels {
     buffer: AlignedBuffer,
     /// Tokens of each group.
-    groups: Vec<usize>,
-    cols: usize,
+    pub(super) groups: Vec<usize>,
+    /// Features of each token.
+    pub(super) cols: usize,
 }
 
 /// One group of [`TokenPanels`], to be written.
@@ -108,16 +109,6 @@ impl TokenPanels {
         let first: usize = self.groups[..index].iter().map(|&tokens| len(tokens)).sum();
         let tokens = self.groups[index];
         TokenPanelsView { panels: &self.buffer.as_slice()[first..first + len(tokens)], tokens, cols: self.cols }
-    }
-
-    /// Tokens of each group.
-    pub(super) fn groups(&self) -> &[usize] {
-        &self.groups
-    }
-
-    /// Features of each token.
-    pub(super) fn cols(&self) -> usize {
-        self.cols
     }
 
     /// Number of panels.

@@ -70,11 +70,11 @@ pub fn backward_weight_and_bias(
     (dw, mode): (&mut [f32], Write),
     db: Option<(&mut [f32], Write)>,
 ) {
-    assert!(db.as_ref().is_none_or(|(db, _)| db.len() == dy.cols()), "a bias per output feature");
+    assert!(db.as_ref().is_none_or(|(db, _)| db.len() == dy.cols), "a bias per output feature");
     let a = w.for_weight_gradient();
-    let (rows, cols) = (a.rows(), a.cols());
-    assert_eq!((dy.cols(), x.cols()), (rows, cols), "activations of the matrix's shape");
-    assert_eq!(dy.groups(), x.groups(), "factors of the same groups of tokens");
+    let (rows, cols) = (a.rows, a.cols);
+    assert_eq!((dy.cols, x.cols), (rows, cols), "activations of the matrix's shape");
+    assert_eq!(dy.groups, x.groups, "factors of the same groups of tokens");
     let len = if layout == GradLayout::Dense { rows * cols } else { w.survivors() };
     assert_eq!(dw.len(), len, "weight gradient of the declared shape");
     if rows == 0 || cols == 0 {
@@ -120,9 +120,9 @@ struct Tile {
 
 impl Tiling {
     fn new(a: &Csr, panels: usize) -> Self {
-        let tile_rows = a.rows().div_ceil(a.rows().div_ceil(TILE_ROWS));
+        let tile_rows = a.rows.div_ceil(a.rows.div_ceil(TILE_ROWS));
         let tile_blocks = (TILE_COLUMNS / a.block_columns()).min(MAX_TILE_BLOCKS);
-        let (down, across) = (a.rows().div_ceil(tile_rows), a.blocks().div_ceil(tile_blocks));
+        let (down, across) = (a.rows.div_ceil(tile_rows), a.blocks().div_ceil(tile_blocks));
         let chunk_panels = panels.div_ceil(JOBS.div_ceil(down * across)).max(MIN_PANELS);
         let chunks = panels.div_ceil(chunk_panels).max(1);
         Self { tile_rows, tile_blocks, down, across, panels, chunk_panels, chunks }
@@ -136,7 +136,7 @@ impl Tiling {
         let (chunk, tile) = (job / (self.down * self.across), job % (self.down * self.across));
         let (row, block) = (tile % self.down * self.tile_rows, tile / self.down * self.tile_blocks);
         Tile {
-            rows: row..a.rows().min(row + self.tile_rows),
+            rows: row..a.rows.min(row + self.tile_rows),
             blocks: block..a.blocks().min(block + self.tile_blocks),
             chunk,
             panels: chunk * self.chunk_panels..self.panels.min((chunk + 1) * self.chunk_panels),
@@ -182,7 +182,7 @@ fn sum_tile(dy: &TokenPanels, x: &TokenPanels, a: &Csr, tile: &Tile, out: &Parti
 /// # Panics
 /// If `db` does not have one element per column.
 pub fn bias_gradient(dy: &TokenPanels, db: &mut [f32], mode: Write) {
-    assert_eq!(db.len(), dy.cols(), "a bias per output feature");
+    assert_eq!(db.len(), dy.cols, "a bias per output feature");
     let width = panel_tokens();
     let columns = rows_per_job(dy.count() * width).max(8);
     db.par_chunks_mut(columns).enumerate().for_each(|(job, db)| {
@@ -214,12 +214,12 @@ fn write_gradient(
     (dw, mode): (&mut [f32], Write),
 ) {
     let a = w.for_weight_gradient();
-    let cols = a.cols();
+    let cols = a.cols;
     let job_rows = rows_per_job(cols);
     let chunks = sums.len() / slots;
     let (dw, sums) = (Shared::new(dw), Shared::new(sums));
-    (0..a.rows().div_ceil(job_rows)).into_par_iter().for_each(|job| {
-        let rows = job * job_rows..a.rows().min((job + 1) * job_rows);
+    (0..a.rows.div_ceil(job_rows)).into_par_iter().for_each(|job| {
+        let rows = job * job_rows..a.rows.min((job + 1) * job_rows);
         for block in 0..a.blocks() {
             let part = slots_of(a, block, rows.clone());
             // SAFETY: the rows of a block have disjoint slots in each chunk, and each row belongs to one job.
@@ -261,7 +261,7 @@ fn add_row(a: &Csr, row: usize, sums: &Shared<'_, f32>, layout: GradLayout, out:
             }
             GradLayout::Dense => {
                 let out = &mut out[block * a.block_columns()..];
-                for (sum, offset) in sums.iter().zip(&a.offsets()[entries]) {
+                for (sum, offset) in sums.iter().zip(&a.offsets[entries]) {
                     out[usize::from(offset >> shift)] += sum;
                 }
             }
@@ -277,7 +277,7 @@ fn slots_before(a: &Csr, index: usize) -> usize {
 
 /// The sum slots of some rows of a block.
 fn slots_of(a: &Csr, block: usize, rows: Range<usize>) -> Range<usize> {
-    let first = block * a.rows();
+    let first = block * a.rows;
     slots_before(a, first + rows.start)..slots_before(a, first + rows.end)
 }
 
@@ -288,14 +288,14 @@ fn add_panel(dy: &[f32], x: &[f32], a: &Csr, block: usize, rows: Range<usize>, s
         gradients: &dy[rows.start * width..rows.end * width],
         activations: &x[block * a.block_columns() * width..],
         row_starts: a.row_starts(block, rows),
-        offsets: a.offsets(),
+        offsets: &a.offsets,
         sums,
     };
     // SAFETY: the instruction set is present: `isa()` returned it, and `Csr` has bf16 values only with AVX-512-BF16.
     // The activations have a whole panel at each offset: `Csr::set_structure` derives the offsets of a block from its
     // columns, and the panel has as many columns as the matrix.
     unsafe {
-        match a.values() {
+        match a.values {
             #[cfg(target_arch = "x86_64")]
             EntryValues::Bf16(_) => bf16::add_gradients(job),
             #[cfg(not(target_arch = "x86_64"))]

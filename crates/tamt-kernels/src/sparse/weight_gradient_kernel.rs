@@ -17,7 +17,7 @@ pub(crate) struct BlockGradient<'a, 'b> {
     pub(super) activations: &'a [f32],
     /// First entry of each row, and the end of the last row's entries.
     pub(crate) row_starts: &'a [u32],
-    /// [`Csr::offsets`](super::csr::Csr::offsets) of all entries of the matrix.
+    /// `Csr::offsets` of all entries of the matrix.
     pub(crate) offsets: &'a [u16],
     /// The sums of the entries. The sums of each row are followed by `REDUCE_WIDTH - 1` slots of padding.
     pub(crate) sums: &'b mut [f32],
@@ -120,11 +120,7 @@ impl SumLanes for Portable {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        __m256, __m512, _mm_add_ps, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
-        _mm256_extractf128_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_castps512_ps256,
-        _mm512_extractf32x8_ps,
-    };
+    use std::arch::x86_64::*;
 
     use super::{REDUCE_WIDTH, SumLanes};
 

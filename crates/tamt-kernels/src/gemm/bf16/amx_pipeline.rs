@@ -35,7 +35,7 @@ pub(crate) unsafe fn tile_product<F: Epilogue>(
     rhs: Panels<'_>,
     epilogue: &mut F,
 ) {
-    let (depth, precision) = (rhs.depth(), rhs.precision());
+    let (depth, precision) = (rhs.depth, rhs.precision);
     let mut buffers = [const { TileSums([[0.0; OUTPUT_TILE]; OUTPUT_TILE]) }; CHUNK];
     let buffers = buffers.as_mut_ptr();
     let mut pipeline = Pipeline { epilogue, block: (rows, cols), sums: buffers, finished: None };

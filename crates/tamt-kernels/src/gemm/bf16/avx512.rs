@@ -1,9 +1,7 @@
 //! Tile products of bf16 by AVX-512-BF16. One instruction adds two products to each of 16 sums; the register tile is 8
 //! rows by two vectors.
 
-use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-};
+use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use crate::base::Word;
@@ -31,7 +29,7 @@ pub(super) unsafe fn tile_product<F: Epilogue>(
     rhs: Panels<'_>,
     epilogue: &mut F,
 ) {
-    let (depth, precision) = (rhs.depth(), rhs.precision());
+    let (depth, precision) = (rhs.depth, rhs.precision);
     let mut sums = TileSums([[0.0; OUTPUT_TILE]; OUTPUT_TILE]);
     for col in (0..cols).step_by(OUTPUT_TILE) {
         let width = (cols - col).next_multiple_of(TILE).min(OUTPUT_TILE);

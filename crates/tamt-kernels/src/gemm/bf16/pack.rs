@@ -7,10 +7,7 @@
 //! tiles through memory. Loops replace closures that an iterator adapter calls, for the same reason.
 
 use half::bf16;
-use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16, _mm512_castsi256_si512, _mm512_inserti64x4,
-    _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_stream_si512,
-};
+use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::base::{Values, Word};

@@ -1,9 +1,6 @@
 //! Rows of output tiles in vectors, for epilogues.
 
-use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepu16_epi32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_slli_epi32,
-};
+use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::gemm::epilogue::OutputTile;

@@ -44,7 +44,7 @@ pub(crate) unsafe fn tile_product<F: Epilogue>(
     rhs: Panels<'_>,
     epilogue: &mut F,
 ) {
-    assert_eq!((lhs.depth(), lhs.precision()), (rhs.depth(), rhs.precision()), "operands of the same depth");
+    assert_eq!((lhs.depth, lhs.precision), (rhs.depth, rhs.precision), "operands of the same depth");
     // SAFETY: a `TileUnit` exists only if `bf16` found its instructions; the operands agree: asserted above. The
     // destination is exclusive by the `# Safety` contract.
     unsafe {

@@ -1,10 +1,6 @@
 //! The epilogues of the fused FFN: [`ActivationForward`] and [`ActivationBackward`].
 
-use std::arch::x86_64::{
-    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_loadu_ps, _mm512_mask_storeu_epi16,
-    _mm512_maskz_loadu_epi16, _mm512_maskz_mov_epi16, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_stream_si512,
-};
+use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::base::{Precision, Shared};

@@ -1,8 +1,6 @@
 //! The epilogue of the survivors of a weight gradient: `G[B]`, a list in mask order.
 
-use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_mask_storeu_ps, _mm512_maskz_compress_ps, _mm512_maskz_loadu_ps,
-};
+use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 

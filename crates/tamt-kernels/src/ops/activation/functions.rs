@@ -94,14 +94,6 @@ pub(crate) fn backward_part(kind: Activation) -> fn(&[f32], &mut [f32], &mut [f3
     }
 }
 
-kernel! {
-    fn gelu<FMA>(u: &[f32], y: &mut [f32]) {
-        for (y, &u) in y.iter_mut().zip(u) {
-            *y = u * normal_cdf::<FMA>(u);
-        }
-    }
-}
-
 /// `f' = Φ(u) + u φ(u)`
 #[inline(always)]
 fn gelu_slope<const FMA: bool>(u: f32, cdf: f32) -> f32 {
@@ -110,12 +102,30 @@ fn gelu_slope<const FMA: bool>(u: f32, cdf: f32) -> f32 {
     fma::<FMA>(u, density, cdf)
 }
 
-kernel! {
-    fn gelu_backward<FMA>(u: &[f32], d: &mut [f32]) {
-        for (d, &u) in d.iter_mut().zip(u) {
-            *d *= gelu_slope::<FMA>(u, normal_cdf::<FMA>(u));
-        }
-    }
+/// Compiles `fn name(u) = f` as a kernel `name(u, y)` that computes `y = f(u)`, and `fn name(u, d) = f` as a kernel
+/// `name(u, d)` that replaces `d` by `f(u, d)`.
+macro_rules! elementwise {
+    ($(fn $name:ident<$fma:ident>($u:ident $(, $d:ident)?) = $value:expr;)+) => {
+        kernel! {$(
+            fn $name<$fma>(u: &[f32], y: &mut [f32]) {
+                for (y, &$u) in y.iter_mut().zip(u) {
+                    $(let $d = *y;)?
+                    *y = $value;
+                }
+            }
+        )+}
+    };
+}
+
+elementwise! {
+    fn gelu<FMA>(u) = u * normal_cdf::<FMA>(u);
+    fn gelu_backward<FMA>(u, d) = d * gelu_slope::<FMA>(u, normal_cdf::<FMA>(u));
+    fn gelu_tanh<FMA>(u) = gelu_tanh_of::<FMA>(u);
+    fn gelu_tanh_backward<FMA>(u, d) = gelu_tanh_back_of::<FMA>(u, d);
+    fn relu<FMA>(u) = relu_of(u);
+    fn relu_backward<FMA>(u, d) = relu_back_of(u, d);
+    fn tanh_all<FMA>(u) = tanh::<FMA>(u);
+    fn tanh_backward<FMA>(u, d) = tanh_back_of::<FMA>(u, d);
 }
 
 kernel! {
@@ -142,14 +152,6 @@ pub(crate) fn gelu_tanh_of<const FMA: bool>(u: f32) -> f32 {
     0.5 * u * (1.0 + gelu_tanh_inner::<FMA>(u))
 }
 
-kernel! {
-    fn gelu_tanh<FMA>(u: &[f32], y: &mut [f32]) {
-        for (y, &u) in y.iter_mut().zip(u) {
-            *y = gelu_tanh_of::<FMA>(u);
-        }
-    }
-}
-
 /// With `t = tanh(v)`: `f' = (1 + t) / 2 + u (1 - t²) v' / 2`
 #[inline(always)]
 pub(crate) fn gelu_tanh_back_of<const FMA: bool>(u: f32, d: f32) -> f32 {
@@ -158,26 +160,10 @@ pub(crate) fn gelu_tanh_back_of<const FMA: bool>(u: f32, d: f32) -> f32 {
     d * (0.5 * (1.0 + t) + 0.5 * u * (1.0 - t * t) * slope)
 }
 
-kernel! {
-    fn gelu_tanh_backward<FMA>(u: &[f32], d: &mut [f32]) {
-        for (d, &u) in d.iter_mut().zip(u) {
-            *d = gelu_tanh_back_of::<FMA>(u, *d);
-        }
-    }
-}
-
 #[inline(always)]
 pub(crate) fn relu_of(u: f32) -> f32 {
     // `max` would turn NaN into 0.
     if u < 0.0 { 0.0 } else { u }
-}
-
-kernel! {
-    fn relu<FMA>(u: &[f32], y: &mut [f32]) {
-        for (y, &u) in y.iter_mut().zip(u) {
-            *y = relu_of(u);
-        }
-    }
 }
 
 #[inline(always)]
@@ -185,34 +171,10 @@ pub(crate) fn relu_back_of(u: f32, d: f32) -> f32 {
     if u > 0.0 { d } else { 0.0 }
 }
 
-kernel! {
-    fn relu_backward<FMA>(u: &[f32], d: &mut [f32]) {
-        for (d, &u) in d.iter_mut().zip(u) {
-            *d = relu_back_of(u, *d);
-        }
-    }
-}
-
-kernel! {
-    fn tanh_all<FMA>(u: &[f32], y: &mut [f32]) {
-        for (y, &u) in y.iter_mut().zip(u) {
-            *y = tanh::<FMA>(u);
-        }
-    }
-}
-
 #[inline(always)]
 pub(crate) fn tanh_back_of<const FMA: bool>(u: f32, d: f32) -> f32 {
     let t = tanh::<FMA>(u);
     d * (1.0 - t * t)
-}
-
-kernel! {
-    fn tanh_backward<FMA>(u: &[f32], d: &mut [f32]) {
-        for (d, &u) in d.iter_mut().zip(u) {
-            *d = tanh_back_of::<FMA>(u, *d);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,7 @@
 //! `g` and `h` are cubics on each of 32 pieces of `[0, 6)`. Two registers hold one coefficient of all pieces; one
 //! permutation looks up the coefficient by the index of the piece.
 
-use std::arch::x86_64::{
-    __m512, __m512i, _CMP_LT_OQ, _mm512_abs_ps, _mm512_add_ps, _mm512_castps_si512, _mm512_cmp_ps_mask,
-    _mm512_fmadd_ps, _mm512_load_ps, _mm512_mask_sub_ps, _mm512_max_ps, _mm512_min_ps, _mm512_permutex2var_ps,
-    _mm512_set1_ps, _mm512_setzero_ps,
-};
+use std::arch::x86_64::*;
 use std::f64::consts::PI;
 use std::sync::OnceLock;
 

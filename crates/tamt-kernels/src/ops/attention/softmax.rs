@@ -71,9 +71,7 @@ kernel! {
     pub(crate) fn score_gradients<FMA>(p: &mut [f32], dp: &mut [f32], stride: usize, len: usize, scale: f32, lse: &[f32]) {
         score_gradient_rows::<FMA>(p, dp, None, stride, len, scale, lse);
     }
-}
 
-kernel! {
     /// [`score_gradient_rows`] with dropout.
     pub(crate) fn score_gradients_dropped<FMA>(
         p: &mut [f32],
