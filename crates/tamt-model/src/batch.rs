@@ -66,12 +66,8 @@ impl Batch {
                     let pad = config.pad_token_id;
                     let mut last = pad;
                     self.position_ids.extend(ids.iter().map(|&id| {
-                        if id == pad {
-                            pad
-                        } else {
-                            last += 1;
-                            last
-                        }
+                        last += u32::from(id != pad);
+                        if id == pad { pad } else { last }
                     }));
                 }
             }
@@ -110,4 +106,18 @@ impl Batch {
     pub fn sequences(&self) -> usize {
         self.bounds.len().saturating_sub(1)
     }
+}
+
+/// Cuts a row-major buffer `[T, width]` into the rows of each group, which are empty if the buffer is.
+pub(crate) fn group_rows<'a, T>(
+    groups: &[SequenceGroup],
+    buffer: &'a mut [T],
+    width: usize,
+) -> impl Iterator<Item = &'a mut [T]> {
+    cut(buffer, groups.iter().map(move |group| group.tokens.len() * width))
+}
+
+/// Cuts a buffer into parts of these lengths, which are empty if the buffer is.
+pub(crate) fn cut<T>(mut rest: &mut [T], lens: impl Iterator<Item = usize>) -> impl Iterator<Item = &mut [T]> {
+    lens.map(move |len| rest.split_off_mut(..len.min(rest.len())).unwrap_or_default())
 }

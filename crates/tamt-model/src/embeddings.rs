@@ -9,10 +9,9 @@ use tamt_kernels::ops::{dropout, embedding};
 use crate::activations::Activations;
 use crate::batch::Batch;
 use crate::config::Family;
-use crate::dropout::DropoutSite;
 use crate::grads::{Gradient, Grads, epilogue};
 use crate::model::Model;
-use crate::pass::Pass;
+use crate::pass::{DropoutSite, Pass};
 use crate::plan::LayerNorm;
 use crate::workspace::Workspace;
 
@@ -24,14 +23,14 @@ impl Model {
         batch: &Batch,
         tokens: Range<usize>,
         pass: Pass<'_>,
-        saved: SavedStatistics<'_>,
+        saved: &mut SavedStatistics<'_>,
         buffer: &mut Vec<f32>,
         y: &mut [f32],
     ) {
         let (e, p) = (&self.embeddings, &self.params);
         let SavedStatistics { sum, mean, rstd } = saved;
         let (sum, saved) = match sum {
-            Some(sum) if !sum.is_empty() => (sum, Some(SavedStatistics { sum: None, mean, rstd })),
+            Some(sum) if !sum.is_empty() => (&mut **sum, Some(SavedStatistics { sum: None, mean, rstd })),
             _ => {
                 buffer.resize(y.len(), 0.0);
                 (buffer.as_mut_slice(), None)

@@ -9,20 +9,17 @@ use tamt_kernels::linear::PackedFor;
 use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::ops::reduce;
 
-use crate::activations::Activations;
-use crate::batch::{Batch, SequenceGroup};
+use crate::activations::{Activations, HiddenGrads};
+use crate::batch::{Batch, SequenceGroup, group_rows};
 use crate::grads::Grads;
-use crate::hidden_grads::HiddenGrads;
 use crate::layer;
-use crate::layer_gradients::{LayerGradients, NormShare};
 use crate::model::{Layer, Model, Norm};
 use crate::params::ParamId;
 use crate::pass::Pass;
 use crate::plan::LayerPlan;
-use crate::rows::RowCursor;
 use crate::saved_layer::{LayerSlots, SavedLayer};
 use crate::saved_norm::SavedNorm;
-use crate::weight_gradients::GradientPath;
+use crate::weight_gradients::{GradientPath, LayerGradients, NormShare};
 use crate::workspace::{JobWorkspace, Workspace};
 
 /// Maximum number of tokens of a group; a longer sequence is a group of its own. The activations of a group fit the L2
@@ -38,7 +35,7 @@ impl Model {
         assert_eq!(batch.position_ids.len(), batch.tokens(), "`locate` has filled the positions");
         activations.resize(&self.config, batch);
         let groups = batch.groups(GROUP_TOKENS);
-        let (save, count) = (activations.save(), self.layers.len());
+        let (save, count) = (activations.save, self.layers.len());
         let Activations { embedding, layers, hidden, .. } = activations;
         let Workspace { kernels, weights, jobs, .. } = workspace;
         let precision = kernels.precision();
@@ -83,7 +80,7 @@ impl Model {
         workspace: &mut Workspace,
     ) {
         let Some(lowest) = self.lowest_trainable(grads) else { return };
-        assert!(activations.save().all(), "the forward pass saved everything");
+        assert!(activations.save.all(), "the forward pass saved everything");
         workspace.flow.resize(batch.tokens() * self.config.hidden_size, 0.0);
         let groups = batch.groups(GROUP_TOKENS);
         match d.hidden(self.layers.len()) {
@@ -134,14 +131,14 @@ impl Model {
         let paths = GradientPath::of_layer(layer, pass, grads);
         norm_gradients.resize(groups.len() * 4 * width, 0.0);
         let trained = [layer.attention_norm, layer.output_norm].map(|norm| grads.contains(norm.weight));
-        let mut flow = RowCursor::new(flow, width);
         let factor_slots = factors.begin(self, layer, &paths, saved, groups, precision);
         let shares = norm_gradients.chunks_exact_mut(4 * width);
-        let gradients = groups.iter().zip(shares).zip(factor_slots).map(|((group, shares), factors)| {
+        let slots = groups.iter().zip(group_rows(groups, flow, width)).zip(shares).zip(factor_slots);
+        let gradients = slots.map(|(((group, flow), shares), factors)| {
             let rows = group.tokens.start * width..group.tokens.end * width;
             let query_key = query_key.map(|(query, key)| (&query[rows.clone()], &key[rows]));
             let [attention_norm, output_norm] = norm_shares(shares, trained);
-            LayerGradients { flow: flow.take(group.tokens.len()), query_key, factors, attention_norm, output_norm }
+            LayerGradients { flow, query_key, factors, attention_norm, output_norm }
         });
         let gradients: Vec<_> = gradients.collect();
         let x = activations.hidden(l);
@@ -172,22 +169,18 @@ fn group_states<'a>(
     embedding: &'a mut SavedNorm,
     hidden: &'a mut [Vec<f32>],
 ) -> Vec<GroupStates<'a>> {
-    let mut embedding = embedding.cursor(width);
-    let mut hidden: Vec<_> = hidden.iter_mut().map(|states| RowCursor::new(states, width)).collect();
-    let states = |group: &'a SequenceGroup| GroupStates {
-        group,
-        embedding: embedding.take(group.tokens.len()),
-        hidden: hidden.iter_mut().map(|states| states.take(group.tokens.len())).collect(),
+    let mut hidden: Vec<_> = hidden.iter_mut().map(|states| group_rows(groups, states, width)).collect();
+    let states = |(group, embedding)| {
+        let hidden = hidden.iter_mut().filter_map(Iterator::next).collect();
+        GroupStates { group, embedding, hidden }
     };
-    groups.iter().map(states).collect()
+    groups.iter().zip(embedding.slots(groups, width)).map(states).collect()
 }
 
 impl GroupStates<'_> {
     fn embed(&mut self, model: &Model, batch: &Batch, pass: Pass<'_>, workspace: &mut JobWorkspace) {
-        let SavedStatistics { sum, mean, rstd } = &mut self.embedding;
-        let saved = SavedStatistics { sum: sum.as_deref_mut(), mean, rstd };
         let [buffer, ..] = &mut workspace.layer.hidden;
-        model.embed(batch, self.group.tokens.clone(), pass, saved, buffer, self.hidden[0]);
+        model.embed(batch, self.group.tokens.clone(), pass, &mut self.embedding, buffer, self.hidden[0]);
     }
 
     fn forward(&mut self, plan: &LayerPlan<'_>, slots: LayerSlots<'_>, workspace: &mut JobWorkspace) {

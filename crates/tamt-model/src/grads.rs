@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use half::bf16;
-use tamt_kernels::Precision;
-use tamt_kernels::Write;
 use tamt_kernels::masks::{GradEpilogue, WeightRef};
 use tamt_kernels::ops::embedding::RowGrads;
+use tamt_kernels::{Precision, Write};
 
 use crate::model::Model;
 use crate::params::{Masks, ParamId, Params};
@@ -56,15 +55,6 @@ pub enum Gradient {
 }
 
 impl Gradient {
-    /// Sets all values to zero.
-    fn clear(&mut self) {
-        match self {
-            Self::All(values) => values.fill(0.0),
-            Self::Bf16(values) => values.fill(bf16::ZERO),
-            Self::Rows(rows) => rows.clear(),
-        }
-    }
-
     /// All values of a gradient of a vector, of weights of a layer or of a head.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         match self {
@@ -148,8 +138,13 @@ impl Grads {
 
     /// Ends a step: sets the slots without a write to zero.
     pub fn finish(&mut self) {
-        for (gradient, _) in self.gradients.iter_mut().zip(&self.written).filter(|(_, written)| !**written) {
-            gradient.clear();
+        for (gradient, written) in self.gradients.iter_mut().zip(&self.written) {
+            match gradient {
+                _ if *written => {}
+                Gradient::All(values) => values.fill(0.0),
+                Gradient::Bf16(values) => values.fill(bf16::ZERO),
+                Gradient::Rows(rows) => rows.clear(),
+            }
         }
     }
 
@@ -185,21 +180,13 @@ impl Grads {
     /// Sets the elements `i` of a tensor's gradient with `drop(i)` to zero. Not for compact matrices.
     pub fn zero_where(&mut self, id: ParamId, drop: impl Fn(usize) -> bool) {
         let Some(slot) = self.by_param[id.0] else { return };
-        fn zero<'a, T: Default + 'a>(
-            first: usize,
-            values: impl Iterator<Item = &'a mut T>,
-            drop: impl Fn(usize) -> bool,
-        ) {
-            values.enumerate().filter(|(i, _)| drop(first + i)).for_each(|(_, v)| *v = T::default());
+        fn zero<T: Default>(first: usize, values: &mut [T], drop: impl Fn(usize) -> bool) {
+            values.iter_mut().enumerate().filter(|(i, _)| drop(first + i)).for_each(|(_, v)| *v = T::default());
         }
         match &mut self.gradients[slot] {
-            Gradient::All(values) => zero(0, values.iter_mut(), drop),
-            Gradient::Bf16(values) => zero(0, values.iter_mut(), drop),
-            Gradient::Rows(rows) => {
-                for (row, values) in rows.iter_mut() {
-                    zero(row * values.len(), values.iter_mut(), &drop);
-                }
-            }
+            Gradient::All(values) => zero(0, values, drop),
+            Gradient::Bf16(values) => zero(0, values, drop),
+            Gradient::Rows(rows) => rows.iter_mut().for_each(|(row, values)| zero(row * values.len(), values, &drop)),
         }
     }
 
@@ -235,16 +222,6 @@ impl Grads {
     /// [`Grads::gradient`] of a tensor outside the layers whose gradient is [`Gradient::All`].
     pub(crate) fn slot(&mut self, id: ParamId) -> Option<(&mut [f32], Write, GradKind)> {
         self.gradient(id).map(|(gradient, mode, kind)| (gradient.values_mut(), mode, kind))
-    }
-
-    /// The gradient of the word embeddings as decoder. The decoder is unmasked, so only weights have this gradient, not
-    /// scores.
-    pub(crate) fn decoder_slot(&mut self, id: ParamId) -> Option<(&mut [f32], Write)> {
-        let slot = self.by_param[id.0]?;
-        if self.trainable[slot].kind == GradKind::Score {
-            return None;
-        }
-        self.slot(id).map(|(data, mode, _)| (data, mode))
     }
 
     /// The gradients of two tensors that are trained together or not at all (scale and shift of a `LayerNorm`).

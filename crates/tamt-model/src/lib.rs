@@ -48,11 +48,9 @@
 //!   each.
 //! * `workspace`: scratch memory. `weight_gradients`: `dW = dyᵀ x` of a layer, from the `packed_factor`s of all
 //!   groups.
-//! * `activations`, `saved_layer`, `saved_norm`: what a forward pass saves. `hidden_grads`: where objectives add
-//!   gradients.
+//! * `activations`, `saved_layer`, `saved_norm`: what a forward pass saves, and where objectives add gradients.
 //! * `plan`: the kernel, layout and precision of each matrix of a layer, resolved once per pass.
-//! * `pass`, `prepared`, `dropout`, `grads`: how a pass runs, matrices in kernel layout, gradients of trainable
-//!   tensors.
+//! * `pass`, `prepared`, `grads`: how a pass runs, matrices in kernel layout, gradients of trainable tensors.
 //! * [`model`], `model_init`, `model_files`: the structure of a model, its initial values, reading and writing.
 //! * `params`, `batch`: tensors and masks by id, packed batches.
 //! * `rewrite`: the copy of a checkpoint with the zeros of masks.
@@ -63,16 +61,13 @@ mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod digest;
-mod dropout;
 mod embeddings;
 mod encoder;
 mod error;
 mod grads;
 mod head_linear;
-mod hidden_grads;
 pub mod hub;
 mod layer;
-mod layer_gradients;
 mod mlm_head;
 pub mod model;
 mod model_files;
@@ -83,7 +78,6 @@ mod pass;
 mod plan;
 mod prepared;
 mod rewrite;
-mod rows;
 mod saved_layer;
 mod saved_norm;
 pub mod sentence;
@@ -92,19 +86,17 @@ mod weight_gradients;
 mod workspace;
 pub mod write;
 
-pub use activations::Activations;
+pub use activations::{Activations, HiddenGrads};
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Family};
-pub use dropout::DropoutPlan;
 pub use error::{Error, Result};
 pub use grads::{GradKind, Gradient, Grads, Trainable};
-pub use hidden_grads::HiddenGrads;
 pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts, TaskHead, TaskKind};
 pub use model_files::HeadStart;
 pub use params::{Masks, ParamId, Params, Spec};
-pub use pass::Pass;
+pub use pass::{DropoutPlan, Pass};
 pub use prepared::{KernelChoice, PreparedWeights};
 pub use rewrite::{Dtype, Rewritten, rewrite};
 pub use saved_layer::Save;

@@ -4,14 +4,13 @@
 //! positions at a time: a chunk goes forward and, if the caller asks for gradients, straight back.
 
 use tamt_kernels::masks::GradEpilogue;
-use tamt_kernels::ops::cross_entropy;
 use tamt_kernels::ops::cross_entropy::LossSums;
 use tamt_kernels::ops::layer_norm::SavedStatistics;
-use tamt_kernels::ops::{activation, reduce};
+use tamt_kernels::ops::{activation, cross_entropy, reduce};
 use tamt_kernels::{Write, linear};
 
 use crate::error::Result;
-use crate::grads::Grads;
+use crate::grads::{GradKind, Grads};
 use crate::model::{MlmHead, Model};
 use crate::pass::Pass;
 use crate::plan::LayerNorm;
@@ -113,8 +112,12 @@ impl Model {
         if let Some((slot, mode, _)) = back.grads.slot(head.decoder_bias) {
             linear::backward_bias(logits, slot, mode, scratch);
         }
-        if let Some((slot, mode)) = back.grads.decoder_slot(self.embeddings.word) {
-            let [rows, cols] = self.params.matrix_shape(self.embeddings.word);
+        // The decoder is unmasked, so scores of the word embeddings have no gradient here.
+        let word = self.embeddings.word;
+        if back.grads.kind(word) != Some(GradKind::Score)
+            && let Some((slot, mode, _)) = back.grads.slot(word)
+        {
+            let [rows, cols] = self.params.matrix_shape(word);
             linear::backward_weight(logits, transformed, rows, cols, GradEpilogue::Dense, slot, mode, scratch);
         }
         loss

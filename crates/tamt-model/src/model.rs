@@ -129,6 +129,17 @@ pub enum TaskHead {
     },
 }
 
+impl TaskHead {
+    /// The linear layer over the first token of each sequence, which a span head lacks, and the one with the outputs.
+    pub(crate) fn linears(self) -> (Option<Dense>, Dense) {
+        match self {
+            Self::Pooled { pooler, classifier } => (Some(pooler), classifier),
+            Self::TwoLayer { dense, out_proj } => (Some(dense), out_proj),
+            Self::Span { qa_outputs } => (None, qa_outputs),
+        }
+    }
+}
+
 /// A model in memory: the configuration, the tensors, and the role of each tensor.
 #[derive(Clone, Debug)]
 pub struct Model {

@@ -15,16 +15,12 @@ impl Model {
         for id in model.params.ids() {
             model.params.fill_with_zeros(id);
             let is_matrix = model.params.spec(id).shape.len() == 2;
-            let is_norm_scale = {
-                let name = &model.params.spec(id).name;
-                name.ends_with("LayerNorm.weight") || name.ends_with("layer_norm.weight")
-            };
+            let is_norm_scale =
+                ["LayerNorm.weight", "layer_norm.weight"].iter().any(|end| model.params.spec(id).name.ends_with(end));
             let stream = Stream::new(seed, Purpose::INIT, id.index() as u64);
             let values = model.params.get_mut(id);
             if is_matrix {
-                for (i, v) in values.iter_mut().enumerate() {
-                    *v = range * stream.normal_at(i as u64);
-                }
+                values.iter_mut().enumerate().for_each(|(i, v)| *v = range * stream.normal_at(i as u64));
             } else if is_norm_scale {
                 values.fill(1.0);
             }
@@ -79,10 +75,8 @@ impl Model {
     /// # Panics
     /// If the model has no sequence head, or `order` is no permutation of its outputs.
     pub fn reorder_outputs(&mut self, order: &[usize]) {
-        let last = match self.task_head {
-            Some(TaskHead::Pooled { classifier, .. }) => classifier,
-            Some(TaskHead::TwoLayer { out_proj, .. }) => out_proj,
-            Some(TaskHead::Span { .. }) | None => panic!("the model has a sequence head"),
+        let Some((Some(_), last)) = self.task_head.map(TaskHead::linears) else {
+            panic!("the model has a sequence head");
         };
         for id in [last.weight, last.bias] {
             let values = self.params.get_mut(id);

@@ -41,14 +41,13 @@ impl FactorBuffer {
         width: usize,
         groups: &[SequenceGroup],
         layout: FactorLayout,
-    ) -> std::vec::IntoIter<FactorSlot<'_>> {
+    ) -> impl Iterator<Item = FactorSlot<'_>> {
         self.layout = layout;
         let tokens = groups.iter().map(|group| group.tokens.len());
         let packed = layout.packed.map(|precision| self.packed.parts(factor, width, tokens.clone(), precision));
         let panels = layout.panels.then(|| self.panels.parts(width, tokens));
         let (mut packed, mut panels) = (packed.into_iter().flatten(), panels.into_iter().flatten());
-        let slot = |_| FactorSlot { packed: packed.next(), panels: panels.next() };
-        groups.iter().map(slot).collect::<Vec<_>>().into_iter()
+        groups.iter().map(move |_| FactorSlot { packed: packed.next(), panels: panels.next() })
     }
 
     /// The factor as packed for the dense kernel, if the latest batch was.

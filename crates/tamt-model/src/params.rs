@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 
 use half::bf16;
-use tamt_kernels::masks::BitMask;
-use tamt_kernels::masks::{CompactWeight, RowRanges};
-use tamt_kernels::masks::{Weight, WeightRef};
+use tamt_kernels::masks::{BitMask, CompactWeight, RowRanges, Weight, WeightRef};
 
 /// A tensor of a model, by its position in [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +70,13 @@ impl Reduced {
 }
 
 impl Tensor {
+    /// Reduces storage in f32; other storage stays as it is.
+    fn reduce(&mut self, reduced: impl FnOnce(&[f32]) -> Reduced) {
+        if self.reduced.is_none() {
+            self.reduced = Some(reduced(&std::mem::take(&mut self.values)));
+        }
+    }
+
     /// Expands reduced storage to f32; returns all elements.
     fn expand(&mut self) -> &mut [f32] {
         if let Some(reduced) = self.reduced.take() {
@@ -167,23 +172,17 @@ impl Params {
     /// Rounds a tensor in f32 to bf16, which takes half the memory. Products in bf16 round a frozen matrix anew in each
     /// pass otherwise.
     pub fn round(&mut self, id: ParamId) {
-        let tensor = &mut self.tensors[id.0];
-        if tensor.reduced.is_none() {
-            let values = std::mem::take(&mut tensor.values);
+        self.tensors[id.0].reduce(|values| {
             let mut rounded = vec![bf16::ZERO; values.len()];
-            tamt_kernels::round(&values, &mut rounded);
-            tensor.reduced = Some(Reduced::Bf16(rounded));
-        }
+            tamt_kernels::round(values, &mut rounded);
+            Reduced::Bf16(rounded)
+        });
     }
 
     /// Removes from a matrix in f32 the elements that `mask` drops, which count as zero from here on. For matrices that
     /// are trained under a fixed mask.
     pub fn compact(&mut self, id: ParamId, mask: &BitMask) {
-        let tensor = &mut self.tensors[id.0];
-        if tensor.reduced.is_none() {
-            let values = std::mem::take(&mut tensor.values);
-            tensor.reduced = Some(Reduced::Compact(CompactWeight::new(mask.clone(), &values)));
-        }
+        self.tensors[id.0].reduce(|values| Reduced::Compact(CompactWeight::new(mask.clone(), values)));
     }
 
     /// The trainable elements of a tensor, and the range of each row among them: the surviving elements of a compact

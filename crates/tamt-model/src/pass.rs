@@ -1,9 +1,10 @@
 //! How a forward or backward pass runs: masks, prepared matrices and dropout.
 
 use tamt_kernels::ops::dropout::Dropout;
+use tamt_kernels::rng::{Purpose, Stream};
 use tamt_kernels::sparse::SparseWeight;
 
-use crate::dropout::{DropoutPlan, DropoutSite};
+use crate::config::Config;
 use crate::model::Dense;
 use crate::params::Masks;
 use crate::prepared::PreparedWeights;
@@ -34,17 +35,56 @@ impl<'a> Pass<'a> {
 
     /// Dropout of the elements of a site from number `first` on.
     pub(crate) fn dropout(&self, site: DropoutSite, first: usize) -> Option<Dropout> {
-        self.dropout.as_ref()?.at(site, first)
-    }
-
-    /// Whether the sparse kernel multiplies by the matrix.
-    pub(crate) fn is_sparse(&self, dense: Dense) -> bool {
-        self.prepared.is_some_and(|prepared| prepared.is_sparse(dense.weight))
+        let plan = self.dropout?;
+        let (p, number) = match site {
+            DropoutSite::Embeddings => (plan.hidden, 0),
+            DropoutSite::AttentionProbabilities(l) => (plan.attention, 3 * l + 1),
+            DropoutSite::AttentionOutput(l) => (plan.hidden, 3 * l + 2),
+            DropoutSite::FfnOutput(l) => (plan.hidden, 3 * l + 3),
+            DropoutSite::Head(site) => (plan.hidden, (1 << 30) + site),
+        };
+        (p > 0.0).then(|| Dropout { p, stream: plan.stream.fork(number as u32), first: first as u64 })
     }
 
     /// The matrix for which the sparse kernel computes gradients of weights, if prepared so. Gradients of scores
     /// always take the dense kernel.
     pub(crate) fn sparse_gradient(&self, dense: Dense) -> Option<&'a SparseWeight> {
         self.prepared?.sparse(dense.weight)
+    }
+}
+
+/// Dropout rates of a training step, and the random stream that decides which elements drop.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutPlan {
+    /// Rate on embeddings and sub-layer outputs.
+    pub hidden: f32,
+    /// Rate on attention probabilities.
+    pub attention: f32,
+    stream: Stream,
+}
+
+/// A site of the model with dropout. The number is that of the transformer layer, or counts the sites of the task head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DropoutSite {
+    Embeddings,
+    AttentionProbabilities(usize),
+    AttentionOutput(usize),
+    FfnOutput(usize),
+    Head(usize),
+}
+
+impl DropoutPlan {
+    /// Dropout for training step `step` of a run seeded with `seed`.
+    pub fn new(hidden: f32, attention: f32, seed: u64, step: u64) -> Self {
+        Self { hidden, attention, stream: Stream::new(seed, Purpose::DROPOUT, step) }
+    }
+
+    /// Dropout for training step `step` at `rate` everywhere, or at the rates of the model's configuration.
+    pub fn for_step(config: &Config, rate: Option<f32>, seed: u64, step: u64) -> Self {
+        let (hidden, attention) = match rate {
+            Some(p) => (p, p),
+            None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
+        };
+        Self::new(hidden, attention, seed, step)
     }
 }

@@ -11,9 +11,8 @@ use tamt_kernels::sparse::{PreparedFor, SparseWeight};
 
 use crate::batch::SequenceGroup;
 use crate::config::Config;
-use crate::dropout::DropoutSite;
 use crate::model::{ATTENTION_OUTPUT, Dense, INTERMEDIATE, Model, Norm, OUTPUT, QUERY, VALUE};
-use crate::pass::Pass;
+use crate::pass::{DropoutSite, Pass};
 use crate::prepared::LinearWeight;
 
 /// A linear layer `y = x (W ∘ B)ᵀ + b`; its masked matrix is in the layout of the kernel that multiplies by it.
@@ -185,7 +184,7 @@ impl WeightBuffer {
         precision: Precision,
     ) -> LinearWeight<'_> {
         let weight = model.params.weight(dense.weight, pass.masks);
-        if pass.is_sparse(dense) {
+        if pass.prepared.is_some_and(|prepared| prepared.is_sparse(dense.weight)) {
             let product = match product {
                 PackedFor::Forward => PreparedFor::Forward,
                 PackedFor::InputGradient => PreparedFor::InputGradient,

@@ -2,8 +2,7 @@
 
 use tamt_kernels::Precision;
 use tamt_kernels::linear::{PackedFor, PackedWeight};
-use tamt_kernels::masks::BitMask;
-use tamt_kernels::masks::WeightRef;
+use tamt_kernels::masks::{BitMask, WeightRef};
 use tamt_kernels::sparse::{PreparedFor, SparseWeight};
 
 use crate::model::Model;
@@ -127,18 +126,12 @@ impl PreparedWeights {
 
     /// The matrix in the sparse kernel's layout, if prepared so.
     pub fn sparse(&self, id: ParamId) -> Option<&SparseWeight> {
-        match self.by_param.get(id.0)? {
-            Some(Prepared::Sparse(weight)) => Some(weight),
-            _ => None,
-        }
+        if let Some(Prepared::Sparse(weight)) = self.by_param.get(id.0)? { Some(weight) } else { None }
     }
 
     /// The matrix in the dense kernel's layout, if prepared so.
     pub fn dense(&self, id: ParamId) -> Option<&PackedWeight> {
-        match self.by_param.get(id.0)? {
-            Some(Prepared::Dense(weight)) => Some(weight),
-            _ => None,
-        }
+        if let Some(Prepared::Dense(weight)) = self.by_param.get(id.0)? { Some(weight) } else { None }
     }
 
     /// The matrix in the layout that `product` needs, if prepared so.

@@ -8,10 +8,9 @@ use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::sparse::{TokenPanels, TokenPanelsPart, TokenPanelsView};
 use tamt_kernels::{Precision, Values};
 
-use crate::batch::SequenceGroup;
+use crate::batch::{SequenceGroup, cut, group_rows};
 use crate::packed_factor::{FactorBuffer, FactorLayout, FactorSlot};
 use crate::plan::{FfnPlan, LayerPlan};
-use crate::rows::RowCursor;
 use crate::saved_norm::{NormView, SavedNorm};
 
 /// How much a forward pass saves.
@@ -65,17 +64,13 @@ impl SavedRows {
         groups: &[SequenceGroup],
         saved_as: Option<Precision>,
         reads_bf16: bool,
-    ) -> std::vec::IntoIter<RowsSlot<'_>> {
+    ) -> impl Iterator<Item = RowsSlot<'_>> {
         let len = token_count(groups) * width;
         self.f32.resize(if saved_as == Some(Precision::F32) { len } else { 0 }, 0.0);
         self.bf16.resize(if saved_as == Some(Precision::Bf16) { len } else { 0 }, bf16::ZERO);
         self.reads_bf16 = reads_bf16;
-        let (mut f32, mut bf16) = (RowCursor::new(&mut self.f32, width), RowCursor::new(&mut self.bf16, width));
-        let slot = |group: &SequenceGroup| {
-            let tokens = group.tokens.len();
-            RowsSlot { f32: f32.take(tokens), bf16: bf16.take(tokens), reads_bf16 }
-        };
-        groups.iter().map(slot).collect::<Vec<_>>().into_iter()
+        let slots = group_rows(groups, &mut self.f32, width).zip(group_rows(groups, &mut self.bf16, width));
+        slots.map(move |(f32, bf16)| RowsSlot { f32, bf16, reads_bf16 })
     }
 
     /// Some elements as attention reads them; `buffer` holds widened elements.
@@ -148,31 +143,25 @@ pub(crate) enum PreActivation<'a> {
 }
 
 impl SavedPreActivation {
-    fn begin(
-        &mut self,
-        plan: &LayerPlan<'_>,
-        groups: &[SequenceGroup],
-        save: bool,
-    ) -> std::vec::IntoIter<PreActivationSlot<'_>> {
+    /// The slots of each group; none if nothing is saved.
+    fn begin(&mut self, plan: &LayerPlan<'_>, groups: &[SequenceGroup], save: bool) -> Vec<PreActivationSlot<'_>> {
         let (width, row_width) = (plan.config.intermediate_size, Self::row_width(plan));
         let panel_len = |group: &SequenceGroup| TokenPanels::len(group.tokens.len(), width);
         let (is_panels, rounds) = (matches!(plan.ffn, FfnPlan::Panels(_)), plan.precision == Precision::Bf16);
         let rounded_len = if save && is_panels && rounds { groups.iter().map(panel_len).sum() } else { 0 };
         self.rows.resize(if save && !is_panels { token_count(groups) * row_width } else { 0 }, 0.0);
         self.rounded.resize(rounded_len, bf16::ZERO);
-        let (mut rows, mut rounded) = (RowCursor::new(&mut self.rows, row_width), RowCursor::new(&mut self.rounded, 1));
-        let slots: Vec<_> = match (is_panels, rounds) {
+        let rows = group_rows(groups, &mut self.rows, row_width);
+        let rounded = cut(&mut self.rounded, groups.iter().map(panel_len));
+        match (is_panels, rounds) {
             _ if !save => Vec::new(),
-            (false, _) => groups.iter().map(|g| PreActivationSlot::Rows(rows.take(g.tokens.len()))).collect(),
-            (true, true) => {
-                groups.iter().map(|g| PreActivationSlot::RoundedPanels(rounded.take(panel_len(g)))).collect()
-            }
+            (false, _) => rows.map(PreActivationSlot::Rows).collect(),
+            (true, true) => rounded.map(PreActivationSlot::RoundedPanels).collect(),
             (true, false) => {
                 let parts = self.panels.parts(width, groups.iter().map(|group| group.tokens.len()));
                 parts.into_iter().map(PreActivationSlot::Panels).collect()
             }
-        };
-        slots.into_iter()
+        }
     }
 
     fn group(&self, plan: &LayerPlan<'_>, groups: &[SequenceGroup], index: usize) -> PreActivation<'_> {
@@ -284,23 +273,22 @@ impl SavedLayer {
             let layout = FactorLayout { packed: (all && packed).then_some(precision), panels: all && panels };
             buffer.begin(Factor::Input, hidden, groups, layout)
         });
-        let mut pre_activation = self.pre_activation.begin(plan, groups, all);
+        let mut pre_activation = self.pre_activation.begin(plan, groups, all).into_iter();
         let tokens = if all { token_count(groups) } else { 0 };
         self.log_sum_exp.resize(tokens * heads, 0.0);
-        let mut log_sum_exp = RowCursor::new(&mut self.log_sum_exp, heads);
+        let mut log_sum_exp = group_rows(groups, &mut self.log_sum_exp, heads);
         let mut norms = [&mut self.attention_norm, &mut self.output_norm].map(|norm| {
             norm.resize(tokens, hidden);
-            norm.cursor(hidden)
+            norm.slots(groups, hidden)
         });
-        let slots = |group: &SequenceGroup| {
-            let tokens = group.tokens.len();
+        let slots = |_| {
             let [input, context, ffn_input] = inputs.each_mut().map(|slots| slots.next().unwrap_or_default());
-            let [attention_norm, output_norm] = norms.each_mut().map(|norm| all.then(|| norm.take(tokens)));
+            let [attention_norm, output_norm] = norms.each_mut().map(|norm| norm.next().filter(|_| all));
             LayerSlots {
                 attention: AttentionSlots {
                     input,
                     projections: projections.each_mut().map(|slots| slots.next().unwrap_or_default()),
-                    log_sum_exp: all.then(|| log_sum_exp.take(tokens)),
+                    log_sum_exp: log_sum_exp.next().filter(|_| all),
                     context,
                     norm: attention_norm,
                 },

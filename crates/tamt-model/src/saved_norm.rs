@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tamt_kernels::ops::layer_norm::SavedStatistics;
 
-use crate::rows::RowCursor;
+use crate::batch::{SequenceGroup, group_rows};
 
 /// `s` `[T, hidden]`, and the mean and `rstd = 1 / sqrt(variance + eps)` of each row, `[T]`.
 #[derive(Clone, Debug, Default)]
@@ -22,13 +22,6 @@ pub(crate) struct NormView<'a> {
     pub(crate) rstd: &'a [f32],
 }
 
-/// The rest of [`SavedNorm`], to write.
-pub(crate) struct NormCursor<'a> {
-    sum: RowCursor<'a>,
-    mean: RowCursor<'a>,
-    rstd: RowCursor<'a>,
-}
-
 impl SavedNorm {
     pub(crate) fn resize(&mut self, tokens: usize, hidden: usize) {
         self.sum.resize(tokens * hidden, 0.0);
@@ -36,12 +29,15 @@ impl SavedNorm {
         self.rstd.resize(tokens, 0.0);
     }
 
-    pub(crate) fn cursor(&mut self, hidden: usize) -> NormCursor<'_> {
-        NormCursor {
-            sum: RowCursor::new(&mut self.sum, hidden),
-            mean: RowCursor::new(&mut self.mean, 1),
-            rstd: RowCursor::new(&mut self.rstd, 1),
-        }
+    /// The slots of each group; empty if nothing is saved.
+    pub(crate) fn slots(
+        &mut self,
+        groups: &[SequenceGroup],
+        hidden: usize,
+    ) -> impl Iterator<Item = SavedStatistics<'_>> {
+        let statistics = group_rows(groups, &mut self.mean, 1).zip(group_rows(groups, &mut self.rstd, 1));
+        let slots = group_rows(groups, &mut self.sum, hidden).zip(statistics);
+        slots.map(|(sum, (mean, rstd))| SavedStatistics { sum: Some(sum), mean, rstd })
     }
 
     pub(crate) fn all(&self) -> NormView<'_> {
@@ -54,12 +50,5 @@ impl SavedNorm {
             mean: &self.mean[tokens.clone()],
             rstd: &self.rstd[tokens.clone()],
         }
-    }
-}
-
-impl<'a> NormCursor<'a> {
-    /// The slots of the next `tokens` tokens; empty if nothing is saved.
-    pub(crate) fn take(&mut self, tokens: usize) -> SavedStatistics<'a> {
-        SavedStatistics { sum: Some(self.sum.take(tokens)), mean: self.mean.take(tokens), rstd: self.rstd.take(tokens) }
     }
 }

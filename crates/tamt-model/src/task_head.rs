@@ -7,47 +7,23 @@
 //! * RoBERTa sequence (`RobertaClassificationHead`): `logits = dropout(tanh(dropout(h0) W_dᵀ + b_d)) W_oᵀ + b_o`.
 //! * Span, both families: `logits = h W_qᵀ + b_q`, a start and an end score for each token.
 
-use tamt_kernels::ops::activation;
 use tamt_kernels::ops::activation::Activation;
-use tamt_kernels::ops::{dropout, reduce};
+use tamt_kernels::ops::{activation, dropout, reduce};
 use tamt_kernels::{Write, linear};
 
 use crate::batch::Batch;
-use crate::dropout::DropoutSite;
 use crate::grads::Grads;
 use crate::model::{Dense, Model, TaskHead};
-use crate::pass::Pass;
+use crate::pass::{DropoutSite, Pass};
 use crate::workspace::Workspace;
 
-/// The linear layers of a head.
-enum Linears {
-    /// Over each token.
-    Span(Dense),
-    /// Over the first token of each sequence.
-    Sequence {
-        first: Dense,
-        last: Dense,
-        /// Whether the first linear layer's input has dropout.
-        drops_input: bool,
-    },
-}
-
 impl Model {
-    fn task_linears(&self) -> Linears {
-        match self.task_head.expect("the model has a task head") {
-            TaskHead::Span { qa_outputs } => Linears::Span(qa_outputs),
-            TaskHead::Pooled { pooler, classifier } => {
-                Linears::Sequence { first: pooler, last: classifier, drops_input: false }
-            }
-            TaskHead::TwoLayer { dense, out_proj } => {
-                Linears::Sequence { first: dense, last: out_proj, drops_input: true }
-            }
-        }
-    }
-
-    /// Dropout in front of the first (0) or the last (1) linear layer, at the rate of the configuration's
-    /// `classifier_dropout` or else of the pass.
+    /// Dropout in front of the first (0) or the last (1) linear layer of a sequence head, at the rate of the
+    /// configuration's `classifier_dropout` or else of the pass. The pooler's input has none.
     fn head_dropout(&self, pass: Pass<'_>, site: usize) -> Option<dropout::Dropout> {
+        if let (0, Some(TaskHead::Pooled { .. })) = (site, self.task_head) {
+            return None;
+        }
         let mut d = pass.dropout(DropoutSite::Head(site), 0)?;
         if let Some(p) = self.config.extra("classifier_dropout").and_then(serde_json::Value::as_f64) {
             d.p = p as f32;
@@ -70,12 +46,10 @@ impl Model {
         let width = self.config.hidden_size;
         let Workspace { kernels: scratch, task_head: b, .. } = workspace;
         let outputs = |dense: Dense| self.params.matrix_shape(dense.weight)[0];
-        let (first, last, drops_input) = match self.task_linears() {
-            Linears::Span(dense) => {
-                logits.resize(batch.tokens() * outputs(dense), 0.0);
-                return self.linear(dense, hidden, pass, logits, scratch);
-            }
-            Linears::Sequence { first, last, drops_input } => (first, last, drops_input),
+        let (first, last) = self.task_head.expect("the model has a task head").linears();
+        let Some(first) = first else {
+            logits.resize(batch.tokens() * outputs(last), 0.0);
+            return self.linear(last, hidden, pass, logits, scratch);
         };
         b.first.clear();
         b.first.extend(batch.bounds[..batch.sequences()].iter().map(|&start| start as u32));
@@ -83,7 +57,7 @@ impl Model {
             buffer.resize(batch.sequences() * width, 0.0);
         }
         reduce::gather_rows(hidden, width, &b.first, &mut b.input);
-        if let Some(d) = self.head_dropout(pass, 0).filter(|_| drops_input) {
+        if let Some(d) = self.head_dropout(pass, 0) {
             dropout::apply(&mut b.input, d);
         }
         self.linear(first, &b.input, pass, &mut b.dense, scratch);
@@ -112,12 +86,10 @@ impl Model {
     ) {
         let Workspace { kernels: scratch, task_head: b, .. } = workspace;
         let weight = |dense: Dense| self.params.weight(dense.weight, pass.masks);
-        let (first, last, drops_input) = match self.task_linears() {
-            Linears::Span(dense) => {
-                self.linear_gradients(dense, d_logits, hidden, pass, grads, scratch);
-                return linear::backward_input(d_logits, weight(dense), d_hidden, Write::Add, scratch);
-            }
-            Linears::Sequence { first, last, drops_input } => (first, last, drops_input),
+        let (first, last) = self.task_head.expect("the model has a task head").linears();
+        let Some(first) = first else {
+            self.linear_gradients(last, d_logits, hidden, pass, grads, scratch);
+            return linear::backward_input(d_logits, weight(last), d_hidden, Write::Add, scratch);
         };
         self.linear_gradients(last, d_logits, &b.activated, pass, grads, scratch);
         linear::backward_input(d_logits, weight(last), &mut b.d_activated, Write::Store, scratch);
@@ -127,7 +99,7 @@ impl Model {
         activation::backward(Activation::Tanh, &b.dense, &mut b.d_activated);
         self.linear_gradients(first, &b.d_activated, &b.input, pass, grads, scratch);
         linear::backward_input(&b.d_activated, weight(first), &mut b.d_input, Write::Store, scratch);
-        if let Some(d) = self.head_dropout(pass, 0).filter(|_| drops_input) {
+        if let Some(d) = self.head_dropout(pass, 0) {
             dropout::apply(&mut b.d_input, d);
         }
         reduce::scatter_add_rows(&b.d_input, self.config.hidden_size, &b.first, d_hidden);

@@ -1,11 +1,9 @@
-//! Weight and bias gradients of a layer: `dW = dyᵀ x` over all groups of sequences, from packed factors.
+//! The gradients of a layer: those of one group of sequences, and `dW = dyᵀ x` over all groups, from packed factors.
 
 use rayon::prelude::*;
-use tamt_kernels::Precision;
-use tamt_kernels::linear;
 use tamt_kernels::linear::Factor;
-use tamt_kernels::sparse;
 use tamt_kernels::sparse::{GradLayout, SparseWeight};
+use tamt_kernels::{Precision, Write, linear, sparse};
 
 use crate::batch::SequenceGroup;
 use crate::grads::{GradKind, Gradient, Grads, OwnedGradient, epilogue};
@@ -85,6 +83,23 @@ impl FactorSlots<'_> {
             }
         }
     }
+}
+
+/// A group's share of `dγ` and `dβ`, `[hidden]` each, and whether to store or to add.
+pub(crate) type NormShare<'a> = (&'a mut [f32], &'a mut [f32], Write);
+
+/// Gradients that a layer's backward pass reads and leaves for a group of `T` tokens.
+#[derive(Debug)]
+pub(crate) struct LayerGradients<'a> {
+    /// The gradient of the layer's output, then of its input, `[T, hidden]`.
+    pub(crate) flow: &'a mut [f32],
+    /// The objective's own gradients of Q and K, `[T, hidden]` each.
+    pub(crate) query_key: Option<(&'a [f32], &'a [f32])>,
+    pub(crate) factors: FactorSlots<'a>,
+    /// `dγ` and `dβ` of the attention's `LayerNorm`, if trained.
+    pub(crate) attention_norm: Option<NormShare<'a>>,
+    /// `dγ` and `dβ` of the FFN's `LayerNorm`, if trained.
+    pub(crate) output_norm: Option<NormShare<'a>>,
 }
 
 /// The factor of each distinct input that the forward pass saved.

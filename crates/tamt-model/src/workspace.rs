@@ -4,10 +4,9 @@
 use std::sync::Mutex;
 
 use half::bf16;
-use tamt_kernels::Scratch;
 use tamt_kernels::linear::PackedInput;
 use tamt_kernels::sparse::TokenPanels;
-use tamt_kernels::{Precision, inside_parallel_job};
+use tamt_kernels::{Precision, Scratch, inside_parallel_job};
 
 use crate::plan::WeightBuffers;
 use crate::saved_norm::SavedNorm;

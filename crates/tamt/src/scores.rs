@@ -4,8 +4,7 @@
 //! al. 2013; Liu et al. 2022, section 3.2). [`Scores::reset_thresholds`] gives each matrix exactly its number of zeros.
 
 use serde::{Deserialize, Serialize};
-use tamt_kernels::masks::BitMask;
-use tamt_kernels::masks::{Cut, Key, smallest_k};
+use tamt_kernels::masks::{BitMask, Cut, Key, smallest_k};
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Grads, Masks, Model, ParamId};
 
@@ -139,12 +138,8 @@ impl Scores {
         for group in ranked_together(&self.ids, self.scope) {
             let tensors = &scores[thresholds.len()..][..group.len()];
             let n: usize = tensors.iter().map(|t| t.len()).sum();
-            let zeros = match self.scope {
-                Scope::Local => self.sparsity.zeros(n),
-                Scope::Global => {
-                    self.sparsity.zeros(n + self.untrained.0).saturating_sub(self.untrained.1).min(n as u64)
-                }
-            };
+            let (others, other_zeros) = if self.scope == Scope::Global { self.untrained } else { (0, 0) };
+            let zeros = self.sparsity.zeros(n + others).saturating_sub(other_zeros).min(n as u64);
             thresholds.extend(vec![smallest_k(tensors, zeros, Key::Value); tensors.len()]);
         }
         thresholds
@@ -166,7 +161,11 @@ impl Scores {
         for (id, scores) in self.matrices(model) {
             let stream = Stream::new(self.seed, Purpose::BERNOULLI_MASK, step).fork(id.index() as u32);
             let mask = masks.get_mut(id).expect("every trained matrix has a mask");
-            *mask = draw(scores, mask.rows(), mask.cols(), stream);
+            let cols = mask.cols();
+            for (i, &score) in scores.iter().enumerate() {
+                let keep = 1.0 / (1.0 + (-score).exp());
+                mask.set(i / cols, i % cols, stream.uniform_at(i as u64) < keep);
+            }
         }
     }
 
@@ -239,16 +238,6 @@ fn initial_scores(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, s
             vec![(keep / (1.0 - keep)).ln() as f32; mask.len()]
         }
     }
-}
-
-/// `[U < sigmoid(S)]`.
-fn draw(scores: &[f32], rows: usize, cols: usize, stream: Stream) -> BitMask {
-    let mut mask = BitMask::zeros(rows, cols);
-    for (i, &score) in scores.iter().enumerate() {
-        let keep = 1.0 / (1.0 + (-score).exp());
-        mask.set(i / cols, i % cols, stream.uniform_at(i as u64) < keep);
-    }
-    mask
 }
 
 #[cfg(test)]

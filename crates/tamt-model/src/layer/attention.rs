@@ -4,17 +4,15 @@ use half::bf16;
 use tamt_kernels::ops::attention::{Qkv, QkvGradients};
 use tamt_kernels::ops::{attention, reduce};
 use tamt_kernels::sparse::TokenPanelsView;
-use tamt_kernels::{Precision, Values};
-use tamt_kernels::{Write, linear};
+use tamt_kernels::{Precision, Values, Write, linear};
 
 use crate::batch::SequenceGroup;
-use crate::dropout::DropoutSite;
-use crate::layer::linear::forward_projections;
 use crate::layer::norm::dropout_backward;
-use crate::layer_gradients::LayerGradients;
 use crate::model::{ATTENTION_OUTPUT, KEY, QUERY, VALUE};
+use crate::pass::DropoutSite;
 use crate::plan::{LayerPlan, Linear};
 use crate::saved_layer::{AttentionSlots, RowsSlot, SavedAttention};
+use crate::weight_gradients::LayerGradients;
 use crate::workspace::LinearBuffers;
 
 /// Scratch memory of the attention sub-layer.
@@ -67,22 +65,27 @@ fn project<'a>(
     linear: &mut LinearBuffers,
 ) -> [Values<'a>; 3] {
     let reads_bf16 = linear.kernels.precision().effective() == Precision::Bf16;
-    if let [Some(query), Some(key), Some(value)] = plan.projections.each_ref().map(Linear::as_dense)
-        && reads_bf16
-        && !slots.iter().any(RowsSlot::is_f32)
-    {
-        let [q, k, v] = rounded.each_mut().map(|buffer| {
-            buffer.resize(x.len(), bf16::ZERO);
-            buffer.as_mut_slice()
-        });
-        let layers = [query.with_output(&mut *q), key.with_output(&mut *k), value.with_output(&mut *v)];
+    if let [Some(query), Some(key), Some(value)] = plan.projections.each_ref().map(Linear::as_dense) {
+        if reads_bf16 && !slots.iter().any(RowsSlot::is_f32) {
+            rounded.iter_mut().for_each(|buffer| buffer.resize(x.len(), bf16::ZERO));
+            let [q, k, v] = rounded.each_mut().map(Vec::as_mut_slice);
+            let layers = [query.with_output(&mut *q), key.with_output(&mut *k), value.with_output(&mut *v)];
+            linear::forward_each(x, layers, &mut linear.kernels);
+            slots.iter_mut().zip([&*q, &*k, &*v]).for_each(|(slot, rows)| slot.save_bf16(rows));
+            return [Values::Bf16(q), Values::Bf16(k), Values::Bf16(v)];
+        }
+        let [q, k, v] = rows.each_mut().map(|rows| &mut **rows);
+        let layers = [query.with_output(q), key.with_output(k), value.with_output(v)];
         linear::forward_each(x, layers, &mut linear.kernels);
-        slots.iter_mut().zip([&*q, &*k, &*v]).for_each(|(slot, rows)| slot.save_bf16(rows));
-        return [Values::Bf16(q), Values::Bf16(k), Values::Bf16(v)];
+    } else {
+        let mut input = std::mem::take(&mut linear.input);
+        let panels = panels.unwrap_or_else(|| input.pack(x, plan.config.hidden_size));
+        let projections = plan.projections.iter().zip(rows.iter_mut());
+        projections.for_each(|(projection, y)| projection.forward(x, Some(panels), y, linear));
+        linear.input = input;
     }
+    slots.iter_mut().zip(rows.iter_mut()).for_each(|(slot, rows)| slot.save(rows));
     let [q, k, v] = rows;
-    forward_projections(plan, x, panels, [q, k, v], linear);
-    slots.iter_mut().zip([&mut *q, &mut *k, &mut *v]).for_each(|(slot, rows)| slot.save(rows));
     [Values::F32(q), Values::F32(k), Values::F32(v)]
 }
 

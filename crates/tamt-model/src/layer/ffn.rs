@@ -1,20 +1,17 @@
 //! The feed-forward sub-layer (`BertIntermediate` and `BertOutput`), forward and backward.
 
 use tamt_kernels::linear::{ActivatedGradient, WeightOperand};
-use tamt_kernels::ops::activation;
-use tamt_kernels::ops::activation::Activation;
-use tamt_kernels::sparse;
+use tamt_kernels::ops::activation::{self, Activation};
 use tamt_kernels::sparse::{TokenPanels, TokenPanelsView};
-use tamt_kernels::{Write, linear};
+use tamt_kernels::{Write, linear, sparse};
 
 use crate::batch::SequenceGroup;
-use crate::dropout::DropoutSite;
 use crate::layer::norm::dropout_backward;
-use crate::layer_gradients::LayerGradients;
 use crate::model::{INTERMEDIATE, OUTPUT};
+use crate::pass::DropoutSite;
 use crate::plan::{DenseLinear, FfnPlan, LayerPlan, Linear, SparseLinear};
 use crate::saved_layer::{FfnSlots, PreActivation, PreActivationSlot, SavedFfn};
-use crate::weight_gradients::{ACTIVATION_INPUT, FactorSlots};
+use crate::weight_gradients::{ACTIVATION_INPUT, FactorSlots, LayerGradients};
 use crate::workspace::{FfnBuffers, LinearBuffers};
 
 /// `y = LayerNorm(x + dropout(FFN(x)))`, `[T, hidden]`; `sum` is scratch of the same shape:
@@ -187,20 +184,14 @@ impl Backward<'_, '_> {
 impl<'a> PreActivationSlot<'a> {
     /// The slot of `u` in rows, if `u` is saved so.
     fn rows(self) -> Option<&'a mut [f32]> {
-        match self {
-            Self::Rows(rows) => Some(rows),
-            Self::Panels(_) | Self::RoundedPanels(_) | Self::None => None,
-        }
+        if let Self::Rows(rows) = self { Some(rows) } else { None }
     }
 }
 
 impl<'a> PreActivation<'a> {
     /// `u` as saved in rows; empty if `u` is saved in panels.
     fn rows(self) -> &'a [f32] {
-        match self {
-            Self::Rows(rows) => rows,
-            Self::Panels(_) | Self::RoundedPanels(_) => &[],
-        }
+        if let Self::Rows(rows) = self { rows } else { &[] }
     }
 
     /// `u` `[tokens, width]` in panels in f32, which `buffer` holds unless `u` is saved so.

@@ -1,12 +1,10 @@
 //! Linear layers `y = x (W ∘ B)ᵀ + b` (`torch.nn.Linear` under a mask), forward and back to their input.
 
-use tamt_kernels::ValuesMut;
 use tamt_kernels::linear::WeightOperand;
-use tamt_kernels::sparse;
 use tamt_kernels::sparse::TokenPanelsView;
-use tamt_kernels::{Write, linear};
+use tamt_kernels::{ValuesMut, Write, linear, sparse};
 
-use crate::plan::{DenseLinear, LayerPlan, Linear};
+use crate::plan::{DenseLinear, Linear};
 use crate::prepared::LinearWeight;
 use crate::workspace::LinearBuffers;
 
@@ -21,11 +19,8 @@ impl Linear<'_> {
     ) {
         match self.weight {
             LinearWeight::Dense(weight) => {
-                let layer = linear::Projection {
-                    weight: WeightOperand::Packed(weight),
-                    bias: Some(&self.bias),
-                    output: y.into(),
-                };
+                let weight = WeightOperand::Packed(weight);
+                let layer = linear::Projection { weight, bias: Some(&self.bias), output: y.into() };
                 linear::forward_each(x, [layer], &mut buffers.kernels);
             }
             LinearWeight::Sparse(weight) => {
@@ -67,25 +62,4 @@ impl DenseLinear<'_> {
     pub(crate) fn with_output<'b>(&'b self, y: impl Into<ValuesMut<'b>>) -> linear::Projection<'b> {
         linear::Projection { weight: WeightOperand::Packed(self.weight), bias: Some(&self.bias), output: y.into() }
     }
-}
-
-/// [`Linear::forward`] of Q, K and V, whose common input is packed once.
-pub(super) fn forward_projections(
-    plan: &LayerPlan<'_>,
-    x: &[f32],
-    panels: Option<TokenPanelsView<'_>>,
-    outputs: [&mut Vec<f32>; 3],
-    buffers: &mut LinearBuffers,
-) {
-    let [q, k, v] = outputs;
-    if let [Some(query), Some(key), Some(value)] = plan.projections.each_ref().map(Linear::as_dense) {
-        let layers = [query.with_output(q), key.with_output(k), value.with_output(v)];
-        return linear::forward_each(x, layers, &mut buffers.kernels);
-    }
-    let mut input = std::mem::take(&mut buffers.input);
-    let panels = panels.unwrap_or_else(|| input.pack(x, plan.config.hidden_size));
-    for (linear, y) in plan.projections.iter().zip([q, k, v]) {
-        linear.forward(x, Some(panels), y, buffers);
-    }
-    buffers.input = input;
 }

@@ -10,9 +10,9 @@ mod norm;
 
 use crate::batch::SequenceGroup;
 use crate::layer::attention::AttentionBuffers;
-use crate::layer_gradients::LayerGradients;
 use crate::plan::LayerPlan;
 use crate::saved_layer::{LayerSlots, SavedAttention, SavedFfn};
+use crate::weight_gradients::LayerGradients;
 use crate::workspace::LayerBuffers;
 
 /// `y = FFN(Attention(x))`, each with its residual connection and `LayerNorm`: `x`, `y` `[T, hidden]`.

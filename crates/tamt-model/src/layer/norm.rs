@@ -1,9 +1,8 @@
 //! `LayerNorm(residual + dropout(x))`, the end of every sub-layer.
 
-use tamt_kernels::ops::dropout;
 use tamt_kernels::ops::dropout::Dropout;
-use tamt_kernels::ops::layer_norm;
 use tamt_kernels::ops::layer_norm::SavedStatistics;
+use tamt_kernels::ops::{dropout, layer_norm};
 use tamt_kernels::{Scratch, Write};
 
 use crate::plan::LayerNorm;

@@ -2,18 +2,14 @@
 
 use std::hint::black_box;
 
-use tamt_kernels::masks::BitMask;
-use tamt_kernels::masks::{GradEpilogue, Weight};
-use tamt_kernels::masks::{Key, smallest_k};
-use tamt_kernels::ops::attention;
+use tamt_kernels::masks::{BitMask, GradEpilogue, Key, Weight, smallest_k};
 use tamt_kernels::ops::attention::{AttentionShape, Qkv, QkvGradients};
 use tamt_kernels::ops::dropout::Dropout;
 use tamt_kernels::ops::optim::AdamW;
-use tamt_kernels::ops::{activation, cross_entropy, layer_norm};
+use tamt_kernels::ops::{activation, attention, cross_entropy, layer_norm};
 use tamt_kernels::rng::{Purpose, Stream};
-use tamt_kernels::sparse;
 use tamt_kernels::sparse::{GradLayout, PreparedFor, SparseWeight, TokenPanels};
-use tamt_kernels::{Scratch, Write, linear};
+use tamt_kernels::{Scratch, Write, linear, sparse};
 
 use crate::bench::timing::{BenchSettings, Timing, seconds};
 use crate::compute::Kernel;
@@ -85,13 +81,9 @@ fn linear_layer(settings: &BenchSettings, tokens: usize, rows: usize, cols: usiz
         }
         let sparse = SparseWeight::new(weight, PreparedFor::Training, settings.precision);
         let (mut packed_x, mut packed_dy) = (TokenPanels::default(), TokenPanels::default());
-        let forward = time(|| {
-            sparse::forward(packed_x.pack(&x, cols), &sparse, Some(&bias), &mut y);
-        });
+        let forward = time(|| sparse::forward(packed_x.pack(&x, cols), &sparse, Some(&bias), &mut y));
         add("forward", Kernel::Sparse, sparsity, forward);
-        let input = time(|| {
-            sparse::backward_input(packed_dy.pack(&dy, rows), &sparse, &mut dx, Write::Store);
-        });
+        let input = time(|| sparse::backward_input(packed_dy.pack(&dy, rows), &sparse, &mut dx, Write::Store));
         add("input gradient", Kernel::Sparse, sparsity, input);
         let survivors = &mut dw[..sparse.survivors()];
         let gradient = time(|| {
@@ -156,12 +148,9 @@ fn elementwise(settings: &BenchSettings, timings: &mut Vec<Timing>) {
     let config = &settings.config;
     let (tokens, hidden, ffn) = (settings.batch_size * settings.length, config.hidden_size, config.intermediate_size);
     let (u, mut y) = (random(tokens * ffn, 1), vec![0.0; tokens * ffn]);
-    plain(timings, format!("activation {tokens} x {ffn}, forward"), None, || {
-        activation::forward(config.hidden_act, &u, &mut y);
-    });
-    plain(timings, format!("activation {tokens} x {ffn}, backward"), None, || {
-        activation::backward(config.hidden_act, &u, &mut y);
-    });
+    let (f, name) = (config.hidden_act, format!("activation {tokens} x {ffn}"));
+    plain(timings, format!("{name}, forward"), None, || activation::forward(f, &u, &mut y));
+    plain(timings, format!("{name}, backward"), None, || activation::backward(f, &u, &mut y));
 
     let n = tokens * hidden;
     let (mut x, residual, gamma, beta) = (random(n, 1), random(n, 2), random(hidden, 3), random(hidden, 4));

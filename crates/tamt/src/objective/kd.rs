@@ -12,9 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 use tamt_kernels::Scratch;
-use tamt_kernels::ops::attention;
 use tamt_kernels::ops::attention::AttentionShape;
-use tamt_kernels::ops::{distance, reduce, relation};
+use tamt_kernels::ops::{attention, distance, reduce, relation};
 use tamt_model::{Activations, Batch, HiddenGrads, Model, Pass, Save, Workspace};
 
 /// Which positions' hidden states are compared.
@@ -101,7 +100,7 @@ impl Default for KdSettings {
 /// A distillation objective with its buffers.
 #[derive(Debug)]
 pub(crate) struct Distillation {
-    settings: KdSettings,
+    pub(crate) settings: KdSettings,
     teacher: Activations,
     scratch: Scratch,
     rows: [Vec<f32>; 3],
@@ -110,18 +109,9 @@ pub(crate) struct Distillation {
 
 impl Distillation {
     pub(crate) fn new(settings: KdSettings) -> Self {
-        let keep = if settings.attention { Save::HiddenAndAttention } else { Save::Hidden };
-        Self {
-            settings,
-            teacher: Activations::new(keep),
-            scratch: Scratch::default(),
-            rows: Default::default(),
-            first: Vec::new(),
-        }
-    }
-
-    pub(crate) fn weight(&self) -> f32 {
-        self.settings.weight
+        let save = if settings.attention { Save::HiddenAndAttention } else { Save::Hidden };
+        let teacher = Activations::new(save);
+        Self { settings, teacher, scratch: Scratch::default(), rows: Default::default(), first: Vec::new() }
     }
 
     /// `L_kd` before its weight; the gradient, weight included, is added to `d`. The teacher is the dense model without
@@ -135,27 +125,23 @@ impl Distillation {
         workspace: &mut Workspace,
     ) -> f64 {
         model.forward(batch, Pass::default(), &mut self.teacher, workspace);
-        let settings = self.settings;
-        let layers = model.layers.len();
+        let (settings, layers) = (self.settings, model.layers.len());
         self.first.clear();
         self.first.extend(batch.bounds[..batch.sequences()].iter().map(|&b| b as u32));
         let mut loss = 0.0;
-        let all = 1..=layers;
-        let last = layers..=layers;
-        let span = match settings.representation {
-            Representation::Full | Representation::Cls => Some(all.clone()),
-            Representation::LastLayer => Some(last.clone()),
-            Representation::None => None,
-        };
-        for index in span.clone().into_iter().flatten() {
-            let share = 1.0 / span.clone().map_or(1, Iterator::count) as f64;
-            loss += share * self.representation(index, share, model, student, d);
+        let span = |last_only: bool| if last_only { layers..=layers } else { 1..=layers };
+        if settings.representation != Representation::None {
+            let span = span(settings.representation == Representation::LastLayer);
+            let share = 1.0 / span.clone().count() as f64;
+            for index in span {
+                loss += share * self.representation(index, share, model, student, d);
+            }
         }
         if settings.attention {
             loss += self.attention(model, batch, student, d);
         }
         if settings.relation != Relation::None {
-            let span = if settings.relation_span == Span::Full { all } else { last };
+            let span = span(settings.relation_span == Span::LastLayer);
             let share = 1.0 / span.clone().count() as f64;
             for index in span {
                 loss += share * self.relation(index, share, model, batch, student, d);
@@ -173,26 +159,20 @@ impl Distillation {
         student: &Activations,
         d: &mut HiddenGrads,
     ) -> f64 {
-        let width = model.config.hidden_size;
+        let (width, weight) = (model.config.hidden_size, share * f64::from(self.settings.weight));
+        let distance = self.settings.distance;
+        let of_rows = |s: &[f32], t: &[f32], ds: &mut [f32]| compare(distance, s, t, width, weight, ds);
         if self.settings.representation == Representation::Cls {
-            return self.at_first_positions(index, width, student, d, |this, s, t, ds, _| {
-                compare(this.settings.distance, s, t, width, share * f64::from(this.settings.weight), ds)
-            });
+            return self.at_first_positions(index, width, student, d, of_rows);
         }
-        let (s, t) = (student.hidden(index), self.teacher.hidden(index));
-        let weight = share * f64::from(self.settings.weight);
-        compare(self.settings.distance, s, t, width, weight, d.hidden_mut(index, s.len()))
+        let s = student.hidden(index);
+        of_rows(s, self.teacher.hidden(index), d.hidden_mut(index, s.len()))
     }
 
     /// The squared difference of attention scores, mean over layers, heads and pairs of tokens of a sequence.
     fn attention(&mut self, model: &Model, batch: &Batch, student: &Activations, d: &mut HiddenGrads) -> f64 {
-        let heads = model.config.num_attention_heads;
-        let shape = AttentionShape {
-            bounds: &batch.bounds,
-            heads,
-            head_dim: model.config.hidden_size / heads,
-            first_sequence: 0,
-        };
+        let (heads, width) = (model.config.num_attention_heads, model.config.hidden_size);
+        let shape = AttentionShape { bounds: &batch.bounds, heads, head_dim: width / heads, first_sequence: 0 };
         let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();
         let share = 1.0 / (model.layers.len() as f64 * heads as f64 * pairs.max(1) as f64);
         let weight = (share * f64::from(self.settings.weight)) as f32;
@@ -216,21 +196,18 @@ impl Distillation {
         student: &Activations,
         d: &mut HiddenGrads,
     ) -> f64 {
-        let width = model.config.hidden_size;
-        let scale = f64::from(self.settings.weight);
-        if self.settings.relation == Relation::Sample {
-            let count = self.first.len();
-            let mean = 1.0 / (count * count).max(1) as f64;
-            return self.at_first_positions(index, width, student, d, |_, s, t, ds, _| {
-                let weight = (share * scale * mean) as f32;
-                mean * relation::gram_mse(s, t, count, width, weight, Some(ds))
-            });
-        }
-        let pairs: usize = batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum();
+        let (width, count) = (model.config.hidden_size, batch.sequences());
+        let samples = self.settings.relation == Relation::Sample;
+        let pairs = if samples { count * count } else { batch.bounds.windows(2).map(|b| (b[1] - b[0]).pow(2)).sum() };
         let mean = 1.0 / pairs.max(1) as f64;
+        let weight = (share * f64::from(self.settings.weight) * mean) as f32;
+        if samples {
+            let gram_mse =
+                |s: &[f32], t: &[f32], ds: &mut [f32]| relation::gram_mse(s, t, count, width, weight, Some(ds));
+            return mean * self.at_first_positions(index, width, student, d, gram_mse);
+        }
         let (s, t) = (student.hidden(index), self.teacher.hidden(index));
         let ds = d.hidden_mut(index, s.len());
-        let weight = (share * scale * mean) as f32;
         mean * relation::token(s, t, &batch.bounds, width, weight, Some(ds), &mut self.scratch)
     }
 
@@ -241,22 +218,17 @@ impl Distillation {
         width: usize,
         student: &Activations,
         d: &mut HiddenGrads,
-        loss: impl FnOnce(&Self, &[f32], &[f32], &mut [f32], &mut Scratch) -> f64,
+        loss: impl FnOnce(&[f32], &[f32], &mut [f32]) -> f64,
     ) -> f64 {
-        let mut rows = std::mem::take(&mut self.rows);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        for buffer in &mut rows {
+        for buffer in &mut self.rows {
             buffer.clear();
             buffer.resize(self.first.len() * width, 0.0);
         }
-        let [s, t, ds] = &mut rows;
-        let hidden = student.hidden(index);
+        let ([s, t, ds], hidden) = (&mut self.rows, student.hidden(index));
         reduce::gather_rows(hidden, width, &self.first, s);
         reduce::gather_rows(self.teacher.hidden(index), width, &self.first, t);
-        let value = loss(self, s, t, ds, &mut scratch);
+        let value = loss(s, t, ds);
         reduce::scatter_add_rows(ds, width, &self.first, d.hidden_mut(index, hidden.len()));
-        self.rows = rows;
-        self.scratch = scratch;
         value
     }
 }

@@ -143,7 +143,7 @@ impl Objective {
         let mut weight = 0.0;
         if let Some(distillation) = distillation {
             loss.kd = Some(distillation.loss_and_gradients(model, tokens, student, d_hidden, workspace));
-            weight = f64::from(distillation.weight());
+            weight = f64::from(distillation.settings.weight);
         }
         loss.total = loss.mlm.unwrap_or(0.0) + weight * loss.kd.unwrap_or(0.0);
         Ok(loss)
