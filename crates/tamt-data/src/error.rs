@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::nearest::did_you_mean;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -174,7 +176,10 @@ pub enum Error {
     },
 
     /// A table lacks a column.
-    #[error("{}: no column {column}; its columns are {}", path.display(), present.join(", "))]
+    #[error(
+        "{}: no column {column}; its columns are {}{}",
+        path.display(), present.join(", "), did_you_mean(column, present.iter().map(String::as_str))
+    )]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -185,7 +190,10 @@ pub enum Error {
     },
 
     /// A row's label is not one of the task's.
-    #[error("{}:{line}: unknown label {label:?}; expected {}", path.display(), known.join(", "))]
+    #[error(
+        "{}:{line}: unknown label {label:?}; expected {}{}",
+        path.display(), known.join(", "), did_you_mean(label, known.iter().map(String::as_str))
+    )]
     UnknownLabel {
         /// The file.
         path: PathBuf,
@@ -228,6 +236,15 @@ pub enum Error {
     NoExamples {
         /// The file.
         path: PathBuf,
+    },
+
+    /// No row of a file has a label, in a split that needs labels.
+    #[error("{}: none of its {rows} rows has a label", path.display())]
+    NoLabels {
+        /// The first file of the split.
+        path: PathBuf,
+        /// Number of rows of the split.
+        rows: usize,
     },
 
     /// A parquet, CSV, JSON or task file is malformed.

@@ -1,7 +1,10 @@
-//! Reading of text files, with a check of the encoding.
+//! Reading of text files, with a check of the encoding, and of JSON with broken characters.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
+
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result, io_error};
 
@@ -35,4 +38,71 @@ fn not_text(path: &Path, bytes: &[u8], offset: usize) -> Error {
         None => "an unfinished character".to_owned(),
     };
     Error::NotText { path: path.to_owned(), line, offset, what }
+}
+
+/// Parses JSON. A lone surrogate, half of a character that was cut in two, is read as U+FFFD.
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str(text).or_else(|error| match without_lone_surrogates(text) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(text) => serde_json::from_str(&text),
+    })
+}
+
+/// JSON with the escape `\ufffd` in place of each escape of a lone surrogate. The length stays the same, so that errors
+/// keep their columns.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    // The code unit of an escape `\uXXXX` at the start of a text.
+    let unit = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut repaired, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(escape) = text[at..].find('\\') {
+        at += escape;
+        let is_low = |unit: u16| (0xDC00..0xE000).contains(&unit);
+        match unit(&text[at..]) {
+            Some(0xD800..0xDC00) if text.get(at + 6..).and_then(unit).is_some_and(is_low) => at += 12,
+            Some(0xD800..0xE000) => {
+                repaired.push_str(&text[copied..at]);
+                repaired.push_str("\\ufffd");
+                at += 6;
+                copied = at;
+            }
+            _ => {
+                let escaped = text[at + 1..].chars().next().map_or(0, char::len_utf8);
+                at += 1 + escaped;
+            }
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    repaired.push_str(&text[copied..]);
+    Cow::Owned(repaired)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_surrogate_is_read_as_the_replacement_character() {
+        for (json, expected) in [
+            (r#""a\ud83d""#, "a\u{fffd}"),
+            (r#""\uDE00b""#, "\u{fffd}b"),
+            (r#""\ud83d\ud83d\ude00\ude00""#, "\u{fffd}\u{1f600}\u{fffd}"),
+            (r#""\\ud83d\ud83d\n""#, "\\ud83d\u{fffd}\n"),
+            (r#""\ud83dé""#, "\u{fffd}é"),
+            (r#""\ud83d\ude00 \u00e9""#, "\u{1f600} é"),
+        ] {
+            assert_eq!(from_json::<String>(json).unwrap(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn other_faults_stay_errors() {
+        for json in [r#""\ud83d"#, r#""\"#, r#""\u12"#, r#""\ud8é""#, r#""\x\ud83d""#, "\"\\é\""] {
+            assert!(from_json::<String>(json).is_err(), "{json}");
+        }
+    }
 }

@@ -112,6 +112,65 @@ fn integer_labels_are_spellings_or_else_indices() {
 }
 
 #[test]
+fn labels_are_read_by_one_rule_from_all_text_formats() {
+    // The spellings of the same labels as integers, floats and text, then all forms of no label.
+    let cells = ["0", "1.0", "2", "no", "", "-1", "-1.0"];
+    let table = |separator: char| {
+        let row = |cell: &&str| format!("a{separator}{cell}\n");
+        format!("text{separator}stars\n{}", cells.iter().map(row).collect::<String>())
+    };
+    let values = ["0", "1.0", "2", "\"no\"", "null", "-1", "-1.0"];
+    let line = |value: &str| format!("{{\"text\": \"a\", \"stars\": {value}}}\n");
+    let numbers = values.map(line).concat();
+    let texts = cells.map(|cell| line(&format!("\"{cell}\""))).concat();
+    for (format, content, first_line) in
+        [("tsv", table('\t'), 2), ("csv", table(','), 2), ("jsonl", numbers, 1), ("jsonl", texts, 1)]
+    {
+        let task = own(&OWN
+            .replace("FORMAT", format)
+            .replace("[\"no\", \"yes\"]", "[\"no\", \"yes\", \"maybe\"]")
+            .replace(", \"f1\"]", "]")
+            .replace("primary = \"f1\"", ""))
+        .unwrap();
+        let examples = read(&task, dir(&[(&format!("data.{format}"), &content)]).path(), Split::Train).unwrap();
+        assert_eq!(examples.items.iter().map(class).collect::<Vec<_>>(), [0, 1, 2, 0], "{content}");
+        let unlabelled: Vec<_> = examples.unlabelled.iter().map(|row| (row.line, row.reason.as_str())).collect();
+        assert_eq!(unlabelled, [4, 5, 6].map(|i| (first_line + i, "no label")), "{content}");
+        assert_eq!(examples.skipped, []);
+        for wrong in ["3", "0.5", "-2", "-1.5"] {
+            let content = content.replacen('2', wrong, 1);
+            let error = read(&task, dir(&[(&format!("data.{format}"), &content)]).path(), Split::Train).unwrap_err();
+            assert!(error.to_string().contains(&format!("unknown label \"{wrong}\"")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn labels_that_are_numbers_are_values_and_no_positions() {
+    let classes = |labels: &str, cells: &[&str]| {
+        let task = own(&OWN.replace("FORMAT", "csv").replace(r#"["no", "yes"]"#, labels)).unwrap();
+        let rows: String = cells.iter().map(|cell| format!("a,{cell}\n")).collect();
+        let examples = read(&task, dir(&[("data.csv", &format!("text,stars\n{rows}"))]).path(), Split::Train)?;
+        Ok::<_, Error>(examples.items.iter().map(class).collect::<Vec<_>>())
+    };
+    assert_eq!(classes(r#"["1", "2"]"#, &["1", "2.0", "1.0"]).unwrap(), [0, 1, 0]);
+    assert_eq!(classes(r#"["0.0", "1.0"]"#, &["0", "1", "1.0"]).unwrap(), [0, 1, 1]);
+    // A label may be -1, and then it is no sign for a missing one.
+    assert_eq!(classes(r#"["-1", "1"]"#, &["-1", "1", "-1.0"]).unwrap(), [0, 1, 0]);
+    let error = classes(r#"["1", "2"]"#, &["1", "0"]).unwrap_err();
+    assert!(error.to_string().ends_with("data.csv:3: unknown label \"0\"; expected 1, 2"), "{error}");
+}
+
+#[test]
+fn half_a_character_in_json_lines_is_read_as_the_replacement_character() {
+    let task = own(&OWN.replace("FORMAT", "jsonl")).unwrap();
+    let jsonl = "{\"text\": \"good \\ud83d\\ude00\", \"stars\": 1}\n{\"text\": \"bad \\ud83d\", \"stars\": 0}\n";
+    let examples = read(&task, dir(&[("data.jsonl", jsonl)]).path(), Split::Train).unwrap();
+    let texts: Vec<_> = examples.items.iter().map(|example| example.first.as_str()).collect();
+    assert_eq!(texts, ["good \u{1f600}", "bad \u{fffd}"]);
+}
+
+#[test]
 fn a_wrong_declaration_is_refused_with_the_reason() {
     let own = |from: &str, to: &str| {
         let declaration = OWN.replace("FORMAT", "tsv");
@@ -124,6 +183,10 @@ fn a_wrong_declaration_is_refused_with_the_reason() {
         ("[\"no\", \"yes\"]", "[\"no\", \"no\"]", "the label \"no\" is listed twice"),
         ("[\"no\", \"yes\"]", "[\"no\"]", "at least two labels"),
         ("\"accuracy\", \"f1\"]", "\"accuracy\", \"bleu\"]", "unknown metric \"bleu\""),
+        ("\"accuracy\", \"f1\"]", "\"acuracy\"]", "matthews_correlation; did you mean accuracy?"),
+        ("kind = \"classification\"", "kind = \"clasification\"", "did you mean classification?"),
+        ("epochs = 5", "epoch = 5", "did you mean epochs?"),
+        ("first = \"text\"", "frist = \"text\"", "did you mean first?"),
         ("\"accuracy\", \"f1\"]", "\"pearson\"]", "pearson does not fit this task; accuracy, f1"),
         ("primary = \"f1\"", "primary = \"matthews_correlation\"", "is not among the metrics"),
         ("data.tsv", "data.txt", "no format for \"data.txt\""),

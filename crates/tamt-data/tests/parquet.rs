@@ -2,6 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
 
 use tamt_data::Error;
 use tamt_data::tasks::{Examples, Label, Split, Task, read};
@@ -61,6 +67,49 @@ fn values_of_all_plain_kinds_are_read() {
         numbers.items.iter().map(|row| row.label.unwrap()).collect::<Vec<_>>(),
         [1.0, -2.0, 3.0].map(Label::Value)
     );
+}
+
+/// Writes a column of optional values.
+fn write_column<T: DataType>(group: &mut SerializedRowGroupWriter<'_, fs::File>, values: &[Option<T::T>]) {
+    let levels: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
+    let values: Vec<T::T> = values.iter().flatten().cloned().collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<T>().write_batch(&values, Some(&levels), None).unwrap();
+    column.close().unwrap();
+}
+
+#[test]
+fn labels_are_read_by_the_rule_of_the_text_formats() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = "message m { optional binary text (UTF8); optional int64 integer; optional double float; \
+        optional binary word (UTF8); optional binary digits (UTF8); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = fs::File::create(dir.path().join("data.parquet")).unwrap();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let texts = |texts: [&str; 5]| texts.map(|text| Some(ByteArray::from(text)));
+    write_column::<ByteArrayType>(&mut group, &texts(["a", "b", "c", "d", "e"]));
+    write_column::<Int64Type>(&mut group, &[Some(0), None, Some(-1), Some(2), Some(1)]);
+    write_column::<DoubleType>(&mut group, &[Some(0.0), None, Some(-1.0), Some(2.0), Some(1.0)]);
+    write_column::<ByteArrayType>(&mut group, &texts(["entailment", "", "-1", "contradiction", " neutral "]));
+    write_column::<ByteArrayType>(&mut group, &texts(["0", "", "-1.0", "2", "1.0"]));
+    group.close().unwrap();
+    writer.close().unwrap();
+
+    for column in ["integer", "float", "word", "digits"] {
+        let declaration = format!(
+            "name = \"own\"\nkind = \"classification\"\nlabels = [\"entailment\", \"neutral\", \"contradiction\"]\n\
+             [files]\ntrain = \"data.parquet\"\n[columns]\nfirst = \"text\"\nlabel = \"{column}\"\n"
+        );
+        fs::write(dir.path().join("task.toml"), declaration).unwrap();
+        let task = Task::from_file(&dir.path().join("task.toml")).unwrap();
+        let examples = read(&task, dir.path(), Split::Train).unwrap();
+        let found: Vec<_> = examples.items.iter().map(|example| (example.first.as_str(), example.label)).collect();
+        let expected = [("a", 0), ("d", 2), ("e", 1)].map(|(text, class)| (text, Some(Label::Class(class))));
+        assert_eq!(found, expected, "{column}");
+        assert_eq!(examples.unlabelled.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3], "{column}");
+    }
 }
 
 #[test]

@@ -59,6 +59,72 @@ fn answers_are_located_by_characters_moved_or_counted_as_unlocated() {
 }
 
 #[test]
+fn a_question_of_squad2_without_answers_is_unanswerable_whatever_its_flag_says() {
+    let with = |more: &Value| {
+        let mut qa = json!({"id": "q", "question": "why"});
+        qa.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        file(&json!([{"context": CONTEXT, "qas": [qa]}])).to_string()
+    };
+    for more in [
+        json!({"answers": []}),
+        json!({"answers": null}),
+        json!({}),
+        json!({"answers": [], "is_impossible": null}),
+        json!({"answers": [], "is_impossible": false}),
+        json!({"answers": null, "is_impossible": true}),
+    ] {
+        let question = &read(&with(&more)).unwrap().questions[0];
+        assert!(question.impossible && question.is_trainable() && question.answers.is_empty(), "{more}");
+    }
+    // Every question of the first version has an answer, so that one without answers has lost them.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("dev-v1.1.json"), with(&json!({"answers": []}))).unwrap();
+    let dataset = Dataset::read(Task::by_name("squad").unwrap(), dir.path(), Split::Dev).unwrap();
+    assert!(!dataset.questions[0].impossible && !dataset.questions[0].is_trainable());
+}
+
+#[test]
+fn ids_of_any_type_are_texts_and_positions_may_be_floats_texts_or_null() {
+    let read_with = |id: Value, start: Value| {
+        let answer = json!({"text": "Zürich", "answer_start": start});
+        let qa = json!({"id": id, "question": "where", "answers": [answer], "is_impossible": null});
+        read(&file(&json!([{"context": CONTEXT, "qas": [qa]}])).to_string())
+    };
+    for (id, expected) in
+        [(json!(262), "262"), (json!("262"), "262"), (json!(1.5), "1.5"), (json!(true), "true"), (json!([1]), "[1]")]
+    {
+        assert_eq!(read_with(id, json!(10)).unwrap().questions[0].id, expected);
+    }
+    for start in [json!(10), json!(10.0), json!("10"), json!(" 10.0")] {
+        let dataset = read_with(json!("q"), start.clone()).unwrap();
+        assert_eq!(
+            (dataset.questions[0].span(), dataset.moved),
+            (CONTEXT.find("Zürich").map(|at| at..at + 7), 0),
+            "{start}"
+        );
+    }
+    for start in [json!(null), json!(-1), json!("-1"), json!(1e15)] {
+        let dataset = read_with(json!("q"), start.clone()).unwrap();
+        assert!(dataset.questions[0].span().is_some() && dataset.moved == 1, "{start}: found by the text");
+    }
+    for start in [json!(10.5), json!("ten"), json!([10]), json!(true)] {
+        let error = read_with(json!("q"), start.clone()).unwrap_err();
+        assert!(error.to_string().contains(&format!("answer_start is {start}, which is no position")), "{error}");
+    }
+    let twice = json!([{"context": "c", "qas": [{"id": 1, "question": "?"}, {"id": "1", "question": "?"}]}]);
+    assert!(read(&file(&twice).to_string()).unwrap_err().to_string().contains("two questions have the id \"1\""));
+}
+
+#[test]
+fn half_a_character_in_a_context_keeps_the_positions_of_answers() {
+    let qa = json!({"id": "q", "question": "who", "answers": [{"text": "she", "answer_start": 4}]});
+    let content = file(&json!([{"context": "a@ b she", "qas": [qa]}])).to_string();
+    let dataset = read(&content.replace("a@ b she", r"a\ud83d \ude00she")).unwrap();
+    assert_eq!(dataset.contexts[0], "a\u{fffd} \u{fffd}she");
+    assert_eq!((dataset.questions[0].span(), dataset.moved), (Some(8..11), 0));
+}
+
+#[test]
 fn a_window_over_any_tokenizer_leads_back_to_the_answers_text() {
     let dataset = questions();
     for name in ["bert", "bert_cased", "roberta"] {

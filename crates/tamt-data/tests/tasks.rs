@@ -190,15 +190,40 @@ fn unknown_labels_are_refused_with_file_line_and_the_known_ones() {
         error.to_string().ends_with("train.tsv:3: unknown label \"neutral\"; expected entailment, not_entailment"),
         "{error}"
     );
+    let rte = rte.replace("neutral", "not_entailmnt");
+    let error = read_from(&[("RTE/train.tsv", &rte)], "rte", Split::Train).unwrap_err();
+    let expected = "\"not_entailmnt\"; expected entailment, not_entailment; did you mean not_entailment?";
+    assert!(error.to_string().ends_with(expected), "{error}");
     let similarity = |score: &str| {
         let content = format!("sentence1\tsentence2\tscore\na\tb\t{score}\n");
         read_from(&[("train.tsv", &content)], "stsb", Split::Train)
     };
     assert!(similarity("5.000").is_ok());
-    for score in ["5.1", "-1", "NaN", "inf", "good", ""] {
+    for score in ["5.1", "-2", "NaN", "inf", "good"] {
         let error = similarity(score).unwrap_err();
         assert!(error.to_string().contains("expected a number from 0 to 5"), "{score}: {error}");
     }
+}
+
+#[test]
+fn a_labelled_file_without_labels_is_refused() {
+    for score in ["-1", "-1.000", "", " "] {
+        let content = format!("sentence1\tsentence2\tscore\na\tb\t{score}\n");
+        let error = read_from(&[("train.tsv", &content)], "stsb", Split::Train).unwrap_err();
+        assert!(error.to_string().ends_with("train.tsv: none of its 1 rows has a label"), "{score}: {error}");
+        let test =
+            read_from(&[("test.tsv", &format!("index\t{content}").replace("\na", "\n7\ta"))], "stsb", Split::Test);
+        assert_eq!(test.unwrap().items[0].label, None, "{score}");
+    }
+}
+
+#[test]
+fn integers_in_tsv_files_are_those_of_the_hub() {
+    let content = "sentence1\tsentence2\tgold_label\na\tb\t0\na\tb\t1\na\tb\t2.0\na\tb\tneutral\na\tb\t-1\n";
+    let examples = read_from(&[("train.tsv", content)], "mnli", Split::Train).unwrap();
+    // 0, 1, 2 are entailment, neutral, contradiction in `nyu-mll/glue`, as in its parquet files.
+    assert_eq!(examples.items.iter().map(class).collect::<Vec<_>>(), [1, 2, 0, 2]);
+    assert_eq!(examples.unlabelled.len(), 1);
 }
 
 #[test]

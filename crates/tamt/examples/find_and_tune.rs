@@ -52,7 +52,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     // Fine-tuning the ticket for one epoch. Dropped weights stay zero.
     let task = Task::by_name("rte").ok_or("there is no task rte")?;
-    let base = TaskModel::load(model, task, HeadStart::Random(1))?;
+    let base = TaskModel::load(model, task, HeadStart::Random(1), None)?;
     let ticket = Ticket::read(&root.join("ticket"))?;
     let masks = base.masks_of(&ticket, false)?;
     let mut settings = TuneSettings::new(task);

@@ -21,6 +21,10 @@ pub(crate) struct TaskArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
+    /// Labels in the order of the classifier's outputs, for a fine-tuned model that does not name them as the task does
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',', requires = "data")]
+    pub(crate) labels: Vec<String>,
+
     /// Tokens per sequence, specials included [default: the task's, or what the model holds if less]
     #[arg(long, value_name = "N", requires = "data")]
     pub(crate) max_length: Option<NonZeroUsize>,

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tamt::ticket::Ticket;
-use tamt::tune::{Answers, InputSettings, Inputs, TaskModel};
+use tamt::tune::{Answers, InputSettings, Inputs, LabelOrder, TaskModel};
+use tamt_data::nearest;
 use tamt_data::tasks::{Split, Task};
 use tamt_model::HeadStart;
 
@@ -26,7 +27,9 @@ pub(super) fn declaration(args: &TaskArgs) -> Result<Cow<'static, Task>> {
     let name = args.task.as_deref().unwrap_or_default();
     let task = Task::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = Task::all().iter().map(|task| task.name.as_str()).collect();
-        UsageError(format!("--task: there is no task {name:?}; known are {}", known.join(", ")))
+        let meant = nearest(name, known.iter().copied());
+        let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+        UsageError(format!("--task: there is no task {name:?}; known are {}{meant}", known.join(", ")))
     })?;
     Ok(Cow::Borrowed(task))
 }
@@ -36,11 +39,30 @@ pub(super) fn directory(args: &TaskArgs) -> &Path {
     args.data.as_deref().unwrap_or(Path::new("."))
 }
 
+/// The labels of `--labels`, if the flag was given.
+pub(super) fn labels(args: &TaskArgs) -> Option<&[String]> {
+    (!args.labels.is_empty()).then_some(args.labels.as_slice())
+}
+
+/// A notice about a model whose outputs have no known labels, if it is one.
+pub(super) fn note_of_guessed_labels(model: &TaskModel, task: &Task) -> Option<String> {
+    let LabelOrder::Guessed { names } = &model.label_order else { return None };
+    let names = match names.as_slice() {
+        [] => "does not name its outputs".to_owned(),
+        names => format!("calls its outputs {}", names.join(", ")),
+    };
+    let (model, assumed) = (&model.name, task.labels().join(", "));
+    Some(format!("the order of labels is a guess: {model} {names}; taken as {assumed}; --labels sets the order"))
+}
+
 /// `tamt eval --task`: scores a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
-    let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint)?;
+    let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels(&args.task))?;
     shared::notes(&model.model, printer)?;
+    if let Some(note) = note_of_guessed_labels(&model, &task) {
+        printer.info(&note)?;
+    }
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     let masks = ticket.map(|ticket| model.masks_of(&ticket, args.subject.allow_other_base)).transpose()?;
     let longest = model.model.config.max_length();
@@ -70,6 +92,9 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         for (name, value) in answers.metrics(&task, &inputs)? {
             table.row([name.to_string(), metric(value)]);
             result.insert(name.into_owned(), json!(value));
+        }
+        for note in answers.notes(&task, &inputs)? {
+            printer.info(&note)?;
         }
     }
     result.insert("task".into(), json!(task.name));

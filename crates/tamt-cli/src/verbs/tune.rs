@@ -1,18 +1,22 @@
 //! `tamt tune`: fine-tunes a ticket, or the dense model, on a task.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 use tamt::run::{RunDir, Stop, read_eval_results, write_eval_results};
 use tamt::ticket::Ticket;
 use tamt::train::Session;
-use tamt::tune::{BEST_PREFIX, TaskData, TaskModel, TuneSettings, check_teacher, is_measured, summary, tune};
+use tamt::tune::{
+    BEST_PREFIX, LabelOrder, TaskData, TaskModel, TuneSettings, check_teacher, is_measured, summary, tune,
+};
 use tamt_data::tasks::Task;
 use tamt_model::HeadStart;
 use tamt_model::digest::sha256_file;
 
 use crate::args::tune::TuneArgs;
+use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Progress, duration};
 use crate::record::Record;
@@ -33,12 +37,17 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
         first.masks_of(ticket, args.subject.allow_other_base)?;
     }
     let data = TaskData::read(&task, task::directory(&args.task), &first.tokenizer, &settings)?;
-    let teacher = args.teacher.teacher.as_deref();
-    let teacher = teacher.map(|name| TaskModel::load(name, &task, HeadStart::Checkpoint)).transpose()?;
+    let teacher = args.teacher.teacher.as_deref().map(|name| load_teacher(args, &task, name)).transpose()?;
+    let is_new = |model: &TaskModel| model.label_order == LabelOrder::Task;
+    if task::labels(&args.task).is_some() && is_new(&first) && teacher.as_ref().is_none_or(is_new) {
+        bail!(UsageError("--labels: no given model has a head whose outputs need names".to_owned()));
+    }
     if let Some((teacher, settings)) = teacher.as_ref().zip(settings.distillation) {
         check_teacher(&teacher.model, &first.model, settings)?;
     }
-    let tuning = Tuning { args, task: &task, settings, ticket, teacher, data, printer };
+    let classifiers = std::iter::once(&first).chain(&teacher);
+    let label_notes = classifiers.filter_map(|model| task::note_of_guessed_labels(model, &task)).collect();
+    let tuning = Tuning { args, task: &task, settings, ticket, teacher, data, label_notes, printer };
     let record = tuning.record(&first, longest)?;
     if let [seed] = *seeds {
         let directory = RunDir::create(&args.output_dir, record.table(), args.fitting.run.resume)?;
@@ -55,7 +64,18 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
 
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
     let head = if args.new_head { HeadStart::Fresh(seed) } else { HeadStart::Random(seed) };
-    Ok(TaskModel::load(&args.subject.model, task, head)?)
+    Ok(TaskModel::load(&args.subject.model, task, head, task::labels(&args.task))?)
+}
+
+/// The teacher, whose own names of labels count more than `--labels`, which belong to the model in the first place.
+fn load_teacher(args: &TuneArgs, task: &Task, name: &OsStr) -> Result<TaskModel> {
+    let teacher = TaskModel::load(name, task, HeadStart::Checkpoint, None)?;
+    match (&teacher.label_order, task::labels(&args.task)) {
+        (LabelOrder::Guessed { .. }, Some(labels)) => {
+            Ok(TaskModel::load(name, task, HeadStart::Checkpoint, Some(labels))?)
+        }
+        _ => Ok(teacher),
+    }
 }
 
 /// The inputs and settings that all seeds share.
@@ -66,6 +86,8 @@ struct Tuning<'a> {
     ticket: Option<Ticket>,
     teacher: Option<TaskModel>,
     data: TaskData,
+    /// Notices about classifiers whose order of labels is a guess.
+    label_notes: Vec<String>,
     printer: Printer,
 }
 
@@ -79,6 +101,9 @@ impl Tuning<'_> {
         record.tokenizer(&model.tokenizer)?;
         if args.new_head {
             record.set("new-head", true);
+        }
+        if let Some(labels) = task::labels(&args.task) {
+            record.set("labels", labels.to_vec());
         }
         if let Some(path) = &args.subject.ticket {
             record.set("ticket", path.display().to_string());
@@ -113,7 +138,7 @@ impl Tuning<'_> {
         if self.data.dev.is_empty() {
             self.printer.info("the task has no dev split: nothing is evaluated, and the final model is written")?;
         }
-        for note in self.data.all().flat_map(|inputs| &inputs.notes) {
+        for note in self.label_notes.iter().chain(self.data.all().flat_map(|inputs| &inputs.notes)) {
             self.printer.info(note)?;
         }
         Ok(())

@@ -9,6 +9,7 @@ mod checkpoints;
 mod eval_encode_apply;
 mod find;
 mod kernel;
+mod labels;
 mod pretrain;
 mod resume;
 mod sentence_transformers;

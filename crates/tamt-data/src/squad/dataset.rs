@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, bad_file};
-use crate::tasks::{Layout, Located, Split, Task, locate};
-use crate::text::read_text;
+use crate::squad::json;
+use crate::tasks::{Head, Layout, Located, Split, Task, locate};
+use crate::text::{from_json, read_text};
 
 /// A gold answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Question {
     pub text: String,
     /// Index of the context in [`Dataset::contexts`].
     pub context: usize,
-    /// Alternative gold answers; empty for an unanswerable question, and in a file without answers.
+    /// Alternative gold answers; empty for an unanswerable question, and for one whose answers the file lacks.
     pub answers: Vec<Answer>,
     /// Whether the question is unanswerable (`SQuAD` 2.0).
     pub impossible: bool,
@@ -60,7 +61,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads a split of a span task. `dir` is the task's directory or contains it.
+    /// Reads a split of a span task. `dir` is the task's directory or contains it. If questions of the task may have no
+    /// answer, a question without answers is unanswerable, whatever the file says about it.
     ///
     /// # Errors
     ///
@@ -69,12 +71,20 @@ impl Dataset {
     pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Self> {
         let Located { source, files } = locate(task, dir, split)?;
         match (&source.layout, files.as_slice()) {
-            (Layout::Squad, [file]) => Self::read_file(file),
+            (Layout::Squad, [file]) => {
+                let mut dataset = Self::read_file(file)?;
+                if task.head == (Head::Span { unanswerable: true }) {
+                    for question in &mut dataset.questions {
+                        question.impossible |= question.answers.is_empty();
+                    }
+                }
+                Ok(dataset)
+            }
             _ => Err(Error::WrongKind { what: "a set of questions", given: "a table" }),
         }
     }
 
-    /// Reads a JSON file of `SQuAD` 1.1 or 2.0.
+    /// Reads a JSON file of `SQuAD` 1.1 or 2.0. An id that is no text becomes its JSON text.
     ///
     /// # Errors
     ///
@@ -83,7 +93,7 @@ impl Dataset {
     pub fn read_file(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let bad = bad_file(path, "SQuAD");
-        let file: json::File = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let file: json::File = from_json(&text).map_err(|e| bad(e.to_string()))?;
         let mut dataset = Self {
             path: path.to_owned(),
             contexts: Vec::new(),
@@ -111,18 +121,18 @@ impl Dataset {
         // `answer_start` counts characters.
         let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
         for qa in paragraph.qas {
-            let impossible = qa.is_impossible;
+            let impossible = qa.is_impossible.unwrap_or(false);
             // The answers of an impossible question are only plausible, not gold.
-            let given = if impossible { Vec::new() } else { qa.answers };
+            let given = if impossible { Vec::new() } else { qa.answers.unwrap_or_default() };
             let mut answers = Vec::with_capacity(given.len());
             for answer in given {
-                let stated = answer.answer_start.and_then(|start| usize::try_from(start).ok());
+                let stated = answer.answer_start.0.and_then(|start| usize::try_from(start).ok());
                 let stated = stated.and_then(|start| starts.get(start).copied());
                 let span = locate_answer(&text, &answer.text, stated);
                 self.moved += usize::from(span.as_ref().is_some_and(|span| Some(span.start) != stated));
                 answers.push(Answer { text: answer.text, span });
             }
-            let question = Question { id: qa.id, text: qa.question, context, answers, impossible };
+            let question = Question { id: qa.id.0, text: qa.question, context, answers, impossible };
             if !question.answers.is_empty() && question.span().is_none() {
                 self.unlocated.push(question.id.clone());
             }
@@ -165,44 +175,6 @@ fn locate_answer(context: &str, answer: &str, stated: Option<usize>) -> Option<R
     let from = stated.unwrap_or(0);
     let (start, _) = context.match_indices(trimmed).min_by_key(|(at, _)| at.abs_diff(from))?;
     Some(start..start + trimmed.len())
-}
-
-/// The structure of a `SQuAD` file. Other keys are ignored.
-mod json {
-    use serde::Deserialize;
-
-    #[derive(Deserialize)]
-    pub(super) struct File {
-        pub(super) data: Vec<Article>,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Article {
-        pub(super) paragraphs: Vec<Paragraph>,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Paragraph {
-        pub(super) context: String,
-        pub(super) qas: Vec<Qa>,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Qa {
-        pub(super) id: String,
-        pub(super) question: String,
-        #[serde(default)]
-        pub(super) answers: Vec<Answer>,
-        #[serde(default)]
-        pub(super) is_impossible: bool,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Answer {
-        pub(super) text: String,
-        /// The position in characters; absent or -1 in some files without positions.
-        pub(super) answer_start: Option<i64>,
-    }
 }
 
 #[cfg(test)]

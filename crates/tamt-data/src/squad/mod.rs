@@ -8,6 +8,7 @@
 
 mod dataset;
 mod evaluate;
+mod json;
 mod predict;
 mod windows;
 

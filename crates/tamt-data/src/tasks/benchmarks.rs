@@ -45,8 +45,9 @@ struct Glue {
     folder: &'static str,
     /// Empty for a regression.
     labels: &'static [&'static str],
-    /// The labels of the integers in parquet files, if not `labels`.
-    parquet_labels: Option<&'static [&'static str]>,
+    /// The labels of integers, in the order of `nyu-mll/glue`, if not `labels`. GLUE's own TSV files spell labels, so
+    /// that integers in a TSV file come from the hub, too.
+    integer_labels: Option<&'static [&'static str]>,
     /// The text columns of TSV files: one, or two for pairs.
     texts: &'static [&'static str],
     /// The text columns of parquet files, if not `texts`.
@@ -94,7 +95,7 @@ fn glue() -> impl Iterator<Item = Glue> {
         },
         Glue {
             labels: &["contradiction", "entailment", "neutral"],
-            parquet_labels: Some(&["entailment", "neutral", "contradiction"]),
+            integer_labels: Some(&["entailment", "neutral", "contradiction"]),
             label: "gold_label",
             parquet_texts: Some(&["premise", "hypothesis"]),
             splits: &[
@@ -122,7 +123,7 @@ impl Glue {
             name,
             folder,
             labels: &["0", "1"],
-            parquet_labels: None,
+            integer_labels: None,
             texts,
             parquet_texts: None,
             label: "label",
@@ -170,13 +171,11 @@ impl Glue {
     }
 
     fn source(&self, split: Split, file: String, format: Format) -> Source {
-        let (texts, id, label, integer_labels) = match format {
-            Format::Parquet => {
-                let labels = owned(self.parquet_labels.unwrap_or(self.labels));
-                (self.parquet_texts.unwrap_or(self.texts), "idx", "label", labels)
-            }
-            _ => (self.texts, self.id, self.label, Vec::new()),
+        let (texts, id, label) = match format {
+            Format::Parquet => (self.parquet_texts.unwrap_or(self.texts), "idx", "label"),
+            _ => (self.texts, self.id, self.label),
         };
+        let integer_labels = owned(self.integer_labels.unwrap_or(self.labels));
         let columns = Columns {
             // Submissions need the ids of test files; some of the other files have none.
             id: (!split.is_labelled()).then(|| id.into()),

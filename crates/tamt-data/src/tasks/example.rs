@@ -42,6 +42,8 @@ pub struct Examples {
     pub items: Vec<Example>,
     /// The skipped rows, which callers report to the user.
     pub skipped: Vec<Skipped>,
+    /// The rows without a label, in a split that needs labels; skipped as well, and reported.
+    pub unlabelled: Vec<Skipped>,
     /// The files of the split.
     pub files: Vec<PathBuf>,
 }

@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::tasks::source::Column;
-use crate::tasks::table::{Cell, RequestedColumn, Table};
-use crate::text::read_text;
+use crate::tasks::table::{Cell, Need, RequestedColumn, Table};
+use crate::text::{from_json, read_text};
 
-/// Reads the requested columns of a file. Blank lines are ignored; an object without a required value is skipped.
+/// Reads the requested columns of a file. Blank lines are ignored; an object without a needed value is skipped. A lone
+/// surrogate becomes U+FFFD.
 ///
 /// # Errors
 ///
-/// [`Error::BadRow`] if a line is no object, [`Error::MissingColumn`] if the first object lacks a required key,
+/// [`Error::BadRow`] if a line is no object, [`Error::MissingColumn`] if the first object lacks a needed key,
 /// [`Error::NotText`], [`Error::Io`].
 pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table> {
     let text = read_text(path)?;
@@ -24,7 +25,7 @@ pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table
             continue;
         }
         let number = i + 1;
-        let object: Map<String, Value> = serde_json::from_str(line).map_err(|e| Error::BadRow {
+        let object: Map<String, Value> = from_json(line).map_err(|e| Error::BadRow {
             path: path.to_owned(),
             line: number,
             reason: format!("not a JSON object: {e}"),
@@ -40,7 +41,7 @@ pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table
 
 fn check_columns(path: &Path, columns: &[RequestedColumn<'_>], object: &Map<String, Value>) -> Result<()> {
     let present = |column: &Column| matches!(column, Column::Name(name) if object.contains_key(name));
-    match columns.iter().find(|requested| requested.required && !present(requested.column)) {
+    match columns.iter().find(|requested| requested.need != Need::Nothing && !present(requested.column)) {
         Some(requested) => Err(Error::MissingColumn {
             path: path.to_owned(),
             column: requested.column.to_string(),

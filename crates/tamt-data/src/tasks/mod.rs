@@ -12,6 +12,7 @@ mod csv;
 mod example;
 mod features;
 mod jsonl;
+mod label;
 mod locate;
 mod parquet;
 mod read;

@@ -120,8 +120,8 @@ pub enum Layout {
         header: bool,
         /// The columns of an example.
         columns: Columns,
-        /// The labels of the integers 0, 1, .. in the label column. If the list is empty, an integer is the spelling of a
-        /// label or else an index into the task's labels.
+        /// The labels of the numbers 0, 1, .. in the label column, unless the task's labels are numbers themselves. If
+        /// the list is empty, the numbers are positions among the task's labels.
         integer_labels: Vec<String>,
     },
     /// `SQuAD`'s JSON, read by [`squad::Dataset::read`](crate::squad::Dataset::read).

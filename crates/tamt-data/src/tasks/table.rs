@@ -32,8 +32,17 @@ impl Cell {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestedColumn<'a> {
     pub(super) column: &'a Column,
-    /// Whether a file without the column is an error, and a row without a value is skipped.
-    pub(super) required: bool,
+    pub(super) need: Need,
+}
+
+/// How much of a column must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A file without the column is an error, and a row without a value is skipped.
+    EveryValue,
+    /// A file without the column is an error, and a row without a value is read.
+    Column,
+    Nothing,
 }
 
 /// A row's values in the requested columns, in the order of the request.
@@ -57,9 +66,10 @@ impl Table {
         self.skipped.push(Skipped { path: path.to_owned(), line, reason });
     }
 
-    /// Adds a row, or skips it if a required column has no value.
+    /// Adds a row, or skips it if the row lacks a needed value.
     pub(super) fn push(&mut self, path: &Path, line: usize, columns: &[RequestedColumn<'_>], cells: Vec<Cell>) {
-        let missing = columns.iter().zip(&cells).find(|(column, cell)| column.required && **cell == Cell::Missing);
+        let mut values = columns.iter().zip(&cells);
+        let missing = values.find(|(column, cell)| column.need == Need::EveryValue && **cell == Cell::Missing);
         match missing {
             Some((requested, _)) => self.skip(path, line, format!("no value in column {}", requested.column)),
             None => self.rows.push(Row { line, cells }),
@@ -68,11 +78,11 @@ impl Table {
 }
 
 /// The positions of the requested columns in a file with these column names, or in a file without names and with `width`
-/// columns. `None` stands for an absent column that is not required.
+/// columns. `None` stands for an absent column that is not needed.
 ///
 /// # Errors
 ///
-/// [`Error::MissingColumn`] if a required column is absent.
+/// [`Error::MissingColumn`] if a needed column is absent.
 pub(super) fn positions(
     path: &Path,
     columns: &[RequestedColumn<'_>],
@@ -84,7 +94,7 @@ pub(super) fn positions(
             Column::Name(name) => names.and_then(|names| names.iter().position(|n| n.trim() == name)),
             Column::Index(index) => (*index < width).then_some(*index),
         };
-        if found.is_none() && requested.required {
+        if found.is_none() && requested.need != Need::Nothing {
             let present = match names {
                 Some(names) => names.iter().map(|name| format!("{name:?}")).collect(),
                 None => vec![format!("{width}, without names")],

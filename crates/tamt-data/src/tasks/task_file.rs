@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::error::{Result, bad_file};
 use crate::head::Head;
 use crate::metrics::Metric;
+use crate::nearest::did_you_mean;
 use crate::tasks::source::{Column, Columns, Format, Layout, Source, Split};
 use crate::tasks::task::{Defaults, Task};
 use crate::text::read_text;
@@ -86,9 +87,17 @@ impl Task {
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let bad = bad_file(path, "task");
-        let declaration: Declaration = toml::from_str(&text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
+        let declaration: Declaration = toml::from_str(&text)
+            .map_err(|e| bad(format!("{}{}", e.to_string().trim_end(), suggestion(e.message()))))?;
         task(declaration).map_err(bad)
     }
+}
+
+/// The known name that the first name of a message stands for. The messages of `serde` list the names in backticks: an
+/// unknown key or value, then the known ones.
+fn suggestion(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    names.next().map_or_else(String::new, |unknown| did_you_mean(unknown, names))
 }
 
 /// The task of a declaration, or the reason why the declaration is not valid.
@@ -160,10 +169,13 @@ fn task_metrics(
 }
 
 fn metric(name: &str, head: &Head) -> Result<Metric, String> {
-    let fitting = Metric::ALL.iter().filter(|metric| metric.fits(head)).map(|metric| metric.key());
-    let fitting = fitting.collect::<Vec<_>>().join(", ");
-    let metric = Metric::by_key(name).ok_or_else(|| format!("unknown metric {name:?}; known are {fitting}"))?;
-    if metric.fits(head) { Ok(metric) } else { Err(format!("{name} does not fit this task; {fitting} do")) }
+    let fitting: Vec<&str> = Metric::ALL.iter().filter(|metric| metric.fits(head)).map(|metric| metric.key()).collect();
+    let known = fitting.join(", ");
+    match Metric::by_key(name) {
+        Some(metric) if metric.fits(head) => Ok(metric),
+        Some(_) => Err(format!("{name} does not fit this task; {known} do")),
+        None => Err(format!("unknown metric {name:?}; known are {known}{}", did_you_mean(name, fitting))),
+    }
 }
 
 /// The first item that equals an earlier one.

@@ -141,7 +141,7 @@ fn run_one(run: &FineTuning<'_>, model: &str, resumed: bool, stop: &Stop) -> Run
     if directory.finished() {
         return read_eval_results(&run.path);
     }
-    let base = TaskModel::load(model, run.task, HeadStart::Random(run.settings.seed))?;
+    let base = TaskModel::load(model, run.task, HeadStart::Random(run.settings.seed), None)?;
     let masks = run.ticket.map(|ticket| base.masks_of(ticket, false)).transpose()?;
     let session = Session { directory, observer: &mut Silent, stop: stop.clone() };
     let tuned = tune(run.task, base, run.ticket.zip(masks), None, run.data, &run.settings, session)?;

@@ -13,6 +13,7 @@ use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::metrics::LOSS;
 use crate::train::Metrics;
+use crate::tune::chance::chance_notes;
 use crate::tune::inputs::{Inputs, Items, Targets};
 use crate::tune::loss::mean_loss;
 use crate::tune::settings::{InputSettings, TuneSettings};
@@ -119,6 +120,28 @@ impl Answers {
         };
         metrics.extend(self.loss.map(|loss| named((LOSS, loss))));
         Ok(metrics)
+    }
+
+    /// Notices for a person where the answers are the same for every example, or no better than chance.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the split has no labels.
+    pub fn notes(&self, task: &Task, inputs: &Inputs) -> Result<Vec<String>> {
+        match (&self.predictions, &inputs.items) {
+            (Predictions::Labels(labels), Items::Sequences { examples, .. }) => {
+                let scores = task.score(examples, labels)?;
+                let gold: Vec<Label> = examples.iter().filter_map(|example| example.label).collect();
+                Ok(chance_notes(task, inputs.split, labels, &gold, &scores))
+            }
+            (Predictions::Spans(predictions), Items::Spans { dataset, .. }) => {
+                let is_silent = predictions.iter().all(|prediction| prediction.text.is_empty())
+                    && dataset.questions.iter().any(|question| !question.answers.is_empty());
+                let (n, split) = (predictions.len(), inputs.split.name());
+                let note = || format!("the model gives no answer to any of the {n} questions of {split}");
+                Ok(is_silent.then(note).into_iter().collect())
+            }
+            _ => unreachable!("`predict` makes predictions of the kind of its inputs"),
+        }
     }
 
     /// The files of predictions by name. Sequences have `predictions.tsv`, in the form of the GLUE server, with a third

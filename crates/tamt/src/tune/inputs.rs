@@ -69,7 +69,7 @@ impl Inputs {
             return Ok(Self { split, files, notes, items: Items::Spans { dataset, windows } });
         }
         let read = tasks::read(task, dir, split)?;
-        let notes = skipped_notes(&read.skipped);
+        let notes = [&read.skipped, &read.unlabelled].into_iter().filter_map(|rows| skipped_note(rows)).collect();
         let too_short = |error| too_short(error, "special tokens");
         let features = encode(&read.items, tokenizer, settings.max_length).map_err(too_short)?;
         Ok(Self { split, files: read.files, notes, items: Items::Sequences { examples: read.items, features } })
@@ -238,17 +238,26 @@ fn too_short(error: tamt_data::Error, what: &str) -> Error {
     }
 }
 
-fn skipped_notes(skipped: &[tasks::Skipped]) -> Vec<String> {
-    let Some(first) = skipped.first() else { return Vec::new() };
-    vec![match skipped.len() {
+fn skipped_note(skipped: &[tasks::Skipped]) -> Option<String> {
+    let first = skipped.first()?;
+    Some(match skipped.len() {
         1 => format!("skipped a row: {first}"),
         n => format!("skipped {n} rows; the first: {first}"),
-    }]
+    })
 }
 
 fn span_notes(dataset: &Dataset, split: Split) -> Vec<String> {
     let path = dataset.path.display();
     let mut notes = Vec::new();
+    let mut unanswered =
+        dataset.questions.iter().filter(|question| question.answers.is_empty() && !question.impossible);
+    if let Some(first) = unanswered.next() {
+        let consequence = if split == Split::Train { "skipped" } else { "scored against no answer" };
+        notes.push(match 1 + unanswered.count() {
+            1 => format!("{path}: one question has no answers, {consequence}: {}", first.id),
+            n => format!("{path}: {n} questions have no answers, {consequence}; the first: {}", first.id),
+        });
+    }
     if dataset.moved > 0 {
         let (n, stand) = (dataset.moved, if dataset.moved == 1 { "answer stands" } else { "answers stand" });
         notes.push(format!("{path}: {n} {stand} elsewhere than it says; found by the text"));

@@ -5,7 +5,9 @@
 
 mod answers;
 mod best;
+mod chance;
 mod inputs;
+mod labels;
 mod loss;
 mod model;
 mod result;
@@ -17,6 +19,7 @@ mod training;
 pub use answers::Answers;
 pub(crate) use inputs::Targets;
 pub use inputs::{Inputs, TaskData};
+pub use labels::LabelOrder;
 pub(crate) use loss::TaskLoss;
 pub use model::{TaskModel, head_kind};
 pub use result::{BEST_PREFIX, Tuned, is_measured, summary};

@@ -11,6 +11,7 @@ use tamt_model::{Checkpoint, HeadStart, Masks, Model, TaskKind};
 use crate::base::check_vocabulary;
 use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
+use crate::tune::labels::{LabelOrder, given_order, output_order};
 
 /// Names of the weights of a head in a checkpoint, whose rows are its outputs, and whether the head predicts spans:
 /// BERT's classifier, RoBERTa's classifier, the head of spans.
@@ -28,30 +29,36 @@ pub struct TaskModel {
     pub tokenizer: Tokenizer,
     /// SHA-256 of the weights file, in hexadecimal.
     pub sha256: String,
+    /// How the order of the head's outputs is known.
+    pub label_order: LabelOrder,
 }
 
 impl TaskModel {
-    /// Loads a directory in Hugging Face layout or a hub id, with a head for `task`. If the checkpoint has a
-    /// classification head and its configuration names the task's labels in another order, the outputs of the head are
-    /// reordered.
+    /// Loads a directory in Hugging Face layout or a hub id, with a head for `task`. The outputs of a classification
+    /// head are brought into the task's order of labels: from the order of `labels`, or else from the names in the
+    /// configuration. [`TaskModel::label_order`] says how the order was found; `labels` has no effect on a new head.
     ///
     /// # Errors
     /// If the model is not found or malformed, [`Error::Vocabulary`] if its tokenizer has more tokens than its
     /// embeddings have rows, [`Error::Head`] if its head has another number of outputs, or if the model has no head and
-    /// `head` is [`HeadStart::Checkpoint`].
-    pub fn load(name: impl AsRef<OsStr>, task: &Task, head: HeadStart) -> Result<Self> {
+    /// `head` is [`HeadStart::Checkpoint`], [`Error::Setting`] if `labels` are not those of the task.
+    pub fn load(name: impl AsRef<OsStr>, task: &Task, head: HeadStart, labels: Option<&[String]>) -> Result<Self> {
         let name = name.as_ref();
+        labels.map(|labels| given_order(labels, task)).transpose()?;
         let directory = tamt_model::hub::resolve(name)?;
         let checkpoint = Checkpoint::open(&directory)?;
         let is_new = check_head(&checkpoint, task, head, &directory)?;
         let mut model = Model::load_for_task(&directory, head_kind(task), head)?;
-        if !is_new && let Some(order) = label_order(model.config.extra("id2label"), task.labels()) {
+        let mut label_order = LabelOrder::Task;
+        if !is_new && let Head::Classification { .. } = task.head {
+            let order;
+            (order, label_order) = output_order(model.config.extra("id2label"), task, labels)?;
             model.reorder_outputs(&order);
         }
         let tokenizer = Tokenizer::from_dir(&directory)?;
         check_vocabulary(&model, &tokenizer, &directory)?;
         let sha256 = checkpoint.sha256().to_owned();
-        Ok(Self { name: name.to_string_lossy().into_owned(), model, tokenizer, sha256 })
+        Ok(Self { name: name.to_string_lossy().into_owned(), model, tokenizer, sha256, label_order })
     }
 
     /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit. The mask of a
@@ -91,22 +98,6 @@ fn check_head(checkpoint: &Checkpoint, task: &Task, head: HeadStart, directory: 
     }
 }
 
-/// For each label of the task, the checkpoint's output of that label; `None` unless the checkpoint names the same
-/// labels.
-fn label_order(id2label: Option<&Value>, labels: &[String]) -> Option<Vec<usize>> {
-    let names = id2label?.as_object()?;
-    let spelling = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
-    let output_of = |label: &String| {
-        let at = names.iter().find(|(_, name)| name.as_str().is_some_and(|n| spelling(n) == spelling(label)))?;
-        at.0.parse::<usize>().ok().filter(|&i| i < labels.len())
-    };
-    let order: Vec<usize> = labels.iter().map(output_of).collect::<Option<_>>()?;
-    let mut seen = order.clone();
-    seen.sort_unstable();
-    seen.dedup();
-    (!labels.is_empty() && seen.len() == labels.len()).then_some(order)
-}
-
 /// Writes the labels and the kind of the head into the configuration, under the keys of `transformers`.
 pub(super) fn describe_head(model: &mut Model, task: &Task) {
     let config = &mut model.config;
@@ -126,21 +117,4 @@ pub(super) fn describe_head(model: &mut Model, task: &Task) {
     config.set_extra("finetuning_task", json!(task.name));
     // A checkpoint may have the number of labels of another head.
     config.set_extra("num_labels", json!(labels.len()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_matched_by_name_whatever_their_order_and_case() {
-        let labels = ["contradiction", "entailment", "neutral"].map(str::to_owned);
-        let theirs = json!({"0": "ENTAILMENT", "1": "NEUTRAL", "2": "CONTRADICTION"});
-        assert_eq!(label_order(Some(&theirs), &labels), Some(vec![2, 0, 1]));
-        for other in [json!({"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}), json!({}), json!(3)] {
-            assert_eq!(label_order(Some(&other), &labels), None);
-        }
-        assert_eq!(label_order(Some(&json!({"0": "entailment", "7": "neutral"})), &labels), None);
-        assert_eq!(label_order(None, &labels), None);
-    }
 }

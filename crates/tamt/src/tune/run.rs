@@ -9,7 +9,7 @@ use tamt_model::{Masks, Model};
 
 use crate::error::{Error, Result};
 use crate::inspect::Rates;
-use crate::run::{RunDir, write_eval_results};
+use crate::run::write_eval_results;
 use crate::ticket::Ticket;
 use crate::train::{Session, Trained};
 use crate::tune::answers::{Answers, predict_all};
@@ -59,9 +59,9 @@ pub fn tune(
         best.restore_weights(&mut model);
         kept_step = best.best().map_or(steps, |best| best.step);
     }
-    let directory = &session.directory;
     let evaluated = last.filter(|(step, _)| *step == kept_step).map(|(_, answers)| answers);
-    write_predictions(task, &model, masks.as_ref(), data, settings, evaluated, directory)?;
+    write_predictions(task, &model, masks.as_ref(), data, settings, evaluated, &mut session)?;
+    let directory = &session.directory;
 
     state.train_batch_size = Some(settings.batch_size as u64);
     state.write(directory.path())?;
@@ -89,8 +89,8 @@ pub fn tune(
     Ok(tuned)
 }
 
-/// Writes the predictions for the development and test splits. `evaluated` are the answers to the development splits,
-/// if the training ended with an evaluation of the same weights.
+/// Writes the predictions for the development and test splits, and notes scores of chance. `evaluated` are the answers
+/// to the development splits, if the training ended with an evaluation of the same weights.
 fn write_predictions(
     task: &Task,
     model: &Model,
@@ -98,13 +98,15 @@ fn write_predictions(
     data: &TaskData,
     settings: &TuneSettings,
     evaluated: Option<Vec<Answers>>,
-    directory: &RunDir,
+    session: &mut Session<'_>,
 ) -> Result<()> {
     let dev = match evaluated {
         Some(answers) => answers,
         None => predict_all(model, masks, task, &data.dev, settings)?,
     };
+    let Session { directory, observer, .. } = session;
     for (answers, inputs) in dev.iter().zip(&data.dev) {
+        answers.notes(task, inputs)?.iter().for_each(|note| observer.note(note));
         write_files(directory.path(), answers.files(task, inputs)?)?;
     }
     let test = predict_all(model, masks, task, &data.test, settings)?;
