@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tamt::metrics::label;
 use tamt::run::{Observer, StepReport};
 
-use crate::printer::{Printer, metric};
+use crate::printer::{Printer, grouped, metric};
 
 /// Time between two lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ pub(crate) struct Progress {
     stage: String,
     total: u64,
     speed: Speed,
+    /// The text of the evaluations, as each line about one ends.
+    evaluated_on: String,
 }
 
 enum Display {
@@ -55,7 +58,8 @@ impl Display {
 
 impl Progress {
     pub(crate) fn new(printer: Printer) -> Self {
-        Self { printer, display: Display::new(printer), stage: String::new(), total: 0, speed: Speed::default() }
+        let (display, speed) = (Display::new(printer), Speed::default());
+        Self { printer, display, stage: String::new(), total: 0, speed, evaluated_on: String::new() }
     }
 
     fn print(&self, text: &str) {
@@ -110,9 +114,14 @@ impl Observer for Progress {
         }
     }
 
+    fn evaluates_on(&mut self, tokens: u64, block_size: usize) {
+        self.evaluated_on = format!("  {}", text_of(tokens, block_size as u64));
+    }
+
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
-        let values: Vec<_> = values.iter().map(|(name, value)| format!("{name} {}", metric(*value))).collect();
-        self.print(&format!("{}: evaluated at step {step}: {}", self.stage, values.join("  ")));
+        let values: Vec<_> = values.iter().map(|(name, value)| format!("{} {}", label(name), metric(*value))).collect();
+        let text = format!("{}: evaluated at step {step}: {}{}", self.stage, values.join("  "), self.evaluated_on);
+        self.print(&text);
     }
 
     fn note(&mut self, text: &str) {
@@ -196,7 +205,7 @@ impl Speed {
 fn summary(report: &StepReport<'_>, speed: &Speed, total: u64) -> String {
     let mut text = format!("loss {:.4}", report.loss);
     for (name, value) in report.extras {
-        text.push_str(&format!("  {name} {value:.4}"));
+        text.push_str(&format!("  {} {value:.4}", label(name)));
     }
     if let (Some(seconds), Some(tokens)) = (speed.seconds, speed.tokens)
         && seconds > 0.0
@@ -205,6 +214,11 @@ fn summary(report: &StepReport<'_>, speed: &Speed, total: u64) -> String {
         text.push_str(&format!("  {:.0} tokens/s  {} left", tokens / seconds, duration(left)));
     }
     text
+}
+
+/// What a loss was measured on, in parentheses.
+pub(crate) fn text_of(tokens: u64, block_size: u64) -> String {
+    format!("({} tokens in blocks of {block_size})", grouped(tokens))
 }
 
 /// Seconds in their two largest units: 42s, 3m05s, 2h07m, 3d04h.

@@ -74,6 +74,18 @@ fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
 }
 
 #[test]
+fn the_nearest_verb_flag_or_value_is_suggested() {
+    for (line, suggested) in [
+        (&["fnd"][..], "a similar subcommand exists: 'find'"),
+        (&["find", "--method", "magnitud"], "a similar value exists: 'magnitude'"),
+        (&["find", "--scope", "globl"], "a similar value exists: 'global'"),
+        (&["inspect", "t", "--agianst", "u"], "a similar argument exists: '--against'"),
+    ] {
+        tamt(line.iter().copied()).code(2).stdout(is_empty()).stderr(contains(suggested));
+    }
+}
+
+#[test]
 fn no_verb_at_all_shows_the_help_and_is_wrong_usage() {
     tamt([]).code(2).stdout(is_empty()).stderr(contains("Usage: tamt <COMMAND>"));
 }

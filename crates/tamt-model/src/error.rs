@@ -145,10 +145,19 @@ pub enum Error {
         value: f32,
     },
 
-    /// The path of a model is no directory.
-    #[error("no such directory: {}", path.display())]
+    /// The path of a model does not exist.
+    #[error("no such directory: {}{}", path.display(), nearest(existing.as_deref()))]
     NoSuchDirectory {
         /// The path.
+        path: PathBuf,
+        /// The nearest parent that exists, if the path names any.
+        existing: Option<PathBuf>,
+    },
+
+    /// The path of a model is a file.
+    #[error("{} is a file; a model is the directory of config.json, weights and tokenizer", path.display())]
+    NotADirectory {
+        /// The file.
         path: PathBuf,
     },
 
@@ -230,6 +239,28 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
         names.push(format!("{more} more"));
     }
     names
+}
+
+impl Error {
+    /// The error for a model at `path`, which is no directory.
+    pub(crate) fn no_directory(path: &Path) -> Self {
+        if path.exists() {
+            return Self::NotADirectory { path: path.to_owned() };
+        }
+        let mut parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+        let existing = parents.find(|parent| parent.exists()).map(Path::to_owned);
+        Self::NoSuchDirectory { path: path.to_owned(), existing }
+    }
+}
+
+/// Names the nearest parent that exists, unless that is the working directory.
+fn nearest(existing: Option<&Path>) -> String {
+    match existing {
+        None => String::new(),
+        Some(parent) if parent == Path::new(".") => String::new(),
+        Some(parent) if parent.is_dir() => format!("; {} is the last part that exists", parent.display()),
+        Some(parent) => format!("; {} is a file", parent.display()),
+    }
 }
 
 /// Wraps an error of reading `path`.

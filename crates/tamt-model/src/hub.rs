@@ -34,7 +34,8 @@ const TOKENIZER_FILES: [&str; 7] = [
 /// [`Hub::from_env`].
 ///
 /// # Errors
-/// [`Error::NoSuchDirectory`], [`Error::NotAModel`], [`Error::ModelName`], and those of [`Hub::fetch`].
+/// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::NotAModel`], [`Error::ModelName`], and those of
+/// [`Hub::fetch`].
 pub fn resolve(model: impl AsRef<OsStr>) -> Result<PathBuf> {
     let model = model.as_ref();
     match local(model)? {
@@ -43,18 +44,20 @@ pub fn resolve(model: impl AsRef<OsStr>) -> Result<PathBuf> {
     }
 }
 
-/// The directory `model`, or `None` if `model` may be a hub id.
+/// The directory `model`, or `None` if `model` may be a hub id. A name whose first part is a directory here, as in
+/// `runs/kd-70`, is a path.
 fn local(model: &OsStr) -> Result<Option<PathBuf>> {
     let path = PathBuf::from(model);
     if path.is_dir() {
         return model_in(path).map(Some);
     }
     // A path that is not UTF-8 is no hub id.
-    let Some(model) = model.to_str() else { return Err(Error::NoSuchDirectory { path }) };
+    let Some(model) = model.to_str() else { return Err(Error::no_directory(&path)) };
     let id = model.split_once('@').map_or(model, |(id, _)| id);
-    let is_path =
-        model.starts_with(['.', '/', '~']) || id.contains('\\') || id.matches('/').count() > 1 || path.exists();
-    if is_path { Err(Error::NoSuchDirectory { path }) } else { Ok(None) }
+    let begins_here = id.split_once('/').is_some_and(|(first, _)| !first.is_empty() && Path::new(first).exists());
+    let looks_like_a_path = model.starts_with(['.', '/', '~']) || model.ends_with('/') || id.contains('\\');
+    let is_path = looks_like_a_path || id.matches('/').count() > 1 || begins_here || path.exists();
+    if is_path { Err(Error::no_directory(&path)) } else { Ok(None) }
 }
 
 /// The model directory `path`, or the directory below it that `modules.json` names.
@@ -301,7 +304,7 @@ impl Session<'_> {
                 format!("there is no such model or no revision `{}`, nor a directory of that name", self.revision)
             }
             Some(status) => format!("the hub answered with status {status}"),
-            None => error.to_string(),
+            None => format!("{error}; there is no directory of that name either"),
         };
         self.error(what, problem)
     }
@@ -363,9 +366,35 @@ mod tests {
         fs::write(&file, "").unwrap();
         for path in ["./model", "../model", "/no/model", "~/model", "a/b/model", "a\\b", ".", file.to_str().unwrap()] {
             let error = local(path.as_ref());
-            assert!(matches!(error, Err(Error::NoSuchDirectory { .. } | Error::NotAModel { .. })), "{path}: {error:?}");
+            let is_of_a_path = matches!(
+                error,
+                Err(Error::NoSuchDirectory { .. } | Error::NotADirectory { .. } | Error::NotAModel { .. })
+            );
+            assert!(is_of_a_path, "{path}: {error:?}");
+        }
+        // Unit tests run in the directory of the crate, which has a directory `src`.
+        for path in ["src/model", "model/"] {
+            assert!(matches!(local(path.as_ref()), Err(Error::NoSuchDirectory { .. })), "{path}");
         }
         assert!(matches!(local("org/name@refs/pr/1".as_ref()), Ok(None)));
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_is_named_with_its_last_part_that_does_and_a_file_is_said_to_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().to_str().unwrap();
+        let message = |path: &str| local(path.as_ref()).unwrap_err().to_string();
+        let missing = format!("{at}/runs/kd");
+        assert_eq!(message(&missing), format!("no such directory: {missing}; {at} is the last part that exists"));
+        assert_eq!(message("./no/such/model"), "no such directory: ./no/such/model");
+        let file = format!("{at}/model.safetensors");
+        fs::write(&file, "").unwrap();
+        assert!(
+            message(&file).starts_with(&format!("{file} is a file; a model is the directory")),
+            "{}",
+            message(&file)
+        );
+        assert_eq!(message(&format!("{file}/x")), format!("no such directory: {file}/x; {file} is a file"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::metrics::label;
+
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -91,7 +93,7 @@ pub enum Error {
     },
 
     /// A loss on held-out text, or an output for a task, is infinite or not a number.
-    #[error("{what} is not finite on the held-out text: the model's weights overflow")]
+    #[error("{} is not finite on the held-out text: the model's weights overflow", label(.what))]
     NonFiniteEvaluation {
         /// The quantity, as results name it: `mlm_loss`, `kd_cosine`.
         what: &'static str,
@@ -134,10 +136,19 @@ pub enum Error {
         model_sha256: String,
     },
 
+    /// A file that should be a ticket is another kind of file.
+    #[error("{} is no ticket but {found}; `find` writes tickets", .path.display())]
+    NotATicket {
+        /// The file, or the directory without a ticket.
+        path: PathBuf,
+        /// The kind of the file.
+        found: String,
+    },
+
     /// A matrix of a ticket is missing, or has another shape, in the model or in the other ticket.
     #[error("the ticket does not fit at {name}: {reason}")]
     TicketMismatch {
-        /// The matrix, by the checkpoint's tensor name.
+        /// The matrix, by its canonical name.
         name: String,
         /// The difference.
         reason: String,

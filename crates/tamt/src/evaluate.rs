@@ -12,6 +12,7 @@ use tamt_model::{Activations, Config, Masks, Model, Pass, Save, Workspace};
 
 use crate::compute::Compute;
 use crate::error::{Error, Result};
+pub use crate::eval_conditions::EvalConditions;
 use crate::metrics;
 use crate::mlm_head::HeadWeights;
 use crate::text::TextBatch;
@@ -35,6 +36,7 @@ pub struct EvalLosses {
 #[derive(Clone, Debug)]
 pub struct EvalText {
     blocks: Blocks,
+    block_size: usize,
     specials: Specials,
     corruption: Corruption,
     seed: u64,
@@ -44,6 +46,9 @@ pub struct EvalText {
 /// Losses over a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
+    /// Block size and masked positions.
+    #[serde(flatten)]
+    pub conditions: EvalConditions,
     /// Tokens of the text, special tokens included.
     pub tokens: u64,
     /// Predicted positions.
@@ -99,13 +104,28 @@ impl EvalText {
     ) -> Result<Self> {
         let blocks = Blocks::new(corpus, block_size, Tail::Keep, specials)?;
         let corruption = Corruption { probability: mlm_probability, ..Corruption::default() };
-        Ok(Self { blocks, specials: *specials, corruption, seed: EVAL_SEED, compute })
+        Ok(Self { blocks, block_size, specials: *specials, corruption, seed: EVAL_SEED, compute })
     }
 
     /// The same text with other masked positions.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// Block size and masked positions.
+    #[must_use]
+    pub fn conditions(&self) -> EvalConditions {
+        let probability = self.corruption.probability;
+        // The shortest decimal, as given: 0.15 and not 0.15000000596046448.
+        let mlm_probability = probability.to_string().parse().unwrap_or(f64::from(probability));
+        EvalConditions { block_size: self.block_size, seed: self.seed, mlm_probability }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn corpus(&self) -> &Corpus {
+        self.blocks.corpus()
     }
 
     /// Tokens of the text, special tokens included.
@@ -156,6 +176,7 @@ impl EvalText {
             progress(sums.tokens);
         }
         let evaluation = sums.evaluation(losses, other_head.is_some(), &model.config);
+        let evaluation = Evaluation { conditions: self.conditions(), ..evaluation };
         // A perplexity may be too large for its type when the loss is not.
         let broken = |(name, value): &(&str, f64)| *name != metrics::PERPLEXITY && !value.is_finite();
         match evaluation.metrics().into_iter().find(broken) {
@@ -165,7 +186,8 @@ impl EvalText {
     }
 }
 
-/// The entries that every result of a training has, in `--json` and in `eval_results.json`.
+/// The entries that every result of a training has, in `--json` and in `eval_results.json`. The entry `evaluation` says how
+/// the losses were measured.
 pub(crate) fn result_json(
     directory: &Path,
     steps: u64,
@@ -175,7 +197,13 @@ pub(crate) fn result_json(
     let first =
         [("output_dir", json!(directory.to_string_lossy())), ("steps", json!(steps)), ("seconds", json!(seconds))];
     let metrics = evaluation.iter().flat_map(Evaluation::metrics).map(|(name, value)| (name, json!(value)));
-    first.into_iter().chain(metrics).map(|(name, value)| (name.to_owned(), value)).collect()
+    let how = evaluation.map(|Evaluation { conditions, tokens, masked_tokens, .. }| {
+        let EvalConditions { block_size, seed, mlm_probability } = conditions;
+        let how = json!({ "block_size": block_size, "tokens": tokens, "masked_tokens": masked_tokens, "seed": seed,
+            "mlm_probability": mlm_probability });
+        ("evaluation", how)
+    });
+    first.into_iter().chain(metrics).chain(how).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Sums over the text so far.
@@ -230,6 +258,7 @@ impl Sums {
         let mlm = |value: f64| (self.masked > 0).then_some(value);
         let kd = |value: f64| losses.kd.then_some(value);
         Evaluation {
+            conditions: EvalConditions::default(),
             tokens: self.tokens,
             masked_tokens: losses.mlm.then_some(self.masked),
             mlm_loss: mlm(self.loss / count),

@@ -10,7 +10,7 @@ use crate::ticket::Ticket;
 /// One matrix of a ticket.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MatrixRate {
-    /// The checkpoint's tensor name.
+    /// The canonical name.
     pub name: String,
     /// Output features, or vocabulary.
     pub rows: usize,
@@ -47,7 +47,7 @@ impl Rates {
             // The pooler of a model with a task head may be new, so it does not count.
             let task_pooler = model.pooler.filter(|_| model.task_head.is_some()).map(|pooler| pooler.weight);
             for id in model.prunable().into_iter().filter(|&id| Some(id) != task_pooler) {
-                let name = &model.params.spec(id).checkpoint_name;
+                let name = &model.params.spec(id).name;
                 if !matrices.iter().any(|m| m.name == *name) {
                     let [rows, cols] = model.params.matrix_shape(id);
                     let name = name.clone();

@@ -25,3 +25,17 @@ pub const KD_MSE: &str = "kd_mse";
 
 /// The values of an evaluation on text, in the order in which results show them.
 pub const EVALUATION: [&str; 6] = [MLM_LOSS, PERPLEXITY, MLM_ACCURACY, MLM_LOSS_TRAINED_HEAD, KD_COSINE, KD_MSE];
+
+/// The name of a quantity for people, who should see that a distance is no score; other names stay as they are.
+#[must_use]
+pub fn label(name: &str) -> &str {
+    match name {
+        MLM_LOSS => "MLM loss",
+        MLM_ACCURACY => "MLM accuracy",
+        MLM_LOSS_TRAINED_HEAD => "MLM loss (trained head)",
+        KD_LOSS => "KD loss",
+        KD_COSINE => "KD loss (1 - cos)",
+        KD_MSE => "KD loss (mean squared error)",
+        other => other,
+    }
+}

@@ -125,6 +125,9 @@ pub fn pretrain(
         eval: texts.eval.clone().map(eval_text).transpose()?,
         last_evaluation: None,
     };
+    if let Some(text) = &task.eval {
+        observer.evaluates_on(text.tokens(), block_size);
+    }
     let trainable: Vec<Trainable> = match settings.part {
         Train::Head => model.decoding_head()?.params().to_vec(),
         Train::All => model.params.ids().collect(),

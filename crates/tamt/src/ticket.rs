@@ -1,4 +1,8 @@
 //! Tickets: one bit for each weight of a base model, in a safetensors file that names the model it belongs to.
+//!
+//! A ticket names matrices as [`Spec::name`](tamt_model::Spec) does, without the prefix `bert.` or `roberta.` of models
+//! with a head, and carries a digest of the matrices that it masks. A ticket of an encoder therefore fits the same encoder
+//! with a head. Tickets of the first format have the names of their checkpoint, and the digest of its file only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -6,9 +10,11 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tamt_kernels::masks::BitMask;
-use tamt_model::{Masks, Model};
+use tamt_model::{Family, Masks, Model, ParamId};
 
 use crate::error::{Error, Result};
+use crate::eval_conditions::EvalConditions;
+use crate::matrix_digest::{MatrixDigests, POOLER};
 use crate::prune::Scope;
 use crate::tensor_file::{self, Tensor};
 
@@ -24,6 +30,10 @@ pub struct Provenance {
     pub base_model: String,
     /// SHA-256 of the base model's weights file, in hexadecimal.
     pub base_sha256: String,
+    /// Digest of the masked matrices but the pooler; `None` in tickets of the first format.
+    pub pruned_sha256: Option<String>,
+    /// Digest of the pooler's matrix, where the ticket masks it.
+    pub pooler_sha256: Option<String>,
     /// The method's name: `magnitude`, `tamt-kd`.
     pub method: String,
     /// The minimised objective of a method that trains: `mlm`, `kd`, `mlm+kd`.
@@ -38,14 +48,28 @@ pub struct Provenance {
     pub steps: u64,
     /// SHA-256 of the corpus files in order, for a method that trains.
     pub corpus_sha256: Option<String>,
+    /// How the search measured the ticket's losses; `None` where it had no text to measure them on.
+    pub evaluation: Option<EvalRecord>,
     /// Version of `tamt` that wrote the file.
     pub tool_version: String,
+}
+
+/// The text on which a ticket's losses were measured, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Block size and masked positions.
+    #[serde(flatten)]
+    pub conditions: EvalConditions,
+    /// Tokens of the text, special tokens included.
+    pub tokens: u64,
+    /// SHA-256 of the text's files in order.
+    pub corpus_sha256: String,
 }
 
 /// A subnetwork of a base model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticket {
-    /// Masks by the checkpoint's own tensor names, in the order of the file.
+    /// Masks by canonical names, in the order of the file.
     pub matrices: Vec<(String, BitMask)>,
     /// The origin.
     pub provenance: Provenance,
@@ -54,7 +78,7 @@ pub struct Ticket {
 /// How strictly a ticket must belong to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseCheck<'a> {
-    /// The weights must have this SHA-256, in hexadecimal.
+    /// The weights file must have this SHA-256, in hexadecimal, or the masked matrices must have the ticket's digest.
     Sha256(&'a str),
     /// Names and shapes must fit; the weights may differ.
     NamesAndShapes,
@@ -63,8 +87,7 @@ pub enum BaseCheck<'a> {
 impl Ticket {
     /// The ticket of `masks` over `model`.
     pub fn new(model: &Model, masks: &Masks, provenance: Provenance) -> Self {
-        let matrices =
-            masks.iter().map(|(id, mask)| (model.params.spec(id).checkpoint_name.clone(), mask.clone())).collect();
+        let matrices = masks.iter().map(|(id, mask)| (model.params.spec(id).name.clone(), mask.clone())).collect();
         Self { matrices, provenance }
     }
 
@@ -76,15 +99,26 @@ impl Ticket {
     /// Reads a ticket from a file, or from a directory with a ticket.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Damaged`] if it is no ticket.
+    /// [`Error::Io`] if the file cannot be read, [`Error::NotATicket`] if it is of another kind, [`Error::Damaged`] if it
+    /// is a broken ticket.
     pub fn read(path: &Path) -> Result<Self> {
-        let path = &Self::locate(path);
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        Self::parse(&bytes).map_err(|reason| Error::Damaged { path: path.clone(), reason })
+        let file = Self::locate(path);
+        if path.is_dir() && !file.exists() {
+            let found = format!("a directory without {TICKET_FILE}");
+            return Err(Error::NotATicket { path: path.to_owned(), found });
+        }
+        let bytes = std::fs::read(&file).map_err(Error::io("read", &file))?;
+        match other_format(&bytes) {
+            Some(found) => Err(Error::NotATicket { path: file, found }),
+            None => Self::parse(&bytes).map_err(|reason| Error::Damaged { path: file, reason }),
+        }
     }
 
     /// Parses the bytes of a ticket file.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("it is empty".to_owned());
+        }
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let metadata = header.metadata().clone().unwrap_or_default();
@@ -92,7 +126,7 @@ impl Ticket {
             Some(json) => serde_json::from_str(json).map_err(|e| format!("its shapes cannot be read: {e}"))?,
             None => HashMap::new(),
         };
-        let mut matrices = Vec::new();
+        let mut matrices: Vec<(String, BitMask)> = Vec::new();
         for name in header.offset_keys() {
             let tensor = file.tensor(&name).map_err(|e| e.to_string())?;
             let matrix = name.strip_suffix(SUFFIX).ok_or_else(|| format!("{name} is no {SUFFIX} tensor"))?;
@@ -106,6 +140,10 @@ impl Ticket {
             };
             let mask = BitMask::from_bytes(rows, cols, tensor.data().to_vec())
                 .ok_or_else(|| format!("{name} has bits set beyond its {cols} columns"))?;
+            let matrix = canonical(matrix);
+            if matrices.iter().any(|(other, _)| other == matrix) {
+                return Err(format!("it holds the mask of {matrix} twice"));
+            }
             matrices.push((matrix.to_owned(), mask));
         }
         if matrices.is_empty() {
@@ -132,48 +170,99 @@ impl Ticket {
         tensor_file::write(path, &tensors, &metadata)
     }
 
-    /// The ticket's masks over `model`. A model with a task head may lack the pooler; its mask is then left out.
+    /// The ticket's masks over `model`. The mask of a pooler that the model lacks is left out.
     ///
     /// # Errors
-    /// [`Error::OtherBase`] if the base model's digest differs, [`Error::TicketMismatch`] if a name or a shape does.
+    /// [`Error::OtherBase`] if the base model has other weights, [`Error::TicketMismatch`] if a name or a shape differs.
     pub fn masks(&self, model: &Model, check: BaseCheck<'_>) -> Result<Masks> {
-        if let BaseCheck::Sha256(model_sha256) = check
-            && self.provenance.base_sha256 != model_sha256
-        {
-            return Err(Error::OtherBase {
-                base_model: self.provenance.base_model.clone(),
-                ticket_sha256: self.provenance.base_sha256.clone(),
-                model_sha256: model_sha256.to_owned(),
-            });
+        let masks = self.fitting(model);
+        match check {
+            BaseCheck::Sha256(model_sha256) if self.provenance.base_sha256 != model_sha256 => match masks {
+                Ok(masks) if self.binds(model, &masks) => Ok(masks),
+                _ => Err(Error::OtherBase {
+                    base_model: self.provenance.base_model.clone(),
+                    ticket_sha256: self.provenance.base_sha256.clone(),
+                    model_sha256: model_sha256.to_owned(),
+                }),
+            },
+            _ => masks,
         }
+    }
+
+    /// The masks, where names and shapes fit.
+    fn fitting(&self, model: &Model) -> Result<Masks> {
         let prunable: HashMap<&str, _> =
-            model.prunable().into_iter().map(|id| (model.params.spec(id).checkpoint_name.as_str(), id)).collect();
+            model.prunable().into_iter().map(|id| (model.params.spec(id).name.as_str(), id)).collect();
         let mut masks = Masks::default();
         for (name, mask) in &self.matrices {
-            // Some tasks have no use for the pooler, and their models lack it.
-            if model.task_head.is_some() && model.pooler.is_none() && name.ends_with("pooler.dense.weight") {
+            let mismatch = |reason: String| Error::TicketMismatch { name: name.clone(), reason };
+            // Neither a pre-training objective nor the tasks of every model use the pooler.
+            if name == POOLER && model.pooler.is_none() {
                 continue;
             }
-            let id = *prunable.get(name.as_str()).ok_or_else(|| Error::TicketMismatch {
-                name: name.clone(),
-                reason: "the model has no such matrix to prune".to_owned(),
-            })?;
+            let id = *prunable
+                .get(name.as_str())
+                .ok_or_else(|| mismatch("the model has no such matrix to prune".to_owned()))?;
             let [rows, cols] = model.params.matrix_shape(id);
             let fitting = (mask.rows() == rows && mask.row_bytes() == cols.div_ceil(8))
                 .then(|| BitMask::from_bytes(rows, cols, mask.as_bytes().to_vec()))
                 .flatten();
-            let fitting = fitting.ok_or_else(|| Error::TicketMismatch {
-                name: name.clone(),
-                reason: format!(
-                    "it is {} x {} in the ticket and {rows} x {cols} in the model",
-                    mask.rows(),
-                    mask.cols()
-                ),
+            let fitting = fitting.ok_or_else(|| {
+                let (r, c) = (mask.rows(), mask.cols());
+                mismatch(format!("it is {r} x {c} in the ticket and {rows} x {cols} in the model"))
             })?;
             masks.set(id, fitting);
         }
         Ok(masks)
     }
+
+    /// Whether the masked matrices of `model` have the ticket's digests. The pooler of a model with a task head may be
+    /// new, so it does not count.
+    fn binds(&self, model: &Model, masks: &Masks) -> bool {
+        let Provenance { pruned_sha256: Some(pruned), pooler_sha256, .. } = &self.provenance else { return false };
+        let ids: Vec<ParamId> = masks.iter().map(|(id, _)| id).collect();
+        let digests = MatrixDigests::of(model, &ids);
+        let pooler_fits = model.task_head.is_some() || digests.pooler.is_none() || digests.pooler == *pooler_sha256;
+        digests.pruned == *pruned && pooler_fits
+    }
+}
+
+/// The name of a matrix without the prefix that it has in models with a head.
+fn canonical(name: &str) -> &str {
+    let stripped = |family: Family| name.strip_prefix(family.prefix())?.strip_prefix('.');
+    stripped(Family::Bert).or_else(|| stripped(Family::Roberta)).unwrap_or(name)
+}
+
+/// What a file is that is no ticket, by its first bytes and the names of its tensors; `None` for a ticket, damaged or not.
+fn other_format(bytes: &[u8]) -> Option<String> {
+    if let Ok((_, header)) = SafeTensors::read_metadata(bytes) {
+        let names = header.offset_keys();
+        let first = names.first().filter(|_| !names.iter().any(|name| name.ends_with(SUFFIX)))?;
+        return Some(format!("a safetensors file with tensors such as {first} and no {SUFFIX} tensor"));
+    }
+    let found = match bytes {
+        [b'P', b'K', 3, 4, ..] => "a PyTorch file or another zip archive",
+        // The length of a safetensors header has zeros in its upper bytes.
+        [0x80, 2..=5, 1..=255, ..] => "a Python pickle, the old format of PyTorch",
+        [0x1f, 0x8b, ..] => "a gzip archive",
+        _ if bytes.starts_with(b"version https://git-lfs") => "a Git LFS pointer; fetch the file with `git lfs pull`",
+        _ if is_text(bytes) => "a text file",
+        _ => return None,
+    };
+    Some(found.to_owned())
+}
+
+/// Whether a file begins with characters that texts have. The first eight bytes of a safetensors file have zeros.
+fn is_text(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(64)];
+    let whole = match std::str::from_utf8(start) {
+        // The cut may lie in a character.
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        Err(_) => 0,
+        Ok(text) => text.len(),
+    };
+    let text = std::str::from_utf8(&start[..whole]).unwrap_or_default();
+    !text.is_empty() && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
 }
 
 impl Provenance {
@@ -195,6 +284,8 @@ impl Provenance {
             text.parse().map_err(|_| format!("its {key} is {text:?}"))
         }
         let text = |key: &str| metadata.get(key).cloned();
+        let evaluation = metadata.get("evaluation").map(|json| serde_json::from_str(json));
+        let evaluation = evaluation.transpose().map_err(|e| format!("its evaluation cannot be read: {e}"))?;
         let scope = match metadata.get("scope").map(String::as_str) {
             None | Some("local") => Scope::Local,
             Some("global") => Scope::Global,
@@ -203,6 +294,8 @@ impl Provenance {
         Ok(Self {
             base_model: text("base_model").unwrap_or_default(),
             base_sha256: text("base_sha256").ok_or("it does not name its base model (no base_sha256)")?,
+            pruned_sha256: text("pruned_sha256"),
+            pooler_sha256: text("pooler_sha256"),
             method: text("method").unwrap_or_default(),
             objective: text("objective"),
             sparsity: number(metadata, "sparsity")?,
@@ -210,6 +303,7 @@ impl Provenance {
             seed: number(metadata, "seed")?,
             steps: number(metadata, "steps")?,
             corpus_sha256: text("corpus_sha256"),
+            evaluation,
             tool_version: text("tool_version").unwrap_or_default(),
         })
     }
@@ -236,6 +330,11 @@ mod tests {
             seed: u64::MAX,
             steps: 12,
             corpus_sha256: Some("cd".repeat(32)),
+            evaluation: Some(EvalRecord {
+                conditions: EvalConditions { block_size: 32, seed: u64::MAX, mlm_probability: 0.15 },
+                tokens: 1234,
+                corpus_sha256: "ef".repeat(32),
+            }),
             ..Provenance::default()
         };
         let ticket = Ticket::new(&model, &masks, provenance);
@@ -267,6 +366,38 @@ mod tests {
         let error = ticket.masks(&model, BaseCheck::Sha256(&"ef".repeat(32))).unwrap_err().to_string();
         assert!(error.contains(&"ab".repeat(32)) && error.contains(&"ef".repeat(32)), "{error}");
         assert!(ticket.masks(&model, BaseCheck::NamesAndShapes).is_ok());
+    }
+
+    #[test]
+    fn a_ticket_belongs_to_every_file_that_holds_the_matrices_it_masks() {
+        let (mut model, mut ticket) = ticket();
+        let digests = MatrixDigests::of(&model, &model.prunable());
+        ticket.provenance.pruned_sha256 = Some(digests.pruned);
+        ticket.provenance.pooler_sha256 = digests.pooler;
+        let file = "ef".repeat(32);
+        let fits = |ticket: &Ticket, model: &Model| ticket.masks(model, BaseCheck::Sha256(&file)).is_ok();
+        assert!(fits(&ticket, &model));
+        // A ticket does not mask biases.
+        let bias = model.layers[0].query.bias;
+        model.params.get_mut(bias)[0] += 1.0;
+        assert!(fits(&ticket, &model));
+        for changed in [model.layers[1].output.weight, model.embeddings.word, model.pooler.unwrap().weight] {
+            let before = model.params.get(changed)[0];
+            model.params.get_mut(changed)[0] = before + 1.0;
+            assert!(!fits(&ticket, &model));
+            model.params.get_mut(changed)[0] = before;
+        }
+        assert!(fits(&ticket, &model));
+    }
+
+    #[test]
+    fn names_with_the_prefix_of_a_model_with_a_head_are_read_as_those_of_the_encoder() {
+        let (_, ticket) = ticket();
+        for prefix in ["bert.", "roberta."] {
+            let mut old = ticket.clone();
+            old.matrices.iter_mut().for_each(|(name, _)| name.insert_str(0, prefix));
+            assert_eq!(Ticket::parse(&bytes(&old)).unwrap(), ticket);
+        }
     }
 
     #[test]
@@ -307,6 +438,7 @@ mod tests {
                 file[at] ^= 1 << bit;
             }
             file.truncate((cut * 1.2 * file.len() as f64) as usize);
+            let _ = other_format(&file);
             if let Ok(ticket) = Ticket::parse(&file) {
                 let _ = ticket.masks(&model, BaseCheck::NamesAndShapes);
             }
@@ -314,6 +446,7 @@ mod tests {
 
         #[test]
         fn random_bytes_are_no_ticket(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = other_format(&bytes);
             prop_assert!(Ticket::parse(&bytes).is_err());
         }
     }

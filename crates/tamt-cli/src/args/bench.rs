@@ -1,6 +1,7 @@
 //! The flags of `tamt bench`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use tamt::bench::Work;
 
@@ -15,12 +16,31 @@ Examples:
   BERT-base, inference of 8 x 64 tokens, a ticket at 70 %:
     tamt bench --layers 12 --hidden 768 --heads 12 --batch-size 8 --length 64 --work inference --sparsity 0.7
 
+  A ticket of a model on this machine, beside the dense model:
+    tamt bench --model bert-base-uncased --ticket omp70 --batch-size 8 --length 64
+
   Mask training as a run would do it, for a script:
     tamt bench --work mask-training --sparsity 0.7 --kernel auto --no-operations --json";
+
+/// The flags that describe a random model.
+const SHAPE: [&str; 5] = ["layers", "hidden", "heads", "ffn", "vocab"];
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
+    /// Measure whole steps of this model, a directory in Hugging Face layout or a hub id [default: a random model of the
+    /// shape below, and single operations]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = SHAPE)]
+    pub(crate) model: Option<String>,
+
+    /// Ticket of the model [default: masks of the model's largest weights, for each sparsity]
+    #[arg(long, value_name = "TICKET", requires = "model", conflicts_with = "sparsity")]
+    pub(crate) ticket: Option<PathBuf>,
+
+    /// Accept a ticket that was found in other weights
+    #[arg(long, requires = "ticket")]
+    pub(crate) allow_other_base: bool,
+
     /// Transformer layers
     #[arg(long, value_name = "N", default_value = "6")]
     pub(crate) layers: NonZeroUsize,
@@ -45,9 +65,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "16")]
     pub(crate) batch_size: NonZeroUsize,
 
-    /// Tokens in a sequence
-    #[arg(long, value_name = "N", default_value = "128")]
-    pub(crate) length: NonZeroUsize,
+    /// Tokens in a sequence [default: 128, or what the model holds if less]
+    #[arg(long, value_name = "N")]
+    pub(crate) length: Option<NonZeroUsize>,
 
     /// Dropout rate in training
     #[arg(long, value_name = "P", default_value = "0.1", value_parser = values::dropout)]

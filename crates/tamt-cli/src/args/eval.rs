@@ -57,17 +57,18 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK)]
     pub(crate) max_tokens: Option<NonZeroUsize>,
 
-    /// Tokens per sequence, specials included [default: 512, or what the model holds if less]
+    /// Tokens per sequence, specials included [default: as `find` evaluated the ticket; else 512, or what the model holds if
+    /// less]
     #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK)]
     pub(crate) block_size: Option<NonZeroUsize>,
 
-    /// Share of tokens that masked language modelling predicts
-    #[arg(long, value_name = "P", value_parser = values::open_probability, default_value = "0.15", conflicts_with_all = OF_A_TASK)]
-    pub(crate) mlm_probability: f64,
+    /// Share of tokens that masked language modelling predicts [default: as `find` evaluated the ticket; else 0.15]
+    #[arg(long, value_name = "P", value_parser = values::open_probability, conflicts_with_all = OF_A_TASK)]
+    pub(crate) mlm_probability: Option<f64>,
 
-    /// Seed of the masked positions
-    #[arg(long, value_name = "N", default_value_t = tamt::EVAL_SEED, value_parser = values::seed, conflicts_with_all = OF_A_TASK)]
-    pub(crate) seed: u64,
+    /// Seed of the masked positions [default: as `find` evaluated the ticket; else 42]
+    #[arg(long, value_name = "N", value_parser = values::seed, conflicts_with_all = OF_A_TASK)]
+    pub(crate) seed: Option<u64>,
 
     #[command(flatten)]
     pub(crate) task: TaskArgs,

@@ -3,13 +3,19 @@
 use anyhow::Result;
 use serde_json::json;
 use tamt::Kernel;
-use tamt::bench::{BenchSettings, Report, Timing, bench};
+use tamt::base::Base;
+use tamt::bench::{BenchSettings, Report, Subject, Timing, bench};
+use tamt::inspect::Rates;
 use tamt::prune::Sparsity;
+use tamt::ticket::Ticket;
 use tamt_model::Config;
 
 use crate::args::bench::BenchArgs;
 use crate::printer::{Printer, Table};
 use crate::resolve;
+
+/// Default number of tokens in a sequence.
+const LENGTH: usize = 128;
 
 pub(super) fn run(args: &BenchArgs, printer: Printer) -> Result<()> {
     let settings = settings(args)?;
@@ -18,6 +24,40 @@ pub(super) fn run(args: &BenchArgs, printer: Printer) -> Result<()> {
 }
 
 fn settings(args: &BenchArgs) -> Result<BenchSettings> {
+    let mut sparsities = args.sparsity.iter().map(|&share| Sparsity::new(share)).collect::<tamt::Result<Vec<_>>>()?;
+    let (mut config, mut subject) = (None, None);
+    if let Some(name) = &args.model {
+        let base = Base::load(name)?;
+        let ticket = args.ticket.as_deref().map(Ticket::read).transpose()?;
+        if let Some(ticket) = &ticket {
+            base.masks_of(ticket, args.allow_other_base)?;
+            sparsities = vec![Sparsity::new(Rates::of(ticket, None).sparsity)?];
+        }
+        config = Some(base.model.config);
+        subject = Some(Subject { name: base.name, directory: base.directory, ticket });
+    }
+    let config = config.map_or_else(|| random_config(args), Ok)?;
+    Ok(BenchSettings {
+        batch_size: args.batch_size.get(),
+        length: args.length.map_or_else(|| LENGTH.min(config.max_length()), usize::from),
+        dropout: args.dropout as f32,
+        sparsities,
+        kernels: match args.common.kernel {
+            None => vec![Kernel::Dense, Kernel::Sparse],
+            Some(kernel) => vec![kernel],
+        },
+        work: args.work.clone(),
+        operations: !args.no_operations && subject.is_none(),
+        config,
+        subject,
+        warmup: args.warmup,
+        steps: args.steps,
+        precision: resolve::compute(&args.common).precision,
+    })
+}
+
+/// The shape that the flags describe.
+fn random_config(args: &BenchArgs) -> Result<Config> {
     let ffn = args.ffn.map_or(args.hidden.get().saturating_mul(4), usize::from);
     let config = json!({
         "model_type": "bert",
@@ -26,31 +66,17 @@ fn settings(args: &BenchArgs) -> Result<BenchSettings> {
         "num_hidden_layers": args.layers,
         "num_attention_heads": args.heads,
         "intermediate_size": ffn,
-        "max_position_embeddings": args.length.get().max(512),
+        "max_position_embeddings": args.length.map_or(LENGTH, usize::from).max(512),
         "type_vocab_size": 2,
     });
-    Ok(BenchSettings {
-        config: Config::from_json(&config.to_string())?,
-        batch_size: args.batch_size.get(),
-        length: args.length.get(),
-        dropout: args.dropout as f32,
-        sparsities: args.sparsity.iter().map(|&share| Sparsity::new(share)).collect::<tamt::Result<_>>()?,
-        kernels: match args.common.kernel {
-            None => vec![Kernel::Dense, Kernel::Sparse],
-            Some(kernel) => vec![kernel],
-        },
-        work: args.work.clone(),
-        operations: !args.no_operations,
-        warmup: args.warmup,
-        steps: args.steps,
-        precision: resolve::compute(&args.common).precision,
-    })
+    Ok(Config::from_json(&config.to_string())?)
 }
 
 fn text(report: &Report, settings: &BenchSettings) -> String {
     let config = &settings.config;
+    let model = settings.subject.as_ref().map_or("a random model", |subject| &subject.name);
     let mut text = format!(
-        "{}, {} threads; {} layers of width {}, {} x {} tokens\n",
+        "{}, {} threads; {model}: {} layers of width {}, {} x {} tokens\n",
         report.processor,
         report.threads,
         config.num_hidden_layers,
@@ -79,7 +105,7 @@ fn text(report: &Report, settings: &BenchSettings) -> String {
 
 fn cells(timing: &Timing, peak: Option<f64>) -> Vec<String> {
     let kernel = timing.kernel.map_or("", Kernel::name);
-    let sparsity = timing.sparsity.map_or(String::new(), |sparsity| format!("{sparsity}"));
+    let sparsity = timing.sparsity.map_or(String::new(), |sparsity| format!("{}", (sparsity * 1e4).round() / 1e4));
     let flops = timing.flops().map_or(String::new(), |flops| format!("{:.1}", flops * 1e-9));
     let milliseconds = format!("{:.3}", 1e3 * timing.median());
     let mut cells = vec![timing.name.clone(), kernel.to_owned(), sparsity, milliseconds, flops];

@@ -13,7 +13,7 @@ use tamt::find::Method;
 use crate::args::demo::DemoArgs;
 use crate::hints::quoted;
 use crate::printer::{Printer, Table};
-use crate::progress::{Progress, duration};
+use crate::progress::{Progress, duration, text_of};
 use crate::{resolve, signals};
 
 pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
@@ -39,8 +39,10 @@ pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
 
 fn text(report: &DemoReport) -> String {
     let mut text = String::new();
+    let on = text_of(report.eval_tokens, report.eval_block_size as u64);
     for loss in Loss::ALL {
-        text.push_str(&format!("\n{}, {}, by sparsity\n\n{}", loss.name(), loss.explanation(), table(report, loss)));
+        let (name, explanation, table) = (loss.name(), loss.explanation(), table(report, loss));
+        text.push_str(&format!("\n{name}, {explanation}, by sparsity {on}\n\n{table}"));
     }
     if !report.scores.is_empty() {
         let table = score_table(report);

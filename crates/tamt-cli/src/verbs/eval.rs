@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use tamt::base::Base;
-use tamt::evaluate::{EvalLosses, EvalText, Evaluation};
+use tamt::evaluate::{EvalConditions, EvalLosses, EvalText, Evaluation};
+use tamt::metrics::label;
 use tamt::mlm_head::{HEAD_FILE, HeadWeights};
-use tamt::ticket::Ticket;
+use tamt::ticket::{EvalRecord, Ticket};
 use tamt_data::Corruption;
 use tamt_model::Model;
 
@@ -28,17 +29,24 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     }
     let head = head_file(args)?;
     let mut base = shared::base(&args.subject.model, printer)?;
-    let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;
+    let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
+    let masks_of = |ticket| base.masks_of(ticket, args.subject.allow_other_base);
+    let masks = ticket.as_ref().map(masks_of).transpose()?;
+    let recorded = ticket.as_ref().and_then(|ticket| ticket.provenance.evaluation.as_ref());
+    let conditions = conditions(args, recorded, &base, printer)?;
     if let Some(path) = head {
         if base.model.untied_decoder.is_some() {
             base.model.decoding_head().map_err(tamt::Error::from)?;
         }
         // A model without a head needs one to swap with.
-        base.model = base.model.with_new_mlm_head(args.seed);
+        base.model = base.model.with_new_mlm_head(conditions.seed);
         HeadWeights::read(&base.model, &path)?.swap(&mut base.model);
     }
     let wanted = wanted(args.objective, &base.model)?;
-    let text = text(args, &base, printer)?;
+    let text = text(args, conditions, &base, printer)?;
+    if recorded.is_some_and(|record| record.corpus_sha256 != text.corpus().digest) {
+        printer.info("the text is not the one that `find` evaluated the ticket on, so losses differ")?;
+    }
 
     let mut counter = Counter::new(printer, "eval", "tokens", text.tokens());
     // The distance of the dense model from itself is 0.
@@ -75,10 +83,38 @@ fn wanted(objective: Option<EvalLosses>, model: &Model) -> Result<EvalLosses> {
     Ok(wanted)
 }
 
-fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
-    let block_size = args.block_size.map_or_else(|| BLOCK_SIZE.min(base.max_length()), usize::from);
+/// The block size and the masked positions: those of the flags, else those under which `find` evaluated the ticket, so that
+/// the losses agree, else the defaults.
+fn conditions(args: &EvalArgs, recorded: Option<&EvalRecord>, base: &Base, printer: Printer) -> Result<EvalConditions> {
+    let defaults = EvalConditions { block_size: BLOCK_SIZE, seed: tamt::EVAL_SEED, mlm_probability: 0.15 };
+    let usual = recorded.map_or(defaults, |record| record.conditions);
+    let conditions = EvalConditions {
+        block_size: args.block_size.map_or_else(|| usual.block_size.min(base.max_length()), usize::from),
+        seed: args.seed.unwrap_or(usual.seed),
+        mlm_probability: args.mlm_probability.unwrap_or(usual.mlm_probability),
+    };
+    if recorded.is_some() && conditions == usual {
+        let EvalConditions { block_size, seed, .. } = usual;
+        printer
+            .info(&format!("as `find` evaluated the ticket: blocks of {block_size} tokens, masked with seed {seed}"))?;
+    } else if recorded.is_some() {
+        let differences = [
+            ("block size", usual.block_size.to_string(), conditions.block_size.to_string()),
+            ("seed", usual.seed.to_string(), conditions.seed.to_string()),
+            ("MLM probability", usual.mlm_probability.to_string(), conditions.mlm_probability.to_string()),
+        ];
+        let differences = differences.iter().filter(|(_, usual, here)| usual != here);
+        let differences: Vec<String> =
+            differences.map(|(name, usual, here)| format!("{name} {here} instead of {usual}")).collect();
+        printer.info(&format!("not as `find` evaluated the ticket, so losses differ: {}", differences.join(", ")))?;
+    }
+    Ok(conditions)
+}
+
+fn text(args: &EvalArgs, conditions: EvalConditions, base: &Base, printer: Printer) -> Result<EvalText> {
+    let EvalConditions { block_size, seed, mlm_probability } = conditions;
     base.check_block_size(block_size)?;
-    let corruption = Corruption { probability: args.mlm_probability as f32, ..Corruption::default() };
+    let corruption = Corruption { probability: mlm_probability as f32, ..Corruption::default() };
     corruption.validate()?;
     let mut corpus = shared::read_corpus(&base.tokenizer, &args.corpus, printer)?;
     let all = corpus.tokens.len();
@@ -90,17 +126,18 @@ fn text(args: &EvalArgs, base: &Base, printer: Printer) -> Result<EvalText> {
     let specials = base.tokenizer.specials();
     let compute = resolve::compute(&args.common);
     let text = EvalText::new(Arc::new(corpus), specials, block_size, corruption.probability, compute)?;
-    Ok(text.with_seed(args.seed))
+    Ok(text.with_seed(seed))
 }
 
 fn result_text(evaluation: &Evaluation) -> String {
     let mut table = Table::new(&["measure", "value"]);
+    table.row(["block size".to_owned(), grouped(evaluation.conditions.block_size as u64)]);
     table.row(["tokens".to_owned(), grouped(evaluation.tokens)]);
     if let Some(masked) = evaluation.masked_tokens {
-        table.row(["masked_tokens".to_owned(), grouped(masked)]);
+        table.row(["masked tokens".to_owned(), grouped(masked)]);
     }
     for (name, value) in evaluation.metrics() {
-        table.row([name.to_owned(), metric(value)]);
+        table.row([label(name).to_owned(), metric(value)]);
     }
     table.render()
 }

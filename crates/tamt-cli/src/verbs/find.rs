@@ -62,6 +62,8 @@ fn record(
     record.tokenizer(&base.tokenizer)?;
     record.texts(texts, &args.corpus, &args.training.eval_corpus);
     if let MaskInit::Ticket(path) = &settings.start {
+        // A ticket that cannot be read or does not fit is an error ahead of the run directory.
+        base.masks_of(&Ticket::read(path)?, settings.allow_other_base)?;
         record.set("start-sha256", sha256_file(&Ticket::locate(path))?);
     }
     Ok(record)
@@ -76,7 +78,7 @@ fn headline(settings: &FindSettings) -> String {
 }
 
 fn result_text(json: &Map<String, Value>, rates: &Rates, untouched: &[String], output_dir: &Path) -> String {
-    let mut text = shared::rates_text(rates);
+    let mut text = shared::rates_summary(rates);
     for name in untouched {
         text.push_str(&format!("{name} has the mask it started from: no objective reaches it\n"));
     }

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tamt::evaluate::EvalConditions;
 use tamt::inspect::Rates;
-use tamt::ticket::{Provenance, Ticket};
+use tamt::ticket::{EvalRecord, Provenance, Ticket};
 
 use crate::args::inspect::InspectArgs;
-use crate::printer::Printer;
+use crate::printer::{Printer, grouped};
 use crate::verbs::shared;
 
 pub(super) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
@@ -28,7 +29,8 @@ pub(super) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
                 .with_context(|| format!("{} cannot be compared with the other ticket", path.display()))?;
         }
         objects.push(object(&rates, &ticket.provenance)?);
-        texts.push(format!("{}{}", heading(path, &ticket.provenance), shared::rates_text(&rates)));
+        let heading = heading(path, &ticket.provenance);
+        texts.push(format!("{heading}{}{}", shared::rates_table(&rates), shared::rates_summary(&rates)));
     }
     let json = match <[Value; 1]>::try_from(objects) {
         Ok([only]) => only,
@@ -55,6 +57,12 @@ fn heading(path: &Path, provenance: &Provenance) -> String {
     text.push('\n');
     if let Some(corpus) = &provenance.corpus_sha256 {
         text.push_str(&format!("  corpus      SHA-256 {corpus}\n"));
+    }
+    if let Some(EvalRecord { conditions, tokens, .. }) = &provenance.evaluation {
+        let (tokens, EvalConditions { block_size, seed, .. }) = (grouped(*tokens), conditions);
+        text.push_str(&format!(
+            "  evaluated   on {tokens} tokens in blocks of {block_size}, masked with seed {seed}\n"
+        ));
     }
     text.push_str(&format!("  written by  tamt {}\n", provenance.tool_version));
     text

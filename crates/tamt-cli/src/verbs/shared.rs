@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use tamt::base::Base;
 use tamt::find::Texts;
 use tamt::inspect::Rates;
-use tamt::metrics::EVALUATION;
+use tamt::metrics::{EVALUATION, label};
 use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, ReadOptions, ReadProgress, Tokenizer};
 use tamt_model::{Masks, Model};
 
 use crate::printer::{Printer, Table, grouped, metric};
-use crate::progress::duration;
+use crate::progress::{duration, text_of};
 
 /// Time between two lines about the progress of reading.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
@@ -87,15 +87,22 @@ pub(super) fn steps_line(result: &Map<String, Value>) -> String {
     format!("{} steps in {}\n", number("steps"), duration(number("seconds")))
 }
 
-/// The metrics of a result as `name value`, with two spaces between; `None` if there are none.
+/// The metrics of a result as `name value`, with two spaces between, and the text they were measured on; `None` if there
+/// are none.
 pub(super) fn metrics_line(result: &Map<String, Value>) -> Option<String> {
     let values = EVALUATION.iter().filter_map(|name| Some((name, result.get(*name)?.as_f64()?)));
-    let shown: Vec<String> = values.map(|(name, value)| format!("{name} {}", metric(value))).collect();
-    (!shown.is_empty()).then(|| shown.join("  "))
+    let mut shown: Vec<String> = values.map(|(name, value)| format!("{} {}", label(name), metric(value))).collect();
+    if shown.is_empty() {
+        return None;
+    }
+    // The results of old runs do not say what they were measured on.
+    let how = |key: &str| result.get("evaluation")?.get(key)?.as_u64();
+    shown.extend(how("tokens").zip(how("block_size")).map(|(tokens, block_size)| text_of(tokens, block_size)));
+    Some(shown.join("  "))
 }
 
-/// The rates of a ticket, matrix by matrix, then overall.
-pub(super) fn rates_text(rates: &Rates) -> String {
+/// The rates of a ticket matrix by matrix.
+pub(super) fn rates_table(rates: &Rates) -> String {
     let mut headings = vec!["matrix", "rows", "cols", "kept", "sparsity"];
     headings.extend(rates.jaccard.map(|_| "jaccard"));
     let mut table = Table::new(&headings);
@@ -110,7 +117,12 @@ pub(super) fn rates_text(rates: &Rates) -> String {
         let jaccard = matrix.jaccard.map(|jaccard| format!("{jaccard:.6}"));
         table.row(cells.into_iter().chain(jaccard));
     }
-    let mut text = table.render();
+    table.render()
+}
+
+/// The rates of a ticket overall.
+pub(super) fn rates_summary(rates: &Rates) -> String {
+    let mut text = String::new();
     let in_encoder = |name: &str| name.contains("encoder.layer.");
     for (label, sparsity, all) in
         [("encoder only", rates.encoder_sparsity, false), ("all prunable", rates.sparsity, true)]

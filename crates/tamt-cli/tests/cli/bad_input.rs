@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::common::{Tensors, at, bert, bytes, copy_of_bert, corpus, golden, split, stderr, tamt};
 
 const QUERY: &str = "bert.encoder.layer.0.attention.self.query.weight";
+/// The same matrix as tickets name it.
+const MASKED: &str = "encoder.layer.0.attention.self.query.weight";
 const FFN: &str = "bert.encoder.layer.1.intermediate.dense.weight";
 
 /// Expects an error in one line with `expected`, its causes and a hint, and an empty stdout.
@@ -147,6 +149,10 @@ fn model_directories_that_lack_a_part() {
     spoiled(|model| fs::write(model.join("tokenizer.json"), "{}").unwrap(), "tokenizer.json");
     let directory = tempfile::tempdir().unwrap();
     refused(tamt(&magnitude("./no/such/model", &at(&directory, "run"))), 1, "no such directory: ./no/such/model");
+    let (missing, file) = (at(&directory, "runs/kd"), bert() + "/config.json");
+    let parent = format!("no such directory: {missing}; {} is the last part that exists", directory.path().display());
+    refused(tamt(&magnitude(&missing, &at(&directory, "run"))), 1, &parent);
+    refused(tamt(&magnitude(&file, &at(&directory, "run"))), 1, "config.json is a file; a model is the directory");
     refused(tamt(&magnitude(&corpus(), &at(&directory, "run"))), 1, "corpus.txt");
 }
 
@@ -283,8 +289,27 @@ fn tickets_that_are_cut_short_or_lie_about_themselves() {
     };
     spoiled_ticket(lying, 1, "ticket.safetensors is damaged");
     let no_ticket = |path: &str| fs::write(path, bytes(bert() + "/model.safetensors")).unwrap();
-    spoiled_ticket(no_ticket, 1, "is no .bitmask tensor");
-    spoiled_ticket(|path| fs::remove_file(path).unwrap(), 1, "cannot ");
+    spoiled_ticket(no_ticket, 1, "is no ticket but a safetensors file with tensors such as bert.");
+    spoiled_ticket(|path| fs::remove_file(path).unwrap(), 1, "a directory without ticket.safetensors");
+    for (bytes, what) in [
+        (&b"PK\x03\x04\0\0"[..], "a PyTorch file or another zip archive"),
+        (b"\x80\x02\x8a\x0alF", "a Python pickle, the old format of PyTorch"),
+        (b"\x1f\x8b\x08\0", "a gzip archive"),
+        (b"{\"method\": 1}", "a text file"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+    ] {
+        spoiled_ticket(
+            |path| fs::write(path, bytes).unwrap(),
+            1,
+            &format!("ticket.safetensors is no ticket but {what}"),
+        );
+    }
+    let twice = |path: &str| {
+        let mut ticket = Tensors::read(path);
+        ticket.rename("encoder.layer.0.attention.self.key.weight.bitmask", &format!("{QUERY}.bitmask"));
+        ticket.write(path);
+    };
+    spoiled_ticket(twice, 1, "it holds the mask of encoder.layer.0.attention.self.query.weight twice");
     let nameless = |path: &str| {
         let mut ticket = Tensors::read(path);
         ticket.header["__metadata__"].as_object_mut().unwrap().remove("base_sha256");
@@ -293,7 +318,7 @@ fn tickets_that_are_cut_short_or_lie_about_themselves() {
     spoiled_ticket(nameless, 1, "it does not name its base model");
     let wide = |path: &str| {
         let mut ticket = Tensors::read(path);
-        ticket.header["__metadata__"]["shapes"] = json!("{\"bert.embeddings.word_embeddings.weight\":[96,17]}");
+        ticket.header["__metadata__"]["shapes"] = json!("{\"embeddings.word_embeddings.weight\":[96,17]}");
         ticket.write(path);
     };
     spoiled_ticket(wide, 1, "ticket.safetensors is damaged");
@@ -303,17 +328,17 @@ fn tickets_that_are_cut_short_or_lie_about_themselves() {
 fn tickets_with_other_names_or_shapes() {
     let renamed = |path: &str| {
         let mut ticket = Tensors::read(path);
-        ticket.rename(&format!("{QUERY}.bitmask"), "bert.encoder.layer.7.attention.self.query.weight.bitmask");
+        ticket.rename(&format!("{MASKED}.bitmask"), "bert.encoder.layer.7.attention.self.query.weight.bitmask");
         ticket.write(path);
     };
-    spoiled_ticket(renamed, 1, "the ticket does not fit at bert.encoder.layer.7.attention.self.query.weight");
+    spoiled_ticket(renamed, 1, "the ticket does not fit at encoder.layer.7.attention.self.query.weight");
     let reshaped = |path: &str| {
         let mut ticket = Tensors::read(path);
-        let name = format!("{QUERY}.bitmask");
+        let name = format!("{MASKED}.bitmask");
         ticket.header[&name]["shape"] = json!([32, 1]);
         let shapes = ticket.header["__metadata__"]["shapes"].as_str().unwrap();
         ticket.header["__metadata__"]["shapes"] =
-            json!(shapes.replace(&format!("\"{QUERY}\":[16,16]"), &format!("\"{QUERY}\":[32,8]")));
+            json!(shapes.replace(&format!("\"{MASKED}\":[16,16]"), &format!("\"{MASKED}\":[32,8]")));
         ticket.write(path);
     };
     spoiled_ticket(reshaped, 1, "it is 32 x 8 in the ticket and 16 x 16 in the model");
@@ -352,7 +377,7 @@ fn a_ticket_of_other_weights_is_refused_unless_only_the_weights_are_others() {
     refused(
         tamt(&format!("eval --model {roberta} --ticket {run} --corpus {text} --block-size 16 --allow-other-base")),
         1,
-        "the model has no such matrix to prune",
+        "the ticket does not fit at embeddings.word_embeddings.weight: it is 96 x 16 in the ticket and",
     );
 }
 
@@ -363,7 +388,7 @@ fn tickets_of_different_matrices_are_not_compared() {
     tamt(&magnitude(&bert(), &all)).success();
     tamt(&format!("{} --layers 1", magnitude(&bert(), &one))).success();
     for (ticket, other) in [(&all, &one), (&one, &all)] {
-        refused(tamt(&format!("inspect {ticket} --against {other} --json")), 1, "does not fit at bert.encoder.layer.0");
+        refused(tamt(&format!("inspect {ticket} --against {other} --json")), 1, "does not fit at encoder.layer.0");
     }
 }
 
@@ -390,7 +415,7 @@ fn weights_so_large_that_they_overflow_are_no_panic_and_no_result() {
         }
     }
     weights.write(format!("{model}/model.safetensors"));
-    refused(tamt(&format!("eval --model {model} --corpus {} --block-size 16", corpus())), 1, "mlm_loss is not finite");
+    refused(tamt(&format!("eval --model {model} --corpus {} --block-size 16", corpus())), 1, "MLM loss is not finite");
     let line = training(&at(&directory, "run")).replace(&bert(), &model);
     refused(tamt(&line), 1, "is not finite at step 1; no checkpoint was saved before it");
 }

@@ -1,9 +1,10 @@
 //! Measurements of speed: the measured operations, not their times.
 
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::common::{object, tamt};
+use crate::common::{at, bert, object, tamt};
 
 const SHAPE: &str = "--layers 1 --hidden 16 --heads 2 --vocab 50 --batch-size 2 --length 8 --steps 2";
 
@@ -52,4 +53,27 @@ fn shapes_that_no_encoder_has_are_refused() {
         .stderr(contains("not divisible by 3 attention heads"));
     tamt("bench --layers 0").code(2).stdout(is_empty()).stderr(contains("--layers"));
     tamt("bench --sparsity 1.5").code(2).stdout(is_empty()).stderr(contains("--sparsity"));
+}
+
+#[test]
+fn whole_steps_of_a_model_and_its_ticket_are_timed() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = at(&directory, "run");
+    tamt(&format!("find --model {} --method magnitude --sparsity 0.6 --output-dir {run}", bert())).success();
+    let line = format!("bench --model {} --ticket {run} --batch-size 2 --steps 2", bert());
+    let report = object(&tamt(&format!("{line} --json --quiet")).success());
+    // The golden model has 40 positions, fewer than the 128 tokens of the default.
+    assert_eq!((&report["layers"], &report["hidden"], &report["length"]), (&2.into(), &16.into(), &40.into()));
+    assert_eq!((&report["model"], &report["with_ticket"]), (&bert().into(), &true.into()));
+    assert_eq!(report["operations"], Value::Array(Vec::new()));
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 6);
+    // Of each matrix floor(0.6 n) weights: 921 of 1,536, and 2 x (4 x 153 + 2 x 307) of 4,096.
+    assert!(steps.iter().all(|step| step["sparsity"] == (921 + 2452) as f64 / 5632.0), "{steps:?}");
+    tamt(&line).success().stdout(contains("2 layers of width 16, 2 x 40 tokens").and(contains(bert())));
+    tamt(&format!("bench --model {} --work inference --sparsity 0.5", bert())).success();
+
+    tamt(&format!("bench --ticket {run}")).code(2).stderr(contains("--model <MODEL>"));
+    tamt(&format!("{line} --hidden 32")).code(2).stderr(contains("--hidden"));
+    tamt(&format!("{line} --sparsity 0.5")).code(2).stderr(contains("--sparsity"));
 }

@@ -157,6 +157,11 @@ impl Tensors {
     }
 }
 
+/// The tensor of a checkpoint with a head that a ticket's tensor masks.
+pub(crate) fn masked(family: &str, bitmask: &str) -> String {
+    format!("{family}.{}", bitmask.strip_suffix(".bitmask").unwrap())
+}
+
 /// Whether a ticket's tensor `bits` keeps the weight at (`row`, `col`).
 pub(crate) fn keeps(bits: &[u8], cols: usize, row: usize, col: usize) -> bool {
     bits[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 1

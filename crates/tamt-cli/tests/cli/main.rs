@@ -14,6 +14,7 @@ mod pretrain;
 mod resume;
 mod sentence_transformers;
 mod task_files;
+mod tickets;
 mod tune;
 mod tune_bad_input;
 mod tune_resume;

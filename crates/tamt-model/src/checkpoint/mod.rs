@@ -88,11 +88,11 @@ impl Checkpoint {
     /// The function reads only headers, and checks that each tensor lies within its file.
     ///
     /// # Errors
-    /// [`Error::NoSuchDirectory`], [`Error::NoWeights`], [`Error::Read`], [`Error::Malformed`],
+    /// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::NoWeights`], [`Error::Read`], [`Error::Malformed`],
     /// [`Error::Unsupported`] or [`Error::DuplicateTensor`].
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
-            return Err(Error::NoSuchDirectory { path: dir.to_owned() });
+            return Err(Error::no_directory(dir));
         }
         let Some(path) = WEIGHT_FILES.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
             return Err(Error::NoWeights { dir: dir.to_owned(), looked_for: &WEIGHT_FILES, found: names_in(dir) });

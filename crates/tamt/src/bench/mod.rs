@@ -1,13 +1,13 @@
 //! How fast this machine computes: single operations and whole steps, dense and sparse, beside the machine's peak.
 //!
-//! Weights and tokens are random: the time of a step depends on shapes and on the number of kept weights, not on
-//! values.
+//! Tokens are random, and so are weights unless a model is given: the time of a step depends on shapes and on the number
+//! and the positions of kept weights, not on values.
 
 mod operations;
 mod steps;
 pub(crate) mod timing;
 
-pub use timing::{BenchSettings, Timing, Work};
+pub use timing::{BenchSettings, Subject, Timing, Work};
 
 use serde_json::{Value, json};
 use tamt_kernels::{measure_peak_flops, processor};
@@ -44,6 +44,8 @@ impl Report {
             "processor": self.processor,
             "threads": self.threads,
             "precision": settings.precision,
+            "model": settings.subject.as_ref().map(|subject| &subject.name),
+            "with_ticket": settings.subject.as_ref().is_some_and(|subject| subject.ticket.is_some()),
             "layers": config.num_hidden_layers,
             "hidden": config.hidden_size,
             "batch_size": settings.batch_size,

@@ -1,10 +1,10 @@
-//! Whole steps of a random encoder on random tokens.
+//! Whole steps of a random encoder, or of a given one, on random tokens.
 
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::model::MlmHead;
-use tamt_model::{Activations, Batch, Masks, Model, Parts, Pass, Save, TaskKind, Trainable};
+use tamt_model::{Activations, Batch, HeadStart, Masks, Model, Parts, Pass, Save, TaskKind, Trainable};
 
-use crate::bench::timing::{BenchSettings, Timing, Work, seconds};
+use crate::bench::timing::{BenchSettings, Subject, Timing, Work, seconds};
 use crate::compute::{Compute, Kernel};
 use crate::error::Result;
 use crate::find::settings::Method;
@@ -14,6 +14,7 @@ use crate::objective::{Objective, ObjectiveSettings};
 use crate::prune::{Scope, Sparsity, pruned_matrices};
 use crate::scores::{ScoreSettings, Scores};
 use crate::text::TextBatch;
+use crate::ticket::BaseCheck;
 use crate::train::learner::Learner;
 use crate::train::optimizer::OptimizerSettings;
 use crate::tune::{Targets, TaskLoss};
@@ -21,16 +22,13 @@ use crate::tune::{Targets, TaskLoss};
 const SEED: u64 = 1;
 const MLM_PROBABILITY: f32 = 0.15;
 
-/// The times of steps of a random model.
+/// The times of steps of the settings' model.
 pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsity: Sparsity) -> Result<Timing> {
-    let parts = Parts {
-        pooler: false,
-        mlm_head: work == Work::MaskTraining,
-        task: (work == Work::FineTuning).then_some(TaskKind::Sequence { outputs: 2 }),
+    let mut model = model(settings, work)?;
+    let masks = match settings.subject.as_ref().and_then(|subject| subject.ticket.as_ref()) {
+        Some(ticket) => ticket.masks(&model, BaseCheck::NamesAndShapes)?,
+        None => magnitude(&model, &pruned_matrices(&model, None)?, sparsity, Scope::Local),
     };
-    let mut model = Model::random(settings.config.clone(), parts, SEED);
-    let ids = pruned_matrices(&model, None)?;
-    let masks = magnitude(&model, &ids, sparsity, Scope::Local);
     let compute = Compute { kernel, precision: settings.precision };
     let (seconds, flop) = match work {
         Work::MaskTraining => mask_training(settings, &mut model, masks, sparsity, compute)?,
@@ -39,6 +37,22 @@ pub(super) fn time(settings: &BenchSettings, work: Work, kernel: Kernel, sparsit
     };
     let sparsity = Some(sparsity.share());
     Ok(Timing { name: work.name().to_owned(), kernel: Some(kernel), sparsity, flop: Some(flop), seconds })
+}
+
+/// The model with the head that a kind of step needs.
+fn model(settings: &BenchSettings, work: Work) -> Result<Model> {
+    let task = TaskKind::Sequence { outputs: 2 };
+    Ok(match (&settings.subject, work) {
+        (None, work) => {
+            let (mlm_head, task) = (work == Work::MaskTraining, (work == Work::FineTuning).then_some(task));
+            Model::random(settings.config.clone(), Parts { pooler: false, mlm_head, task }, SEED)
+        }
+        (Some(Subject { directory, .. }), Work::FineTuning) => {
+            Model::load_for_task(directory, task, HeadStart::Fresh(SEED))?
+        }
+        (Some(Subject { directory, .. }), Work::MaskTraining) => Model::load(directory)?.with_new_mlm_head(SEED),
+        (Some(Subject { directory, .. }), Work::Inference) => Model::load(directory)?,
+    })
 }
 
 /// The times of steps, without the warm-up steps.
@@ -54,7 +68,9 @@ fn mask_training(
     sparsity: Sparsity,
     compute: Compute,
 ) -> Result<(Vec<f64>, f64)> {
-    let ids: Vec<_> = masks.iter().map(|(id, _)| id).collect();
+    // No pre-training objective reaches the pooler, so its mask is not trained.
+    let pooler = model.pooler.map(|pooler| pooler.weight);
+    let ids: Vec<_> = masks.iter().map(|(id, _)| id).filter(|&id| Some(id) != pooler).collect();
     let scores = Scores::new(model, &ids, &masks, ScoreSettings::default(), sparsity, Scope::Local, SEED);
     let head: Vec<_> = model.mlm_head.iter().flat_map(MlmHead::params).collect();
     let mut learner = Learner::of_scores(model, masks, scores, &head, OptimizerSettings::adamw(5e-5), compute);

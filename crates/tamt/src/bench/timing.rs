@@ -1,5 +1,6 @@
 //! What a measurement runs, and the times of its runs.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use tamt_model::Config;
 
 use crate::compute::Kernel;
 use crate::prune::Sparsity;
+use crate::ticket::Ticket;
 
 /// A kind of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,11 +35,24 @@ impl Work {
     }
 }
 
+/// A model of the user's, whose steps are measured in place of those of a random model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// Directory or hub id, as given.
+    pub name: String,
+    /// The directory of its files.
+    pub directory: PathBuf,
+    /// The ticket, which must fit the model; magnitude masks of each sparsity without one.
+    pub ticket: Option<Ticket>,
+}
+
 /// Settings of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BenchSettings {
     /// The encoder's shape.
     pub config: Config,
+    /// The model; a random one of that shape where `None`.
+    pub subject: Option<Subject>,
     /// Sequences in a batch.
     pub batch_size: usize,
     /// Tokens in a sequence.

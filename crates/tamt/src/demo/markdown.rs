@@ -6,7 +6,10 @@ use crate::demo::scores::ScoreRow;
 impl DemoReport {
     /// The tables and findings in Markdown.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("# Tickets of an invented language\n\nSeed {}.\n", self.seed);
+        let mut text = format!(
+            "# Tickets of an invented language\n\nSeed {}. Losses on {} tokens of held-out text in blocks of {}.\n",
+            self.seed, self.eval_tokens, self.eval_block_size
+        );
         let headings: Vec<String> =
             ["method".to_owned()].into_iter().chain(self.sparsities().into_iter().map(percent)).collect();
         for loss in Loss::ALL {

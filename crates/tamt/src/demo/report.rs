@@ -16,6 +16,10 @@ pub struct DemoReport {
     pub seed: u64,
     /// Seconds of all runs together.
     pub seconds: f64,
+    /// Tokens of the held-out text, special tokens included.
+    pub eval_tokens: u64,
+    /// Tokens in a sequence of it.
+    pub eval_block_size: usize,
     /// The loss of a model that predicts the frequencies of the tokens, in nats.
     pub frequency_loss: f64,
     /// The MLM loss of the dense model, in nats.
@@ -196,6 +200,8 @@ pub(super) mod tests {
             output_dir: "demo".into(),
             seed: 42,
             seconds: 1.0,
+            eval_tokens: 1000,
+            eval_block_size: 32,
             frequency_loss: 5.5,
             dense_mlm_loss: 2.0,
             tickets: losses.iter().map(ticket).collect(),

@@ -116,6 +116,8 @@ impl Demo<'_> {
             output_dir: self.directory.path().to_owned(),
             seed: self.settings.seed,
             seconds: self.seconds,
+            eval_tokens: dense.tokens,
+            eval_block_size: dense.conditions.block_size,
             frequency_loss: frequency_loss(&train.tokens, &eval.tokens, base.tokenizer.vocab_size()),
             dense_mlm_loss: dense.mlm_loss.ok_or_else(nothing_masked)?,
             tickets,
@@ -221,7 +223,7 @@ impl Demo<'_> {
 
 impl TicketLosses {
     fn summary(&self) -> String {
-        format!("MLM loss {:.3}, KD loss {:.3}", self.mlm_loss, self.kd_cosine)
+        format!("MLM loss {:.3}, KD loss (1 - cos) {:.3}", self.mlm_loss, self.kd_cosine)
     }
 }
 

@@ -115,6 +115,8 @@ pub(super) mod tests {
             output_dir: "demo".into(),
             seed: 42,
             seconds: 1.0,
+            eval_tokens: 1000,
+            eval_block_size: 32,
             frequency_loss: 5.5,
             dense_mlm_loss: 2.0,
             tickets: methods.iter().map(ticket).collect(),

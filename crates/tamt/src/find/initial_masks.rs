@@ -36,7 +36,7 @@ fn fit(search: &Search<'_>, path: &Path, masks: &Masks) -> Result<Masks> {
     let fitted = magnitude_of_survivors(model, &search.ids, masks, sparsity, scope);
     for (id, mask) in masks.iter() {
         let kept = fitted.get(id).ok_or_else(|| {
-            let name = &model.params.spec(id).checkpoint_name;
+            let name = &model.params.spec(id).name;
             Error::setting("init", format!("{} masks {name}, which this run does not prune", path.display()))
         })?;
         if kept.intersection_count(mask) != kept.count_ones() {

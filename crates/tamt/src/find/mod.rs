@@ -24,7 +24,7 @@ use crate::magnitude::magnitude;
 use crate::prune::Sparsity;
 use crate::random::random;
 use crate::run::{Observer, RunDir, Stop, write_eval_results};
-use crate::ticket::TICKET_FILE;
+use crate::ticket::{Provenance, TICKET_FILE};
 use crate::train::Session;
 use crate::{imp, mask_training};
 
@@ -41,6 +41,10 @@ pub struct Found {
     pub evaluation: Option<Evaluation>,
     /// The achieved rates.
     pub rates: Rates,
+    /// The origin of the ticket.
+    pub provenance: Provenance,
+    /// The settings.
+    pub settings: FindSettings,
     /// Matrices whose mask no objective reached: they have their initial mask.
     pub untouched: Vec<String>,
 }
@@ -51,8 +55,36 @@ impl Found {
         let mut map = result_json(&self.output_dir, self.steps, self.seconds, self.evaluation);
         map.insert("sparsity".into(), json!(self.rates.sparsity));
         map.insert("encoder_sparsity".into(), json!(self.rates.encoder_sparsity));
+        let Provenance { base_model, base_sha256, objective, corpus_sha256, .. } = &self.provenance;
+        let FindSettings { method, sparsity, scope, seed, batch_size, block_size, .. } = &self.settings;
+        let setting = [
+            ("method", json!(method)),
+            ("target_sparsity", json!(sparsity)),
+            ("scope", json!(scope)),
+            ("seed", json!(seed)),
+            ("model", json!(base_model)),
+            ("model_sha256", json!(base_sha256)),
+        ];
+        map.extend(setting.map(|(key, value)| (key.to_owned(), value)));
+        if method.trains() {
+            let train = [
+                ("objective", json!(objective)),
+                ("corpus_sha256", json!(corpus_sha256)),
+                ("batch_size", json!(batch_size)),
+                ("block_size", json!(block_size)),
+                ("learning_rate", json!(self.settings.train.optimizer.learning_rate)),
+            ];
+            map.extend(train.map(|(key, value)| (key.to_owned(), value)));
+        }
+        map.insert("settings".into(), as_written(&self.settings));
         map
     }
+}
+
+/// Settings as JSON with the decimals that were given: a 32-bit 0.15 is 0.15 and not 0.15000000596046448.
+fn as_written(settings: &FindSettings) -> Value {
+    let text = serde_json::to_string(settings).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// Finds a ticket of `base` and leaves it in the run directory.
@@ -70,6 +102,9 @@ pub fn find(
     let started = Instant::now();
     validate(settings, &base, texts)?;
     let mut search = Search::new(base, texts, settings)?;
+    if let Some(text) = &search.eval {
+        observer.evaluates_on(text.tokens(), text.conditions().block_size);
+    }
     let mut session = Session { directory, observer, stop };
 
     let FindSettings { sparsity, scope, seed, .. } = *settings;
@@ -91,6 +126,8 @@ pub fn find(
         seconds: started.elapsed().as_secs_f64(),
         evaluation,
         rates: Rates::of(&ticket, Some(model)),
+        provenance: ticket.provenance.clone(),
+        settings: settings.clone(),
         untouched: untouched(model, settings)?,
     };
     if let Some(trained) = &found.trained {

@@ -6,11 +6,12 @@ use crate::base::Base;
 use crate::error::{Error, Result};
 use crate::evaluate::{EvalText, Evaluation};
 use crate::find::settings::FindSettings;
+use crate::matrix_digest::MatrixDigests;
 use crate::objective::Objective;
 use crate::prune::pruned_matrices;
 use crate::run::Observer;
 use crate::text::{TextBatches, Texts};
-use crate::ticket::{Provenance, Ticket};
+use crate::ticket::{EvalRecord, Provenance, Ticket};
 use crate::train::Trained;
 
 /// The inputs of a search.
@@ -19,6 +20,8 @@ pub(crate) struct Search<'a> {
     pub(crate) settings: &'a FindSettings,
     /// The pruned matrices.
     pub(crate) ids: Vec<ParamId>,
+    /// Their digests.
+    digests: MatrixDigests,
     /// The held-out text.
     pub(crate) eval: Option<EvalText>,
     texts: &'a Texts,
@@ -49,7 +52,8 @@ impl<'a> Search<'a> {
         };
         let eval = texts.eval.clone().map(eval_text).transpose()?;
         let ids = pruned_matrices(&base.model, settings.layers.as_deref())?;
-        Ok(Self { base, settings, ids, eval, texts })
+        let digests = MatrixDigests::of(&base.model, &ids);
+        Ok(Self { base, settings, ids, digests, eval, texts })
     }
 
     /// The batches of training text.
@@ -71,6 +75,8 @@ impl<'a> Search<'a> {
         Provenance {
             base_model: self.base.name.clone(),
             base_sha256: self.base.sha256.clone(),
+            pruned_sha256: Some(self.digests.pruned.clone()),
+            pooler_sha256: self.digests.pooler.clone(),
             method: s.method.name().to_owned(),
             objective: s.method.trains().then(|| s.objective.name().to_owned()),
             sparsity: s.sparsity.share(),
@@ -78,6 +84,11 @@ impl<'a> Search<'a> {
             seed: s.seed,
             steps: 0,
             corpus_sha256: corpus.map(|corpus| corpus.digest.clone()),
+            evaluation: self.eval.as_ref().map(|text| EvalRecord {
+                conditions: text.conditions(),
+                tokens: text.tokens(),
+                corpus_sha256: text.corpus().digest.clone(),
+            }),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -96,7 +107,7 @@ pub(crate) fn ticket_after(steps: u64, model: &Model, masks: &Masks, provenance:
     Ticket::new(model, masks, Provenance { steps, ..provenance.clone() })
 }
 
-/// The pruned matrices whose mask a run does not train, by the checkpoint's names: no pre-training objective reaches
+/// The pruned matrices whose mask a run does not train, by canonical names: no pre-training objective reaches
 /// the pooler, so it keeps its initial mask.
 ///
 /// # Errors
@@ -107,5 +118,5 @@ pub fn untouched(model: &Model, settings: &FindSettings) -> Result<Vec<String>> 
     }
     let pruned = pruned_matrices(model, settings.layers.as_deref())?;
     let pooler = model.pooler.map(|pooler| pooler.weight).filter(|id| pruned.contains(id));
-    Ok(pooler.map(|id| model.params.spec(id).checkpoint_name.clone()).into_iter().collect())
+    Ok(pooler.map(|id| model.params.spec(id).name.clone()).into_iter().collect())
 }

@@ -36,6 +36,11 @@ pub trait Observer {
         let _ = done;
     }
 
+    /// The run's evaluations are on `tokens` tokens in blocks of `block_size`, special tokens included.
+    fn evaluates_on(&mut self, tokens: u64, block_size: usize) {
+        let _ = (tokens, block_size);
+    }
+
     /// An evaluation after optimiser step `step` gave these values by name.
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
         let _ = (step, values);

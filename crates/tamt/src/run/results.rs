@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The result of a run. A run writes the file last, so its presence says that the run has finished.
 pub(crate) const RESULTS_FILE: &str = "eval_results.json";
 
-/// Writes `eval_results.json`, one flat object, into the run directory `directory`.
+/// Writes `eval_results.json`, one object, into the run directory `directory`.
 ///
 /// # Errors
 /// [`Error::Model`] if the file cannot be written.
