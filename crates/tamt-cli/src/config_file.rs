@@ -2,6 +2,9 @@
 //!
 //! Switches are booleans, repeatable flags are arrays, all other flags are strings or numbers. Paths are relative to
 //! the working directory, as on the command line. A typed flag replaces the same flag of the file.
+//!
+//! The file may be the record of a run, its `config.toml`. `--resume` takes the flags of the run's record where no other
+//! file is given.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,8 +15,13 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::Value;
 
+use crate::recorded;
+
 /// Flags without a meaning in a file.
 const TYPED_ONLY: [&str; 3] = ["config", "help", "version"];
+
+/// Flags of which a command line has one.
+const EXCLUSIVE: [[&str; 2]; 2] = [["task", "task-file"], ["model", "new"]];
 
 /// The command line `line` (the program's name first), with the flags of its `--config` file inserted after the verb.
 /// The parser of the result reports mistakes in typed flags.
@@ -23,7 +31,7 @@ pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<Os
     let Some((verb, typed)) = typed.subcommand() else {
         return Ok(line);
     };
-    let Some(path) = typed.get_one::<PathBuf>("config") else {
+    let Some(path) = typed.get_one::<PathBuf>("config").cloned().or_else(|| record_to_resume(verb, typed)) else {
         return Ok(line);
     };
 
@@ -32,12 +40,19 @@ pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<Os
     let Some(command) = command.find_subcommand_mut(verb) else {
         return Ok(line);
     };
-    let flags = read(path)
+    let flags = read(&path)
         .and_then(|table| flags(command, typed, &table))
         .map_err(|problem| command.error(ErrorKind::InvalidValue, format!("{}: {problem}", path.display())))?;
     // The verb is argument 1: no flag precedes the verb.
     line.splice(2..2, flags);
     Ok(line)
+}
+
+/// The record of the run that `--resume` goes on with; `None` where it is missing or damaged, which the verb reports.
+fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
+    typed.try_get_one::<bool>("resume").ok()??.then_some(())?;
+    let path = typed.try_get_one::<PathBuf>("output_dir").ok()??.join("config.toml");
+    (verb != "demo" && recorded::verb(&read(&path).ok()?) == Some(verb)).then_some(path)
 }
 
 fn read(path: &Path) -> Result<toml::Table, String> {
@@ -47,6 +62,12 @@ fn read(path: &Path) -> Result<toml::Table, String> {
 
 /// The flags of `table` that were not given on the command line.
 fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
+    if let Some(verb) = recorded::verb(table) {
+        if verb != command.get_name() {
+            return Err(format!("it records a `tamt {verb}`, and this is `tamt {}`", command.get_name()));
+        }
+        return recorded_flags(command, typed, &recorded::flags(table));
+    }
     let mut flags = Vec::new();
     let mut seen = Vec::new();
     for (key, value) in table {
@@ -62,6 +83,25 @@ fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<V
             translate(flag, &name, key, value, &mut flags)?;
         }
         seen.push(name);
+    }
+    Ok(flags)
+}
+
+/// The flags of a record, but for typed ones and those that exclude a typed one.
+fn recorded_flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
+    let is_typed = |flag: &Arg| typed.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let excludes = |one: &Arg, other: &Arg| {
+        let pair = [one, other].map(|flag| flag.get_long().unwrap_or_default());
+        EXCLUSIVE.iter().any(|exclusive| pair[0] != pair[1] && pair.iter().all(|name| exclusive.contains(name)))
+            || command.get_arg_conflicts_with(one).iter().any(|flag| flag.get_id() == other.get_id())
+    };
+    let mut flags = Vec::new();
+    for (name, value) in table {
+        let Some(flag) = command.get_arguments().find(|flag| flag.get_long() == Some(name)) else { continue };
+        let mut typed = command.get_arguments().filter(|flag| is_typed(flag));
+        if !is_typed(flag) && !typed.any(|other| excludes(flag, other) || excludes(other, flag)) {
+            translate(flag, name, name, value, &mut flags)?;
+        }
     }
     Ok(flags)
 }

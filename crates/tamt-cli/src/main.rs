@@ -3,7 +3,7 @@
 //! A command flows through these modules:
 //!
 //! 1. `main` parses the command line into `args` (`clap` structs, a file per verb); `config_file` first inserts the
-//!    flags of a `--config` file.
+//!    flags of a `--config` file, or of the `recorded` settings of the run to resume.
 //! 2. `verbs` has a file per verb. A verb loads its inputs and calls `resolve`, which turns flags into settings of the
 //!    library; a verb with a run directory collects settings and digests in a `record`.
 //! 3. The verb calls the library (`tamt::find::find`, `tamt::tune::tune`, ...) with a `progress` observer and with a
@@ -21,6 +21,7 @@ mod messages;
 mod printer;
 mod progress;
 mod record;
+mod recorded;
 mod resolve;
 mod signals;
 mod verbs;

@@ -57,6 +57,12 @@ impl Printer {
         }
     }
 
+    /// Prints the end of a verb that no error describes.
+    #[expect(clippy::unused_self, reason = "errors are shown whatever the flags")]
+    pub(crate) fn failure(self, text: &str) {
+        to_stderr(&with_newline(text));
+    }
+
     /// Prints an error, its causes, and advice if there is any; `line` is the command line.
     #[expect(clippy::unused_self, reason = "errors are shown whatever the flags")]
     pub(crate) fn error(self, error: &anyhow::Error, line: &[OsString]) {

@@ -1,6 +1,9 @@
 //! The progress of a run: a bar on a terminal, a line every few seconds elsewhere.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -118,6 +121,15 @@ impl Observer for Progress {
         self.evaluated_on = format!("  {}", text_of(tokens, block_size as u64));
     }
 
+    fn evaluating(&mut self, done: u64, total: u64) {
+        let share = 100 * done / total.max(1);
+        if let Display::Bar(bar) = &self.display {
+            bar.set_message(format!("evaluating: {share} %"));
+        } else if self.display.line_is_due(false) {
+            self.printer.progress(&format!("{}: evaluating, {share} %", self.stage));
+        }
+    }
+
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
         let values: Vec<_> = values.iter().map(|(name, value)| format!("{} {}", label(name), metric(*value))).collect();
         let text = format!("{}: evaluated at step {step}: {}{}", self.stage, values.join("  "), self.evaluated_on);
@@ -182,6 +194,43 @@ impl Drop for Counter {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Shows that work without countable items goes on: a line with the seconds so far every few seconds, until dropped.
+pub(crate) struct Heartbeat {
+    thread: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+impl Heartbeat {
+    /// Work called `label`: "reading the model".
+    pub(crate) fn start(printer: Printer, label: &'static str) -> Self {
+        let (done, started) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let is_done = done.clone();
+        let beat = move || {
+            let mut lines = 0;
+            while !is_done.load(Ordering::SeqCst) {
+                let next = LINE_INTERVAL * (lines + 1);
+                thread::park_timeout(next.saturating_sub(started.elapsed()));
+                if started.elapsed() >= next && !is_done.load(Ordering::SeqCst) {
+                    lines += 1;
+                    printer.progress(&format!("{label}: {}", duration(started.elapsed().as_secs_f64())));
+                }
+            }
+        };
+        // Without a thread, the work goes on unseen.
+        let thread = thread::Builder::new().name("progress".to_owned()).spawn(beat).ok();
+        Self { thread: thread.map(|thread| (done, thread)) }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        let Some((done, thread)) = self.thread.take() else { return };
+        done.store(true, Ordering::SeqCst);
+        thread.thread().unpark();
+        // The thread does not panic, and its end has no result.
+        let _ = thread.join();
     }
 }
 

@@ -19,6 +19,8 @@ use crate::printer::{Printer, grouped};
 pub(crate) struct Record {
     /// All settings, with digests of the inputs.
     table: Table,
+    /// The settings without further flags.
+    defaults: Table,
     /// The settings that differ from the defaults, as `name value`.
     changed: Vec<String>,
     /// Lines about the inputs.
@@ -28,8 +30,10 @@ pub(crate) struct Record {
 impl Record {
     /// The record of `settings` for a verb; `defaults` are the settings without further flags.
     pub(crate) fn new<S: Serialize>(verb: &'static str, settings: &S, defaults: &S) -> Result<Self> {
-        let changed = changed(&table(settings)?, &table(defaults)?);
-        let mut record = Self { table: table(&VerbSettings::new(verb, settings))?, changed, inputs: Vec::new() };
+        let defaults = table(defaults)?;
+        let changed = changed(&table(settings)?, &defaults);
+        let table = table(&VerbSettings::new(verb, settings))?;
+        let mut record = Self { table, defaults, changed, inputs: Vec::new() };
         record.set("threads", i64::try_from(rayon::current_num_threads()).unwrap_or(i64::MAX));
         Ok(record)
     }
@@ -73,6 +77,11 @@ impl Record {
     /// The settings for the run directory.
     pub(crate) fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// The settings without further flags.
+    pub(crate) fn defaults(&self) -> &Table {
+        &self.defaults
     }
 
     /// Prints a headline, the inputs, the settings that differ from the defaults, and the output directory.

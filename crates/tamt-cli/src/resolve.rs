@@ -16,7 +16,7 @@ use crate::args::common::Common;
 use crate::args::find::{DistillationArgs, FindArgs};
 use crate::args::pretrain::PretrainArgs;
 use crate::args::task::TaskArgs;
-use crate::args::training::{OptimizerArgs, TrainingArgs};
+use crate::args::training::{OptimizerArgs, RunArgs, TrainingArgs};
 use crate::args::tune::TuneArgs;
 use crate::exit::UsageError;
 
@@ -149,7 +149,7 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     set(&mut settings.seed, &fitting.seed);
     settings.dropout = fitting.dropout.map(|p| p as f32);
     set(&mut settings.eval_every, &fitting.eval_every);
-    set(&mut settings.save_every, &fitting.run.save_every);
+    saving(&mut settings.save_every, &mut settings.save_minutes, &fitting.run);
     set(&mut settings.logging_steps, &fitting.run.logging_steps);
     settings.early_stopping = fitting.early_stopping;
     set(&mut settings.keep, &fitting.keep);
@@ -205,13 +205,22 @@ fn objective(objective: &mut ObjectiveSettings, args: &TrainingArgs) {
 
 fn loop_settings(train: &mut TrainSettings, args: &TrainingArgs) {
     set(&mut train.eval_every, &args.eval_every);
-    set(&mut train.save_every, &args.run.save_every);
+    saving(&mut train.save_every, &mut train.save_minutes, &args.run);
     set(&mut train.logging_steps, &args.run.logging_steps);
     let OptimizerArgs { lr_schedule, lr_horizon_steps, warmup_steps, .. } = &args.optimizer;
     set(&mut train.schedule.shape, lr_schedule);
     set(&mut train.schedule.horizon, lr_horizon_steps);
     set(&mut train.schedule.warmup_steps, warmup_steps);
     optimizer(&mut train.optimizer, &args.optimizer);
+}
+
+/// Without checkpoints at fixed steps on request, there are none at fixed times either.
+fn saving(save_every: &mut u64, save_minutes: &mut f64, args: &RunArgs) {
+    set(save_every, &args.save_every);
+    if args.save_every == Some(0) {
+        *save_minutes = 0.0;
+    }
+    set(save_minutes, &args.save_minutes);
 }
 
 /// Another optimiser has its own default constants and keeps the learning rate.
@@ -271,6 +280,7 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
         ("--seed", t.seed.is_some(), trains || method == Method::Random),
         ("--eval-every", t.eval_every.is_some(), trains),
         ("--save-every", t.run.save_every.is_some(), trains),
+        ("--save-minutes", t.run.save_minutes.is_some(), trains),
         ("--logging-steps", t.run.logging_steps.is_some(), trains),
         ("--optimizer", o.optimizer.is_some(), trains),
         ("--learning-rate", o.learning_rate.is_some(), trains),

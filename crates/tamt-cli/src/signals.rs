@@ -1,37 +1,81 @@
-//! SIGINT (Ctrl-C) and SIGTERM (`kill`): the first signal asks the run to save and stop, the second ends the process.
+//! SIGINT (Ctrl-C), SIGTERM (`kill`) and SIGHUP (a closed terminal). Between a run's first step and its result the first
+//! signal asks the run to save and stop, and the second ends the process. In any other phase (reading text, digesting
+//! weights, measuring kernels) the first one ends the process, which then has nothing to save.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use tamt::run::Stop;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals as Arriving;
+use tamt::run::{NewRun, RunDir, Stop};
 
 use crate::exit;
 use crate::printer::Printer;
 
-/// Turns SIGINT and SIGTERM into a stop request, for a verb that saves checkpoints. Other verbs do not call it and
-/// keep the default handling of signals.
-pub(crate) fn stop_on_signals(printer: Printer) -> io::Result<Stop> {
-    let stop = Stop::new();
-    let request = stop.clone();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let listen = move || {
-        for signal in signals.forever() {
-            if request.requested().is_some() {
-                process::exit(exit::for_signal(signal).into());
-            }
-            request.request(signal);
-            printer.progress(&notice());
-        }
-    };
-    thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
-    Ok(stop)
+/// The signals that a verb with a run directory answers. Other verbs keep the default handling of signals.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    stop: Stop,
+    /// Runs that began in this process, the outermost first.
+    new_runs: Arc<Mutex<Vec<NewRun>>>,
 }
 
-fn notice() -> String {
-    // A terminal shows the progress bar, or `^C`, on the current line.
-    let start = if io::stderr().is_terminal() { "\n" } else { "" };
-    format!("{start}stopping after this step; once more to stop at once, without saving")
+impl Signals {
+    /// Listens from here on.
+    pub(crate) fn listen(printer: Printer) -> io::Result<Self> {
+        let signals = Self { stop: Stop::new(), new_runs: Arc::default() };
+        let (stop, new_runs) = (signals.stop.clone(), signals.new_runs.clone());
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        let mut arriving = Arriving::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+        let listen = move || {
+            for signal in arriving.forever() {
+                let is_first = stop.requested().is_none();
+                stop.request(signal);
+                if is_first && stop.is_held() {
+                    printer.progress(&format!(
+                        "{}stopping after this step; once more to stop at once, without saving",
+                        line_start()
+                    ));
+                    continue;
+                }
+                if is_first {
+                    let new_runs = new_runs.lock().unwrap_or_else(PoisonError::into_inner);
+                    new_runs.iter().rev().for_each(NewRun::discard);
+                    let start = line_start();
+                    printer.failure(&format!(
+                        "{start}error: stopped by signal {signal} outside of training: nothing is lost"
+                    ));
+                }
+                process::exit(exit::for_signal(signal).into());
+            }
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+        Ok(signals)
+    }
+
+    /// The request that the signals make.
+    pub(crate) fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Lets a signal ahead of the first step remove the traces of a run.
+    pub(crate) fn watch(&self, directory: &RunDir) {
+        let mut new_runs = self.new_runs.lock().unwrap_or_else(PoisonError::into_inner);
+        new_runs.extend(directory.new_run().cloned());
+    }
+}
+
+/// Whether the process began with `signal` ignored, as `nohup` asks for SIGHUP.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// A terminal shows the progress bar, or `^C`, on the current line.
+fn line_start() -> &'static str {
+    if io::stderr().is_terminal() { "\n" } else { "" }
 }

@@ -130,7 +130,8 @@ fn steps_and_seeds_that_no_run_can_have_are_refused() {
     for (flag, value) in [
         ("--max-steps", "0"),
         ("--max-steps", "-1"),
-        ("--save-every", "0"),
+        ("--save-every", "-1"),
+        ("--save-minutes", "-1"),
         ("--seed", "-1"),
         ("--seed", "9223372036854775808"),
         ("--warmup-steps", "many"),

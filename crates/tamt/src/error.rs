@@ -33,12 +33,15 @@ pub enum Error {
     },
 
     /// The settings of a resumed run differ from the recorded ones and change its result.
-    #[error("the settings differ from those recorded in {}:{}", .path.display(), lines(.differences))]
+    #[error("the settings differ from those recorded in {}:{}{}", .path.display(), lines(.differences),
+        .reason.as_ref().map_or_else(String::new, |reason| format!("\n{reason}")))]
     SettingsDiffer {
         /// The output directory.
         path: PathBuf,
         /// Every setting that differs, ordered by name.
         differences: Vec<SettingDifference>,
+        /// Why the run cannot have another length, where the settings ask for one.
+        reason: Option<String>,
     },
 
     /// Another process writes the same run directory.
@@ -72,7 +75,7 @@ pub enum Error {
     #[error("stopped by signal {signal} after step {step}; {}",
         path_or(.checkpoint.as_deref(), "saved", "there was nothing to save"))]
     Stopped {
-        /// The signal's number: 2 (SIGINT) or 15 (SIGTERM).
+        /// The signal's number: 1 (SIGHUP), 2 (SIGINT) or 15 (SIGTERM).
         signal: i32,
         /// The last completed optimiser step.
         step: u64,

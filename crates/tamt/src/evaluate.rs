@@ -135,17 +135,17 @@ impl EvalText {
 
     /// Evaluates `model` under `masks` (dense where `None`). With `other_head`, the MLM loss is also measured with that
     /// head in place of the model's. Where no position happens to be masked, there is no MLM loss. `progress` gets the
-    /// number of tokens that are done.
+    /// number of tokens that are done; its error ends the evaluation.
     ///
     /// # Errors
-    /// If the MLM loss is measured of a model without an MLM head, or a loss is not finite.
+    /// If the MLM loss is measured of a model without an MLM head, or a loss is not finite; the errors of `progress`.
     pub fn evaluate(
         &self,
         model: &mut Model,
         masks: Option<&Masks>,
         losses: EvalLosses,
         mut other_head: Option<&mut HeadWeights>,
-        mut progress: impl FnMut(u64),
+        mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Evaluation> {
         let prepared = self.compute.prepare(model, masks);
         let pass = Pass::new(masks, Some(&prepared));
@@ -163,8 +163,10 @@ impl EvalText {
             if losses.kd {
                 batch.tokens.locate(&model.config);
                 model.forward(&batch.tokens, Pass::default(), &mut teacher, &mut workspace);
+                progress(sums.tokens)?;
                 model.forward(&batch.tokens, pass, &mut student, &mut workspace);
                 sums.add_distances(&student, &teacher, model.config.hidden_size);
+                progress(sums.tokens)?;
             }
             if losses.mlm {
                 let stream = Stream::new(self.seed, Purpose::EVAL_CORRUPTION, 0);
@@ -173,7 +175,7 @@ impl EvalText {
                 sums.add_mlm(model, &student, &batch, other_head.as_deref_mut(), &mut workspace)?;
             }
             sums.tokens += batch.tokens.tokens() as u64;
-            progress(sums.tokens);
+            progress(sums.tokens)?;
         }
         let evaluation = sums.evaluation(losses, other_head.is_some(), &model.config);
         let evaluation = Evaluation { conditions: self.conditions(), ..evaluation };

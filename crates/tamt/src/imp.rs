@@ -28,7 +28,7 @@ use crate::prune::{Scope, Sparsity};
 use crate::text::{TextBatches, TextSource};
 use crate::ticket::{Provenance, TICKET_FILE};
 use crate::train::learner::Learner;
-use crate::train::task::{Metrics, StepResult, TrainingTask, named};
+use crate::train::task::{Metrics, StepResult, TrainingTask, Watch, named};
 use crate::train::{Session, train};
 
 /// The sparsities `s_0, ..., s_R` of a run to sparsity `last`.
@@ -67,7 +67,6 @@ pub(crate) fn find(search: &mut Search<'_>, session: &mut Session<'_>) -> Result
     };
     let (model, optimizer) = (&mut search.base.model, settings.train.optimizer);
     let mut learner = Learner::of_masked_weights(model, masks, &trainable, optimizer, settings.compute);
-    task.write_level(&learner, 0, 0)?;
     let trained = train(&mut task, &mut learner, &settings.train, settings.method.name(), session)?;
     let masks = learner.exact_masks();
     search.base.model = task.pretrained;
@@ -137,6 +136,10 @@ impl TrainingTask for Imp {
         let loss = learner.losses_and_gradients(&mut self.objective, batch, step)?;
         // W ← W - η Adam(clip(dL/dW))
         let result = StepResult { loss, grad_norm: learner.update(learning_rate) };
+        if step == 0 && result.non_finite().is_none() {
+            // The masks of the first level, which the first step leaves as they are.
+            self.write_level(learner, 0, 0)?;
+        }
         let round = self.ends.iter().position(|&end| end == step + 1);
         if let (Some(round), None) = (round, result.non_finite()) {
             self.end_round(learner, round + 1, step + 1)?;
@@ -150,9 +153,10 @@ impl TrainingTask for Imp {
     }
 
     /// Evaluates the ticket as it is used: masks over the pre-trained weights.
-    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64, watch: &mut Watch<'_>) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
-        let evaluation = text.evaluate(&mut self.pretrained, learner.mode.masks(), self.losses, None, |_| ())?;
+        let progress = |done| watch(done, text.tokens());
+        let evaluation = text.evaluate(&mut self.pretrained, learner.mode.masks(), self.losses, None, progress)?;
         Ok(named(evaluation.metrics()))
     }
 

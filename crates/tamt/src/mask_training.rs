@@ -31,7 +31,7 @@ use crate::scores::Scores;
 use crate::text::{TextBatches, TextSource};
 use crate::ticket::{Provenance, TICKET_FILE};
 use crate::train::learner::Learner;
-use crate::train::task::{Metrics, StepResult, TrainingTask, named};
+use crate::train::task::{Metrics, StepResult, TrainingTask, Watch, named};
 use crate::train::{Session, train};
 
 /// The algorithm. The [`Learner`] of a step trains scores ([`Learner::of_scores`]).
@@ -125,12 +125,13 @@ impl TrainingTask for Task {
 
     /// Evaluates the exact masks with the base model's head, under which losses of all methods compare, and with the
     /// trained head where there is one.
-    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64, watch: &mut Watch<'_>) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let masks = learner.exact_masks();
         let mut trained_head = self.base_head.clone();
         swap(&mut trained_head, learner.model);
-        let evaluation = text.evaluate(learner.model, Some(&masks), self.losses, trained_head.as_mut(), |_| ());
+        let progress = |done| watch(done, text.tokens());
+        let evaluation = text.evaluate(learner.model, Some(&masks), self.losses, trained_head.as_mut(), progress);
         swap(&mut trained_head, learner.model);
         let evaluation = evaluation?;
         self.last_evaluation = Some(evaluation);

@@ -18,8 +18,8 @@ use crate::text::{TextBatches, TextSource, Texts};
 use crate::train::learner::Learner;
 use crate::train::optimizer::OptimizerSettings;
 use crate::train::schedule::{Schedule, Shape};
-use crate::train::task::{Metrics, StepResult, TrainingTask, named};
-use crate::train::{Session, TrainSettings, train};
+use crate::train::task::{Metrics, StepResult, TrainingTask, Watch, named};
+use crate::train::{SAVE_MINUTES, Session, TrainSettings, train};
 
 /// Which weights learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,7 @@ impl PretrainSettings {
                 optimizer: OptimizerSettings::adamw(5e-4),
                 eval_every: 0,
                 save_every: 0,
+                save_minutes: SAVE_MINUTES,
                 logging_steps: 10,
             },
             compute: Compute::default(),
@@ -137,11 +138,12 @@ pub fn pretrain(
     .collect();
     let mut learner = Learner::of_weights(&mut model, &trainable, settings.train.optimizer);
     let mut session = Session { directory, observer, stop };
-    let trained = train(&mut task, &mut learner, &settings.train, "pretrain", &mut session)?;
+    let mut trained = train(&mut task, &mut learner, &settings.train, "pretrain", &mut session)?;
     let directory = &session.directory;
-    trained.state.write(directory.path())?;
-    tokenizer.save_to(directory.path())?;
+    // The weights come first: the tokenizer's files are copied, and their source may be gone.
     model.save(directory.path())?;
+    tokenizer.save_to(directory.path())?;
+    trained.write_record(directory)?;
     let pretrained = Pretrained {
         model,
         steps: settings.train.max_steps,
@@ -149,7 +151,7 @@ pub fn pretrain(
         evaluation: task.last_evaluation,
     };
     write_eval_results(directory.path(), &pretrained.to_json(directory.path()))?;
-    directory.discard_training_state_before(u64::MAX)?;
+    trained.retire_checkpoints(&settings.train, directory)?;
     Ok(pretrained)
 }
 
@@ -167,10 +169,11 @@ impl TrainingTask for Pretraining {
         Ok(StepResult { loss, grad_norm: learner.update(learning_rate) })
     }
 
-    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64) -> Result<Metrics> {
+    fn evaluate(&mut self, learner: &mut Learner<'_>, _: u64, watch: &mut Watch<'_>) -> Result<Metrics> {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let losses = EvalLosses { mlm: true, kd: false };
-        let evaluation = text.evaluate(learner.model, None, losses, None, |_| ())?;
+        let progress = |done| watch(done, text.tokens());
+        let evaluation = text.evaluate(learner.model, None, losses, None, progress)?;
         self.last_evaluation = Some(evaluation);
         Ok(named(evaluation.metrics()))
     }

@@ -33,7 +33,7 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) quiet: bool,
 
-    /// Read further flags by their names from this file; the command line wins
+    /// Read further flags by their names from this file, which may be the config.toml of a run; the command line wins
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
 }

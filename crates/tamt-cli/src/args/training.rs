@@ -50,15 +50,22 @@ pub(crate) struct TrainingArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct RunArgs {
-    /// Save a checkpoint every N steps [default: only when stopped by a signal]
-    #[arg(long, value_name = "N", value_parser = values::steps)]
+    /// Save a checkpoint every N steps too; 0 saves only on a signal and ahead of the last evaluation
+    #[arg(long, value_name = "N", value_parser = values::seed)]
     pub(crate) save_every: Option<u64>,
+
+    /// Save a checkpoint every X minutes; 0 for none at fixed times [default: 10, with --save-every 0 none]
+    #[arg(long, value_name = "X", value_parser = values::not_negative)]
+    pub(crate) save_minutes: Option<f64>,
 
     /// Log every N steps [default: 10]
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) logging_steps: Option<u64>,
 
-    /// Go on with the run in the output directory; an empty directory starts a new one
+    /// Go on with the run in the output directory, with its settings; an empty directory starts a new one
+    ///
+    /// No other flag is needed. A flag that is given must agree with the run's, but for paths, saving, logging and threads,
+    /// and for a larger number of steps where the learning rates do not depend on it.
     #[arg(long)]
     pub(crate) resume: bool,
 }

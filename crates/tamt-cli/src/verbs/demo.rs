@@ -14,7 +14,8 @@ use crate::args::demo::DemoArgs;
 use crate::hints::quoted;
 use crate::printer::{Printer, Table};
 use crate::progress::{Progress, duration, text_of};
-use crate::{resolve, signals};
+use crate::resolve;
+use crate::signals::Signals;
 
 pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     let mut settings = DemoSettings::default();
@@ -29,7 +30,7 @@ pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     }
     let output = args.output_dir.display();
     printer.info(&format!("a demonstration with seed {}, minutes on two cores; output: {output}", settings.seed))?;
-    let stop = signals::stop_on_signals(printer)?;
+    let stop = Signals::listen(printer)?.stop();
     let mut progress = Progress::new(printer);
     let report = demonstrate(&settings, &args.output_dir, args.resume, &mut progress, &stop)?;
     drop(progress);

@@ -7,27 +7,32 @@ use serde_json::{Map, Value};
 use tamt::base::Base;
 use tamt::find::{FindSettings, MaskInit, Method, Texts, find, untouched};
 use tamt::inspect::Rates;
-use tamt::run::{RunDir, Stop};
+use tamt::run::RunDir;
 use tamt::ticket::{TICKET_FILE, Ticket};
 use tamt_model::digest::sha256_file;
 
 use crate::args::find::FindArgs;
 use crate::printer::Printer;
-use crate::progress::Progress;
+use crate::progress::{Heartbeat, Progress};
 use crate::record::Record;
+use crate::resolve;
+use crate::signals::Signals;
 use crate::verbs::shared;
-use crate::{resolve, signals};
 
 pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
+    let signals = Signals::listen(printer)?;
     let goal = resolve::goal(args)?;
     RunDir::check(&args.output_dir, args.training.run.resume)?;
+    let heartbeat = Heartbeat::start(printer, "reading the model");
     let base = shared::base(&args.model, printer)?;
+    drop(heartbeat);
     let corpus: &[PathBuf] = if goal.method.trains() { &args.corpus } else { &[] };
     let texts = shared::read_texts(&base.tokenizer, corpus, &args.training.eval_corpus, printer)?;
     let settings = goal.settings(args, &base, &texts);
     let record = record(args, &settings, &goal.defaults(&base), &base, &texts)?;
 
-    let directory = RunDir::create(&args.output_dir, record.table(), args.training.run.resume)?;
+    let resume = args.training.run.resume;
+    let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
     if let Some(json) = shared::finished(&directory, printer)? {
         let ticket = Ticket::read(&directory.file(TICKET_FILE))?;
         let rates = Rates::of(&ticket, Some(&base.model));
@@ -40,10 +45,8 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
         printer.info(&format!("no effect with --method {}: {}", settings.method.name(), unused.join(", ")))?;
     }
 
-    // A method that does not train saves no checkpoint, so signals end the process at once.
-    let stop = if settings.method.trains() { signals::stop_on_signals(printer)? } else { Stop::new() };
     let mut progress = Progress::new(printer);
-    let found = find(base, &texts, &settings, directory, &mut progress, stop)?;
+    let found = find(base, &texts, &settings, directory, &mut progress, signals.stop())?;
     drop(progress);
     let json = found.to_json();
     let text = result_text(&json, &found.rates, &found.untouched, &args.output_dir);

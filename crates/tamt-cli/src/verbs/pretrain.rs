@@ -14,10 +14,11 @@ use tamt_model::{Config, Model, Parts, hub};
 
 use crate::args::pretrain::PretrainArgs;
 use crate::printer::Printer;
-use crate::progress::Progress;
+use crate::progress::{Heartbeat, Progress};
 use crate::record::Record;
+use crate::resolve;
+use crate::signals::Signals;
 use crate::verbs::shared;
-use crate::{resolve, signals};
 
 /// The model that training starts from.
 struct Origin {
@@ -32,8 +33,11 @@ struct Origin {
 }
 
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
+    let signals = Signals::listen(printer)?;
     RunDir::check(&args.output_dir, args.training.run.resume)?;
+    let heartbeat = Heartbeat::start(printer, "reading the model");
     let origin = Origin::of(args)?;
+    drop(heartbeat);
     shared::notes(&origin.model, printer)?;
     let texts = shared::read_texts(&origin.tokenizer, &args.corpus, &args.training.eval_corpus, printer)?;
     let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
@@ -42,15 +46,19 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     record.model(if origin.is_new { "new" } else { "model" }, &origin.name, &origin.sha256);
     record.tokenizer(&origin.tokenizer)?;
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
-    let directory = RunDir::create(&args.output_dir, record.table(), args.training.run.resume)?;
+    if let Some(tokenizer) = &args.tokenizer {
+        record.set("tokenizer", tokenizer.to_string_lossy().into_owned());
+    }
+    let resume = args.training.run.resume;
+    let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
     if let Some(json) = shared::finished(&directory, printer)? {
         return show(json, &args.output_dir, printer);
     }
     record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;
 
-    let stop = signals::stop_on_signals(printer)?;
     let mut progress = Progress::new(printer);
-    let trained = pretrain(origin.model, &origin.tokenizer, &texts, &settings, directory, &mut progress, stop)?;
+    let trained =
+        pretrain(origin.model, &origin.tokenizer, &texts, &settings, directory, &mut progress, signals.stop())?;
     drop(progress);
     show(trained.to_json(&args.output_dir), &args.output_dir, printer)
 }

@@ -19,6 +19,8 @@ use tamt_model::{Masks, Model};
 
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{duration, text_of};
+use crate::record::Record;
+use crate::signals::Signals;
 
 /// Time between two lines about the progress of reading.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
@@ -64,6 +66,21 @@ pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Pri
         }
     };
     Ok(Corpus::read(files, tokenizer, ReadOptions { progress: Some(&progress) })?)
+}
+
+/// Opens the directory of a run, and tells what a person should know about it.
+pub(super) fn open(
+    path: &Path,
+    table: &toml::Table,
+    record: &Record,
+    resume: bool,
+    signals: &Signals,
+    printer: Printer,
+) -> Result<RunDir> {
+    let directory = RunDir::create_with_defaults(path, table, record.defaults(), resume)?;
+    signals.watch(&directory);
+    directory.notes().iter().for_each(|note| printer.progress(note));
+    Ok(directory)
 }
 
 /// The masks of the ticket at `path` for `base`; `None` without a path.

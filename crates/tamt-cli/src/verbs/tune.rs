@@ -18,15 +18,18 @@ use tamt_model::digest::sha256_file;
 use crate::args::tune::TuneArgs;
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
-use crate::progress::{Progress, duration};
+use crate::progress::{Heartbeat, Progress, duration};
 use crate::record::Record;
+use crate::resolve;
+use crate::signals::Signals;
 use crate::verbs::{shared, task};
-use crate::{resolve, signals};
 
 pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
+    let signals = Signals::listen(printer)?;
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
     RunDir::check(&args.output_dir, args.fitting.run.resume)?;
+    let heartbeat = Heartbeat::start(printer, "reading the model and the task");
     let first = load(args, &task, seeds[0])?;
     shared::notes(&first.model, printer)?;
     let longest = first.model.config.max_length();
@@ -49,17 +52,18 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let label_notes = classifiers.filter_map(|model| task::note_of_guessed_labels(model, &task)).collect();
     let tuning = Tuning { args, task: &task, settings, ticket, teacher, data, label_notes, printer };
     let record = tuning.record(&first, longest)?;
+    drop(heartbeat);
     if let [seed] = *seeds {
-        let directory = RunDir::create(&args.output_dir, record.table(), args.fitting.run.resume)?;
+        let resume = args.fitting.run.resume;
+        let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
         if let Some(result) = shared::finished(&directory, printer)? {
             return show(&result, &args.output_dir, printer);
         }
         tuning.announce(&record)?;
-        let stop = signals::stop_on_signals(printer)?;
-        let result = tuning.run(first, seed, directory, stop)?;
+        let result = tuning.run(first, seed, directory, signals.stop())?;
         return show(&result, &args.output_dir, printer);
     }
-    tuning.run_seeds(&seeds, &record)
+    tuning.run_seeds(&seeds, &record, &signals)
 }
 
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
@@ -105,6 +109,9 @@ impl Tuning<'_> {
         if let Some(labels) = task::labels(&args.task) {
             record.set("labels", labels.to_vec());
         }
+        if args.subject.allow_other_base {
+            record.set("allow-other-base", true);
+        }
         if let Some(path) = &args.subject.ticket {
             record.set("ticket", path.display().to_string());
             record.set("ticket-sha256", sha256_file(&Ticket::locate(path))?);
@@ -116,6 +123,7 @@ impl Tuning<'_> {
             record.input("teacher", teacher.name.clone());
         }
         if let Some(path) = &args.task.task_file {
+            record.set("task-file", path.display().to_string());
             record.set("task-file-sha256", sha256_file(path)?);
         }
         record.set("data", task::directory(&args.task).display().to_string());
@@ -156,25 +164,25 @@ impl Tuning<'_> {
         Ok(tuned.to_json())
     }
 
-    fn run_seeds(&self, seeds: &[u64], record: &Record) -> Result<()> {
+    fn run_seeds(&self, seeds: &[u64], record: &Record, signals: &Signals) -> Result<()> {
         let (root, resume) = (&self.args.output_dir, self.args.fitting.run.resume);
-        let directory = RunDir::create(root, record.table(), resume)?;
+        let directory = RunDir::create_with_defaults(root, record.table(), record.defaults(), resume)?;
+        signals.watch(&directory);
         self.announce(record)?;
-        let stop = signals::stop_on_signals(self.printer)?;
         let mut runs = Vec::with_capacity(seeds.len());
         for &seed in seeds {
             let path = root.join(format!("seed-{seed}"));
             let mut table = record.table().clone();
             table.remove("seeds");
             table.insert("seed".to_owned(), i64::try_from(seed).unwrap_or(i64::MAX).into());
-            let run = RunDir::create(&path, &table, directory.resumed())?;
+            let run = shared::open(&path, &table, record, directory.resumed(), signals, self.printer)?;
             if run.finished() {
                 runs.push(read_eval_results(&path)?);
                 continue;
             }
             self.printer.info(&format!("seed {seed}"))?;
             let model = load(self.args, self.task, seed)?;
-            runs.push(self.run(model, seed, run, stop.clone())?);
+            runs.push(self.run(model, seed, run, signals.stop())?);
         }
         let result = summary(root, &runs);
         write_eval_results(root, &result)?;

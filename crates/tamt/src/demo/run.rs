@@ -101,7 +101,7 @@ impl Demo<'_> {
             unreachable!("`language` reads both texts")
         };
         let text = self.held_out_text(base, eval.clone())?;
-        let dense = text.evaluate(&mut base.model, None, EvalLosses { mlm: true, kd: false }, None, |_| ())?;
+        let dense = text.evaluate(&mut base.model, None, EvalLosses { mlm: true, kd: false }, None, |_| Ok(()))?;
         let mut tickets = Vec::new();
         for &method in &self.settings.methods {
             if method == Method::Imp {
@@ -175,7 +175,7 @@ impl Demo<'_> {
             let ticket = Ticket::read(&path)?;
             let masks = base.masks_of(&ticket, false)?;
             let losses =
-                text.evaluate(&mut base.model, Some(&masks), EvalLosses { mlm: true, kd: true }, None, |_| ())?;
+                text.evaluate(&mut base.model, Some(&masks), EvalLosses { mlm: true, kd: true }, None, |_| Ok(()))?;
             tickets.push(TicketLosses {
                 method,
                 sparsity,

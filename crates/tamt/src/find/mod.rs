@@ -109,17 +109,22 @@ pub fn find(
 
     let FindSettings { sparsity, scope, seed, .. } = *settings;
     let (model, ids) = (&search.base.model, &search.ids);
-    let found = match settings.method {
+    let mut found = match settings.method {
         Method::Random => FoundMasks::one_shot(random(model, ids, sparsity, scope, seed)),
         Method::Magnitude => FoundMasks::one_shot(magnitude(model, ids, sparsity, scope)),
         Method::Imp => imp::find(&mut search, &mut session)?,
         Method::TamtMlm | Method::TamtKd | Method::TamtMlmKd => mask_training::find(&mut search, &mut session)?,
     };
 
-    let Session { directory, observer, .. } = session;
-    let evaluation = search.evaluate(&found, observer)?;
+    let Session { directory, observer, stop } = session;
+    // The ticket comes first: whatever happens to the evaluation, the masks are safe.
+    let ticket = ticket_after(found.steps, &search.base.model, &found.masks, &search.provenance());
+    ticket.write(&directory.file(TICKET_FILE))?;
+    if let Some(trained) = &mut found.trained {
+        trained.write_record(&directory)?;
+    }
+    let evaluation = search.evaluate(&found, &directory, observer, &stop)?;
     let model = &search.base.model;
-    let ticket = ticket_after(found.steps, model, &found.masks, &search.provenance());
     let result = Found {
         output_dir: directory.path().to_owned(),
         steps: found.steps,
@@ -130,12 +135,14 @@ pub fn find(
         settings: settings.clone(),
         untouched: untouched(model, settings)?,
     };
-    if let Some(trained) = &found.trained {
-        trained.state.write(directory.path())?;
-    }
-    ticket.write(&directory.file(TICKET_FILE))?;
     write_eval_results(directory.path(), &result.to_json())?;
-    directory.discard_training_state_before(u64::MAX)?;
+    if let Some(trained) = &found.trained {
+        trained.retire_checkpoints(&settings.train, &directory)?;
+    }
+    if settings.method == Method::Imp {
+        // The number of steps decides the rounds, so no longer run goes on from the last checkpoint.
+        directory.retire_checkpoints_before(u64::MAX, settings.train.save_every)?;
+    }
     Ok(result)
 }
 

@@ -9,10 +9,10 @@ use crate::find::settings::FindSettings;
 use crate::matrix_digest::MatrixDigests;
 use crate::objective::Objective;
 use crate::prune::pruned_matrices;
-use crate::run::Observer;
+use crate::run::{Observer, RunDir, Stop};
 use crate::text::{TextBatches, Texts};
 use crate::ticket::{EvalRecord, Provenance, Ticket};
-use crate::train::Trained;
+use crate::train::{Trained, watch};
 
 /// The inputs of a search.
 pub(crate) struct Search<'a> {
@@ -94,11 +94,20 @@ impl<'a> Search<'a> {
     }
 
     /// The losses of the found masks over the base model: the last evaluation of the training, or a new one.
-    pub(crate) fn evaluate(&mut self, found: &FoundMasks, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
+    pub(crate) fn evaluate(
+        &mut self,
+        found: &FoundMasks,
+        directory: &RunDir,
+        observer: &mut dyn Observer,
+        stop: &Stop,
+    ) -> Result<Option<Evaluation>> {
         let (None, Some(text)) = (found.evaluation, &self.eval) else { return Ok(found.evaluation) };
         observer.note("evaluating the ticket");
         let losses = self.settings.losses(&self.base.model);
-        Ok(Some(text.evaluate(&mut self.base.model, Some(&found.masks), losses, None, |_| ())?))
+        let total = text.tokens();
+        let mut watch = watch(directory, observer, stop, found.steps);
+        let progress = |done| watch(done, total);
+        Ok(Some(text.evaluate(&mut self.base.model, Some(&found.masks), losses, None, progress)?))
     }
 }
 

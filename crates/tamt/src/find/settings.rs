@@ -11,9 +11,9 @@ use crate::objective::ObjectiveSettings;
 use crate::objective::kd::KdSettings;
 use crate::prune::{Scope, Sparsity};
 use crate::scores::ScoreSettings;
-use crate::train::TrainSettings;
 use crate::train::optimizer::OptimizerSettings;
 use crate::train::schedule::{Schedule, Shape};
+use crate::train::{SAVE_MINUTES, TrainSettings};
 
 /// How a subnetwork is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +163,7 @@ impl FindSettings {
                 optimizer: method.optimizer(),
                 eval_every: 0,
                 save_every: 0,
+                save_minutes: SAVE_MINUTES,
                 logging_steps: 10,
             },
             compute: Compute::default(),

@@ -1,28 +1,22 @@
-//! The directory of a run: its lock, its checkpoints, and the refusal to overwrite another run.
+//! The directory of a run: its lock, its settings, and the refusal to overwrite another run.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::run::files::{
+    LOCK_FILE, PARTIAL_PREFIX, TEMPORARY_PREFIX, checkpoint_step, create_directories, entries, remove_directory,
+    remove_empty, remove_file,
+};
+use crate::run::new_run::NewRun;
 use crate::run::results::RESULTS_FILE;
 use crate::run::trainer_state::STATE_FILE;
 use crate::run::{log, settings, tensorboard};
 use crate::ticket::TICKET_FILE;
 
-/// The file that makes a checkpoint resumable: scores or weights, optimiser moments, counters.
-pub const TRAINING_STATE_FILE: &str = "state.safetensors";
-
 const MODEL_FILE: &str = "model.safetensors";
-const LOCK_FILE: &str = ".lock";
-const CHECKPOINT_PREFIX: &str = "checkpoint-";
-const PARTIAL_PREFIX: &str = ".checkpoint-";
-
-/// How the names of the temporary files of [`tamt_model::write::atomic_write`] begin.
-const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// Files that a run writes; their presence marks a directory as occupied.
 const RUN_FILES: [&str; 7] =
@@ -32,9 +26,9 @@ const RUN_FILES: [&str; 7] =
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    resumed: bool,
-    /// The entries of the directory right after the settings were recorded.
-    at_start: BTreeSet<String>,
+    /// The traces to remove if the run ends without output; `None` for a resumed run.
+    new: Option<NewRun>,
+    notes: Vec<String>,
     /// The advisory lock ends when the file is closed, and a killed process closes its files.
     _lock: File,
 }
@@ -45,8 +39,9 @@ impl RunDir {
     /// the verb ([`VerbSettings`](crate::run::VerbSettings)), or a `toml::Table`.
     ///
     /// With `resume`, a directory that holds a run is accepted if the recorded settings equal the given ones, apart
-    /// from those without effect on a result (threads, output, saving); an empty or missing one starts a new run.
-    /// The half-written files of a killed run are removed.
+    /// from those without effect on a result (threads, output, saving) and from a larger number of steps where the
+    /// schedule does not depend on it; an empty or missing one starts a new run. The half-written files of a killed run
+    /// are removed.
     ///
     /// # Errors
     /// [`Error::Occupied`] if the directory holds run files and `resume` is not set, [`Error::NothingToResume`] if it
@@ -54,32 +49,89 @@ impl RunDir {
     /// directory, [`Error::Damaged`] if `config.toml` cannot be parsed, [`Error::Unrecordable`] if a setting has no
     /// TOML form, and [`Error::Io`].
     pub fn create<S: Serialize + ?Sized>(path: &Path, settings: &S, resume: bool) -> Result<Self> {
+        Self::create_with_defaults(path, settings, &toml::Table::new(), resume)
+    }
+
+    /// As [`RunDir::create`]; a setting that an older program did not record has the value in `defaults`.
+    ///
+    /// # Errors
+    /// Those of [`RunDir::create`].
+    pub fn create_with_defaults<S: Serialize + ?Sized>(
+        path: &Path,
+        settings: &S,
+        defaults: &toml::Table,
+        resume: bool,
+    ) -> Result<Self> {
         let given = settings::table(settings)?;
-        fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
+        let created = create_directories(path)?;
         // The first check comes ahead of the lock file, which would change a refused directory; the second one runs
         // under the lock.
-        refuse_if_occupied(path, resume)?;
+        let opened = refuse_if_occupied(path, resume).and_then(|()| NewRun::new(path, created.clone()));
+        let new = opened.inspect_err(|_| remove_empty(&created))?;
         let lock = lock(path)?;
         refuse_if_occupied(path, resume)?;
         remove_leftovers(path)?;
 
-        let recorded = settings::read(path)?;
-        let resumed = recorded.is_some();
-        match recorded {
-            Some(recorded) => settings::require_equal(path, &recorded, &given)?,
-            None => settings::write(path, &given)?,
+        let mut run = Self { path: path.to_owned(), new: Some(new), notes: Vec::new(), _lock: lock };
+        match settings::read(path)? {
+            Some(recorded) => {
+                run.new = None;
+                run.agree(&recorded, &given, defaults)?;
+            }
+            None => {
+                settings::write(path, &given)?;
+                if resume {
+                    run.notes.push(format!("{} holds no run: a new one begins", path.display()));
+                }
+            }
         }
-        Ok(Self { path: path.to_owned(), resumed, at_start: entries(path)?, _lock: lock })
+        Ok(run)
     }
 
-    /// Creates the directory `path` and checks that [`RunDir::create`] accepts its files, so that a run is refused
-    /// without reading its inputs.
+    /// Accepts the settings of a resumed run, or refuses them.
+    fn agree(&mut self, recorded: &toml::Table, given: &toml::Table, defaults: &toml::Table) -> Result<()> {
+        let path = self.path.clone();
+        self.notes.extend(settings::version_note(recorded, given));
+        let extension = settings::compare(&path, recorded, given, defaults)?;
+        // The runs of several seeds have directories of their own, with their checkpoints.
+        let has_checkpoint = recorded.contains_key("seeds") || self.latest_checkpoint()?.is_some();
+        if let Some(extension) = extension {
+            if self.finished() && !has_checkpoint {
+                return Err(extension.refused(&path, "the run has finished and its last checkpoint is gone"));
+            }
+            // Without its result, the run is unfinished in either order of a kill and the two changes.
+            remove_file(&self.file(RESULTS_FILE))?;
+            settings::write(&path, given)?;
+            self.notes.push(extension.to_string());
+        }
+        if !self.finished() && !has_checkpoint {
+            self.notes.push(format!("{} holds no checkpoint: the run starts over", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Checks that [`RunDir::create`] accepts the directory `path`, so that a run is refused without reading its inputs.
+    /// A missing directory stays missing.
     ///
     /// # Errors
     /// [`Error::Occupied`], [`Error::NothingToResume`] and [`Error::Io`], as for [`RunDir::create`].
     pub fn check(path: &Path, resume: bool) -> Result<()> {
-        fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
-        refuse_if_occupied(path, resume)
+        let created = create_directories(path)?;
+        let outcome = refuse_if_occupied(path, resume);
+        remove_empty(&created);
+        outcome
+    }
+
+    /// What a person should know about the directory: a new run in place of a resumed one, an older program.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The traces of a run that began in this process.
+    #[must_use]
+    pub fn new_run(&self) -> Option<&NewRun> {
+        self.new.as_ref()
     }
 
     /// The directory itself.
@@ -94,117 +146,22 @@ impl RunDir {
 
     /// Whether the directory held the run already when it was opened.
     pub fn resumed(&self) -> bool {
-        self.resumed
+        self.new.is_none()
     }
 
     /// Whether the run has ended: `eval_results.json`, its last file, exists.
     pub fn finished(&self) -> bool {
         self.file(RESULTS_FILE).is_file()
     }
-
-    /// All checkpoints as (step, directory), in ascending order of steps, whether or not they hold a training state.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the directory cannot be listed.
-    pub fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let mut checkpoints: Vec<_> = entries(&self.path)?
-            .into_iter()
-            .filter_map(|name| checkpoint_step(&name).map(|step| (step, self.file(&name))))
-            .filter(|(_, directory)| directory.is_dir())
-            .collect();
-        checkpoints.sort_unstable();
-        Ok(checkpoints)
-    }
-
-    /// The newest checkpoint with a training state to resume from.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the directory cannot be listed.
-    pub fn latest_checkpoint(&self) -> Result<Option<(u64, PathBuf)>> {
-        let mut checkpoints = self.checkpoints()?;
-        checkpoints.retain(|(_, directory)| directory.join(TRAINING_STATE_FILE).is_file());
-        Ok(checkpoints.pop())
-    }
-
-    /// Publishes `checkpoint-<step>` and returns its path: `write` fills a hidden directory, which is then synced to
-    /// disk and renamed, so that a checkpoint is whole or absent. A checkpoint of the same step is replaced.
-    ///
-    /// # Errors
-    /// Those of `write`, and [`Error::Io`]; the hidden directory is removed.
-    pub fn publish_checkpoint(&self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-        let partial = self.file(&format!("{PARTIAL_PREFIX}{step}.partial"));
-        let published = self.file(&format!("{CHECKPOINT_PREFIX}{step}"));
-        let outcome = self.write_checkpoint(&partial, &published, write);
-        if outcome.is_err() {
-            // The caller gets the error of writing; the next `create` removes a leftover directory.
-            let _ = fs::remove_dir_all(&partial);
-        }
-        outcome.map(|()| published)
-    }
-
-    fn write_checkpoint(
-        &self,
-        partial: &Path,
-        published: &Path,
-        write: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<()> {
-        remove_directory(partial)?;
-        fs::create_dir(partial).map_err(Error::io("create directory", partial))?;
-        write(partial)?;
-        for name in entries(partial)? {
-            sync(&partial.join(name))?;
-        }
-        sync(partial)?;
-        // A rename cannot replace a directory with entries. A kill between the two calls leaves the older checkpoints.
-        remove_directory(published)?;
-        fs::rename(partial, published).map_err(Error::io("rename", partial))?;
-        sync(&self.path)
-    }
-
-    /// Removes the training state of every checkpoint of a step before `step`; its ticket stays.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if a file cannot be removed.
-    pub fn discard_training_state_before(&self, step: u64) -> Result<()> {
-        for (_, directory) in self.checkpoints()?.into_iter().take_while(|(other, _)| *other < step) {
-            let state = directory.join(TRAINING_STATE_FILE);
-            match fs::remove_file(&state) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &state)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Drop for RunDir {
-    /// A run that fails without output, for settings that do not fit its text, say, leaves the directory free for
-    /// another run.
+    /// A run that fails without output, for settings that do not fit its text, say, leaves no trace.
     fn drop(&mut self) {
-        if !self.resumed && entries(&self.path).is_ok_and(|names| names == self.at_start) {
-            // If the removal fails, the next run is refused with the advice to resume; no data is lost.
-            let _ = fs::remove_file(self.file(settings::FILE));
+        if let Some(new) = &self.new {
+            new.discard();
         }
     }
-}
-
-/// The names of a directory's entries in ascending order, but for names that are not Unicode, which no run writes.
-fn entries(directory: &Path) -> Result<BTreeSet<String>> {
-    let list = |error| Error::io("list", directory)(error);
-    fs::read_dir(directory)
-        .map_err(list)?
-        .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
-        .collect::<io::Result<_>>()
-        .map_err(list)
-}
-
-fn checkpoint_step(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(CHECKPOINT_PREFIX)?;
-    let step = digits.parse().ok()?;
-    // `+5` and `007` parse as well, but no run writes them.
-    (format!("{step}") == digits).then_some(step)
 }
 
 fn refuse_if_occupied(path: &Path, resume: bool) -> Result<()> {
@@ -244,39 +201,20 @@ fn remove_leftovers(path: &Path) -> Result<()> {
         if name.starts_with(PARTIAL_PREFIX) && name.ends_with(".partial") {
             remove_directory(&leftover)?;
         } else if of_a_run && name.starts_with(TEMPORARY_PREFIX) && leftover.is_file() {
-            fs::remove_file(&leftover).map_err(Error::io("remove", &leftover))?;
+            remove_file(&leftover)?;
         }
     }
     Ok(())
 }
 
-fn remove_directory(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Waits until the disk holds the content of a file or the list of entries of a directory.
-fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(text: &str) -> toml::Table {
         toml::from_str(text).unwrap()
-    }
-
-    fn checkpoint(run: &RunDir, step: u64) -> PathBuf {
-        run.publish_checkpoint(step, |directory| {
-            fs::write(directory.join(TICKET_FILE), "ticket").unwrap();
-            fs::write(directory.join(TRAINING_STATE_FILE), "state").unwrap();
-            Ok(())
-        })
-        .unwrap()
     }
 
     #[test]
@@ -318,7 +256,7 @@ mod tests {
         drop(RunDir::create(root.path(), &first, true).unwrap());
         assert!(!root.path().join("config.toml").exists(), "a run that wrote nothing occupies its directory");
         let run = RunDir::create(root.path(), &first, true).unwrap();
-        fs::write(run.file("log.jsonl"), "").unwrap();
+        fs::write(run.file("log.jsonl"), "a line\n").unwrap();
         drop(run);
         let free = settings("seed = 42\nthreads = 8\nsave_every = 20\nresume = true");
         assert!(RunDir::create(root.path(), &free, true).unwrap().resumed());
@@ -371,42 +309,10 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_are_in_order_of_steps_and_only_whole_ones_resume() {
-        let root = tempfile::tempdir().unwrap();
-        let run = RunDir::create(root.path(), &settings(""), false).unwrap();
-        assert_eq!(run.latest_checkpoint().unwrap(), None);
-        let (nine, hundred) = (checkpoint(&run, 9), checkpoint(&run, 100));
-        let stateless = run.publish_checkpoint(1000, |_| Ok(())).unwrap();
-        assert_eq!(run.checkpoints().unwrap(), [(9, nine), (100, hundred.clone()), (1000, stateless)]);
-        assert_eq!(run.latest_checkpoint().unwrap(), Some((100, hundred)));
-    }
-
-    #[test]
-    fn a_checkpoint_that_fails_leaves_nothing_and_one_written_again_replaces() {
-        let root = tempfile::tempdir().unwrap();
-        let run = RunDir::create(root.path(), &settings(""), false).unwrap();
-        let failed = run.publish_checkpoint(5, |directory| {
-            fs::write(directory.join(TRAINING_STATE_FILE), "half").unwrap();
-            Err(Error::NonFinite { step: 5, what: "loss".into(), last_good: None })
-        });
-        assert!(matches!(failed, Err(Error::NonFinite { .. })));
-        let names = || entries(root.path()).unwrap().into_iter().collect::<Vec<_>>();
-        assert_eq!(names(), [".lock", "config.toml"]);
-
-        checkpoint(&run, 5);
-        let again = run.publish_checkpoint(5, |directory| {
-            fs::write(directory.join("new"), "").unwrap();
-            Ok(())
-        });
-        assert_eq!(entries(&again.unwrap()).unwrap(), BTreeSet::from(["new".to_owned()]));
-        assert_eq!(names(), [".lock", "checkpoint-5", "config.toml"]);
-    }
-
-    #[test]
     fn what_a_killed_run_left_half_written_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(root.path(), &settings(""), false).unwrap();
-        fs::write(run.file("log.jsonl"), "").unwrap();
+        fs::write(run.file("log.jsonl"), "a line\n").unwrap();
         drop(run);
         fs::create_dir(root.path().join(".checkpoint-7.partial")).unwrap();
         fs::write(root.path().join(".checkpoint-7.partial/state.safetensors"), "half").unwrap();
@@ -417,17 +323,6 @@ mod tests {
             [".lock", "config.toml", "log.jsonl"]
         );
         assert_eq!(run.latest_checkpoint().unwrap(), None);
-    }
-
-    #[test]
-    fn older_checkpoints_keep_the_ticket_and_lose_the_state() {
-        let root = tempfile::tempdir().unwrap();
-        let run = RunDir::create(root.path(), &settings(""), false).unwrap();
-        let paths = [1, 2, 3].map(|step| checkpoint(&run, step));
-        run.discard_training_state_before(3).unwrap();
-        run.discard_training_state_before(3).unwrap();
-        assert_eq!(paths.each_ref().map(|path| path.join(TICKET_FILE).exists()), [true; 3]);
-        assert_eq!(paths.each_ref().map(|path| path.join(TRAINING_STATE_FILE).exists()), [false, false, true]);
     }
 
     #[test]

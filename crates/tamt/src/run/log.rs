@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tamt_model::write::atomic_write;
 
 use crate::error::{Error, Result};
@@ -15,6 +15,9 @@ use crate::run::tensorboard::EventWriter;
 
 /// The name of the log in a run directory.
 pub(super) const FILE: &str = "log.jsonl";
+
+/// How the name of a logged value of an evaluation begins.
+pub(crate) const EVAL_PREFIX: &str = "eval_";
 
 /// The two growing logs of a run: `log.jsonl`, one JSON object a line, and `TensorBoard`'s event file.
 ///
@@ -35,26 +38,34 @@ struct Line {
     step: u64,
     #[serde(default)]
     seconds: f64,
+    #[serde(flatten)]
+    values: Map<String, Value>,
+}
+
+impl Line {
+    fn is_evaluation(&self) -> bool {
+        self.values.keys().any(|name| name.starts_with(EVAL_PREFIX))
+    }
 }
 
 impl Log {
     /// Opens the logs of the run in `directory`, in a new event file.
     ///
-    /// A run resumed after `resume_step` repeats the later steps; their lines are dropped, so that each step is logged
-    /// once. With `None` the log starts empty.
+    /// A run resumed after a step repeats the later steps, and the evaluation after the step unless the second value
+    /// says that it has ended; their lines are dropped, so that each is logged once. With `None` the log starts empty.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Model`] if a log cannot be read, written or created.
-    pub fn open(directory: &Path, resume_step: Option<u64>) -> Result<Self> {
+    pub fn open(directory: &Path, resumed: Option<(u64, bool)>) -> Result<Self> {
         let path = directory.join(FILE);
-        let (lines, seconds_before) = match resume_step {
-            Some(step) => lines_up_to(&path, step)?,
+        let (lines, seconds_before) = match resumed {
+            Some((step, evaluated)) => lines_up_to(&path, step, evaluated)?,
             None => (Vec::new(), 0.0),
         };
         atomic_write(&path, |file| file.write_all(&lines))?;
         let file = File::options().append(true).open(&path).map_err(Error::io("open", &path))?;
         let mut events = EventWriter::create(directory)?;
-        events.restart_at(resume_step.map_or(0, |step| step + 1))?;
+        events.restart_at(resumed.map_or(0, |(step, _)| step + 1))?;
         Ok(Self { path, file, events, opened: Instant::now(), seconds_before })
     }
 
@@ -85,8 +96,8 @@ impl Log {
     }
 }
 
-/// The lines of the log at `path` that belong to steps up to `step`, and the seconds that the last of them records.
-fn lines_up_to(path: &Path, step: u64) -> Result<(Vec<u8>, f64)> {
+/// The lines of the log at `path` that belong to steps up to `step`, with the evaluation of `step` if it has ended, and the seconds that the last of them records.
+fn lines_up_to(path: &Path, step: u64, evaluated: bool) -> Result<(Vec<u8>, f64)> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         outcome => outcome.map_err(Error::io("read", path))?,
@@ -97,7 +108,7 @@ fn lines_up_to(path: &Path, step: u64) -> Result<(Vec<u8>, f64)> {
         let Ok(line) = serde_json::from_slice::<Line>(text) else {
             continue;
         };
-        if line.step <= step {
+        if line.step < step || line.step == step && (evaluated || !line.is_evaluation()) {
             lines.extend_from_slice(text);
             lines.push(b'\n');
             seconds = line.seconds;
@@ -141,13 +152,25 @@ mod tests {
         let torn = [fs::read(&path).unwrap(), b"\xff\n{\"step\":2,\"lo".to_vec()].concat();
         fs::write(&path, torn).unwrap();
 
-        let mut log = Log::open(directory.path(), Some(2)).unwrap();
+        let mut log = Log::open(directory.path(), Some((2, true))).unwrap();
         log.scalars(3, &[("loss", 1.0)]).unwrap();
         let lines = lines(directory.path());
         let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().unwrap()).collect();
         assert_eq!(steps, [1, 2, 3]);
         assert_eq!(lines[2]["loss"], 1.0);
         assert!(lines[2]["seconds"].as_f64().unwrap() >= 1000.0);
+    }
+
+    #[test]
+    fn an_evaluation_that_a_resumed_run_repeats_is_logged_once() {
+        for (evaluated, expected) in [(true, 2), (false, 1)] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut log = Log::open(directory.path(), None).unwrap();
+            log.scalars(5, &[("loss", 1.0)]).unwrap();
+            log.scalars(5, &[("eval_loss", 1.0)]).unwrap();
+            Log::open(directory.path(), Some((5, evaluated))).unwrap();
+            assert_eq!(lines(directory.path()).len(), expected);
+        }
     }
 
     #[test]
@@ -161,7 +184,7 @@ mod tests {
     #[test]
     fn every_opening_gets_its_own_event_file() {
         let directory = tempfile::tempdir().unwrap();
-        for resume in [None, Some(1), Some(2)] {
+        for resume in [None, Some((1, true)), Some((2, false))] {
             Log::open(directory.path(), resume).unwrap();
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);

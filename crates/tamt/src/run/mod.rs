@@ -18,8 +18,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod checkpoints;
 mod directory;
+mod extension;
+mod files;
 mod log;
+mod new_run;
 mod observer;
 mod results;
 mod settings;
@@ -27,12 +31,15 @@ mod stop;
 mod tensorboard;
 mod trainer_state;
 
-pub use directory::{RunDir, TRAINING_STATE_FILE};
+pub use directory::RunDir;
+pub use files::TRAINING_STATE_FILE;
+pub(crate) use log::EVAL_PREFIX;
 pub use log::Log;
+pub use new_run::NewRun;
 pub use observer::{Observer, Silent, StepReport};
 pub(crate) use results::number;
 pub use results::{read_eval_results, write_eval_results};
 pub use settings::VerbSettings;
-pub use stop::Stop;
+pub use stop::{Hold, Stop};
 pub use tensorboard::EventWriter;
 pub use trainer_state::TrainerState;

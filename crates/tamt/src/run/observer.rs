@@ -41,6 +41,11 @@ pub trait Observer {
         let _ = (tokens, block_size);
     }
 
+    /// `done` of the `total` units of an evaluation have ended.
+    fn evaluating(&mut self, done: u64, total: u64) {
+        let _ = (done, total);
+    }
+
     /// An evaluation after optimiser step `step` gave these values by name.
     fn evaluated(&mut self, step: u64, values: &[(&str, f64)]) {
         let _ = (step, values);

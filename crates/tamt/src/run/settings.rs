@@ -9,13 +9,15 @@ use serde::Serialize;
 use tamt_model::write::atomic_write;
 
 use crate::error::{Error, Result, SettingDifference};
+use crate::run::extension::{self, Extension};
 
 /// The record of a run's settings, in its directory.
 pub(super) const FILE: &str = "config.toml";
 
 /// Settings with no effect on a result, in whichever table: the display, the threads, and paths, since `config.toml`
 /// has the digests of their contents. A name matches in snake case and in kebab case.
-const WITHOUT_EFFECT: [&str; 16] = [
+const WITHOUT_EFFECT: [&str; 20] = [
+    "allow_other_base",
     "config",
     "corpus",
     "data",
@@ -28,10 +30,13 @@ const WITHOUT_EFFECT: [&str; 16] = [
     "quiet",
     "resume",
     "save_every",
+    "save_minutes",
+    "task_file",
     "teacher",
     "threads",
     "ticket",
     "tokenizer",
+    "tool_version",
 ];
 
 /// Settings with the verb that they belong to and the version of this crate, as `config.toml` records them.
@@ -78,20 +83,42 @@ pub(super) fn write(directory: &Path, settings: &toml::Table) -> Result<()> {
     Ok(())
 }
 
-/// Refuses settings that change the result of the run in `directory`.
-pub(super) fn require_equal(directory: &Path, recorded: &toml::Table, given: &toml::Table) -> Result<()> {
-    let (recorded, given) = (flattened(recorded), flattened(given));
+/// A note for a person if another version of the program began the run.
+pub(super) fn version_note(recorded: &toml::Table, given: &toml::Table) -> Option<String> {
+    let version = |table: &toml::Table| Some(table.get("tool-version")?.as_str()?.to_owned());
+    let (began, now) = (version(recorded)?, version(given)?);
+    (began != now).then(|| {
+        format!("version {began} began this run, and version {now} goes on: the last bits of its numbers may differ")
+    })
+}
+
+/// Refuses settings that change the result of the run in `directory`. A setting that is not recorded had its default.
+pub(super) fn compare(
+    directory: &Path,
+    recorded: &toml::Table,
+    given: &toml::Table,
+    defaults: &toml::Table,
+) -> Result<Option<Extension>> {
+    let (recorded, given, defaults) = (flattened(recorded), flattened(given), flattened(defaults));
     let keys: BTreeSet<&String> = recorded.keys().chain(given.keys()).collect();
+    let is_default = |key: &str| !recorded.contains_key(key) && given.get(key) == defaults.get(key);
     let differences: Vec<_> = keys
         .into_iter()
-        .filter(|key| recorded.get(*key) != given.get(*key))
+        .filter(|key| recorded.get(*key) != given.get(*key) && !is_default(key))
         .map(|key| SettingDifference {
             key: key.clone(),
             recorded: recorded.get(key).map(|value| (*value).clone()),
             given: given.get(key).map(|value| (*value).clone()),
         })
         .collect();
-    if differences.is_empty() { Ok(()) } else { Err(Error::SettingsDiffer { path: directory.to_owned(), differences }) }
+    if differences.is_empty() {
+        return Ok(None);
+    }
+    extension::allowed(differences, &recorded).map(Some).map_err(|(differences, reason)| Error::SettingsDiffer {
+        path: directory.to_owned(),
+        differences,
+        reason,
+    })
 }
 
 /// The settings that can change a result. A dot joins the keys of nested tables.
@@ -150,18 +177,31 @@ mod tests {
         write(directory.path(), &table).unwrap();
         let recorded = read(directory.path()).unwrap().unwrap();
         assert_eq!(recorded, table);
-        require_equal(directory.path(), &recorded, &table).unwrap();
+        assert!(compare(directory.path(), &recorded, &table, &toml::Table::new()).unwrap().is_none());
     }
 
     #[test]
     fn differences_in_nested_tables_are_found_and_free_settings_are_not() {
         let recorded = toml::from_str("[train]\nsave-every = 5\nseed = 1\n[kd]\nweight = 1.0").unwrap();
         let given = toml::from_str("[train]\nsave-every = 9\nseed = 2\n[kd]\nweight = 1.0").unwrap();
-        let Err(Error::SettingsDiffer { differences, .. }) = require_equal(Path::new("run"), &recorded, &given) else {
+        let Err(Error::SettingsDiffer { differences, .. }) =
+            compare(Path::new("run"), &recorded, &given, &toml::Table::new())
+        else {
             panic!("another seed was accepted");
         };
         let expected =
             SettingDifference { key: "train.seed".to_owned(), recorded: Some(1.into()), given: Some(2.into()) };
         assert_eq!(differences, [expected]);
+    }
+
+    #[test]
+    fn a_setting_that_an_older_program_did_not_record_had_its_default() {
+        let recorded = toml::from_str("seed = 1\ntool-version = '0.0.1'").unwrap();
+        let defaults = toml::from_str("[train]\nhalf = false").unwrap();
+        for (given, is_same) in [("half = false", true), ("half = true", false)] {
+            let given = toml::from_str(&format!("seed = 1\ntool-version = '0.1.0'\n[train]\n{given}")).unwrap();
+            assert_eq!(compare(Path::new("run"), &recorded, &given, &defaults).is_ok(), is_same);
+            assert!(version_note(&recorded, &given).unwrap().contains("0.0.1"));
+        }
     }
 }

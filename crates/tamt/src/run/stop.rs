@@ -1,13 +1,24 @@
 //! The request to stop a run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 /// A request to stop a run. The training loop holds one clone, and the program that asks holds another.
 ///
 /// Clones share the request. The library handles no signals: a program handles them and calls [`Stop::request`].
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicI32>);
+pub struct Stop(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    signal: AtomicI32,
+    /// The number of [`Hold`]s.
+    holds: AtomicUsize,
+}
+
+/// A promise to answer requests: while it lives, a run has something to save.
+#[derive(Debug)]
+pub struct Hold(Stop);
 
 impl Stop {
     /// A request that no one has made yet.
@@ -15,19 +26,38 @@ impl Stop {
         Self::default()
     }
 
-    /// Asks the run to save a checkpoint and stop, on behalf of signal number `signal` (2 SIGINT, 15 SIGTERM).
-    /// The first request stays.
+    /// Asks the run to save a checkpoint and stop, on behalf of signal number `signal` (1 SIGHUP, 2 SIGINT,
+    /// 15 SIGTERM). The first request stays.
     pub fn request(&self, signal: i32) {
         // A failed exchange means that an earlier request is in place, and the first request stays.
-        let _ = self.0.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.0.signal.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// The number of the signal that asked, if one has.
     pub fn requested(&self) -> Option<i32> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.signal.load(Ordering::SeqCst) {
             0 => None,
             signal => Some(signal),
         }
+    }
+
+    /// Whether a run is between its first step and its result, so that it answers a request itself. In any other
+    /// phase nothing is lost if the program ends at once.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.holds.load(Ordering::SeqCst) > 0
+    }
+
+    /// Holds requests until the result of a run is written.
+    pub(crate) fn hold(&self) -> Arc<Hold> {
+        self.0.holds.fetch_add(1, Ordering::SeqCst);
+        Arc::new(Hold(self.clone()))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.holds.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -43,5 +73,15 @@ mod tests {
         stop.request(15);
         stop.request(2);
         assert_eq!(other.requested(), Some(15));
+    }
+
+    #[test]
+    fn a_request_is_held_while_a_run_holds_it() {
+        let stop = Stop::new();
+        let (one, two) = (stop.hold(), stop.clone().hold());
+        drop(one);
+        assert!(stop.is_held());
+        drop(two);
+        assert!(!stop.is_held());
     }
 }

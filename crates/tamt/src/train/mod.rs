@@ -3,24 +3,30 @@
 pub(crate) mod interval;
 pub(crate) mod learner;
 pub(crate) mod optimizer;
+mod resume;
 pub(crate) mod schedule;
 mod state;
 pub(crate) mod task;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use learner::{Learner, Subnetwork, TrainingMode};
 pub use optimizer::{Clip, Optimizer, OptimizerKind, OptimizerSettings};
 pub use schedule::{Schedule, Shape};
-pub use task::{Best, Metrics, StepResult, TrainingTask};
+pub use task::{Best, Metrics, StepResult, TrainingTask, Watch};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::metrics;
-use crate::run::{Log, Observer, RunDir, StepReport, Stop, TrainerState};
+use crate::run::{EVAL_PREFIX, Hold, Log, Observer, RunDir, StepReport, Stop, TrainerState};
 use crate::train::interval::Interval;
+use crate::train::resume::{Resumed, resume};
+
+/// Minutes between two checkpoints by default.
+pub const SAVE_MINUTES: f64 = 10.0;
 
 /// Settings of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,8 +40,12 @@ pub struct TrainSettings {
     pub optimizer: OptimizerSettings,
     /// Steps between evaluations; 0 for none before the end.
     pub eval_every: u64,
-    /// Steps between checkpoints; 0 for none but on a stop signal.
+    /// Steps between checkpoints; 0 for none at fixed steps.
     pub save_every: u64,
+    /// Minutes between checkpoints; 0 for none at fixed times. With neither, a run saves on a stop signal and ahead of
+    /// its last evaluation.
+    #[serde(default)]
+    pub save_minutes: f64,
     /// Steps between logged lines; 0 for none.
     pub logging_steps: u64,
 }
@@ -57,20 +67,45 @@ impl std::fmt::Debug for Session<'_> {
 }
 
 /// The end of a training.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Trained {
-    /// The final evaluation.
+    /// The final evaluation; empty if it failed.
     pub metrics: Metrics,
+    /// Why the final evaluation failed. What was trained is written all the same.
+    failure: Option<Error>,
     /// Optimiser steps taken; fewer than planned where the task was exhausted.
     pub steps: u64,
     /// Seconds of this call, evaluations included.
     pub seconds: f64,
     /// The record so far, to be written with the result.
     pub state: TrainerState,
+    /// The run answers stop requests until its result is written.
+    _hold: Arc<Hold>,
+}
+
+impl Trained {
+    /// Writes the record into the directory of the run, then reports a failed evaluation.
+    ///
+    /// # Errors
+    /// The error of the final evaluation, and those of writing.
+    pub(crate) fn write_record(&mut self, directory: &RunDir) -> Result<()> {
+        self.state.write(directory.path())?;
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Removes the checkpoints' training states, but for the last one where more steps can follow.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be removed.
+    pub(crate) fn retire_checkpoints(&self, settings: &TrainSettings, directory: &RunDir) -> Result<()> {
+        let goes_on = self.steps == settings.max_steps && settings.schedule.goes_on_after(self.steps);
+        directory.retire_checkpoints_before(if goes_on { self.steps } else { u64::MAX }, settings.save_every)
+    }
 }
 
 /// Runs `task` until `max_steps`, from the newest checkpoint where the run directory has one, and evaluates at the end.
-/// `stage` is the observer's name of the run.
+/// `stage` is the observer's name of the run. A checkpoint of the last step is saved ahead of the last evaluation, whose
+/// failure does not fail the training.
 ///
 /// # Errors
 /// [`Error::Stopped`] on a stop signal, after saving a checkpoint; [`Error::NonFinite`] if a loss or a gradient is not
@@ -84,29 +119,35 @@ pub fn train(
 ) -> Result<Trained> {
     let started = Instant::now();
     let mut run = Loop::start(task, learner, settings, session)?;
+    let hold = run.session.stop.hold();
     run.session.observer.plan(stage, settings.max_steps, run.done);
-    let mut exhausted = None;
-    while run.done < settings.max_steps {
-        run.stop_if_asked()?;
-        run.step()?;
-        if run.is_due(settings.eval_every) {
-            let metrics = run.evaluate()?;
-            if run.task.is_exhausted() {
-                exhausted = Some(metrics);
-                break;
-            }
-        }
-        if run.is_due(settings.save_every) {
-            run.save_checkpoint()?;
-        }
-    }
-    let metrics = match exhausted {
-        Some(metrics) => metrics,
-        None => run.evaluate()?,
-    };
+    let exhausted = run.take_steps()?;
+    run.save_if_possible()?;
+    let outcome = exhausted.map_or_else(|| run.evaluate(), Ok);
     run.log.flush()?;
     run.session.observer.finish();
-    Ok(Trained { metrics, steps: run.done, seconds: started.elapsed().as_secs_f64(), state: run.record })
+    let (metrics, failure) = match outcome {
+        Ok(metrics) => (metrics, None),
+        Err(stopped @ Error::Stopped { .. }) => return Err(stopped),
+        Err(error) => (Metrics::new(), Some(error)),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Trained { metrics, failure, steps: run.done, seconds, state: run.record, _hold: hold })
+}
+
+/// Shows the progress of an evaluation after the last step, and ends it on a stop request.
+pub(crate) fn watch<'a>(
+    directory: &'a RunDir,
+    observer: &'a mut dyn Observer,
+    stop: &'a Stop,
+    step: u64,
+) -> impl FnMut(u64, u64) -> Result<()> + 'a {
+    move |done, total| {
+        observer.evaluating(done, total);
+        let Some(signal) = stop.requested() else { return Ok(()) };
+        let checkpoint = directory.latest_checkpoint()?.map(|(_, path)| path);
+        Err(Error::Stopped { signal, step, checkpoint })
+    }
 }
 
 /// The loop between two steps.
@@ -120,8 +161,12 @@ struct Loop<'a, 'm, 's> {
     interval: Interval,
     /// The newest checkpoint and its step.
     checkpoint: Option<(u64, PathBuf)>,
+    /// The time of the newest checkpoint of this process, or of its start.
+    saved: Instant,
     /// Steps done.
     done: u64,
+    /// Whether the evaluation due after the last step, if one is, has ended.
+    evaluated: bool,
 }
 
 impl<'a, 'm, 's> Loop<'a, 'm, 's> {
@@ -132,36 +177,74 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
         settings: &'a TrainSettings,
         session: &'a mut Session<'s>,
     ) -> Result<Self> {
-        let checkpoint = session.directory.latest_checkpoint()?;
-        let mut record = TrainerState {
-            max_steps: settings.max_steps,
-            eval_steps: settings.eval_every,
-            save_steps: settings.save_every,
-            logging_steps: settings.logging_steps,
-            ..TrainerState::default()
+        let resumed = resume(task, learner, &session.directory, session.observer)?;
+        let log = Log::open(session.directory.path(), resumed.as_ref().map(|r| (r.step, r.evaluated)))?;
+        let saved = Instant::now();
+        let mut run = match resumed {
+            Some(Resumed { step, path, interval, record, evaluated }) => {
+                let checkpoint = Some((step, path));
+                Self {
+                    task,
+                    learner,
+                    settings,
+                    session,
+                    log,
+                    record,
+                    interval,
+                    checkpoint,
+                    saved,
+                    done: step,
+                    evaluated,
+                }
+            }
+            None => {
+                let (record, interval) = (TrainerState::default(), Interval::default());
+                let (checkpoint, done, evaluated) = (None, 0, true);
+                Self { task, learner, settings, session, log, record, interval, checkpoint, saved, done, evaluated }
+            }
         };
-        let mut interval = Interval::default();
-        if let Some((step, path)) = &checkpoint {
-            interval = state::load(learner, path, *step)?;
-            task.restore(learner, path)?;
-            record = TrainerState::read(path)?;
-            session.observer.note(&format!("resuming from {}", path.display()));
+        run.record.max_steps = settings.max_steps;
+        run.record.eval_steps = settings.eval_every;
+        run.record.save_steps = settings.save_every;
+        run.record.logging_steps = settings.logging_steps;
+        Ok(run)
+    }
+
+    /// Takes the remaining steps. The last evaluation, if the task was exhausted by it.
+    fn take_steps(&mut self) -> Result<Option<Metrics>> {
+        while self.done < self.settings.max_steps && !self.task.is_exhausted() {
+            if self.is_due(self.settings.eval_every) && !self.evaluated {
+                let metrics = self.evaluate_midway()?;
+                if self.task.is_exhausted() {
+                    return Ok(Some(metrics));
+                }
+                self.save_if_due()?;
+            }
+            self.stop_if_asked()?;
+            self.step()?;
+            self.evaluated = false;
+            let minutes = self.settings.save_minutes;
+            if minutes > 0.0
+                && self.saved.elapsed() >= Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX)
+            {
+                self.save_if_possible()?;
+            }
+            if !self.is_due(self.settings.eval_every) {
+                self.save_if_due()?;
+            }
         }
-        let saved = checkpoint.as_ref().map(|(step, _)| *step);
-        let log = Log::open(session.directory.path(), saved)?;
-        let done = saved.unwrap_or(0);
-        Ok(Self { task, learner, settings, session, log, record, interval, checkpoint, done })
+        Ok(None)
     }
 
     /// Whether something that happens every `interval` steps, and not at the end, happens after this step.
     fn is_due(&self, interval: u64) -> bool {
-        interval > 0 && self.done.is_multiple_of(interval) && self.done < self.settings.max_steps
+        interval > 0 && self.done > 0 && self.done.is_multiple_of(interval) && self.done < self.settings.max_steps
     }
 
     /// Saves a checkpoint and returns an error if a signal asks the run to stop.
     fn stop_if_asked(&mut self) -> Result<()> {
         let Some(signal) = self.session.stop.requested() else { return Ok(()) };
-        if self.checkpoint.as_ref().is_none_or(|(step, _)| *step < self.done) {
+        if self.done > 0 && !self.is_saved() {
             self.save_checkpoint()?;
         }
         self.log.flush()?;
@@ -203,16 +286,51 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
         Ok(())
     }
 
+    /// Evaluates between two steps. A quantity that is not finite is noted and does not end the run; any other failure
+    /// ends it after a checkpoint.
+    fn evaluate_midway(&mut self) -> Result<Metrics> {
+        match self.evaluate() {
+            Err(error @ Error::NonFiniteEvaluation { .. }) => {
+                self.session.observer.note(&format!("step {}: {error}", self.done));
+                self.evaluated = true;
+                Ok(Metrics::new())
+            }
+            Err(error) => {
+                self.save_if_possible()?;
+                Err(error)
+            }
+            metrics => metrics,
+        }
+    }
+
+    /// Evaluates. A stop request ends the evaluation, and the checkpoint says that it is still due.
     fn evaluate(&mut self) -> Result<Metrics> {
-        let metrics = self.task.evaluate(self.learner, self.done)?;
+        let Self { task, learner, session, done, .. } = self;
+        let (stop, observer) = (&session.stop, &mut *session.observer);
+        let mut watch = |at, total| {
+            observer.evaluating(at, total);
+            let stopped = |signal| Error::Stopped { signal, step: *done, checkpoint: None };
+            stop.requested().map_or(Ok(()), |signal| Err(stopped(signal)))
+        };
+        let metrics = match task.evaluate(learner, *done, &mut watch) {
+            Err(Error::Stopped { .. }) => {
+                self.stop_if_asked()?;
+                return Ok(Metrics::new());
+            }
+            outcome => outcome?,
+        };
+        // A resumed run whose task was exhausted evaluates again for the numbers alone.
+        let is_logged = !self.evaluated && !metrics.is_empty();
+        self.evaluated = true;
         if let Some(best) = self.task.best() {
             self.record.best_metric = Some(best.value);
             self.record.best_global_step = Some(best.step);
         }
-        if metrics.is_empty() {
+        if !is_logged {
             return Ok(metrics);
         }
-        let logged: Vec<(String, f64)> = metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value)).collect();
+        let logged: Vec<(String, f64)> =
+            metrics.iter().map(|(name, value)| (format!("{EVAL_PREFIX}{name}"), *value)).collect();
         let logged: Vec<(&str, f64)> = logged.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         self.log.scalars(self.done, &logged)?;
         self.record.log(&logged);
@@ -221,15 +339,41 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
         Ok(metrics)
     }
 
+    /// Whether the newest checkpoint is of this step.
+    fn is_saved(&self) -> bool {
+        self.checkpoint.as_ref().is_some_and(|(step, _)| *step == self.done)
+    }
+
+    /// Saves a checkpoint after every `save_every` steps.
+    fn save_if_due(&mut self) -> Result<()> {
+        if self.is_due(self.settings.save_every) && !self.is_saved() { self.save_checkpoint() } else { Ok(()) }
+    }
+
+    /// Saves a checkpoint that no one asked for: the run goes on where it cannot be written, on a full disk, say.
+    fn save_if_possible(&mut self) -> Result<()> {
+        if self.is_saved() {
+            return Ok(());
+        }
+        let Err(error) = self.save_checkpoint() else { return Ok(()) };
+        self.saved = Instant::now();
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        self.session.observer.note(&format!("no checkpoint after step {}: {error}{cause}", self.done));
+        Ok(())
+    }
+
     fn save_checkpoint(&mut self) -> Result<()> {
-        let Self { task, learner, record, interval, done, .. } = self;
+        let Self { task, learner, record, interval, done, evaluated, .. } = self;
         let path = self.session.directory.publish_checkpoint(*done, |partial| {
             task.save(learner, partial, *done)?;
-            state::save(learner, interval, partial, *done)?;
+            state::save(learner, interval, partial, *done, *evaluated)?;
             record.write(partial)
         })?;
-        self.session.directory.discard_training_state_before(self.done)?;
-        self.checkpoint = Some((self.done, path));
-        Ok(())
+        let before = self.checkpoint.replace((self.done, path));
+        self.saved = Instant::now();
+        // The newest checkpoint and the one before stay resumable.
+        match before {
+            Some((step, _)) => self.session.directory.retire_checkpoints_before(step, self.settings.save_every),
+            None => Ok(()),
+        }
     }
 }

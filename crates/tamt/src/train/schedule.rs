@@ -28,6 +28,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Whether more than `steps` steps have the learning rates that a longer run has: the horizon is no consequence of
+    /// the number of steps.
+    #[must_use]
+    pub fn goes_on_after(&self, steps: u64) -> bool {
+        self.shape == Shape::Constant || self.horizon != steps
+    }
+
     /// The factor of update `t`, counted from 0 (`get_*_schedule_with_warmup` of `transformers`). With `w` warm-up
     /// steps, horizon `h` and progress `p = (t - w) / (h - w)`:
     ///

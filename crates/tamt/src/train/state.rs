@@ -19,8 +19,23 @@ use crate::train::learner::{Learner, TrainingMode};
 /// The counter that holds the highest density of a matrix that the sparse kernel multiplies by.
 const SPARSE_UP_TO: &str = "sparse_up_to";
 
+/// The counter that says whether the evaluation due after the step has ended. Every older checkpoint was saved after it.
+const EVALUATED: &str = "evaluated";
+
+/// The counter that holds the version of the format. A file without one has version 1.
+const FORMAT: &str = "format";
+
+/// The version of the format that this crate writes, and the highest that it reads.
+const VERSION: u32 = 1;
+
 /// Writes trained weights; scores and thresholds, or the fixed masks; moments, counters, and the interval's sums.
-pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path, step: u64) -> Result<()> {
+pub(super) fn save(
+    learner: &Learner<'_>,
+    interval: &Interval,
+    directory: &Path,
+    step: u64,
+    evaluated: bool,
+) -> Result<()> {
     let Learner { model, mode, grads, optimizer } = learner;
     let name = |id| model.params.spec(id).checkpoint_name.as_str();
     let interval = interval.to_words();
@@ -48,15 +63,20 @@ pub(super) fn save(learner: &Learner<'_>, interval: &Interval, directory: &Path,
             tensors.push(Tensor::u64("cuts", &[scores.thresholds.len(), 2], &words));
         }
     }
-    let mut counters =
-        BTreeMap::from([("step".to_owned(), step.to_string()), ("updates".to_owned(), optimizer.updates.to_string())]);
+    let mut counters = BTreeMap::from([
+        (FORMAT.to_owned(), VERSION.to_string()),
+        ("step".to_owned(), step.to_string()),
+        ("updates".to_owned(), optimizer.updates.to_string()),
+        (EVALUATED.to_owned(), evaluated.to_string()),
+    ]);
     // The kernel decides the last bits of gradients, and a measurement may have chosen the kernel.
     counters.extend(mode.prepared().map(|p| (SPARSE_UP_TO.to_owned(), p.choice().density().to_string())));
     tensor_file::write(&directory.join(TRAINING_STATE_FILE), &tensors, &counters)
 }
 
-/// Restores the state after `step` in a learner that was built from the same settings. Returns the interval's sums.
-pub(super) fn load(learner: &mut Learner<'_>, directory: &Path, step: u64) -> Result<Interval> {
+/// Restores the state after `step` in a learner that was built from the same settings. Returns the interval's sums and
+/// whether the evaluation due after the step has ended.
+pub(super) fn load(learner: &mut Learner<'_>, directory: &Path, step: u64) -> Result<(Interval, bool)> {
     let path = directory.join(TRAINING_STATE_FILE);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     restore(learner, &bytes, step).map_err(|reason| Error::Damaged { path, reason })
@@ -66,8 +86,11 @@ fn learning_weights(trainable: &[Trainable]) -> impl Iterator<Item = &Trainable>
     trainable.iter().filter(|t| t.kind != GradKind::Score)
 }
 
-fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interval, String> {
+fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<(Interval, bool), String> {
     let file = StateFile::parse(bytes)?;
+    if file.counters.contains_key(FORMAT) && file.counter::<u32>(FORMAT)? > VERSION {
+        return Err("a newer version of the program wrote it".to_owned());
+    }
     let saved = file.counter::<u64>("step")?;
     if saved != step {
         return Err(format!("it was saved after step {saved} and lies in the checkpoint of step {step}"));
@@ -96,7 +119,9 @@ fn restore(learner: &mut Learner<'_>, bytes: &[u8], step: u64) -> Result<Interva
     }
     optimizer.follow_moments(grads, &model.params);
     let words = file.tensors.tensor("interval").map_err(|e| e.to_string())?;
-    Interval::from_words(&words_of(words.data())).ok_or_else(|| "its interval is too short".to_owned())
+    let interval = Interval::from_words(&words_of(words.data())).ok_or("its interval is too short")?;
+    let evaluated = !file.counters.contains_key(EVALUATED) || file.counter(EVALUATED)?;
+    Ok((interval, evaluated))
 }
 
 fn restore_scores(file: &StateFile<'_>, scores: &mut Scores) -> Result<(), String> {
@@ -189,9 +214,9 @@ mod tests {
             learner
         };
         let began = learner(&mut model, 0.1 + 0.21);
-        save(&began, &Interval::default(), directory.path(), 7).unwrap();
+        save(&began, &Interval::default(), directory.path(), 7, false).unwrap();
         let mut resumed = learner(&mut other, 0.1);
-        load(&mut resumed, directory.path(), 7).unwrap();
+        assert!(!load(&mut resumed, directory.path(), 7).unwrap().1, "no evaluation followed the step");
         let sparse = resumed.mode.prepared().expect("the run had sparse matrices");
         assert_eq!(sparse.choice(), KernelChoice::sparse_up_to(0.1 + 0.21));
         assert!(

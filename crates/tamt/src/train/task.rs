@@ -15,6 +15,9 @@ pub(crate) fn named(values: Vec<(&'static str, f64)>) -> Metrics {
     values.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect()
 }
 
+/// Gets the finished and the total units of an evaluation; its error ends the evaluation.
+pub type Watch<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;
+
 /// The best evaluation so far, by the metric that decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Best {
@@ -59,8 +62,8 @@ pub trait TrainingTask {
     /// Losses or scores on held-out data, after `done` steps.
     ///
     /// # Errors
-    /// If the model lacks a part that the loss needs, or a loss is not finite.
-    fn evaluate(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<Metrics>;
+    /// If the model lacks a part that the loss needs, or a loss is not finite; the errors of `watch`.
+    fn evaluate(&mut self, learner: &mut Learner<'_>, done: u64, watch: &mut Watch<'_>) -> Result<Metrics>;
 
     /// The best evaluation so far, for a task that records one.
     fn best(&self) -> Option<Best> {

@@ -12,7 +12,7 @@ use tamt_model::{Activations, Batch, Masks, Model, Pass, Save};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::metrics::LOSS;
-use crate::train::Metrics;
+use crate::train::{Metrics, Watch};
 use crate::tune::chance::chance_notes;
 use crate::tune::inputs::{Inputs, Items, Targets};
 use crate::tune::loss::mean_loss;
@@ -35,10 +35,11 @@ enum Predictions {
 }
 
 impl Answers {
-    /// Runs the model over a split. `progress` gets the number of finished sequences (windows).
+    /// Runs the model over a split. `progress` gets the number of finished sequences (windows); its error
+    /// ends the predictions.
     ///
     /// # Errors
-    /// [`Error::NonFiniteEvaluation`] if the model's outputs are not finite.
+    /// [`Error::NonFiniteEvaluation`] if the model's outputs are not finite; the errors of `progress`.
     pub fn predict(
         model: &Model,
         masks: Option<&Masks>,
@@ -46,7 +47,7 @@ impl Answers {
         task: &Task,
         inputs: &Inputs,
         settings: &InputSettings,
-        mut progress: impl FnMut(u64),
+        mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
         let outputs = task.outputs();
         let prepared = compute.prepare(model, masks);
@@ -80,7 +81,7 @@ impl Answers {
                 sum + chosen.len() as f64 * evaluation_loss(&mut logits, &batch.bounds, &targets)
             });
             done += chosen.len() as u64;
-            progress(done);
+            progress(done)?;
         }
         let predictions = match &inputs.items {
             Items::Sequences { .. } => Predictions::Labels(labels),
@@ -201,8 +202,16 @@ pub(super) fn predict_all(
     task: &Task,
     splits: &[Inputs],
     settings: &TuneSettings,
+    watch: &mut Watch<'_>,
 ) -> Result<Vec<Answers>> {
-    let predict = |inputs| Answers::predict(model, masks, settings.compute, task, inputs, &settings.inputs, |_| ());
+    let total = splits.iter().map(Inputs::sequences).sum();
+    let mut before = 0;
+    let predict = |inputs: &Inputs| {
+        let progress = |done| watch(before + done, total);
+        let answers = Answers::predict(model, masks, settings.compute, task, inputs, &settings.inputs, progress);
+        before += inputs.sequences();
+        answers
+    };
     splits.iter().map(predict).collect()
 }
 

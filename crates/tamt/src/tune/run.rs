@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::time::Instant;
 
+use tamt_data::Tokenizer;
 use tamt_data::tasks::Task;
 use tamt_model::write::atomic_write;
 use tamt_model::{Masks, Model};
 
 use crate::error::{Error, Result};
 use crate::inspect::Rates;
+use crate::run::RunDir;
 use crate::run::write_eval_results;
 use crate::ticket::Ticket;
-use crate::train::{Session, Trained};
+use crate::train::{Session, Watch, watch};
 use crate::tune::answers::{Answers, predict_all};
 use crate::tune::inputs::TaskData;
 use crate::tune::model::{TaskModel, describe_head};
@@ -50,47 +52,55 @@ pub fn tune(
     let subset = settings.train_examples.map(subset).transpose()?;
     let train_inputs = subset.as_ref().unwrap_or(&data.train);
     let mut tuning = Tuning::new(task, train_inputs, &data.dev, settings, teacher.transpose()?)?;
-    let (trained, masks) = tuning.train(&mut model, masks, &mut session)?;
+    let (mut trained, masks) = tuning.train(&mut model, masks, &mut session)?;
+    let length = tuning.length();
     let Tuning { best, last, .. } = tuning;
-    let Trained { metrics, steps, mut state, .. } = trained;
-
-    let mut kept_step = steps;
+    let mut kept_step = trained.steps;
     if settings.keep == KeptModel::Best {
         best.restore_weights(&mut model);
-        kept_step = best.best().map_or(steps, |best| best.step);
+        kept_step = best.best().map_or(trained.steps, |best| best.step);
     }
-    let evaluated = last.filter(|(step, _)| *step == kept_step).map(|(_, answers)| answers);
-    write_predictions(task, &model, masks.as_ref(), data, settings, evaluated, &mut session)?;
-    let directory = &session.directory;
-
-    state.train_batch_size = Some(settings.batch_size as u64);
-    state.write(directory.path())?;
+    let Session { directory, observer, stop } = session;
     if settings.keep != KeptModel::None {
-        describe_head(&mut model, task);
-        model.use_default_names();
-        tokenizer.save_to(directory.path())?;
-        model.save(directory.path())?;
+        write_model(&mut model, &tokenizer, task, directory.path())?;
     }
+    trained.state.train_batch_size = Some(settings.batch_size as u64);
+    trained.write_record(&directory)?;
+    let evaluated = last.filter(|(step, _)| *step == kept_step).map(|(_, answers)| answers);
+    let mut watch = watch(&directory, observer, &stop, trained.steps);
+    let notes = write_predictions(task, &model, masks.as_ref(), data, settings, evaluated, &directory, &mut watch)?;
+    drop(watch);
+    notes.iter().for_each(|note| observer.note(note));
     let tuned = Tuned {
         output_dir: directory.path().to_owned(),
         task: task.name.clone(),
         primary: task.primary.key(),
         seed: settings.seed,
         examples: train_inputs.examples(),
-        steps,
+        steps: trained.steps,
         seconds: started.elapsed().as_secs_f64(),
-        metrics,
+        metrics: trained.metrics.clone(),
         best: best.best(),
         best_metrics: best.metrics().to_vec(),
         rates,
     };
     write_eval_results(directory.path(), &tuned.to_json())?;
-    directory.discard_training_state_before(u64::MAX)?;
+    trained.retire_checkpoints(&length, &directory)?;
     Ok(tuned)
 }
 
-/// Writes the predictions for the development and test splits, and notes scores of chance. `evaluated` are the answers
-/// to the development splits, if the training ended with an evaluation of the same weights.
+/// Writes the model with its tokenizer. The weights come first: the tokenizer's files are copied, and their source may be
+/// gone.
+fn write_model(model: &mut Model, tokenizer: &Tokenizer, task: &Task, directory: &Path) -> Result<()> {
+    describe_head(model, task);
+    model.use_default_names();
+    model.save(directory)?;
+    tokenizer.save_to(directory)?;
+    Ok(())
+}
+
+/// Writes the predictions for the development and test splits, and returns notes about scores of chance. `evaluated` are
+/// the answers to the development splits, if the training ended with an evaluation of the same weights.
 fn write_predictions(
     task: &Task,
     model: &Model,
@@ -98,24 +108,25 @@ fn write_predictions(
     data: &TaskData,
     settings: &TuneSettings,
     evaluated: Option<Vec<Answers>>,
-    session: &mut Session<'_>,
-) -> Result<()> {
+    directory: &RunDir,
+    watch: &mut Watch<'_>,
+) -> Result<Vec<String>> {
     let dev = match evaluated {
         Some(answers) => answers,
-        None => predict_all(model, masks, task, &data.dev, settings)?,
+        None => predict_all(model, masks, task, &data.dev, settings, watch)?,
     };
-    let Session { directory, observer, .. } = session;
+    let mut notes = Vec::new();
     for (answers, inputs) in dev.iter().zip(&data.dev) {
-        answers.notes(task, inputs)?.iter().for_each(|note| observer.note(note));
+        notes.extend(answers.notes(task, inputs)?);
         write_files(directory.path(), answers.files(task, inputs)?)?;
     }
-    let test = predict_all(model, masks, task, &data.test, settings)?;
+    let test = predict_all(model, masks, task, &data.test, settings, watch)?;
     for (answers, inputs) in test.iter().zip(&data.test) {
         let folder = directory.file(TEST_PREDICTIONS_DIR);
         std::fs::create_dir_all(&folder).map_err(Error::io("create directory", &folder))?;
         write_files(&folder, answers.submission(task, inputs)?)?;
     }
-    Ok(())
+    Ok(notes)
 }
 
 fn write_files(folder: &Path, files: Vec<(String, String)>) -> Result<()> {

@@ -6,7 +6,7 @@ use tamt_data::tasks::{Head, Task};
 
 use crate::compute::Compute;
 use crate::error::{Error, Result};
-use crate::train::{OptimizerSettings, Schedule, Shape, TrainSettings};
+use crate::train::{OptimizerSettings, SAVE_MINUTES, Schedule, Shape, TrainSettings};
 
 /// The length of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,8 +143,11 @@ pub struct TuneSettings {
     pub inputs: InputSettings,
     /// Steps between evaluations; 0 for a final evaluation only.
     pub eval_every: u64,
-    /// Steps between checkpoints; 0 for checkpoints on a stop signal only.
+    /// Steps between checkpoints; 0 for none at fixed steps.
     pub save_every: u64,
+    /// Minutes between checkpoints; 0 for none at fixed times.
+    #[serde(default)]
+    pub save_minutes: f64,
     /// Steps between logged lines.
     pub logging_steps: u64,
     /// The kernel and the precision of matrix products.
@@ -175,6 +178,7 @@ impl TuneSettings {
             inputs: InputSettings::new(task),
             eval_every: defaults.eval_every,
             save_every: 0,
+            save_minutes: SAVE_MINUTES,
             logging_steps: 10,
             compute: Compute::default(),
         }
@@ -190,6 +194,7 @@ impl TuneSettings {
             optimizer: self.optimizer,
             eval_every: self.eval_every,
             save_every: self.save_every,
+            save_minutes: self.save_minutes,
             logging_steps: self.logging_steps,
         }
     }

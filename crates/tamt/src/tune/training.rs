@@ -7,7 +7,7 @@ use tamt_data::tasks::Task;
 use tamt_model::{Batch, Masks, Model, Trainable};
 
 use crate::error::{Error, Result};
-use crate::train::{Best, Learner, Metrics, Session, StepResult, Trained, TrainingTask, train};
+use crate::train::{Best, Learner, Metrics, Session, StepResult, TrainSettings, Trained, TrainingTask, Watch, train};
 use crate::tune::answers::{Answers, predict_all};
 use crate::tune::best::BestModel;
 use crate::tune::inputs::Inputs;
@@ -50,6 +50,11 @@ impl<'a> Tuning<'a> {
         })
     }
 
+    /// The settings of the training loop.
+    pub(super) fn length(&self) -> TrainSettings {
+        self.settings.training(self.sampler.batches_per_epoch())
+    }
+
     /// Trains all unpruned parameters of `model`, and gives the masks back.
     pub(super) fn train(
         &mut self,
@@ -58,7 +63,7 @@ impl<'a> Tuning<'a> {
         session: &mut Session<'_>,
     ) -> Result<(Trained, Option<Masks>)> {
         let TuneSettings { compute, optimizer, .. } = *self.settings;
-        let training = self.settings.training(self.sampler.batches_per_epoch());
+        let training = self.length();
         let trainable = Trainable::weights(model, masks.as_ref());
         let mut learner = match masks {
             Some(masks) => Learner::of_masked_weights(model, masks, &trainable, optimizer, compute),
@@ -81,8 +86,8 @@ impl TrainingTask for Tuning<'_> {
         Ok(StepResult { loss, grad_norm: learner.update(learning_rate) })
     }
 
-    fn evaluate(&mut self, learner: &mut Learner<'_>, done: u64) -> Result<Metrics> {
-        let answers = predict_all(learner.model, learner.mode.masks(), self.task, self.dev, self.settings)?;
+    fn evaluate(&mut self, learner: &mut Learner<'_>, done: u64, watch: &mut Watch<'_>) -> Result<Metrics> {
+        let answers = predict_all(learner.model, learner.mode.masks(), self.task, self.dev, self.settings, watch)?;
         let mut metrics = Metrics::new();
         for (answers, inputs) in answers.iter().zip(self.dev) {
             metrics.extend(answers.metrics(self.task, inputs)?);

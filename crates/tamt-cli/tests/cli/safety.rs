@@ -1,0 +1,273 @@
+//! Runs that are not lost: at their end, at a signal in any phase, by a damaged checkpoint, or by a failed start.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use serde_json::Value;
+
+use crate::common::{at, bert, bytes, copy_of_bert, corpus, signal, split, start, stderr, tamt, wait_for};
+use crate::task_files::cola;
+
+/// Saves a checkpoint after every step.
+const ALWAYS: &str = "--save-minutes 1e-9";
+
+fn line(method: &str, output: &str, steps: u64) -> String {
+    format!(
+        "find --model {} --method {method} --sparsity 0.7 --corpus {} --output-dir {output} --max-steps {steps} \
+         --batch-size 2 --block-size 12 --learning-rate 1e-3 --logging-steps 5",
+        bert(),
+        corpus()
+    )
+}
+
+/// A text whose evaluation takes a second: the corpus, many times.
+fn long_text(directory: &tempfile::TempDir) -> String {
+    let path = at(directory, "long.txt");
+    fs::write(&path, fs::read_to_string(corpus()).unwrap().repeat(100)).unwrap();
+    path
+}
+
+fn ended(child: Child) -> (Output, String) {
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    (output, said)
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
+}
+
+fn state(run: &str, step: u64) -> String {
+    format!("{run}/checkpoint-{step}/state.safetensors")
+}
+
+/// The steps of the checkpoints that a run can resume from.
+fn resumable(run: &str) -> Vec<u64> {
+    let entries = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    let mut steps: Vec<u64> = entries
+        .filter(|path| path.join("state.safetensors").is_file())
+        .map(|path| path.to_str().unwrap().rsplit_once('-').unwrap().1.parse().unwrap())
+        .collect();
+    steps.sort_unstable();
+    steps
+}
+
+#[test]
+fn a_run_saves_by_the_clock_and_the_interval_changes_no_result() {
+    let directory = tempfile::tempdir().unwrap();
+    let [whole, killed] = ["whole", "killed"].map(|name| at(&directory, name));
+    tamt(&format!("{} --save-every 0", line("tamt-mlm", &whole, 200))).success();
+    assert!(resumable(&whole).is_empty());
+    let mut child = start(&format!("{} {ALWAYS}", line("tamt-mlm", &killed, 200)));
+    wait_for(Path::new(&state(&killed, 20)), &mut child);
+    kill(child);
+    tamt(&format!("{} --resume", line("tamt-mlm", &killed, 200))).success().stderr(contains("resuming from"));
+    assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{killed}/ticket.safetensors")));
+    let left = fs::read_dir(&killed).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with("checkpoint-")).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_killed_or_stopped_in_its_last_evaluation_goes_on_from_its_last_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let [whole, killed] = ["whole", "killed"].map(|name| at(&directory, name));
+    let text = long_text(&directory);
+    let line = |run: &str| format!("{} --eval-corpus {text}", line("tamt-mlm", run, 20));
+    tamt(&line(&whole)).success();
+    let mut child = start(&line(&killed));
+    wait_for(Path::new(&state(&killed, 20)), &mut child);
+    kill(child);
+
+    let mut child = start(&format!("{} --resume", line(&killed)));
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.starts_with("resuming from")), "it did not resume");
+    signal(&child, "TERM");
+    let said: Vec<String> = said.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{said:?}");
+    assert!(said.iter().all(|line| !line.contains("evaluated at step")), "{said:?}");
+    assert_eq!(resumable(&killed), [20]);
+
+    tamt(&format!("{} --resume", line(&killed))).success().stderr(contains("checkpoint-20"));
+    for file in ["ticket.safetensors", "mlm_head.safetensors"] {
+        assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{file}");
+    }
+    assert_eq!(losses(&whole), losses(&killed));
+}
+
+/// The logged lines of a run, without their seconds.
+fn losses(run: &str) -> Vec<Value> {
+    let log = fs::read_to_string(format!("{run}/log.jsonl")).unwrap();
+    let lines = log.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line["seconds"].take();
+        line
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_signal_in_an_evaluation_between_two_steps_leaves_the_evaluation_to_the_resumed_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let [whole, stopped] = ["whole", "stopped"].map(|name| at(&directory, name));
+    let text = long_text(&directory);
+    let line = |run: &str| format!("{} --eval-every 3 --eval-corpus {text}", line("tamt-kd", run, 5));
+    tamt(&line(&whole)).success();
+    let mut child = start(&format!("{} {ALWAYS}", line(&stopped)));
+    wait_for(Path::new(&state(&stopped, 3)), &mut child);
+    signal(&child, "INT");
+    let (output, said) = ended(child);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(!said.contains("evaluated at step 3"), "{said}");
+    tamt(&format!("{} --resume", line(&stopped))).success().stderr(contains("evaluated at step 3"));
+    assert_eq!(losses(&whole), losses(&stopped));
+    assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{stopped}/ticket.safetensors")));
+}
+
+#[test]
+fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ticket, model) = (at(&directory, "ticket"), at(&directory, "model"));
+    // The only step is of finite losses, and its update makes the weights too large to evaluate.
+    let find = line("tamt-mlm", &ticket, 1).replace("1e-3", "1e38");
+    tamt(&format!("{find} --eval-corpus {}", corpus())).code(1).stderr(contains("is not finite on the held-out text"));
+    assert!(Path::new(&ticket).join("ticket.safetensors").is_file());
+    let pretrain = format!(
+        "pretrain --model {} --corpus {} --eval-corpus {1} --output-dir {model} --max-steps 1 --warmup-steps 0 \
+         --batch-size 2 --block-size 12 --learning-rate 1e38",
+        bert(),
+        corpus()
+    );
+    tamt(&pretrain).code(1).stderr(contains("is not finite on the held-out text"));
+    assert!(Path::new(&model).join("model.safetensors").is_file());
+    assert_eq!(resumable(&model), [1]);
+}
+
+#[test]
+fn a_model_is_written_although_its_tokenizer_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (base, run) = (copy_of_bert(&directory.path().join("base")), at(&directory, "run"));
+    let pretrain = format!(
+        "pretrain --model {base} --corpus {} --output-dir {run} --max-steps 200 --batch-size 2 --block-size 12 {ALWAYS}",
+        corpus()
+    );
+    let mut child = start(&pretrain);
+    wait_for(Path::new(&state(&run, 5)), &mut child);
+    fs::remove_dir_all(&base).unwrap();
+    ended(child);
+    assert!(Path::new(&run).join("model.safetensors").is_file());
+}
+
+#[test]
+fn two_checkpoints_are_kept_and_the_older_one_takes_the_place_of_a_damaged_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let [whole, run] = ["whole", "run"].map(|name| at(&directory, name));
+    tamt(&line("imp", &whole, 600)).success();
+    let line = line("imp", &run, 600);
+    let mut child = start(&format!("{line} --save-every 20"));
+    wait_for(Path::new(&state(&run, 80)), &mut child);
+    signal(&child, "INT");
+    let (output, said) = ended(child);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let [older, newest] = resumable(&run)[..] else { panic!("{:?}", resumable(&run)) };
+    let (older_state, newest_state) = (state(&run, older), state(&run, newest));
+    let whole_state = bytes(&older_state);
+    for file in [&older_state, &newest_state] {
+        let state = bytes(file);
+        fs::write(file, &state[..state.len() / 2]).unwrap();
+    }
+    let resume = format!("{line} --resume");
+    tamt(&resume).code(1).stderr(contains(&newest_state).and(contains("is damaged")));
+    fs::write(&older_state, whole_state).unwrap();
+    tamt(&resume).success().stderr(
+        contains(format!("{newest_state} is damaged"))
+            .and(contains("the checkpoint before it takes its place"))
+            .and(contains(format!("resuming from {run}/checkpoint-{older}"))),
+    );
+    assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{run}/ticket.safetensors")));
+}
+
+#[test]
+fn a_closed_terminal_is_a_request_to_stop_unless_it_is_to_be_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let under_env = |option: &str, line: String| {
+        let mut command = Command::new("env");
+        command.arg(option).arg(assert_cmd::cargo::cargo_bin("tamt")).args(split(&line));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let line = |run: &str| format!("{} --save-every 15", line("tamt-kd", run, 100_000_000));
+    let run = at(&directory, "closed");
+    let mut child = under_env("--default-signal=HUP", line(&run));
+    wait_for(Path::new(&state(&run, 15)), &mut child);
+    signal(&child, "HUP");
+    let (output, said) = ended(child);
+    assert_eq!(output.status.code(), Some(129), "{said}");
+    assert!(said.contains("; saved "), "{said}");
+
+    let run = at(&directory, "nohup");
+    let mut child = under_env("--ignore-signal=HUP", line(&run));
+    wait_for(Path::new(&state(&run, 15)), &mut child);
+    signal(&child, "HUP");
+    let newest = *resumable(&run).last().unwrap();
+    wait_for(Path::new(&state(&run, newest + 30)), &mut child);
+    signal(&child, "TERM");
+    assert_eq!(ended(child).0.status.code(), Some(143));
+}
+
+#[test]
+fn a_signal_while_the_text_is_read_ends_the_run_and_leaves_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = at(&directory, "pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let run = at(&directory, "parent/run");
+        let child = start(&line("tamt-mlm", &run, 20).replace(&corpus(), &pipe));
+        // The pipe opens when the run begins to read.
+        let writer = OpenOptions::new().write(true).open(&pipe).unwrap();
+        signal(&child, name);
+        let (output, said) = ended(child);
+        drop(writer);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("nothing is lost"), "{said}");
+        assert!(!Path::new(&at(&directory, "parent")).exists());
+    }
+}
+
+#[test]
+fn a_run_that_fails_ahead_of_its_first_step_leaves_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = cola(&directory.path().join("data"));
+    let parent = at(&directory, "parent");
+    let run = format!("{parent}/run");
+    let few = at(&directory, "few.txt");
+    fs::write(&few, "lis lordil\n").unwrap();
+    let find = line("imp", &run, 20);
+    let tune = format!("tune --model {} --task cola --data {data} --output-dir {run} --max-steps 3", bert());
+    let fails = [
+        find.replace("--block-size 12", "--block-size 4000"),
+        find.replace(&corpus(), &few),
+        find.replace(&bert(), &at(&directory, "no-model")),
+        format!("{find} --layers 99"),
+        format!("{tune} --max-length 4000"),
+        tune.replace(&data, &at(&directory, "no-data")),
+        format!(
+            "pretrain --new {}/no.json --tokenizer {0} --corpus {} --output-dir {run} --max-steps 3",
+            bert(),
+            corpus()
+        ),
+    ];
+    for line in fails {
+        let assert = tamt(&line).failure();
+        assert!(!Path::new(&parent).exists(), "{line}: {}", stderr(&assert));
+        // A directory that existed stays, as empty as it was.
+        fs::create_dir_all(&run).unwrap();
+        tamt(&line).failure();
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 0, "{line}");
+        fs::remove_dir_all(&parent).unwrap();
+    }
+}
