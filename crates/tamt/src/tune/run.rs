@@ -10,8 +10,7 @@ use tamt_model::{Masks, Model};
 
 use crate::error::{Error, Result};
 use crate::inspect::Rates;
-use crate::run::RunDir;
-use crate::run::write_eval_results;
+use crate::run::{RunDir, write_eval_results};
 use crate::ticket::Ticket;
 use crate::train::{Session, Watch, watch};
 use crate::tune::answers::{Answers, predict_all};
