@@ -179,35 +179,18 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
     ) -> Result<Self> {
         let resumed = resume(task, learner, &session.directory, session.observer)?;
         let log = Log::open(session.directory.path(), resumed.as_ref().map(|r| (r.step, r.evaluated)))?;
-        let saved = Instant::now();
-        let mut run = match resumed {
+        let (done, checkpoint, interval, mut record, evaluated) = match resumed {
             Some(Resumed { step, path, interval, record, evaluated }) => {
-                let checkpoint = Some((step, path));
-                Self {
-                    task,
-                    learner,
-                    settings,
-                    session,
-                    log,
-                    record,
-                    interval,
-                    checkpoint,
-                    saved,
-                    done: step,
-                    evaluated,
-                }
+                (step, Some((step, path)), interval, record, evaluated)
             }
-            None => {
-                let (record, interval) = (TrainerState::default(), Interval::default());
-                let (checkpoint, done, evaluated) = (None, 0, true);
-                Self { task, learner, settings, session, log, record, interval, checkpoint, saved, done, evaluated }
-            }
+            None => (0, None, Interval::default(), TrainerState::default(), true),
         };
-        run.record.max_steps = settings.max_steps;
-        run.record.eval_steps = settings.eval_every;
-        run.record.save_steps = settings.save_every;
-        run.record.logging_steps = settings.logging_steps;
-        Ok(run)
+        record.max_steps = settings.max_steps;
+        record.eval_steps = settings.eval_every;
+        record.save_steps = settings.save_every;
+        record.logging_steps = settings.logging_steps;
+        let saved = Instant::now();
+        Ok(Self { task, learner, settings, session, log, record, interval, checkpoint, saved, done, evaluated })
     }
 
     /// Takes the remaining steps. The last evaluation, if the task was exhausted by it.
