@@ -31,7 +31,9 @@ pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<Os
     let Some((verb, typed)) = typed.subcommand() else {
         return Ok(line);
     };
-    let Some(path) = typed.get_one::<PathBuf>("config").cloned().or_else(|| record_to_resume(verb, typed)) else {
+    let Some(path) =
+        typed.try_get_one::<PathBuf>("config").ok().flatten().cloned().or_else(|| record_to_resume(verb, typed))
+    else {
         return Ok(line);
     };
 

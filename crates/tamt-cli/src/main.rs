@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         }
     };
     let common = verb.common();
-    let printer = Printer::new(common.json, common.quiet);
+    let printer = common.map_or(Printer::new(false, false), |common| Printer::new(common.json, common.quiet));
     match run(&verb, common, printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,8 +67,8 @@ fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(config_file::merge(&Cli::command(), line)?)
 }
 
-fn run(verb: &Verb, common: &Common, printer: Printer) -> anyhow::Result<()> {
-    if let Some(threads) = common.threads {
+fn run(verb: &Verb, common: Option<&Common>, printer: Printer) -> anyhow::Result<()> {
+    if let Some(threads) = common.and_then(|common| common.threads) {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())
             .build_global()

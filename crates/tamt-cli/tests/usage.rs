@@ -199,3 +199,28 @@ fn a_configuration_file_is_no_way_around_an_unknown_flag() {
     let (assert, ..) = with_config("seed = 1", &["find", "--sparsty", "0.5"]);
     assert.code(2).stderr(contains("--sparsty"));
 }
+
+#[test]
+fn completions_name_every_verb_and_its_flags() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = tamt(["completions", shell]).success().get_output().stdout.clone();
+        let script = String::from_utf8(script).unwrap();
+        for verb in VERBS {
+            assert!(script.contains(verb), "{shell} does not complete {verb}");
+        }
+        assert!(script.contains("rethreshold-every"), "{shell} does not complete the flags of find");
+    }
+    tamt(["completions", "csh"]).code(2).stderr(contains("bash"));
+}
+
+#[test]
+fn a_page_of_the_manual_is_written_for_every_verb() {
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man1");
+    tamt(["man", pages.to_str().unwrap()]).success();
+    assert!(fs::read_to_string(pages.join("tamt.1")).unwrap().contains("tamt\\-find(1)"));
+    for verb in VERBS {
+        let page = fs::read_to_string(pages.join(format!("tamt-{verb}.1"))).unwrap();
+        assert!(page.contains("output\\-dir") || page.contains("model"), "the page of {verb} has no flags");
+    }
+}

@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod find;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod pretrain;
 pub(crate) mod task;
@@ -25,6 +26,7 @@ use crate::args::demo::DemoArgs;
 use crate::args::encode::EncodeArgs;
 use crate::args::eval::EvalArgs;
 use crate::args::find::FindArgs;
+use crate::args::generate::{CompletionsArgs, ManArgs};
 use crate::args::inspect::InspectArgs;
 use crate::args::pretrain::PretrainArgs;
 use crate::args::tune::TuneArgs;
@@ -65,11 +67,16 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Measure how fast this machine computes, dense and sparse
     Bench(BenchArgs),
+    /// Print a script that completes verbs and flags in a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 impl Verb {
-    pub(crate) fn common(&self) -> &Common {
-        match self {
+    /// The flags that all verbs of the engine have in common.
+    pub(crate) fn common(&self) -> Option<&Common> {
+        Some(match self {
             Self::Demo(args) => &args.common,
             Self::Pretrain(args) => &args.common,
             Self::Find(args) => &args.common,
@@ -79,7 +86,8 @@ impl Verb {
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
             Self::Bench(args) => &args.common,
-        }
+            Self::Completions(_) | Self::Man(_) => return None,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod demo;
 mod encode;
 mod eval;
 mod find;
+mod generate;
 mod inspect;
 mod pretrain;
 mod shared;
@@ -29,5 +30,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),
+        Verb::Completions(args) => generate::completions(args, printer),
+        Verb::Man(args) => generate::man(args, printer),
     }
 }
