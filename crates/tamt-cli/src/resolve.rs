@@ -232,9 +232,9 @@ fn optimizer(settings: &mut OptimizerSettings, args: &OptimizerArgs) {
         Some(OptimizerKind::BertAdam) => *settings = OptimizerSettings::bert_adam(settings.learning_rate),
         None => {}
     }
-    set_single(&mut settings.epsilon, args.adam_epsilon);
-    set_single(&mut settings.weight_decay, args.weight_decay);
-    set_single(&mut settings.max_grad_norm, args.max_grad_norm);
+    set(&mut settings.epsilon, &args.adam_epsilon);
+    set(&mut settings.weight_decay, &args.weight_decay);
+    set(&mut settings.max_grad_norm, &args.max_grad_norm);
     set(&mut settings.clip, &args.clip);
 }
 

@@ -224,8 +224,8 @@ fn initial_scores(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, s
         }
         (_, ScoreInit::Uniform) => {
             let a = settings.init_scale;
-            let high = (a + t) / sparsity.share() as f32 - a;
-            from_mask(&|i, _| uniform(i, -a, high))
+            let high = (f64::from(a) + f64::from(t)) / sparsity.share() - f64::from(a);
+            from_mask(&|i, _| uniform(i, -a, high as f32))
         }
         // Unlike in the reference, the initial mask decides the sign of the random scores.
         (Binarizer::Sign, ScoreInit::TwoLevel) => {

@@ -77,7 +77,7 @@ kernel! {
     /// [`apply`] to whole groups.
     fn apply_groups<FMA>(x: &mut [[f32; PHILOX_ELEMENTS]], first_group: u64, d: Dropout) {
         let threshold = (f64::from(d.p) * 65_536.0).round() as u32;
-        let scale = 1.0 / (1.0 - d.p);
+        let scale = (1.0 / (1.0 - f64::from(d.p))) as f32;
         let Stream { key, high } = d.stream;
         for (group, x) in (first_group..).zip(x) {
             let words = philox_wide(group * WIDE as u64, high, key);
@@ -125,7 +125,11 @@ mod tests {
             let mut x: Vec<f32> = (0..n).map(|i| i as f32 + 1.0).collect();
             apply(&mut x, d);
             for (i, &v) in x.iter().enumerate() {
-                let expected = if survives(d, i as u64) { (i as f32 + 1.0) * (1.0 / 0.7) } else { 0.0 };
+                let expected = if survives(d, i as u64) {
+                    (i as f32 + 1.0) * (1.0f64 / (1.0 - f64::from(0.3f32))) as f32
+                } else {
+                    0.0
+                };
                 assert_eq!(v, expected);
             }
         }

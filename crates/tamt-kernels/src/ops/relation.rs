@@ -53,7 +53,7 @@ const ROWS: usize = 128;
 
 /// [`gram_mse`] without the checks, on the calling thread.
 fn gram_distance(s: &[f32], t: &[f32], rows: usize, cols: usize, weight: f32, mut ds: Option<&mut [f32]>) -> f64 {
-    let scale = 1.0 / (cols as f32).sqrt();
+    let scale = (1.0 / (cols as f64).sqrt()) as f32;
     let mut sum = 0.0;
     let block = ROWS.min(rows) * rows;
     let (transposed, plain) = (Panels::len(Side::Right, rows, cols), Panels::len(Side::Right, cols, rows));

@@ -37,17 +37,17 @@ pub struct OptimizerSettings {
     /// Learning rate before the schedule's factor.
     pub learning_rate: f64,
     /// First-moment decay.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Second-moment decay.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root of the second moment.
-    pub epsilon: f32,
+    pub epsilon: f64,
     /// Weight decay, on matrices and scores; biases and `LayerNorm`s have none.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// What the norm limit applies to.
     pub clip: Clip,
     /// The norm limit.
-    pub max_grad_norm: f32,
+    pub max_grad_norm: f64,
 }
 
 impl OptimizerSettings {
@@ -146,7 +146,7 @@ impl Optimizer {
         }
         self.updates += 1;
         let clip = self.settings.clip;
-        let scale_of = |norm: f64| (f64::from(self.settings.max_grad_norm) / (norm + 1e-6)).min(1.0) as f32;
+        let scale_of = |norm: f64| (self.settings.max_grad_norm / (norm + 1e-6)).min(1.0);
         for (i, (trainable, range)) in grads.trainable().iter().zip(grads.ranges()).enumerate() {
             let scale = match clip {
                 Clip::Global => scale_of(norm),
@@ -154,7 +154,7 @@ impl Optimizer {
                 Clip::None => 1.0,
             };
             let is_matrix = model.params.spec(trainable.id).shape.len() == 2;
-            let update = self.update(learning_rate as f32, scale, is_matrix);
+            let update = self.update(learning_rate, scale, is_matrix);
             let (values, rows) = match trainable.kind {
                 GradKind::Weight | GradKind::Survivors => model.params.learning_mut(trainable.id),
                 GradKind::Score => {
@@ -174,7 +174,7 @@ impl Optimizer {
     }
 
     /// The update of one tensor, whose gradient is multiplied by `scale`. Vectors have no weight decay.
-    fn update(&self, learning_rate: f32, scale: f32, is_matrix: bool) -> optim::Update {
+    fn update(&self, learning_rate: f64, scale: f64, is_matrix: bool) -> optim::Update {
         let OptimizerSettings { kind, beta1, beta2, epsilon: eps, weight_decay, .. } = self.settings;
         let weight_decay = if is_matrix { weight_decay } else { 0.0 };
         match kind {

@@ -53,7 +53,7 @@ impl AttentionShape<'_> {
 
     /// `1 / sqrt(head_dim)`
     pub(crate) fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+        (1.0 / (self.head_dim as f64).sqrt()) as f32
     }
 
     pub(crate) fn assert_valid(&self) {
