@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 mod files;
+mod mask_bits;
 mod mask_training;
 mod model;
 mod numerics;

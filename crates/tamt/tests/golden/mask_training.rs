@@ -35,8 +35,38 @@ fn learner(
     Learner::of_scores(model, masks, scores, &head, optimizer, Compute { kernel, precision: Precision::F32 })
 }
 
+/// How far a run may be from PyTorch's.
+struct Tolerance {
+    /// Largest difference of a score, as a share of the matrix's largest score
+    score: f64,
+    /// Mean difference of a matrix's scores
+    mean: f64,
+    /// Relative difference of a loss after the first re-setting of thresholds
+    loss: f64,
+    /// Mask bits in a thousand that differ at the end
+    bits: usize,
+}
+
+impl Tolerance {
+    fn of(golden: &Golden, what: &str, file: &Tensors) -> Self {
+        let redrawn = !file.names("margin").is_empty();
+        match what {
+            "train_kd" => Self { score: 1e-5, mean: 5e-8, loss: 1e-5, bits: 0 },
+            // AdamW's eps is 1e-8, BertAdam's 1e-6: a gradient of 1e-8 is rounding in part, and decides a step.
+            _ if redrawn || what == "train_mlm_kd" => Self { score: 3e-4, mean: 5e-8, loss: 1e-5, bits: 0 },
+            // The larger set's MLM runs were not redrawn, and in RoBERTa's a score comes within 1e-8 of its threshold:
+            // rounding decides its mask bit, and the rest of the run bends a little. PyTorch, recomputing them, differs
+            // from itself as much.
+            _ if golden.kind == "roberta" => Self { score: 5e-2, mean: 2e-4, loss: 1e-2, bits: 2 },
+            // In BERT's run no bit differs at the end, and scores of gradients near eps do.
+            _ => Self { score: 5e-2, mean: 1e-5, loss: 1e-5, bits: 0 },
+        }
+    }
+}
+
 fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) {
     let Some(file) = golden.file(what) else { return };
+    let allowed = Tolerance::of(golden, what, &file);
     let losses = file.floats("losses");
     let steps = losses.len() as u64;
     let rethreshold_every = steps.div_ceil(3);
@@ -48,7 +78,6 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) 
     let mut training = MaskTraining { objective: Objective::new(settings, 0, Precision::F32), rethreshold_every };
     let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 100 };
 
-    let mut close = 0;
     for step in 0..steps {
         let tokens = file.batch(learner.model, &format!("step.{step}.input_ids"));
         let mut batch = TextBatch { tokens, ..TextBatch::default() };
@@ -58,12 +87,9 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) 
         let learning_rate = optimizer.learning_rate * schedule.factor(step);
         let loss = training.step(&mut learner, &mut batch, step, learning_rate).unwrap().loss;
         let expected = losses[step as usize];
-        // Rounding may put a score on the other side of its threshold (`check_scores_and_masks`) and flip a mask bit; a bit
-        // of the embeddings shows only in the steps whose text has the word.
         let error = (loss.total - expected).abs() / expected;
-        let tolerance = if step < rethreshold_every { 1e-5 } else { 1e-2 };
+        let tolerance = if step < rethreshold_every { 1e-5 } else { allowed.loss };
         assert!(error <= tolerance, "{what} step {step}: {} and {expected}", loss.total);
-        close += u64::from(error <= 1e-5);
         if step == 0 {
             for module in file.names("first_grad.") {
                 let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
@@ -73,24 +99,22 @@ fn reproduces(golden: &Golden, what: &str, mlm: bool, kd: bool, kernel: Kernel) 
         }
     }
 
-    println!("  {what}, {kernel:?}: {close} of {steps} losses agree to 1e-5");
-    assert!(close * 3 >= steps, "{what}: only {close} of {steps} losses agree to 1e-5");
-    check_scores_and_masks(&file, &learner, what);
+    println!("  {what}, {kernel:?}");
+    check_scores_and_masks(&file, &learner, what, &allowed);
 }
 
 /// Compares the scores and masks at the end of a run.
-fn check_scores_and_masks(file: &Tensors, learner: &Learner<'_>, what: &str) {
+fn check_scores_and_masks(file: &Tensors, learner: &Learner<'_>, what: &str, allowed: &Tolerance) {
     let (mut flipped, mut weights) = (0, 0);
     for module in file.names("score.") {
         let id = by_checkpoint_name(learner.model, &format!("{module}.weight"));
         let scores = learner.mode.scores().unwrap().of(learner.model, id).unwrap();
         let expected = file.floats(&format!("score.{module}"));
-        // In the larger set's MLM runs one score lies within 1e-8 of its threshold: rounding decides its mask bit, and the
-        // rest of the run bends a little. PyTorch, recomputing them, differs from itself as much.
-        assert_close(&module, scores, &expected, 5e-2);
+        assert_close(&module, scores, &expected, allowed.score);
         let mean =
             scores.iter().zip(&expected).map(|(&a, b)| (f64::from(a) - b).abs()).sum::<f64>() / expected.len() as f64;
-        assert!(mean <= 2e-4, "{module}: off by {mean:.1e} on the average");
+        println!("  {module}: off by {mean:.1e} on the average");
+        assert!(mean <= allowed.mean, "{module}: off by {mean:.1e} on the average");
         let mask = learner.mode.masks().unwrap().get(id).unwrap();
         let expected = file.floats(&format!("mask.{module}"));
         flipped += expected
@@ -101,7 +125,7 @@ fn check_scores_and_masks(file: &Tensors, learner: &Learner<'_>, what: &str) {
         weights += mask.len();
     }
     println!("  {what}: {flipped} of {weights} mask bits differ");
-    assert!(flipped * 500 <= weights, "{what}: {flipped} of {weights} mask bits differ");
+    assert!(flipped * 1000 <= weights * allowed.bits, "{what}: {flipped} of {weights} mask bits differ");
 }
 
 #[test]
