@@ -114,7 +114,8 @@ impl Config {
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
         ];
-        for (key, p) in probabilities {
+        let of_a_head = Keys(&self.raw).optional_float("classifier_dropout")?.map(|p| ("classifier_dropout", p));
+        for (key, p) in probabilities.into_iter().chain(of_a_head) {
             if !(0.0..1.0).contains(&p) {
                 return invalid(key, format!("is {p}, outside [0, 1)"));
             }
@@ -185,6 +186,11 @@ impl Config {
     /// Width of an attention head.
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
+    }
+
+    /// The dropout rate of a sequence head, where it has one of its own.
+    pub fn classifier_dropout(&self) -> Option<f32> {
+        Keys(&self.raw).optional_float("classifier_dropout").ok().flatten()
     }
 
     /// The value of a key of `config.json` that is no field of this type.

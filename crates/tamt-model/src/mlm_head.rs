@@ -2,13 +2,17 @@
 //!
 //! `logits = LayerNorm(f(h W_tᵀ + b_t)) Eᵀ + b`, with the *unmasked* word embeddings `E`. Logits exist for one chunk of
 //! positions at a time: a chunk goes forward and, if the caller asks for gradients, straight back.
+//!
+//! BERT's `f` is `hidden_act`; RoBERTa's is the exact GELU whatever `hidden_act` (`RobertaLMHead`).
 
 use tamt_kernels::masks::GradEpilogue;
+use tamt_kernels::ops::activation::Activation;
 use tamt_kernels::ops::cross_entropy::LossSums;
 use tamt_kernels::ops::layer_norm::SavedStatistics;
 use tamt_kernels::ops::{activation, cross_entropy, reduce};
 use tamt_kernels::{Write, linear};
 
+use crate::config::Family;
 use crate::error::Result;
 use crate::grads::{GradKind, Grads};
 use crate::model::{MlmHead, Model};
@@ -58,6 +62,13 @@ impl Model {
         Ok(total)
     }
 
+    fn mlm_activation(&self) -> Activation {
+        match self.config.family {
+            Family::Bert => self.config.hidden_act,
+            Family::Roberta => Activation::Gelu,
+        }
+    }
+
     /// `transformed = LayerNorm(f(h W_tᵀ + b_t))` at the masked positions, `[positions, hidden]`.
     fn mlm_transform(&self, head: MlmHead, hidden: &[f32], positions: &[u32], workspace: &mut Workspace) {
         let width = self.config.hidden_size;
@@ -68,7 +79,7 @@ impl Model {
         b.norm.resize(positions.len(), width);
         reduce::gather_rows(hidden, width, positions, &mut b.gathered);
         self.linear(head.dense, &b.gathered, Pass::default(), &mut b.dense, scratch);
-        activation::forward(self.config.hidden_act, &b.dense, &mut b.norm.sum);
+        activation::forward(self.mlm_activation(), &b.dense, &mut b.norm.sum);
         let saved = SavedStatistics { sum: None, mean: &mut b.norm.mean, rstd: &mut b.norm.rstd };
         LayerNorm::new(self, head.norm).forward(&mut b.norm.sum, None, None, &mut b.transformed, Some(saved));
     }
@@ -80,7 +91,7 @@ impl Model {
         let gradients = grads.pair(head.norm.weight, head.norm.bias);
         let norm = LayerNorm::new(self, head.norm);
         norm.backward(&b.d_transformed, b.norm.all(), &mut b.d_dense, gradients, scratch);
-        activation::backward(self.config.hidden_act, &b.dense, &mut b.d_dense);
+        activation::backward(self.mlm_activation(), &b.dense, &mut b.d_dense);
         self.linear_gradients(head.dense, &b.d_dense, &b.gathered, Pass::default(), grads, scratch);
         let weight = self.params.weight(head.dense.weight, None);
         linear::backward_input(&b.d_dense, weight, &mut b.d_transformed, Write::Store, scratch);

@@ -41,7 +41,7 @@ impl<'a> Pass<'a> {
             DropoutSite::AttentionProbabilities(l) => (plan.attention, 3 * l + 1),
             DropoutSite::AttentionOutput(l) => (plan.hidden, 3 * l + 2),
             DropoutSite::FfnOutput(l) => (plan.hidden, 3 * l + 3),
-            DropoutSite::Head(site) => (plan.hidden, (1 << 30) + site),
+            DropoutSite::Head(site) => (plan.head, (1 << 30) + site),
         };
         (p > 0.0).then(|| Dropout { p, stream: plan.stream.fork(number as u32), first: first as u64 })
     }
@@ -60,6 +60,8 @@ pub struct DropoutPlan {
     pub hidden: f32,
     /// Rate on attention probabilities.
     pub attention: f32,
+    /// Rate in a sequence head.
+    pub head: f32,
     stream: Stream,
 }
 
@@ -74,17 +76,18 @@ pub(crate) enum DropoutSite {
 }
 
 impl DropoutPlan {
-    /// Dropout for training step `step` of a run seeded with `seed`.
+    /// Dropout for training step `step` of a run seeded with `seed`. A head has the rate `hidden`.
     pub fn new(hidden: f32, attention: f32, seed: u64, step: u64) -> Self {
-        Self { hidden, attention, stream: Stream::new(seed, Purpose::DROPOUT, step) }
+        Self { hidden, attention, head: hidden, stream: Stream::new(seed, Purpose::DROPOUT, step) }
     }
 
-    /// Dropout for training step `step` at `rate` everywhere, or at the rates of the model's configuration.
+    /// Dropout for training step `step` at `rate` everywhere, or at the rates of the model's configuration: a head has the
+    /// rate `classifier_dropout` where there is one.
     pub fn for_step(config: &Config, rate: Option<f32>, seed: u64, step: u64) -> Self {
-        let (hidden, attention) = match rate {
-            Some(p) => (p, p),
-            None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        };
-        Self::new(hidden, attention, seed, step)
+        let own = || Self::new(config.hidden_dropout_prob, config.attention_probs_dropout_prob, seed, step);
+        match rate {
+            Some(p) => Self::new(p, p, seed, step),
+            None => Self { head: config.classifier_dropout().unwrap_or(config.hidden_dropout_prob), ..own() },
+        }
     }
 }

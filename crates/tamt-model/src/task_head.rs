@@ -18,17 +18,12 @@ use crate::pass::{DropoutSite, Pass};
 use crate::workspace::Workspace;
 
 impl Model {
-    /// Dropout in front of the first (0) or the last (1) linear layer of a sequence head, at the rate of the
-    /// configuration's `classifier_dropout` or else of the pass. The pooler's input has none.
+    /// Dropout in front of the first (0) or the last (1) linear layer of a sequence head. The pooler's input has none.
     fn head_dropout(&self, pass: Pass<'_>, site: usize) -> Option<dropout::Dropout> {
         if let (0, Some(TaskHead::Pooled { .. })) = (site, self.task_head) {
             return None;
         }
-        let mut d = pass.dropout(DropoutSite::Head(site), 0)?;
-        if let Some(p) = self.config.extra("classifier_dropout").and_then(serde_json::Value::as_f64) {
-            d.p = p as f32;
-        }
-        (d.p > 0.0).then_some(d)
+        pass.dropout(DropoutSite::Head(site), 0)
     }
 
     /// Scores of the task head: `[sequences, outputs]`, or `[T, 2]` for spans.

@@ -26,6 +26,10 @@ impl Keys<'_> {
         self.number(key, Some(default), "number", |value| Some(value.as_f64()? as f32))
     }
 
+    pub(super) fn optional_float(&self, key: &'static str) -> Result<Option<f32>> {
+        self.get(key).map(|_| self.float(key, 0.0)).transpose()
+    }
+
     /// The parsed value of a key, or its default. `kind` names the expected kind of value in an error.
     fn number<T>(
         &self,

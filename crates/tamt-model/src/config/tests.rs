@@ -113,6 +113,8 @@ fn values_that_no_encoder_has_are_refused_with_the_value() {
         ("hidden_dropout_prob", json!(1.0)),
         ("hidden_dropout_prob", json!(-0.1)),
         ("attention_probs_dropout_prob", json!(true)),
+        ("classifier_dropout", json!(1.0)),
+        ("classifier_dropout", json!("0.1")),
         ("position_embedding_type", json!("relative_key")),
         ("is_decoder", json!(true)),
         ("add_cross_attention", json!(true)),
