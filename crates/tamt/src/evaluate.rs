@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tamt_data::{Blocks, Corpus, Corruption, Specials, Tail};
+use tamt_data::{Blocks, Corpus, Corruption, Specials, Tail, Tokenizer};
 use tamt_kernels::ops::distance;
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Activations, Config, Masks, Model, Pass, Save, Workspace};
@@ -38,6 +38,8 @@ pub struct EvalText {
     blocks: Blocks,
     block_size: usize,
     specials: Specials,
+    /// One more than the highest token of the tokenizer.
+    vocabulary: u32,
     corruption: Corruption,
     seed: u64,
     compute: Compute,
@@ -97,14 +99,15 @@ impl EvalText {
     /// If the corpus is empty or a block has no room for text.
     pub fn new(
         corpus: Arc<Corpus>,
-        specials: &Specials,
+        tokenizer: &Tokenizer,
         block_size: usize,
         mlm_probability: f32,
         compute: Compute,
     ) -> Result<Self> {
-        let blocks = Blocks::new(corpus, block_size, Tail::Keep, specials)?;
+        let (specials, vocabulary) = (*tokenizer.specials(), tokenizer.vocab_size());
+        let blocks = Blocks::new(corpus, block_size, Tail::Keep, &specials)?;
         let corruption = Corruption { probability: mlm_probability, ..Corruption::default() };
-        Ok(Self { blocks, block_size, specials: *specials, corruption, seed: EVAL_SEED, compute })
+        Ok(Self { blocks, block_size, specials, vocabulary, corruption, seed: EVAL_SEED, compute })
     }
 
     /// The same text with other masked positions.
@@ -170,7 +173,8 @@ impl EvalText {
             }
             if losses.mlm {
                 let stream = Stream::new(self.seed, Purpose::EVAL_CORRUPTION, 0);
-                batch.corrupt(&self.corruption, &self.specials, &model.config, stream, sums.tokens);
+                let vocabulary = (self.vocabulary, &model.config);
+                batch.corrupt(&self.corruption, &self.specials, vocabulary, stream, sums.tokens);
                 model.forward(&batch.tokens, pass, &mut student, &mut workspace);
                 sums.add_mlm(model, &student, &batch, other_head.as_deref_mut(), &mut workspace)?;
             }

@@ -118,10 +118,9 @@ pub fn pretrain(
     check_length("block-size", settings.block_size, &model)?;
     let corpus = texts.train.clone().ok_or_else(|| Error::setting("corpus", "pre-training needs one"))?;
     let PretrainSettings { block_size, batch_size, seed, objective, compute, .. } = *settings;
-    let specials = tokenizer.specials();
-    let eval_text = |corpus| EvalText::new(corpus, specials, block_size, objective.mlm_probability, compute);
+    let eval_text = |corpus| EvalText::new(corpus, tokenizer, block_size, objective.mlm_probability, compute);
     let mut task = Pretraining {
-        text: TextBatches::new(corpus, specials, block_size, batch_size, objective.corruption(), seed)?,
+        text: TextBatches::new(corpus, tokenizer, block_size, batch_size, objective.corruption(), seed)?,
         objective: Objective::new(objective, seed, compute.precision),
         eval: texts.eval.clone().map(eval_text).transpose()?,
         last_evaluation: None,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tamt_data::{Blocks, Corpus, Corruption, Masked, ReadOptions, Sampler, Specials, Tail};
+use tamt_data::{Blocks, Corpus, Corruption, Masked, ReadOptions, Sampler, Specials, Tail, Tokenizer};
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Batch, Config, Model};
 
@@ -69,18 +69,18 @@ pub struct TextBatch {
 }
 
 impl TextBatch {
-    /// Corrupts the sequences and locates them. `first` is the number of tokens of the text before this batch.
+    /// Corrupts the sequences and locates them. Random tokens are below `vocabulary`: the rows that an embedding table has
+    /// beyond the tokenizer's tokens are no tokens. `first` is the number of tokens of the text before this batch.
     pub(crate) fn corrupt(
         &mut self,
         corruption: &Corruption,
         specials: &Specials,
-        config: &Config,
+        (vocabulary, config): (u32, &Config),
         stream: Stream,
         first: u64,
     ) {
-        let vocab = config.vocab_size as u32;
         self.masked.clear();
-        self.masked.extend(&corruption.corrupt(&mut self.tokens.ids, specials, vocab, stream, first));
+        self.masked.extend(&corruption.corrupt(&mut self.tokens.ids, specials, vocabulary, stream, first));
         self.tokens.locate(config);
     }
 }
@@ -104,6 +104,8 @@ pub struct TextBatches {
     blocks: Blocks,
     sampler: Sampler,
     specials: Specials,
+    /// One more than the highest token of the tokenizer.
+    vocabulary: u32,
     corruption: Option<Corruption>,
     seed: u64,
     batch: TextBatch,
@@ -117,18 +119,19 @@ impl TextBatches {
     /// If there are fewer blocks than a batch holds, or the corruption's rates are out of range.
     pub fn new(
         corpus: Arc<Corpus>,
-        specials: &Specials,
+        tokenizer: &Tokenizer,
         block_size: usize,
         batch_size: usize,
         corruption: Option<Corruption>,
         seed: u64,
     ) -> Result<Self> {
-        let blocks = Blocks::new(corpus, block_size, Tail::Drop, specials)?;
+        let (specials, vocabulary) = (*tokenizer.specials(), tokenizer.vocab_size());
+        let blocks = Blocks::new(corpus, block_size, Tail::Drop, &specials)?;
         if let Some(corruption) = &corruption {
             corruption.validate()?;
         }
         let sampler = Sampler::new(blocks.len(), batch_size, seed)?;
-        Ok(Self { blocks, sampler, specials: *specials, corruption, seed, batch: TextBatch::default() })
+        Ok(Self { blocks, sampler, specials, vocabulary, corruption, seed, batch: TextBatch::default() })
     }
 
     /// Batches in an epoch.
@@ -139,7 +142,7 @@ impl TextBatches {
 
 impl TextSource for TextBatches {
     fn corrupted(&mut self, model: &Model, step: u64) -> &TextBatch {
-        let Self { blocks, sampler, specials, corruption, seed, batch } = self;
+        let Self { blocks, sampler, specials, vocabulary, corruption, seed, batch } = self;
         batch.tokens.clear();
         for index in sampler.batch(step) {
             blocks.fill(index as usize, &mut batch.tokens.ids);
@@ -148,7 +151,7 @@ impl TextSource for TextBatches {
         match corruption {
             Some(corruption) => {
                 let stream = Stream::new(*seed, Purpose::CORRUPTION, step);
-                batch.corrupt(corruption, specials, &model.config, stream, 0);
+                batch.corrupt(corruption, specials, (*vocabulary, &model.config), stream, 0);
             }
             None => batch.tokens.locate(&model.config),
         }

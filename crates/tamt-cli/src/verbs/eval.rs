@@ -126,9 +126,8 @@ fn text(args: &EvalArgs, conditions: EvalConditions, base: &Base, printer: Print
         let (limit, all) = (grouped(limit as u64), grouped(all as u64));
         printer.info(&format!("only the first {limit} of {all} tokens of the text are evaluated"))?;
     }
-    let specials = base.tokenizer.specials();
     let compute = resolve::compute(&args.common);
-    let text = EvalText::new(Arc::new(corpus), specials, block_size, corruption.probability, compute)?;
+    let text = EvalText::new(Arc::new(corpus), &base.tokenizer, block_size, corruption.probability, compute)?;
     Ok(text.with_seed(seed))
 }
 

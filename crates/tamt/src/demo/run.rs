@@ -144,9 +144,8 @@ impl Demo<'_> {
 
     /// The held-out text, masked as in the evaluations of the runs.
     fn held_out_text(&self, base: &Base, corpus: Arc<Corpus>) -> Result<EvalText> {
-        let specials = base.tokenizer.specials();
         let probability = self.settings.pretraining().objective.mlm_probability;
-        EvalText::new(corpus, specials, self.settings.block_size, probability, self.settings.compute)
+        EvalText::new(corpus, &base.tokenizer, self.settings.block_size, probability, self.settings.compute)
     }
 
     fn ticket(&mut self, method: Method, sparsity: Sparsity, base: &Base, texts: &Texts) -> Result<TicketLosses> {

@@ -47,8 +47,8 @@ impl FoundMasks {
 impl<'a> Search<'a> {
     pub(crate) fn new(base: Base, texts: &'a Texts, settings: &'a FindSettings) -> Result<Self> {
         let eval_text = |corpus| {
-            let (specials, probability) = (base.tokenizer.specials(), settings.objective.mlm_probability);
-            EvalText::new(corpus, specials, settings.block_size, probability, settings.compute)
+            let probability = settings.objective.mlm_probability;
+            EvalText::new(corpus, &base.tokenizer, settings.block_size, probability, settings.compute)
         };
         let eval = texts.eval.clone().map(eval_text).transpose()?;
         let ids = pruned_matrices(&base.model, settings.layers.as_deref())?;
@@ -60,8 +60,7 @@ impl<'a> Search<'a> {
     pub(crate) fn training_text(&self) -> Result<TextBatches> {
         let s = self.settings;
         let corpus = self.texts.train.clone().ok_or_else(|| Error::setting("corpus", "this method needs one"))?;
-        let (specials, corruption) = (self.base.tokenizer.specials(), s.objective.corruption());
-        TextBatches::new(corpus, specials, s.block_size, s.batch_size, corruption, s.seed)
+        TextBatches::new(corpus, &self.base.tokenizer, s.block_size, s.batch_size, s.objective.corruption(), s.seed)
     }
 
     pub(crate) fn objective(&self) -> Objective {

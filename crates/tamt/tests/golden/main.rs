@@ -9,4 +9,5 @@ mod mask_bits;
 mod mask_training;
 mod model;
 mod numerics;
+mod text;
 mod tune;
