@@ -53,13 +53,15 @@ fn the_version_is_printed() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["fnd"], "find"),
         (&["find", "--sparsity", "0.7"], "--model <MODEL>"),
         (&["inspect"], "<TICKET>"),
         (&["inspect", "ticket", "--colour"], "--colour"),
         (&["demo", "--threads", "0"], "--threads"),
         (&["demo", "--precision", "f64"], "bf16"),
+        (&["find", "--dropout", "0.99999999"], "in single precision it is 1"),
+        (&["tune", "--learning-rate", "1e-50"], "in single precision it is 0"),
         (
             &["pretrain", "--corpus", "c", "--output-dir", "d", "--max-steps", "1"],
             "<--model <MODEL>|--new <CONFIG.json>>",

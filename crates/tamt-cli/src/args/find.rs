@@ -109,7 +109,7 @@ pub(crate) struct MaskArgs {
     pub(crate) binarizer: Option<Binarizer>,
 
     /// Score above which a weight is kept at the start [default: 0.01]
-    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = values::single_number, allow_negative_numbers = true)]
     pub(crate) threshold: Option<f64>,
 
     /// Re-set the thresholds to the exact sparsity every N steps (0: never) [default: 100]

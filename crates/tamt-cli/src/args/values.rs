@@ -65,19 +65,19 @@ pub(crate) fn sparsity(text: &str) -> Result<f64, String> {
     Err(problem.to_owned())
 }
 
-/// A number above zero.
+/// A number above zero, in single precision too.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
-    checked(text, |value| value > 0.0, "it must be above 0")
+    single(checked(text, |value| value > 0.0, "it must be above 0")?)
 }
 
-/// A number that is zero or more.
+/// A number that is zero or more, in single precision too.
 pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
-    checked(text, |value| value >= 0.0, "it must not be negative")
+    single(checked(text, |value| value >= 0.0, "it must not be negative")?)
 }
 
-/// A probability strictly between 0 and 1.
+/// A probability strictly between 0 and 1, in single precision too.
 pub(crate) fn open_probability(text: &str) -> Result<f64, String> {
-    checked(text, |value| value > 0.0 && value < 1.0, "it must be above 0 and below 1")
+    single(checked(text, |value| value > 0.0 && value < 1.0, "it must be above 0 and below 1")?)
 }
 
 /// A seed. `config.toml` records it, and TOML has signed integers only.
@@ -96,14 +96,35 @@ pub(crate) fn steps(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A dropout rate: 0 or more, below 1.
+/// A dropout rate: 0 or more, below 1, in single precision too.
 pub(crate) fn dropout(text: &str) -> Result<f64, String> {
-    checked(text, |value| (0.0..1.0).contains(&value), "it must be at least 0 and below 1")
+    single(checked(text, |value| (0.0..1.0).contains(&value), "it must be at least 0 and below 1")?)
+}
+
+/// Any number that is finite in single precision.
+pub(crate) fn single_number(text: &str) -> Result<f64, String> {
+    single(number(text)?)
 }
 
 /// Any finite number.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
     checked(text, |_| true, "")
+}
+
+/// Refuses what single precision, in which the arithmetic is, turns into another kind of number: a tiny number into 0, a
+/// large one into infinity, one just below 1 into 1.
+fn single(value: f64) -> Result<f64, String> {
+    let rounded = value as f32;
+    if !rounded.is_finite() {
+        return Err(format!("it must be at most {:e} in size, the largest number in single precision", f32::MAX));
+    }
+    if rounded == 0.0 && value != 0.0 {
+        return Err("in single precision it is 0".to_owned());
+    }
+    if rounded == 1.0 && value < 1.0 {
+        return Err("in single precision it is 1".to_owned());
+    }
+    Ok(value)
 }
 
 fn checked(text: &str, valid: impl FnOnce(f64) -> bool, problem: &str) -> Result<f64, String> {
@@ -139,6 +160,29 @@ mod tests {
         assert!(open_probability("0.15").is_ok() && open_probability("1").is_err());
         assert!(dropout("0").is_ok() && dropout("1").is_err());
         assert!(number("-3.5").is_ok() && number("inf").is_err());
+    }
+
+    #[test]
+    fn numbers_that_single_precision_turns_into_another_kind_are_refused() {
+        for (parse, typed, problem) in [
+            (positive as fn(&str) -> _, "1e-46", "in single precision it is 0"),
+            (positive, "3.5e38", "at most 3.4028235e38"),
+            (not_negative, "1e-300", "in single precision it is 0"),
+            (not_negative, "1e39", "the largest number in single precision"),
+            (open_probability, "0.99999999", "in single precision it is 1"),
+            (open_probability, "1e-50", "in single precision it is 0"),
+            (dropout, "0.999999999", "in single precision it is 1"),
+            (dropout, "1e-60", "in single precision it is 0"),
+            (single_number, "-1e39", "the largest number in single precision"),
+            (single_number, "-1e-50", "in single precision it is 0"),
+        ] {
+            let error = parse(typed).unwrap_err();
+            assert!(error.contains(problem), "{typed}: {error}");
+        }
+        for typed in ["0", "1e-45", "0.1", "0.9999999", "1", "1.0000000001"] {
+            assert!(not_negative(typed).is_ok(), "{typed}");
+        }
+        assert!(dropout("0.9999999").is_ok() && positive("3.4e38").is_ok() && single_number("-0.01").is_ok());
     }
 
     #[test]
