@@ -170,3 +170,147 @@ impl TrainingTask for Imp {
         self.text.batches_per_epoch()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tamt_data::{Corpus, Corruption, Tokenizer};
+    use tamt_kernels::Precision;
+    use tamt_model::{Activations, Batch, Pass, Save, Workspace};
+
+    use super::*;
+    use crate::compute::{Compute, Kernel};
+    use crate::objective::ObjectiveSettings;
+    use crate::prune::pruned_matrices;
+    use crate::testing::tiny_model;
+    use crate::train::{OptimizerSettings, Schedule, Shape};
+
+    /// Two rounds of three steps, to half of the weights.
+    fn imp(pretrained: &Model, rewind: Rewind, directory: &Path) -> Imp {
+        let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).into_iter();
+        let vocabulary: Vec<String> = pieces.chain((5..50).map(|i| format!("w{i}"))).collect();
+        std::fs::write(directory.join("vocab.txt"), vocabulary.join("\n")).unwrap();
+        std::fs::write(directory.join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
+        let tokenizer = Tokenizer::from_dir(directory).unwrap();
+        let tokens = (0..400).map(|i| 5 + i * 17 % 45).collect();
+        let corpus = Arc::new(Corpus { tokens, digest: String::new(), lines: 1 });
+        let settings = ObjectiveSettings { mlm: true, kd: None, mlm_probability: 0.3, dropout: Some(0.1) };
+        Imp {
+            levels: [0.2, 0.4, 0.5].map(|share| Sparsity::new(share).unwrap()).to_vec(),
+            ends: round_ends(6, 2),
+            objective: Objective::new(settings, 7, Precision::F32),
+            ids: pruned_matrices(pretrained, None).unwrap(),
+            scope: Scope::Local,
+            rewind,
+            text: TextBatches::new(corpus, &tokenizer, 16, 4, Some(Corruption::default()), 7).unwrap(),
+            eval: None,
+            losses: EvalLosses { mlm: true, kd: false },
+            pretrained: pretrained.clone(),
+            provenance: provenance(),
+            directory: directory.to_owned(),
+        }
+    }
+
+    fn provenance() -> Provenance {
+        Provenance {
+            base_model: "tiny".to_owned(),
+            base_sha256: String::new(),
+            pruned_sha256: None,
+            pooler_sha256: None,
+            method: "imp".to_owned(),
+            objective: Some("mlm".to_owned()),
+            sparsity: 0.5,
+            scope: Scope::Local,
+            seed: 7,
+            steps: 0,
+            corpus_sha256: None,
+            evaluation: None,
+            tool_version: String::new(),
+        }
+    }
+
+    /// Calls `check` after every step, with the number of steps done.
+    fn run(rewind: Rewind, mut check: impl FnMut(&Imp, &Learner<'_>, u64)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut model = tiny_model();
+        let mut imp = imp(&model, rewind, directory.path());
+        let masks = magnitude(&model, &imp.ids, imp.levels[0], imp.scope);
+        let trainable: Vec<Trainable> = model.params.ids().map(|id| Trainable { id, kind: GradKind::Weight }).collect();
+        let optimizer = OptimizerSettings::adamw(1e-2);
+        let compute = Compute { kernel: Kernel::Sparse, precision: Precision::F32 };
+        let mut learner = Learner::of_masked_weights(&mut model, masks, &trainable, optimizer, compute);
+        let schedule = Schedule { shape: Shape::Linear, warmup_steps: 0, horizon: 6 };
+        for step in 0..6 {
+            let rate = optimizer.learning_rate * schedule.factor(imp.scheduled_step(step));
+            imp.step(&mut learner, step, rate).unwrap();
+            check(&imp, &learner, step + 1);
+        }
+    }
+
+    fn states(model: &Model, pass: Pass<'_>) -> Vec<f32> {
+        let (mut batch, mut activations) = (Batch::default(), Activations::new(Save::Last));
+        batch.push(&[2, 7, 19, 31, 8, 3]);
+        batch.locate(&model.config);
+        model.forward(&batch, pass, &mut activations, &mut Workspace::default());
+        activations.last_hidden().to_vec()
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn a_round_ends_with_the_weights_of_pre_training_moments_of_zero_and_a_schedule_that_starts_anew() {
+        run(Rewind::Pretrained, |imp, learner, done| {
+            let ends_round = done % 3 == 0;
+            let (model, optimizer) = (&learner.model, &learner.optimizer);
+            let head = model.mlm_head.unwrap().params();
+            let is_changed = |id: &ParamId| bits(&model.params.get(*id)) != bits(&imp.pretrained.params.get(*id));
+            let changed = model.params.ids().filter(|id| !head.contains(id)).filter(is_changed).count();
+            let moments = optimizer.m.iter().chain(&optimizer.v).filter(|moment| **moment != 0.0).count();
+            if ends_round {
+                assert_eq!((changed, moments, optimizer.updates), (0, 0, 0), "after {done} steps");
+                assert!(head.iter().all(is_changed), "the head stays as trained");
+            } else {
+                // The pooler, which no MLM loss reaches, has two tensors without a gradient.
+                assert_eq!(changed, model.params.ids().count() - head.len() - 2, "after {done} steps");
+                assert!(moments > 1000, "{moments} moments after {done} steps");
+                assert_eq!(optimizer.updates, done % 3);
+            }
+            assert_eq!(imp.scheduled_step(done), done % 3, "the learning rate of the next step");
+            let own = states(model, learner.mode.pass());
+            assert_eq!(own, states(model, Pass::new(learner.mode.masks(), None)), "kernels read the rewound weights");
+        });
+    }
+
+    #[test]
+    fn without_rewinding_weights_stay_and_moments_start_anew() {
+        run(Rewind::None, |imp, learner, done| {
+            let id = learner.model.layer_matrices().next().unwrap();
+            assert_ne!(bits(&learner.model.params.get(id)), bits(&imp.pretrained.params.get(id)), "after {done} steps");
+            assert_eq!(learner.optimizer.updates, done % 3);
+        });
+    }
+
+    #[test]
+    fn each_level_drops_its_share_and_keeps_what_was_dropped_before() {
+        let mut before = None;
+        run(Rewind::Pretrained, |imp, learner, done| {
+            let masks = learner.exact_masks();
+            let level = imp.levels[(done / 3) as usize];
+            for (id, mask) in masks.iter() {
+                assert_eq!((mask.len() - mask.count_ones()) as u64, level.zeros(mask.len()));
+                let revived = |before: &tamt_model::Masks| {
+                    let before = before.get(id).unwrap();
+                    (0..mask.rows())
+                        .flat_map(|r| (0..mask.cols()).map(move |c| (r, c)))
+                        .filter(|&(r, c)| mask.get(r, c) && !before.get(r, c))
+                        .count()
+                };
+                assert_eq!(before.as_ref().map_or(0, revived), 0, "{id:?} after {done} steps");
+            }
+            before = Some(masks);
+        });
+    }
+}

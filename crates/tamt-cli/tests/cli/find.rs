@@ -225,6 +225,40 @@ fn roberta_is_found_tickets_of_as_well() {
     assert!(ticket.names().contains(&format!("{WORDS}.bitmask")), "{:?}", ticket.names());
 }
 
+/// RoBERTa has a padding row and unused position rows in front, and a head of its own.
+#[test]
+fn roberta_is_pruned_in_rounds_each_of_which_drops_more_of_what_the_last_one_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let to = |name: &str| at(&directory, name);
+    let of_roberta = |line: String| line.replace(&bert(), &golden("roberta")).replace("0.7", "0.3");
+    let line = of_roberta(training("imp", &to("run"))).replace("--max-steps 24", "--steps-per-round 4");
+    let line = line.replace(" --rethreshold-every 5", "");
+    let result = object(&tamt(&format!("{line} --json")).success());
+    assert_eq!(result["steps"], 8);
+    tamt(&of_roberta(one_shot("magnitude", &to("magnitude")))).success();
+    tamt(&format!("{} --rewind none", line.replace(&to("run"), &to("on")))).success();
+    let model = Tensors::read(golden("roberta") + "/model.safetensors");
+    let ticket = |name: &str| Tensors::read(to(name) + "/ticket.safetensors");
+    let levels = [("sparsity-0.1", 0.1), ("sparsity-0.2", 0.2), ("sparsity-0.3", 0.3)];
+    let tickets = levels.map(|(folder, _)| ticket(&format!("run/{folder}")));
+    for name in tickets[0].names() {
+        let shape = model.shape(&masked("roberta", &name));
+        let elements = || (0..shape[0]).flat_map(|row| (0..shape[1]).map(move |col| (row, col)));
+        let mut before = vec![true; shape[0] * shape[1]];
+        for (ticket, (folder, share)) in tickets.iter().zip(levels) {
+            let kept: Vec<bool> = elements().map(|(r, c)| keeps(ticket.bytes(&name), shape[1], r, c)).collect();
+            let dropped = kept.iter().filter(|kept| !**kept).count();
+            assert_eq!(dropped, (kept.len() as f64 * share).floor() as usize, "{folder} {name}");
+            assert!(kept.iter().zip(&before).all(|(now, before)| *before || !now), "{folder} {name}");
+            before = kept;
+        }
+    }
+    let data = |name: &str| ticket(name).data;
+    assert_eq!(data("run"), data("run/sparsity-0.3"));
+    assert_ne!(data("run"), data("magnitude"), "training decides what is dropped");
+    assert_ne!(data("run"), data("on"), "rewinding has an effect");
+}
+
 #[test]
 fn inspect_tells_rates_metadata_and_similarity() {
     let directory = tempfile::tempdir().unwrap();
