@@ -11,6 +11,7 @@ pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
         Error::NothingToResume { .. } => "give another --output-dir",
         Error::SettingsDiffer { .. } => "give --resume with the recorded settings, or another --output-dir",
         Error::Locked { .. } => "wait for the other process to end, or give another --output-dir",
+        Error::Gone { .. } => "--resume goes on once the directory is back, and starts over without it",
         Error::Stopped { checkpoint: Some(_), .. } => return Some(format!("to go on: {}", resuming(line))),
         Error::Head { found: Some(_), .. } => "`tamt tune --new-head` replaces the head of --model by a new one",
         Error::Head { found: None, .. } => "`tamt tune` gives a model a head for a task",

@@ -1,7 +1,6 @@
 //! The record of a run: its settings for `config.toml`, and the announcement for a person.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -56,11 +55,9 @@ impl Record {
     }
 
     /// Records the digest of a tokenizer, which decides the tokens of a text.
-    pub(crate) fn tokenizer(&mut self, tokenizer: &Tokenizer) -> Result<()> {
-        let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        let files: Vec<Vec<u8>> = tokenizer.files().iter().map(read).collect::<Result<_>>()?;
-        self.set("tokenizer-sha256", sha256_hex(files.iter().map(Vec::as_slice)));
-        Ok(())
+    pub(crate) fn tokenizer(&mut self, tokenizer: &Tokenizer) {
+        let files = tokenizer.files().iter();
+        self.set("tokenizer-sha256", sha256_hex(files.map(|file| file.bytes.as_slice())));
     }
 
     /// Records the texts of a run and the digests of their files.

@@ -61,10 +61,19 @@ impl Signals {
         self.stop.clone()
     }
 
-    /// Lets a signal ahead of the first step remove the traces of a run.
-    pub(crate) fn watch(&self, directory: &RunDir) {
+    /// Opens the directory of a run, whose traces a signal ahead of the first step removes. A signal during the opening
+    /// waits.
+    pub(crate) fn watch<E>(&self, open: impl FnOnce() -> Result<RunDir, E>) -> Result<RunDir, E> {
         let mut new_runs = self.new_runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = open()?;
         new_runs.extend(directory.new_run().cloned());
+        Ok(directory)
+    }
+
+    /// Lets a signal wait for the end of `work`, which leaves no traces once it has ended.
+    pub(crate) fn quietly<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _waiting = self.new_runs.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
     }
 }
 

@@ -71,4 +71,4 @@ pub use error::{Error, Result};
 pub use mlm::{Corruption, Masked};
 pub use nearest::nearest;
 pub use sampler::{LengthSampler, Sampler, length_batches};
-pub use tokenizer::{Pair, Specials, Tokenized, Tokenizer};
+pub use tokenizer::{Pair, Specials, Tokenized, Tokenizer, TokenizerFile};

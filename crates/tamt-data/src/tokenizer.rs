@@ -7,11 +7,13 @@ mod json;
 mod template;
 mod vocabulary;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::panics::caught;
 use crate::tokenizer::files::Loaded;
+pub use crate::tokenizer::files::TokenizerFile;
 use crate::tokenizer::template::Template;
 
 /// The ids of the special tokens.
@@ -64,7 +66,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     specials: Specials,
     vocab_size: u32,
-    files: Vec<PathBuf>,
+    files: Arc<[TokenizerFile]>,
     /// Whether a text that is too long loses its beginning, not its end.
     truncate_left: bool,
     /// The `tokenizer_config.json` to be written in place of that in `files`, if that does not name the class.
@@ -76,7 +78,7 @@ impl std::fmt::Debug for Tokenizer {
         f.debug_struct("Tokenizer")
             .field("vocab_size", &self.vocab_size)
             .field("specials", &self.specials)
-            .field("files", &self.files)
+            .field("files", &self.files.iter().map(|file| file.name).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -98,6 +100,8 @@ impl Tokenizer {
     /// not supported or files contradict each other, [`Error::MissingSpecial`] if the vocabulary lacks `cls`, `sep` or
     /// `mask`, [`Error::Io`], [`Error::NotText`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
+        // A directory that goes away between the two calls is an error of the second one.
+        let files = files::present(dir)?;
         let loaded = files::load(dir)?;
         let specials = find_specials(&loaded)?;
         let Loaded { inner, truncate_left, config, .. } = loaded;
@@ -105,7 +109,7 @@ impl Tokenizer {
         // end of a `vocab.txt` is no piece.
         let ids = inner.get_vocab(true).into_iter().filter(|(piece, _)| !piece.is_empty()).map(|(_, id)| id);
         let vocab_size = ids.max().map_or(0, |highest| highest.saturating_add(1));
-        Ok(Self { inner, specials, vocab_size, files: files::present(dir), truncate_left, config })
+        Ok(Self { inner, specials, vocab_size, files: files.into(), truncate_left, config })
     }
 
     /// The special tokens.
@@ -187,20 +191,20 @@ impl Tokenizer {
         Ok(Pair { ids, type_ids })
     }
 
-    /// The tokenizer's files in its directory.
-    pub fn files(&self) -> &[PathBuf] {
+    /// The tokenizer's files, as they were when the tokenizer was loaded.
+    pub fn files(&self) -> &[TokenizerFile] {
         &self.files
     }
 
-    /// Copies the tokenizer's files into `dir`, which must exist. Each file appears whole. The written
+    /// Writes the tokenizer's files into `dir`, which must exist, from memory. Each file appears whole. The written
     /// `tokenizer_config.json` names the tokenizer's class also where the original does not, so that the files mean the
     /// same tokenizer beside any model.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] naming the file that could not be copied.
+    /// [`Error::Io`] naming the file that could not be written.
     pub fn save_to(&self, dir: &Path) -> Result<()> {
-        files::copy(&self.files, self.config.as_deref(), dir)
+        files::write(&self.files, self.config.as_deref(), dir)
     }
 
     /// Removes all but `keep` tokens, at the side that the tokenizer truncates.

@@ -51,6 +51,13 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The directory of a run was removed, moved or replaced while the run wrote to it.
+    #[error("{} is gone: it was removed, moved or replaced during the run", .path.display())]
+    Gone {
+        /// The output directory.
+        path: PathBuf,
+    },
+
     /// A file or directory could not be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {

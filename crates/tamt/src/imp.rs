@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use tamt_model::{GradKind, Model, ParamId, Trainable};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::{EvalLosses, EvalText};
 use crate::find::search::{FoundMasks, Search, ticket_after};
 use crate::find::settings::Rewind;
@@ -25,6 +25,7 @@ use crate::magnitude::{magnitude, magnitude_of_survivors};
 use crate::mlm_head::HeadWeights;
 use crate::objective::Objective;
 use crate::prune::{Scope, Sparsity};
+use crate::run::create_folder;
 use crate::text::{TextBatches, TextSource};
 use crate::ticket::{Provenance, TICKET_FILE};
 use crate::train::learner::Learner;
@@ -117,8 +118,7 @@ impl Imp {
 
     /// Writes the ticket of a level into its own folder.
     fn write_level(&self, learner: &Learner<'_>, level: usize, done: u64) -> Result<()> {
-        let folder = self.directory.join(format!("sparsity-{}", self.levels[level].share()));
-        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let folder = create_folder(&self.directory, &format!("sparsity-{}", self.levels[level].share()))?;
         self.write_ticket(learner, level, done, &folder)
     }
 

@@ -139,7 +139,7 @@ pub fn pretrain(
     let mut session = Session { directory, observer, stop };
     let mut trained = train(&mut task, &mut learner, &settings.train, "pretrain", &mut session)?;
     let directory = &session.directory;
-    // The weights come first: the tokenizer's files are copied, and their source may be gone.
+    // The weights come first: a failure to write another file does not cost them.
     model.save(directory.path())?;
     tokenizer.save_to(directory.path())?;
     trained.write_record(directory)?;

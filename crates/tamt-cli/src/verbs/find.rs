@@ -22,7 +22,7 @@ use crate::verbs::shared;
 pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     let goal = resolve::goal(args)?;
-    RunDir::check(&args.output_dir, args.training.run.resume)?;
+    signals.quietly(|| RunDir::check(&args.output_dir, args.training.run.resume))?;
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let base = shared::base(&args.model, printer)?;
     drop(heartbeat);
@@ -33,7 +33,7 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
 
     let resume = args.training.run.resume;
     let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
-    if let Some(json) = shared::finished(&directory, printer)? {
+    if let Some(json) = shared::finished(&directory, |steps| settings.goes_on_after(steps), printer)? {
         let ticket = Ticket::read(&directory.file(TICKET_FILE))?;
         let rates = Rates::of(&ticket, Some(&base.model));
         let text = result_text(&json, &rates, &untouched(&base.model, &settings)?, &args.output_dir);
@@ -62,7 +62,7 @@ fn record(
 ) -> Result<Record> {
     let mut record = Record::new("find", settings, defaults)?;
     record.model("model", &base.name, &base.sha256);
-    record.tokenizer(&base.tokenizer)?;
+    record.tokenizer(&base.tokenizer);
     record.texts(texts, &args.corpus, &args.training.eval_corpus);
     if let MaskInit::Ticket(path) = &settings.start {
         // A ticket that cannot be read or does not fit is an error ahead of the run directory.

@@ -34,7 +34,7 @@ struct Origin {
 
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
-    RunDir::check(&args.output_dir, args.training.run.resume)?;
+    signals.quietly(|| RunDir::check(&args.output_dir, args.training.run.resume))?;
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let origin = Origin::of(args)?;
     drop(heartbeat);
@@ -44,14 +44,14 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
 
     let mut record = Record::new("pretrain", &settings, &defaults)?;
     record.model(if origin.is_new { "new" } else { "model" }, &origin.name, &origin.sha256);
-    record.tokenizer(&origin.tokenizer)?;
+    record.tokenizer(&origin.tokenizer);
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
     if let Some(tokenizer) = &args.tokenizer {
         record.set("tokenizer", tokenizer.to_string_lossy().into_owned());
     }
     let resume = args.training.run.resume;
     let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
-    if let Some(json) = shared::finished(&directory, printer)? {
+    if let Some(json) = shared::finished(&directory, |steps| settings.train.schedule.goes_on_after(steps), printer)? {
         return show(json, &args.output_dir, printer);
     }
     record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;

@@ -68,7 +68,8 @@ pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Pri
     Ok(Corpus::read(files, tokenizer, ReadOptions { progress: Some(&progress) })?)
 }
 
-/// Opens the directory of a run, and tells what a person should know about it.
+/// Opens the directory of a run, and tells what a person should know about it. A signal meanwhile waits, so that no traces
+/// are missed.
 pub(super) fn open(
     path: &Path,
     table: &toml::Table,
@@ -77,8 +78,7 @@ pub(super) fn open(
     signals: &Signals,
     printer: Printer,
 ) -> Result<RunDir> {
-    let directory = RunDir::create_with_defaults(path, table, record.defaults(), resume)?;
-    signals.watch(&directory);
+    let directory = signals.watch(|| RunDir::create_with_defaults(path, table, record.defaults(), resume))?;
     directory.notes().iter().for_each(|note| printer.progress(note));
     Ok(directory)
 }
@@ -89,11 +89,17 @@ pub(super) fn masks(base: &Base, path: Option<&Path>, allow_other_base: bool) ->
     Ok(Some(base.masks_of(&Ticket::read(path)?, allow_other_base)?))
 }
 
-/// The result of the run in `directory`, after a notice, if the run has finished.
-pub(super) fn finished(directory: &RunDir, printer: Printer) -> Result<Option<Map<String, Value>>> {
+/// The result of the run in `directory`, after a notice, if the run has finished. `goes_on_after` says whether more steps
+/// than a number can follow.
+pub(super) fn finished(
+    directory: &RunDir,
+    goes_on_after: impl FnOnce(u64) -> bool,
+    printer: Printer,
+) -> Result<Option<Map<String, Value>>> {
     if !directory.finished() {
         return Ok(None);
     }
+    directory.retire_checkpoints_of_finished(goes_on_after)?;
     printer.info("this run has finished; its result was:")?;
     Ok(Some(read_eval_results(directory.path())?))
 }

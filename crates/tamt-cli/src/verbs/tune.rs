@@ -28,7 +28,7 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
-    RunDir::check(&args.output_dir, args.fitting.run.resume)?;
+    signals.quietly(|| RunDir::check(&args.output_dir, args.fitting.run.resume))?;
     let heartbeat = Heartbeat::start(printer, "reading the model and the task");
     let first = load(args, &task, seeds[0])?;
     shared::notes(&first.model, printer)?;
@@ -56,7 +56,7 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     if let [seed] = *seeds {
         let resume = args.fitting.run.resume;
         let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
-        if let Some(result) = shared::finished(&directory, printer)? {
+        if let Some(result) = shared::finished(&directory, |steps| tuning.settings.goes_on_after(steps), printer)? {
             return show(&result, &args.output_dir, printer);
         }
         tuning.announce(&record)?;
@@ -102,7 +102,7 @@ impl Tuning<'_> {
         defaults.inputs.max_length = defaults.inputs.max_length.min(longest);
         let mut record = Record::new("tune", &self.settings, &defaults)?;
         record.model("model", &model.name, &model.sha256);
-        record.tokenizer(&model.tokenizer)?;
+        record.tokenizer(&model.tokenizer);
         if args.new_head {
             record.set("new-head", true);
         }
@@ -166,17 +166,20 @@ impl Tuning<'_> {
 
     fn run_seeds(&self, seeds: &[u64], record: &Record, signals: &Signals) -> Result<()> {
         let (root, resume) = (&self.args.output_dir, self.args.fitting.run.resume);
-        let directory = RunDir::create_with_defaults(root, record.table(), record.defaults(), resume)?;
-        signals.watch(&directory);
+        let directory =
+            signals.watch(|| RunDir::create_with_defaults(root, record.table(), record.defaults(), resume))?;
         self.announce(record)?;
         let mut runs = Vec::with_capacity(seeds.len());
         for &seed in seeds {
+            // The opening of a seed's directory would bring a removed one back.
+            directory.check_held()?;
             let path = root.join(format!("seed-{seed}"));
             let mut table = record.table().clone();
             table.remove("seeds");
             table.insert("seed".to_owned(), i64::try_from(seed).unwrap_or(i64::MAX).into());
             let run = shared::open(&path, &table, record, directory.resumed(), signals, self.printer)?;
             if run.finished() {
+                run.retire_checkpoints_of_finished(|steps| self.settings.goes_on_after(steps))?;
                 runs.push(read_eval_results(&path)?);
                 continue;
             }
@@ -184,6 +187,7 @@ impl Tuning<'_> {
             let model = load(self.args, self.task, seed)?;
             runs.push(self.run(model, seed, run, signals.stop())?);
         }
+        directory.check_held()?;
         let result = summary(root, &runs);
         write_eval_results(root, &result)?;
         show_seeds(&result, &runs, root, self.printer)

@@ -187,7 +187,8 @@ fn a_run_directory_that_vanishes_stops_the_run() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("error: cannot ") && said.contains(&run) && said.contains("caused by: No such file"),
+        said.contains(&format!("error: {run} is gone"))
+            || said.contains("error: cannot ") && said.contains(&run) && said.contains("caused by: No such file"),
         "{said}"
     );
 }

@@ -137,6 +137,13 @@ fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
     let find = line("tamt-mlm", &ticket, 1).replace("1e-3", "1e38");
     tamt(&format!("{find} --eval-corpus {}", corpus())).code(1).stderr(contains("is not finite on the held-out text"));
     assert!(Path::new(&ticket).join("ticket.safetensors").is_file());
+    // Between two steps, such an evaluation does not end the run; the next step does.
+    let midway = at(&directory, "midway");
+    let find = find.replace("--max-steps 1", "--max-steps 3").replace(&ticket, &midway);
+    tamt(&format!("{find} --eval-corpus {} --eval-every 1 --save-every 1", corpus())).code(1).stderr(
+        contains("step 1: MLM loss (trained head) is not finite")
+            .and(contains(format!("not finite at step 2; the last good checkpoint is {midway}/checkpoint-1"))),
+    );
     let pretrain = format!(
         "pretrain --model {} --corpus {} --eval-corpus {1} --output-dir {model} --max-steps 1 --warmup-steps 0 \
          --batch-size 2 --block-size 12 --learning-rate 1e38",
@@ -146,10 +153,62 @@ fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
     tamt(&pretrain).code(1).stderr(contains("is not finite on the held-out text"));
     assert!(Path::new(&model).join("model.safetensors").is_file());
     assert_eq!(resumable(&model), [1]);
+
+    let (tuned, data) = (at(&directory, "tuned"), cola(&directory.path().join("data")));
+    let tune = format!(
+        "tune --model {} --task cola --data {data} --output-dir {tuned} --max-steps 1 --warmup-steps 0 \
+         --learning-rate 1e38",
+        bert()
+    );
+    tamt(&tune).code(1).stderr(contains("is not finite on the held-out text"));
+    assert!(Path::new(&tuned).join("model.safetensors").is_file());
+    assert_eq!(resumable(&tuned), [1]);
 }
 
 #[test]
-fn a_model_is_written_although_its_tokenizer_is_gone() {
+fn weights_are_written_ahead_of_the_files_that_are_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let (base, data) = (copy_of_bert(&directory.path().join("base")), cola(&directory.path().join("data")));
+    let ticket = at(&directory, "ticket");
+    tamt(&format!("find --model {base} --method magnitude --sparsity 0.5 --output-dir {ticket}")).success();
+    let lines = [
+        format!("apply --model {base} --ticket {ticket}"),
+        format!("tune --model {base} --task cola --data {data} --max-steps 2"),
+        format!("pretrain --model {base} --corpus {} --max-steps 2 --batch-size 2 --block-size 12", corpus()),
+    ];
+    for (i, line) in lines.iter().enumerate() {
+        let [whole, output] = ["whole", "output"].map(|name| at(&directory, format!("{name}-{i}")));
+        tamt(&format!("{line} --output-dir {whole}")).success();
+        // A file cannot take the place of a directory.
+        let obstacle = format!("{output}/vocab.txt");
+        fs::create_dir_all(format!("{obstacle}/mine")).unwrap();
+        tamt(&format!("{line} --output-dir {output}")).code(1).stderr(contains(&obstacle));
+        for file in ["model.safetensors", "config.json"] {
+            assert_eq!(bytes(format!("{output}/{file}")), bytes(format!("{whole}/{file}")), "{line}: {file}");
+        }
+    }
+}
+
+#[test]
+fn a_run_whose_directory_is_replaced_stops_and_writes_nothing_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (run, aside) = (at(&directory, "run"), at(&directory, "aside"));
+    for method in ["tamt-kd", "imp"] {
+        let mut child = start(&format!("{} --save-every 15", line(method, &run, 100_000_000)));
+        wait_for(Path::new(&state(&run, 30)), &mut child);
+        fs::rename(&run, &aside).unwrap();
+        let _ = fs::create_dir(&run);
+        let (output, said) = ended(child);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("error: cannot ") || said.contains(&format!("error: {run} is gone")), "{said}");
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+        fs::remove_dir(&run).unwrap();
+        fs::remove_dir_all(&aside).unwrap();
+    }
+}
+
+#[test]
+fn a_model_is_written_with_its_tokenizer_although_their_source_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let (base, run) = (copy_of_bert(&directory.path().join("base")), at(&directory, "run"));
     let pretrain = format!(
@@ -159,8 +218,12 @@ fn a_model_is_written_although_its_tokenizer_is_gone() {
     let mut child = start(&pretrain);
     wait_for(Path::new(&state(&run, 5)), &mut child);
     fs::remove_dir_all(&base).unwrap();
-    ended(child);
+    let (output, said) = ended(child);
+    assert!(output.status.success(), "{said}");
     assert!(Path::new(&run).join("model.safetensors").is_file());
+    for file in ["vocab.txt", "tokenizer.json", "tokenizer_config.json"] {
+        assert_eq!(bytes(format!("{run}/{file}")), bytes(format!("{}/{file}", bert())), "{file}");
+    }
 }
 
 #[test]

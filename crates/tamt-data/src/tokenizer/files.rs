@@ -1,4 +1,4 @@
-//! Reading and copying of the files of a tokenizer.
+//! Reading and writing of the files of a tokenizer.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,15 @@ const CONFIG: &str = "tokenizer_config.json";
 /// The names of all tokenizer files.
 const NAMES: [&str; 7] =
     ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", CONFIG, "special_tokens_map.json", "added_tokens.json"];
+
+/// A file of a tokenizer's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenizerFile {
+    /// The name in the directory.
+    pub name: &'static str,
+    /// The content.
+    pub bytes: Vec<u8>,
+}
 
 /// What the files of a directory say.
 pub(super) struct Loaded {
@@ -179,19 +188,15 @@ fn config_with_class(config: &JsonFile, of: ClassOf) -> Option<String> {
 }
 
 /// The tokenizer files in `dir`.
-pub(super) fn present(dir: &Path) -> Vec<PathBuf> {
-    NAMES.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect()
+pub(super) fn present(dir: &Path) -> Result<Vec<TokenizerFile>> {
+    let present = NAMES.into_iter().filter(|name| dir.join(name).is_file());
+    present.map(|name| Ok(TokenizerFile { name, bytes: read_bytes(&dir.join(name))? })).collect()
 }
 
 /// Writes `files` into `dir`, with `config` as `tokenizer_config.json` if given.
-pub(super) fn copy(files: &[PathBuf], config: Option<&str>, dir: &Path) -> Result<()> {
-    for file in files {
-        let Some(name) = file.file_name().filter(|name| config.is_none() || *name != CONFIG) else {
-            continue;
-        };
-        // `fs::copy` would copy a read-only mode, and would truncate a file copied onto itself.
-        let bytes = read_bytes(file)?;
-        atomic_write(&dir.join(name), |out| out.write_all(&bytes))?;
+pub(super) fn write(files: &[TokenizerFile], config: Option<&str>, dir: &Path) -> Result<()> {
+    for TokenizerFile { name, bytes } in files.iter().filter(|file| config.is_none() || file.name != CONFIG) {
+        atomic_write(&dir.join(name), |out| out.write_all(bytes))?;
     }
     config.map_or(Ok(()), |config| atomic_write(&dir.join(CONFIG), |out| out.write_all(config.as_bytes())))
 }

@@ -83,6 +83,7 @@ impl Demo<'_> {
         let settings = self.settings.pretraining();
         let directory = self.run_directory(&path, "pretrain", &settings)?;
         let result = if directory.finished() {
+            directory.retire_checkpoints_of_finished(|steps| settings.train.schedule.goes_on_after(steps))?;
             read_eval_results(&path)?
         } else {
             let config = self.settings.config(tokenizer.vocab_size())?;
@@ -202,6 +203,7 @@ impl Demo<'_> {
         let settings = self.settings.finding(method, sparsity);
         let directory = self.run_directory(&path, "find", &settings)?;
         let result = if directory.finished() {
+            directory.retire_checkpoints_of_finished(|steps| settings.goes_on_after(steps))?;
             read_eval_results(&path)?
         } else {
             find(base.clone(), texts, &settings, directory, &mut self.stages, self.stop.clone())?.to_json()
@@ -210,6 +212,7 @@ impl Demo<'_> {
     }
 
     fn run_directory<S: Serialize>(&self, path: &Path, verb: &str, settings: &S) -> Result<RunDir> {
+        self.directory.check_held()?;
         RunDir::create(path, &VerbSettings::new(verb, settings), self.directory.resumed())
     }
 

@@ -139,6 +139,7 @@ fn run_all(
 fn run_one(run: &FineTuning<'_>, model: &str, resumed: bool, stop: &Stop) -> RunResult {
     let directory = RunDir::create(&run.path, &VerbSettings::new("tune", &run.settings), resumed)?;
     if directory.finished() {
+        directory.retire_checkpoints_of_finished(|steps| run.settings.goes_on_after(steps))?;
         return read_eval_results(&run.path);
     }
     let base = TaskModel::load(model, run.task, HeadStart::Random(run.settings.seed), None)?;

@@ -117,6 +117,8 @@ pub fn find(
     };
 
     let Session { directory, observer, stop } = session;
+    let stopped = |signal| Error::Stopped { signal, step: 0, checkpoint: None };
+    let _hold = if found.trained.is_none() { Some(stop.hold().map_err(stopped)?) } else { None };
     // The ticket comes first: whatever happens to the evaluation, the masks are safe.
     let ticket = ticket_after(found.steps, &search.base.model, &found.masks, &search.provenance());
     ticket.write(&directory.file(TICKET_FILE))?;

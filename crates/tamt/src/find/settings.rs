@@ -140,6 +140,13 @@ pub struct FindSettings {
 }
 
 impl FindSettings {
+    /// Whether a finished run of so many steps can become longer: the learning rates of its steps are those of a longer
+    /// run, and the number of steps does not decide the rounds.
+    #[must_use]
+    pub fn goes_on_after(&self, steps: u64) -> bool {
+        self.method != Method::Imp && self.train.schedule.goes_on_after(steps)
+    }
+
     /// The defaults of a method at a sparsity: the reference's losses, optimisers and constants, for `max_steps` steps.
     pub fn new(method: Method, sparsity: Sparsity, max_steps: u64) -> Self {
         Self {

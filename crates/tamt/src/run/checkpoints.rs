@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::run::RunDir;
 use crate::run::files::{
     CHECKPOINT_PREFIX, PARTIAL_PREFIX, TRAINING_STATE_FILE, checkpoint_step, entries, remove_directory, remove_file,
     sync,
 };
+use crate::run::{RunDir, TrainerState};
 
 /// The name of a training state that cannot be read.
 const DAMAGED_STATE_FILE: &str = "state.safetensors.damaged";
@@ -53,8 +53,9 @@ impl RunDir {
     /// disk and renamed, so that a checkpoint is whole or absent. A checkpoint of the same step is replaced.
     ///
     /// # Errors
-    /// Those of `write`, and [`Error::Io`]; the hidden directory is removed.
+    /// Those of `write`, [`Error::Gone`] and [`Error::Io`]; the hidden directory is removed.
     pub fn publish_checkpoint(&self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        self.check_held()?;
         let partial = self.file(&format!("{PARTIAL_PREFIX}{step}.partial"));
         let published = self.file(&format!("{CHECKPOINT_PREFIX}{step}"));
         let outcome = self.write_checkpoint(&partial, &published, write);
@@ -100,6 +101,20 @@ impl RunDir {
             }
         }
         Ok(())
+    }
+
+    /// Removes the training states that a finished run has left, where a kill came between its result and their removal.
+    /// The last one stays if `goes_on_after` says of the run's steps that more can follow.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Damaged`] if a file cannot be read or removed.
+    pub fn retire_checkpoints_of_finished(&self, goes_on_after: impl FnOnce(u64) -> bool) -> Result<()> {
+        if self.checkpoints()?.is_empty() {
+            return Ok(());
+        }
+        let TrainerState { global_step, max_steps, save_steps, .. } = TrainerState::read(self.path())?;
+        let goes_on = global_step == max_steps && goes_on_after(global_step);
+        self.retire_checkpoints_before(if goes_on { global_step } else { u64::MAX }, save_steps)
     }
 
     /// Renames the training state of the checkpoint of `step`, so that no run resumes from it.
@@ -177,6 +192,25 @@ mod tests {
         assert_eq!(paths.each_ref().map(|path| path.join(TRAINING_STATE_FILE).exists()), [false, false, false, true]);
         run.retire_checkpoints_before(u64::MAX, 0).unwrap();
         assert_eq!(run.checkpoints().unwrap(), []);
+    }
+
+    #[test]
+    fn a_finished_run_keeps_no_state_but_one_to_go_on_from() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::create(root.path(), &settings(""), false).unwrap();
+        run.retire_checkpoints_of_finished(|_| true).unwrap();
+        for step in [3, 4, 5] {
+            checkpoint(&run, step);
+        }
+        let state = TrainerState { global_step: 5, max_steps: 5, save_steps: 2, ..TrainerState::default() };
+        state.write(root.path()).unwrap();
+        run.retire_checkpoints_of_finished(|step| step == 5).unwrap();
+        let steps = |found: Vec<(u64, PathBuf)>| found.into_iter().map(|(step, _)| step).collect::<Vec<_>>();
+        assert_eq!(steps(run.checkpoints().unwrap()), [4, 5]);
+        assert_eq!(steps(run.resumable_checkpoints().unwrap()), [5]);
+        run.retire_checkpoints_of_finished(|_| false).unwrap();
+        assert_eq!(steps(run.checkpoints().unwrap()), [4]);
+        assert_eq!(steps(run.resumable_checkpoints().unwrap()), [0_u64; 0]);
     }
 
     #[test]

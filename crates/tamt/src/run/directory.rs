@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::run::files::{
-    LOCK_FILE, PARTIAL_PREFIX, TEMPORARY_PREFIX, checkpoint_step, create_directories, entries, remove_directory,
+    LOCK_FILE, PARTIAL_PREFIX, checkpoint_step, create_directories, entries, is_temporary, remove_directory,
     remove_empty, remove_file,
 };
 use crate::run::new_run::NewRun;
@@ -30,7 +30,7 @@ pub struct RunDir {
     new: Option<NewRun>,
     notes: Vec<String>,
     /// The advisory lock ends when the file is closed, and a killed process closes its files.
-    _lock: File,
+    lock: File,
 }
 
 impl RunDir {
@@ -68,11 +68,15 @@ impl RunDir {
         // under the lock.
         let opened = refuse_if_occupied(path, resume).and_then(|()| NewRun::new(path, created.clone()));
         let new = opened.inspect_err(|_| remove_empty(&created))?;
-        let lock = lock(path)?;
+        let had_run = [LOCK_FILE, settings::FILE].iter().any(|name| path.join(name).exists());
+        let lock = lock(path).inspect_err(|_| remove_empty(&created))?;
         refuse_if_occupied(path, resume)?;
-        remove_leftovers(path)?;
+        // In a directory without a run, a temporary file may belong to another program.
+        if had_run {
+            remove_leftovers(path)?;
+        }
 
-        let mut run = Self { path: path.to_owned(), new: Some(new), notes: Vec::new(), _lock: lock };
+        let mut run = Self { path: path.to_owned(), new: Some(new), notes: Vec::new(), lock };
         match settings::read(path)? {
             Some(recorded) => {
                 run.new = None;
@@ -149,6 +153,14 @@ impl RunDir {
         self.new.is_none()
     }
 
+    /// Checks that the path still leads to the directory that this run holds, and not to another one or to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if another process has removed, moved or replaced the directory.
+    pub fn check_held(&self) -> Result<()> {
+        if holds(&self.file(LOCK_FILE), &self.lock) { Ok(()) } else { Err(Error::Gone { path: self.path.clone() }) }
+    }
+
     /// Whether the run has ended: `eval_results.json`, its last file, exists.
     pub fn finished(&self) -> bool {
         self.file(RESULTS_FILE).is_file()
@@ -156,9 +168,10 @@ impl RunDir {
 }
 
 impl Drop for RunDir {
-    /// A run that fails without output, for settings that do not fit its text, say, leaves no trace.
+    /// A run that fails without output, for settings that do not fit its text, say, leaves no trace. A directory in place
+    /// of its own has traces of others.
     fn drop(&mut self) {
-        if let Some(new) = &self.new {
+        if let Some(new) = self.new.as_ref().filter(|_| self.check_held().is_ok()) {
             new.discard();
         }
     }
@@ -192,16 +205,35 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
+/// Whether the file at `path` is the open `file`.
+#[cfg(unix)]
+fn holds(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let (named, open) = (path.metadata().map(identity), file.metadata().map(identity));
+    named.ok().zip(open.ok()).is_some_and(|(named, open)| named == open)
+}
+
+/// Whether there is a file at `path`: other systems do not remove an open file.
+#[cfg(not(unix))]
+fn holds(path: &Path, _: &File) -> bool {
+    path.exists()
+}
+
+/// Removes what a killed run left half-written, in its folders too. A folder with a lock is another run's, which removes
+/// its own.
 fn remove_leftovers(path: &Path) -> Result<()> {
-    let names = entries(path)?;
-    // In a directory without a run, a temporary file may belong to another program.
-    let of_a_run = names.contains(settings::FILE);
-    for name in &names {
-        let leftover = path.join(name);
-        if name.starts_with(PARTIAL_PREFIX) && name.ends_with(".partial") {
-            remove_directory(&leftover)?;
-        } else if of_a_run && name.starts_with(TEMPORARY_PREFIX) && leftover.is_file() {
-            remove_file(&leftover)?;
+    // A folder that cannot be listed holds nothing of the run.
+    let Ok(names) = entries(path) else { return Ok(()) };
+    for name in names {
+        let entry = path.join(&name);
+        let is_folder = entry.is_dir() && !entry.is_symlink();
+        if is_folder && name.starts_with(PARTIAL_PREFIX) && name.ends_with(".partial") {
+            remove_directory(&entry)?;
+        } else if is_folder && !entry.join(LOCK_FILE).exists() {
+            remove_leftovers(&entry)?;
+        } else if !is_folder && is_temporary(&name) {
+            remove_file(&entry)?;
         }
     }
     Ok(())
@@ -314,15 +346,50 @@ mod tests {
         let run = RunDir::create(root.path(), &settings(""), false).unwrap();
         fs::write(run.file("log.jsonl"), "a line\n").unwrap();
         drop(run);
-        fs::create_dir(root.path().join(".checkpoint-7.partial")).unwrap();
-        fs::write(root.path().join(".checkpoint-7.partial/state.safetensors"), "half").unwrap();
-        fs::write(root.path().join(".tmp-a1B2c3"), "half").unwrap();
+        for folder in [".checkpoint-7.partial", "sparsity-0.5", "seed-1"] {
+            fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        let halves = [".checkpoint-7.partial/state.safetensors", ".tmp-a1B2c3", "sparsity-0.5/.tmp-a1B2c3"];
+        let others = ["seed-1/.lock", "seed-1/.tmp-a1B2c3", ".tmp-notes", "sparsity-0.5/notes"];
+        for name in halves.iter().chain(&others) {
+            fs::write(root.path().join(name), "half").unwrap();
+        }
         let run = RunDir::create(root.path(), &settings(""), true).unwrap();
         assert_eq!(
             entries(root.path()).unwrap().into_iter().collect::<Vec<_>>(),
-            [".lock", "config.toml", "log.jsonl"]
+            [".lock", ".tmp-notes", "config.toml", "log.jsonl", "seed-1", "sparsity-0.5"]
         );
+        assert_eq!(halves.map(|name| root.path().join(name).exists()), [false; 3]);
+        assert_eq!(others.map(|name| root.path().join(name).exists()), [true; 4]);
         assert_eq!(run.latest_checkpoint().unwrap(), None);
+    }
+
+    #[test]
+    fn the_settings_that_a_killed_run_left_half_written_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let temporary = root.path().join(".tmp-a1B2c3");
+        fs::write(&temporary, "half").unwrap();
+        drop(RunDir::create(root.path(), &settings(""), true).unwrap());
+        assert!(temporary.exists(), "it may belong to another program");
+        fs::write(root.path().join(".lock"), "").unwrap();
+        drop(RunDir::create(root.path(), &settings(""), true).unwrap());
+        assert!(!temporary.exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_or_replaced_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, aside) = (root.path().join("run"), root.path().join("aside"));
+        let run = RunDir::create(&path, &settings(""), false).unwrap();
+        run.check_held().unwrap();
+        fs::rename(&path, &aside).unwrap();
+        assert!(matches!(run.check_held(), Err(Error::Gone { .. })));
+        let other = RunDir::create(&path, &settings(""), false).unwrap();
+        let error = run.publish_checkpoint(1, |_| Ok(())).unwrap_err();
+        assert!(matches!(&error, Error::Gone { path: gone } if *gone == path), "{error}");
+        drop(run);
+        other.check_held().unwrap();
+        assert_eq!(entries(&path).unwrap().into_iter().collect::<Vec<_>>(), [".lock", "config.toml"]);
     }
 
     #[test]

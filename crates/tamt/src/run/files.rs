@@ -14,8 +14,11 @@ pub(super) const LOCK_FILE: &str = ".lock";
 pub(super) const CHECKPOINT_PREFIX: &str = "checkpoint-";
 pub(super) const PARTIAL_PREFIX: &str = ".checkpoint-";
 
-/// How the names of the temporary files of [`tamt_model::write::atomic_write`] begin.
-pub(super) const TEMPORARY_PREFIX: &str = ".tmp-";
+/// Whether [`tamt_model::write::atomic_write`] gives such names to temporary files.
+pub(super) fn is_temporary(name: &str) -> bool {
+    let random = name.strip_prefix(".tmp-").unwrap_or_default();
+    random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
 
 /// The step in the name of a checkpoint.
 pub(super) fn checkpoint_step(name: &str) -> Option<u64> {
@@ -41,6 +44,17 @@ pub(super) fn create_directories(path: &Path) -> Result<Vec<PathBuf>> {
     let missing: Vec<PathBuf> = path.ancestors().take_while(is_missing).map(Path::to_owned).collect();
     fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
     Ok(missing)
+}
+
+/// Creates the folder `name` in a run directory, which exists: a run does not bring a removed directory back.
+pub(crate) fn create_folder(directory: &Path, name: &str) -> Result<PathBuf> {
+    let folder = directory.join(name);
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::io("create directory", &folder)(error))
+        }
+        _ => Ok(folder),
+    }
 }
 
 /// Removes directories that [`create_directories`] created, as far as they are empty.

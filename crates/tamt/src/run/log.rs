@@ -1,9 +1,9 @@
 //! `log.jsonl` and `TensorBoard`'s event file, the growing logs of a run.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tamt_model::write::atomic_write;
 
 use crate::error::{Error, Result};
+use crate::run::growing::GrowingFile;
 use crate::run::tensorboard::EventWriter;
 
 /// The name of the log in a run directory.
@@ -25,8 +26,7 @@ pub(crate) const EVAL_PREFIX: &str = "eval_";
 /// so far, over all its resumptions. Values that are not finite are `null`.
 #[derive(Debug)]
 pub struct Log {
-    path: PathBuf,
-    file: File,
+    lines: GrowingFile,
     events: EventWriter,
     opened: Instant,
     seconds_before: f64,
@@ -63,10 +63,10 @@ impl Log {
             None => (Vec::new(), 0.0),
         };
         atomic_write(&path, |file| file.write_all(&lines))?;
-        let file = File::options().append(true).open(&path).map_err(Error::io("open", &path))?;
+        let lines = GrowingFile::open(&path)?;
         let mut events = EventWriter::create(directory)?;
         events.restart_at(resumed.map_or(0, |(step, _)| step + 1))?;
-        Ok(Self { path, file, events, opened: Instant::now(), seconds_before })
+        Ok(Self { lines, events, opened: Instant::now(), seconds_before })
     }
 
     /// Logs `values` by name as those of optimiser step `step`; no name is "step" or "seconds".
@@ -81,8 +81,7 @@ impl Log {
             let _ = write!(line, ",{}:{}", Value::from(name), Value::from(value));
         }
         line.push_str("}\n");
-        // One write a line, so that a reader of the growing file, or of the file of a killed run, sees whole lines.
-        self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
+        self.lines.append(line.as_bytes())?;
         self.events.scalars(step, values)
     }
 
@@ -91,7 +90,7 @@ impl Log {
     /// # Errors
     /// [`Error::Io`] if a log cannot be written.
     pub fn flush(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io("write", &self.path))?;
+        self.lines.flush()?;
         self.events.flush()
     }
 }

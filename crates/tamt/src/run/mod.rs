@@ -22,6 +22,7 @@ mod checkpoints;
 mod directory;
 mod extension;
 mod files;
+mod growing;
 mod log;
 mod new_run;
 mod observer;
@@ -33,6 +34,7 @@ mod trainer_state;
 
 pub use directory::RunDir;
 pub use files::TRAINING_STATE_FILE;
+pub(crate) use files::create_folder;
 pub(crate) use log::EVAL_PREFIX;
 pub use log::Log;
 pub use new_run::NewRun;

@@ -49,9 +49,15 @@ impl Stop {
     }
 
     /// Holds requests until the result of a run is written.
-    pub(crate) fn hold(&self) -> Arc<Hold> {
+    ///
+    /// # Errors
+    /// The signal of an earlier request. The program that asked found no run that held it, so it may end, and remove the
+    /// traces of the run, at any moment: a run must not write any more.
+    pub(crate) fn hold(&self) -> Result<Arc<Hold>, i32> {
+        // The order matters: of a hold and a request at the same time, one at least sees the other.
         self.0.holds.fetch_add(1, Ordering::SeqCst);
-        Arc::new(Hold(self.clone()))
+        let hold = Arc::new(Hold(self.clone()));
+        self.requested().map_or(Ok(hold), Err)
     }
 }
 
@@ -78,10 +84,18 @@ mod tests {
     #[test]
     fn a_request_is_held_while_a_run_holds_it() {
         let stop = Stop::new();
-        let (one, two) = (stop.hold(), stop.clone().hold());
+        let (one, two) = (stop.hold().unwrap(), stop.clone().hold().unwrap());
         drop(one);
         assert!(stop.is_held());
         drop(two);
+        assert!(!stop.is_held());
+    }
+
+    #[test]
+    fn an_earlier_request_is_not_held() {
+        let stop = Stop::new();
+        stop.request(15);
+        assert_eq!(stop.hold().unwrap_err(), 15);
         assert!(!stop.is_held());
     }
 }

@@ -1,12 +1,13 @@
 //! A writer of `TensorBoard`'s event files.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::run::files::entries;
+use crate::run::growing::GrowingFile;
 
 /// How the names of event files begin; `TensorBoard` finds them by this prefix.
 pub(super) const FILE_PREFIX: &str = "events.out.tfevents.";
@@ -18,8 +19,7 @@ pub(super) const FILE_PREFIX: &str = "events.out.tfevents.";
 /// event files depend on an image decoder or a protocol buffer compiler.
 #[derive(Debug)]
 pub struct EventWriter {
-    path: PathBuf,
-    file: File,
+    file: GrowingFile,
 }
 
 impl EventWriter {
@@ -29,19 +29,21 @@ impl EventWriter {
     /// [`Error::Io`] if the file cannot be created or written.
     pub fn create(directory: &Path) -> Result<Self> {
         let host = gethostname::gethostname().to_string_lossy().replace(std::path::is_separator, "_");
-        let base = format!("{FILE_PREFIX}{:010}.{host}.{}", wall_time() as u64, process::id());
+        // TensorBoard reads the files of a directory in the order of their names. The clock may have been set back.
+        let after_others = newest(directory)?.map_or(0, |second| second.saturating_add(1));
+        let second = after_others.max(wall_time() as u64);
+        let base = format!("{FILE_PREFIX}{second:010}.{host}.{}", process::id());
         let mut taken = 0;
-        let (path, file) = loop {
-            // TensorBoard reads the files of a directory in the order of their names.
+        let file = loop {
             let name = if taken == 0 { base.clone() } else { format!("{base}.{taken}") };
             let path = directory.join(name);
-            match File::create_new(&path) {
-                Ok(file) => break (path, file),
+            match GrowingFile::create_new(&path) {
+                Ok(file) => break file,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken += 1,
                 Err(error) => return Err(Error::io("create", &path)(error)),
             }
         };
-        let mut writer = Self { path, file };
+        let mut writer = Self { file };
         writer.write(&event(wall_time(), 0, &Content::FileVersion("brain.Event:2")))?;
         Ok(writer)
     }
@@ -67,13 +69,18 @@ impl EventWriter {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn flush(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io("write", &self.path))
+        self.file.flush()
     }
 
-    /// One write a record, so that a reader of the growing file sees whole records.
     fn write(&mut self, event: &[u8]) -> Result<()> {
-        self.file.write_all(&record(event)).map_err(Error::io("write", &self.path))
+        self.file.append(&record(event))
     }
+}
+
+/// The latest second in the names of the event files in `directory`.
+fn newest(directory: &Path) -> Result<Option<u64>> {
+    let second = |name: String| name.strip_prefix(FILE_PREFIX)?.split('.').next()?.parse().ok();
+    Ok(entries(directory)?.into_iter().filter_map(second).max())
 }
 
 /// Seconds since 1970.
@@ -170,6 +177,19 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_follows_the_older_ones_by_its_name_whatever_the_clock_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let older = directory.path().join(format!("{FILE_PREFIX}4000000000.host.1"));
+        std::fs::write(&older, "").unwrap();
+        std::fs::write(directory.path().join(format!("{FILE_PREFIX}text")), "").unwrap();
+        EventWriter::create(directory.path()).unwrap();
+        EventWriter::create(directory.path()).unwrap();
+        let names = entries(directory.path()).unwrap();
+        let seconds: Vec<_> = names.iter().filter_map(|name| name.split('.').nth(3)).collect();
+        assert_eq!(seconds, ["4000000000", "4000000001", "4000000002", "text"]);
+    }
 
     /// Expected bytes: Python `tensorboard` 2.21.0,
     /// `RecordWriter(f).write(event_pb2.Event(wall_time=.., step=.., ..).SerializeToString())`.

@@ -118,14 +118,14 @@ pub fn train(
     session: &mut Session<'_>,
 ) -> Result<Trained> {
     let started = Instant::now();
-    let mut run = Loop::start(task, learner, settings, session)?;
-    let hold = run.session.stop.hold();
+    let (mut run, hold) = Loop::start(task, learner, settings, session)?;
     run.session.observer.plan(stage, settings.max_steps, run.done);
     let exhausted = run.take_steps()?;
     run.save_if_possible()?;
     let outcome = exhausted.map_or_else(|| run.evaluate(), Ok);
     run.log.flush()?;
     run.session.observer.finish();
+    run.session.directory.check_held()?;
     let (metrics, failure) = match outcome {
         Ok(metrics) => (metrics, None),
         Err(stopped @ Error::Stopped { .. }) => return Err(stopped),
@@ -167,17 +167,24 @@ struct Loop<'a, 'm, 's> {
     done: u64,
     /// Whether the evaluation due after the last step, if one is, has ended.
     evaluated: bool,
+    /// The same at the newest checkpoint.
+    saved_evaluated: bool,
 }
 
 impl<'a, 'm, 's> Loop<'a, 'm, 's> {
-    /// Begins at step 0 or at the newest checkpoint.
+    /// Begins at step 0 or at the newest checkpoint. From the first written file on, the run answers stop requests.
     fn start(
         task: &'a mut dyn TrainingTask,
         learner: &'a mut Learner<'m>,
         settings: &'a TrainSettings,
         session: &'a mut Session<'s>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Arc<Hold>)> {
         let resumed = resume(task, learner, &session.directory, session.observer)?;
+        let hold = session.stop.hold().map_err(|signal| Error::Stopped {
+            signal,
+            step: resumed.as_ref().map_or(0, |resumed| resumed.step),
+            checkpoint: resumed.as_ref().map(|resumed| resumed.path.clone()),
+        })?;
         let log = Log::open(session.directory.path(), resumed.as_ref().map(|r| (r.step, r.evaluated)))?;
         let (done, checkpoint, interval, mut record, evaluated) = match resumed {
             Some(Resumed { step, path, interval, record, evaluated }) => {
@@ -190,7 +197,21 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
         record.save_steps = settings.save_every;
         record.logging_steps = settings.logging_steps;
         let saved = Instant::now();
-        Ok(Self { task, learner, settings, session, log, record, interval, checkpoint, saved, done, evaluated })
+        let run = Self {
+            task,
+            learner,
+            settings,
+            session,
+            log,
+            record,
+            interval,
+            checkpoint,
+            saved,
+            done,
+            evaluated,
+            saved_evaluated: evaluated,
+        };
+        Ok((run, hold))
     }
 
     /// Takes the remaining steps. The last evaluation, if the task was exhausted by it.
@@ -265,6 +286,8 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
             values.push((metrics::LEARNING_RATE, learning_rate));
             self.log.scalars(self.done, &values)?;
             self.record.log(&values);
+            // Without this, a run would learn at its next checkpoint, or at its end, that its directory is gone.
+            self.session.directory.check_held()?;
         }
         Ok(())
     }
@@ -327,17 +350,21 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
         self.checkpoint.as_ref().is_some_and(|(step, _)| *step == self.done)
     }
 
-    /// Saves a checkpoint after every `save_every` steps.
+    /// Saves a checkpoint after every `save_every` steps; once more, if the newest one precedes an evaluation after the
+    /// same step.
     fn save_if_due(&mut self) -> Result<()> {
-        if self.is_due(self.settings.save_every) && !self.is_saved() { self.save_checkpoint() } else { Ok(()) }
+        let is_saved = self.is_saved() && self.saved_evaluated == self.evaluated;
+        if self.is_due(self.settings.save_every) && !is_saved { self.save_checkpoint() } else { Ok(()) }
     }
 
-    /// Saves a checkpoint that no one asked for: the run goes on where it cannot be written, on a full disk, say.
+    /// Saves a checkpoint that no one asked for: the run goes on where it cannot be written, on a full disk, say, but not
+    /// where the run directory is gone.
     fn save_if_possible(&mut self) -> Result<()> {
         if self.is_saved() {
             return Ok(());
         }
         let Err(error) = self.save_checkpoint() else { return Ok(()) };
+        self.session.directory.check_held()?;
         self.saved = Instant::now();
         let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
         self.session.observer.note(&format!("no checkpoint after step {}: {error}{cause}", self.done));
@@ -352,9 +379,9 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
             record.write(partial)
         })?;
         let before = self.checkpoint.replace((self.done, path));
-        self.saved = Instant::now();
+        (self.saved, self.saved_evaluated) = (Instant::now(), self.evaluated);
         // The newest checkpoint and the one before stay resumable.
-        match before {
+        match before.filter(|(step, _)| *step < self.done) {
             Some((step, _)) => self.session.directory.retire_checkpoints_before(step, self.settings.save_every),
             None => Ok(()),
         }

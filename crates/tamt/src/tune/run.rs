@@ -8,9 +8,9 @@ use tamt_data::tasks::Task;
 use tamt_model::write::atomic_write;
 use tamt_model::{Masks, Model};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::inspect::Rates;
-use crate::run::{RunDir, write_eval_results};
+use crate::run::{RunDir, create_folder, write_eval_results};
 use crate::ticket::Ticket;
 use crate::train::{Session, Watch, watch};
 use crate::tune::answers::{Answers, predict_all};
@@ -88,8 +88,7 @@ pub fn tune(
     Ok(tuned)
 }
 
-/// Writes the model with its tokenizer. The weights come first: the tokenizer's files are copied, and their source may be
-/// gone.
+/// Writes the model with its tokenizer. The weights come first: a failure to write another file does not cost them.
 fn write_model(model: &mut Model, tokenizer: &Tokenizer, task: &Task, directory: &Path) -> Result<()> {
     describe_head(model, task);
     model.use_default_names();
@@ -121,8 +120,7 @@ fn write_predictions(
     }
     let test = predict_all(model, masks, task, &data.test, settings, watch)?;
     for (answers, inputs) in test.iter().zip(&data.test) {
-        let folder = directory.file(TEST_PREDICTIONS_DIR);
-        std::fs::create_dir_all(&folder).map_err(Error::io("create directory", &folder))?;
+        let folder = create_folder(directory.path(), TEST_PREDICTIONS_DIR)?;
         write_files(&folder, answers.submission(task, inputs)?)?;
     }
     Ok(notes)

@@ -184,6 +184,13 @@ impl TuneSettings {
         }
     }
 
+    /// Whether a finished fine-tuning of so many steps can become longer: the learning rates of its steps are those of a
+    /// longer run. Without a horizon of its own, a schedule ends with the last step.
+    #[must_use]
+    pub fn goes_on_after(&self, steps: u64) -> bool {
+        self.lr_schedule == Shape::Constant || self.lr_horizon_steps.is_some_and(|horizon| horizon != steps)
+    }
+
     /// The settings of the training loop, for a training set of `batches_per_epoch` batches.
     pub(super) fn training(&self, batches_per_epoch: u64) -> TrainSettings {
         let max_steps = self.duration.steps(batches_per_epoch);
