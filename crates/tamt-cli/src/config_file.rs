@@ -7,14 +7,16 @@
 //! file is given.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tamt_data::nearest;
 use toml::Value;
 
+use crate::places::what_is_at;
 use crate::recorded;
 
 /// Flags without a meaning in a file.
@@ -31,9 +33,8 @@ pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<Os
     let Some((verb, typed)) = typed.subcommand() else {
         return Ok(line);
     };
-    let Some(path) =
-        typed.try_get_one::<PathBuf>("config").ok().flatten().cloned().or_else(|| record_to_resume(verb, typed))
-    else {
+    let file = typed.try_get_one::<PathBuf>("config").ok().flatten().cloned();
+    let Some(path) = file.or_else(|| record_to_resume(verb, typed)) else {
         return Ok(line);
     };
 
@@ -43,27 +44,57 @@ pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<Os
         return Ok(line);
     };
     let flags = read(&path)
-        .and_then(|table| flags(command, typed, &table))
+        .and_then(|(text, table)| flags(command, typed, &text, &table))
         .map_err(|problem| command.error(ErrorKind::InvalidValue, format!("{}: {problem}", path.display())))?;
     // The verb is argument 1: no flag precedes the verb.
     line.splice(2..2, flags);
     Ok(line)
 }
 
+/// Adds to an error about missing flags why `--resume` does not supply them, if it was given.
+pub(crate) fn explain(command: &Command, line: &[OsString], mut error: clap::Error) -> clap::Error {
+    let typed = command.clone().ignore_errors(true).try_get_matches_from(line);
+    let typed = typed.as_ref().ok().and_then(ArgMatches::subcommand);
+    let directory = typed.and_then(|(_, typed)| directory_to_resume(typed));
+    if let (ErrorKind::MissingRequiredArgument, Some(directory)) = (error.kind(), directory) {
+        let there = what_is_at(&directory);
+        let text = format!("--resume takes the flags from the record of a run, config.toml; {there}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![text.into()]));
+    }
+    error
+}
+
+/// The directory of the run that `--resume` goes on with.
+fn directory_to_resume(typed: &ArgMatches) -> Option<PathBuf> {
+    typed.try_get_one::<bool>("resume").ok()??.then_some(())?;
+    typed.try_get_one::<PathBuf>("output_dir").ok()?.cloned()
+}
+
 /// The record of the run that `--resume` goes on with; `None` where it is missing or damaged, which the verb reports.
 fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
-    typed.try_get_one::<bool>("resume").ok()??.then_some(())?;
-    let path = typed.try_get_one::<PathBuf>("output_dir").ok()??.join("config.toml");
-    (verb != "demo" && recorded::verb(&read(&path).ok()?) == Some(verb)).then_some(path)
+    let path = directory_to_resume(typed)?.join("config.toml");
+    let (_, table) = read(&path).ok()?;
+    (verb != "demo" && recorded::verb(&table).is_some()).then_some(path)
 }
 
-fn read(path: &Path) -> Result<toml::Table, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read it: {error}"))?;
-    toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned())
+/// The text of a file, and its content.
+fn read(path: &Path) -> Result<(String, toml::Table), String> {
+    if path.is_dir() {
+        let record = path.join("config.toml");
+        let advice = if record.is_file() { format!("; it holds {}", record.display()) } else { String::new() };
+        return Err(format!("it is a directory, not a file{advice}"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => "it is no text, so it holds no flags".to_owned(),
+        io::ErrorKind::NotFound => format!("there is no such file; {}", what_is_at(path)),
+        _ => format!("cannot read it: {error}"),
+    })?;
+    let table = toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    Ok((text, table))
 }
 
-/// The flags of `table` that were not given on the command line.
-fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
+/// The flags of `table`, the content of `text`, that were not given on the command line.
+fn flags(command: &Command, typed: &ArgMatches, text: &str, table: &toml::Table) -> Result<Vec<OsString>, String> {
     if let Some(verb) = recorded::verb(table) {
         if verb != command.get_name() {
             return Err(format!("it records a `tamt {verb}`, and this is `tamt {}`", command.get_name()));
@@ -77,7 +108,7 @@ fn flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<V
         let flag = command
             .get_arguments()
             .find(|flag| flag.get_long() == Some(&name) && !TYPED_ONLY.contains(&name.as_str()))
-            .ok_or_else(|| unknown(command, key))?;
+            .ok_or_else(|| unknown(command, text, key))?;
         if seen.contains(&name) {
             return Err(format!("`{key}` is given twice, in two spellings"));
         }
@@ -108,11 +139,24 @@ fn recorded_flags(command: &Command, typed: &ArgMatches, table: &toml::Table) ->
     Ok(flags)
 }
 
-fn unknown(command: &Command, key: &str) -> String {
+fn unknown(command: &Command, text: &str, key: &str) -> String {
     let mut known: Vec<_> =
         command.get_arguments().filter_map(Arg::get_long).filter(|name| !TYPED_ONLY.contains(name)).collect();
     known.sort_unstable();
-    format!("unknown key `{key}`; `tamt {}` knows {}", command.get_name(), known.join(", "))
+    let line = line_of(text, key).map_or_else(String::new, |line| format!("line {line}: "));
+    let meant = nearest(&key.replace('_', "-"), known.iter().copied());
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    format!("{line}unknown key `{key}`; `tamt {}` knows {}{meant}", command.get_name(), known.join(", "))
+}
+
+/// The line, from 1, that sets `key` or opens its table.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let is_of_key = |line: &str| {
+        let name = line.trim_start().trim_start_matches(['[', '"', '\'']);
+        let rest = name.strip_prefix(key).map(|rest| rest.trim_start_matches(['"', '\'']).trim_start());
+        rest.is_some_and(|rest| rest.starts_with(['=', ']', '.']))
+    };
+    Some(text.lines().position(is_of_key)? + 1)
 }
 
 fn translate(flag: &Arg, name: &str, key: &str, value: &Value, flags: &mut Vec<OsString>) -> Result<(), String> {

@@ -1,11 +1,21 @@
 //! Advice for errors with a known remedy.
 
+use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
 
 use tamt::Error;
+use tamt::ticket::Ticket;
+
+use crate::places::what_is_at;
 
 /// Advice on `error`, in one sentence that names flags. `line` is the typed command line.
 pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
+    known_remedy(error, line).or_else(|| error.chain().find_map(place))
+}
+
+fn known_remedy(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
     let text = match error.downcast_ref::<Error>()? {
         Error::Occupied { .. } => "give --resume to go on with that run, or another --output-dir",
         Error::NothingToResume { .. } => "give another --output-dir",
@@ -16,10 +26,47 @@ pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
         Error::Head { found: Some(_), .. } => "`tamt tune --new-head` replaces the head of --model by a new one",
         Error::Head { found: None, .. } => "`tamt tune` gives a model a head for a task",
         Error::NonFinite { .. } => "a lower --learning-rate may help",
-        Error::Model(tamt_model::Error::NoMlmHead) => "`tamt pretrain --train head` fits one",
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// What is at the path of an error about a file that is missing or of another kind.
+fn place(error: &(dyn StdError + 'static)) -> Option<String> {
+    let of_data = |error: &tamt_data::Error| match error {
+        tamt_data::Error::Io { path, source, .. } => misplaced(path, source),
+        // The task's directory is the last one that was searched.
+        tamt_data::Error::MissingSplit { folders, .. } => Some(what_is_at(folders.last()?)),
+        tamt_data::Error::NoTokenizer { path } => Some(what_is_at(path)),
+        _ => None,
+    };
+    let of_model = |error: &tamt_model::Error| match error {
+        tamt_model::Error::Read { path, source } | tamt_model::Error::Write { path, source } => misplaced(path, source),
+        tamt_model::Error::NotAModel { path, .. } => ticket_of(path),
+        _ => None,
+    };
+    match error.downcast_ref::<Error>() {
+        Some(Error::Io { path, source, .. }) => misplaced(path, source),
+        Some(Error::NotATicket { path, .. }) if path.is_dir() => Some(what_is_at(path)),
+        Some(Error::Data(error)) => of_data(error),
+        Some(Error::Model(error)) => of_model(error),
+        _ => error
+            .downcast_ref::<tamt_data::Error>()
+            .and_then(of_data)
+            .or_else(|| error.downcast_ref::<tamt_model::Error>().and_then(of_model)),
+    }
+}
+
+fn misplaced(path: &Path, source: &io::Error) -> Option<String> {
+    use io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, NotFound};
+    matches!(source.kind(), NotFound | IsADirectory | NotADirectory | AlreadyExists).then(|| what_is_at(path))
+}
+
+/// The model to give instead of a directory with a ticket.
+fn ticket_of(path: &Path) -> Option<String> {
+    let ticket = Ticket::read(path).ok()?;
+    let (path, base) = (path.display(), &ticket.provenance.base_model);
+    Some(format!("{path} holds a ticket of {base}: the model to give is that one, and {path} is a ticket"))
 }
 
 /// The command line that resumes the run of `line`.

@@ -18,6 +18,7 @@ mod config_file;
 mod exit;
 mod hints;
 mod messages;
+mod places;
 mod printer;
 mod progress;
 mod record;
@@ -42,7 +43,7 @@ static ALLOCATOR: allocator::LineAllocator = allocator::LineAllocator;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = env::args_os().collect();
-    let verb = match parse(line.clone()) {
+    let verb = match parse(&line) {
         Ok(cli) => cli.verb,
         Err(answer) => {
             // The exit code tells the outcome even if the stream is closed.
@@ -63,8 +64,10 @@ fn main() -> ExitCode {
 
 /// Parses a command line, the program's name first, with the flags of its `--config` file. `--help` and `--version` are
 /// errors as well, which know their streams and exit codes.
-fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(config_file::merge(&Cli::command(), line)?)
+fn parse(line: &[OsString]) -> Result<Cli, clap::Error> {
+    let command = Cli::command();
+    let merged = config_file::merge(&command, line.to_vec())?;
+    Cli::try_parse_from(merged).map_err(|error| config_file::explain(&command, line, error))
 }
 
 fn run(verb: &Verb, common: Option<&Common>, printer: Printer) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use tamt::prune::Sparsity;
 use tamt::scores::ScoreInit;
 use tamt::train::{OptimizerKind, OptimizerSettings, TrainSettings};
 use tamt::tune::{DistillSettings, InputSettings, TrainingLength, TuneSettings};
-use tamt_data::tasks::Task;
+use tamt_data::tasks::{Head, Task};
 
 use crate::args::common::Common;
 use crate::args::find::{DistillationArgs, FindArgs};
@@ -245,6 +245,19 @@ fn distillation(kd: &mut KdSettings, args: &DistillationArgs) {
     set(&mut kd.relation, &args.kd_relation);
     set(&mut kd.relation_span, &args.kd_relation_layers);
     kd.attention |= args.kd_attention;
+}
+
+/// Given flags without effect on the task.
+pub(crate) fn without_effect_on_task(args: &TaskArgs, task: &Task) -> Vec<&'static str> {
+    let flags = [
+        ("--doc-stride", args.doc_stride.is_some()),
+        ("--max-query-length", args.max_query_length.is_some()),
+        ("--n-best", args.n_best.is_some()),
+        ("--max-answer-length", args.max_answer_length.is_some()),
+        ("--null-threshold", args.null_threshold.is_some()),
+    ];
+    let has_spans = matches!(task.head, Head::Span { .. });
+    flags.into_iter().filter(|(_, given)| *given && !has_spans).map(|(name, _)| name).collect()
 }
 
 /// Given flags without effect on the method.

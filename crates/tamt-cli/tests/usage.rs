@@ -173,6 +173,22 @@ fn an_unknown_key_is_named_with_its_file_and_the_keys_there_are() {
 }
 
 #[test]
+fn the_nearest_key_of_a_configuration_file_is_suggested_with_the_line() {
+    for (toml, line, key, meant) in [
+        ("sparsty = 0.5", 1, "sparsty", "sparsity"),
+        ("# flags\nseed = 1\n\neval_corpse = 'x'", 4, "eval_corpse", "eval-corpus"),
+        ("seed = 1\n[maxsteps]\nx = 1", 2, "maxsteps", "max-steps"),
+        ("\"learning rate\" = 1", 1, "learning rate", "learning-rate"),
+    ] {
+        let (assert, ..) = with_config(toml, &FIND);
+        assert
+            .code(2)
+            .stderr(contains(format!("flags.toml: line {line}: unknown key `{key}`; ")))
+            .stderr(contains(format!("; did you mean {meant}?")));
+    }
+}
+
+#[test]
 fn values_of_the_wrong_kind_in_a_configuration_file_are_named() {
     let cases = [
         ("resume = 'yes'", "`resume` is true or false, not a string"),
@@ -193,7 +209,7 @@ fn values_of_the_wrong_kind_in_a_configuration_file_are_named() {
 
 #[test]
 fn a_configuration_file_that_cannot_be_read_is_wrong_usage() {
-    find_with(&["--config", "no/such/file.toml"]).code(2).stderr(contains("no/such/file.toml: cannot read it"));
+    find_with(&["--config", "no/such/file.toml"]).code(2).stderr(contains("no/such/file.toml: there is no such file"));
 }
 
 #[test]

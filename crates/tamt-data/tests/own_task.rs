@@ -302,3 +302,14 @@ fn the_documented_defaults_and_metrics_are_those_of_the_reader() {
         assert!(text.contains(&format!("`{}`", metric.key())), "{}", metric.key());
     }
 }
+
+#[test]
+fn integers_of_any_size_keep_their_digits_as_ids() {
+    let declaration = OWN.replace("FORMAT", "jsonl").replace("first =", "id = \"id\"\nfirst =");
+    let ids = ["18446744073709551615", "18446744073709551616", "-340282366920938463463374607431768211456", "7"];
+    let rows: String = ids.iter().map(|id| format!("{{\"id\": {id}, \"text\": \"a\", \"stars\": \"no\"}}\n")).collect();
+    let dir = dir(&[("task.toml", &declaration), ("data.jsonl", &rows)]);
+    let task = Task::from_file(&dir.path().join("task.toml")).unwrap();
+    let examples = read(&task, dir.path(), Split::Train).unwrap();
+    assert_eq!(examples.items.iter().map(|example| example.id.as_str()).collect::<Vec<_>>(), ids);
+}

@@ -95,6 +95,11 @@ fn ids_of_any_type_are_texts_and_positions_may_be_floats_texts_or_null() {
     {
         assert_eq!(read_with(id, json!(10)).unwrap().questions[0].id, expected);
     }
+    // `json!` has no integers of 2^64 and more.
+    let digits = "340282366920938463463374607431768211456";
+    let qa = format!(r#"{{"id": {digits}, "question": "where", "answers": []}}"#);
+    let text = file(&json!([{"context": CONTEXT, "qas": ["QA"]}])).to_string().replace("\"QA\"", &qa);
+    assert_eq!(read(&text).unwrap().questions[0].id, digits);
     for start in [json!(10), json!(10.0), json!("10"), json!(" 10.0")] {
         let dataset = read_with(json!("q"), start.clone()).unwrap();
         assert_eq!(

@@ -241,6 +241,19 @@ impl Config {
         text
     }
 
+    /// Checks that the process may have memory for a new model that is trained: its weights, gradients and two moments.
+    /// The size of a file bounds the memory for a model that is read.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with the needed number of bytes.
+    pub fn check_memory(&self) -> Result<()> {
+        let weights = self.matrix_weights().unwrap_or(usize::MAX);
+        let bytes = weights.saturating_mul(4 * size_of::<f32>());
+        // The allocation is never touched, so that it costs address space only.
+        let refused = Vec::<u8>::new().try_reserve_exact(bytes).is_err();
+        if refused { Err(Error::Memory { weights, bytes }) } else { Ok(()) }
+    }
+
     /// Number of weights in all matrices of the encoder; `None` on overflow.
     fn matrix_weights(&self) -> Option<usize> {
         let rows = self.vocab_size.checked_add(self.max_position_embeddings)?.checked_add(self.type_vocab_size)?;

@@ -55,6 +55,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// The memory for a new model is more than the process may have.
+    #[error("a model of {weights} weights needs {bytes} bytes to be trained, more than this process may have")]
+    Memory {
+        /// Weights of the model.
+        weights: usize,
+        /// Bytes of weights, gradients and moments.
+        bytes: usize,
+    },
+
     /// A model directory has no weights.
     #[error("no weights in {}: looked for {}{}", dir.display(), looked_for.join(", "), but_there_is(found))]
     NoWeights {

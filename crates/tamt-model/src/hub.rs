@@ -1,21 +1,28 @@
 //! The directory of a model, from a path or an id on the Hugging Face hub.
 //!
-//! The `hf-hub` crate downloads files into the cache of Python's `huggingface_hub`. The module adds most environment
-//! variables, offline use, and a check of downloaded files, which the crate lacks.
+//! Files are downloaded into the cache of Python's `huggingface_hub`, whose layout the `hf-hub` crate knows.
+
+mod client;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs, io};
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use crate::checkpoint::WEIGHT_FILES;
 use crate::checkpoint::shards::ShardIndex;
 use crate::digest;
 use crate::error::{Error, Result, names_in, read_error, write_error};
+use crate::hub::client::{Announced, Client, Failure, link_blob};
 use crate::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER_FILE};
 
+pub use crate::hub::client::Patience;
+
+/// The first request for a model, in errors.
+const FILE_LIST: &str = "the list of files";
 /// The configuration file of a model directory.
 const CONFIG_FILE: &str = "config.json";
 /// The files of tokenizers. A model has some of them.
@@ -87,12 +94,15 @@ pub struct Hub {
     pub offline: bool,
     /// Whether to draw progress bars on stderr if stderr is a terminal.
     pub progress: bool,
+    /// How long requests wait, and how often they are repeated.
+    pub patience: Patience,
 }
 
 impl Hub {
     /// The settings of the environment: the endpoint from `HF_ENDPOINT`; the cache from `HF_HUB_CACHE`, else `hub` in
     /// `HF_HOME`, else in `~/.cache/huggingface`; the token from `HF_TOKEN`, else the saved token of `hf auth login`; offline
-    /// use from `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; progress bars from `HF_HUB_DISABLE_PROGRESS_BARS`.
+    /// use from `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; progress bars from `HF_HUB_DISABLE_PROGRESS_BARS`; the seconds of a time-out
+    /// from `HF_HUB_DOWNLOAD_TIMEOUT`.
     pub fn from_env() -> Self {
         Self::from_vars(|name| env::var(name).ok())
     }
@@ -116,6 +126,12 @@ impl Hub {
             cache: var("HF_HUB_CACHE").map(PathBuf::from).unwrap_or_else(|| home.join("hub")),
             offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
             progress: !is_set("HF_HUB_DISABLE_PROGRESS_BARS"),
+            patience: match var("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()) {
+                Some(seconds) if seconds > 0 => {
+                    Patience { timeout: Duration::from_secs(seconds), ..Patience::default() }
+                }
+                _ => Patience::default(),
+            },
         }
     }
 
@@ -199,29 +215,26 @@ impl Session<'_> {
     }
 
     fn download(&self) -> Result<PathBuf> {
-        let builder = ApiBuilder::from_cache(self.cache.clone())
-            .with_endpoint(self.hub.endpoint.clone())
-            .with_token(self.hub.token.clone())
-            .with_progress(self.hub.progress)
-            .with_user_agent("tamt", env!("CARGO_PKG_VERSION"));
-        let api = builder.build().map_err(|e| self.failed("the list of files", &e))?;
-        let info = match api.repo(self.repo(self.revision)).info() {
+        let Hub { endpoint, token, patience, progress, .. } = self.hub;
+        let client = Client::new(endpoint, token.as_deref(), *patience, *progress);
+        let cached = self.cached();
+        let path = format!("api/{}", self.repo(self.revision).api_url());
+        let answer = if cached.is_some() { client.impatient().revision(&path) } else { client.revision(&path) };
+        let info = match answer {
             Ok(info) => info,
-            Err(error) => {
-                let refused = matches!(status(&error), Some(401 | 403 | 404));
-                let cached = if refused { None } else { self.cached() };
-                return cached.ok_or_else(|| self.failed("the list of files", &error));
+            Err(failure) => {
+                let refused = matches!(failure, Failure::Status(401 | 403 | 404));
+                return cached.filter(|_| !refused).ok_or_else(|| self.failed(FILE_LIST, failure));
             }
         };
         if info.sha.is_empty() || !info.sha.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(self.error("the list of files", format!("it names a commit `{}`", info.sha)));
+            return Err(self.error(FILE_LIST, format!("it names a commit `{}`", info.sha)));
         }
         let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
 
         // All files come from one commit, even if the branch changes during the download.
-        let commit = api.repo(self.repo(&info.sha));
         let dir = self.snapshot(&info.sha);
-        let fetch = |file: &str| self.download_file(&api, &commit, &dir, file);
+        let fetch = |file: &str| self.download_file(&client, &info.sha, &dir, file);
         if !has(CONFIG_FILE) {
             return Err(self.error(CONFIG_FILE, "the model has no such file".to_owned()));
         }
@@ -259,52 +272,64 @@ impl Session<'_> {
         Ok(dir)
     }
 
-    /// Downloads one file into the snapshot `dir`, unless the file exists, and checks its length and digest: `hf-hub`
-    /// resumes a partial file without any check.
-    fn download_file(&self, api: &Api, commit: &ApiRepo, dir: &Path, file: &str) -> Result<()> {
+    /// Downloads one file of a commit into the snapshot `dir`, unless the file exists. The file appears after a check of
+    /// its length and its digest.
+    fn download_file(&self, client: &Client, commit: &str, dir: &Path, file: &str) -> Result<()> {
         let path = dir.join(file);
         if path.is_file() {
             return Ok(());
         }
-        let metadata = api.metadata(&commit.url(file)).map_err(|e| self.failed(file, &e))?;
+        let at_hub = format!("{}/resolve/{commit}/{file}", self.id);
+        let Announced { etag, size } = client.announced(&at_hub).map_err(|e| self.failed(file, e))?;
         // The entity tag becomes a file name.
-        let etag = metadata.etag();
         if etag.is_empty() || !etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
             return Err(self.error(file, format!("its entity tag is `{etag}`, not a hash")));
         }
-        let blob = self.cache.repo(self.repo(self.revision)).blob_path(etag);
-        let part = blob.with_extension("part");
-        if fs::metadata(&part).is_ok_and(|m| m.len() >= metadata.size() as u64) {
-            // The hub answers a request for an empty range with an error.
-            remove(&part)?;
+        let blob = self.cache.repo(self.repo(self.revision)).blob_path(&etag);
+        fs::create_dir_all(blob.parent().unwrap_or(&blob)).map_err(write_error(&blob))?;
+        // Another process that downloads the file holds the lock.
+        let lock = blob.with_extension("lock");
+        let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(write_error(&lock))?;
+        if !blob.is_file() {
+            self.download_blob(client, &at_hub, file, &blob, size)?;
         }
-        commit.download(file).map_err(|e| self.failed(file, &e))?;
-
-        let len = fs::metadata(&path).map_err(read_error(&path))?.len();
-        let problem = if len != metadata.size() as u64 {
-            format!("{len} of {} bytes arrived; try again", metadata.size())
-        } else if is_sha256(etag) && digest::sha256_file(&path)? != etag {
-            "it arrived damaged: its SHA-256 is not the one the hub announced; try again".to_owned()
-        } else {
-            return Ok(());
-        };
-        remove(&path)?;
-        remove(&blob)?;
-        Err(self.error(file, problem))
+        link_blob(&blob, &path, file).map_err(write_error(&path))?;
+        drop(lock);
+        Ok(())
     }
 
-    /// Explains an error of `hf-hub`.
-    fn failed(&self, what: &str, error: &ApiError) -> Error {
-        let problem = match status(error) {
-            Some(401 | 403) if self.hub.token.is_some() => {
+    fn download_blob(&self, client: &Client, at_hub: &str, file: &str, blob: &Path, size: u64) -> Result<()> {
+        let part = blob.with_extension("part");
+        if fs::metadata(&part).is_ok_and(|m| m.len() > size) {
+            remove(&part)?;
+        }
+        client.download(at_hub, &part, size).map_err(|e| self.failed(file, e))?;
+        let etag = blob.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if is_sha256(etag) && digest::sha256_file(&part)? != etag {
+            remove(&part)?;
+            let problem = "it arrived damaged: its SHA-256 is not the one the hub announced; try again".to_owned();
+            return Err(self.error(file, problem));
+        }
+        fs::rename(&part, blob).map_err(write_error(blob))
+    }
+
+    /// Explains a failed request.
+    fn failed(&self, what: &str, failure: Failure) -> Error {
+        let problem = match failure {
+            Failure::Status(401 | 403) if self.hub.token.is_some() => {
                 "there is no such model, or the token in use (HF_TOKEN) gives no access to it".to_owned()
             }
-            Some(401 | 403) => "there is no such model, or it is private or gated: set HF_TOKEN".to_owned(),
-            Some(404) => {
+            Failure::Status(401 | 403) => "there is no such model, or it is private or gated: set HF_TOKEN".to_owned(),
+            Failure::Status(404) => {
                 format!("there is no such model or no revision `{}`, nor a directory of that name", self.revision)
             }
-            Some(status) => format!("the hub answered with status {status}"),
-            None => format!("{error}; there is no directory of that name either"),
+            Failure::Status(status) => format!("the hub answered with status {status}"),
+            Failure::Network(problem) if what == FILE_LIST => {
+                format!("{problem}; there is no directory of that name either")
+            }
+            Failure::Network(problem) => format!("{problem}; another try goes on after the bytes that arrived"),
+            Failure::Answer(problem) => problem,
+            Failure::Write { path, source } => return Error::Write { path, source },
         };
         self.error(what, problem)
     }
@@ -320,17 +345,6 @@ fn has_weights(dir: &Path) -> bool {
         path.extension().is_none_or(|e| e != "json")
             || ShardIndex::read(&path).is_ok_and(|index| index.shards().iter().all(|shard| dir.join(shard).is_file()))
     })
-}
-
-/// The HTTP status of an error, if the hub answered.
-fn status(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::RequestError(error) => match **error {
-            ureq::Error::StatusCode(status) => Some(status),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 fn is_sha256(etag: &str) -> bool {

@@ -45,12 +45,21 @@ impl Model {
         let ids: Vec<ParamId> = model.params.ids().collect();
         model.read_params(&checkpoint, &ids)?;
         model.notes = checkpoint.notes().to_vec();
-        if let Some(name) = model.decoder_of_its_own(&checkpoint)? {
-            let path = dir.display();
-            model.notes.push(format!(
-                "{path}: the MLM head is left out, because its `{name}` is not tied; only tied decoders are supported"
-            ));
+        let path = dir.display();
+        let name = mlm_names(model.config.family).decoder;
+        let left_out = if model.mlm_head.is_some() && is_untied(&model.config) && !checkpoint.contains(&name) {
+            Some(format!(
+                "`tie_word_embeddings` is false and no `{name}` is stored: transformers would draw the decoder at random"
+            ))
+        } else if let Some(name) = model.decoder_of_its_own(&checkpoint)? {
+            let reason = format!("its `{name}` is not tied; only tied decoders are supported");
             model.untied_decoder = Some((dir.to_owned(), name));
+            Some(reason)
+        } else {
+            None
+        };
+        if let Some(reason) = left_out {
+            model.notes.push(format!("{path}: the MLM head is left out, because {reason}"));
             model.mlm_head = None;
             model.params.truncate(ids.len() - HEAD_TENSORS);
         }
@@ -174,6 +183,10 @@ impl Model {
 
 /// Refuses word embeddings that are stored only as a decoder that is not tied to them.
 fn check_words_are_stored(config: &Config, checkpoint: &Checkpoint) -> Result<()> {
-    let is_untied = config.extra("tie_word_embeddings") == Some(&Value::Bool(false));
-    if is_untied { checkpoint.check_has_own_word_embeddings() } else { Ok(()) }
+    if is_untied(config) { checkpoint.check_has_own_word_embeddings() } else { Ok(()) }
+}
+
+/// Whether the decoder of the MLM head is no copy of the word embeddings.
+fn is_untied(config: &Config) -> bool {
+    config.extra("tie_word_embeddings") == Some(&Value::Bool(false))
 }

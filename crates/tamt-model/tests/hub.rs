@@ -7,10 +7,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use tamt_model::digest::sha256_hex;
-use tamt_model::hub::Hub;
+use tamt_model::hub::{Hub, Patience};
 use tamt_model::{Checkpoint, Error};
 use tempfile::TempDir;
 
@@ -45,6 +46,8 @@ struct Request {
 struct State {
     files: BTreeMap<String, Vec<u8>>,
     fault: Fault,
+    /// Number of requests until the fault is gone, if it goes.
+    failing: Option<usize>,
     requests: Vec<Request>,
 }
 
@@ -59,7 +62,7 @@ impl FakeHub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let files = files.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
-        let state = Arc::new(Mutex::new(State { files, fault: Fault::None, requests: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { files, fault: Fault::None, failing: None, requests: Vec::new() }));
         let served = Arc::clone(&state);
         // The thread ends with the process.
         thread::spawn(move || {
@@ -75,6 +78,12 @@ impl FakeHub {
         self.state.lock().unwrap().fault = fault;
     }
 
+    /// Fails `times` requests.
+    fn fail(&self, fault: Fault, times: usize) {
+        let mut state = self.state.lock().unwrap();
+        (state.fault, state.failing) = (fault, Some(times));
+    }
+
     /// The requests since the last call.
     fn requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
@@ -87,7 +96,14 @@ impl FakeHub {
             token: None,
             offline: false,
             progress: false,
+            patience: Patience { timeout: Duration::from_secs(60), attempts: 1, pause: Duration::from_millis(1) },
         }
+    }
+
+    /// A client that repeats failed requests.
+    fn patient(&self, cache: &TempDir, attempts: u32) -> Hub {
+        let hub = self.client(cache);
+        Hub { patience: Patience { attempts, ..hub.patience }, ..hub }
     }
 }
 
@@ -109,6 +125,14 @@ fn answer(stream: &TcpStream, state: &mut State) -> std::io::Result<()> {
         range: range.clone(),
         authorization: headers.remove("authorization"),
     });
+
+    if let Some(left) = &mut state.failing {
+        if *left == 0 {
+            state.fault = Fault::None;
+        } else {
+            *left -= 1;
+        }
+    }
 
     let mut out = stream;
     if let Fault::Status(status) = state.fault {
@@ -355,7 +379,7 @@ fn an_interrupted_download_is_an_error_and_resumes_where_it_stopped() {
     server.requests();
     assert_is_tiny(&hub.fetch(MODEL).unwrap());
     let ranges: Vec<_> = server.requests().into_iter().filter_map(|r| r.range).collect();
-    assert_eq!(ranges, ["bytes=0-0", "bytes=0-0", "bytes=1000-"], "of the weights, only what was missing");
+    assert_eq!(ranges, ["bytes=0-0", "bytes=1000-"], "of the weights, only what was missing");
 }
 
 #[test]
@@ -370,20 +394,69 @@ fn a_complete_partial_file_of_an_earlier_attempt_does_no_harm() {
 
 #[test]
 fn damaged_downloads_are_removed() {
-    for (fault, explanation) in [(Fault::Damage, "SHA-256"), (Fault::IgnoreRange, "bytes arrived")] {
-        let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
-        let hub = server.client(&cache);
-        if fault == Fault::IgnoreRange {
-            server.fail_with(Fault::Cut(100));
-            assert!(hub.fetch(MODEL).is_err());
-        }
-        server.fail_with(fault);
-        let problem = problem(hub.fetch(MODEL));
-        assert!(problem.contains(explanation), "{fault:?}: {problem}");
-        assert!(matches!(offline(&hub), Err(Error::Offline { .. })));
-        server.fail_with(Fault::None);
-        assert_is_tiny(&hub.fetch(MODEL).unwrap());
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = server.client(&cache);
+    server.fail_with(Fault::Damage);
+    let problem = problem(hub.fetch(MODEL));
+    assert!(problem.contains("SHA-256"), "{problem}");
+    assert!(matches!(offline(&hub), Err(Error::Offline { .. })));
+    server.fail_with(Fault::None);
+    assert_is_tiny(&hub.fetch(MODEL).unwrap());
+}
+
+#[test]
+fn a_server_that_ignores_ranges_sends_the_file_again() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = server.client(&cache);
+    server.fail_with(Fault::Cut(100));
+    assert!(hub.fetch(MODEL).is_err());
+    server.fail_with(Fault::IgnoreRange);
+    assert_is_tiny(&hub.fetch(MODEL).unwrap());
+}
+
+#[test]
+fn faults_that_pass_are_waited_out_and_refusals_are_not() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let hub = server.patient(&cache, 3);
+    server.fail(Fault::Status(503), 2);
+    assert_is_tiny(&hub.fetch(MODEL).unwrap());
+    let paths: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    assert!(paths[..3].iter().all(|path| path.starts_with("/api/models/")), "{paths:?}");
+    for (status, requests) in [(404, 1), (401, 1), (429, 1), (500, 3)] {
+        let empty = tempfile::tempdir().unwrap();
+        server.fail(Fault::Status(status), 3);
+        problem(server.patient(&empty, 3).fetch(MODEL));
+        assert_eq!(server.requests().len(), requests, "{status}");
     }
+}
+
+#[test]
+fn a_download_that_breaks_off_goes_on_where_it_stopped() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    server.fail_with(Fault::Cut(1500));
+    assert_is_tiny(&server.patient(&cache, 4).fetch(MODEL).unwrap());
+    let ranges: Vec<_> = server.requests().into_iter().filter_map(|request| request.range).collect();
+    assert_eq!(ranges[4..], ["bytes=0-0", "bytes=0-", "bytes=1500-", "bytes=3000-"], "{ranges:?}");
+    // Fewer attempts than pieces.
+    let empty = tempfile::tempdir().unwrap();
+    let problem = problem(server.patient(&empty, 2).fetch(MODEL));
+    assert!(problem.contains("another try goes on after the bytes that arrived"), "{problem}");
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let (seen, connections) = std::sync::mpsc::channel();
+    // The connections stay open.
+    thread::spawn(move || silent.incoming().for_each(|stream| seen.send(stream.unwrap()).unwrap_or_default()));
+    let cache = tempfile::tempdir().unwrap();
+    let server = tiny();
+    let patience = Patience { timeout: Duration::from_millis(50), attempts: 3, pause: Duration::from_millis(1) };
+    let hub = Hub { endpoint: format!("http://{address}"), patience, ..server.client(&cache) };
+    let problem = problem(hub.fetch(MODEL));
+    assert!(problem.contains("timeout"), "{problem}");
+    assert_eq!(connections.try_iter().count(), 3);
 }
 
 #[test]

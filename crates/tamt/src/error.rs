@@ -155,6 +155,15 @@ pub enum Error {
         found: String,
     },
 
+    /// A file that should hold the weights of an MLM head is another kind of file.
+    #[error("{} holds no MLM head: it is {found}; `find` writes heads beside tickets", .path.display())]
+    NotAHead {
+        /// The file.
+        path: PathBuf,
+        /// The kind of the file.
+        found: String,
+    },
+
     /// A matrix of a ticket is missing, or has another shape, in the model or in the other ticket.
     #[error("the ticket does not fit at {name}: {reason}")]
     TicketMismatch {

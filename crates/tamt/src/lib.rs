@@ -70,6 +70,7 @@ pub mod demo;
 pub mod encode;
 mod eval_conditions;
 pub mod evaluate;
+mod file_kind;
 pub mod find;
 pub mod imp;
 pub mod inspect;
@@ -85,6 +86,7 @@ pub mod random;
 pub mod run;
 pub mod scores;
 pub mod sentence;
+mod shown_path;
 mod tensor_file;
 #[cfg(test)]
 mod testing;

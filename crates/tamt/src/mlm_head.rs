@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use tamt_model::Model;
 
 use crate::error::{Error, Result};
+use crate::file_kind::file_kind;
 use crate::tensor_file::{self, Tensor};
 
 /// Name of the head's file beside a ticket.
@@ -59,6 +60,9 @@ impl HeadWeights {
     pub fn read(model: &Model, path: &Path) -> Result<Self> {
         let head = model.decoding_head()?;
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        if let Some(found) = other_content(&bytes) {
+            return Err(Error::NotAHead { path: path.to_owned(), found });
+        }
         let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
         let read = |id| {
@@ -71,5 +75,26 @@ impl HeadWeights {
             Ok(tensor.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
         };
         Ok(Self { tensors: head.params().into_iter().map(read).collect::<Result<_>>()? })
+    }
+}
+
+/// What a file is that is no MLM head; `None` for a head, damaged or not.
+fn other_content(bytes: &[u8]) -> Option<String> {
+    if bytes.is_empty() {
+        return Some("an empty file".to_owned());
+    }
+    if let Some(found) = file_kind(bytes) {
+        return Some(found.to_owned());
+    }
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let names = header.offset_keys();
+    let has = |part: &str| names.iter().any(|name| name.contains(part));
+    match names.first() {
+        None => Some("a safetensors file without tensors".to_owned()),
+        Some(_) if has(".bitmask") => Some("a ticket".to_owned()),
+        Some(first) if !has("cls.") && !has("lm_head.") => {
+            Some(format!("a safetensors file with tensors such as {first}"))
+        }
+        Some(_) => None,
     }
 }

@@ -14,6 +14,7 @@ use tamt_model::{Family, Masks, Model, ParamId};
 
 use crate::error::{Error, Result};
 use crate::eval_conditions::EvalConditions;
+use crate::file_kind::file_kind;
 use crate::matrix_digest::{MatrixDigests, POOLER};
 use crate::prune::Scope;
 use crate::tensor_file::{self, Tensor};
@@ -235,34 +236,13 @@ fn canonical(name: &str) -> &str {
 
 /// What a file is that is no ticket, by its first bytes and the names of its tensors; `None` for a ticket, damaged or not.
 fn other_format(bytes: &[u8]) -> Option<String> {
-    if let Ok((_, header)) = SafeTensors::read_metadata(bytes) {
-        let names = header.offset_keys();
-        let first = names.first().filter(|_| !names.iter().any(|name| name.ends_with(SUFFIX)))?;
-        return Some(format!("a safetensors file with tensors such as {first} and no {SUFFIX} tensor"));
+    if let Some(found) = file_kind(bytes) {
+        return Some(found.to_owned());
     }
-    let found = match bytes {
-        [b'P', b'K', 3, 4, ..] => "a PyTorch file or another zip archive",
-        // The length of a safetensors header has zeros in its upper bytes.
-        [0x80, 2..=5, 1..=255, ..] => "a Python pickle, the old format of PyTorch",
-        [0x1f, 0x8b, ..] => "a gzip archive",
-        _ if bytes.starts_with(b"version https://git-lfs") => "a Git LFS pointer; fetch the file with `git lfs pull`",
-        _ if is_text(bytes) => "a text file",
-        _ => return None,
-    };
-    Some(found.to_owned())
-}
-
-/// Whether a file begins with characters that texts have. The first eight bytes of a safetensors file have zeros.
-fn is_text(bytes: &[u8]) -> bool {
-    let start = &bytes[..bytes.len().min(64)];
-    let whole = match std::str::from_utf8(start) {
-        // The cut may lie in a character.
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        Err(_) => 0,
-        Ok(text) => text.len(),
-    };
-    let text = std::str::from_utf8(&start[..whole]).unwrap_or_default();
-    !text.is_empty() && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let names = header.offset_keys();
+    let first = names.first().filter(|_| !names.iter().any(|name| name.ends_with(SUFFIX)))?;
+    Some(format!("a safetensors file with tensors such as {first} and no {SUFFIX} tensor"))
 }
 
 impl Provenance {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tamt::find::{MaskInit, Method, Rewind};
 use tamt::objective::{Distance, Relation, Representation, Span};
 use tamt::prune::Scope;
@@ -91,7 +92,7 @@ pub(crate) struct FindArgs {
 #[command(next_help_heading = "Mask training")]
 pub(crate) struct MaskArgs {
     /// Mask to start from: magnitude, random, or a ticket [default: magnitude]
-    #[arg(long, value_name = "MASK", value_parser = values::initial_mask)]
+    #[arg(long, value_name = "MASK", value_parser = OsStringValueParser::new().try_map(values::initial_mask))]
     pub(crate) init: Option<MaskInit>,
 
     /// How the first scores follow from that mask [default: two-level]

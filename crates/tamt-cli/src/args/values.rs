@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use tamt::find::MaskInit;
+use tamt_data::nearest;
 
 /// The MLM head that `eval` predicts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(crate) fn eval_head(text: OsString) -> Result<EvalHead, String> {
         Some("") => Err("it is pretrained, ticket, or a file".to_owned()),
         Some("pretrained") => Ok(EvalHead::Pretrained),
         Some("ticket") => Ok(EvalHead::Ticket),
-        _ => Ok(EvalHead::File(text.into())),
+        _ => Ok(EvalHead::File(file_not_keyword(text, &["pretrained", "ticket"])?)),
     }
 }
 
@@ -37,12 +38,22 @@ impl From<OsString> for TextSource {
 }
 
 /// The mask that mask training starts from.
-pub(crate) fn initial_mask(text: &str) -> Result<MaskInit, String> {
-    match text {
-        "" => Err("it is magnitude, random, or a ticket".to_owned()),
-        "magnitude" => Ok(MaskInit::Magnitude),
-        "random" => Ok(MaskInit::Random),
-        path => Ok(MaskInit::Ticket(path.into())),
+pub(crate) fn initial_mask(text: OsString) -> Result<MaskInit, String> {
+    match text.to_str() {
+        Some("") => Err("it is magnitude, random, or a ticket".to_owned()),
+        Some("magnitude") => Ok(MaskInit::Magnitude),
+        Some("random") => Ok(MaskInit::Random),
+        _ => Ok(MaskInit::Ticket(file_not_keyword(text, &["magnitude", "random"])?)),
+    }
+}
+
+/// The path `text`, unless nothing is there and `text` resembles a keyword.
+fn file_not_keyword(text: OsString, keywords: &[&str]) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let meant = path.to_str().and_then(|text| nearest(text, keywords.iter().copied()));
+    match meant.filter(|_| !path.exists()) {
+        Some(meant) => Err(format!("there is no such file; did you mean {meant}?")),
+        None => Ok(path),
     }
 }
 
@@ -187,8 +198,9 @@ mod tests {
 
     #[test]
     fn an_initial_mask_that_is_no_keyword_is_a_ticket() {
-        assert_eq!(initial_mask("random"), Ok(MaskInit::Random));
-        assert_eq!(initial_mask("omp/ticket.safetensors"), Ok(MaskInit::Ticket("omp/ticket.safetensors".into())));
-        assert!(initial_mask("").is_err());
+        assert_eq!(initial_mask("random".into()), Ok(MaskInit::Random));
+        assert_eq!(initial_mask("omp/ticket".into()), Ok(MaskInit::Ticket("omp/ticket".into())));
+        assert!(initial_mask("".into()).is_err());
+        assert_eq!(initial_mask("randm".into()), Err("there is no such file; did you mean random?".to_owned()));
     }
 }

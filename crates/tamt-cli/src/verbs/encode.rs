@@ -11,6 +11,7 @@ use tamt::sentence::{EncodeChoices, encode_settings};
 
 use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
+use crate::places::what_is_at;
 use crate::printer::{Printer, grouped};
 use crate::progress::Counter;
 use crate::resolve;
@@ -55,7 +56,7 @@ fn check_output(path: &Path) -> Result<()> {
         _ => Path::new("."),
     };
     if !directory.is_dir() {
-        bail!("--output: there is no directory {}", directory.display());
+        bail!("--output: there is no directory {}; {}", directory.display(), what_is_at(directory));
     }
     Ok(())
 }

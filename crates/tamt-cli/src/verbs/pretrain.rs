@@ -55,6 +55,7 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
         return show(json, &args.output_dir, printer);
     }
     record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;
+    shared::note_kernel(&args.common, printer)?;
 
     let mut progress = Progress::new(printer);
     let trained =
@@ -77,6 +78,7 @@ impl Origin {
 
     fn new(args: &PretrainArgs, path: &Path, tokenizer: &OsStr) -> Result<Self> {
         let config = Config::read(path)?;
+        config.check_memory()?;
         let sha256 = sha256_file(path)?;
         let directory = hub::resolve(tokenizer)?;
         let tokenizer = Tokenizer::from_dir(&directory)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Map, Value};
+use tamt::Kernel;
 use tamt::base::Base;
 use tamt::find::Texts;
 use tamt::inspect::Rates;
@@ -17,6 +18,7 @@ use tamt::ticket::Ticket;
 use tamt_data::{Corpus, ReadOptions, ReadProgress, Tokenizer};
 use tamt_model::{Masks, Model};
 
+use crate::args::common::Common;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{duration, text_of};
 use crate::record::Record;
@@ -81,6 +83,14 @@ pub(super) fn open(
     let directory = signals.watch(|| RunDir::create_with_defaults(path, table, record.defaults(), resume))?;
     directory.notes().iter().for_each(|note| printer.progress(note));
     Ok(directory)
+}
+
+/// Says that a chosen kernel has no effect, where no matrix is masked.
+pub(super) fn note_kernel(common: &Common, printer: Printer) -> Result<()> {
+    match common.kernel {
+        None | Some(Kernel::Auto) => Ok(()),
+        Some(_) => printer.info("no effect without masks: --kernel"),
+    }
 }
 
 /// The masks of the ticket at `path` for `base`; `None` without a path.

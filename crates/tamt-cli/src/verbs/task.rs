@@ -55,6 +55,15 @@ pub(super) fn note_of_guessed_labels(model: &TaskModel, task: &Task) -> Option<S
     Some(format!("the order of labels is a guess: {model} {names}; taken as {assumed}; --labels sets the order"))
 }
 
+/// Says which given flags have no effect on a task without spans.
+pub(super) fn note_span_flags(args: &TaskArgs, task: &Task, printer: Printer) -> Result<()> {
+    let unused = resolve::without_effect_on_task(args, task);
+    if unused.is_empty() {
+        return Ok(());
+    }
+    printer.info(&format!("no effect on {}, which has no spans: {}", task.name, unused.join(", ")))
+}
+
 /// `tamt eval --task`: scores a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
@@ -63,6 +72,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     if let Some(note) = note_of_guessed_labels(&model, &task) {
         printer.info(&note)?;
     }
+    note_span_flags(&args.task, &task, printer)?;
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     let masks = ticket.map(|ticket| model.masks_of(&ticket, args.subject.allow_other_base)).transpose()?;
     let longest = model.model.config.max_length();

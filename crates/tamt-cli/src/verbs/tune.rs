@@ -143,6 +143,10 @@ impl Tuning<'_> {
     fn announce(&self, record: &Record) -> Result<()> {
         let what = if self.ticket.is_some() { "a ticket" } else { "the dense model" };
         record.announce(self.printer, &format!("fine-tuning {what} on {}", self.task.name), &self.args.output_dir)?;
+        if self.ticket.is_none() {
+            shared::note_kernel(&self.args.common, self.printer)?;
+        }
+        task::note_span_flags(&self.args.task, self.task, self.printer)?;
         if self.data.dev.is_empty() {
             self.printer.info("the task has no dev split: nothing is evaluated, and the final model is written")?;
         }

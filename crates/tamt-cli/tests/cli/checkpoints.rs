@@ -166,6 +166,14 @@ fn paths_that_are_not_utf_8_are_read_and_written() {
         assert_eq!(result[key], json!(output.to_string_lossy()), "{line}");
         assert!(output.exists(), "{line}");
     }
+    let line =
+        format!("find --method tamt-kd --sparsity 0.5 --corpus {text} --max-steps 1 --batch-size 2 --block-size 16");
+    let again = root.join("from-ticket");
+    let result = run(&line, &[("--model", &model), ("--init", &ticket), ("--output-dir", &again)]);
+    assert_eq!(result["output_dir"], json!(again.to_string_lossy()));
+    let resumed =
+        run(&format!("{line} --resume"), &[("--model", &model), ("--init", &ticket), ("--output-dir", &again)]);
+    assert_eq!(resumed, result);
     let invented = root.join("invented");
     let result = run("demo", &[("--data-only", &invented)]);
     assert_eq!(result["output_dir"], json!(invented.to_string_lossy()));

@@ -111,7 +111,10 @@ pub(crate) struct Tensors {
 
 impl Tensors {
     pub(crate) fn read(path: impl AsRef<Path>) -> Self {
-        let bytes = bytes(path);
+        Self::parse(&bytes(path))
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
         Self { header, data: bytes[8 + length..].to_vec() }

@@ -10,6 +10,8 @@ mod eval_encode_apply;
 mod find;
 mod kernel;
 mod labels;
+mod memory;
+mod messages;
 mod pretrain;
 mod recorded;
 mod resume;

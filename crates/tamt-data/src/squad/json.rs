@@ -3,6 +3,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 pub(super) struct File {
@@ -40,10 +41,13 @@ pub(super) struct Id(pub(super) String);
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Value::deserialize(deserializer)? {
-            Value::String(text) => text,
-            other => other.to_string(),
-        }))
+        // A `Value` would round an integer of 2^64 or more.
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        match serde_json::from_str(json.get()).map_err(D::Error::custom)? {
+            Value::Number(_) => Ok(Self(json.get().to_owned())),
+            Value::String(text) => Ok(Self(text)),
+            other => Ok(Self(other.to_string())),
+        }
     }
 }
 

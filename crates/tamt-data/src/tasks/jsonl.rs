@@ -1,13 +1,18 @@
 //! The reader of JSON lines: one object per line.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
 use crate::tasks::source::Column;
 use crate::tasks::table::{Cell, Need, RequestedColumn, Table};
 use crate::text::{from_json, read_text};
+
+/// An object whose values are parsed where a column asks for them.
+type Object = BTreeMap<String, Box<RawValue>>;
 
 /// Reads the requested columns of a file. Blank lines are ignored; an object without a needed value is skipped. A lone
 /// surrogate becomes U+FFFD.
@@ -25,7 +30,7 @@ pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table
             continue;
         }
         let number = i + 1;
-        let object: Map<String, Value> = from_json(line).map_err(|e| Error::BadRow {
+        let object: Object = from_json(line).map_err(|e| Error::BadRow {
             path: path.to_owned(),
             line: number,
             reason: format!("not a JSON object: {e}"),
@@ -39,7 +44,7 @@ pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table
     Ok(table)
 }
 
-fn check_columns(path: &Path, columns: &[RequestedColumn<'_>], object: &Map<String, Value>) -> Result<()> {
+fn check_columns(path: &Path, columns: &[RequestedColumn<'_>], object: &Object) -> Result<()> {
     let present = |column: &Column| matches!(column, Column::Name(name) if object.contains_key(name));
     match columns.iter().find(|requested| requested.need != Need::Nothing && !present(requested.column)) {
         Some(requested) => Err(Error::MissingColumn {
@@ -52,16 +57,22 @@ fn check_columns(path: &Path, columns: &[RequestedColumn<'_>], object: &Map<Stri
 }
 
 /// The object's value in a column. A list or an object counts as missing.
-fn cell(object: &Map<String, Value>, column: &Column) -> Cell {
+fn cell(object: &Object, column: &Column) -> Cell {
     let Column::Name(name) = column else {
         return Cell::Missing;
     };
-    match object.get(name) {
-        Some(Value::String(text)) => Cell::Text(text.clone()),
-        Some(Value::Bool(truth)) => Cell::Text(truth.to_string()),
-        Some(Value::Number(number)) => {
-            number.as_i64().map(Cell::Integer).or_else(|| number.as_f64().map(Cell::Number)).unwrap_or(Cell::Missing)
-        }
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => Cell::Missing,
+    let Some(json) = object.get(name).map(|value| value.get()) else {
+        return Cell::Missing;
+    };
+    match from_json(json) {
+        Ok(Value::String(text)) => Cell::Text(text),
+        Ok(Value::Bool(truth)) => Cell::Text(truth.to_string()),
+        Ok(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Cell::Integer(integer),
+            // A float would change the digits of a large integer, an id for example.
+            _ if json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => Cell::Text(json.to_owned()),
+            (None, number) => number.map_or(Cell::Missing, Cell::Number),
+        },
+        Ok(Value::Null | Value::Array(_) | Value::Object(_)) | Err(_) => Cell::Missing,
     }
 }

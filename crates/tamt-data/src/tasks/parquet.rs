@@ -74,10 +74,15 @@ fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell
     if start.checked_add(len).is_none_or(|end| end > bytes) {
         return Err(format!("column {:?} goes on past the end of the file", column.name()));
     }
+    // The crate's decoders of gzip and brotli fill memory without a bound, whatever a page's header says.
     if !matches!(metadata.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)) {
         let name = format!("{:?}", metadata.compression());
         let name = name.split('(').next().unwrap_or_default();
-        return Err(format!("column {:?} is compressed with {name}; only snappy and zstd are read", column.name()));
+        let column = column.name();
+        return Err(format!(
+            "column {column:?} is compressed with {name}; only snappy and zstd are read: write the file again with one of \
+             them"
+        ));
     }
     let pages = group.get_column_page_reader(leaf).map_err(|e| e.to_string())?;
     let pages = CheckedPages::new(pages, &column);
@@ -111,7 +116,7 @@ fn decode(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, 
         }
         (ColumnReader::Int64ColumnReader(reader), Some(Interpretation::Unsigned)) => values(reader, column, |&value| {
             let value = value.cast_unsigned();
-            Ok(i64::try_from(value).map_or(Cell::Number(value as f64), Cell::Integer))
+            Ok(i64::try_from(value).map_or_else(|_| Cell::Text(value.to_string()), Cell::Integer))
         }),
         (ColumnReader::FloatColumnReader(reader), Some(Interpretation::Plain)) => {
             values(reader, column, |&value| Ok(Cell::Number(value.into())))

@@ -96,6 +96,21 @@ fn a_tied_tensor_is_found_under_its_other_name() {
     }
 }
 
+/// transformers 5 reports `cls.predictions.decoder.weight` as missing and draws it from N(0, 0.2) for the small BERT of
+/// `tests/golden` with this configuration.
+#[test]
+fn a_head_whose_decoder_is_neither_tied_nor_stored_is_left_out() {
+    for family in ["bert", "roberta"] {
+        let (_, dir) = saved(family);
+        let mut config = config(family);
+        config.set_extra("tie_word_embeddings", false.into());
+        fs::write(dir.path().join("config.json"), config.to_json()).unwrap();
+        let read = Model::load(dir.path()).unwrap();
+        assert!(read.mlm_head.is_none() && read.notes.len() == 1, "{:?}", read.notes);
+        assert!(read.notes[0].contains("`tie_word_embeddings` is false and no `"), "{}", read.notes[0]);
+    }
+}
+
 #[test]
 fn both_names_of_a_tied_tensor_are_one_tensor() {
     let (model, dir) = saved("bert");

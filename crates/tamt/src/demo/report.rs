@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use crate::find::Method;
 use crate::prune::Sparsity;
+use crate::shown_path::shown_path;
 
 /// The losses of every ticket on the held-out text, with losses to compare with, and scores on tasks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DemoReport {
     /// The directory of the model, the tickets and the texts.
+    #[serde(serialize_with = "shown_path")]
     pub output_dir: PathBuf,
     /// The seed of everything.
     pub seed: u64,
@@ -38,6 +40,7 @@ pub struct TicketLosses {
     /// The share of dropped weights.
     pub sparsity: Sparsity,
     /// The directory of the ticket.
+    #[serde(serialize_with = "shown_path")]
     pub ticket: PathBuf,
     /// Optimiser steps of the method.
     pub steps: u64,

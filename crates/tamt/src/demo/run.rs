@@ -37,9 +37,6 @@ pub fn run(
     stop: &Stop,
 ) -> Result<DemoReport> {
     settings.validate()?;
-    if output_dir.to_str().is_none() {
-        return Err(Error::setting("output-dir", "the name is not Unicode, so no result could contain it"));
-    }
     let directory = RunDir::create(output_dir, &VerbSettings::new("demo", settings), resume)?;
     let mut demo = Demo { settings, directory, stop, stages: Stages::new(settings, observer), seconds: 0.0 };
     let (tokenizer, texts) = demo.language()?;
@@ -337,6 +334,19 @@ mod tests {
         let other = DemoSettings { seed: 1, ..settings };
         let resumed = run(&other, root.path(), true, &mut Silent, &Stop::new());
         assert!(matches!(resumed, Err(Error::SettingsDiffer { .. })), "{resumed:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_whose_name_is_not_utf_8_holds_a_demonstration() {
+        use std::os::unix::ffi::OsStrExt;
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join(std::ffi::OsStr::from_bytes(b"d\xe9mo"));
+        let settings = DemoSettings { methods: vec![Method::Magnitude], ..tiny() };
+        let report = run(&settings, &directory, false, &mut Silent, &Stop::new()).unwrap();
+        let results: Value = serde_json::from_slice(&std::fs::read(directory.join("results.json")).unwrap()).unwrap();
+        assert_eq!(results["output_dir"], *directory.to_string_lossy());
+        assert!(report.tickets[0].ticket.starts_with(&directory));
     }
 
     #[test]

@@ -47,7 +47,6 @@ pub(super) fn transfer(
     stop: &Stop,
 ) -> Result<(Vec<TaskScore>, f64)> {
     let model = root.join(MODEL_DIR);
-    let name = model.to_string_lossy();
     let is_chosen = |ticket: &&TicketLosses| {
         settings.task_sparsities.contains(&ticket.sparsity) && settings.task_methods.contains(&ticket.method)
     };
@@ -81,7 +80,7 @@ pub(super) fn transfer(
             });
         }
     }
-    let results = run_all(&runs, &name, resumed, stages, stop)?;
+    let results = run_all(&runs, &model, resumed, stages, stop)?;
     let mut seconds = 0.0;
     for (run, result) in runs.iter().zip(results) {
         let key = format!("{BEST_PREFIX}{}", run.task.primary.key());
@@ -96,7 +95,7 @@ pub(super) fn transfer(
 /// Runs the fine-tunings, as many at a time as the current pool has threads, and returns their results in order.
 fn run_all(
     runs: &[FineTuning<'_>],
-    model: &str,
+    model: &Path,
     resumed: bool,
     stages: &mut Stages<'_>,
     stop: &Stop,
@@ -136,7 +135,7 @@ fn run_all(
     results.into_iter().flatten().collect()
 }
 
-fn run_one(run: &FineTuning<'_>, model: &str, resumed: bool, stop: &Stop) -> RunResult {
+fn run_one(run: &FineTuning<'_>, model: &Path, resumed: bool, stop: &Stop) -> RunResult {
     let directory = RunDir::create(&run.path, &VerbSettings::new("tune", &run.settings), resumed)?;
     if directory.finished() {
         directory.retire_checkpoints_of_finished(|steps| run.settings.goes_on_after(steps))?;

@@ -11,6 +11,7 @@ use crate::objective::ObjectiveSettings;
 use crate::objective::kd::KdSettings;
 use crate::prune::{Scope, Sparsity};
 use crate::scores::ScoreSettings;
+use crate::shown_path::shown_path;
 use crate::train::optimizer::OptimizerSettings;
 use crate::train::schedule::{Schedule, Shape};
 use crate::train::{SAVE_MINUTES, TrainSettings};
@@ -86,7 +87,7 @@ pub enum MaskInit {
     /// Random masks.
     Random,
     /// The masks of a ticket of the same model: a file, or a directory that holds one.
-    Ticket(PathBuf),
+    Ticket(#[serde(serialize_with = "shown_path")] PathBuf),
 }
 
 /// The weights with which the next round of iterative pruning begins.

@@ -1,0 +1,97 @@
+//! What is at a path, for errors about files: a reader sees what is there, not only what is missing.
+
+use std::fs;
+use std::path::Path;
+
+use tamt_data::nearest;
+
+/// Number of names that a description of a directory shows.
+const NAMES_SHOWN: usize = 8;
+
+/// What is at `path`, or near it where nothing is, in a clause: `runs is a directory of a, b`.
+pub(crate) fn what_is_at(path: &Path) -> String {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => match names(path).as_slice() {
+            [] => format!("{shown} is an empty directory"),
+            names => format!("{shown} is a directory with {}", listed(names)),
+        },
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => format!("{shown} is an empty file"),
+        Ok(metadata) if metadata.is_file() => format!("{shown} is a file"),
+        Ok(_) => format!("{shown} is neither a file nor a directory"),
+        Err(_) => nothing_at(path),
+    }
+}
+
+/// What is near `path`, where nothing is.
+fn nothing_at(path: &Path) -> String {
+    let shown = path.display();
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return format!("there is no {shown}"),
+    };
+    if !parent.exists() {
+        return match path.ancestors().skip(1).find(|above| !above.as_os_str().is_empty() && above.exists()) {
+            Some(above) if above.is_dir() => format!("{} is the last part that exists", above.display()),
+            Some(above) => format!("{} is a file", above.display()),
+            None => format!("the working directory has no {}", parent.display()),
+        };
+    }
+    if !parent.is_dir() {
+        return format!("{} is a file", parent.display());
+    }
+    let names = names(parent);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let place =
+        if parent == Path::new(".") { "the working directory".to_owned() } else { parent.display().to_string() };
+    match nearest(&name, names.iter().map(String::as_str)) {
+        Some(near) => format!("{place} has no {name}; did you mean {}?", path.with_file_name(near).display()),
+        None if names.is_empty() => format!("{place} is empty"),
+        None => format!("{place} has no {name}, but {}", listed(&names)),
+    }
+}
+
+/// The names in a directory, sorted.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    // Hidden files, a lock for example, say little about a directory.
+    let visible: Vec<String> = names.iter().filter(|name| !name.starts_with('.')).cloned().collect();
+    if visible.is_empty() { names } else { visible }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_of_what_exists_and_of_what_is_nearest() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let said = |name: &str| what_is_at(&root.join(name)).replace(root.to_str().unwrap(), "R");
+        assert_eq!(said("ticket"), "R is empty");
+        fs::create_dir(root.join("empty")).unwrap();
+        fs::write(root.join("wiki.txt"), "text").unwrap();
+        fs::write(root.join("none"), "").unwrap();
+        assert_eq!(said(""), "R/ is a directory with empty, none, wiki.txt");
+        assert_eq!(said("empty"), "R/empty is an empty directory");
+        assert_eq!(said("none"), "R/none is an empty file");
+        assert_eq!(said("wiki.txt"), "R/wiki.txt is a file");
+        assert_eq!(said("wikki.txt"), "R has no wikki.txt; did you mean R/wiki.txt?");
+        assert_eq!(said("ticket"), "R has no ticket, but empty, none, wiki.txt");
+        assert_eq!(said("runs/kd/ticket"), "R is the last part that exists");
+        assert_eq!(said("wiki.txt/ticket"), "R/wiki.txt is a file");
+        (0..9).for_each(|i| fs::write(root.join("empty").join(i.to_string()), "").unwrap());
+        assert_eq!(said("empty"), "R/empty is a directory with 0, 1, 2, 3, 4, 5, 6, 7 and 1 more");
+    }
+}
