@@ -14,6 +14,7 @@
 
 mod allocator;
 mod args;
+mod cache;
 mod config_file;
 mod exit;
 mod hints;

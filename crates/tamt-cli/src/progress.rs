@@ -1,5 +1,6 @@
 //! The progress of a run: a bar on a terminal, a line every few seconds elsewhere.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +10,15 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tamt::metrics::label;
 use tamt::run::{Observer, StepReport};
+use tamt_data::{ReadProgress, ReadStage};
 
 use crate::printer::{Printer, grouped, metric};
 
 /// Time between two lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two pictures of a spinner.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Weight of the latest step in the shown speed.
 const SMOOTHING: f64 = 0.1;
@@ -27,6 +32,8 @@ pub(crate) struct Progress {
     speed: Speed,
     /// The text of the evaluations, as each line about one ends.
     evaluated_on: String,
+    /// Until the first stage.
+    preparing: Option<Heartbeat>,
 }
 
 enum Display {
@@ -62,7 +69,8 @@ impl Display {
 impl Progress {
     pub(crate) fn new(printer: Printer) -> Self {
         let (display, speed) = (Display::new(printer), Speed::default());
-        Self { printer, display, stage: String::new(), total: 0, speed, evaluated_on: String::new() }
+        let preparing = Some(Heartbeat::start(printer, "preparing"));
+        Self { printer, display, stage: String::new(), total: 0, speed, evaluated_on: String::new(), preparing }
     }
 
     fn print(&self, text: &str) {
@@ -81,6 +89,7 @@ fn style() -> ProgressStyle {
 
 impl Observer for Progress {
     fn plan(&mut self, stage: &str, total_steps: u64, start: u64) {
+        self.preparing = None;
         stage.clone_into(&mut self.stage);
         self.total = total_steps;
         self.speed = Speed::default();
@@ -122,6 +131,7 @@ impl Observer for Progress {
     }
 
     fn evaluating(&mut self, done: u64, total: u64) {
+        self.preparing = None;
         let share = 100 * done / total.max(1);
         if let Display::Bar(bar) = &self.display {
             bar.set_message(format!("evaluating: {share} %"));
@@ -137,10 +147,12 @@ impl Observer for Progress {
     }
 
     fn note(&mut self, text: &str) {
+        self.preparing = None;
         self.print(text);
     }
 
     fn finish(&mut self) {
+        self.preparing = None;
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
@@ -197,14 +209,94 @@ impl Drop for Counter {
     }
 }
 
-/// Shows that work without countable items goes on: a line with the seconds so far every few seconds, until dropped.
+/// Shows the progress of reading text.
+pub(crate) struct Reading {
+    printer: Printer,
+    display: RefCell<Display>,
+}
+
+impl Reading {
+    pub(crate) fn new(printer: Printer) -> Self {
+        let mut display = Display::new(printer);
+        match &mut display {
+            Display::Hidden => {}
+            Display::Bar(bar) => bar.set_style(bytes_style()),
+            Display::Lines { last } => *last = Some(Instant::now()),
+        }
+        Self { printer, display: RefCell::new(display) }
+    }
+
+    pub(crate) fn at(&self, read: ReadProgress) {
+        let (label, message) = match read.stage {
+            ReadStage::Digest => ("digest of the text", String::new()),
+            ReadStage::Tokenize => ("reading text", format!("{} tokens", grouped(read.tokens))),
+        };
+        let mut display = self.display.borrow_mut();
+        if let Display::Bar(bar) = &*display {
+            bar.set_prefix(label);
+            bar.set_message(message);
+            if let Some(total) = read.total {
+                bar.set_length(total);
+            }
+            bar.set_position(read.bytes);
+        } else if display.line_is_due(false) {
+            let megabytes = |bytes: u64| bytes / 1_000_000;
+            let of = read.total.map_or_else(String::new, |total| format!(" of {}", megabytes(total)));
+            let message = if message.is_empty() { message } else { format!(", {message}") };
+            self.printer.progress(&format!("{label}: {}{of} MB{message}", megabytes(read.bytes)));
+        }
+    }
+
+    /// A notice for a person.
+    pub(crate) fn note(&self, text: &str) {
+        match &*self.display.borrow() {
+            Display::Bar(bar) => bar.suspend(|| self.printer.progress(text)),
+            Display::Hidden | Display::Lines { .. } => self.printer.progress(text),
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Display::Bar(bar) = &*self.display.borrow() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn spinner_style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg}  {elapsed}").expect("the template is a constant and parses")
+}
+
+fn bytes_style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes}  {msg}")
+        .expect("the template is a constant and parses")
+}
+
+/// Shows that work without countable items goes on: a spinner on a terminal, elsewhere a line with the seconds so far every
+/// few seconds, until dropped.
 pub(crate) struct Heartbeat {
+    spinner: Option<ProgressBar>,
     thread: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl Heartbeat {
     /// Work called `label`: "reading the model".
     pub(crate) fn start(printer: Printer, label: &'static str) -> Self {
+        match Display::new(printer) {
+            Display::Hidden => Self { spinner: None, thread: None },
+            Display::Bar(bar) => {
+                bar.set_style(spinner_style());
+                bar.set_message(label);
+                bar.enable_steady_tick(SPINNER_INTERVAL);
+                Self { spinner: Some(bar), thread: None }
+            }
+            Display::Lines { .. } => Self { spinner: None, thread: Self::lines(printer, label) },
+        }
+    }
+
+    /// The thread that prints lines; none if it cannot start, and the work goes on unseen.
+    fn lines(printer: Printer, label: &'static str) -> Option<(Arc<AtomicBool>, JoinHandle<()>)> {
         let (done, started) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let is_done = done.clone();
         let beat = move || {
@@ -218,14 +310,16 @@ impl Heartbeat {
                 }
             }
         };
-        // Without a thread, the work goes on unseen.
         let thread = thread::Builder::new().name("progress".to_owned()).spawn(beat).ok();
-        Self { thread: thread.map(|thread| (done, thread)) }
+        thread.map(|thread| (done, thread))
     }
 }
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
         let Some((done, thread)) = self.thread.take() else { return };
         done.store(true, Ordering::SeqCst);
         thread.thread().unpark();

@@ -1,6 +1,6 @@
 //! SIGINT (Ctrl-C), SIGTERM (`kill`) and SIGHUP (a closed terminal). Between a run's first step and its result the first
 //! signal asks the run to save and stop, and the second ends the process. In any other phase (reading text, digesting
-//! weights, measuring kernels) the first one ends the process, which then has nothing to save.
+//! weights, measuring kernels), and in verbs without a run, the first one ends the process, which then has nothing to save.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -11,11 +11,20 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Arriving;
 use tamt::run::{NewRun, RunDir, Stop};
+use tamt_model::write::remove_unfinished;
 
 use crate::exit;
 use crate::printer::Printer;
 
-/// The signals that a verb with a run directory answers. Other verbs keep the default handling of signals.
+/// What a verb with a run says at a signal outside of training.
+const OUTSIDE_OF_TRAINING: &str = " outside of training: nothing is lost";
+
+/// Ends the process at the first signal: for verbs that have nothing to save.
+pub(crate) fn end_at_once(printer: Printer) -> io::Result<()> {
+    Signals::answer(printer, "").map(|_| ())
+}
+
+/// The signals that a verb with a run directory answers.
 #[derive(Debug)]
 pub(crate) struct Signals {
     stop: Stop,
@@ -26,6 +35,11 @@ pub(crate) struct Signals {
 impl Signals {
     /// Listens from here on.
     pub(crate) fn listen(printer: Printer) -> io::Result<Self> {
+        Self::answer(printer, OUTSIDE_OF_TRAINING)
+    }
+
+    /// Listens from here on. A signal that ends the process is reported with `what`.
+    fn answer(printer: Printer, what: &'static str) -> io::Result<Self> {
         let signals = Self { stop: Stop::new(), new_runs: Arc::default() };
         let (stop, new_runs) = (signals.stop.clone(), signals.new_runs.clone());
         let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
@@ -45,10 +59,9 @@ impl Signals {
                     let new_runs = new_runs.lock().unwrap_or_else(PoisonError::into_inner);
                     new_runs.iter().rev().for_each(NewRun::discard);
                     let start = line_start();
-                    printer.failure(&format!(
-                        "{start}error: stopped by signal {signal} outside of training: nothing is lost"
-                    ));
+                    printer.failure(&format!("{start}error: stopped by signal {signal}{what}"));
                 }
+                remove_unfinished();
                 process::exit(exit::for_signal(signal).into());
             }
         };

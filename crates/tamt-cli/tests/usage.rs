@@ -9,7 +9,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
 
-const VERBS: [&str; 7] = ["demo", "pretrain", "find", "inspect", "eval", "encode", "apply"];
+const VERBS: [&str; 8] = ["demo", "pretrain", "find", "inspect", "eval", "encode", "apply", "cache"];
 
 /// A complete command line of `find`, to which tests add flags.
 const FIND: [&str; 9] =

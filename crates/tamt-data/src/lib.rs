@@ -3,9 +3,9 @@
 //! The crate prepares the inputs of a model, but does not know models.
 //!
 //! * [`Tokenizer`] reads the tokenizer of a checkpoint, in three file formats.
-//! * [`Corpus`] holds the tokens of text files, with a digest of the files. [`Blocks`] cuts a corpus into blocks of equal
-//!   length, and [`Sampler`] gives the blocks of each step. [`LengthSampler`] gives batches of examples of similar length;
-//!   [`length_batches`] does so for prediction.
+//! * [`Corpus`] holds the tokens of text files, with a digest of the files; a [`TokenCache`] keeps them for later runs.
+//!   [`Blocks`] cuts a corpus into blocks of equal length, and [`Sampler`] gives the blocks of each step.
+//!   [`LengthSampler`] gives batches of examples of similar length; [`length_batches`] does so for prediction.
 //! * [`Corruption`] masks tokens for masked language modelling (MLM).
 //! * [`tasks`] reads the examples of GLUE and of a user's own tasks, and writes predictions. [`squad`] reads span
 //!   questions, and finds answers in a model's logits. [`metrics`] scores predictions.
@@ -51,10 +51,12 @@
 //! # }
 //! ```
 
+mod blocks;
 mod corpus;
 mod error;
 mod head;
 pub mod invented;
+mod lines;
 pub mod metrics;
 mod mlm;
 mod nearest;
@@ -63,12 +65,16 @@ mod sampler;
 pub mod squad;
 pub mod tasks;
 mod text;
+mod token_cache;
 mod tokenizer;
 mod write;
 
-pub use corpus::{Blocks, Corpus, ReadOptions, ReadProgress, Tail};
+pub use blocks::{Blocks, Tail};
+pub use corpus::{Corpus, ReadOptions, ReadProgress, ReadStage};
 pub use error::{Error, Result};
+pub use lines::LONGEST_LINE;
 pub use mlm::{Corruption, Masked};
 pub use nearest::nearest;
 pub use sampler::{LengthSampler, Sampler, length_batches};
+pub use token_cache::{Stored, TokenCache};
 pub use tokenizer::{Pair, Specials, Tokenized, Tokenizer, TokenizerFile};

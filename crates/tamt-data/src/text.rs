@@ -30,7 +30,7 @@ pub(crate) fn checked_text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> 
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn not_text(path: &Path, bytes: &[u8], offset: usize) -> Error {
+pub(crate) fn not_text(path: &Path, bytes: &[u8], offset: usize) -> Error {
     let line = 1 + bytes[..offset].iter().filter(|&&b| b == b'\n').count();
     let what = match bytes.get(offset) {
         Some(0) => "a NUL byte".to_owned(),
@@ -38,6 +38,11 @@ fn not_text(path: &Path, bytes: &[u8], offset: usize) -> Error {
         None => "an unfinished character".to_owned(),
     };
     Error::NotText { path: path.to_owned(), line, offset, what }
+}
+
+/// A digest in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Parses JSON. A lone surrogate, half of a character that was cut in two, is read as U+FFFD.

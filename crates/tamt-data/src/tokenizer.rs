@@ -10,8 +10,11 @@ mod vocabulary;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
 use crate::panics::caught;
+use crate::text::hex;
 use crate::tokenizer::files::Loaded;
 pub use crate::tokenizer::files::TokenizerFile;
 use crate::tokenizer::template::Template;
@@ -205,6 +208,21 @@ impl Tokenizer {
     /// [`Error::Io`] naming the file that could not be written.
     pub fn save_to(&self, dir: &Path) -> Result<()> {
         files::write(&self.files, self.config.as_deref(), dir)
+    }
+
+    /// SHA-256 of all that decides the ids of a text, in lower-case hexadecimal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenize`] if the tokenizer cannot be described.
+    pub(crate) fn digest(&self) -> Result<String> {
+        let description = self.inner.to_string(false);
+        let description = description.map_err(|e| Error::Tokenize { text: String::new(), reason: e.to_string() })?;
+        // The description lacks whether a special token's spelling in a text is that token.
+        let settings = [u8::from(self.inner.get_encode_special_tokens())];
+        let unknown = format!("{:?}", self.specials.unk);
+        let parts = [description.as_bytes(), &settings, unknown.as_bytes()];
+        Ok(hex(&parts.into_iter().fold(Sha256::new(), Sha256::chain_update).finalize()))
     }
 
     /// Removes all but `keep` tokens, at the side that the tokenizer truncates.

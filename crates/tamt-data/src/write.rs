@@ -6,6 +6,9 @@ use std::path::Path;
 
 use crate::error::{Result, io_error};
 
+/// Prefix of temporary files, as in `tamt_model::write::atomic_write`: a folder may hold left-over files of this name.
+pub(crate) const TEMPORARY: &str = ".tmp-";
+
 /// Writes a file atomically: also after a crash, `path` holds either all of the new contents or the old ones. `contents`
 /// writes to a temporary file in the same directory, which is flushed to disk and then renamed. The directory must exist.
 ///
@@ -22,8 +25,7 @@ fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    // The prefix of `tamt_model::write::atomic_write`: a run directory may hold left-over files of this name.
-    builder.prefix(".tmp-");
+    builder.prefix(TEMPORARY);
     // Temporary files are private by default; the umask determines who may read the file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

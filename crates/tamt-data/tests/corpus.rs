@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
-use tamt_data::{Blocks, Corpus, Error, ReadOptions, Tail, Tokenizer};
+use tamt_data::{Blocks, Corpus, Error, LONGEST_LINE, ReadOptions, Tail, Tokenizer};
 use tempfile::TempDir;
 
 fn tokenizer(name: &str) -> Tokenizer {
@@ -31,7 +31,7 @@ fn read(tokenizer: &Tokenizer, contents: &[&[u8]]) -> Result<Corpus, Error> {
 }
 
 fn numbered(n: usize) -> Arc<Corpus> {
-    Arc::new(Corpus { tokens: (100..100 + n as u32).collect(), digest: String::new(), lines: 1 })
+    Arc::new(Corpus { tokens: (100..100 + n as u32).collect(), digest: String::new(), lines: 1, cut_lines: 0 })
 }
 
 #[test]
@@ -104,19 +104,67 @@ fn tokens_do_not_depend_on_the_number_of_threads() {
 fn progress_ends_at_the_whole_corpus_and_chunks_leave_no_trace() {
     let t = tokenizer("bert");
     // More than one chunk of 4 MiB. Long lines are fast to tokenize.
-    let line = format!("{}\n", "x".repeat(1 << 20));
-    let text = line.repeat(9);
+    let line = format!("{}\n", "x".repeat(1 << 16));
+    let text = line.repeat(100);
     let (_dir, files) = written(&[text.as_bytes()]);
     let seen = RefCell::new(Vec::new());
     let progress = |p| seen.borrow_mut().push(p);
-    let options = ReadOptions { progress: Some(&progress) };
+    let options = ReadOptions { progress: Some(&progress), ..ReadOptions::default() };
     let corpus = Corpus::read(&files, &t, options).unwrap();
     // A word of more than 100 characters is one unknown token.
-    assert_eq!(corpus.tokens, [t.specials().unk.unwrap(); 9]);
+    assert_eq!(corpus.tokens, [t.specials().unk.unwrap(); 100]);
     let seen = seen.into_inner();
     assert!(seen.len() > 1);
     let last = seen.last().unwrap();
-    assert_eq!((last.bytes, last.tokens), (text.len() as u64, 9));
+    assert_eq!((last.bytes, last.tokens), (text.len() as u64, 100));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_cut_ahead_of_a_space_and_keeps_its_tokens() {
+    // Two bytes a character and no character at a multiple of a power of two.
+    let long = "a ключ é the river ".repeat(9000);
+    assert!(long.len() > 3 * LONGEST_LINE);
+    for name in ["bert", "roberta"] {
+        let t = tokenizer(name);
+        let mut want = t.ids("the map").unwrap();
+        want.extend(t.ids(&long).unwrap());
+        want.extend(t.ids("the keeper").unwrap());
+        // With and without line ends after it: neither the tokens nor the number of lines differ.
+        let corpus = read(&t, &[format!("the map\n{long}\r\nthe keeper").as_bytes()]).unwrap();
+        assert!(corpus.tokens == want, "{name}");
+        assert_eq!((corpus.lines, corpus.cut_lines), (3, 1));
+        let corpus = read(&t, &[long.as_bytes()]).unwrap();
+        assert!(corpus.tokens == t.ids(&long).unwrap(), "{name}");
+        assert_eq!((corpus.lines, corpus.cut_lines), (1, 1));
+    }
+}
+
+#[test]
+fn a_word_without_end_is_cut_at_the_bound() {
+    let t = tokenizer("bert");
+    let unknown = t.specials().unk.unwrap();
+    let corpus = read(&t, &["é".repeat(LONGEST_LINE).as_bytes(), &b"x".repeat(LONGEST_LINE)]).unwrap();
+    // A word of more than 100 characters is one unknown token; the first file is two such words, the second is not cut.
+    assert_eq!(corpus.tokens, [unknown; 3]);
+    assert_eq!((corpus.lines, corpus.cut_lines), (2, 1));
+}
+
+#[test]
+fn the_place_of_a_fault_counts_the_text_ahead_of_it() {
+    let t = tokenizer("bert");
+    let ahead = "the map\n".repeat(1 << 20);
+    for (fault, what) in
+        [(&b"\xff"[..], "an invalid byte 0xff"), (b"\0", "a NUL byte"), (b"\xc3", "an invalid byte 0xc3")]
+    {
+        let (_dir, files) = written(&[&[ahead.as_bytes(), b"ma", fault].concat()]);
+        match Corpus::read(&files, &t, ReadOptions::default()) {
+            Err(Error::NotText { line, offset, what: found, .. }) => {
+                assert_eq!((line, offset), ((1 << 20) + 1, ahead.len() + 2), "{what}");
+                assert!(found.starts_with(what), "{found}");
+            }
+            other => panic!("{what}: {:?}", other.map(|corpus| corpus.lines)),
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Writing of model directories for `transformers`, of safetensors files, and of files by atomic rename.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
 
@@ -150,8 +151,14 @@ fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // `temp` removes the file on each early return.
-    let temp = builder.tempfile_in(dir)?;
-    let mut out = BufWriter::with_capacity(1 << 18, temp.as_file());
+    let (temp, _unfinished) = {
+        let mut all = unfinished();
+        let temp = builder.tempfile_in(dir)?;
+        all.insert(temp.path().to_owned());
+        let registered = Unfinished(temp.path().to_owned());
+        (temp, registered)
+    };
+    let mut out = BufWriter::with_capacity(1 << 18, SyncedWriter { file: temp.as_file(), unsynced: 0 });
     contents(&mut out)?;
     out.flush()?;
     drop(out);
@@ -162,6 +169,59 @@ fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
         dir.sync_all()?;
     }
     Ok(())
+}
+
+/// The temporary files of this process that are being written.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    // Insertions and removals are whole, so a poisoned lock still guards a consistent set.
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A temporary file among those that are being written.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        unfinished().remove(&self.0);
+    }
+}
+
+/// Removes the temporary files of this process. A program calls the function from a thread of its own right ahead of
+/// [`std::process::exit`], which runs no destructor. Later calls of [`atomic_write`] in this process wait for its end.
+pub fn remove_unfinished() {
+    let unfinished = unfinished();
+    for path in unfinished.iter() {
+        // A file that is gone was finished or removed in this moment.
+        let _ = fs::remove_file(path);
+    }
+    std::mem::forget(unfinished);
+}
+
+/// Bytes that may wait for the disk at a time.
+const UNSYNCED: usize = 1 << 25;
+
+/// A writer that waits for the disk every [`UNSYNCED`] bytes: a process in a long `fsync` does not end before its return.
+struct SyncedWriter<'a> {
+    file: &'a File,
+    unsynced: usize,
+}
+
+impl Write for SyncedWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unsynced >= UNSYNCED {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        let written = self.file.write(&bytes[..bytes.len().min(UNSYNCED)])?;
+        self.unsynced += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 #[cfg(test)]

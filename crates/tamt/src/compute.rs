@@ -91,11 +91,17 @@ pub fn break_even(precision: Precision) -> f32 {
     })
 }
 
-/// `$XDG_CACHE_HOME/tamt/kernels.toml`, or under `~/.cache`.
+/// `kernels.toml` in the [`cache_directory`].
 pub fn file() -> Option<PathBuf> {
+    Some(cache_directory()?.join("kernels.toml"))
+}
+
+/// The directory of what runs on a machine share: `$TAMT_CACHE`, else `$XDG_CACHE_HOME/tamt`, else `~/.cache/tamt`; `None`
+/// if none of the variables (and `HOME`) is an absolute path.
+pub fn cache_directory() -> Option<PathBuf> {
     let directory = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("tamt/kernels.toml"))
+    let cache = || directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")));
+    directory("TAMT_CACHE").or_else(|| cache().map(|cache| cache.join("tamt")))
 }
 
 /// The density that a file records under a name; measured and recorded where it is missing or another version's.

@@ -20,8 +20,22 @@ use crate::text::TextBatch;
 /// The seed of the masked positions: the same positions for every model, method and seed of a run.
 pub const EVAL_SEED: u64 = 42;
 
-/// Tokens that are evaluated at a time, about; the number does not change the result.
-const BATCH_TOKENS: usize = 4096;
+/// The most tokens that are evaluated at a time, about.
+const MOST_TOKENS: usize = 4096;
+
+/// The fewest tokens that are evaluated at a time, about: fewer leave threads without work.
+const FEWEST_TOKENS: usize = 512;
+
+/// Multiplications and additions of the encoder's layers in a batch of an evaluation. Two cores without instructions for
+/// matrices take half a second for them, and a stop request waits as long.
+const BATCH_OPERATIONS: usize = 48_000_000_000;
+
+/// Tokens that are evaluated at a time, about. The number changes results by no more than the rounding of sums in f64.
+pub(crate) fn batch_tokens(config: &Config) -> usize {
+    let Config { num_hidden_layers, hidden_size, intermediate_size, .. } = *config;
+    let weights = num_hidden_layers * hidden_size * (4 * hidden_size + 2 * intermediate_size);
+    (BATCH_OPERATIONS / (2 * weights).max(1)).clamp(FEWEST_TOKENS, MOST_TOKENS)
+}
 
 /// The losses that an evaluation measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,9 +170,10 @@ impl EvalText {
         let mut student = Activations::new(if losses.kd { Save::Hidden } else { Save::Last });
         let mut teacher = Activations::new(Save::Hidden);
         let (mut batch, mut sums, mut next) = (TextBatch::default(), Sums::default(), 0);
+        let batch_tokens = batch_tokens(&model.config);
         while next < self.blocks.len() {
             batch.tokens.clear();
-            while next < self.blocks.len() && batch.tokens.tokens() < BATCH_TOKENS {
+            while next < self.blocks.len() && batch.tokens.tokens() < batch_tokens {
                 self.blocks.fill(next, &mut batch.tokens.ids);
                 batch.tokens.close_sequence(0);
                 next += 1;

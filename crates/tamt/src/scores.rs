@@ -3,6 +3,7 @@
 //! A mask is `B = [S > t]` with scores `S` and a threshold `t`; the gradient passes the comparison unchanged (Bengio et
 //! al. 2013; Liu et al. 2022, section 3.2). [`Scores::reset_thresholds`] gives each matrix exactly its number of zeros.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tamt_kernels::masks::{BitMask, Cut, Key, smallest_k};
 use tamt_kernels::rng::{Purpose, Stream};
@@ -213,9 +214,15 @@ impl Scores {
 fn initial_scores(mask: &BitMask, settings: ScoreSettings, sparsity: Sparsity, stream: Stream) -> Vec<f32> {
     let t = settings.threshold;
     let uniform = |i: usize, low: f32, high: f32| low + (high - low) * stream.uniform_at(i as u64);
-    let from_mask = |score: &dyn Fn(usize, bool) -> f32| {
+    let from_mask = |score: &(dyn Fn(usize, bool) -> f32 + Sync)| {
         let cols = mask.cols();
-        (0..mask.len()).map(|i| score(i, mask.get(i / cols, i % cols))).collect::<Vec<f32>>()
+        let mut scores = vec![0.0; mask.len()];
+        scores.par_chunks_mut(cols.max(1)).enumerate().for_each(|(row, scores)| {
+            let bits = mask.row(row);
+            let kept = |col: usize| bits[col / 8] >> (col % 8) & 1 == 1;
+            scores.iter_mut().enumerate().for_each(|(col, value)| *value = score(row * cols + col, kept(col)));
+        });
+        scores
     };
     match (settings.binarizer, settings.init) {
         (Binarizer::Threshold, ScoreInit::TwoLevel) => from_mask(&|_, kept| if kept { 2.0 * t } else { 0.0 }),

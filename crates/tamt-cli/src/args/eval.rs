@@ -35,7 +35,7 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) subject: SubjectArgs,
 
-    /// Text to evaluate on, one paragraph a line
+    /// Text to evaluate on, one paragraph a line; its tokens are kept for later runs, see `tamt cache --help`
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) corpus: Vec<PathBuf>,
 

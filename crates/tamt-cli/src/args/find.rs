@@ -45,7 +45,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
 
-    /// Text to train on, one paragraph a line
+    /// Text to train on, one paragraph a line; its tokens are kept for later runs, see `tamt cache --help`
     #[arg(long, value_name = "FILE", num_args = 1.., required_if_eq_any = [
         ("method", "imp"), ("method", "tamt-mlm"), ("method", "tamt-kd"), ("method", "tamt-mlm-kd"),
     ])]

@@ -3,6 +3,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod choices;
 pub(crate) mod common;
 pub(crate) mod demo;
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::args::apply::ApplyArgs;
 use crate::args::bench::BenchArgs;
+use crate::args::cache::CacheArgs;
 use crate::args::common::Common;
 use crate::args::demo::DemoArgs;
 use crate::args::encode::EncodeArgs;
@@ -67,6 +69,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Measure how fast this machine computes, dense and sparse
     Bench(BenchArgs),
+    /// List or remove the stored tokens of texts
+    Cache(CacheArgs),
     /// Print a script that completes verbs and flags in a shell
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -86,6 +90,7 @@ impl Verb {
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
             Self::Bench(args) => &args.common,
+            Self::Cache(args) => &args.common,
             Self::Completions(_) | Self::Man(_) => return None,
         })
     }

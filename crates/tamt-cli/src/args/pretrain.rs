@@ -23,7 +23,7 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("start").args(["model", "new"]).required(true))]
 pub(crate) struct PretrainArgs {
-    /// Text to train on, one paragraph a line
+    /// Text to train on, one paragraph a line; its tokens are kept for later runs, see `tamt cache --help`
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub(crate) corpus: Vec<PathBuf>,
 

@@ -8,6 +8,7 @@ use tamt::ticket::Ticket;
 
 use crate::args::apply::ApplyArgs;
 use crate::printer::Printer;
+use crate::progress::Heartbeat;
 use crate::verbs::shared;
 
 /// Files of a model or a run; a directory with one of them is refused.
@@ -21,7 +22,9 @@ pub(super) fn run(args: &ApplyArgs, printer: Printer) -> Result<()> {
     let base = shared::base(&args.model, printer)?;
     let ticket = Ticket::read(&args.ticket)?;
     let masks = base.masks_of(&ticket, args.allow_other_base)?;
+    let heartbeat = Heartbeat::start(printer, "writing the model");
     let written = apply(&base, &masks, &args.output_dir, args.dtype)?;
+    drop(heartbeat);
     let rates = Rates::of(&ticket, Some(&base.model));
     let json = json!({
         "output_dir": args.output_dir.to_string_lossy(),

@@ -12,13 +12,16 @@ use tamt_model::Config;
 
 use crate::args::bench::BenchArgs;
 use crate::printer::{Printer, Table};
+use crate::progress::Heartbeat;
 use crate::resolve;
 
 /// Default number of tokens in a sequence.
 const LENGTH: usize = 128;
 
 pub(super) fn run(args: &BenchArgs, printer: Printer) -> Result<()> {
+    let heartbeat = Heartbeat::start(printer, "reading the model");
     let settings = settings(args)?;
+    drop(heartbeat);
     let report = bench(&settings, |what| printer.progress(&format!("bench: {what}")))?;
     printer.result(&report.to_json(&settings), &text(&report, &settings))
 }

@@ -18,6 +18,7 @@ use crate::resolve;
 use crate::signals::Signals;
 
 pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
+    let stop = Signals::listen(printer)?.stop();
     let mut settings = DemoSettings::default();
     settings.seed = args.seed.unwrap_or(settings.seed);
     settings.compute = resolve::compute(&args.common);
@@ -30,7 +31,6 @@ pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     }
     let output = args.output_dir.display();
     printer.info(&format!("a demonstration with seed {}, minutes on two cores; output: {output}", settings.seed))?;
-    let stop = Signals::listen(printer)?.stop();
     let mut progress = Progress::new(printer);
     let report = demonstrate(&settings, &args.output_dir, args.resume, &mut progress, &stop)?;
     drop(progress);

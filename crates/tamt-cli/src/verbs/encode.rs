@@ -13,7 +13,7 @@ use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
 use crate::places::what_is_at;
 use crate::printer::{Printer, grouped};
-use crate::progress::Counter;
+use crate::progress::{Counter, Heartbeat};
 use crate::resolve;
 use crate::verbs::shared;
 
@@ -37,7 +37,9 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     let compute = resolve::compute(&args.common);
     let encoded = encode(&base, masks.as_ref(), compute, &texts, &settings, |done| counter.at(done))?;
     drop(counter);
+    let heartbeat = Heartbeat::start(printer, "writing the vectors");
     encoded.write(&args.output)?;
+    drop(heartbeat);
     let (count, hidden) = (encoded.texts(), base.model.config.hidden_size);
     let json = json!({ "output": args.output.to_string_lossy(), "texts": count, "hidden_size": hidden });
     let shown = grouped(count as u64);

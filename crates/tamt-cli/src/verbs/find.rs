@@ -13,7 +13,7 @@ use tamt_model::digest::sha256_file;
 
 use crate::args::find::FindArgs;
 use crate::printer::Printer;
-use crate::progress::{Heartbeat, Progress};
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::resolve;
 use crate::signals::Signals;
@@ -23,9 +23,7 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     let goal = resolve::goal(args)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.training.run.resume))?;
-    let heartbeat = Heartbeat::start(printer, "reading the model");
     let base = shared::base(&args.model, printer)?;
-    drop(heartbeat);
     let corpus: &[PathBuf] = if goal.method.trains() { &args.corpus } else { &[] };
     let texts = shared::read_texts(&base.tokenizer, corpus, &args.training.eval_corpus, printer)?;
     let settings = goal.settings(args, &base, &texts);

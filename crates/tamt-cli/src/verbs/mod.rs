@@ -2,6 +2,7 @@
 
 mod apply;
 mod bench;
+mod cache;
 mod demo;
 mod encode;
 mod eval;
@@ -17,9 +18,15 @@ use anyhow::Result;
 
 use crate::args::Verb;
 use crate::printer::Printer;
+use crate::signals::end_at_once;
 
 /// Runs a verb.
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
+    match verb {
+        // These verbs have runs to save, and listen themselves.
+        Verb::Demo(_) | Verb::Pretrain(_) | Verb::Find(_) | Verb::Tune(_) => {}
+        _ => end_at_once(printer)?,
+    }
     match verb {
         Verb::Demo(args) => demo::run(args, printer),
         Verb::Pretrain(args) => pretrain::run(args, printer),
@@ -30,6 +37,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),
+        Verb::Cache(args) => cache::run(args, printer),
         Verb::Completions(args) => generate::completions(args, printer),
         Verb::Man(args) => generate::man(args, printer),
     }

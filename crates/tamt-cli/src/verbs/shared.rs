@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -15,21 +14,21 @@ use tamt::inspect::Rates;
 use tamt::metrics::{EVALUATION, label};
 use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
-use tamt_data::{Corpus, ReadOptions, ReadProgress, Tokenizer};
+use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
 use tamt_model::{Masks, Model};
 
 use crate::args::common::Common;
+use crate::cache;
 use crate::printer::{Printer, Table, grouped, metric};
-use crate::progress::{duration, text_of};
+use crate::progress::{Heartbeat, Reading, duration, text_of};
 use crate::record::Record;
 use crate::signals::Signals;
 
-/// Time between two lines about the progress of reading.
-const READ_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Loads a model and prints what its checkpoint took for granted.
 pub(super) fn base(name: &OsStr, printer: Printer) -> Result<Base> {
+    let heartbeat = Heartbeat::start(printer, "reading the model");
     let base = Base::load(name)?;
+    drop(heartbeat);
     notes(&base.model, printer)?;
     Ok(base)
 }
@@ -57,17 +56,21 @@ pub(super) fn read_texts(
     Ok(Texts { train: train_text, eval: eval_text })
 }
 
-/// Reads and tokenizes a corpus, and shows the progress of a long reading.
+/// Reads a corpus, or takes its tokens from those of an earlier run, and shows the progress of a long reading.
 pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Printer) -> Result<Corpus> {
-    let said = std::cell::Cell::new(Instant::now());
-    let progress = |read: ReadProgress| {
-        if said.get().elapsed() >= READ_INTERVAL {
-            said.set(Instant::now());
-            let (megabytes, tokens) = (read.bytes / 1_000_000, grouped(read.tokens));
-            printer.progress(&format!("reading text: {megabytes} MB, {tokens} tokens"));
-        }
-    };
-    Ok(Corpus::read(files, tokenizer, ReadOptions { progress: Some(&progress) })?)
+    let cache = cache::tokens()?;
+    let reading = Reading::new(printer);
+    let progress = |read| reading.at(read);
+    let note = |text: &str| reading.note(text);
+    let options = ReadOptions { progress: Some(&progress), cache: cache.as_ref(), note: Some(&note) };
+    let corpus = Corpus::read(files, tokenizer, options)?;
+    drop(reading);
+    if corpus.cut_lines > 0 {
+        let (lines, bytes) = (grouped(corpus.cut_lines as u64), grouped(LONGEST_LINE as u64));
+        printer
+            .info(&format!("lines of more than {bytes} bytes in the text, which are cut ahead of a space: {lines}"))?;
+    }
+    Ok(corpus)
 }
 
 /// Opens the directory of a run, and tells what a person should know about it. A signal meanwhile waits, so that no traces

@@ -15,7 +15,7 @@ use crate::args::eval::EvalArgs;
 use crate::args::task::TaskArgs;
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
-use crate::progress::Counter;
+use crate::progress::{Counter, Heartbeat};
 use crate::resolve;
 use crate::verbs::shared;
 
@@ -67,7 +67,9 @@ pub(super) fn note_span_flags(args: &TaskArgs, task: &Task, printer: Printer) ->
 /// `tamt eval --task`: scores a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
+    let heartbeat = Heartbeat::start(printer, "reading the model");
     let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels(&args.task))?;
+    drop(heartbeat);
     shared::notes(&model.model, printer)?;
     if let Some(note) = note_of_guessed_labels(&model, &task) {
         printer.info(&note)?;
@@ -88,7 +90,9 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         return Err(tamt_data::Error::NoSuchSplit { task: task.name.clone(), split: Split::Dev.name() }.into());
     }
     for split in task.dev_splits() {
+        let heartbeat = Heartbeat::start(printer, "reading the task");
         let inputs = Inputs::read(&task, directory(&args.task), split, &model.tokenizer, &settings)?;
+        drop(heartbeat);
         for note in &inputs.notes {
             printer.info(note)?;
         }

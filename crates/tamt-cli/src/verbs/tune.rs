@@ -29,9 +29,11 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.fitting.run.resume))?;
-    let heartbeat = Heartbeat::start(printer, "reading the model and the task");
+    let heartbeat = Heartbeat::start(printer, "reading the model");
     let first = load(args, &task, seeds[0])?;
+    drop(heartbeat);
     shared::notes(&first.model, printer)?;
+    let heartbeat = Heartbeat::start(printer, "reading the task");
     let longest = first.model.config.max_length();
     let settings = resolve::tune(args, &task, longest);
     settings.validate(longest)?;

@@ -58,7 +58,7 @@ impl Answers {
         let mut labels = vec![Label::Class(0); sequences];
         let mut spans = vec![WindowLogits { start: Vec::new(), end: Vec::new() }; sequences];
         let (mut loss, mut done) = (Some(0.0), 0);
-        for chosen in inputs.batches() {
+        for chosen in inputs.batches(&model.config) {
             inputs.fill(&chosen, &model.config, &mut batch);
             model.forward(&batch, pass, &mut activations, &mut workspace);
             model.task_forward(activations.last_hidden(), &batch, pass, &mut logits, &mut workspace);

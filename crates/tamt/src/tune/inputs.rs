@@ -8,10 +8,8 @@ use tamt_data::{Tokenizer, length_batches};
 use tamt_model::{Batch, Config};
 
 use crate::error::{Error, Result};
+use crate::evaluate::batch_tokens;
 use crate::tune::settings::{InputSettings, TuneSettings};
-
-/// Tokens in a batch of an evaluation, which have no effect on its result.
-const EVAL_TOKENS: usize = 4096;
 
 /// A split of a task: the content of its files, and their tokens.
 #[derive(Clone, Debug)]
@@ -119,9 +117,9 @@ impl Inputs {
         }
     }
 
-    /// Batches of an evaluation, of sequences with similar lengths.
-    pub(super) fn batches(&self) -> Vec<Vec<u32>> {
-        length_batches(&self.lengths(), EVAL_TOKENS)
+    /// Batches of an evaluation of a model, of sequences with similar lengths.
+    pub(super) fn batches(&self, config: &Config) -> Vec<Vec<u32>> {
+        length_batches(&self.lengths(), batch_tokens(config))
     }
 
     /// Fills `batch` with the sequences (windows) with these numbers.
