@@ -9,7 +9,8 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
 
-const VERBS: [&str; 8] = ["demo", "pretrain", "find", "inspect", "eval", "encode", "apply", "cache"];
+const VERBS: [&str; 11] =
+    ["demo", "pretrain", "find", "tune", "inspect", "eval", "encode", "apply", "bench", "report", "cache"];
 
 /// A complete command line of `find`, to which tests add flags.
 const FIND: [&str; 9] =

@@ -194,7 +194,7 @@ mod tests {
         std::fs::write(directory.join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
         let tokenizer = Tokenizer::from_dir(directory).unwrap();
         let tokens = (0..400).map(|i| 5 + i * 17 % 45).collect();
-        let corpus = Arc::new(Corpus { tokens, digest: String::new(), lines: 1 });
+        let corpus = Arc::new(Corpus { tokens, digest: String::new(), lines: 1, cut_lines: 0 });
         let settings = ObjectiveSettings { mlm: true, kd: None, mlm_probability: 0.3, dropout: Some(0.1) };
         Imp {
             levels: [0.2, 0.4, 0.5].map(|share| Sparsity::new(share).unwrap()).to_vec(),

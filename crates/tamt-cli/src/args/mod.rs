@@ -13,6 +13,7 @@ pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod pretrain;
+pub(crate) mod report;
 pub(crate) mod task;
 pub(crate) mod training;
 pub(crate) mod tune;
@@ -31,6 +32,7 @@ use crate::args::find::FindArgs;
 use crate::args::generate::{CompletionsArgs, ManArgs};
 use crate::args::inspect::InspectArgs;
 use crate::args::pretrain::PretrainArgs;
+use crate::args::report::ReportArgs;
 use crate::args::tune::TuneArgs;
 
 /// Finds small, sparse, transferable subnetworks inside pre-trained language models
@@ -69,6 +71,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Measure how fast this machine computes, dense and sparse
     Bench(BenchArgs),
+    /// Write tables, figures and a page of finished runs
+    Report(ReportArgs),
     /// List or remove the stored tokens of texts
     Cache(CacheArgs),
     /// Print a script that completes verbs and flags in a shell
@@ -90,6 +94,7 @@ impl Verb {
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
             Self::Bench(args) => &args.common,
+            Self::Report(args) => &args.common,
             Self::Cache(args) => &args.common,
             Self::Completions(_) | Self::Man(_) => return None,
         })

@@ -10,6 +10,7 @@ mod find;
 mod generate;
 mod inspect;
 mod pretrain;
+mod report;
 mod shared;
 mod task;
 mod tune;
@@ -37,6 +38,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),
+        Verb::Report(args) => report::run(args, printer),
         Verb::Cache(args) => cache::run(args, printer),
         Verb::Completions(args) => generate::completions(args, printer),
         Verb::Man(args) => generate::man(args, printer),

@@ -15,6 +15,7 @@ mod memory;
 mod messages;
 mod pretrain;
 mod recorded;
+mod report;
 mod resume;
 mod safety;
 mod sentence_transformers;

@@ -18,7 +18,7 @@ fn random_replacement_draws_among_the_tokens_of_the_tokenizer_not_the_rows_of_th
     assert_eq!((tokenizer.vocab_size(), config.vocab_size), (96, 96));
     config.vocab_size = 128;
     let model = Model::random(config, Parts { pooler: false, mlm_head: true, task: None }, 1);
-    let corpus = Arc::new(Corpus { tokens: vec![7; 6000], digest: String::new(), lines: 1 });
+    let corpus = Arc::new(Corpus { tokens: vec![7; 6000], digest: String::new(), lines: 1, cut_lines: 0 });
     let all = Corruption { probability: 1.0, mask: 0.0, random: 1.0 };
     let mut text = TextBatches::new(corpus, &tokenizer, 32, 100, Some(all), 3).unwrap();
     let batch = text.corrupted(&model, 0);

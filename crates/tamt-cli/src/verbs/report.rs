@@ -1,0 +1,80 @@
+//! `tamt report`: writes tables, figures and a page of finished runs.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+use tamt::prune::Scope;
+use tamt::ticket::Ticket;
+use tamt_report::report::{Report, report};
+use tamt_report::run::Labels;
+use tamt_report::ticket::{Matrix, Ticket as ReportTicket, TicketReader};
+
+use crate::args::report::ReportArgs;
+use crate::printer::Printer;
+use crate::progress::Heartbeat;
+
+pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
+    let output = args.output_dir.clone().unwrap_or_else(|| args.directories[0].join("report"));
+    let heartbeat = Heartbeat::start(printer, "reading the runs");
+    let report = report(&args.directories, &output, &Tickets)?;
+    drop(heartbeat);
+    let left_out: Vec<_> = report.left_out.iter().map(|run| json!({ "run": run.name, "reason": run.reason })).collect();
+    let json = json!({
+        "output_dir": output,
+        "page": report.written.page,
+        "runs": report.runs,
+        "tables": report.written.tables,
+        "figures": report.written.figures,
+        "findings": report.findings,
+        "left_out": left_out,
+    });
+    printer.result(&json, &text(&report))
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        text.push_str(&format!("* {finding}\n"));
+    }
+    for run in &report.left_out {
+        text.push_str(&format!("left out: {}: {}\n", run.name, run.reason));
+    }
+    let (tables, figures) = (report.written.tables, report.written.figures);
+    text.push_str(&format!("{} runs, {tables} tables, {figures} figures\n", report.runs));
+    text.push_str(&format!("report: {}\n", report.written.page.display()));
+    text
+}
+
+/// Reads tickets with the library, so that their format has one reader.
+struct Tickets;
+
+impl TicketReader for Tickets {
+    fn read(&self, path: &Path) -> Result<ReportTicket, String> {
+        let ticket = Ticket::read(path).map_err(|error| error.to_string())?;
+        let origin = ticket.provenance;
+        let labels = Labels {
+            base: origin.base_model,
+            method: origin.method,
+            sparsity: Some(origin.sparsity),
+            scope: Some(scope(origin.scope).to_owned()),
+            ticket_seed: Some(origin.seed),
+            steps: Some(origin.steps),
+            ..Labels::default()
+        };
+        let matrices = ticket.matrices.into_iter().map(|(name, mask)| Matrix {
+            name,
+            rows: mask.rows(),
+            cols: mask.cols(),
+            bits: mask.as_bytes().to_vec(),
+        });
+        Ok(ReportTicket { labels, matrices: matrices.collect() })
+    }
+}
+
+fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Local => "local",
+        Scope::Global => "global",
+    }
+}

@@ -1,0 +1,104 @@
+//! Which directories below a given one hold runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// The description of a run that a study writes.
+pub(super) const STUDY_RUN: &str = "study-run.json";
+/// The settings of a run.
+pub(super) const CONFIG: &str = "config.toml";
+/// The list of a study's runs.
+const STUDY: &str = "study.json";
+
+/// Depth to which directories are searched.
+const DEPTH: usize = 5;
+
+/// The run directories of a given directory, and the name of its study.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The study's name; `None` where the directory is no study.
+    pub study: Option<String>,
+    /// The run directories, sorted.
+    pub runs: Vec<PathBuf>,
+    /// Whether a study wrote them, so that a run without `study-run.json` has not finished.
+    pub of_study: bool,
+}
+
+/// Finds the runs of `root`: the run itself, the runs that a `study.json` names, or every run below.
+///
+/// # Errors
+/// [`Error::NoRuns`] if there are none, [`Error::Io`] if a directory cannot be read, [`Error::Damaged`] for a broken
+/// `study.json`.
+pub fn find(root: &Path) -> Result<Found> {
+    let mut found = Found::default();
+    let study = root.join(STUDY);
+    if study.exists() {
+        let bytes = fs::read(&study).map_err(Error::io("read", &study))?;
+        let damaged = |reason: String| Error::Damaged { path: study.clone(), reason };
+        let object: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        found.study = object.get("name").and_then(Value::as_str).map(str::to_owned);
+        found.runs = listed(&object, root);
+        found.of_study = !found.runs.is_empty();
+    }
+    if found.runs.is_empty() {
+        search(root, DEPTH, &mut found.runs)?;
+    }
+    found.runs.sort();
+    found.runs.dedup();
+    if found.runs.is_empty() { Err(Error::NoRuns { path: root.to_owned() }) } else { Ok(found) }
+}
+
+/// The run directories that a `study.json` lists under `runs`, below its `store`. A store that has moved with its study
+/// is looked for beside the file.
+fn listed(study: &Value, root: &Path) -> Vec<PathBuf> {
+    let entries = study.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let store = study.get("store").and_then(Value::as_str).map(Path::new);
+    let below = |base: Option<PathBuf>, path: &str| base.map(|base| base.join(path)).filter(|path| path.is_dir());
+    let directory = |path: &str| {
+        below(store.map(Path::to_owned), path)
+            .or_else(|| below(store.map(|store| root.join(store)), path))
+            .or_else(|| below(Some(root.to_owned()), path))
+    };
+    // A run that has not begun has no directory.
+    entries.iter().filter_map(|entry| directory(entry.as_str()?)).collect()
+}
+
+fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
+    let is_run = is_run(directory);
+    if is_run {
+        runs.push(directory.to_owned());
+    }
+    // The runs of several seeds lie below the directory of their summary.
+    if depth == 0 || (is_run && !has_seeds(directory)) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
+        let path = entry.map_err(Error::io("read", directory))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if path.is_dir() && !path.is_symlink() && !hidden {
+            search(&path, depth - 1, runs)?;
+        }
+    }
+    if is_run {
+        runs.retain(|run| run != directory);
+    }
+    Ok(())
+}
+
+fn is_run(directory: &Path) -> bool {
+    directory.join(STUDY_RUN).exists() || config_has(directory, "verb")
+}
+
+/// Whether a run has several seeds, with a run directory for each.
+fn has_seeds(directory: &Path) -> bool {
+    !directory.join(STUDY_RUN).exists() && config_has(directory, "seeds")
+}
+
+fn config_has(directory: &Path, key: &str) -> bool {
+    let text = fs::read_to_string(directory.join(CONFIG)).unwrap_or_default();
+    text.parse::<toml::Table>().is_ok_and(|table| table.contains_key(key))
+}

@@ -1,0 +1,6 @@
+//! Reading of run directories.
+
+pub mod directories;
+mod plain;
+pub mod runs;
+mod study_run;

@@ -1,0 +1,92 @@
+//! Labels of a run that no study started, from its settings and from tickets.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::read::directories::STUDY_RUN;
+use crate::read::study_run::sha256;
+use crate::run::{Kind, Labels};
+use crate::ticket::{TICKET_FILE, TicketReader};
+
+/// The tickets that runs are found to use: by the digest of the file.
+pub(super) type TicketsByDigest = BTreeMap<String, PathBuf>;
+
+/// The digests of the tickets in `directories`. Runs of a study name their tickets, so no digest is needed among them.
+pub(super) fn tickets_by_digest(directories: &[PathBuf]) -> TicketsByDigest {
+    if directories.iter().all(|directory| directory.join(STUDY_RUN).exists()) {
+        return TicketsByDigest::new();
+    }
+    let entry = |directory: &PathBuf| {
+        let bytes = fs::read(directory.join(TICKET_FILE)).ok()?;
+        Some((sha256(&bytes), directory.clone()))
+    };
+    directories.iter().filter_map(entry).collect()
+}
+
+/// The kind of a run by its settings.
+pub(super) fn kind(settings: &BTreeMap<String, String>) -> Result<Kind, String> {
+    match settings.get("verb").map(String::as_str) {
+        Some("find") => Ok(Kind::Find),
+        Some("tune") => Ok(Kind::Tune),
+        Some("pretrain") => Ok(Kind::Pretrain),
+        Some(other) => Err(format!("a run of `tamt {other}` is no part of a report")),
+        None => Err("config.toml names no verb".to_owned()),
+    }
+}
+
+/// The labels of a run.
+pub(super) fn labels(
+    kind: Kind,
+    settings: &BTreeMap<String, String>,
+    tickets: &TicketsByDigest,
+    reader: &dyn TicketReader,
+) -> Result<Labels, String> {
+    let text = |key: &str| settings.get(key).cloned();
+    let number = |key: &str| settings.get(key).and_then(|value| value.parse::<u64>().ok());
+    let base = text("model").map_or_else(|| "base".to_owned(), |model| last_part(&model));
+    match kind {
+        Kind::Pretrain => Ok(Labels { base, method: "dense".to_owned(), ..Labels::default() }),
+        Kind::Find => Ok(Labels {
+            base,
+            method: text("method").ok_or("config.toml names no method")?,
+            sparsity: settings.get("sparsity").and_then(|value| value.parse().ok()),
+            scope: text("scope"),
+            start: text("start"),
+            ticket_seed: number("seed"),
+            steps: number("train.max-steps"),
+            ..Labels::default()
+        }),
+        Kind::Tune | Kind::Losses => {
+            let mut labels = match text("ticket") {
+                Some(path) => of_ticket(&path, settings, tickets, reader)?,
+                None => Labels { method: "dense".to_owned(), ..Labels::default() },
+            };
+            labels.base = base;
+            labels.task = text("task");
+            labels.seed = number("seed");
+            labels.train_examples = number("train-examples");
+            Ok(labels)
+        }
+    }
+}
+
+/// The labels of the ticket that a run was given: of the file with its digest among the runs of the report, else of the
+/// file at its path.
+fn of_ticket(
+    path: &str,
+    settings: &BTreeMap<String, String>,
+    tickets: &TicketsByDigest,
+    reader: &dyn TicketReader,
+) -> Result<Labels, String> {
+    let known = settings.get("ticket-sha256").and_then(|digest| tickets.get(digest));
+    let directory = known.cloned().unwrap_or_else(|| PathBuf::from(path));
+    let file = if directory.is_dir() { directory.join(TICKET_FILE) } else { directory.clone() };
+    let ticket = reader.read(&file).map_err(|reason| format!("its ticket {path} cannot be read: {reason}"))?;
+    Ok(Labels { ticket: Some(last_part(&directory.display().to_string())), ..ticket.labels })
+}
+
+/// The last part of a path.
+fn last_part(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,186 @@
+//! A finished run, as its files tell.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Trains a base model, or trains one on.
+    Pretrain,
+    /// Finds a ticket.
+    Find,
+    /// Measures losses on held-out text.
+    Losses,
+    /// Fine-tunes on a task.
+    Tune,
+}
+
+impl Kind {
+    /// The name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Find => "find",
+            Self::Losses => "losses",
+            Self::Tune => "tune",
+        }
+    }
+}
+
+/// What a run is about, the `labels` of `study-run.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Labels {
+    /// Name of the base model.
+    pub base: String,
+    /// Name of the method; `dense` for the model without a ticket.
+    pub method: String,
+    /// The ticket's sparsity; `None` for the dense model.
+    pub sparsity: Option<f64>,
+    /// The weights that are ranked together: `local`, `global`.
+    pub scope: Option<String>,
+    /// The masks that mask training starts from: `magnitude`, `random`.
+    pub start: Option<String>,
+    /// The seed of the search.
+    pub ticket_seed: Option<u64>,
+    /// Optimiser steps of the search.
+    pub steps: Option<u64>,
+    /// Directory name of the run that found the ticket.
+    pub ticket: Option<String>,
+    /// Name of the task.
+    pub task: Option<String>,
+    /// The seed of fine-tuning.
+    pub seed: Option<u64>,
+    /// Number of training examples asked for; `None` for all.
+    pub train_examples: Option<u64>,
+}
+
+/// The machine of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// Name of the processor.
+    pub cpu: Option<String>,
+    /// Number of threads.
+    pub threads: Option<u64>,
+    /// Precision of the operands of products.
+    pub precision: Option<String>,
+}
+
+/// A run with a usable result.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Name, unique in a report.
+    pub name: String,
+    /// The run directory.
+    pub directory: PathBuf,
+    /// What the run does.
+    pub kind: Kind,
+    /// What the run is about.
+    pub labels: Labels,
+    /// Digest of settings and inputs, in hexadecimal, where a study wrote one.
+    pub id: Option<String>,
+    /// The command with its arguments.
+    pub command: Vec<String>,
+    /// Wall-clock seconds.
+    pub seconds: Option<f64>,
+    /// The machine.
+    pub machine: Machine,
+    /// Version of `tamt`.
+    pub tool_version: Option<String>,
+    /// The content of `eval_results.json`.
+    pub results: Map<String, Value>,
+    /// The content of `config.toml`: names, joined by dots, and values.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A run whose result is no part of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Name of the run.
+    pub name: String,
+    /// Why the run is left out.
+    pub reason: String,
+}
+
+/// How results name the best value of an evaluation: `best_accuracy`.
+const BEST: &str = "best_";
+
+impl Run {
+    /// A number of the result. NaN is `null` in a result, and no number.
+    #[must_use]
+    pub fn number(&self, key: &str) -> Option<f64> {
+        self.results.get(key).and_then(Value::as_f64).filter(|value| value.is_finite())
+    }
+
+    /// The metric by which the run's task is scored.
+    #[must_use]
+    pub fn metric(&self) -> Option<&str> {
+        self.results.get("primary_metric").and_then(Value::as_str)
+    }
+
+    /// The name in the result of the score that tables show: the best evaluation on the development set.
+    #[must_use]
+    pub fn score_key(&self) -> Option<String> {
+        let metric = self.metric()?;
+        let best = format!("{BEST}{metric}");
+        Some(if self.results.contains_key(&best) { best } else { metric.to_owned() })
+    }
+
+    /// The score in percent points.
+    #[must_use]
+    pub fn score(&self) -> Option<f64> {
+        Some(self.scale() * self.number(&self.score_key()?)?)
+    }
+
+    /// The score of the last evaluation, in percent points.
+    #[must_use]
+    pub fn final_score(&self) -> Option<f64> {
+        Some(self.scale() * self.number(self.metric()?)?)
+    }
+
+    /// The factor to percent points. Benchmarks of answers to questions print percent, other metrics are shares.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        if self.results.contains_key("exact_match") { 1.0 } else { 100.0 }
+    }
+
+    /// A whole number among the settings.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> Option<u64> {
+        self.settings.get(key)?.parse().ok()
+    }
+
+    /// The command as one line, quoted for a shell.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let quoted: Vec<String> = self.command.iter().map(|argument| quote(argument)).collect();
+        quoted.join(" ")
+    }
+}
+
+fn quote(argument: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_a_shell_would_split_are_quoted() {
+        let quoted = ["tamt", "a b", "it's", ""].map(quote);
+        assert_eq!(quoted, ["tamt", "'a b'", r"'it'\''s'", "''"]);
+    }
+}

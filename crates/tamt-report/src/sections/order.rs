@@ -1,0 +1,187 @@
+//! Which order of methods holds beyond noise.
+
+use crate::aggregate::{Average, differences};
+use crate::document::{Block, Cell, Column, Number, Statistic, Table, fixed, probability};
+use crate::names::{Level, Method, Task};
+use crate::sections::view::{View, mean_of_tasks};
+use crate::stats::paired::{PairedT, holm, wilcoxon};
+
+/// Two methods at a sparsity, the one with the higher average first.
+struct Comparison {
+    better: Method,
+    worse: Method,
+    difference: f64,
+    test: Option<PairedT>,
+    wilcoxon: Option<f64>,
+    runs: Vec<usize>,
+}
+
+/// What comparisons of methods show.
+pub(super) struct Orders {
+    /// A sentence on the order at each sparsity.
+    pub(super) sentences: Vec<String>,
+    /// The same in a few words.
+    pub(super) short: Vec<String>,
+    /// A table of all comparisons.
+    pub(super) table: Option<Block>,
+}
+
+/// Compares all methods with each other, at each sparsity.
+pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
+    let (mut sentences, mut short, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for level in view.score_levels() {
+        let mut averages: Vec<(Method, Average)> = view
+            .rows(level)
+            .into_iter()
+            .filter_map(|(method, row)| Some((method, mean_of_tasks(&row, tasks)?)))
+            .collect();
+        if averages.len() < 2 {
+            continue;
+        }
+        averages.sort_by(|a, b| b.1.summary.mean.total_cmp(&a.1.summary.mean));
+        let comparisons = comparisons(&averages);
+        let order = order(&averages, &comparisons);
+        let note = if short.is_empty() { LEGEND } else { "" };
+        short.push(format!("At {level}{}: {}{note}", view.of_base(), order.text));
+        sentences.push(sentence(view, level, &averages, &comparisons, (&order, tasks.len())));
+        rows.extend(lines(level, &comparisons));
+    }
+    let what = if tasks.len() > 1 { "averages" } else { "scores" };
+    let table = Table {
+        id: view.id("comparisons"),
+        caption: format!(
+            "Differences of {what} between methods{}, with the 95 % interval of the paired t test. Runs are paired by \
+             ticket seed and tuning seed, or by tuning seed alone where a method draws nothing. Holm's p is corrected \
+             for all pairs of a sparsity; Wilcoxon's signed-rank p is exact, and cannot be below 2/2ⁿ with n pairs.",
+            view.of_base()
+        ),
+        columns: [
+            "higher",
+            "lower",
+            "sparsity",
+            "difference",
+            "95 % interval",
+            "pairs",
+            "p (t)",
+            "p (t, Holm)",
+            "p (Wilcoxon)",
+        ]
+        .map(Column::new)
+        .into(),
+        rows,
+    };
+    let block = (!table.rows.is_empty())
+        .then(|| Block::Details("All comparisons of methods".to_owned(), vec![Block::Table(table)]));
+    Orders { sentences, short, table: block }
+}
+
+const LEGEND: &str = "  (\">\": more than noise by a paired t test over seeds, p < 0.05; \"≈\": not)";
+
+fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
+    let mut found = Vec::new();
+    for (i, (better, a)) in averages.iter().enumerate() {
+        for (worse, b) in &averages[i + 1..] {
+            let pairs = differences(&a.by_seeds, &b.by_seeds);
+            found.push(Comparison {
+                better: better.clone(),
+                worse: worse.clone(),
+                difference: a.summary.mean - b.summary.mean,
+                test: PairedT::of(&pairs),
+                wilcoxon: if pairs.len() > 1 { wilcoxon(&pairs) } else { None },
+                runs: a.runs.iter().chain(&b.runs).copied().collect(),
+            });
+        }
+    }
+    found
+}
+
+/// The order of methods: `>` where neighbours differ by more than noise, `≈` where they do not.
+struct Order {
+    text: String,
+    /// Number of neighbours that a test compares.
+    tested: usize,
+    /// Number of neighbours that differ by more than noise.
+    clear: usize,
+}
+
+fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
+    let mut order = Order { text: averages[0].0.to_string(), tested: 0, clear: 0 };
+    for pair in averages.windows(2) {
+        let comparison = comparisons.iter().find(|c| c.better == pair[0].0 && c.worse == pair[1].0);
+        let test = comparison.and_then(|comparison| comparison.test);
+        let is_clear = test.is_some_and(|test| test.is_clear());
+        order.tested += usize::from(test.is_some());
+        order.clear += usize::from(is_clear);
+        order.text.push_str(&format!(" {} {}", if is_clear { ">" } else { "≈" }, pair[1].0));
+    }
+    order
+}
+
+fn sentence(
+    view: &View<'_>,
+    level: Level,
+    averages: &[(Method, Average)],
+    comparisons: &[Comparison],
+    (order, tasks): (&Order, usize),
+) -> String {
+    let Order { text, tested, clear } = order;
+    let (tested, clear) = (*tested, *clear);
+    let what = if tasks > 1 { format!("by the average over {tasks} tasks") } else { "by score".to_owned() };
+    let neighbours = averages.len() - 1;
+    let verdict = if tested == 0 {
+        "No two methods have two pairs of runs: no test is possible, and this order is an observation only".to_owned()
+    } else if clear == neighbours {
+        "Every step is more than noise (paired t test over seeds, p < 0.05)".to_owned()
+    } else if clear == 0 {
+        "No step between neighbours is more than noise (paired t test over seeds)".to_owned()
+    } else {
+        format!("{clear} of {neighbours} steps are more than noise (\">\": paired t test over seeds, p < 0.05)")
+    };
+    let distant = distant(averages, comparisons, clear < neighbours && tested > 0);
+    format!("At {level}{}, {what}: {text}. {verdict}{distant}.", view.of_base())
+}
+
+/// The difference of the first and the last method, where neighbours say little.
+fn distant(averages: &[(Method, Average)], comparisons: &[Comparison], wanted: bool) -> String {
+    let (first, last) = (&averages[0].0, &averages[averages.len() - 1].0);
+    let ends = comparisons.iter().find(|c| c.better == *first && c.worse == *last && averages.len() > 2 && wanted);
+    match ends.and_then(|ends| Some((ends.difference, ends.test?))) {
+        Some((difference, test)) => {
+            let verdict = if test.is_clear() { "which is" } else { "which is not" };
+            format!("; {first} is {} points above {last}, {verdict} more than noise", fixed(difference, 1))
+        }
+        None => String::new(),
+    }
+}
+
+fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
+    let tested: Vec<f64> = comparisons.iter().filter_map(|comparison| Some(comparison.test?.p)).collect();
+    let mut corrected = holm(&tested).into_iter();
+    let line = |comparison: &Comparison| {
+        let number =
+            |value: f64, decimals| Number::new(value, decimals, Statistic::Derived, "score", comparison.runs.clone());
+        let p = |p: Option<f64>| {
+            p.map_or(Cell::Empty, |p| Cell::Number(Number { text: Some(probability(p)), ..number(p, 3) }))
+        };
+        let difference = Number { signed: true, ..number(comparison.difference, 1) };
+        let (interval, pairs) = match &comparison.test {
+            Some(PairedT { interval: (low, high), n, .. }) => {
+                (format!("{} to {}", fixed(*low, 1), fixed(*high, 1)), n.to_string())
+            }
+            None => (String::new(), String::new()),
+        };
+        let corrected = comparison.test.and_then(|_| corrected.next());
+        vec![
+            Cell::text(comparison.better.to_string()),
+            Cell::text(comparison.worse.to_string()),
+            Cell::text(level.to_string()),
+            Cell::Number(difference),
+            Cell::text(interval),
+            Cell::text(pairs),
+            p(comparison.test.map(|test| test.p)),
+            p(corrected),
+            p(comparison.wilcoxon),
+        ]
+    };
+    comparisons.iter().map(line).collect()
+}

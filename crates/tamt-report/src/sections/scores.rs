@@ -1,0 +1,140 @@
+//! The main table: methods by tasks and average, at each sparsity.
+
+use std::collections::BTreeSet;
+
+use crate::aggregate::{Row, differences};
+use crate::document::{Block, Cell, Column, Number, Section, Table, fixed};
+use crate::names::{self, Level, Method, Task, count, list};
+use crate::sections::order::{Orders, compare};
+use crate::sections::view::{View, average_number, mean_of_tasks, score_number};
+use crate::stats::paired::PairedT;
+
+const HOW: &str = "Scores are the best evaluation on the development set, in percent points: mean over ticket seeds × \
+tuning seeds, ± sample deviation. Below stands the difference to the dense model, with a star (*) where a paired t \
+test over seeds gives p < 0.05. The dense model has no ticket seed, so a ticket's runs are averaged over ticket seeds \
+before they are paired with the dense model's by tuning seed. Bold is the best ticket of a column.";
+
+const AVERAGE: &str = "The average is GLUE's: the unweighted mean of one score a task, which is Matthews correlation \
+for CoLA, the mean of accuracy and F1 for MRPC and QQP, Pearson correlation for STS-B, F1 for SQuAD, accuracy \
+otherwise, or the metric that a task file declares. Its deviation is that of the averages over seeds, not the mean of \
+the tasks' deviations.";
+
+/// The section; `None` without scores of tickets.
+pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
+    let (mut blocks, mut findings) = (Vec::new(), Vec::new());
+    for view in views {
+        let tasks = view.average_tasks();
+        let mut tables = Vec::new();
+        for level in view.score_levels() {
+            tables.push(Block::Table(table(view, level, &tasks)));
+        }
+        let Orders { sentences, short, table } = compare(view, &tasks);
+        blocks.extend(sentences.into_iter().map(Block::Finding));
+        findings.extend(short);
+        blocks.extend(tables);
+        blocks.extend(table);
+    }
+    if !blocks.iter().any(|block| matches!(block, Block::Table(_))) {
+        return None;
+    }
+    let stars = blocks.iter().map(stars).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+    let mut how = Vec::new();
+    if stars.1 > 0 {
+        how.push(Block::Text(format!(
+            "{} of {} differences to the dense model have a star; chance alone would give about {}.",
+            stars.0,
+            stars.1,
+            fixed(0.05 * stars.1 as f64, 0)
+        )));
+    }
+    let reading = [HOW, AVERAGE].map(|text| Block::Text(text.to_owned()));
+    how.push(Block::Details("How to read these tables".to_owned(), reading.into()));
+    let at = blocks.iter().position(|block| matches!(block, Block::Table(_))).unwrap_or(0);
+    blocks.splice(at..at, how);
+    let section = Section { id: "scores", title: "Scores on tasks".to_owned(), short: "Scores".to_owned(), blocks };
+    Some((section, findings))
+}
+
+/// The number of differences with a star, and of all differences.
+fn stars(block: &Block) -> (usize, usize) {
+    let Block::Table(table) = block else { return (0, 0) };
+    let differences = table.rows.iter().flatten().filter_map(|cell| match cell {
+        Cell::Number(Number { difference: Some((_, clear)), .. }) => Some(*clear),
+        _ => None,
+    });
+    differences.fold((0, 0), |(stars, all), clear| (stars + usize::from(clear), all + 1))
+}
+
+fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> Table {
+    let (dense, rows) = (view.dense(), view.rows(level));
+    let tasks: BTreeSet<&Task> = rows.iter().flat_map(|(_, row)| row.keys().copied()).collect();
+    let mut columns = vec![Column::new("method")];
+    columns
+        .extend(tasks.iter().map(|task| Column::with_note(task.to_string(), names::metric(view.study.metric(task)))));
+    let has_average = average_tasks.len() > 1;
+    if has_average {
+        columns.push(Column::with_note("average", count(average_tasks.len(), "task")));
+    }
+    let mut lines: Vec<Vec<Cell>> = Vec::new();
+    let all = [(Method::dense(), dense.clone())].into_iter().filter(|(_, row)| !row.is_empty()).chain(rows);
+    for (method, row) in all {
+        let mut line = vec![Cell::text(method.to_string())];
+        line.extend(tasks.iter().map(|task| score(&row, task, &dense, method.is_dense())));
+        if has_average {
+            line.push(average(&row, &dense, average_tasks, method.is_dense()));
+        }
+        lines.push(line);
+    }
+    mark_best(&mut lines, usize::from(!dense.is_empty()));
+    let caption = if average_tasks.len() > 1 && average_tasks.len() < tasks.len() {
+        format!("Scores at {level} sparsity{}. The average is over {}.", view.of_base(), list(average_tasks))
+    } else {
+        format!("Scores at {level} sparsity{}.", view.of_base())
+    };
+    Table { id: view.id(&format!("scores-{}", level.slug())), caption, columns, rows: lines }
+}
+
+fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool) -> Cell {
+    let Some((cell, summary)) = row.get(task).and_then(|cell| Some((cell, cell.summary()?))) else {
+        return Cell::Empty;
+    };
+    let mut number = score_number(summary, cell.runs());
+    if let Some(reference) = dense.get(task).filter(|_| !is_dense) {
+        let clear =
+            PairedT::of(&differences(&cell.by_seeds(), &reference.by_seeds())).is_some_and(|test| test.is_clear());
+        number.difference = reference.summary().map(|other| (summary.mean - other.mean, clear));
+    }
+    Cell::Number(number)
+}
+
+fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool) -> Cell {
+    let Some(average) = mean_of_tasks(row, tasks) else { return Cell::Empty };
+    let mut number = average_number(&average);
+    if let Some(reference) = mean_of_tasks(dense, tasks).filter(|_| !is_dense) {
+        let clear =
+            PairedT::of(&differences(&average.by_seeds, &reference.by_seeds)).is_some_and(|test| test.is_clear());
+        number.difference = Some((average.summary.mean - reference.summary.mean, clear));
+    }
+    Cell::Number(number)
+}
+
+/// Marks the largest number of each column, from the row `first` on; equal ones as shown share the mark.
+pub(super) fn mark_best(rows: &mut [Vec<Cell>], first: usize) {
+    let columns = rows.first().map_or(0, Vec::len);
+    for column in 1..columns {
+        let shown = |cell: &Cell| match cell {
+            Cell::Number(number) => Some((number.value, number.shown())),
+            _ => None,
+        };
+        let numbers: Vec<(f64, String)> = rows[first..].iter().filter_map(|row| shown(&row[column])).collect();
+        if numbers.len() < 2 {
+            continue;
+        }
+        let Some((_, best)) = numbers.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)) else { continue };
+        for row in &mut rows[first..] {
+            if let Cell::Number(number) = &mut row[column] {
+                number.best = number.shown() == best;
+            }
+        }
+    }
+}

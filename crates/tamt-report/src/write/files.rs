@@ -1,0 +1,91 @@
+//! The files of a report.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::document::{Block, Document, Figure, Table};
+use crate::error::{Error, Result};
+use crate::figure::svg::standalone;
+use crate::write::{csv, html, latex, markdown};
+
+/// Names of the page and of the Markdown file.
+pub const PAGE: &str = "report.html";
+const MARKDOWN: &str = "report.md";
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The page.
+    pub page: PathBuf,
+    /// Number of tables, each as CSV and LaTeX.
+    pub tables: usize,
+    /// Number of figures.
+    pub figures: usize,
+}
+
+/// Writes a document into `directory`: `report.html`, `report.md`, `tables/*.csv`, `tables/*.tex` and `figures/*.svg`.
+///
+/// # Errors
+/// [`Error::Io`] if a file cannot be written.
+pub fn write(document: &Document, directory: &Path) -> Result<Written> {
+    let (tables, figures) = (directory.join("tables"), directory.join("figures"));
+    for path in [directory, &tables, &figures] {
+        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    }
+    let mut written = Written { page: directory.join(PAGE), ..Written::default() };
+    for block in document.sections.iter().flat_map(|section| &section.blocks) {
+        for table in tables_of(block) {
+            whole(&tables.join(format!("{}.csv", table.id)), &csv::table(table))?;
+            whole(&tables.join(format!("{}.tex", table.id)), &latex::table(table))?;
+            written.tables += 1;
+        }
+        for figure in figures_of(block) {
+            whole(&figures.join(format!("{}.svg", figure.id)), &standalone(&figure.svg))?;
+            written.figures += 1;
+        }
+    }
+    whole(&directory.join(MARKDOWN), &markdown::document(document))?;
+    whole(&written.page, &html::page(document))?;
+    Ok(written)
+}
+
+fn tables_of(block: &Block) -> Vec<&Table> {
+    match block {
+        Block::Table(table) => vec![table],
+        Block::Details(_, inner) => inner.iter().flat_map(tables_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn figures_of(block: &Block) -> Vec<&Figure> {
+    match block {
+        Block::Figures(figures, _) => figures.iter().collect(),
+        Block::Details(_, inner) => inner.iter().flat_map(figures_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Writes a file under a temporary name and renames it, so that no reader sees a part.
+fn whole(path: &Path, text: &str) -> Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::new_in(directory).map_err(Error::io("create a file in", directory))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
+    share(file.path()).map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    Ok(())
+}
+
+/// Makes a temporary file readable for all: temporary files are private.
+#[cfg(unix)]
+fn share(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn share(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Reports of studies that are made by code.
+
+mod browser;
+mod cells;
+mod sections;
+mod study;

@@ -1,0 +1,226 @@
+//! Which sections a report has, what it says, and what it leaves out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tamt_report::error::Error;
+use tamt_report::report::{Report, report};
+
+use crate::study::{self, Builder, DENSE, Of, Reader};
+
+/// A report and its page.
+struct Written {
+    report: Report,
+    page: String,
+    directory: PathBuf,
+}
+
+fn write(root: &Path) -> Written {
+    let directory = root.join("out");
+    let report = report(&[root.to_owned()], &directory, &Reader).unwrap();
+    let page = fs::read_to_string(&report.written.page).unwrap();
+    Written { report, page, directory }
+}
+
+fn sections(page: &str) -> Vec<&str> {
+    page.split("<section id=\"").skip(1).map(|rest| &rest[..rest.find('"').unwrap()]).collect()
+}
+
+/// A small study: magnitude and tamt-mlm at 70 %, two tasks.
+fn small(root: &Path) -> Builder {
+    let mut study = Builder::new(root);
+    for task in ["cola", "sst2"] {
+        for seed in 1..=3 {
+            study.tune(&DENSE, task, seed, 8000);
+            for method in ["magnitude", "tamt-mlm"] {
+                study.tune(&Of::new(method, 0.7, 1), task, seed, 8000);
+            }
+        }
+    }
+    study
+}
+
+#[test]
+fn a_whole_study_has_every_section_and_every_format() {
+    let directory = tempfile::tempdir().unwrap();
+    study::whole(directory.path());
+    let Written { report, page, directory } = write(directory.path());
+    let expected = [
+        "findings",
+        "scores",
+        "winning",
+        "sparsity",
+        "correlation",
+        "steps",
+        "scarcity",
+        "masks",
+        "rates",
+        "transfer",
+        "cost",
+    ];
+    assert_eq!(sections(&page), expected);
+    assert!(report.left_out.is_empty(), "{:?}", report.left_out);
+    let count = |folder: &str, extension: &str| {
+        let files = fs::read_dir(directory.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|found| found == extension)).count()
+    };
+    assert_eq!((count("tables", "csv"), count("tables", "tex")), (report.written.tables, report.written.tables));
+    assert_eq!(count("figures", "svg"), report.written.figures);
+    let markdown = fs::read_to_string(directory.join("report.md")).unwrap();
+    assert!(markdown.contains("\n| method | CoLA (Matthews) |"), "{markdown}");
+    let linked = markdown.lines().filter_map(|line| line.strip_prefix("![")?.split_once("](")?.1.strip_suffix(')'));
+    let links: Vec<&str> = linked.collect();
+    assert_eq!(links.len(), report.written.figures);
+    assert!(links.iter().all(|link| directory.join(link).is_file()), "{links:?}");
+}
+
+#[test]
+fn a_section_without_data_does_not_appear() {
+    let directory = tempfile::tempdir().unwrap();
+    small(directory.path()).finish("small");
+    let Written { page, .. } = write(directory.path());
+    assert_eq!(sections(&page), ["findings", "scores", "winning", "sparsity", "transfer", "cost"]);
+}
+
+#[test]
+fn the_same_study_gives_the_same_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    small(directory.path()).finish("small");
+    let first = write(directory.path()).page;
+    assert_eq!(first, write(directory.path()).page);
+}
+
+#[test]
+fn a_page_asks_for_nothing_outside_of_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    study::whole(directory.path());
+    let Written { page, .. } = write(directory.path());
+    let namespace = page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count();
+    assert_eq!(page.matches("http").count(), namespace + "http-equiv".matches("http").count());
+    for forbidden in ["src=", "@import", "url(", "fetch(", "XMLHttpRequest", "<link rel=\"stylesheet"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+}
+
+#[test]
+fn damaged_failed_and_unfinished_runs_are_named_and_not_averaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = small(directory.path());
+    let of = Of::new("tamt-mlm", 0.7, 1);
+    let run = |study: &mut Builder, seed: u64| study.tune(&of, "cola", seed, 8000);
+    let half = run(&mut study, 11);
+    let text = fs::read_to_string(half.join("eval_results.json")).unwrap();
+    fs::write(half.join("eval_results.json"), &text[..text.len() / 2]).unwrap();
+    fs::write(run(&mut study, 12).join("eval_results.json"), "").unwrap();
+    fs::remove_file(run(&mut study, 13).join("eval_results.json")).unwrap();
+    let nan = run(&mut study, 14);
+    let text = fs::read_to_string(nan.join("eval_results.json")).unwrap();
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    value["best_matthews_correlation"] = Value::Null;
+    fs::write(nan.join("eval_results.json"), value.to_string()).unwrap();
+    edit(&run(&mut study, 15), |record| {
+        record["status"] = "failed".into();
+        record["error"] = "the loss is not finite at step 30".into();
+    });
+    fs::remove_file(run(&mut study, 16).join("study-run.json")).unwrap();
+    edit(&run(&mut study, 17), |record| {
+        record["files"] = json!([{ "path": "eval_results.json", "bytes": 3, "sha256": "00" }]);
+    });
+    fs::write(run(&mut study, 18).join("study-run.json"), "{\"format\":1,").unwrap();
+    study.finish("damaged");
+    let Written { report, page, .. } = write(directory.path());
+    let reason = |seed: u64| {
+        let name = format!("-{seed}-8000");
+        report.left_out.iter().find(|run| run.name.contains(&name)).map(|run| run.reason.as_str()).unwrap_or_default()
+    };
+    assert!(reason(11).contains("eval_results.json is damaged"), "{}", reason(11));
+    assert!(reason(12).contains("is empty"), "{}", reason(12));
+    assert!(reason(13).contains("there is no eval_results.json"), "{}", reason(13));
+    assert!(reason(14).contains("no finite matthews_correlation"), "{}", reason(14));
+    assert!(reason(15).contains("the loss is not finite at step 30"), "{}", reason(15));
+    assert!(reason(16).contains("has not finished"), "{}", reason(16));
+    assert!(reason(17).contains("changed after the run"), "{}", reason(17));
+    assert!(reason(18).contains("study-run.json is damaged"), "{}", reason(18));
+    assert_eq!(report.left_out.len(), 8);
+    assert!(sections(&page).contains(&"left-out") && page.contains("8 runs are left out"), "{:?}", sections(&page));
+    let undisturbed = tempfile::tempdir().unwrap();
+    small(undisturbed.path()).finish("damaged");
+    let csv = |root: &Path| fs::read_to_string(root.join("out/tables/scores-70.csv")).unwrap();
+    write(undisturbed.path());
+    assert_eq!(csv(directory.path()), csv(undisturbed.path()));
+}
+
+fn edit(directory: &Path, change: impl FnOnce(&mut Value)) {
+    let path = directory.join("study-run.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut record);
+    fs::write(path, record.to_string()).unwrap();
+}
+
+#[test]
+fn directories_without_runs_and_studies_without_results_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = report(&[directory.path().to_owned()], &directory.path().join("out"), &Reader).unwrap_err();
+    assert!(matches!(&error, Error::NoRuns { path } if path == directory.path()), "{error}");
+    let mut study = Builder::new(directory.path());
+    let run = study.tune(&DENSE, "cola", 1, 8000);
+    fs::write(run.join("eval_results.json"), "[1]").unwrap();
+    let error = report(&[directory.path().to_owned()], &directory.path().join("out"), &Reader).unwrap_err();
+    assert!(matches!(&error, Error::NoResults { runs: 1, .. }), "{error}");
+}
+
+#[test]
+fn runs_of_one_seed_give_an_order_without_a_claim() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = Builder::new(directory.path());
+    for method in ["magnitude", "tamt-mlm", "random"] {
+        study.tune(&Of::new(method, 0.7, 1), "cola", 1, 8000);
+    }
+    let Written { report, page, .. } = write(directory.path());
+    assert!(report.findings[0].starts_with("At 70 %: tamt-mlm ≈ magnitude ≈ random"), "{:?}", report.findings);
+    assert!(page.contains("no test is possible"), "{page}");
+}
+
+#[test]
+fn settings_that_set_runs_apart_become_rows_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = small(directory.path());
+    for (i, rate) in ["0.0001", "0.001"].iter().enumerate() {
+        let run = study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 1, 8000);
+        let renamed = run.with_file_name(format!("grid-{i}"));
+        fs::rename(&run, &renamed).unwrap();
+        let config = fs::read_to_string(renamed.join("config.toml")).unwrap();
+        fs::write(renamed.join("config.toml"), config.replace("0.0003", rate)).unwrap();
+        edit(&renamed, |record| {
+            record["id"] = format!("grid {i}").into();
+            record["name"] = format!("grid-{i}").into();
+        });
+    }
+    // The run whose directory was moved comes back.
+    study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 1, 8000);
+    let Written { directory, .. } = write(directory.path());
+    let csv = fs::read_to_string(directory.join("tables/scores-70.csv")).unwrap();
+    let heading = csv.lines().next().unwrap();
+    for rate in ["0.0001", "0.0003", "0.001"] {
+        assert!(heading.contains(&format!("\"SST-2, learning-rate {rate} (accuracy)\"")), "{heading}");
+    }
+}
+
+#[test]
+fn several_base_models_have_tables_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = small(directory.path());
+    let (of, results) = (Of::new("magnitude", 0.7, 1), json!({ "mlm_loss": 3.0, "kd_cosine": 0.1 }));
+    let labels = tamt_report::run::Labels {
+        base: "Other Base".to_owned(),
+        method: of.method.to_owned(),
+        sparsity: Some(0.7),
+        ..Default::default()
+    };
+    study.run("losses", "other", &labels, "", &results);
+    let Written { directory, page, .. } = write(directory.path());
+    assert!(directory.join("tables/scores-70-minilm-base.csv").is_file());
+    assert!(directory.join("tables/mlm-loss-other-base.csv").is_file());
+    assert!(page.contains("Scores at 70 % sparsity, minilm-base."));
+}
