@@ -181,7 +181,7 @@ fn disturbed_runs_that_go_on_end_with_the_bits_of_undisturbed_ones() {
 
 /// `CHAOS_RUNS` of each verb, by default 100.
 #[test]
-#[ignore = "takes half an hour"]
+#[ignore = "takes ten minutes"]
 fn hundreds_of_disturbed_runs_that_go_on_end_with_the_bits_of_undisturbed_ones() {
     run_all(env::var("CHAOS_RUNS").map_or(100, |count| count.parse().unwrap()));
 }
