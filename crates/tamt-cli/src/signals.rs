@@ -11,7 +11,7 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Arriving;
 use tamt::run::{NewRun, RunDir, Stop};
-use tamt_model::write::remove_unfinished;
+use tamt_files::remove_unfinished;
 
 use crate::exit;
 use crate::printer::Printer;

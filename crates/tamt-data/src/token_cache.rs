@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::lines::LONGEST_LINE;
 use crate::text::hex;
-use crate::write::{TEMPORARY, atomic_write};
+use crate::write::atomic_write;
 
 /// Version of the files, and of the rules by which text becomes tokens.
 const FORMAT: u32 = 1;
@@ -233,7 +233,7 @@ impl TokenCache {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let age =
                 entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
-            let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+            let is_temporary = tamt_files::is_temporary(&entry.file_name().to_string_lossy());
             if is_temporary && age.is_some_and(|age| age > ABANDONED) {
                 let _ = fs::remove_file(entry.path());
             }

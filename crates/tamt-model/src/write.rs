@@ -1,10 +1,8 @@
 //! Writing of model directories for `transformers`, of safetensors files, and of files by atomic rename.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -131,143 +129,28 @@ pub fn write_safetensors(
     })
 }
 
-/// Writes a file atomically: also after a crash, `path` holds either all of the new contents or the old ones. `contents`
-/// writes to a temporary file in the same directory, which is flushed to disk and then renamed. The directory must exist.
+/// Writes a file by [`tamt_files::atomic_write`].
 ///
 /// # Errors
 /// [`Error::Write`](crate::Error::Write) with `path`, which then keeps its old contents.
 pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    write_and_rename(path, contents).map_err(write_error(path))
-}
-
-fn write_and_rename(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let dir = match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".tmp-");
-    // Temporary files are private by default; the umask determines who may read a model.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // `temp` removes the file on each early return.
-    let (temp, _unfinished) = {
-        let mut all = unfinished();
-        let temp = builder.tempfile_in(dir)?;
-        all.insert(temp.path().to_owned());
-        let registered = Unfinished(temp.path().to_owned());
-        (temp, registered)
-    };
-    let mut out = BufWriter::with_capacity(1 << 18, SyncedWriter { file: temp.as_file(), unsynced: 0 });
-    contents(&mut out)?;
-    out.flush()?;
-    drop(out);
-    temp.as_file().sync_all()?;
-    temp.persist(path).map_err(|e| e.error)?;
-    // The sync of the directory makes the rename durable. Systems that cannot open a directory need no sync.
-    if let Ok(dir) = File::open(dir) {
-        dir.sync_all()?;
-    }
-    Ok(())
-}
-
-/// The temporary files of this process that are being written.
-static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    // Insertions and removals are whole, so a poisoned lock still guards a consistent set.
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A temporary file among those that are being written.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        unfinished().remove(&self.0);
-    }
-}
-
-/// Removes the temporary files of this process. A program calls the function from a thread of its own right ahead of
-/// [`std::process::exit`], which runs no destructor. Later calls of [`atomic_write`] in this process wait for its end.
-pub fn remove_unfinished() {
-    let unfinished = unfinished();
-    for path in unfinished.iter() {
-        // A file that is gone was finished or removed in this moment.
-        let _ = fs::remove_file(path);
-    }
-    std::mem::forget(unfinished);
-}
-
-/// Bytes that may wait for the disk at a time.
-const UNSYNCED: usize = 1 << 25;
-
-/// A writer that waits for the disk every [`UNSYNCED`] bytes: a process in a long `fsync` does not end before its return.
-struct SyncedWriter<'a> {
-    file: &'a File,
-    unsynced: usize,
-}
-
-impl Write for SyncedWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.unsynced >= UNSYNCED {
-            self.file.sync_data()?;
-            self.unsynced = 0;
-        }
-        let written = self.file.write(&bytes[..bytes.len().min(UNSYNCED)])?;
-        self.unsynced += written;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+    tamt_files::atomic_write(path, contents).map_err(write_error(path))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use safetensors::SafeTensors;
 
     use super::*;
     use crate::error::Error;
 
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
     #[test]
-    fn a_failed_write_leaves_what_was_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.json");
-        atomic_write(&path, |out| out.write_all(b"old")).unwrap();
-        let error = atomic_write(&path, |out| {
-            out.write_all(&[0; 1 << 20])?;
-            Err(io::ErrorKind::StorageFull.into())
-        });
-        assert!(matches!(error, Err(Error::Write { path: p, .. }) if p == path));
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(dir.path()), ["state.json"]);
-    }
-
-    #[test]
-    fn writing_into_a_directory_that_is_not_there_is_an_error() {
+    fn a_failed_write_names_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gone").join("x");
-        assert!(matches!(atomic_write(&path, |_| Ok(())), Err(Error::Write { .. })));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn files_are_readable_by_others_where_the_umask_lets_them() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("plain"), "").unwrap();
-        atomic_write(&dir.path().join("atomic"), |_| Ok(())).unwrap();
-        let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
-        assert_eq!(mode("atomic"), mode("plain"));
+        assert!(matches!(atomic_write(&path, |_| Ok(())), Err(Error::Write { path: p, .. }) if p == path));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use serde_json::json;
-use tamt_model::write::atomic_write;
+use tamt_files::atomic_write;
 
 use crate::args::Cli;
 use crate::args::generate::{CompletionsArgs, ManArgs};

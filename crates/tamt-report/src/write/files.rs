@@ -1,10 +1,9 @@
 //! The files of a report.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tamt_files::atomic_write;
 
 use crate::document::{Block, Document, Figure, Table};
 use crate::error::{Error, Result};
@@ -68,24 +67,7 @@ fn figures_of(block: &Block) -> Vec<&Figure> {
     }
 }
 
-/// Writes a file under a temporary name and renames it, so that no reader sees a part.
+/// Writes a file whole, so that no reader sees a part.
 fn whole(path: &Path, text: &str) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(directory).map_err(Error::io("create a file in", directory))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
-    share(file.path()).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-    Ok(())
-}
-
-/// Makes a temporary file readable for all: temporary files are private.
-#[cfg(unix)]
-fn share(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn share(_: &Path) -> std::io::Result<()> {
-    Ok(())
+    atomic_write(path, |file| file.write_all(text.as_bytes())).map_err(Error::io("write", path))
 }

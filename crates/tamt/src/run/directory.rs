@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::run::files::{
-    LOCK_FILE, PARTIAL_PREFIX, checkpoint_step, create_directories, entries, is_temporary, remove_directory,
-    remove_empty, remove_file,
+    LOCK_FILE, PARTIAL_PREFIX, checkpoint_step, create_directories, entries, remove_directory, remove_empty,
+    remove_file,
 };
 use crate::run::new_run::NewRun;
 use crate::run::results::RESULTS_FILE;
@@ -232,7 +232,7 @@ fn remove_leftovers(path: &Path) -> Result<()> {
             remove_directory(&entry)?;
         } else if is_folder && !entry.join(LOCK_FILE).exists() {
             remove_leftovers(&entry)?;
-        } else if !is_folder && is_temporary(&name) {
+        } else if !is_folder && tamt_files::is_temporary(&name) {
             remove_file(&entry)?;
         }
     }

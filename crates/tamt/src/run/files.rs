@@ -14,12 +14,6 @@ pub(super) const LOCK_FILE: &str = ".lock";
 pub(super) const CHECKPOINT_PREFIX: &str = "checkpoint-";
 pub(super) const PARTIAL_PREFIX: &str = ".checkpoint-";
 
-/// Whether [`tamt_model::write::atomic_write`] gives such names to temporary files.
-pub(super) fn is_temporary(name: &str) -> bool {
-    let random = name.strip_prefix(".tmp-").unwrap_or_default();
-    random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
 /// The step in the name of a checkpoint.
 pub(super) fn checkpoint_step(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(CHECKPOINT_PREFIX)?;

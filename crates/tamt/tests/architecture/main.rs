@@ -13,13 +13,14 @@ use circles::circles;
 use modules::{Sources, imports};
 
 /// Crates, and the crates of this workspace that each may depend on.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
+    ("tamt-files", &[]),
     ("tamt-kernels", &[]),
-    ("tamt-model", &["tamt-kernels"]),
-    ("tamt-data", &["tamt-kernels"]),
-    ("tamt", &["tamt-kernels", "tamt-model", "tamt-data"]),
-    ("tamt-report", &[]),
-    ("tamt-cli", &["tamt-kernels", "tamt-model", "tamt-data", "tamt", "tamt-report"]),
+    ("tamt-model", &["tamt-files", "tamt-kernels"]),
+    ("tamt-data", &["tamt-files", "tamt-kernels"]),
+    ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data"]),
+    ("tamt-report", &["tamt-files"]),
+    ("tamt-cli", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt", "tamt-report"]),
 ];
 
 /// The folders of `tamt-kernels`, the lowest first: a folder imports only from itself and the lower ones.
