@@ -1,6 +1,6 @@
 //! `tamt report`: writes tables, figures and a page of finished runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::progress::Heartbeat;
 pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
     let output = args.output_dir.clone().unwrap_or_else(|| args.directories[0].join("report"));
     let heartbeat = Heartbeat::start(printer, "reading the runs");
-    let report = report(&args.directories, &output, &Tickets)?;
+    let report = write(&args.directories, &output)?;
     drop(heartbeat);
     let left_out: Vec<_> = report.left_out.iter().map(|run| json!({ "run": run.name, "reason": run.reason })).collect();
     let json = json!({
@@ -30,6 +30,11 @@ pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
         "left_out": left_out,
     });
     printer.result(&json, &text(&report))
+}
+
+/// Writes the report of the runs in `directories` into `output`.
+pub(super) fn write(directories: &[PathBuf], output: &Path) -> Result<Report> {
+    Ok(report(directories, output, &Tickets)?)
 }
 
 fn text(report: &Report) -> String {

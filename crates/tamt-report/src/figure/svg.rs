@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::figure::theme::{self, Colour};
+use crate::figure::theme::{self, Colour, SURFACE};
 
 /// Units of plotters' whole-number grid in a pixel, so that lines and markers do not jump from pixel to pixel.
 pub(super) const SCALE: i32 = 10;
@@ -81,14 +81,16 @@ pub(super) fn finish(drawn: &str, (width, height): (i32, i32), title: &str, labe
     svg
 }
 
-/// The figure as a file of its own, with the colours of dark surroundings.
+/// The figure as a file of its own: with a background, since a viewer's may be white where surroundings are dark, and
+/// with the colours of dark surroundings.
 #[must_use]
 pub(crate) fn standalone(svg: &str) -> String {
     let style = format!("<style>@media (prefers-color-scheme: dark) {{{}}}</style>\n", theme::dark_rules(""));
     match svg.find("</title>\n") {
         Some(at) => {
             let at = at + "</title>\n".len();
-            format!("{}{style}{}", &svg[..at], &svg[at..])
+            let background = format!("<rect width=\"100%\" height=\"100%\" fill=\"{}\"/>\n", SURFACE.hex());
+            format!("{}{style}{background}{}", &svg[..at], &svg[at..])
         }
         None => svg.to_owned(),
     }

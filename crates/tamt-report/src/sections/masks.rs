@@ -108,7 +108,8 @@ fn similarity(view: &View<'_>, level: Level, tickets: &[(&TicketFile, Ticket)]) 
     if shown.len() < 2 {
         return Ok(None);
     }
-    let names: Vec<String> = shown.iter().map(|(file, _)| name(&file.ticket, true)).collect();
+    let seeds: BTreeSet<u64> = shown.iter().filter_map(|(file, _)| file.ticket.seed).collect();
+    let names: Vec<String> = shown.iter().map(|(file, _)| name(&file.ticket, seeds.len() > 1)).collect();
     let mut fields = Vec::new();
     for (i, (a, mine)) in shown.iter().enumerate() {
         let field = |(j, (b, theirs)): (usize, &&(&TicketFile, Ticket))| {

@@ -11,6 +11,8 @@ struct Comparison {
     better: Method,
     worse: Method,
     difference: f64,
+    /// Number of pairs of runs.
+    pairs: usize,
     test: Option<PairedT>,
     wilcoxon: Option<f64>,
     runs: Vec<usize>,
@@ -75,7 +77,7 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
     Orders { sentences, short, table: block }
 }
 
-const LEGEND: &str = "  (\">\": more than noise by a paired t test over seeds, p < 0.05; \"≈\": not)";
+const LEGEND: &str = " (\">\": more than noise by a paired t test over seeds, p < 0.05; \"≈\": not)";
 
 fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
     let mut found = Vec::new();
@@ -86,6 +88,7 @@ fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
                 better: better.clone(),
                 worse: worse.clone(),
                 difference: a.summary.mean - b.summary.mean,
+                pairs: pairs.len(),
                 test: PairedT::of(&pairs),
                 wilcoxon: if pairs.len() > 1 { wilcoxon(&pairs) } else { None },
                 runs: a.runs.iter().chain(&b.runs).copied().collect(),
@@ -110,7 +113,8 @@ fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
         let comparison = comparisons.iter().find(|c| c.better == pair[0].0 && c.worse == pair[1].0);
         let test = comparison.and_then(|comparison| comparison.test);
         let is_clear = test.is_some_and(|test| test.is_clear());
-        order.tested += usize::from(test.is_some());
+        // Equal scores in all pairs have no test statistic, and differ by no more than noise.
+        order.tested += usize::from(comparison.is_some_and(|comparison| comparison.pairs > 1));
         order.clear += usize::from(is_clear);
         order.text.push_str(&format!(" {} {}", if is_clear { ">" } else { "≈" }, pair[1].0));
     }

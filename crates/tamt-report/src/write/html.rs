@@ -103,9 +103,9 @@ fn figures(figures: &[Figure], caption: &str) -> Markup {
 fn table(table: &Table) -> Markup {
     let class = |column: usize| if is_numeric(table, column) { "num" } else { "" };
     html! {
-        div.box tabindex="0" role="region" aria-label=(table.id) {
-            table id={ "table-" (table.id) } {
-                caption { (table.caption) }
+        p.caption id={ "caption-" (table.id) } { (table.caption) }
+        div.box tabindex="0" role="region" aria-labelledby={ "caption-" (table.id) } {
+            table id={ "table-" (table.id) } aria-describedby={ "caption-" (table.id) } {
                 thead {
                     tr {
                         @for (i, column) in table.columns.iter().enumerate() {

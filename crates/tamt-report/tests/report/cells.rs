@@ -14,6 +14,7 @@ struct Shown {
     attributes: BTreeMap<String, String>,
     value: String,
     deviation: Option<String>,
+    difference: Option<String>,
 }
 
 impl Shown {
@@ -36,7 +37,8 @@ fn numbers(page: &str) -> Vec<Shown> {
             let rest = content.split_once(&format!("<span class=\"{class}\">"))?.1;
             Some(rest[..rest.find("</span>").unwrap()].to_owned())
         };
-        found.push(Shown { attributes: attributes.collect(), value: span("value").unwrap(), deviation: span("sd") });
+        let (value, deviation, difference) = (span("value").unwrap(), span("sd"), span("diff"));
+        found.push(Shown { attributes: attributes.collect(), value, deviation, difference });
     }
     found
 }
@@ -78,7 +80,7 @@ fn mean_of_tasks(results: &[(String, f64)]) -> f64 {
 
 /// A text as a number: a true minus, commas between thousands.
 fn parsed(text: &str) -> f64 {
-    text.replace('\u{2212}', "-").replace([',', '+', '±'], "").parse().unwrap_or_else(|_| panic!("{text}"))
+    text.replace('\u{2212}', "-").replace([',', '+', '±', '*'], "").parse().unwrap_or_else(|_| panic!("{text}"))
 }
 
 #[test]
@@ -123,4 +125,29 @@ fn every_score_and_loss_of_the_page_follows_from_the_results_of_its_runs() {
         }
     }
     assert!(checked["mean"] > 150 && checked["mean-of-tasks"] > 30 && checked["derived"] > 100, "{checked:?}");
+}
+
+#[test]
+fn differences_are_those_to_the_dense_model_of_the_same_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("study");
+    study::whole(&root);
+    let written = report(&[root], &directory.path().join("report"), &study::Reader).unwrap().written;
+    let page = fs::read_to_string(written.page).unwrap();
+    let (mut checked, mut tables) = (0, 0);
+    for table in page.split("<table id=\"table-scores-").skip(1) {
+        tables += 1;
+        let rows: Vec<&str> = table[..table.find("</table>").unwrap()].split("<tr>").skip(2).collect();
+        assert!(rows[0].contains("<th scope=\"row\">dense</th>"), "{}", rows[0]);
+        let dense = numbers(rows[0]);
+        for row in &rows[1..] {
+            for (shown, reference) in numbers(row).iter().zip(&dense) {
+                let value = |shown: &Shown| shown.attribute("value").parse::<f64>().unwrap();
+                let difference = parsed(shown.difference.as_ref().unwrap());
+                assert!((value(shown) - value(reference) - difference).abs() <= 0.05 + 1e-9, "{difference}");
+                checked += 1;
+            }
+        }
+    }
+    assert_eq!((tables, checked), (3, 3 * 6 * 6));
 }

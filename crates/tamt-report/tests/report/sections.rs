@@ -67,6 +67,11 @@ fn a_whole_study_has_every_section_and_every_format() {
     };
     assert_eq!((count("tables", "csv"), count("tables", "tex")), (report.written.tables, report.written.tables));
     assert_eq!(count("figures", "svg"), report.written.figures);
+    let figure = fs::read_to_string(directory.join("figures/mlm-loss-sparsity.svg")).unwrap();
+    assert!(
+        figure.contains("@media (prefers-color-scheme: dark)") && figure.contains("<rect width=\"100%\""),
+        "{figure}"
+    );
     let markdown = fs::read_to_string(directory.join("report.md")).unwrap();
     assert!(markdown.contains("\n| method | CoLA (Matthews) |"), "{markdown}");
     let linked = markdown.lines().filter_map(|line| line.strip_prefix("![")?.split_once("](")?.1.strip_suffix(')'));
@@ -180,6 +185,25 @@ fn runs_of_one_seed_give_an_order_without_a_claim() {
     let Written { report, page, .. } = write(directory.path());
     assert!(report.findings[0].starts_with("At 70 %: tamt-mlm ≈ magnitude ≈ random"), "{:?}", report.findings);
     assert!(page.contains("no test is possible"), "{page}");
+}
+
+#[test]
+fn equal_scores_are_no_lack_of_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = Builder::new(directory.path());
+    for seed in 1..=3 {
+        for method in ["magnitude", "tamt-mlm"] {
+            let run = study.tune(&Of::new(method, 0.7, 1), "cola", seed, 8000);
+            fs::write(
+                run.join("eval_results.json"),
+                r#"{"primary_metric":"matthews_correlation","matthews_correlation":0.0,"train_examples":8000}"#,
+            )
+            .unwrap();
+        }
+    }
+    let Written { report, page, .. } = write(directory.path());
+    assert!(report.findings[0].starts_with("At 70 %: magnitude ≈ tamt-mlm"), "{:?}", report.findings);
+    assert!(page.contains("No step between neighbours is more than noise"), "{page}");
 }
 
 #[test]
