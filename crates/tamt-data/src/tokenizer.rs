@@ -3,6 +3,7 @@
 mod added;
 mod class;
 mod files;
+mod guard;
 mod json;
 mod template;
 mod vocabulary;
@@ -107,11 +108,21 @@ impl Tokenizer {
         let files = files::present(dir)?;
         let loaded = files::load(dir)?;
         let specials = find_specials(&loaded)?;
-        let Loaded { inner, truncate_left, config, .. } = loaded;
+        let Loaded { inner, path, truncate_left, config, .. } = loaded;
         // A vocabulary may skip ids, so the number of entries is not the size of an embedding table. An empty line at the
         // end of a `vocab.txt` is no piece.
         let ids = inner.get_vocab(true).into_iter().filter(|(piece, _)| !piece.is_empty()).map(|(_, id)| id);
-        let vocab_size = ids.max().map_or(0, |highest| highest.saturating_add(1));
+        let highest = ids.max().unwrap_or(0);
+        let Some(vocab_size) = highest.checked_add(1) else {
+            return Err(json::bad(&path, format!("it has the token id {highest}, and no table has so many rows")));
+        };
+        let Specials { cls, sep, mask, pad, unk, .. } = specials;
+        if let Some(id) = [cls, sep, mask].into_iter().chain(pad).chain(unk).find(|&id| id >= vocab_size) {
+            return Err(json::bad(
+                &path,
+                format!("a special token has the id {id}, which no token of the vocabulary has"),
+            ));
+        }
         Ok(Self { inner, specials, vocab_size, files: files.into(), truncate_left, config })
     }
 
@@ -152,8 +163,13 @@ impl Tokenizer {
     ///
     /// As [`Tokenizer::ids`].
     pub fn ids_with_offsets(&self, text: &str) -> Result<Tokenized> {
-        let encoding = encoding(text, || self.inner.encode(text, false))?;
-        Ok(Tokenized { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
+        // The crate trims the spaces of a token by subtracting one from the offset for each. In bytes this would cut into
+        // the character from which a prefix space comes.
+        let encoding = encoding(text, || self.inner.encode_char_offsets(text, false))?;
+        let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let byte = |char: usize| starts.get(char).copied().unwrap_or(text.len());
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| (byte(start), byte(end))).collect();
+        Ok(Tokenized { ids: encoding.get_ids().to_vec(), offsets })
     }
 
     /// `cls` text `sep`, with the text truncated so that the sequence has at most `max_len` tokens.

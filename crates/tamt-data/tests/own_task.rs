@@ -221,6 +221,16 @@ fn a_pattern_may_go_into_directories_and_have_several_stars() {
 }
 
 #[test]
+fn several_byte_order_marks_of_a_csv_file_are_ignored() {
+    let task = own(&OWN.replace("FORMAT", "csv")).unwrap();
+    for marks in ["", "\u{feff}", "\u{feff}\u{feff}", "\u{feff}\u{feff}\u{feff}"] {
+        let content = format!("{marks}text,stars\na,\"yes\"\n\u{65e5}\u{672c},no\nb,maybe\n");
+        let error = read(&task, dir(&[("data.csv", &content)]).path(), Split::Train).unwrap_err();
+        assert!(error.to_string().ends_with("data.csv:4: unknown label \"maybe\"; expected no, yes"), "{error}");
+    }
+}
+
+#[test]
 fn csv_records_are_named_by_the_line_they_start_in() {
     let task = own(&OWN.replace("FORMAT", "csv")).unwrap();
     let read_csv = |content: &str| read(&task, dir(&[("data.csv", content)]).path(), Split::Train);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -110,6 +111,47 @@ fn labels_are_read_by_the_rule_of_the_text_formats() {
         assert_eq!(found, expected, "{column}");
         assert_eq!(examples.unlabelled.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3], "{column}");
     }
+}
+
+/// A file with the columns `text` and `label`.
+fn write_file(path: &Path, compression: Compression, texts: &[Option<ByteArray>]) {
+    let schema = "message m { optional binary text (UTF8); optional int64 label; }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    // A page holds any number of values.
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_data_page_row_count_limit(usize::MAX)
+        .set_dictionary_enabled(texts.len() > 1);
+    let properties = Arc::new(properties.build());
+    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    write_column::<ByteArrayType>(&mut group, texts);
+    write_column::<Int64Type>(&mut group, &vec![Some(0); texts.len()]);
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_small_file_cannot_claim_much_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.parquet");
+    let refusal = || {
+        let task = "name = \"own\"\nkind = \"classification\"\nlabels = [\"a\", \"b\"]\n\
+             [files]\ntrain = \"data.parquet\"\n[columns]\nfirst = \"text\"\nlabel = \"label\"\n";
+        fs::write(dir.path().join("task.toml"), task).unwrap();
+        let task = Task::from_file(&dir.path().join("task.toml")).unwrap();
+        read(&task, dir.path(), Split::Train).unwrap_err().to_string()
+    };
+    // A run of equal values has a few bytes.
+    write_file(&path, Compression::UNCOMPRESSED, &vec![Some(ByteArray::from("x")); 2_500_000]);
+    assert!(fs::metadata(&path).unwrap().len() < 10_000);
+    let error = refusal();
+    assert!(error.contains("data.parquet") && error.contains("its values take more than"), "{error}");
+    // Zeros shrink to almost nothing.
+    let zeros = ByteArray::from(vec![b'0'; 100 << 20]);
+    write_file(&path, Compression::ZSTD(ZstdLevel::default()), &[Some(zeros)]);
+    let error = refusal();
+    assert!(error.contains("column \"text\": a page claims to unpack to"), "{error}");
 }
 
 #[test]

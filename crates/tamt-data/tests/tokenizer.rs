@@ -67,6 +67,24 @@ fn offsets_are_those_of_transformers_in_bytes() {
     }
 }
 
+/// The byte ranges of the character offsets that `tokenizers` gives in Python for the tokenizer of the fixture `roberta`
+/// with `add_prefix_space`:
+///
+/// ```python
+/// tokenizer.encode("😀 x", add_special_tokens=False).offsets
+/// # [(0, 0), (0, 1), (0, 1), (0, 1), (0, 1), (2, 2), (2, 3)]
+/// ```
+#[test]
+fn a_prefix_space_has_no_part_of_the_character_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        fs::copy(fixtures().join("roberta").join(name), dir.path().join(name)).unwrap();
+    }
+    fs::write(dir.path().join("tokenizer_config.json"), r#"{"add_prefix_space": true}"#).unwrap();
+    let tokenized = Tokenizer::from_dir(dir.path()).unwrap().ids_with_offsets("\u{1f600} x").unwrap();
+    assert_eq!(tokenized.offsets, [(0, 0), (0, 4), (0, 4), (0, 4), (0, 4), (5, 5), (5, 6)]);
+}
+
 #[test]
 fn pairs_are_those_of_transformers_after_longest_first_truncation() {
     let expected = expected();

@@ -209,6 +209,20 @@ fn the_template_of_a_tokenizer_json_that_stands_is_looked_at() {
 }
 
 #[test]
+fn a_special_token_outside_the_vocabulary_is_refused() {
+    let mut all = loads().directories["cased json as it stands"].files.clone();
+    let description = all.get_mut("tokenizer.json").unwrap();
+    description["post_processor"] = json!({"type": "BertProcessing", "cls": ["[CLS]", 4096], "sep": ["[SEP]", 3]});
+    let message = refusal(&directory(files(&all)));
+    assert!(message.contains("tokenizer.json") && message.contains("4096"), "{message}");
+    // An id without a next one would make a table of no rows.
+    let vocab = json!({"<s>": 0, "</s>": 1, "<mask>": 2, "<unk>": 3, "<pad>": 4, "a": u32::MAX});
+    let dir = directory([("vocab.json", &vocab), ("merges.txt", &json!(""))]);
+    let message = refusal(&dir);
+    assert!(message.contains("vocab.json") && message.contains("4294967295"), "{message}");
+}
+
+#[test]
 fn empty_last_lines_of_a_vocabulary_are_no_pieces() {
     let text = fs::read_to_string(fixtures().join("bert/vocab.txt")).unwrap();
     for end in ["\n", "\n\n\n", "  \n", "\r\n"] {

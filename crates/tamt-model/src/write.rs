@@ -1,6 +1,7 @@
 //! Writing of model directories for `transformers`, of safetensors files, and of files by atomic rename.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -139,8 +140,6 @@ pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use safetensors::SafeTensors;
 
     use super::*;

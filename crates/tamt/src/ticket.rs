@@ -4,7 +4,7 @@
 //! with a head, and carries a digest of the matrices that it masks. A ticket of an encoder therefore fits the same encoder
 //! with a head. Tickets of the first format have the names of their checkpoint, and the digest of its file only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -128,6 +128,7 @@ impl Ticket {
             None => HashMap::new(),
         };
         let mut matrices: Vec<(String, BitMask)> = Vec::new();
+        let mut names: HashSet<String> = HashSet::new();
         for name in header.offset_keys() {
             let tensor = file.tensor(&name).map_err(|e| e.to_string())?;
             let matrix = name.strip_suffix(SUFFIX).ok_or_else(|| format!("{name} is no {SUFFIX} tensor"))?;
@@ -142,7 +143,7 @@ impl Ticket {
             let mask = BitMask::from_bytes(rows, cols, tensor.data().to_vec())
                 .ok_or_else(|| format!("{name} has bits set beyond its {cols} columns"))?;
             let matrix = canonical(matrix);
-            if matrices.iter().any(|(other, _)| other == matrix) {
+            if !names.insert(matrix.to_owned()) {
                 return Err(format!("it holds the mask of {matrix} twice"));
             }
             matrices.push((matrix.to_owned(), mask));
@@ -228,10 +229,13 @@ impl Ticket {
     }
 }
 
-/// The name of a matrix without the prefix that it has in models with a head.
-fn canonical(name: &str) -> &str {
-    let stripped = |family: Family| name.strip_prefix(family.prefix())?.strip_prefix('.');
-    stripped(Family::Bert).or_else(|| stripped(Family::Roberta)).unwrap_or(name)
+/// The name of a matrix without the prefixes that it has in models with a head. A canonical name is its own canonical name.
+fn canonical(mut name: &str) -> &str {
+    let prefixes = [Family::Bert, Family::Roberta].map(Family::prefix);
+    while let Some(rest) = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)?.strip_prefix('.')) {
+        name = rest;
+    }
+    name
 }
 
 /// What a file is that is no ticket, by its first bytes and the names of its tensors; `None` for a ticket, damaged or not.
@@ -266,6 +270,10 @@ impl Provenance {
         let text = |key: &str| metadata.get(key).cloned();
         let evaluation = metadata.get("evaluation").map(|json| serde_json::from_str(json));
         let evaluation = evaluation.transpose().map_err(|e| format!("its evaluation cannot be read: {e}"))?;
+        let sparsity: f64 = number(metadata, "sparsity")?;
+        if !(0.0..=1.0).contains(&sparsity) {
+            return Err(format!("its sparsity is {sparsity}, outside [0, 1]"));
+        }
         let scope = match metadata.get("scope").map(String::as_str) {
             None | Some("local") => Scope::Local,
             Some("global") => Scope::Global,
@@ -278,7 +286,7 @@ impl Provenance {
             pooler_sha256: text("pooler_sha256"),
             method: text("method").unwrap_or_default(),
             objective: text("objective"),
-            sparsity: number(metadata, "sparsity")?,
+            sparsity,
             scope,
             seed: number(metadata, "seed")?,
             steps: number(metadata, "steps")?,
@@ -377,6 +385,26 @@ mod tests {
             let mut old = ticket.clone();
             old.matrices.iter_mut().for_each(|(name, _)| name.insert_str(0, prefix));
             assert_eq!(Ticket::parse(&bytes(&old)).unwrap(), ticket);
+        }
+    }
+
+    #[test]
+    fn a_name_with_two_prefixes_stays_the_same_when_the_ticket_is_written_again() {
+        let (_, mut ticket) = ticket();
+        ticket.matrices[0].0.insert_str(0, "bert.roberta.bert.");
+        let read = Ticket::parse(&bytes(&ticket)).unwrap();
+        assert_eq!(Ticket::parse(&bytes(&read)).unwrap(), read);
+    }
+
+    #[test]
+    fn a_sparsity_that_is_no_share_is_refused() {
+        let (_, ticket) = ticket();
+        for sparsity in ["NaN", "inf", "-0.5", "1.5"] {
+            let mut metadata: HashMap<_, _> = ticket.provenance.to_metadata().into_iter().collect();
+            assert_eq!(Provenance::from_metadata(&metadata).unwrap(), ticket.provenance);
+            metadata.insert("sparsity".to_owned(), sparsity.to_owned());
+            let reason = Provenance::from_metadata(&metadata).unwrap_err();
+            assert!(reason.contains("sparsity"), "{reason}");
         }
     }
 

@@ -15,10 +15,12 @@ use crate::text::read_text;
 /// [`Error::Io`].
 pub(super) fn read(path: &Path, header: bool, columns: &[RequestedColumn<'_>]) -> Result<Table> {
     let text = read_text(path)?;
+    // The `csv` crate would skip a further mark, and count positions from behind the mark.
+    let text = text.trim_start_matches('\u{feff}');
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let bad = bad_file(path, "CSV");
     let mut record = csv::StringRecord::new();
-    let mut cursor = Cursor { text: &text, at: 0, line: 1 };
+    let mut cursor = Cursor { text, at: 0, line: 1 };
     // The position of the next record, or `None` at the end.
     let mut next = |record: &mut csv::StringRecord| {
         let more = reader.read_record(record).map_err(|e| bad(e.to_string()))?;

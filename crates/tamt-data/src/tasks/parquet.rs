@@ -1,10 +1,12 @@
 //! The reader of Apache Parquet files in the form of the Hugging Face hub.
 //!
-//! A damaged file must not crash the process. The `parquet` crate reports most damage. [`pages`] checks the counts from
-//! which the crate computes allocations, and [`caught`] turns the crate's panics into errors. The buffer of a compressed
-//! page is below the 2 GiB that the format allows.
+//! A damaged file must not crash the process. The `parquet` crate reports most damage. [`pages`] checks the counts and
+//! sizes from which the crate computes allocations, [`schema`] bounds the crate's recursion, and [`caught`] turns the
+//! crate's panics into errors. [`Budget`] bounds the memory of the values.
 
 mod pages;
+mod schema;
+mod thrift;
 
 use std::fs::File;
 use std::path::Path;
@@ -23,6 +25,12 @@ use crate::tasks::table::{Cell, RequestedColumn, Table, positions};
 /// Values per call of the decoder.
 const BATCH: usize = 1024;
 
+/// Bytes that the values of a file take, or a page of the file, before the size of the file matters.
+const FREE: u64 = 64 << 20;
+/// Most bytes of memory for a byte of a file. Text seldom shrinks more than tenfold; equal labels do, but not the texts
+/// beside them.
+const MOST_PER_BYTE: u64 = 1000;
+
 /// Reads the requested columns of a file. Other columns are not decoded and may hold any values.
 ///
 /// # Errors
@@ -31,8 +39,11 @@ const BATCH: usize = 1024;
 /// [`Error::Io`](crate::Error::Io).
 pub(super) fn read(path: &Path, requested: &[RequestedColumn<'_>]) -> Result<Table> {
     let bad = bad_file(path, "parquet");
-    let file = File::open(path).map_err(io_error("read", path))?;
+    let mut file = File::open(path).map_err(io_error("read", path))?;
     let bytes = file.metadata().map_err(io_error("read", path))?.len();
+    schema::check(&mut file).map_err(io_error("read", path))?.map_err(&bad)?;
+    let headers = file.try_clone().map_err(io_error("read", path))?;
+    let mut budget = Budget { file: headers, bytes, left: most(bytes) };
     caught(|| {
         let reader = SerializedFileReader::new(file).map_err(|e| bad(e.to_string()))?;
         let schema = reader.metadata().file_metadata().schema_descr();
@@ -44,8 +55,9 @@ pub(super) fn read(path: &Path, requested: &[RequestedColumn<'_>]) -> Result<Tab
         let mut number = 0;
         for i in 0..reader.num_row_groups() {
             let group = reader.get_row_group(i).map_err(|e| bad(e.to_string()))?;
-            let column = |leaf: &Option<usize>| leaf.map(|leaf| cells(&*group, leaf, bytes)).transpose();
-            let columns: Vec<Option<Vec<Cell>>> = leaves.iter().map(column).collect::<Result<_, _>>().map_err(&bad)?;
+            let mut column = |leaf: &Option<usize>| leaf.map(|leaf| cells(&*group, leaf, &mut budget)).transpose();
+            let columns: Vec<Option<Vec<Cell>>> =
+                leaves.iter().map(&mut column).collect::<Result<_, _>>().map_err(&bad)?;
             let mut columns: Vec<_> = columns.into_iter().map(|column| column.map(Vec::into_iter)).collect();
             for _ in 0..columns.iter().flatten().next().map_or(0, ExactSizeIterator::len) {
                 number += 1;
@@ -58,6 +70,33 @@ pub(super) fn read(path: &Path, requested: &[RequestedColumn<'_>]) -> Result<Tab
     .unwrap_or_else(|panic| Err(bad(format!("it is damaged: {panic}"))))
 }
 
+/// The memory that a file may still claim.
+struct Budget {
+    file: File,
+    /// Length of the file.
+    bytes: u64,
+    left: u64,
+}
+
+impl Budget {
+    /// Counts the memory of a cell.
+    fn spend(&mut self, cell: &Cell) -> Result<(), String> {
+        let text = if let Cell::Text(text) = cell { text.len() } else { 0 };
+        match self.left.checked_sub((size_of::<Cell>() + text) as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(format!("its values take more than {} bytes, too many for its size", most(self.bytes))),
+        }
+    }
+}
+
+/// Most bytes of memory for the values of a file of `bytes` bytes.
+fn most(bytes: u64) -> u64 {
+    bytes.saturating_mul(MOST_PER_BYTE).saturating_add(FREE)
+}
+
 /// The index of a column among the leaf columns of the schema. A column of lists or records is refused.
 fn leaf(schema: &SchemaDescriptor, name: &str) -> Result<usize, String> {
     let mut columns = schema.columns().iter();
@@ -66,14 +105,14 @@ fn leaf(schema: &SchemaDescriptor, name: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("column {name:?} holds lists or records, not values"))
 }
 
-/// The values of a leaf column in a row group, one per row. `bytes` is the length of the file.
-fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell>, String> {
+/// The values of a leaf column in a row group, one per row.
+fn cells(group: &dyn RowGroupReader, leaf: usize, budget: &mut Budget) -> Result<Vec<Cell>, String> {
     let metadata = group.metadata().column(leaf);
     let column = metadata.column_descr_ptr();
     let (start, len) = metadata.byte_range();
-    if start.checked_add(len).is_none_or(|end| end > bytes) {
+    let Some(end) = start.checked_add(len).filter(|&end| end <= budget.bytes) else {
         return Err(format!("column {:?} goes on past the end of the file", column.name()));
-    }
+    };
     // The crate's decoders of gzip and brotli fill memory without a bound, whatever a page's header says.
     if !matches!(metadata.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)) {
         let name = format!("{:?}", metadata.compression());
@@ -84,9 +123,11 @@ fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell
              them"
         ));
     }
+    let checked = pages::check_sizes(&mut budget.file, start..end, most(budget.bytes));
+    checked.map_err(|e| e.to_string())?.map_err(|problem| format!("column {:?}: {problem}", column.name()))?;
     let pages = group.get_column_page_reader(leaf).map_err(|e| e.to_string())?;
     let pages = CheckedPages::new(pages, &column);
-    let cells = decode(get_column_reader(column.clone(), Box::new(pages)), &column)?;
+    let cells = decode(get_column_reader(column.clone(), Box::new(pages)), &column, budget)?;
     let rows = group.metadata().num_rows();
     if usize::try_from(rows) != Ok(cells.len()) {
         return Err(format!("column {:?} has {} values in {rows} rows", column.name(), cells.len()));
@@ -95,34 +136,38 @@ fn cells(group: &dyn RowGroupReader, leaf: usize, bytes: u64) -> Result<Vec<Cell
 }
 
 /// Decodes all values of a column chunk by the column's type.
-fn decode(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, String> {
+fn decode(reader: ColumnReader, column: &ColumnDescriptor, budget: &mut Budget) -> Result<Vec<Cell>, String> {
     match (reader, interpretation(column)) {
-        (ColumnReader::ByteArrayColumnReader(reader), Some(Interpretation::Plain)) => values(reader, column, |value| {
-            let text =
-                value.as_utf8().map_err(|_| format!("column {:?} holds bytes that are no text", column.name()))?;
-            Ok(Cell::Text(text.to_owned()))
-        }),
+        (ColumnReader::ByteArrayColumnReader(reader), Some(Interpretation::Plain)) => {
+            values(reader, column, budget, |value| {
+                let text =
+                    value.as_utf8().map_err(|_| format!("column {:?} holds bytes that are no text", column.name()))?;
+                Ok(Cell::Text(text.to_owned()))
+            })
+        }
         (ColumnReader::BoolColumnReader(reader), Some(Interpretation::Plain)) => {
-            values(reader, column, |value| Ok(Cell::Text(value.to_string())))
+            values(reader, column, budget, |value| Ok(Cell::Text(value.to_string())))
         }
         (ColumnReader::Int32ColumnReader(reader), Some(Interpretation::Plain)) => {
-            values(reader, column, |&value| Ok(Cell::Integer(value.into())))
+            values(reader, column, budget, |&value| Ok(Cell::Integer(value.into())))
         }
         (ColumnReader::Int32ColumnReader(reader), Some(Interpretation::Unsigned)) => {
-            values(reader, column, |&value| Ok(Cell::Integer(value.cast_unsigned().into())))
+            values(reader, column, budget, |&value| Ok(Cell::Integer(value.cast_unsigned().into())))
         }
         (ColumnReader::Int64ColumnReader(reader), Some(Interpretation::Plain)) => {
-            values(reader, column, |&value| Ok(Cell::Integer(value)))
+            values(reader, column, budget, |&value| Ok(Cell::Integer(value)))
         }
-        (ColumnReader::Int64ColumnReader(reader), Some(Interpretation::Unsigned)) => values(reader, column, |&value| {
-            let value = value.cast_unsigned();
-            Ok(i64::try_from(value).map_or_else(|_| Cell::Text(value.to_string()), Cell::Integer))
-        }),
+        (ColumnReader::Int64ColumnReader(reader), Some(Interpretation::Unsigned)) => {
+            values(reader, column, budget, |&value| {
+                let value = value.cast_unsigned();
+                Ok(i64::try_from(value).map_or_else(|_| Cell::Text(value.to_string()), Cell::Integer))
+            })
+        }
         (ColumnReader::FloatColumnReader(reader), Some(Interpretation::Plain)) => {
-            values(reader, column, |&value| Ok(Cell::Number(value.into())))
+            values(reader, column, budget, |&value| Ok(Cell::Number(value.into())))
         }
         (ColumnReader::DoubleColumnReader(reader), Some(Interpretation::Plain)) => {
-            values(reader, column, |&value| Ok(Cell::Number(value)))
+            values(reader, column, budget, |&value| Ok(Cell::Number(value)))
         }
         _ => {
             let kind = match column.converted_type() {
@@ -173,6 +218,7 @@ fn interpretation(column: &ColumnDescriptor) -> Option<Interpretation> {
 fn values<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     column: &ColumnDescriptor,
+    budget: &mut Budget,
     cell: impl Fn(&T::T) -> Result<Cell, String>,
 ) -> Result<Vec<Cell>, String> {
     // The definition level of a value that is not null.
@@ -193,7 +239,9 @@ fn values<T: DataType>(
         let mut values = values.iter();
         for &level in &levels {
             let value = if level == present { values.next() } else { None };
-            cells.push(value.map_or(Ok(Cell::Missing), &cell)?);
+            let cell = value.map_or(Ok(Cell::Missing), &cell)?;
+            budget.spend(&cell)?;
+            cells.push(cell);
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::panics::caught;
 use crate::text::{read_bytes, read_text};
 use crate::tokenizer::added::{Tokens, tokens_of};
 use crate::tokenizer::class::{Class, ClassOf, class_of};
+use crate::tokenizer::guard;
 use crate::tokenizer::json::{JsonFile, bad};
 use crate::tokenizer::template::{self, Template};
 use crate::tokenizer::vocabulary;
@@ -138,10 +139,11 @@ fn of_class(
 
 /// The tokenizer that a `tokenizer.json` describes.
 fn as_it_stands(text: &str, description: Option<&Value>, dir: &Path, path: &Path) -> Result<Tokenizer> {
-    let inner = parse(text, path)?;
     let Some(description) = description else {
-        return Ok(inner);
+        return parse(text, path);
     };
+    guard::check(description, path)?;
+    let inner = parse(text, path)?;
     if description["model"]["dropout"].as_f64().is_some_and(|p| p != 0.0) {
         return Err(bad(
             path,

@@ -161,7 +161,8 @@ pub(super) fn for_each_offset(shape: &[usize], strides: &[usize], mut visit: imp
     }
 }
 
-fn first_non_finite(values: &[f32]) -> Option<usize> {
+/// The index of the first NaN or infinite value.
+pub(super) fn first_non_finite(values: &[f32]) -> Option<usize> {
     // The compiler vectorises the fold, which has no early exit. The search runs only for a bad file.
     if values.iter().fold(true, |all, v| all & v.is_finite()) {
         return None;

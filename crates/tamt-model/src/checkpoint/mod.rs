@@ -187,6 +187,10 @@ impl Checkpoint {
             let mut factors = vec![0.0; out.len()];
             self.load(mask, expected_shape, &mut factors)?;
             out.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+            // Two finite factors may have an infinite product.
+            if let Some(index) = convert::first_non_finite(out) {
+                return Err(self.non_finite(&entry.tensor, index, out[index]));
+            }
         }
         Ok(())
     }
@@ -210,7 +214,12 @@ impl Checkpoint {
         };
         let mut values = vec![0.0; tensor.shape.iter().product()];
         self.load_f32(name, &tensor.shape, &mut values)?;
-        Ok((tensor.dtype, tensor.element_size, float.encode(&values).into()))
+        let bytes = float.encode(&values);
+        // The product may be too large for the type of the factors.
+        if let Some(index) = convert::contiguous(float, &bytes, &mut values) {
+            return Err(self.non_finite(&entry.tensor, index, values[index]));
+        }
+        Ok((tensor.dtype, tensor.element_size, bytes.into()))
     }
 
     fn missing(&self, name: &str) -> Error {
@@ -240,8 +249,8 @@ impl Checkpoint {
     fn load(&self, located: &Located, expected_shape: &[usize], out: &mut [f32]) -> Result<()> {
         self.check_located(located, expected_shape)?;
         let Located { file, tensor } = located;
-        let (path, name) = (self.files[*file].path.clone(), tensor.name.clone());
         let Dtype::Float(float) = tensor.dtype else {
+            let (path, name) = (self.files[*file].path.clone(), tensor.name.clone());
             return Err(Error::WrongDtype { path, name, dtype: tensor.dtype.to_string() });
         };
         let bytes = self.files[*file].bytes.get(tensor.start..).unwrap_or_default();
@@ -251,8 +260,13 @@ impl Checkpoint {
         };
         match non_finite {
             None => Ok(()),
-            Some(index) => Err(Error::NonFinite { path, name, index, value: out[index] }),
+            Some(index) => Err(self.non_finite(located, index, out[index])),
         }
+    }
+
+    fn non_finite(&self, located: &Located, index: usize, value: f32) -> Error {
+        let (path, name) = (self.files[located.file].path.clone(), located.tensor.name.clone());
+        Error::NonFinite { path, name, index, value }
     }
 
     /// SHA-256 of the weights file, or of the concatenated shards in the order of their names, in lower-case hexadecimal.

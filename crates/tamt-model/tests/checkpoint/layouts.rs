@@ -164,6 +164,15 @@ fn weights_and_masks_of_torch_pruning_are_multiplied() {
     assert_same(&read, &model);
     assert!(matches!(&read.notes[..], [note] if note.contains("torch.nn.utils.prune")), "{:?}", read.notes);
 
+    // Both factors are finite, and a product is not.
+    edit(dir.path(), |tensors| {
+        for suffix in ["orig", "mask"] {
+            tensors.insert(format!("{name}_{suffix}"), (Dtype::F32, vec![4, 4], f32_bytes(&[1e30; 16])));
+        }
+    });
+    let error = Model::load(dir.path()).unwrap_err();
+    assert!(matches!(&error, Error::NonFinite { name: n, .. } if *n == format!("{name}_orig")), "{error}");
+
     // Weights whose mask is not there are not guessed to be whole.
     edit(dir.path(), |tensors| drop(tensors.remove(&format!("{name}_mask"))));
     let error = Model::load(dir.path()).unwrap_err().to_string();

@@ -15,7 +15,8 @@ pub(super) struct Interval {
 
 impl Interval {
     pub(super) fn add(&mut self, step: &StepResult) {
-        self.steps += 1;
+        // A damaged checkpoint may hold any number.
+        self.steps = self.steps.saturating_add(1);
         self.loss += step.loss.total;
         self.norm += step.grad_norm;
         let parts = step.loss.parts();

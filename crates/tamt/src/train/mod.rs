@@ -268,7 +268,8 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
         }
         let loss = &result.loss;
         self.record.global_step = self.done;
-        self.record.num_input_tokens_seen += loss.tokens;
+        // A damaged checkpoint may hold any number.
+        self.record.num_input_tokens_seen = self.record.num_input_tokens_seen.saturating_add(loss.tokens);
         self.record.epoch = Some(self.done as f64 / self.task.batches_per_epoch() as f64);
 
         self.interval.add(&result);

@@ -144,7 +144,8 @@ impl Optimizer {
         if !norm.is_finite() {
             return norm;
         }
-        self.updates += 1;
+        // A damaged checkpoint may hold any number.
+        self.updates = self.updates.saturating_add(1);
         let clip = self.settings.clip;
         let scale_of = |norm: f64| (self.settings.max_grad_norm / (norm + 1e-6)).min(1.0);
         for (i, (trainable, range)) in grads.trainable().iter().zip(grads.ranges()).enumerate() {

@@ -1,12 +1,71 @@
-//! A check of the pages of a column.
+//! Checks of the pages of a column.
 //!
 //! The decoders of the `parquet` crate trust a page's header and allocate memory for the number of values in the header.
 //! In a damaged file that number is arbitrary.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
 use parquet::basic::{Encoding, Type as Physical};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescriptor;
+
+use crate::tasks::parquet::thrift::{Compact, I32, varint};
+
+/// Bytes of a page header that are read at first, and at most; a header has minima and maxima of any length.
+const HEADER: [u64; 2] = [1 << 10, 1 << 22];
+
+/// Checks the sizes in the headers of all pages of a column chunk, which is the bytes `chunk` of the file. The crate
+/// allocates the size of an unpacked page before it unpacks the page.
+///
+/// # Errors
+///
+/// The reason why a page is refused: its header is damaged, or its unpacked size is above `most`.
+pub(super) fn check_sizes(file: &mut File, chunk: Range<u64>, most: u64) -> io::Result<Result<(), String>> {
+    let mut at = chunk.start;
+    while at < chunk.end {
+        let mut sizes = None;
+        for len in HEADER {
+            let mut header = Vec::new();
+            file.seek(SeekFrom::Start(at))?;
+            (&*file).take(len.min(chunk.end - at)).read_to_end(&mut header)?;
+            sizes = page_sizes(&header);
+            if sizes.is_some() {
+                break;
+            }
+        }
+        let Some((header, packed, unpacked)) = sizes else {
+            return Ok(Err("a page has a damaged header".to_owned()));
+        };
+        if unpacked > most {
+            return Ok(Err(format!("a page claims to unpack to {unpacked} bytes")));
+        }
+        at = at.saturating_add(header).saturating_add(packed);
+    }
+    Ok(Ok(()))
+}
+
+/// The length of the page header at the start of `bytes`, and the packed and the unpacked length of the page.
+fn page_sizes(bytes: &[u8]) -> Option<(u64, u64, u64)> {
+    let (mut packed, mut unpacked) = (None, None);
+    let mut header = Compact { rest: bytes };
+    header.fields(|header, id, kind| match (id, kind) {
+        (2, I32) => {
+            unpacked = Some(u64::try_from(header.signed()? as i32).ok()?);
+            Some(())
+        }
+        (3, I32) => {
+            packed = Some(u64::try_from(header.signed()? as i32).ok()?);
+            Some(())
+        }
+        // The crate knows a field by its id, whatever its type.
+        (2 | 3, _) => None,
+        _ => header.skip(kind),
+    })?;
+    Some(((bytes.len() - header.rest.len()) as u64, packed?, unpacked?))
+}
 
 /// A page reader that checks the pages of another reader. A page that is too short for its number of values is an error.
 pub(super) struct CheckedPages {
@@ -101,20 +160,6 @@ fn deltas_len(bytes: &[u8], most: u32) -> Option<usize> {
         }
     }
     Some(at)
-}
-
-/// Reads an unsigned LEB128 integer at `at`.
-fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.get(*at)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 impl PageReader for CheckedPages {

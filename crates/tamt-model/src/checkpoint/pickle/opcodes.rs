@@ -4,8 +4,9 @@ use crate::checkpoint::pickle::machine::{Machine, pairs};
 use crate::checkpoint::pickle::value::{Callable, Id, MAX_NAME, MAX_RANK, Storage, TensorView, Value, storage_type};
 use crate::checkpoint::tensor::Problem;
 
-/// Maximum number of opcodes, which also bounds the memory. The state dict of an encoder takes about twenty per tensor.
-pub(super) const MAX_STEPS: usize = 1 << 22;
+/// Maximum number of opcodes, which also bounds the memory: a value takes about a hundred bytes, a name up to a kibibyte.
+/// The state dict of an encoder takes about forty opcodes for each of its few hundred tensors.
+pub(super) const MAX_STEPS: usize = 1 << 20;
 
 impl Machine<'_> {
     /// Runs the program to its end and returns the result.

@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 use std::{fs, io, thread};
 
-use tamt_model::write::{atomic_write, remove_unfinished};
+use tamt_files::{atomic_write, remove_unfinished};
 
 #[test]
 fn what_is_being_written_is_removed_and_what_was_there_stays() {
