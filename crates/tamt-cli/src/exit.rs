@@ -7,6 +7,13 @@ use std::process::ExitCode;
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// A study that a signal has ended between or in its runs.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by signal {signal}; the same command goes on")]
+pub(crate) struct Interrupted {
+    pub(crate) signal: i32,
+}
+
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
@@ -15,9 +22,13 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<UsageError>().is_some() {
         return ExitCode::from(WRONG_USAGE);
     }
+    if let Some(Interrupted { signal }) = error.downcast_ref() {
+        return ExitCode::from(for_signal(*signal));
+    }
     match error.downcast_ref::<tamt::Error>() {
         Some(tamt::Error::Stopped { signal, .. }) => ExitCode::from(for_signal(*signal)),
         Some(tamt::Error::Setting { .. } | tamt::Error::TeacherStates { .. }) => ExitCode::from(WRONG_USAGE),
+        _ if matches!(error.downcast_ref(), Some(tamt_study::Error::Plan { .. })) => ExitCode::from(WRONG_USAGE),
         _ => ExitCode::from(FAILED),
     }
 }

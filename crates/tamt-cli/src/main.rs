@@ -2,7 +2,7 @@
 //!
 //! A command flows through these modules:
 //!
-//! 1. `main` parses the command line into `args` (`clap` structs, a file per verb); `config_file` first inserts the
+//! 1. `command_line` parses the words into `args` (`clap` structs, a file per verb); `config_file` first inserts the
 //!    flags of a `--config` file, or of the `recorded` settings of the run to resume.
 //! 2. `verbs` has a file per verb. A verb loads its inputs and calls `resolve`, which turns flags into settings of the
 //!    library; a verb with a run directory collects settings and digests in a `record`.
@@ -15,11 +15,13 @@
 mod allocator;
 mod args;
 mod cache;
+mod command_line;
 mod config_file;
 mod exit;
 mod hints;
 mod messages;
 mod places;
+mod present;
 mod printer;
 mod progress;
 mod record;
@@ -33,10 +35,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
 
+use crate::args::Verb;
 use crate::args::common::Common;
-use crate::args::{Cli, Verb};
 use crate::printer::Printer;
 
 #[global_allocator]
@@ -44,7 +45,7 @@ static ALLOCATOR: allocator::LineAllocator = allocator::LineAllocator;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = env::args_os().collect();
-    let verb = match parse(&line) {
+    let verb = match command_line::parse(&line) {
         Ok(cli) => cli.verb,
         Err(answer) => {
             // The exit code tells the outcome even if the stream is closed.
@@ -61,14 +62,6 @@ fn main() -> ExitCode {
             exit::code(&error)
         }
     }
-}
-
-/// Parses a command line, the program's name first, with the flags of its `--config` file. `--help` and `--version` are
-/// errors as well, which know their streams and exit codes.
-fn parse(line: &[OsString]) -> Result<Cli, clap::Error> {
-    let command = Cli::command();
-    let merged = config_file::merge(&command, line.to_vec())?;
-    Cli::try_parse_from(merged).map_err(|error| config_file::explain(&command, line, error))
 }
 
 fn run(verb: &Verb, common: Option<&Common>, printer: Printer) -> anyhow::Result<()> {

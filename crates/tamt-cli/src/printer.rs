@@ -21,11 +21,18 @@ use crate::messages::message;
 pub(crate) struct Printer {
     json: bool,
     quiet: bool,
+    /// Whether the verb is a run of a study: its result and its notices are in the files of the run.
+    nested: bool,
 }
 
 impl Printer {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        Self { json, quiet, nested: false }
+    }
+
+    /// The same streams for a run of a study, which prints progress and errors only.
+    pub(crate) fn nested(self) -> Self {
+        Self { nested: true, ..self }
     }
 
     /// Whether `--quiet` hides all but errors and the result.
@@ -35,12 +42,15 @@ impl Printer {
 
     /// Prints the result of a verb: `json` (an object) with `--json`, `text` otherwise. A verb calls it once.
     pub(crate) fn result(self, json: &Value, text: &str) -> Result<()> {
+        if self.nested {
+            return Ok(());
+        }
         if self.json { to_stdout(&format!("{json}\n")) } else { to_stdout(&with_newline(text)) }
     }
 
     /// Prints a notice for a person.
     pub(crate) fn info(self, text: &str) -> Result<()> {
-        if self.quiet {
+        if self.quiet || self.nested {
             Ok(())
         } else if self.json {
             to_stderr(&with_newline(text));

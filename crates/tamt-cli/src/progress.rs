@@ -2,16 +2,17 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tamt::metrics::label;
 use tamt::run::{Observer, StepReport};
 use tamt_data::{ReadProgress, ReadStage};
 
+use crate::present::{self, Present};
 use crate::printer::{Printer, grouped, metric};
 
 /// Time between two lines without a terminal.
@@ -58,6 +59,7 @@ impl Display {
             Self::Hidden
         } else if io::stderr().is_terminal() {
             let bar = ProgressBar::no_length();
+            let bar = GROUP.get().map_or_else(|| bar.clone(), |group| group.add(bar.clone()));
             bar.set_style(style());
             Self::Bar(bar)
         } else {
@@ -93,11 +95,13 @@ impl Observer for Progress {
         stage.clone_into(&mut self.stage);
         self.total = total_steps;
         self.speed = Speed::default();
+        let stage = stage.to_owned();
+        present::set(Some(Present { stage: stage.clone(), step: start, total: total_steps, seconds_left: None }));
         match &mut self.display {
             Display::Hidden => {}
             Display::Bar(bar) => {
                 bar.reset();
-                bar.set_prefix(stage.to_owned());
+                bar.set_prefix(stage);
                 bar.set_message("");
                 bar.set_length(total_steps);
                 bar.set_position(start);
@@ -108,6 +112,7 @@ impl Observer for Progress {
 
     fn step(&mut self, report: &StepReport<'_>) {
         self.speed.update(report);
+        present::at(report.step, self.speed.left(report.step, self.total));
         let summary = || summary(report, &self.speed, self.total);
         if let Display::Bar(bar) = &self.display {
             bar.set_message(summary());
@@ -119,6 +124,7 @@ impl Observer for Progress {
     }
 
     fn advance(&mut self, done: u64) {
+        present::at(done, None);
         if let Display::Bar(bar) = &self.display {
             bar.set_position(done);
         } else if self.display.line_is_due(done == self.total) {
@@ -163,6 +169,62 @@ impl Drop for Progress {
     /// Removes the bar of a failed run ahead of its error.
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// The bars of a study and of its present run, which stand together.
+static GROUP: OnceLock<MultiProgress> = OnceLock::new();
+
+/// The bar of a whole study, above the one of its present run.
+pub(crate) struct StudyProgress {
+    printer: Printer,
+    bar: Option<ProgressBar>,
+}
+
+impl StudyProgress {
+    /// A study of `total` runs.
+    pub(crate) fn new(printer: Printer, total: u64) -> Self {
+        let is_shown = !printer.is_quiet() && io::stderr().is_terminal();
+        let bar = is_shown.then(|| {
+            let bar = GROUP.get_or_init(MultiProgress::new).add(ProgressBar::new(total));
+            bar.set_style(style());
+            bar.set_prefix("study");
+            bar
+        });
+        Self { printer, bar }
+    }
+
+    /// Whether a bar is shown, which each call replaces.
+    pub(crate) fn is_bar(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    /// `done` runs have ended; `text` says what is next.
+    pub(crate) fn at(&self, done: u64, total: u64, text: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(done);
+                bar.set_message(text.to_owned());
+                bar.tick();
+            }
+            None => self.printer.progress(&format!("study: {done} of {total} runs have ended; {text}")),
+        }
+    }
+
+    /// Prints a line that stays.
+    pub(crate) fn note(&self, text: &str) {
+        match GROUP.get() {
+            Some(group) => group.suspend(|| self.printer.progress(text)),
+            None => self.printer.progress(text),
+        }
+    }
+}
+
+impl Drop for StudyProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 
@@ -343,6 +405,11 @@ impl Speed {
         smooth(&mut self.seconds, report.seconds);
         smooth(&mut self.tokens, report.tokens as f64);
     }
+
+    /// Seconds until step `total`.
+    fn left(&self, step: u64, total: u64) -> Option<f64> {
+        Some(self.seconds? * total.saturating_sub(step) as f64)
+    }
 }
 
 fn summary(report: &StepReport<'_>, speed: &Speed, total: u64) -> String {
@@ -353,7 +420,7 @@ fn summary(report: &StepReport<'_>, speed: &Speed, total: u64) -> String {
     if let (Some(seconds), Some(tokens)) = (speed.seconds, speed.tokens)
         && seconds > 0.0
     {
-        let left = seconds * total.saturating_sub(report.step) as f64;
+        let left = speed.left(report.step, total).unwrap_or(0.0);
         text.push_str(&format!("  {:.0} tokens/s  {} left", tokens / seconds, duration(left)));
     }
     text

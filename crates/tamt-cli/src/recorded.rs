@@ -27,7 +27,7 @@ const RENAMED: [(&str, &str); 19] = [
 ];
 
 /// Flags that only methods with masks to train take, in `find`.
-const OF_MASKS: [&str; 8] = [
+const OF_MASKS: [&str; 9] = [
     "init",
     "score-init",
     "init-scale",
@@ -36,6 +36,7 @@ const OF_MASKS: [&str; 8] = [
     "rethreshold-every",
     "freeze-head",
     "allow-other-base",
+    "ticket-steps",
 ];
 
 /// Flags that only methods with steps to take have, in `find`, beside those of masks.

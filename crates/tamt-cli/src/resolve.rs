@@ -2,8 +2,7 @@
 
 use anyhow::{Result, bail};
 use tamt::Compute;
-use tamt::base::Base;
-use tamt::find::{FindSettings, MaskInit, Method, Preset, Texts, imp_rounds};
+use tamt::find::{FindSettings, MaskInit, Method, Preset, imp_rounds};
 use tamt::objective::{KdSettings, ObjectiveSettings};
 use tamt::pretrain::PretrainSettings;
 use tamt::prune::Sparsity;
@@ -77,18 +76,25 @@ pub(crate) fn goal(args: &FindArgs) -> Result<Goal> {
 
 impl Goal {
     /// The settings without further flags.
-    pub(crate) fn defaults(&self, base: &Base) -> FindSettings {
+    pub(crate) fn defaults(&self, max_length: usize) -> FindSettings {
         let mut settings = FindSettings::new(self.method, self.sparsity, self.max_steps);
-        settings.block_size = settings.block_size.min(base.max_length());
+        settings.block_size = settings.block_size.min(max_length);
         settings
     }
 
-    /// All settings of the run.
-    pub(crate) fn settings(&self, args: &FindArgs, base: &Base, texts: &Texts) -> FindSettings {
-        let mut settings = self.defaults(base);
+    /// Passes through the text in which the preset's learning rate reaches zero, where a preset and no flag decides.
+    pub(crate) fn horizon_epochs(&self, args: &FindArgs) -> Option<u64> {
+        let is_given = args.training.optimizer.lr_horizon_steps.is_some();
+        self.preset.filter(|_| !is_given).map(|preset| preset.horizon_epochs)
+    }
+
+    /// All settings of the run, for a model with room for `max_length` tokens and a text of so many `tokens`. Without the
+    /// number of tokens, a preset leaves the horizon of the learning rate at the number of steps.
+    pub(crate) fn settings(&self, args: &FindArgs, max_length: usize, tokens: Option<usize>) -> FindSettings {
+        let mut settings = self.defaults(max_length);
         if let Some(preset) = self.preset {
             settings.batch_size = preset.batch_size;
-            settings.block_size = preset.block_size.min(base.max_length());
+            settings.block_size = preset.block_size.min(max_length);
             settings.rethreshold_every = preset.rethreshold_every;
             settings.train.optimizer.learning_rate = preset.learning_rate;
         }
@@ -104,6 +110,7 @@ impl Goal {
         set(&mut settings.scores.init, &masks.score_init);
         set_single(&mut settings.scores.threshold, masks.threshold);
         set_single(&mut settings.scores.init_scale, masks.init_scale);
+        settings.ticket_steps.clone_from(&masks.ticket_steps);
         settings.freeze_head |= masks.freeze_head;
         if let Some(kd) = &mut settings.objective.kd {
             distillation(kd, &args.distillation);
@@ -112,9 +119,9 @@ impl Goal {
         let training = &args.training;
         batches(training, &mut settings.seed, &mut settings.batch_size, &mut settings.block_size);
         objective(&mut settings.objective, training);
-        if let (Some(preset), Some(corpus)) = (self.preset, &texts.train) {
+        if let (Some(preset), Some(tokens)) = (self.preset, tokens) {
             let window = settings.block_size.saturating_sub(2).max(1);
-            let batches = (corpus.tokens.len() / window / settings.batch_size) as u64;
+            let batches = (tokens / window / settings.batch_size) as u64;
             let horizon = preset.horizon_epochs.saturating_mul(batches);
             settings.train.schedule.horizon = horizon.max(self.max_steps);
         }
@@ -277,6 +284,7 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
         ("--binarizer", m.binarizer.is_some(), masks),
         ("--threshold", m.threshold.is_some(), masks),
         ("--rethreshold-every", m.rethreshold_every.is_some(), masks),
+        ("--ticket-steps", !m.ticket_steps.is_empty(), masks),
         ("--freeze-head", m.freeze_head, masks && method.uses_mlm()),
         ("--kd-weight", d.kd_weight.is_some(), kd),
         ("--kd-representation", d.kd_representation.is_some(), kd),

@@ -25,23 +25,41 @@ pub(crate) fn end_at_once(printer: Printer) -> io::Result<()> {
 }
 
 /// The signals that a verb with a run directory answers.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct Signals {
     stop: Stop,
     /// Runs that began in this process, the outermost first.
     new_runs: Arc<Mutex<Vec<NewRun>>>,
+    /// What happens ahead of the end of the process by a signal.
+    at_exit: Arc<Mutex<Vec<AtExit>>>,
 }
 
+type AtExit = Box<dyn Fn() + Send>;
+
+/// The process listens once: the runs of a study share its signals.
+static LISTENING: Mutex<Option<Signals>> = Mutex::new(None);
+
 impl Signals {
-    /// Listens from here on.
+    /// Listens from here on. A later call begins another run of the same process.
     pub(crate) fn listen(printer: Printer) -> io::Result<Self> {
         Self::answer(printer, OUTSIDE_OF_TRAINING)
     }
 
     /// Listens from here on. A signal that ends the process is reported with `what`.
     fn answer(printer: Printer, what: &'static str) -> io::Result<Self> {
-        let signals = Self { stop: Stop::new(), new_runs: Arc::default() };
-        let (stop, new_runs) = (signals.stop.clone(), signals.new_runs.clone());
+        let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signals) = &*listening {
+            signals.new_runs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            return Ok(signals.clone());
+        }
+        let signals = Self::start(printer, what)?;
+        *listening = Some(signals.clone());
+        Ok(signals)
+    }
+
+    fn start(printer: Printer, what: &'static str) -> io::Result<Self> {
+        let signals = Self { stop: Stop::new(), new_runs: Arc::default(), at_exit: Arc::default() };
+        let (stop, new_runs, at_exit) = (signals.stop.clone(), signals.new_runs.clone(), signals.at_exit.clone());
         let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
         let mut arriving = Arriving::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
         let listen = move || {
@@ -61,12 +79,18 @@ impl Signals {
                     let start = line_start();
                     printer.failure(&format!("{start}error: stopped by signal {signal}{what}"));
                 }
+                at_exit.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|last| last());
                 remove_unfinished();
                 process::exit(exit::for_signal(signal).into());
             }
         };
         thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
         Ok(signals)
+    }
+
+    /// Runs `last` ahead of the end of the process by a signal.
+    pub(crate) fn at_exit(&self, last: impl Fn() + Send + 'static) {
+        self.at_exit.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(last));
     }
 
     /// The request that the signals make.

@@ -8,7 +8,7 @@ mod json;
 mod template;
 mod vocabulary;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -208,6 +208,11 @@ impl Tokenizer {
         ids.push(sep);
         let type_ids = (0..ids.len()).map(|i| if i < second_start { 0 } else { second_type }).collect();
         Ok(Pair { ids, type_ids })
+    }
+
+    /// The files of a tokenizer that are in a directory, without reading them.
+    pub fn files_in(dir: &Path) -> Vec<PathBuf> {
+        files::paths(dir)
     }
 
     /// The tokenizer's files, as they were when the tokenizer was loaded.

@@ -17,11 +17,11 @@
 //! re-settings of `t` the sparsity drifts; evaluations and tickets use masks of exactly sparsity `s`
 //! ([`Learner::exact_masks`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tamt_model::{Model, ParamId};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{EvalLosses, EvalText, Evaluation};
 use crate::find::initial_masks::initial_masks;
 use crate::find::search::{FoundMasks, Search, ticket_after, untouched};
@@ -92,6 +92,8 @@ pub(crate) fn find(search: &mut Search<'_>, session: &mut Session<'_>) -> Result
         losses: settings.losses(model),
         base_head: head.map(|_| HeadWeights::of(model)).transpose()?,
         provenance: search.provenance(),
+        directory: session.directory.path().to_owned(),
+        ticket_steps: settings.ticket_steps.clone(),
         last_evaluation: None,
     };
     let head: Vec<ParamId> = head.into_iter().flat_map(|head| head.params()).collect();
@@ -115,12 +117,34 @@ struct Task {
     /// The head of the base model, where the head is trained.
     base_head: Option<HeadWeights>,
     provenance: Provenance,
+    directory: PathBuf,
+    /// Steps after which the ticket is written.
+    ticket_steps: Vec<u64>,
     last_evaluation: Option<Evaluation>,
+}
+
+impl Task {
+    /// Writes the ticket after `done` steps into its own folder, if the settings ask for one.
+    fn write_if_asked(&self, learner: &Learner<'_>, done: u64) -> Result<()> {
+        if !self.ticket_steps.contains(&done) {
+            return Ok(());
+        }
+        let folder = self.directory.join(format!("step-{done}"));
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        self.save(learner, &folder, done)
+    }
 }
 
 impl TrainingTask for Task {
     fn step(&mut self, learner: &mut Learner<'_>, step: u64, learning_rate: f64) -> Result<StepResult> {
-        self.training.step(learner, &mut self.text, step, learning_rate)
+        if step == 0 {
+            self.write_if_asked(learner, 0)?;
+        }
+        let result = self.training.step(learner, &mut self.text, step, learning_rate)?;
+        if result.non_finite().is_none() {
+            self.write_if_asked(learner, step + 1)?;
+        }
+        Ok(result)
     }
 
     /// Evaluates the exact masks with the base model's head, under which losses of all methods compare, and with the

@@ -70,6 +70,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = values::seed, conflicts_with_all = OF_A_TASK)]
     pub(crate) seed: Option<u64>,
 
+    /// Also write the result into this directory, as a run has it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) task: TaskArgs,
 

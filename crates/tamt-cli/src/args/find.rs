@@ -117,6 +117,10 @@ pub(crate) struct MaskArgs {
     #[arg(long, value_name = "N", value_parser = values::seed)]
     pub(crate) rethreshold_every: Option<u64>,
 
+    /// Also write the ticket after these steps, 0 being the first mask, into step-N in the run directory
+    #[arg(long, value_name = "0,100,..", value_delimiter = ',', value_parser = values::seed)]
+    pub(crate) ticket_steps: Vec<u64>,
+
     /// Do not train the MLM head
     #[arg(long)]
     pub(crate) freeze_head: bool,

@@ -14,6 +14,7 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod pretrain;
 pub(crate) mod report;
+pub(crate) mod study;
 pub(crate) mod task;
 pub(crate) mod training;
 pub(crate) mod tune;
@@ -33,6 +34,7 @@ use crate::args::generate::{CompletionsArgs, ManArgs};
 use crate::args::inspect::InspectArgs;
 use crate::args::pretrain::PretrainArgs;
 use crate::args::report::ReportArgs;
+use crate::args::study::StudyArgs;
 use crate::args::tune::TuneArgs;
 
 /// Finds small, sparse, transferable subnetworks inside pre-trained language models
@@ -71,6 +73,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Measure how fast this machine computes, dense and sparse
     Bench(BenchArgs),
+    /// Run all experiments of a plan, through any interruption, with any number of workers
+    Study(StudyArgs),
     /// Write tables, figures and a page of finished runs
     Report(ReportArgs),
     /// List or remove the stored tokens of texts
@@ -94,6 +98,7 @@ impl Verb {
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
             Self::Bench(args) => &args.common,
+            Self::Study(args) => &args.common,
             Self::Report(args) => &args.common,
             Self::Cache(args) => &args.common,
             Self::Completions(_) | Self::Man(_) => return None,

@@ -11,19 +11,21 @@ use tamt::mlm_head::{HEAD_FILE, HeadWeights};
 use tamt::ticket::{EvalRecord, Ticket};
 use tamt_data::Corruption;
 use tamt_model::Model;
+use toml::Table;
 
 use crate::args::eval::EvalArgs;
 use crate::args::values::EvalHead;
 use crate::exit::UsageError;
-use crate::printer::{Printer, Table, grouped, metric};
+use crate::printer::{self, Printer, grouped, metric};
 use crate::progress::Counter;
 use crate::resolve;
-use crate::verbs::{shared, task};
+use crate::verbs::{kept, shared, task};
 
 /// Default number of tokens in a sequence.
 const BLOCK_SIZE: usize = 512;
 
 pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
+    kept::check(args)?;
     if args.corpus.is_empty() {
         return task::evaluate(args, printer);
     }
@@ -62,7 +64,34 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     if wanted.mlm && evaluation.mlm_loss.is_none() {
         printer.info("no token was chosen to be predicted, so there is no MLM loss; give more text")?;
     }
-    printer.result(&serde_json::to_value(evaluation)?, &result_text(&evaluation))
+    let result = serde_json::to_value(evaluation)?;
+    kept::write(args, settings(args, &base, &text, wanted)?, &result)?;
+    printer.result(&result, &result_text(&evaluation))
+}
+
+/// The settings of a measurement, for its directory.
+fn settings(args: &EvalArgs, base: &Base, text: &EvalText, wanted: EvalLosses) -> Result<Table> {
+    let conditions = Table::try_from(text.conditions())?;
+    let mut settings: Table = conditions.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect();
+    let objective = match (wanted.mlm, wanted.kd) {
+        (true, true) => "all",
+        (true, false) => "mlm",
+        (false, _) => "kd",
+    };
+    let head = match &args.mlm_head {
+        EvalHead::Pretrained => "pretrained".to_owned(),
+        EvalHead::Ticket => "ticket".to_owned(),
+        EvalHead::File(path) => path.display().to_string(),
+    };
+    settings.insert("objective".to_owned(), objective.into());
+    settings.insert("mlm-head".to_owned(), head.into());
+    if let Some(limit) = args.max_tokens {
+        settings.insert("max-tokens".to_owned(), i64::try_from(limit.get()).unwrap_or(i64::MAX).into());
+    }
+    settings.insert("base-sha256".to_owned(), base.sha256.clone().into());
+    settings.insert("corpus".to_owned(), kept::names(&args.corpus));
+    settings.insert("corpus-sha256".to_owned(), text.corpus().digest.clone().into());
+    Ok(settings)
 }
 
 /// The file of the MLM head to predict with; `None` for the model's own head.
@@ -132,7 +161,7 @@ fn text(args: &EvalArgs, conditions: EvalConditions, base: &Base, printer: Print
 }
 
 fn result_text(evaluation: &Evaluation) -> String {
-    let mut table = Table::new(&["measure", "value"]);
+    let mut table = printer::Table::new(&["measure", "value"]);
     table.row(["block size".to_owned(), grouped(evaluation.conditions.block_size as u64)]);
     table.row(["tokens".to_owned(), grouped(evaluation.tokens)]);
     if let Some(masked) = evaluation.masked_tokens {

@@ -26,8 +26,9 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let base = shared::base(&args.model, printer)?;
     let corpus: &[PathBuf] = if goal.method.trains() { &args.corpus } else { &[] };
     let texts = shared::read_texts(&base.tokenizer, corpus, &args.training.eval_corpus, printer)?;
-    let settings = goal.settings(args, &base, &texts);
-    let record = record(args, &settings, &goal.defaults(&base), &base, &texts)?;
+    let tokens = texts.train.as_ref().map(|corpus| corpus.tokens.len());
+    let settings = goal.settings(args, base.max_length(), tokens);
+    let record = record(args, &settings, &goal.defaults(base.max_length()), &base, &texts)?;
 
     let resume = args.training.run.resume;
     let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;

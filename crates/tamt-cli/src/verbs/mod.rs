@@ -9,9 +9,11 @@ mod eval;
 mod find;
 mod generate;
 mod inspect;
+mod kept;
 mod pretrain;
 mod report;
 mod shared;
+mod study;
 mod task;
 mod tune;
 
@@ -25,7 +27,7 @@ use crate::signals::end_at_once;
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
     match verb {
         // These verbs have runs to save, and listen themselves.
-        Verb::Demo(_) | Verb::Pretrain(_) | Verb::Find(_) | Verb::Tune(_) => {}
+        Verb::Demo(_) | Verb::Pretrain(_) | Verb::Find(_) | Verb::Tune(_) | Verb::Study(_) => {}
         _ => end_at_once(printer)?,
     }
     match verb {
@@ -38,6 +40,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),
+        Verb::Study(args) => study::run(args, printer),
         Verb::Report(args) => report::run(args, printer),
         Verb::Cache(args) => cache::run(args, printer),
         Verb::Completions(args) => generate::completions(args, printer),

@@ -17,7 +17,7 @@ use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Counter, Heartbeat};
 use crate::resolve;
-use crate::verbs::shared;
+use crate::verbs::{kept, shared};
 
 /// The task that the flags name or declare.
 pub(super) fn declaration(args: &TaskArgs) -> Result<Cow<'static, Task>> {
@@ -114,5 +114,15 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     }
     result.insert("task".into(), json!(task.name));
     result.insert("examples".into(), json!(examples));
-    printer.result(&Value::Object(result), &table.render())
+    let result = Value::Object(result);
+    let mut kept = toml::Table::try_from(settings)?;
+    let name = args
+        .task
+        .task_file
+        .as_ref()
+        .map_or(("task", task.name.clone()), |path| ("task-file", path.display().to_string()));
+    kept.insert(name.0.to_owned(), name.1.into());
+    kept.insert("data".to_owned(), directory(&args.task).display().to_string().into());
+    kept::write(args, kept, &result)?;
+    printer.result(&result, &table.render())
 }

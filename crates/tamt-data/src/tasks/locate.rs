@@ -15,6 +15,16 @@ pub(crate) struct Located<'a> {
     pub(crate) files: Vec<PathBuf>,
 }
 
+/// The files of a split that [`read()`](crate::tasks::read()) reads, without reading them. `dir` is the task's directory or
+/// contains it.
+///
+/// # Errors
+///
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::MissingShards`], [`Error::Io`].
+pub fn files_of(task: &Task, dir: &Path, split: Split) -> Result<Vec<PathBuf>> {
+    Ok(locate(task, dir, split)?.files)
+}
+
 /// Finds the files of a split in `dir`, which is the task's directory or contains it.
 ///
 /// # Errors

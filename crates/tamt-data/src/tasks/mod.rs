@@ -26,6 +26,7 @@ mod tsv;
 pub use crate::head::{Head, Label};
 pub use example::{Example, Examples, Skipped};
 pub use features::{Feature, encode, subset};
+pub use locate::files_of;
 pub(crate) use locate::{Located, locate};
 pub use read::read;
 pub use source::{Column, Columns, Format, Layout, Source, Split};

@@ -191,8 +191,16 @@ fn config_with_class(config: &JsonFile, of: ClassOf) -> Option<String> {
 
 /// The tokenizer files in `dir`.
 pub(super) fn present(dir: &Path) -> Result<Vec<TokenizerFile>> {
-    let present = NAMES.into_iter().filter(|name| dir.join(name).is_file());
-    present.map(|name| Ok(TokenizerFile { name, bytes: read_bytes(&dir.join(name))? })).collect()
+    names(dir).map(|name| Ok(TokenizerFile { name, bytes: read_bytes(&dir.join(name))? })).collect()
+}
+
+/// The paths of the tokenizer files in `dir`.
+pub(super) fn paths(dir: &Path) -> Vec<PathBuf> {
+    names(dir).map(|name| dir.join(name)).collect()
+}
+
+fn names(dir: &Path) -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().filter(|name| dir.join(name).is_file())
 }
 
 /// Writes `files` into `dir`, with `config` as `tokenizer_config.json` if given.

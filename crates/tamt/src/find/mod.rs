@@ -155,19 +155,34 @@ pub fn imp_rounds(sparsity: Sparsity) -> u64 {
 
 /// Checks settings against the model and the texts.
 fn validate(settings: &FindSettings, base: &Base, texts: &Texts) -> Result<()> {
-    let needs = |what: &'static str, reason: String| Err(Error::setting(what, reason));
     if settings.method.trains() || texts.eval.is_some() {
         base.check_block_size(settings.block_size)?;
     }
+    if settings.method.trains() && texts.train.is_none() {
+        let reason = format!("{} trains on text, and there is none", settings.method.name());
+        return Err(Error::setting("corpus", reason));
+    }
+    if settings.objective.mlm && settings.method.trains() {
+        base.model.decoding_head()?;
+    }
+    check(settings)
+}
+
+/// Checks settings as far as neither model nor text is needed.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub fn check(settings: &FindSettings) -> Result<()> {
+    let needs = |what: &'static str, reason: String| Err(Error::setting(what, reason));
+    let name = settings.method.name();
+    if !settings.ticket_steps.is_empty() && !settings.method.trains_masks() {
+        return needs("ticket-steps", format!("{name} trains no masks, so there are no tickets on the way"));
+    }
+    if let Some(late) = settings.ticket_steps.iter().find(|&&step| step >= settings.train.max_steps) {
+        return needs("ticket-steps", format!("step {late} is not ahead of the last of {}", settings.train.max_steps));
+    }
     if !settings.method.trains() {
         return Ok(());
-    }
-    let name = settings.method.name();
-    if texts.train.is_none() {
-        return needs("corpus", format!("{name} trains on text, and there is none"));
-    }
-    if settings.objective.mlm {
-        base.model.decoding_head()?;
     }
     if settings.train.max_steps == 0 {
         return needs("max-steps", format!("{name} takes at least one step"));

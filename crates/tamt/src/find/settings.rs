@@ -125,6 +125,9 @@ pub struct FindSettings {
     pub block_size: usize,
     /// Steps between re-settings of the thresholds; 0 for never.
     pub rethreshold_every: u64,
+    /// Steps of mask training after which the ticket is written too, each into a folder of its own; 0 is the first mask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ticket_steps: Vec<u64>,
     /// Whether the MLM head keeps its weights in mask training.
     pub freeze_head: bool,
     /// The weights with which the rounds of iterative pruning begin.
@@ -161,6 +164,7 @@ impl FindSettings {
             batch_size: 16,
             block_size: 512,
             rethreshold_every: 100,
+            ticket_steps: Vec::new(),
             freeze_head: false,
             rewind: Rewind::Pretrained,
             scores: ScoreSettings::default(),

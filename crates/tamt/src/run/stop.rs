@@ -53,7 +53,7 @@ impl Stop {
     /// # Errors
     /// The signal of an earlier request. The program that asked found no run that held it, so it may end, and remove the
     /// traces of the run, at any moment: a run must not write any more.
-    pub(crate) fn hold(&self) -> Result<Arc<Hold>, i32> {
+    pub fn hold(&self) -> Result<Arc<Hold>, i32> {
         // The order matters: of a hold and a request at the same time, one at least sees the other.
         self.0.holds.fetch_add(1, Ordering::SeqCst);
         let hold = Arc::new(Hold(self.clone()));

@@ -13,14 +13,15 @@ use circles::circles;
 use modules::{Sources, imports};
 
 /// Crates, and the crates of this workspace that each may depend on.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("tamt-files", &[]),
     ("tamt-kernels", &[]),
     ("tamt-model", &["tamt-files", "tamt-kernels"]),
     ("tamt-data", &["tamt-files", "tamt-kernels"]),
     ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data"]),
     ("tamt-report", &["tamt-files"]),
-    ("tamt-cli", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt", "tamt-report"]),
+    ("tamt-study", &["tamt-files"]),
+    ("tamt-cli", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt", "tamt-report", "tamt-study"]),
 ];
 
 /// The folders of `tamt-kernels`, the lowest first: a folder imports only from itself and the lower ones.

@@ -1,0 +1,41 @@
+//! The result of `tamt eval` in a directory: `eval_results.json`, and the settings in `config.toml`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+use tamt::run::{RunDir, VerbSettings, write_eval_results};
+use tamt::ticket::Ticket;
+use tamt_model::digest::sha256_file;
+use toml::Table;
+
+use crate::args::eval::EvalArgs;
+use crate::resolve;
+
+/// Refuses a directory that holds a run, ahead of the work.
+pub(super) fn check(args: &EvalArgs) -> Result<()> {
+    args.output_dir.as_deref().map_or(Ok(()), |directory| Ok(RunDir::check(directory, false)?))
+}
+
+/// Writes a result where the flags ask for it. `settings` are those of the measurement, with digests of its inputs.
+pub(super) fn write(args: &EvalArgs, mut settings: Table, result: &Value) -> Result<()> {
+    let Some(path) = &args.output_dir else { return Ok(()) };
+    let Value::Object(result) = result else { return Ok(()) };
+    settings.insert("model".to_owned(), args.subject.model.to_string_lossy().into_owned().into());
+    if let Some(ticket) = &args.subject.ticket {
+        settings.insert("ticket".to_owned(), ticket.display().to_string().into());
+        settings.insert("ticket-sha256".to_owned(), sha256_file(&Ticket::locate(ticket))?.into());
+    }
+    let compute = Table::try_from(resolve::compute(&args.common))?;
+    settings.extend(compute);
+    let directory = RunDir::create(path, &VerbSettings::new("eval", &settings), false)?;
+    let mut result: Map<String, Value> = result.clone();
+    result.insert("output_dir".to_owned(), path.to_string_lossy().into());
+    write_eval_results(directory.path(), &result)?;
+    Ok(())
+}
+
+/// Paths as a setting.
+pub(super) fn names(paths: &[PathBuf]) -> toml::Value {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().into()
+}

@@ -1,0 +1,192 @@
+//! One attempt at a run, through the same code as its command.
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use tamt_study::files;
+use tamt_study::labels::{Kind, Labels};
+use tamt_study::record::{FORMAT, Machine, Outcome, RESULTS_FILE, Record, WrittenFile};
+use tamt_study::run::{Run, Source};
+use tamt_study::store::{State, Store, TICKET_FILE};
+
+use crate::args::Verb;
+use crate::command_line;
+use crate::messages::message;
+use crate::printer::Printer;
+use crate::verbs::{eval, find, tune};
+
+/// How an attempt ended.
+pub(super) enum Ended {
+    /// With a record: a result or a failure.
+    Recorded(Outcome),
+    /// By this signal, after a checkpoint.
+    Stopped(i32),
+    /// Another process still writes the run's directory.
+    Busy,
+}
+
+/// A run whose lease this process holds.
+pub(super) struct Attempt<'a> {
+    pub(super) run: &'a Run,
+    pub(super) store: &'a Store,
+    pub(super) attempts: u64,
+    pub(super) printer: Printer,
+    ticket: Option<Source>,
+    started: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(run: &'a Run, store: &'a Store, attempts: u64, printer: Printer) -> Self {
+        Self { run, store, attempts, printer, ticket: None, started: Instant::now() }
+    }
+
+    /// Makes the attempt. `state` is the run's state ahead of it.
+    pub(super) fn make(mut self, state: &State) -> Result<Ended> {
+        let directory = self.store.directory(self.run);
+        let steps = self.steps()?;
+        if matches!(state, State::Damaged { .. }) {
+            self.store.set_aside(self.run)?;
+        }
+        let is_old = *state == State::Started && self.run.kind != Kind::Losses;
+        if self.run.kind == Kind::Losses {
+            // A measurement has no checkpoints, and its command takes an empty directory only.
+            files::remove(&directory)?;
+        }
+        let mut outcome = self.execute(&directory, &steps);
+        if is_old && outcome.as_ref().is_err_and(may_be_of_old_files) {
+            self.printer.progress(&format!("{}: {}; the run begins anew", self.run.name, told(outcome.as_ref())));
+            self.store.set_aside(self.run)?;
+            outcome = self.execute(&directory, &steps);
+        }
+        match outcome {
+            Ok(()) => self.record(&directory, None),
+            Err(error) => match error.downcast_ref::<tamt::Error>() {
+                Some(tamt::Error::Stopped { signal, .. }) => Ok(Ended::Stopped(*signal)),
+                Some(tamt::Error::Locked { .. }) => Ok(Ended::Busy),
+                _ => self.record(&directory, Some(told(Err(&error)))),
+            },
+        }
+    }
+
+    /// Records a failure without an attempt.
+    pub(super) fn fail(self, error: String) -> Result<()> {
+        let directory = self.store.directory(self.run);
+        self.record(&directory, Some(error)).map(|_| ())
+    }
+
+    /// The steps whose tickets the search writes: those of the plan, and those that it has written for other plans.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps = self.run.ticket_steps.clone();
+        if self.run.kind == Kind::Find {
+            steps.extend(self.store.steps_in(self.run)?);
+        }
+        steps.sort_unstable();
+        steps.dedup();
+        Ok(steps)
+    }
+
+    /// Runs the command.
+    fn execute(&mut self, directory: &Path, steps: &[u64]) -> Result<()> {
+        let mut words = self.command(directory, steps)?;
+        if self.run.kind != Kind::Losses && directory.is_dir() {
+            words.push("--resume".to_owned());
+        }
+        let line: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        let cli = command_line::parse(&line).map_err(|error| anyhow!("{}", error.render()))?;
+        let printer = self.printer.nested();
+        let verb = || match &cli.verb {
+            Verb::Find(args) => find::run(args, printer),
+            Verb::Eval(args) => eval::run(args, printer),
+            Verb::Tune(args) => tune::run(args, printer),
+            _ => Err(anyhow!("a study runs find, eval and tune")),
+        };
+        // A defect that one run meets does not end the study.
+        catch_unwind(AssertUnwindSafe(verb)).unwrap_or_else(|panic| Err(anyhow!("panicked: {}", panic_text(&*panic))))
+    }
+
+    /// The whole command line.
+    fn command(&mut self, directory: &Path, steps: &[u64]) -> Result<Vec<String>> {
+        let mut words = self.run.command.clone();
+        if let Some(ticket) = &self.run.ticket {
+            let (source, folder) = self.store.find(ticket)?.ok_or_else(|| anyhow!("its ticket is gone"))?;
+            words.push(format!("--ticket={}", folder.join(TICKET_FILE).display()));
+            self.ticket = Some(source);
+        }
+        if !steps.is_empty() {
+            let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
+            words.push(format!("--ticket-steps={}", steps.join(",")));
+        }
+        words.push(format!("--output-dir={}", directory.display()));
+        Ok(words)
+    }
+
+    /// Writes the record of the end.
+    fn record(mut self, directory: &Path, error: Option<String>) -> Result<Ended> {
+        let status = if error.is_some() { Outcome::Failed } else { Outcome::Done };
+        let steps = self.steps()?;
+        let command = self.command(directory, &steps).unwrap_or_else(|_| self.run.command.clone());
+        let tickets = self.run.folders().chain(steps.iter().map(|step| format!("step-{step}")));
+        let mut paths: Vec<String> = tickets.map(|folder| format!("{folder}/{TICKET_FILE}")).collect();
+        paths.extend([TICKET_FILE, RESULTS_FILE, "model.safetensors"].map(str::to_owned));
+        paths.sort_unstable();
+        paths.dedup();
+        let files = paths.iter().filter_map(|path| WrittenFile::of(directory, path)).collect();
+        let precision = precision(&self.run.command);
+        let machine = Machine {
+            cpu: tamt_kernels::processor(precision),
+            threads: rayon::current_num_threads(),
+            precision: serde_json::to_value(precision)?.as_str().unwrap_or_default().to_owned(),
+        };
+        files::create_directory(directory)?;
+        let record = Record {
+            format: FORMAT,
+            kind: self.run.kind,
+            id: self.run.id.clone(),
+            name: self.run.name.clone(),
+            status,
+            error,
+            attempts: self.attempts,
+            labels: Labels { ticket: self.ticket.as_ref().map(Source::label), ..self.run.labels.clone() },
+            command,
+            seconds: self.started.elapsed().as_secs_f64(),
+            machine,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            files,
+        };
+        record.write(directory)?;
+        Ok(Ended::Recorded(status))
+    }
+}
+
+/// The precision that a command line means on this machine.
+fn precision(words: &[String]) -> tamt_kernels::Precision {
+    match words.iter().find_map(|word| word.strip_prefix("--precision=")) {
+        Some("f32") => tamt_kernels::Precision::F32,
+        Some("bf16") => tamt_kernels::Precision::Bf16,
+        _ => tamt_kernels::Precision::native(),
+    }
+}
+
+/// Whether an error may come from the files of an earlier attempt, and not from the run: a loss that is not finite stays
+/// so, and a signal or another process is no failure.
+fn may_be_of_old_files(error: &anyhow::Error) -> bool {
+    use tamt::Error::{Locked, NonFinite, NonFiniteEvaluation, Stopped};
+    !matches!(
+        error.downcast_ref::<tamt::Error>(),
+        Some(Locked { .. } | NonFinite { .. } | NonFiniteEvaluation { .. } | Stopped { .. })
+    )
+}
+
+/// An error with its causes, in a line.
+fn told(outcome: Result<&(), &anyhow::Error>) -> String {
+    outcome.err().map_or_else(String::new, |error| error.chain().map(message).collect::<Vec<_>>().join(": "))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

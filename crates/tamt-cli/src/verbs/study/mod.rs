@@ -1,0 +1,88 @@
+//! `tamt study`: runs all experiments of a plan.
+
+mod attempt;
+mod estimate;
+mod flags;
+mod jobs;
+mod meaning;
+mod opened;
+mod show;
+mod worker;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tamt_study::queue::Queue;
+use tamt_study::record::{Outcome, Record};
+use tamt_study::run::Run;
+use tamt_study::store::Store;
+use tamt_study::study::{runs_of, unused};
+
+use crate::args::study::StudyArgs;
+use crate::exit::Interrupted;
+use crate::printer::Printer;
+use crate::verbs::study::opened::Study;
+
+pub(super) fn run(args: &StudyArgs, printer: Printer) -> Result<()> {
+    let root = args.store.as_ref().unwrap_or(&args.output_dir);
+    let mut digests = Store::at(root).digests();
+    let (plan, runs) = runs_of(&args.plan, &flags::OwnCommands::new(), &mut digests)?;
+    // A look leaves no traces.
+    let only_looks = args.dry_run || args.status;
+    let store = if only_looks { Store::at(root) } else { Store::open(root)? };
+    if store.own("").is_dir() {
+        digests.save()?;
+    }
+    if args.dry_run {
+        return show::dry_run(&store, &runs, printer);
+    }
+    if args.status {
+        return show::status(&store, &runs, printer);
+    }
+    let study = Study { plan, runs, store, directory: args.output_dir.clone() };
+    if args.retry_failed {
+        forget_failures(&study.store, &study.runs)?;
+    }
+    let mut queue = Queue::new(&study.runs, &study.store)?;
+    study.write(&queue)?;
+    if args.prune {
+        return prune(&study.store, &study.runs, printer);
+    }
+    if queue.counts().open > 0 {
+        match args.jobs {
+            Some(jobs) if jobs.get() > 1 => jobs::run(&study, &mut queue, args, jobs.get(), printer)?,
+            // The process of --jobs tells the end.
+            _ if args.tied => return ignore_stop(worker::work(&study, &mut queue, args, printer)),
+            _ => worker::work(&study, &mut queue, args, printer)?,
+        }
+        queue.refresh()?;
+    }
+    study.end(&queue, printer)
+}
+
+/// The outcome of a worker of --jobs, which stops as it is told.
+fn ignore_stop(outcome: Result<()>) -> Result<()> {
+    outcome.or_else(|error| if error.is::<Interrupted>() { Ok(()) } else { Err(error) })
+}
+
+/// Removes the records of failures, so that the runs go on.
+fn forget_failures(store: &Store, runs: &[Run]) -> Result<()> {
+    for run in runs {
+        let directory = store.directory(run);
+        if let Ok(Some(Record { status: Outcome::Failed, .. })) = Record::read(&directory) {
+            tamt_study::files::remove(&directory.join(tamt_study::record::RECORD_FILE))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what the plan does not name.
+fn prune(store: &Store, runs: &[Run], printer: Printer) -> Result<()> {
+    let unused = unused(store, runs)?;
+    for directory in &unused {
+        printer.info(&format!("removing {}", directory.display()))?;
+        let path = store.root().join(directory);
+        tamt_study::files::remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    let text = format!("removed {} directories\n", unused.len());
+    printer.result(&json!({ "removed": unused }), &text)
+}

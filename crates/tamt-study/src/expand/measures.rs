@@ -1,0 +1,181 @@
+//! The losses and fine-tunings of a plan: of every chosen ticket, and of the dense model beside them.
+
+use std::iter;
+
+use crate::commands::{Resolved, Verb};
+use crate::expand::{Expander, Order, Planned, Runs, command, extended, flag};
+use crate::labels::{DENSE, Kind, Labels};
+use crate::plan::{Base, Flag, Flags, Grid, Section, Setting, Word};
+use crate::run::{Run, named, task_words};
+
+/// Conditions under which losses compare: a ticket's own conditions take no precedence in a study.
+const CONDITIONS: [&str; 3] = ["block-size", "mlm-probability", "seed"];
+
+/// The flag for the model that a fine-tuning writes. A study of many runs keeps scores only, unless its plan says more.
+const KEEP: (&str, &str) = ("keep", "none");
+
+/// Flags that belong to a ticket.
+const OF_A_TICKET: [&str; 1] = ["mlm-head"];
+
+/// A fine-tuning but for its ticket.
+struct Fitting {
+    words: Vec<String>,
+    resolved: Resolved,
+    labels: Labels,
+    task_grid: usize,
+    round: usize,
+    line: usize,
+}
+
+impl Expander<'_> {
+    /// Adds the losses of a base and of its tickets.
+    pub(super) fn losses(&self, base: &Base, planned: &[Planned], runs: &mut Runs) {
+        let Some(section) = &self.plan.losses else { return };
+        if base.validation.is_empty() && section.flags.get("corpus").is_none() {
+            let problem = format!("[losses] needs held-out text, and base `{}` has no `validation`", base.name);
+            self.problems.add(section.line, problem);
+            return;
+        }
+        for grid in &section.grids {
+            let mut flags = section.flags.under(&grid.flags, Verb::Eval, self.commands);
+            let setting = Setting::Values(base.validation.clone());
+            flags.set(Flag { name: "corpus".to_owned(), line: base.line, setting });
+            if let Some(size) = self.plan.tickets.as_ref().and_then(|tickets| tickets.flags.value("block-size"))
+                && flags.get("block-size").is_none()
+            {
+                flags.set(flag("block-size", section.line, size));
+            }
+            let Some(flags) = self.with_conditions(base, grid, flags) else { continue };
+            let labels = Labels { base: base.name.clone(), ..Labels::default() };
+            for ticket in iter::once(None).chain(self.chosen(grid, planned).into_iter().map(Some)) {
+                let mut flags = flags.clone();
+                if ticket.is_none() {
+                    OF_A_TICKET.iter().for_each(|name| flags.remove(name));
+                }
+                let words = extended(command(Verb::Eval, base), &flags);
+                let Some(resolved) = self.resolve(&words, grid.line, "eval") else { continue };
+                let (task_grid, round, line, labels) = (0, 0, grid.line, labels.clone());
+                let fitting = Fitting { words, resolved, labels, task_grid, round, line };
+                self.measure(Kind::Losses, base, &fitting, ticket, runs);
+            }
+        }
+    }
+
+    /// The flags with block size, share and seed of the masked positions as the dense model has them.
+    fn with_conditions(&self, base: &Base, grid: &Grid, mut flags: Flags) -> Option<Flags> {
+        let mut dense = flags.clone();
+        OF_A_TICKET.iter().for_each(|name| dense.remove(name));
+        let words = extended(command(Verb::Eval, base), &dense);
+        let resolved = self.resolve(&words, grid.line, "eval")?;
+        for name in CONDITIONS {
+            if let Some(value) = resolved.settings.get(name) {
+                flags.set(flag(name, grid.line, value.to_string()));
+            }
+        }
+        Some(flags)
+    }
+
+    /// Adds the fine-tunings of a base and of its tickets.
+    pub(super) fn tasks(&self, base: &Base, planned: &[Planned], runs: &mut Runs) {
+        let Some(section) = &self.plan.tasks else { return };
+        let names = || section.grids.iter().flat_map(|grid| grid.values("names"));
+        for (name, (line, _)) in &section.overrides {
+            if !names().any(|word| word.text == *name) {
+                let known: Vec<String> = names().map(|word| word.text.clone()).collect();
+                let advice = crate::problems::advice(name, &known);
+                self.problems.add(*line, format!("[tasks.{name}] is for no task of `names`{advice}"));
+            }
+        }
+        for (number, grid) in section.grids.iter().enumerate() {
+            if grid.axis("names").is_none() {
+                self.problems.add(grid.line, "[tasks] has no `names`");
+            }
+            let chosen = self.chosen(grid, planned);
+            for fitting in self.fittings(base, section, grid, number) {
+                for ticket in iter::once(None).chain(chosen.iter().copied().map(Some)) {
+                    self.measure(Kind::Tune, base, &fitting, ticket, runs);
+                }
+            }
+        }
+    }
+
+    /// The combinations of task, number of examples and seed.
+    fn fittings(&self, base: &Base, section: &Section, grid: &Grid, task_grid: usize) -> Vec<Fitting> {
+        let or = |axis: &str, usual: &str| {
+            let usual = Word { text: usual.to_owned(), line: grid.line };
+            if grid.axis(axis).is_some() { grid.values(axis).to_vec() } else { vec![usual] }
+        };
+        let mut fittings = Vec::new();
+        for name in grid.values("names") {
+            for examples in or("train-examples", "all") {
+                for (round, seed) in or("seeds", "42").into_iter().enumerate() {
+                    let mut flags = self.flags_of_task(section, grid, name);
+                    flags.set(flag("seed", seed.line, &seed.text));
+                    if examples.text != "all" {
+                        flags.set(flag("train-examples", examples.line, &examples.text));
+                    }
+                    let words = extended(command(Verb::Tune, base), &flags);
+                    let Some(resolved) = self.resolve(&words, name.line, &name.text) else { continue };
+                    let labels = Labels {
+                        base: base.name.clone(),
+                        task: Some(name.text.clone()),
+                        seed: seed.text.parse().ok(),
+                        train_examples: examples.text.parse().ok(),
+                        ..Labels::default()
+                    };
+                    fittings.push(Fitting { words, resolved, labels, task_grid, round, line: name.line });
+                }
+            }
+        }
+        fittings
+    }
+
+    fn flags_of_task(&self, section: &Section, grid: &Grid, name: &Word) -> Flags {
+        let mut flags = Flags::default();
+        flags.set(flag(KEEP.0, grid.line, KEEP.1));
+        flags = flags.under(&section.flags, Verb::Tune, self.commands);
+        if let Some((_, own)) = section.overrides.get(&name.text) {
+            flags = flags.under(own, Verb::Tune, self.commands);
+        }
+        flags = flags.under(&grid.flags, Verb::Tune, self.commands);
+        if flags.get("task-file").is_none() {
+            flags.set(flag("task", name.line, &name.text));
+        }
+        flags
+    }
+
+    /// Adds a measurement of a ticket, or of the dense model.
+    fn measure(&self, kind: Kind, base: &Base, fitting: &Fitting, ticket: Option<&Planned>, runs: &mut Runs) {
+        let verb = if kind == Kind::Tune { Verb::Tune } else { Verb::Eval };
+        let ticket_id = ticket.map(|planned| planned.ticket.id.as_str());
+        let Some(id) = self.identity(verb, &fitting.resolved, ticket_id, base.line) else { return };
+        let own = fitting.labels.clone();
+        let labels = match ticket {
+            Some(planned) => {
+                Labels { task: own.task, seed: own.seed, train_examples: own.train_examples, ..planned.labels.clone() }
+            }
+            None => Labels { method: DENSE.to_owned(), ..own },
+        };
+        let of_ticket = ticket.map_or_else(|| DENSE.to_owned(), |planned| planned.words.clone());
+        let of_ticket = match labels.steps.filter(|_| ticket.is_some_and(is_on_the_way)) {
+            Some(steps) => format!("{of_ticket}-step{steps}"),
+            None => of_ticket,
+        };
+        let words = if kind == Kind::Tune { task_words(&labels, &of_ticket) } else { of_ticket };
+        let order = Order {
+            ticket_grid: ticket.map_or(0, |planned| planned.grid),
+            task_grid: fitting.task_grid,
+            round: fitting.round.max(ticket.map_or(0, |planned| planned.round)),
+            kind,
+        };
+        let (name, command, line) = (named(&words, &id), fitting.words.clone(), fitting.line);
+        let ticket = ticket.map(|planned| planned.ticket.clone());
+        let (ticket_steps, levels, alternatives) = (Vec::new(), Vec::new(), Vec::new());
+        runs.add(order, Run { kind, id, name, labels, command, ticket_steps, levels, alternatives, ticket, line });
+    }
+}
+
+/// Whether the search goes on after the ticket.
+fn is_on_the_way(planned: &Planned) -> bool {
+    planned.ticket.sources.iter().all(|source| source.folder.as_ref().is_some_and(|folder| folder.starts_with("step-")))
+}

@@ -1,0 +1,297 @@
+//! Leases: which worker works on a run.
+//!
+//! The lease of a run is a directory of numbered files `1`, `2`, ...: the file with the highest number names the holder. A
+//! lease is taken by creating the next number, which one process alone can do, on network file systems too. It is free if
+//! the last holder said so (`N.free`), or is dead. Numbers only grow until the run has ended: a worker that was thought to
+//! be dead sees that it has been replaced, and stops.
+//!
+//! A number that was never freed and whose holder is dead is a death: the run, or something else, ended its worker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::{self, create_directory, entries};
+use crate::store::Store;
+use crate::worker::Worker;
+
+/// The content of a numbered file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    worker: String,
+    /// Tells the attempts of one worker apart.
+    attempt: u64,
+    /// The newest checkpoint of the run when the attempt began.
+    checkpoint: Option<u64>,
+}
+
+/// What the lease of a run says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The worker that holds the lease and may be alive.
+    pub holder: Option<String>,
+    /// Attempts so far.
+    pub attempts: u64,
+    /// Deaths in succession without a new checkpoint, up to now.
+    pub deaths: u64,
+    /// Those among them that this process has seen happen.
+    pub witnessed: u64,
+}
+
+/// The leases of a store.
+#[derive(Debug)]
+pub struct Leases {
+    directory: PathBuf,
+    worker: Arc<Worker>,
+    /// Deaths that had happened when this process first looked.
+    earlier: Mutex<BTreeMap<String, u64>>,
+}
+
+/// A lease that this process holds.
+#[derive(Debug)]
+pub struct Lease {
+    directory: PathBuf,
+    number: u64,
+    content: Holder,
+}
+
+impl Leases {
+    /// The leases of a store, for a worker.
+    #[must_use]
+    pub fn new(store: &Store, worker: Arc<Worker>) -> Self {
+        Self { directory: store.own("leases"), worker, earlier: Mutex::default() }
+    }
+
+    /// The runs that have or had a lease and have not ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn known(&self) -> Result<BTreeSet<String>> {
+        Ok(entries(&self.directory)?.into_iter().collect())
+    }
+
+    /// What the lease of the run says.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn status(&self, run: &str) -> Result<Status> {
+        let directory = self.directory.join(run);
+        let Numbers { last, free } = Numbers::of(&directory)?;
+        let mut status = Status { holder: None, attempts: last, deaths: 0, witnessed: 0 };
+        let mut checkpoint = None;
+        for number in (1..=last).rev() {
+            let Some(holder) = read(&directory, number)? else { break };
+            if number == last && !free.contains(&number) && self.worker.is_alive(&holder.worker)? {
+                status.holder = Some(holder.worker);
+                continue;
+            }
+            if free.contains(&number) || checkpoint.is_some_and(|last| last != holder.checkpoint) {
+                break;
+            }
+            checkpoint = Some(holder.checkpoint);
+            status.deaths += 1;
+        }
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = *earlier.entry(run.to_owned()).or_insert(status.deaths);
+        status.witnessed = status.deaths.saturating_sub(earlier);
+        Ok(status)
+    }
+
+    /// Removes the lease of a run that has ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget(&self, run: &str) -> Result<()> {
+        files::remove(&self.directory.join(run))
+    }
+
+    /// Takes the lease of a run whose newest checkpoint is `checkpoint`; `None` if another worker has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn take(&self, run: &str, checkpoint: Option<u64>) -> Result<Option<Lease>> {
+        let status = self.status(run)?;
+        if status.holder.is_some() {
+            return Ok(None);
+        }
+        let directory = self.directory.join(run);
+        create_directory(&directory)?;
+        let number = status.attempts + 1;
+        let content = Holder { worker: self.worker.id().to_owned(), attempt: number, checkpoint };
+        if publish(&directory, number, &content)? { Ok(Some(Lease { directory, number, content })) } else { Ok(None) }
+    }
+}
+
+impl Lease {
+    /// Attempts so far, this one included.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether no other worker has replaced this one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_held(&self) -> Result<bool> {
+        Ok(Numbers::of(&self.directory)?.last == self.number
+            && read(&self.directory, self.number)?.as_ref() == Some(&self.content))
+    }
+
+    /// Gives the lease back: the run goes on with any worker.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn free(&self) -> Result<()> {
+        let path = self.directory.join(format!("{}.free", self.number));
+        fs::write(&path, "").map_err(Error::io("write", &path))
+    }
+
+    /// Ends the lease of a run that has ended: its record is written.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn end(self) -> Result<()> {
+        files::remove(&self.directory)
+    }
+}
+
+/// The numbers in the directory of a lease.
+struct Numbers {
+    last: u64,
+    free: Vec<u64>,
+}
+
+impl Numbers {
+    fn of(directory: &Path) -> Result<Self> {
+        let names = entries(directory)?;
+        let last = names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0);
+        let free = names.iter().filter_map(|name| name.strip_suffix(".free")?.parse().ok()).collect();
+        Ok(Self { last, free })
+    }
+}
+
+fn read(directory: &Path, number: u64) -> Result<Option<Holder>> {
+    files::read_json(&directory.join(number.to_string()))
+}
+
+/// Creates the file of a number, with its content at once; false if the number is taken.
+fn publish(directory: &Path, number: u64, content: &Holder) -> Result<bool> {
+    let path = directory.join(number.to_string());
+    let temporary = files::temporary(&path);
+    let text = serde_json::to_vec(content).unwrap_or_default();
+    let written = fs::write(&temporary, &text);
+    let outcome = written.and_then(|()| match fs::hard_link(&temporary, &path) {
+        // A file system without links: the name is created first, and a reader may see the file empty for a moment.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported || error.kind() == io::ErrorKind::PermissionDenied => {
+            fs::File::create_new(&path).and_then(|_| fs::rename(&temporary, &path))
+        }
+        outcome => outcome,
+    });
+    let _ = fs::remove_file(&temporary);
+    match outcome {
+        Ok(()) => Ok(true),
+        // The reply to a link that succeeded can be lost on a network: the content tells.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok(read(directory, number)?.as_ref() == Some(content))
+        }
+        // The run has ended meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("create", &path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A worker of the store in `root`, without patience for other machines.
+    fn leases(root: &Path) -> (Arc<Worker>, Leases) {
+        let store = Store::open(root).unwrap();
+        let worker = Arc::new(Worker::join(&store, Duration::ZERO).unwrap());
+        (worker.clone(), Leases::new(&store, worker))
+    }
+
+    #[test]
+    fn of_many_workers_one_gets_the_lease() {
+        let root = tempfile::tempdir().unwrap();
+        let all: Vec<_> = (0..8).map(|_| leases(root.path())).collect();
+        for round in 0..20 {
+            let run = format!("run-{round}");
+            let taken: usize = thread::scope(|scope| {
+                let each = all.iter().map(|(_, leases)| scope.spawn(|| leases.take(&run, None).unwrap().is_some()));
+                let each: Vec<_> = each.collect();
+                each.into_iter().map(|taken| usize::from(taken.join().unwrap())).sum()
+            });
+            assert_eq!(taken, 1);
+        }
+    }
+
+    #[test]
+    fn the_lease_of_a_dead_worker_is_taken_over_and_that_of_a_living_one_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let ((first, of_first), (_second, of_second)) = (leases(root.path()), leases(root.path()));
+        let held = of_first.take("run", None).unwrap().unwrap();
+        assert!(of_second.take("run", None).unwrap().is_none());
+        assert_eq!(of_second.status("run").unwrap().holder.as_deref(), Some(first.id()));
+        assert!(held.is_held().unwrap());
+        // The end of a process closes its files, and with them ends the lock.
+        drop((first, of_first));
+        let taken = of_second.take("run", None).unwrap().unwrap();
+        assert_eq!((taken.attempts(), held.is_held().unwrap(), taken.is_held().unwrap()), (2, false, true));
+        taken.end().unwrap();
+        assert!(of_second.known().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_worker_of_another_machine_is_dead_when_its_sign_does_not_change() {
+        let root = tempfile::tempdir().unwrap();
+        let ((far, of_far), (_near, of_near)) = (leases(root.path()), leases(root.path()));
+        let path = root.path().join(format!(".study/workers/{}.json", far.id()));
+        // Another start of a machine, as another machine has it: the lock on this one does not tell.
+        let elsewhere = |beat: u64| {
+            let mut sign: serde_json::Value = files::read_json(&path).unwrap().unwrap();
+            (sign["boot"], sign["beat"]) = ("elsewhere".into(), beat.into());
+            files::write_json(&path, &sign).unwrap();
+        };
+        of_far.take("run", None).unwrap().unwrap();
+        for beat in [7, 8] {
+            elsewhere(beat);
+            assert!(of_near.take("run", None).unwrap().is_none(), "its sign is new");
+        }
+        assert!(of_near.take("run", None).unwrap().is_some(), "its sign is old, and there is no patience");
+    }
+
+    #[test]
+    fn deaths_count_until_a_new_checkpoint_and_a_freed_lease_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let (_watch, watching) = leases(root.path());
+        let die = |checkpoint| {
+            let (_worker, leases) = leases(root.path());
+            leases.take("run", checkpoint).unwrap().unwrap();
+        };
+        let deaths = || {
+            let status = watching.status("run").unwrap();
+            (status.attempts, status.deaths, status.witnessed)
+        };
+        die(None);
+        assert_eq!(deaths(), (1, 1, 0), "the first death happened ahead of the first look");
+        die(None);
+        assert_eq!(deaths(), (2, 2, 1));
+        die(Some(10));
+        assert_eq!(deaths().1, 1, "there was progress");
+        die(Some(10));
+        let (worker, leases) = leases(root.path());
+        leases.take("run", Some(10)).unwrap().unwrap().free().unwrap();
+        drop(worker);
+        assert_eq!(deaths(), (5, 0, 0), "the last worker ended well");
+    }
+}

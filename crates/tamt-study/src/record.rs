@@ -1,0 +1,128 @@
+//! `study-run.json`: the record of a finished run, the last file that a run gets.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::files;
+use crate::identity;
+use crate::labels::{Kind, Labels};
+
+/// The name of the file.
+pub const RECORD_FILE: &str = "study-run.json";
+
+/// The result of a run, a JSON object.
+pub const RESULTS_FILE: &str = "eval_results.json";
+
+/// The version of the format.
+pub const FORMAT: u64 = 1;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// With a result.
+    Done,
+    /// With an error.
+    Failed,
+}
+
+/// A finished run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this format.
+    pub format: u64,
+    /// The kind of the run.
+    pub kind: Kind,
+    /// The identity of the run.
+    pub id: String,
+    /// The name of the run's directory.
+    pub name: String,
+    /// How the run ended.
+    pub status: Outcome,
+    /// The error of a failed run.
+    pub error: Option<String>,
+    /// Attempts, those that a kill ended included.
+    pub attempts: u64,
+    /// What the run is.
+    pub labels: Labels,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Seconds of work over all attempts of which the end is known.
+    pub seconds: f64,
+    /// Where the last attempt ran.
+    pub machine: Machine,
+    /// The version of the program.
+    pub tool_version: String,
+    /// The files of the result that the run wrote, with the digest of a small one.
+    #[serde(default)]
+    pub files: Vec<WrittenFile>,
+}
+
+/// The machine of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor.
+    pub cpu: String,
+    /// Threads of the run.
+    pub threads: usize,
+    /// Precision of products of matrices.
+    pub precision: String,
+}
+
+/// A file of a finished run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenFile {
+    /// The path in the run's directory.
+    pub path: String,
+    /// The size.
+    pub bytes: u64,
+    /// SHA-256, for `eval_results.json`, from which numbers are read.
+    pub sha256: Option<String>,
+}
+
+impl WrittenFile {
+    /// The file at `path` in `directory`; `None` if there is none.
+    #[must_use]
+    pub fn of(directory: &Path, path: &str) -> Option<Self> {
+        let file = directory.join(path);
+        let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+        let sha256 = if path == RESULTS_FILE { Some(identity::sha256(&std::fs::read(&file).ok()?)) } else { None };
+        Some(Self { path: path.to_owned(), bytes, sha256 })
+    }
+}
+
+impl Record {
+    /// Writes the record into the directory of the run.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        files::write_json(&directory.join(RECORD_FILE), self)
+    }
+
+    /// Reads the record of the run in `directory`; `None` if the run has not ended.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) and [`Error::Io`](crate::Error::Io).
+    pub fn read(directory: &Path) -> Result<Option<Self>> {
+        files::read_json(&directory.join(RECORD_FILE))
+    }
+
+    /// The problem of a file of the result, if one was lost or changed after the run; `None` if all is well.
+    #[must_use]
+    pub fn damage(&self, directory: &Path) -> Option<String> {
+        self.files.iter().find_map(|written| {
+            let path = &written.path;
+            match WrittenFile::of(directory, path) {
+                None => Some(format!("{path} is missing")),
+                Some(found) if found.bytes != written.bytes => {
+                    Some(format!("{path} has {} bytes and was written with {}", found.bytes, written.bytes))
+                }
+                Some(found) if found.sha256 != written.sha256 => Some(format!("{path} is not as it was written")),
+                Some(_) => None,
+            }
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! A study: a plan with its runs, its store, and the directory that says so.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::commands::Commands;
+use crate::error::{Error, Result};
+use crate::expand::expand;
+use crate::files;
+use crate::identity::{self, Digests};
+use crate::labels::Kind;
+use crate::plan::Plan;
+use crate::problems::Problems;
+use crate::run::Run;
+use crate::store::{OWN, State, Store};
+
+/// The name of the file in the directory of a study.
+pub const STUDY_FILE: &str = "study.json";
+
+/// `study.json`: what the present plan names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StudyFile {
+    /// The version of this format.
+    pub format: u64,
+    /// The plan's name.
+    pub name: String,
+    /// The plan's file.
+    pub plan: PathBuf,
+    /// The directory of the store.
+    pub store: PathBuf,
+    /// The directories of the runs, below the store.
+    pub runs: Vec<PathBuf>,
+}
+
+/// Reads a plan and expands it.
+///
+/// # Errors
+/// [`Error::Plan`] with all mistakes, and [`Error::Io`].
+pub fn runs_of(path: &Path, commands: &dyn Commands, digests: &mut Digests) -> Result<(Plan, Vec<Run>)> {
+    let problems = Problems::default();
+    let plan = Plan::read(path, commands, &problems)?;
+    let runs = expand(&plan, commands, digests, &problems);
+    if problems.is_empty() {
+        Ok((plan, runs))
+    } else {
+        Err(Error::Plan { path: path.to_owned(), problems: problems.into_vec() })
+    }
+}
+
+impl StudyFile {
+    /// What a plan names, with the directories of tickets that other searches hold.
+    #[must_use]
+    pub fn new(plan: &Plan, store: &Store, runs: &[Run], states: &[State]) -> Self {
+        let directory = |(run, state): (&Run, &State)| match state {
+            State::Done { directory, .. } => directory.clone(),
+            _ => run.directory(),
+        };
+        let runs = runs.iter().zip(states).map(directory).collect();
+        Self { format: 1, name: plan.name.clone(), plan: plan.path.clone(), store: store.root().to_owned(), runs }
+    }
+
+    /// Writes the file into the directory of the study, unless it is there already.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(STUDY_FILE);
+        if files::read_json::<Self>(&path).ok().flatten().as_ref() == Some(self) {
+            return Ok(());
+        }
+        files::create_directory(directory)?;
+        files::write_json(&path, self)
+    }
+
+    /// Tells the store that the study in `directory` uses it, so that the runs of the study are not removed for another
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn register(&self, directory: &Path) -> Result<()> {
+        let directory = std::path::absolute(directory).map_err(Error::io("open", directory))?;
+        let name = identity::sha256(directory.to_string_lossy().as_bytes());
+        let path = self.store.join(OWN).join("studies").join(format!("{}.json", &name[..16]));
+        if path.exists() {
+            return Ok(());
+        }
+        files::create_directory(&self.store.join(OWN).join("studies"))?;
+        files::write_json(&path, &Registered { directory })
+    }
+}
+
+/// A study that uses a store.
+#[derive(Debug, Serialize, Deserialize)]
+struct Registered {
+    directory: PathBuf,
+}
+
+/// The runs of all studies that use a store. A study whose directory is gone uses nothing.
+fn used_by_studies(store: &Store) -> Result<BTreeSet<PathBuf>> {
+    let folder = store.own("studies");
+    let mut used = BTreeSet::new();
+    for name in files::entries(&folder)? {
+        let Some(Registered { directory }) = files::read_json(&folder.join(&name))? else { continue };
+        let study: Option<StudyFile> = files::read_json(&directory.join(STUDY_FILE))?;
+        used.extend(study.filter(|study| study.store == store.root()).into_iter().flat_map(|study| study.runs));
+    }
+    Ok(used)
+}
+
+/// The directories of the store that no study names any more: what `--prune` removes. `runs` are those of the present
+/// plan; other studies count as their `study.json` says. Searches that hold a ticket of the plan stay.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn unused(store: &Store, runs: &[Run]) -> Result<Vec<PathBuf>> {
+    let mut used = used_by_studies(store)?;
+    used.extend(runs.iter().map(Run::directory));
+    let sources = runs.iter().filter_map(|run| run.ticket.as_ref()).flat_map(|ticket| &ticket.sources);
+    let sources = sources.chain(runs.iter().flat_map(|run| &run.alternatives));
+    used.extend(sources.map(|source| PathBuf::from(Kind::Find.folder()).join(&source.name)));
+    let mut unused = store.directories()?;
+    unused.retain(|directory| !used.contains(directory));
+    let aside = PathBuf::from(OWN).join("aside");
+    if store.root().join(&aside).is_dir() {
+        unused.push(aside);
+    }
+    Ok(unused)
+}
