@@ -75,9 +75,17 @@ pub(crate) fn record(directory: impl AsRef<Path>) -> Value {
     json(directory.as_ref().join("study-run.json"))
 }
 
-/// All that the tables of a study are made of, by run: the result, the logged lines, the labels and the bytes of tickets;
-/// without times, paths and the number of attempts.
-pub(crate) fn numbers(store: &str) -> BTreeMap<String, (Value, Vec<Value>, Value, Vec<Vec<u8>>)> {
+/// The numbers of a run.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Numbers {
+    result: Value,
+    log: Vec<Value>,
+    labels: Value,
+    tickets: Vec<Vec<u8>>,
+}
+
+/// All that the tables of a study are made of, by run, without times, paths and the number of attempts.
+pub(crate) fn numbers(store: &str) -> BTreeMap<String, Numbers> {
     let mut numbers = BTreeMap::new();
     for name in runs(store) {
         let directory = Path::new(store).join(&name);
@@ -92,12 +100,13 @@ pub(crate) fn numbers(store: &str) -> BTreeMap<String, (Value, Vec<Value>, Value
             value
         });
         let log = log.collect();
-        let record = record(&directory);
+        let mut record = record(&directory);
         assert_eq!(record["status"], "done", "{name}: {record}");
         let inside = names(&directory).into_iter().map(|name| directory.join(name));
         let folders = std::iter::once(directory.clone()).chain(inside);
         let tickets = folders.map(|folder| folder.join("ticket.safetensors")).filter(|path| path.is_file()).map(bytes);
-        numbers.insert(name, (result, log, record["labels"].clone(), tickets.collect()));
+        let (labels, tickets) = (record["labels"].take(), tickets.collect());
+        numbers.insert(name, Numbers { result, log, labels, tickets });
     }
     numbers
 }
