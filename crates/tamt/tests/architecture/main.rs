@@ -71,7 +71,8 @@ fn no_files_of_a_crate_import_each_other() {
         assert!(!roots.is_empty(), "{name} has no root");
         for root in roots {
             let imports = imports(&sources, root);
-            assert!(imports.len() > 5, "{name}: only {} imports are seen", imports.len());
+            let is_one_file = sources.len() == 1;
+            assert!(is_one_file || imports.len() > 5, "{name}: only {} imports are seen", imports.len());
             circles(&imports).iter().for_each(|circle| report += &format!("\n{name}: {circle}"));
         }
     }
