@@ -208,7 +208,7 @@ fn clearing_removes_entries_and_what_gone_writers_left_and_nothing_else() {
     place.read(&[place.text("one")], &t);
     place.read(&[place.text("two")], &t);
     let folder = place.cache.folder();
-    for (name, age) in [(".tmp-old", 7200), (".tmp-new", 1), ("mine.txt", 7200)] {
+    for (name, age) in [(".tmp-oldold", 7200), (".tmp-newnew", 1), ("mine.txt", 7200)] {
         let time = SystemTime::now() - Duration::from_secs(age);
         let file = File::create(folder.join(name)).unwrap();
         file.set_times(FileTimes::new().set_modified(time)).unwrap();
@@ -218,6 +218,6 @@ fn clearing_removes_entries_and_what_gone_writers_left_and_nothing_else() {
     assert!(bytes > 0);
     let mut left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, [".tmp-new", "mine.txt"]);
+    assert_eq!(left, [".tmp-newnew", "mine.txt"]);
     assert_eq!(TokenCache::new(place.dir.path().join("none"), 1).clear().unwrap(), (0, 0));
 }

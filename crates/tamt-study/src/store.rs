@@ -5,7 +5,6 @@
 //! .study/digests.json                            digests of input files
 //! .study/leases/ID/                              who works on a run
 //! .study/workers/                                signs of life
-//! .study/corpora/                                tokens of texts
 //! .study/aside/                                  directories of damaged runs
 //! ```
 

@@ -40,6 +40,7 @@ flags! {
     "--threshold" the_threshold_decides_which_masks_move => optimizer::same_first_loss(BASE, &[NEAR]);
     "--rethreshold-every" thresholds_are_set_again_as_often_as_asked_for =>
         optimizer::same_first_loss(&with(BASE, NEAR), &["--rethreshold-every 1", "--rethreshold-every 2"]);
+    "--ticket-steps" tickets_are_written_after_the_steps_asked_for => ticket_steps();
     "--freeze-head" a_frozen_head_is_not_trained =>
         differ(&[], BASE, &["--freeze-head"], Shows::File("mlm_head.safetensors"));
     "--kd-weight" the_weight_of_distillation_multiplies_its_loss => kd_weight();
@@ -111,6 +112,13 @@ fn preset() {
     let rates = outcomes[1].log("learning_rate");
     // 1,656 tokens in windows of 38 are 43 blocks, two batches of 16 an epoch; two epochs are the horizon.
     assert_eq!((&rates[0], &rates[1]), (&5e-5.into(), &(5e-5 * 0.75).into()));
+}
+
+fn ticket_steps() {
+    let outcomes = differ(&[], &with(BASE, NEAR), &["--ticket-steps 0,2"], Shows::Names);
+    let ticket = |step: u64| outcomes[1].files.get(&format!("run/step-{step}/ticket.safetensors"));
+    assert_eq!([0, 1, 2, 3].map(|step| ticket(step).is_some()), [true, false, true, false]);
+    assert_ne!(ticket(0), ticket(2));
 }
 
 fn allow_other_base() {
