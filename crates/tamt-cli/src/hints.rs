@@ -24,7 +24,7 @@ fn known_remedy(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
         Error::Gone { .. } => "--resume goes on once the directory is back, and starts over without it",
         Error::Stopped { checkpoint: Some(_), .. } => return Some(format!("to go on: {}", resuming(line))),
         Error::Head { found: Some(_), .. } => "`tamt tune --new-head` replaces the head of --model by a new one",
-        Error::Head { found: None, .. } => "`tamt tune` gives a model a head for a task",
+        Error::Head { found: None, .. } | Error::NoHead { .. } => "`tamt tune` gives a model a head for a task",
         Error::NonFinite { .. } => "a lower --learning-rate may help",
         _ => return None,
     };

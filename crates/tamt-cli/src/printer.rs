@@ -1,7 +1,7 @@
 //! All output of the command: results, notices, progress, errors, and the tables in them.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -33,6 +33,17 @@ impl Printer {
     /// The same streams for a run of a study, which prints progress and errors only.
     pub(crate) fn nested(self) -> Self {
         Self { nested: true, ..self }
+    }
+
+    /// The printer of a verb that writes data to stdout: notices go to stderr.
+    pub(crate) fn beside_data(self) -> Self {
+        Self { json: true, ..self }
+    }
+
+    /// The stream for data.
+    #[expect(clippy::unused_self, reason = "the printer is the door to stdout")]
+    pub(crate) fn data(self) -> impl Write {
+        BufWriter::new(io::stdout().lock())
     }
 
     /// Whether `--quiet` hides all but errors and the result.

@@ -89,6 +89,10 @@ fn style() -> ProgressStyle {
         .expect("the template is a constant and parses")
 }
 
+fn style_without_total() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix} {pos} {msg}").expect("the template is a constant and parses")
+}
+
 impl Observer for Progress {
     fn plan(&mut self, stage: &str, total_steps: u64, start: u64) {
         self.preparing = None;
@@ -233,24 +237,35 @@ pub(crate) struct Counter {
     printer: Printer,
     display: Display,
     label: &'static str,
-    total: u64,
+    unit: &'static str,
+    /// `None` for an unknown number.
+    total: Option<u64>,
 }
 
 impl Counter {
     /// Work called `label`, on `total` items called `unit`.
     pub(crate) fn new(printer: Printer, label: &'static str, unit: &'static str, total: u64) -> Self {
+        Self::of(printer, label, unit, Some(total))
+    }
+
+    /// As [`Counter::new`], on a number of items that may be unknown.
+    pub(crate) fn of(printer: Printer, label: &'static str, unit: &'static str, total: Option<u64>) -> Self {
         let mut display = Display::new(printer);
         match &mut display {
             Display::Hidden => {}
             Display::Bar(bar) => {
                 bar.set_prefix(label);
                 bar.set_message(unit);
-                bar.set_length(total);
+                if let Some(total) = total {
+                    bar.set_length(total);
+                } else {
+                    bar.set_style(style_without_total());
+                }
             }
             // Work shorter than the interval prints no line.
             Display::Lines { last } => *last = Some(Instant::now()),
         }
-        Self { printer, display, label, total }
+        Self { printer, display, label, unit, total }
     }
 
     /// `done` of the items are done.
@@ -258,7 +273,10 @@ impl Counter {
         if let Display::Bar(bar) = &self.display {
             bar.set_position(done);
         } else if self.display.line_is_due(false) {
-            self.printer.progress(&format!("{}: {done}/{}", self.label, self.total));
+            self.printer.progress(&match self.total {
+                Some(total) => format!("{}: {done}/{total}", self.label),
+                None => format!("{}: {done} {}", self.label, self.unit),
+            });
         }
     }
 }

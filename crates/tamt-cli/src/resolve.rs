@@ -14,7 +14,7 @@ use tamt_data::tasks::{Head, Task};
 use crate::args::common::Common;
 use crate::args::find::{DistillationArgs, FindArgs};
 use crate::args::pretrain::PretrainArgs;
-use crate::args::task::TaskArgs;
+use crate::args::task::InputArgs;
 use crate::args::training::{OptimizerArgs, RunArgs, TrainingArgs};
 use crate::args::tune::TuneArgs;
 use crate::exit::UsageError;
@@ -146,7 +146,7 @@ pub(crate) fn pretrain(args: &PretrainArgs, max_length: usize) -> (PretrainSetti
 /// The settings of a fine-tuning, for a model with room for `longest` tokens.
 pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings {
     let mut settings = TuneSettings::new(task);
-    inputs(&mut settings.inputs, &args.task, longest);
+    inputs(&mut settings.inputs, &args.task.inputs, longest);
     let fitting = &args.fitting;
     set(&mut settings.duration, &fitting.epochs.map(TrainingLength::Epochs));
     set(&mut settings.duration, &fitting.max_steps.map(TrainingLength::MaxSteps));
@@ -176,7 +176,7 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
 }
 
 /// The settings of a task's tokens, for a model with room for `longest` tokens.
-pub(crate) fn inputs(settings: &mut InputSettings, args: &TaskArgs, longest: usize) {
+pub(crate) fn inputs(settings: &mut InputSettings, args: &InputArgs, longest: usize) {
     settings.max_length = args.max_length.map_or(settings.max_length.min(longest), usize::from);
     if let Some(spans) = &mut settings.spans {
         set(&mut spans.doc_stride, &args.doc_stride.map(usize::from));
@@ -255,7 +255,7 @@ fn distillation(kd: &mut KdSettings, args: &DistillationArgs) {
 }
 
 /// Given flags without effect on the task.
-pub(crate) fn without_effect_on_task(args: &TaskArgs, task: &Task) -> Vec<&'static str> {
+pub(crate) fn without_effect_on_task(args: &InputArgs, task: &Task) -> Vec<&'static str> {
     let flags = [
         ("--doc-stride", args.doc_stride.is_some()),
         ("--max-query-length", args.max_query_length.is_some()),

@@ -9,8 +9,8 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
 
-const VERBS: [&str; 11] =
-    ["demo", "pretrain", "find", "tune", "inspect", "eval", "encode", "apply", "bench", "report", "cache"];
+const VERBS: [&str; 12] =
+    ["demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "apply", "bench", "report", "cache"];
 
 /// A complete command line of `find`, to which tests add flags.
 const FIND: [&str; 9] =

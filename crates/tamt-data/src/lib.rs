@@ -56,6 +56,7 @@ mod corpus;
 mod error;
 mod head;
 pub mod invented;
+mod line_blocks;
 mod lines;
 pub mod metrics;
 mod mlm;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Result, io_error};
-use crate::text::not_text;
+use crate::text::{Place, not_text};
 
 /// The longest line, in bytes, that is tokenized as a whole. The memory that a tokenizer needs is some hundred times that
 /// of a line.
@@ -115,12 +115,8 @@ impl<'a> Lines<'a> {
     }
 
     fn not_text(&self, offset: usize) -> Error {
-        match not_text(self.path, &self.buffer, offset) {
-            Error::NotText { path, line, offset, what } => {
-                Error::NotText { path, line: line + self.ahead.1, offset: offset + self.ahead.0, what }
-            }
-            other => other,
-        }
+        let place = Place { line: 1 + self.ahead.1, offset: self.ahead.0 };
+        not_text(self.path, &self.buffer, offset, place)
     }
 }
 

@@ -23,16 +23,42 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 ///
 /// NUL bytes are valid UTF-8, but occur only in binary files and in UTF-16, so the function refuses them.
 pub(crate) fn checked_text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> {
-    let text = std::str::from_utf8(bytes).map_err(|e| not_text(path, bytes, e.valid_up_to()))?;
-    if let Some(offset) = bytes.iter().position(|&b| b == 0) {
-        return Err(not_text(path, bytes, offset));
-    }
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+    checked_part(bytes, path, Place::START)
 }
 
-pub(crate) fn not_text(path: &Path, bytes: &[u8], offset: usize) -> Error {
-    let line = 1 + bytes[..offset].iter().filter(|&&b| b == b'\n').count();
-    let what = match bytes.get(offset) {
+/// The place of a part of a text in its file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The line of the first byte, from 1.
+    pub(crate) line: usize,
+    /// The offset of the first byte.
+    pub(crate) offset: usize,
+}
+
+impl Place {
+    pub(crate) const START: Self = Self { line: 1, offset: 0 };
+
+    /// The place after these bytes.
+    pub(crate) fn after(self, bytes: &[u8]) -> Self {
+        let lines = bytes.iter().filter(|&&b| b == b'\n').count();
+        Self { line: self.line + lines, offset: self.offset + bytes.len() }
+    }
+}
+
+/// As [`checked_text`], for the part of a file at `place`. Only the first part can begin with a byte order mark.
+pub(crate) fn checked_part<'a>(bytes: &'a [u8], path: &Path, place: Place) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|e| not_text(path, bytes, e.valid_up_to(), place))?;
+    if let Some(offset) = bytes.iter().position(|&b| b == 0) {
+        return Err(not_text(path, bytes, offset, place));
+    }
+    let unmarked = text.strip_prefix('\u{feff}').filter(|_| place.offset == 0);
+    Ok(unmarked.unwrap_or(text))
+}
+
+/// The error about the byte `at` of the part of a file at `place`.
+pub(crate) fn not_text(path: &Path, bytes: &[u8], at: usize, place: Place) -> Error {
+    let Place { line, offset } = place.after(&bytes[..at]);
+    let what = match bytes.get(at) {
         Some(0) => "a NUL byte".to_owned(),
         Some(byte) => format!("an invalid byte 0x{byte:02x}"),
         None => "an unfinished character".to_owned(),

@@ -186,6 +186,24 @@ pub enum Error {
         found: Option<usize>,
     },
 
+    /// A model has no head for a task.
+    #[error("{}: it has no head to predict with: {found}", .path.display())]
+    NoHead {
+        /// The model's directory.
+        path: PathBuf,
+        /// What the checkpoint holds instead.
+        found: String,
+    },
+
+    /// The head of a model predicts neither one label, nor one number, nor spans.
+    #[error("{}: {reason}", .path.display())]
+    UnusableHead {
+        /// The model's directory.
+        path: PathBuf,
+        /// What the head predicts.
+        reason: String,
+    },
+
     /// The tokenizer has more tokens than the embeddings have rows.
     #[error("the tokenizer in {} knows {tokens} tokens and the model's embeddings have {rows} rows", .path.display())]
     Vocabulary {

@@ -80,6 +80,7 @@ mod matrix_digest;
 pub mod metrics;
 pub mod mlm_head;
 pub mod objective;
+pub mod predict;
 pub mod pretrain;
 pub mod prune;
 pub mod random;

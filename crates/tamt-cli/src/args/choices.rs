@@ -10,13 +10,17 @@ use tamt::encode::Pool;
 use tamt::evaluate::EvalLosses;
 use tamt::find::{Method, Preset, Rewind, paper};
 use tamt::objective::{Distance, Relation, Representation, Span};
+use tamt::predict::OutputFormat;
 use tamt::pretrain::Train;
 use tamt::prune::{Scope, Sparsity};
 use tamt::scores::{Binarizer, ScoreInit};
 use tamt::train::{Clip, OptimizerKind, Shape};
 use tamt::tune::KeptModel;
+use tamt_data::tasks::Format;
 use tamt_kernels::Precision;
 use tamt_model::Dtype;
+
+use crate::args::values::InputFormat;
 
 /// The values of a flag, as (name, meaning, help); an empty help is not shown.
 #[derive(Debug, Clone, Copy)]
@@ -167,4 +171,17 @@ pub(crate) const POOL: Choice<Pool> = Choice(&[
     ("none", Pool::None, "One vector per token"),
     ("cls", Pool::Cls, "The vector of the first token"),
     ("mean", Pool::Mean, "The mean over the tokens of the text, specials included"),
+]);
+
+pub(crate) const INPUT_FORMAT: Choice<InputFormat> = Choice(&[
+    ("text", InputFormat::Text, "A text a line"),
+    ("tsv", InputFormat::Table(Format::Tsv), "Tab-separated values, without quoting"),
+    ("csv", InputFormat::Table(Format::Csv), "Comma-separated values, with quoting"),
+    ("jsonl", InputFormat::Table(Format::JsonLines), "A JSON object a line"),
+    ("squad", InputFormat::Squad, "The structure of SQuAD's JSON"),
+]);
+
+pub(crate) const OUTPUT_FORMAT: Choice<OutputFormat> = Choice(&[
+    ("tsv", OutputFormat::Tsv, "A line of names, then tab-separated values"),
+    ("jsonl", OutputFormat::JsonLines, "A JSON object a line"),
 ]);

@@ -12,6 +12,7 @@ pub(crate) mod eval;
 pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod report;
 pub(crate) mod study;
@@ -32,6 +33,7 @@ use crate::args::eval::EvalArgs;
 use crate::args::find::FindArgs;
 use crate::args::generate::{CompletionsArgs, ManArgs};
 use crate::args::inspect::InspectArgs;
+use crate::args::predict::PredictArgs;
 use crate::args::pretrain::PretrainArgs;
 use crate::args::report::ReportArgs;
 use crate::args::study::StudyArgs;
@@ -67,6 +69,8 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     /// Measure a model, dense or under a ticket, on text or on a task
     Eval(EvalArgs),
+    /// Predict labels, numbers or answers for new texts with a fine-tuned model
+    Predict(PredictArgs),
     /// Turn texts into vectors
     Encode(EncodeArgs),
     /// Write a dense checkpoint that has zeros where the ticket has them
@@ -95,6 +99,7 @@ impl Verb {
             Self::Tune(args) => &args.common,
             Self::Inspect(args) => &args.common,
             Self::Eval(args) => &args.common,
+            Self::Predict(args) => &args.common,
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
             Self::Bench(args) => &args.common,

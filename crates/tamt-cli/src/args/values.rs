@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tamt::find::MaskInit;
 use tamt_data::nearest;
+use tamt_data::tasks::Format;
 
 /// The MLM head that `eval` predicts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) fn eval_head(text: OsString) -> Result<EvalHead, String> {
     }
 }
 
-/// Where `encode` reads its texts.
+/// Where `encode` and `predict` read their texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TextSource {
     Stdin,
@@ -35,6 +36,29 @@ impl From<OsString> for TextSource {
     fn from(name: OsString) -> Self {
         if name == "-" { Self::Stdin } else { Self::File(name.into()) }
     }
+}
+
+/// Where `predict` writes its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LineTarget {
+    Stdout,
+    File(PathBuf),
+}
+
+impl From<OsString> for LineTarget {
+    fn from(name: OsString) -> Self {
+        if name == "-" { Self::Stdout } else { Self::File(name.into()) }
+    }
+}
+
+/// What `predict` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputFormat {
+    /// A text on each line.
+    Text,
+    Table(Format),
+    /// `SQuAD`'s JSON.
+    Squad,
 }
 
 /// The mask that mask training starts from.

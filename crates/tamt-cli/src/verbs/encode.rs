@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -11,14 +11,13 @@ use tamt::sentence::{EncodeChoices, encode_settings};
 
 use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
-use crate::places::what_is_at;
 use crate::printer::{Printer, grouped};
 use crate::progress::{Counter, Heartbeat};
 use crate::resolve;
 use crate::verbs::shared;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
-    check_output(&args.output)?;
+    shared::check_output(&args.output)?;
     let base = shared::base(&args.subject.model, printer)?;
     let choices = EncodeChoices {
         pool: args.pool,
@@ -44,23 +43,6 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     let json = json!({ "output": args.output.to_string_lossy(), "texts": count, "hidden_size": hidden });
     let shown = grouped(count as u64);
     printer.result(&json, &format!("{shown} texts, {hidden} values a vector: {}", args.output.display()))
-}
-
-/// Refuses an output that is not a regular file, such as a device: the atomic rename would replace it.
-fn check_output(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => bail!("--output: {} is a directory", path.display()),
-        Ok(metadata) if !metadata.is_file() => bail!("--output: {} is no regular file", path.display()),
-        _ => {}
-    }
-    let directory = match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    };
-    if !directory.is_dir() {
-        bail!("--output: there is no directory {}; {}", directory.display(), what_is_at(directory));
-    }
-    Ok(())
 }
 
 fn name(source: &TextSource) -> PathBuf {

@@ -10,6 +10,7 @@ mod find;
 mod generate;
 mod inspect;
 mod kept;
+mod predict;
 mod pretrain;
 mod report;
 mod shared;
@@ -37,6 +38,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Tune(args) => tune::run(args, printer),
         Verb::Inspect(args) => inspect::run(args, printer),
         Verb::Eval(args) => eval::run(args, printer),
+        Verb::Predict(args) => predict::run(args, printer),
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),

@@ -1,11 +1,11 @@
 //! Shared parts of the verbs: reading texts and tickets, and showing finished runs, rates and metrics.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 use tamt::Kernel;
 use tamt::base::Base;
@@ -19,6 +19,7 @@ use tamt_model::{Masks, Model};
 
 use crate::args::common::Common;
 use crate::cache;
+use crate::places::what_is_at;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Heartbeat, Reading, duration, text_of};
 use crate::record::Record;
@@ -94,6 +95,23 @@ pub(super) fn note_kernel(common: &Common, printer: Printer) -> Result<()> {
         None | Some(Kernel::Auto) => Ok(()),
         Some(_) => printer.info("no effect without masks: --kernel"),
     }
+}
+
+/// Refuses an output that is not a regular file, such as a device: the atomic rename would replace it.
+pub(super) fn check_output(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => bail!("--output: {} is a directory", path.display()),
+        Ok(metadata) if !metadata.is_file() => bail!("--output: {} is no regular file", path.display()),
+        _ => {}
+    }
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
+        bail!("--output: there is no directory {}; {}", directory.display(), what_is_at(directory));
+    }
+    Ok(())
 }
 
 /// The masks of the ticket at `path` for `base`; `None` without a path.

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tamt::ticket::Ticket;
-use tamt::tune::{Answers, InputSettings, Inputs, LabelOrder, TaskModel};
+use tamt::tune::{Answers, Inputs, LabelOrder, TaskModel};
 use tamt_data::nearest;
 use tamt_data::tasks::{Split, Task};
 use tamt_model::HeadStart;
 
 use crate::args::eval::EvalArgs;
-use crate::args::task::TaskArgs;
+use crate::args::task::{InputArgs, TaskArgs};
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Counter, Heartbeat};
@@ -21,10 +21,15 @@ use crate::verbs::{kept, shared};
 
 /// The task that the flags name or declare.
 pub(super) fn declaration(args: &TaskArgs) -> Result<Cow<'static, Task>> {
-    if let Some(path) = &args.task_file {
+    declared(args.task.as_deref(), args.task_file.as_deref())
+}
+
+/// The task that the file declares, or else the one with this name.
+pub(super) fn declared(name: Option<&str>, file: Option<&Path>) -> Result<Cow<'static, Task>> {
+    if let Some(path) = file {
         return Ok(Cow::Owned(Task::from_file(path)?));
     }
-    let name = args.task.as_deref().unwrap_or_default();
+    let name = name.unwrap_or_default();
     let task = Task::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = Task::all().iter().map(|task| task.name.as_str()).collect();
         let meant = nearest(name, known.iter().copied());
@@ -56,7 +61,7 @@ pub(super) fn note_of_guessed_labels(model: &TaskModel, task: &Task) -> Option<S
 }
 
 /// Says which given flags have no effect on a task without spans.
-pub(super) fn note_span_flags(args: &TaskArgs, task: &Task, printer: Printer) -> Result<()> {
+pub(super) fn note_span_flags(args: &InputArgs, task: &Task, printer: Printer) -> Result<()> {
     let unused = resolve::without_effect_on_task(args, task);
     if unused.is_empty() {
         return Ok(());
@@ -74,12 +79,12 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     if let Some(note) = note_of_guessed_labels(&model, &task) {
         printer.info(&note)?;
     }
-    note_span_flags(&args.task, &task, printer)?;
+    note_span_flags(&args.task.inputs, &task, printer)?;
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     let masks = ticket.map(|ticket| model.masks_of(&ticket, args.subject.allow_other_base)).transpose()?;
     let longest = model.model.config.max_length();
-    let mut settings = InputSettings::new(&task);
-    resolve::inputs(&mut settings, &args.task, longest);
+    let mut settings = model.input_settings(&task)?;
+    resolve::inputs(&mut settings, &args.task.inputs, longest);
     settings.validate(longest)?;
 
     let compute = resolve::compute(&args.common);

@@ -148,7 +148,7 @@ impl Tuning<'_> {
         if self.ticket.is_none() {
             shared::note_kernel(&self.args.common, self.printer)?;
         }
-        task::note_span_flags(&self.args.task, self.task, self.printer)?;
+        task::note_span_flags(&self.args.task.inputs, self.task, self.printer)?;
         if self.data.dev.is_empty() {
             self.printer.info("the task has no dev split: nothing is evaluated, and the final model is written")?;
         }

@@ -13,6 +13,7 @@ mod kernel;
 mod labels;
 mod memory;
 mod messages;
+mod predict;
 mod pretrain;
 mod recorded;
 mod report;

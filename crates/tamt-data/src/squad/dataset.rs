@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result, bad_file};
 use crate::squad::json;
 use crate::tasks::{Head, Layout, Located, Split, Task, locate};
-use crate::text::{from_json, read_text};
+use crate::text::{checked_text, from_json, read_text};
 
 /// A gold answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,16 +91,22 @@ impl Dataset {
     /// [`Error::BadFile`] if the file has another structure or two questions have the same id, [`Error::NoExamples`],
     /// [`Error::NotText`], [`Error::Io`].
     pub fn read_file(path: &Path) -> Result<Self> {
-        let text = read_text(path)?;
+        Self::from_text(&read_text(path)?, path)
+    }
+
+    /// As [`Dataset::read_file`], from bytes that errors call `path`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Dataset::read_file`].
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
+        Self::from_text(checked_text(bytes, path)?, path)
+    }
+
+    fn from_text(text: &str, path: &Path) -> Result<Self> {
         let bad = bad_file(path, "SQuAD");
-        let file: json::File = from_json(&text).map_err(|e| bad(e.to_string()))?;
-        let mut dataset = Self {
-            path: path.to_owned(),
-            contexts: Vec::new(),
-            questions: Vec::new(),
-            moved: 0,
-            unlocated: Vec::new(),
-        };
+        let file: json::File = from_json(text).map_err(|e| bad(e.to_string()))?;
+        let mut dataset = Self::empty(path);
         for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
             dataset.add(paragraph);
         }
@@ -112,6 +118,42 @@ impl Dataset {
             return Err(Error::NoExamples { path: path.to_owned() });
         }
         Ok(dataset)
+    }
+
+    fn empty(path: &Path) -> Self {
+        let (contexts, questions, unlocated) = (Vec::new(), Vec::new(), Vec::new());
+        Self { path: path.to_owned(), contexts, questions, moved: 0, unlocated }
+    }
+
+    /// Questions without answers: an id, the question and the context of each. Neighbours with the same context share
+    /// the context.
+    pub fn of_questions(questions: impl IntoIterator<Item = (String, String, String)>, path: &Path) -> Self {
+        let mut dataset = Self::empty(path);
+        for (id, text, context) in questions {
+            if dataset.contexts.last() != Some(&context) {
+                dataset.contexts.push(context);
+            }
+            let context = dataset.contexts.len() - 1;
+            dataset.questions.push(Question { id, text, context, answers: Vec::new(), impossible: false });
+        }
+        dataset
+    }
+
+    /// A dataset of the questions in a range, with their contexts only.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the questions.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let mut part = Self::empty(&self.path);
+        part.questions = self.questions[range].to_vec();
+        // Contexts have the order of their questions.
+        let first = part.questions.first().map_or(0, |question| question.context);
+        let end = part.questions.last().map_or(0, |question| question.context + 1);
+        part.contexts = self.contexts[first..end].to_vec();
+        part.questions.iter_mut().for_each(|question| question.context -= first);
+        part
     }
 
     /// Appends a paragraph's context and questions.

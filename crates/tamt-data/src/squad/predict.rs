@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -45,6 +46,9 @@ impl Default for PredictOptions {
 pub struct Candidate {
     /// A substring of the context; empty for no answer.
     pub text: String,
+    /// The byte range of the text in the context; `None` for no answer.
+    #[serde(skip)]
+    pub range: Option<Range<usize>>,
     /// The softmax of the score over the question's candidates.
     pub probability: f64,
     /// Start logit of the first token.
@@ -71,6 +75,19 @@ pub struct Prediction {
     pub null_score_diff: Option<f64>,
     /// Candidates with different texts, best first; at least one.
     pub candidates: Vec<Candidate>,
+}
+
+impl Prediction {
+    /// The candidate with the predicted text.
+    pub fn chosen(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|candidate| candidate.text == self.text)
+    }
+
+    /// The probability of no answer, if questions may be unanswerable.
+    pub fn no_answer(&self) -> Option<f64> {
+        self.null_score_diff?;
+        self.candidates.iter().find(|candidate| candidate.text.is_empty()).map(|candidate| candidate.probability)
+    }
 }
 
 /// Predicts the answers to all questions, in order. `logits` holds one element per window, in order.
@@ -141,10 +158,10 @@ impl Candidates<'_> {
         if let Some(null) = null
             && !candidates.iter().any(|candidate| candidate.text.is_empty())
         {
-            candidates.push(candidate(String::new(), null));
+            candidates.push(candidate(String::new(), None, null));
         }
         if candidates.is_empty() {
-            candidates.push(candidate(String::new(), Span { tokens: None, start_logit: 0.0, end_logit: 0.0 }));
+            candidates.push(candidate(String::new(), None, Span { tokens: None, start_logit: 0.0, end_logit: 0.0 }));
         }
         set_probabilities(&mut candidates);
 
@@ -209,25 +226,32 @@ impl Candidates<'_> {
             if candidates.len() == self.options.n_best {
                 break;
             }
-            let text = span.tokens.map_or("", |tokens| self.text(tokens));
+            let range = span.tokens.map_or(0..0, |tokens| self.range(tokens));
+            let text = &self.context()[range.clone()];
             if seen.insert(text) {
-                candidates.push(candidate(text.to_owned(), *span));
+                let range = (!text.is_empty()).then_some(range);
+                candidates.push(candidate(text.to_owned(), range, *span));
             }
         }
         candidates
     }
 
-    /// The text of an inclusive range of the context's tokens.
-    fn text(&self, (from, to): (usize, usize)) -> &str {
-        let context = &self.dataset.contexts[self.dataset.questions[self.question].context];
+    fn context(&self) -> &str {
+        &self.dataset.contexts[self.dataset.questions[self.question].context]
+    }
+
+    /// The bytes of an inclusive range of the context's tokens, without surrounding white space.
+    fn range(&self, (from, to): (usize, usize)) -> Range<usize> {
         let (start, _) = self.windows.offsets(self.question, from);
         let (_, end) = self.windows.offsets(self.question, to);
-        context.get(start..end).unwrap_or_default().trim()
+        let text = self.context().get(start..end).unwrap_or_default();
+        let start = start + text.len() - text.trim_start().len();
+        start..start + text.trim().len()
     }
 }
 
-fn candidate(text: String, span: Span) -> Candidate {
-    Candidate { text, probability: 0.0, start_logit: span.start_logit, end_logit: span.end_logit }
+fn candidate(text: String, range: Option<Range<usize>>, span: Span) -> Candidate {
+    Candidate { text, range, probability: 0.0, start_logit: span.start_logit, end_logit: span.end_logit }
 }
 
 /// Sets the probabilities to the softmax of the scores.

@@ -1,4 +1,4 @@
-//! The reader of JSON lines: one object per line.
+//! The parser of JSON lines: one object per line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,46 +7,56 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::line_blocks::Block;
 use crate::tasks::source::Column;
 use crate::tasks::table::{Cell, Need, RequestedColumn, Table};
-use crate::text::{from_json, read_text};
+use crate::text::from_json;
 
 /// An object whose values are parsed where a column asks for them.
 type Object = BTreeMap<String, Box<RawValue>>;
 
-/// Reads the requested columns of a file. Blank lines are ignored; an object without a needed value is skipped. A lone
-/// surrogate becomes U+FFFD.
-///
-/// # Errors
-///
-/// [`Error::BadRow`] if a line is no object, [`Error::MissingColumn`] if the first object lacks a needed key,
-/// [`Error::NotText`], [`Error::Io`].
-pub(super) fn read(path: &Path, columns: &[RequestedColumn<'_>]) -> Result<Table> {
-    let text = read_text(path)?;
-    let mut table = Table::default();
-    let mut first = true;
-    for (i, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let number = i + 1;
-        let object: Object = from_json(line).map_err(|e| Error::BadRow {
-            path: path.to_owned(),
-            line: number,
-            reason: format!("not a JSON object: {e}"),
-        })?;
-        if std::mem::take(&mut first) {
-            check_columns(path, columns, &object)?;
-        }
-        let cells = columns.iter().map(|requested| cell(&object, requested.column)).collect();
-        table.push(path, number, columns, cells);
-    }
-    Ok(table)
+/// Reads the requested columns. Blank lines are ignored; an object without a needed value is unusable. A lone surrogate
+/// becomes U+FFFD.
+#[derive(Debug)]
+pub(super) struct Parser {
+    columns: Vec<RequestedColumn>,
+    is_at_first: bool,
 }
 
-fn check_columns(path: &Path, columns: &[RequestedColumn<'_>], object: &Object) -> Result<()> {
+impl Parser {
+    pub(super) fn new(columns: Vec<RequestedColumn>) -> Self {
+        Self { columns, is_at_first: true }
+    }
+
+    /// Adds the objects of the next block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRow`] if a line is no object, [`Error::MissingColumn`] if the first object lacks a needed key.
+    pub(super) fn parse(&mut self, block: &Block, path: &Path, table: &mut Table) -> Result<()> {
+        for (i, line) in block.text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let number = block.line + i;
+            let object: Object = from_json(line).map_err(|e| Error::BadRow {
+                path: path.to_owned(),
+                line: number,
+                reason: format!("not a JSON object: {e}"),
+            })?;
+            if std::mem::take(&mut self.is_at_first) {
+                check_columns(path, &self.columns, &object)?;
+            }
+            let cells = self.columns.iter().map(|requested| cell(&object, &requested.column)).collect();
+            table.push(number, &self.columns, cells);
+        }
+        Ok(())
+    }
+}
+
+fn check_columns(path: &Path, columns: &[RequestedColumn], object: &Object) -> Result<()> {
     let present = |column: &Column| matches!(column, Column::Name(name) if object.contains_key(name));
-    match columns.iter().find(|requested| requested.need != Need::Nothing && !present(requested.column)) {
+    match columns.iter().find(|requested| requested.need != Need::Nothing && !present(&requested.column)) {
         Some(requested) => Err(Error::MissingColumn {
             path: path.to_owned(),
             column: requested.column.to_string(),

@@ -81,7 +81,7 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether `name` equals `pattern` with a text in place of each `*`.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
         return false;

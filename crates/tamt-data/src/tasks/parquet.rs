@@ -37,7 +37,7 @@ const MOST_PER_BYTE: u64 = 1000;
 ///
 /// [`Error::BadFile`](crate::Error::BadFile), [`Error::MissingColumn`](crate::Error::MissingColumn),
 /// [`Error::Io`](crate::Error::Io).
-pub(super) fn read(path: &Path, requested: &[RequestedColumn<'_>]) -> Result<Table> {
+pub(super) fn read(path: &Path, requested: &[RequestedColumn]) -> Result<Table> {
     let bad = bad_file(path, "parquet");
     let mut file = File::open(path).map_err(io_error("read", path))?;
     let bytes = file.metadata().map_err(io_error("read", path))?.len();
@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path, requested: &[RequestedColumn<'_>]) -> Result<Tab
             for _ in 0..columns.iter().flatten().next().map_or(0, ExactSizeIterator::len) {
                 number += 1;
                 let cells = columns.iter_mut().map(|c| c.as_mut().and_then(Iterator::next).unwrap_or(Cell::Missing));
-                table.push(path, number, requested, cells.collect());
+                table.push(number, requested, cells.collect());
             }
         }
         Ok(table)

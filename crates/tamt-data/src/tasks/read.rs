@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use crate::tasks::example::{Example, Examples, Skipped};
 use crate::tasks::label::LabelReader;
 use crate::tasks::locate::{Located, locate};
-use crate::tasks::source::{Columns, Format, Layout, Split};
-use crate::tasks::table::{Cell, Need, RequestedColumn, Row, Table};
+use crate::tasks::source::{Column, Columns, Layout, Split};
+use crate::tasks::table::{Cell, Need, RequestedColumn, Row, UnusableRows};
+use crate::tasks::table_blocks;
 use crate::tasks::task::Task;
-use crate::tasks::{csv, jsonl, parquet, tsv};
 
 /// Reads a split from the task's directory `dir`, or from a directory of several tasks. If the split exists in several
 /// formats, the first one in the task's declaration is read: TSV for GLUE.
@@ -33,21 +33,24 @@ pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     let reader = Reader { labels, columns, split };
     let mut examples = Examples { items: Vec::new(), skipped: Vec::new(), unlabelled: Vec::new(), files: Vec::new() };
     for path in files {
-        let columns: Vec<RequestedColumn<'_>> = reader.columns().into_iter().flatten().collect();
-        let mut table = match format {
-            Format::Tsv => tsv::read(&path, *header, &columns),
-            Format::Csv => csv::read(&path, *header, &columns),
-            Format::JsonLines => jsonl::read(&path, &columns),
-            Format::Parquet => parquet::read(&path, &columns),
-        }?;
-        refuse_if_mostly_unusable(&path, &table)?;
-        examples.skipped.append(&mut table.skipped);
+        let columns: Vec<RequestedColumn> = reader.columns().into_iter().flatten().collect();
+        let table = table_blocks::read(&path, *format, *header, &columns)?;
+        let mut unusable = UnusableRows::default();
+        table.rows.iter().for_each(|row| unusable.count(row));
+        unusable.check(&path)?;
         examples.items.reserve(table.rows.len());
-        for row in table.rows {
-            let (number, line) = (examples.items.len(), row.line);
-            let example = reader.example(&path, row, number)?;
+        for Row { line, cells } in table.rows {
+            let skipped = |reason| Skipped { path: path.clone(), line, reason };
+            let cells = match cells {
+                Ok(cells) => cells,
+                Err(reason) => {
+                    examples.skipped.push(skipped(reason));
+                    continue;
+                }
+            };
+            let example = reader.example(&path, line, cells, examples.items.len())?;
             if example.label.is_none() && split.is_labelled() {
-                examples.unlabelled.push(Skipped { path: path.clone(), line, reason: "no label".to_owned() });
+                examples.unlabelled.push(skipped("no label".to_owned()));
             } else {
                 examples.items.push(example);
             }
@@ -64,21 +67,6 @@ pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     Ok(examples)
 }
 
-/// Refuses a table of which more than a tenth of the rows were skipped.
-fn refuse_if_mostly_unusable(path: &Path, table: &Table) -> Result<()> {
-    let (skipped, all) = (table.skipped.len(), table.skipped.len() + table.rows.len());
-    match table.skipped.first() {
-        Some(first) if skipped * 10 > all => Err(Error::Unusable {
-            path: path.to_owned(),
-            line: first.line,
-            reason: first.reason.clone(),
-            skipped,
-            rows: all,
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Converts the rows of a split into examples.
 struct Reader<'a> {
     labels: LabelReader<'a>,
@@ -86,10 +74,10 @@ struct Reader<'a> {
     split: Split,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// The columns id, first, second and label, as far as the task has them.
-    fn columns(&self) -> [Option<RequestedColumn<'a>>; 4] {
-        let requested = |column, need| RequestedColumn { column, need };
+    fn columns(&self) -> [Option<RequestedColumn>; 4] {
+        let requested = |column: &Column, need| RequestedColumn { column: column.clone(), need };
         let Columns { id, first, second, label } = self.columns;
         // A row may lack its label, but a labelled file has the column.
         let label_need = if self.split.is_labelled() { Need::Column } else { Need::Nothing };
@@ -102,8 +90,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The example of a row whose cells follow the order of [`Reader::columns`].
-    fn example(&self, path: &Path, row: Row, number: usize) -> Result<Example> {
-        let mut cells = row.cells.into_iter();
+    fn example(&self, path: &Path, line: usize, cells: Vec<Cell>, number: usize) -> Result<Example> {
+        let mut cells = cells.into_iter();
         let mut next = |present: bool| if present { cells.next().unwrap_or(Cell::Missing) } else { Cell::Missing };
         let id = next(self.columns.id.is_some()).into_text();
         let first = next(true).into_text();
@@ -111,7 +99,7 @@ impl<'a> Reader<'a> {
         let cell = next(self.columns.label.is_some());
         let label = self.labels.read(&cell).map_err(|known| Error::UnknownLabel {
             path: path.to_owned(),
-            line: row.line,
+            line,
             label: cell.into_text().unwrap_or_default(),
             known,
         })?;

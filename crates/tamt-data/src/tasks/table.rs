@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
-use crate::tasks::example::Skipped;
+use crate::error::Error;
 use crate::tasks::source::Column;
 
 /// The value of a row in a column.
@@ -29,9 +28,9 @@ impl Cell {
 }
 
 /// A column to read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestedColumn<'a> {
-    pub(super) column: &'a Column,
+#[derive(Clone, Debug)]
+pub(super) struct RequestedColumn {
+    pub(super) column: Column,
     pub(super) need: Need,
 }
 
@@ -45,34 +44,72 @@ pub(super) enum Need {
     Nothing,
 }
 
-/// A row's values in the requested columns, in the order of the request.
+/// A row of a table.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The line, or the row of a parquet file, from 1.
     pub(super) line: usize,
-    pub(super) cells: Vec<Cell>,
+    /// The values in the requested columns, in the order of the request, or the reason why the row is unusable.
+    pub(super) cells: Result<Vec<Cell>, String>,
 }
 
-/// The rows of a file.
+/// Rows of a file, in order.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
-    pub(super) skipped: Vec<Skipped>,
 }
 
 impl Table {
-    /// Records a skipped row.
-    pub(super) fn skip(&mut self, path: &Path, line: usize, reason: String) {
-        self.skipped.push(Skipped { path: path.to_owned(), line, reason });
+    /// Records an unusable row.
+    pub(super) fn skip(&mut self, line: usize, reason: String) {
+        self.rows.push(Row { line, cells: Err(reason) });
     }
 
-    /// Adds a row, or skips it if the row lacks a needed value.
-    pub(super) fn push(&mut self, path: &Path, line: usize, columns: &[RequestedColumn<'_>], cells: Vec<Cell>) {
+    /// Adds a row, which is unusable if it lacks a needed value.
+    pub(super) fn push(&mut self, line: usize, columns: &[RequestedColumn], cells: Vec<Cell>) {
         let mut values = columns.iter().zip(&cells);
         let missing = values.find(|(column, cell)| column.need == Need::EveryValue && **cell == Cell::Missing);
         match missing {
-            Some((requested, _)) => self.skip(path, line, format!("no value in column {}", requested.column)),
-            None => self.rows.push(Row { line, cells }),
+            Some((requested, _)) => self.skip(line, format!("no value in column {}", requested.column)),
+            None => self.rows.push(Row { line, cells: Ok(cells) }),
+        }
+    }
+}
+
+/// The number of unusable rows among all rows of a file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnusableRows {
+    rows: usize,
+    unusable: usize,
+    /// Line and reason of the first unusable row.
+    first: Option<(usize, String)>,
+}
+
+impl UnusableRows {
+    /// Counts a row.
+    pub(super) fn count(&mut self, row: &Row) {
+        self.rows += 1;
+        if let Err(reason) = &row.cells {
+            self.unusable += 1;
+            self.first.get_or_insert_with(|| (row.line, reason.clone()));
+        }
+    }
+
+    /// Refuses a table with more than a tenth of unusable rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unusable`].
+    pub(super) fn check(&self, path: &Path) -> crate::error::Result<()> {
+        match &self.first {
+            Some((line, reason)) if self.unusable * 10 > self.rows => Err(Error::Unusable {
+                path: path.to_owned(),
+                line: *line,
+                reason: reason.clone(),
+                skipped: self.unusable,
+                rows: self.rows,
+            }),
+            _ => Ok(()),
         }
     }
 }
@@ -85,12 +122,12 @@ impl Table {
 /// [`Error::MissingColumn`] if a needed column is absent.
 pub(super) fn positions(
     path: &Path,
-    columns: &[RequestedColumn<'_>],
+    columns: &[RequestedColumn],
     names: Option<&[&str]>,
     width: usize,
-) -> Result<Vec<Option<usize>>> {
-    let position = |requested: &RequestedColumn<'_>| {
-        let found = match requested.column {
+) -> crate::error::Result<Vec<Option<usize>>> {
+    let position = |requested: &RequestedColumn| {
+        let found = match &requested.column {
             Column::Name(name) => names.and_then(|names| names.iter().position(|n| n.trim() == name)),
             Column::Index(index) => (*index < width).then_some(*index),
         };

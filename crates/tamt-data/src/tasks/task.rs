@@ -53,6 +53,13 @@ pub struct Task {
 }
 
 impl Task {
+    /// A task without files and metrics, for the predictions of a head.
+    pub fn of_head(name: &str, head: Head) -> Self {
+        let (sources, submissions) = (Vec::new(), Vec::new());
+        let (metrics, primary, defaults) = (Vec::new(), Metric::Accuracy, Defaults::default());
+        Self { name: name.to_owned(), folders: Vec::new(), head, sources, metrics, primary, defaults, submissions }
+    }
+
     /// Whether the task declares a split.
     pub fn has(&self, split: Split) -> bool {
         self.sources.iter().any(|source| source.split == split)

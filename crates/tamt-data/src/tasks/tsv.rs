@@ -1,44 +1,75 @@
-//! The reader of tab-separated values in GLUE's form: without quoting, with an optional byte order mark, with Unix or
+//! The parser of tab-separated values in GLUE's form: without quoting, with an optional byte order mark, with Unix or
 //! Windows line ends.
 
 use std::path::Path;
 
 use crate::error::Result;
+use crate::line_blocks::Block;
 use crate::tasks::table::{RequestedColumn, Table, pick, positions};
-use crate::text::read_text;
 
-/// Reads the requested columns of a file. Empty lines at the end are ignored; another empty line, or a line with another
-/// number of columns than the first line, is skipped.
-///
-/// # Errors
-///
-/// [`Error::MissingColumn`](crate::Error::MissingColumn), [`Error::NotText`](crate::Error::NotText),
-/// [`Error::Io`](crate::Error::Io).
-pub(super) fn read(path: &Path, header: bool, columns: &[RequestedColumn<'_>]) -> Result<Table> {
-    let text = read_text(path)?;
-    // Trailing empty lines must not count as skipped rows.
-    let mut lines = text.trim_end_matches(['\n', '\r']).split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let mut table = Table::default();
-    if text.trim().is_empty() {
-        return Ok(table);
+/// Reads the requested columns. Empty lines at the end are ignored; another empty line, or a line with another number of
+/// columns than the first line, is unusable.
+#[derive(Debug)]
+pub(super) struct Parser {
+    header: bool,
+    columns: Vec<RequestedColumn>,
+    first_line: Option<FirstLine>,
+    /// Empty lines that are unusable if another line follows.
+    empty: Vec<usize>,
+}
+
+/// What the first line says about the columns.
+#[derive(Debug)]
+struct FirstLine {
+    width: usize,
+    /// The positions of the requested columns.
+    positions: Vec<Option<usize>>,
+}
+
+impl Parser {
+    pub(super) fn new(header: bool, columns: Vec<RequestedColumn>) -> Self {
+        Self { header, columns, first_line: None, empty: Vec::new() }
     }
-    let first: Vec<&str> = lines.clone().next().unwrap_or_default().split('\t').collect();
-    let positions = positions(path, columns, header.then_some(first.as_slice()), first.len())?;
-    if header {
-        lines.next();
-    }
-    let mut fields = Vec::with_capacity(first.len());
-    for (i, line) in lines.enumerate() {
-        let number = i + 1 + usize::from(header);
-        fields.clear();
-        fields.extend(line.split('\t'));
-        if line.is_empty() {
-            table.skip(path, number, "the line is empty".to_owned());
-        } else if fields.len() == first.len() {
-            table.push(path, number, columns, pick(&fields, &positions));
-        } else {
-            table.skip(path, number, format!("{} columns, not {}", fields.len(), first.len()));
+
+    /// Adds the rows of the next block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingColumn`](crate::Error::MissingColumn).
+    pub(super) fn parse(&mut self, block: &Block, path: &Path, table: &mut Table) -> Result<()> {
+        // A text of blank lines is empty, whatever the columns.
+        if self.first_line.is_none() && block.text.trim().is_empty() {
+            return Ok(());
         }
+        let mut fields = Vec::new();
+        for (i, line) in block.text.split_terminator('\n').enumerate() {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            fields.clear();
+            fields.extend(line.split('\t'));
+            let first = match &mut self.first_line {
+                Some(first) => first,
+                first @ None => {
+                    let names = self.header.then_some(fields.as_slice());
+                    let positions = positions(path, &self.columns, names, fields.len())?;
+                    let first = first.insert(FirstLine { width: fields.len(), positions });
+                    if self.header {
+                        continue;
+                    }
+                    first
+                }
+            };
+            let number = block.line + i;
+            if line.is_empty() {
+                self.empty.push(number);
+                continue;
+            }
+            self.empty.drain(..).for_each(|empty| table.skip(empty, "the line is empty".to_owned()));
+            if fields.len() == first.width {
+                table.push(number, &self.columns, pick(&fields, &first.positions));
+            } else {
+                table.skip(number, format!("{} columns, not {}", fields.len(), first.width));
+            }
+        }
+        Ok(())
     }
-    Ok(table)
 }

@@ -4,34 +4,27 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use tamt_data::metrics::{Metric, Scores};
-use tamt_data::squad::{self, PredictOptions, Prediction, WindowLogits, nbest_json, predict, predictions_json};
-use tamt_data::tasks::{Head, Label, Task, submission};
+use tamt_data::squad::{self, nbest_json, predictions_json};
+use tamt_data::tasks::{Label, Task, submission};
 use tamt_kernels::ops::cross_entropy;
-use tamt_model::{Activations, Batch, Masks, Model, Pass, Save};
+use tamt_model::{Masks, Model};
 
 use crate::compute::Compute;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::LOSS;
 use crate::train::{Metrics, Watch};
 use crate::tune::chance::chance_notes;
 use crate::tune::inputs::{Inputs, Items, Targets};
 use crate::tune::loss::mean_loss;
+use crate::tune::predictor::{Decisions, PassedBatch, Predictor};
 use crate::tune::settings::{InputSettings, TuneSettings};
 
 /// A model's answers to a split.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    predictions: Predictions,
+    decisions: Decisions,
     /// Mean loss over sequences (windows); `None` where labels are missing.
     loss: Option<f64>,
-}
-
-#[derive(Clone, Debug)]
-enum Predictions {
-    /// A label for each example.
-    Labels(Vec<Label>),
-    /// A text for each question.
-    Spans(Vec<Prediction>),
 }
 
 impl Answers {
@@ -39,7 +32,8 @@ impl Answers {
     /// ends the predictions.
     ///
     /// # Errors
-    /// [`Error::NonFiniteEvaluation`] if the model's outputs are not finite; the errors of `progress`.
+    /// [`Error::NonFiniteEvaluation`](crate::Error::NonFiniteEvaluation) if the model's outputs are not finite; the errors
+    /// of `progress`.
     pub fn predict(
         model: &Model,
         masks: Option<&Masks>,
@@ -49,47 +43,17 @@ impl Answers {
         settings: &InputSettings,
         mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<Self> {
-        let outputs = task.outputs();
-        let prepared = compute.prepare(model, masks);
-        let pass = Pass::new(masks, Some(&prepared));
-        let (mut batch, mut logits) = (Batch::default(), Vec::new());
-        let (mut activations, mut workspace) = (Activations::new(Save::Last), compute.workspace());
-        let sequences = inputs.sequences() as usize;
-        let mut labels = vec![Label::Class(0); sequences];
-        let mut spans = vec![WindowLogits { start: Vec::new(), end: Vec::new() }; sequences];
+        let mut predictor = Predictor::new(model, masks, compute, task, settings);
         let (mut loss, mut done) = (Some(0.0), 0);
-        for chosen in inputs.batches(&model.config) {
-            inputs.fill(&chosen, &model.config, &mut batch);
-            model.forward(&batch, pass, &mut activations, &mut workspace);
-            model.task_forward(activations.last_hidden(), &batch, pass, &mut logits, &mut workspace);
-            if logits.iter().any(|v| !v.is_finite()) {
-                return Err(Error::NonFiniteEvaluation { what: "the task head's output" });
-            }
-            for (slot, &i) in chosen.iter().enumerate() {
-                match &inputs.items {
-                    Items::Sequences { .. } => {
-                        labels[i as usize] = task.decide(&logits[slot * outputs..][..outputs])?;
-                    }
-                    Items::Spans { .. } => {
-                        let own = &logits[2 * batch.bounds[slot]..2 * batch.bounds[slot + 1]];
-                        let column = |c: usize| own.iter().skip(c).step_by(2).copied().collect();
-                        spans[i as usize] = WindowLogits { start: column(0), end: column(1) };
-                    }
-                }
-            }
-            loss = loss.zip(inputs.targets(&chosen)).map(|(sum, targets)| {
-                sum + chosen.len() as f64 * evaluation_loss(&mut logits, &batch.bounds, &targets)
-            });
+        let decisions = predictor.decide(inputs, |PassedBatch { chosen, logits, bounds }| {
+            loss = loss
+                .zip(inputs.targets(chosen))
+                .map(|(sum, targets)| sum + chosen.len() as f64 * evaluation_loss(logits, bounds, &targets));
             done += chosen.len() as u64;
-            progress(done)?;
-        }
-        let predictions = match &inputs.items {
-            Items::Sequences { .. } => Predictions::Labels(labels),
-            Items::Spans { dataset, windows } => {
-                Predictions::Spans(predict(dataset, windows, &spans, predict_options(task, settings))?)
-            }
-        };
-        Ok(Self { predictions, loss: loss.map(|sum| sum / sequences.max(1) as f64) })
+            progress(done)
+        })?;
+        let sequences = inputs.sequences().max(1);
+        Ok(Self { decisions, loss: loss.map(|sum| sum / sequences as f64) })
     }
 
     /// The task's metrics against the labels of the split, then the loss. Names end in `_mm` for MNLI's mismatched set.
@@ -100,12 +64,12 @@ impl Answers {
     pub fn metrics(&self, task: &Task, inputs: &Inputs) -> Result<Metrics> {
         let suffix = inputs.split.suffix();
         let named = |(name, value): (&str, f64)| (Cow::from(format!("{name}{suffix}")), value);
-        let mut metrics: Metrics = match (&self.predictions, &inputs.items) {
-            (Predictions::Labels(labels), Items::Sequences { examples, .. }) => {
+        let mut metrics: Metrics = match (&self.decisions, &inputs.items) {
+            (Decisions::Labels { labels, .. }, Items::Sequences { examples, .. }) => {
                 let Scores(scores) = task.score(examples, labels)?;
                 scores.into_iter().map(|(metric, value)| named((metric.key(), value))).collect()
             }
-            (Predictions::Spans(predictions), Items::Spans { dataset, .. }) => {
+            (Decisions::Spans(predictions), Items::Spans { dataset, .. }) => {
                 let scores = squad::evaluate(dataset, predictions)?;
                 let parts = [("", Some(scores.all)), ("HasAns_", scores.has_answer), ("NoAns_", scores.no_answer)];
                 let mut metrics = Metrics::new();
@@ -117,7 +81,7 @@ impl Answers {
                 }
                 metrics
             }
-            _ => unreachable!("`predict` makes predictions of the kind of its inputs"),
+            _ => unreachable!("decisions are of the kind of their inputs"),
         };
         metrics.extend(self.loss.map(|loss| named((LOSS, loss))));
         Ok(metrics)
@@ -128,20 +92,20 @@ impl Answers {
     /// # Errors
     /// [`Error::Data`] if the split has no labels.
     pub fn notes(&self, task: &Task, inputs: &Inputs) -> Result<Vec<String>> {
-        match (&self.predictions, &inputs.items) {
-            (Predictions::Labels(labels), Items::Sequences { examples, .. }) => {
+        match (&self.decisions, &inputs.items) {
+            (Decisions::Labels { labels, .. }, Items::Sequences { examples, .. }) => {
                 let scores = task.score(examples, labels)?;
                 let gold: Vec<Label> = examples.iter().filter_map(|example| example.label).collect();
                 Ok(chance_notes(task, inputs.split, labels, &gold, &scores))
             }
-            (Predictions::Spans(predictions), Items::Spans { dataset, .. }) => {
+            (Decisions::Spans(predictions), Items::Spans { dataset, .. }) => {
                 let is_silent = predictions.iter().all(|prediction| prediction.text.is_empty())
                     && dataset.questions.iter().any(|question| !question.answers.is_empty());
                 let (n, split) = (predictions.len(), inputs.split.name());
                 let note = || format!("the model gives no answer to any of the {n} questions of {split}");
                 Ok(is_silent.then(note).into_iter().collect())
             }
-            _ => unreachable!("`predict` makes predictions of the kind of its inputs"),
+            _ => unreachable!("decisions are of the kind of their inputs"),
         }
     }
 
@@ -153,8 +117,8 @@ impl Answers {
     /// [`Error::Data`] if a predicted class is none of the task's.
     pub fn files(&self, task: &Task, inputs: &Inputs) -> Result<Vec<(String, String)>> {
         let suffix = inputs.split.suffix();
-        match (&self.predictions, &inputs.items) {
-            (Predictions::Labels(labels), Items::Sequences { examples, .. }) => {
+        match (&self.decisions, &inputs.items) {
+            (Decisions::Labels { labels, .. }, Items::Sequences { examples, .. }) => {
                 let mut text = submission(task, examples, labels)?;
                 let gold: Option<Vec<Label>> = examples.iter().map(|example| example.label).collect();
                 if let Some(gold) = gold {
@@ -165,7 +129,7 @@ impl Answers {
                 }
                 Ok(vec![(format!("predictions{suffix}.tsv"), text)])
             }
-            (Predictions::Spans(predictions), Items::Spans { .. }) => {
+            (Decisions::Spans(predictions), Items::Spans { .. }) => {
                 let nbest = nbest_json(predictions).expect("texts and numbers are JSON");
                 let mut files = vec![
                     ("predictions.json".to_owned(), predictions_json(predictions)),
@@ -176,7 +140,7 @@ impl Answers {
                 files.extend(odds.map(|odds| ("null_odds.json".to_owned(), format!("{:#}\n", Value::Object(odds)))));
                 Ok(files)
             }
-            _ => unreachable!("`predict` makes predictions of the kind of its inputs"),
+            _ => unreachable!("decisions are of the kind of their inputs"),
         }
     }
 
@@ -186,8 +150,8 @@ impl Answers {
     /// [`Error::Data`] if a predicted class is none of the task's.
     pub fn submission(&self, task: &Task, inputs: &Inputs) -> Result<Vec<(String, String)>> {
         let name = task.submissions.iter().find(|(split, _)| *split == inputs.split).map(|(_, name)| name.clone());
-        match (&self.predictions, &inputs.items, name) {
-            (Predictions::Labels(labels), Items::Sequences { examples, .. }, Some(name)) => {
+        match (&self.decisions, &inputs.items, name) {
+            (Decisions::Labels { labels, .. }, Items::Sequences { examples, .. }, Some(name)) => {
                 Ok(vec![(name, submission(task, examples, labels)?)])
             }
             _ => self.files(task, inputs),
@@ -220,15 +184,5 @@ fn evaluation_loss(logits: &mut [f32], bounds: &[usize], targets: &Targets) -> f
     match targets {
         Targets::Classes(labels) => cross_entropy::forward(logits, labels).loss_sum / labels.len().max(1) as f64,
         _ => mean_loss(logits, bounds, targets),
-    }
-}
-
-fn predict_options(task: &Task, settings: &InputSettings) -> PredictOptions {
-    let spans = settings.spans.unwrap_or_default();
-    PredictOptions {
-        n_best: spans.n_best,
-        max_answer_tokens: spans.max_answer_length,
-        unanswerable: matches!(task.head, Head::Span { unanswerable: true }),
-        null_threshold: spans.null_threshold,
     }
 }

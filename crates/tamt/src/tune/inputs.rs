@@ -68,9 +68,35 @@ impl Inputs {
         }
         let read = tasks::read(task, dir, split)?;
         let notes = [&read.skipped, &read.unlabelled].into_iter().filter_map(|rows| skipped_note(rows)).collect();
-        let too_short = |error| too_short(error, "special tokens");
-        let features = encode(&read.items, tokenizer, settings.max_length).map_err(too_short)?;
-        Ok(Self { split, files: read.files, notes, items: Items::Sequences { examples: read.items, features } })
+        let items = sequences(read.items, tokenizer, settings)?;
+        Ok(Self { split, files: read.files, notes, items })
+    }
+
+    /// Tokenizes examples that belong to no split.
+    ///
+    /// # Errors
+    /// Those of [`encode`].
+    pub(crate) fn of_examples(examples: Vec<Example>, tokenizer: &Tokenizer, settings: &InputSettings) -> Result<Self> {
+        let items = sequences(examples, tokenizer, settings)?;
+        Ok(Self { split: Split::Test, files: Vec::new(), notes: Vec::new(), items })
+    }
+
+    /// Tokenizes questions that belong to no split.
+    ///
+    /// # Errors
+    /// Those of [`Windows::new`].
+    pub(crate) fn of_questions(dataset: Dataset, tokenizer: &Tokenizer, settings: &InputSettings) -> Result<Self> {
+        let windows = windows(&dataset, tokenizer, settings)?;
+        let items = Items::Spans { dataset, windows };
+        Ok(Self { split: Split::Test, files: Vec::new(), notes: Vec::new(), items })
+    }
+
+    /// Questions and contexts; `None` for a task of sequences.
+    pub(crate) fn dataset(&self) -> Option<&Dataset> {
+        match &self.items {
+            Items::Sequences { .. } => None,
+            Items::Spans { dataset, .. } => Some(dataset),
+        }
     }
 
     /// `n` of the examples (questions), chosen by the task and the seed; a subset lies in every larger one.
@@ -216,6 +242,12 @@ fn keep_trainable(dataset: &mut Dataset) -> Result<()> {
         return Err(tamt_data::Error::NoExamples { path: dataset.path.clone() }.into());
     }
     Ok(())
+}
+
+fn sequences(examples: Vec<Example>, tokenizer: &Tokenizer, settings: &InputSettings) -> Result<Items> {
+    let features =
+        encode(&examples, tokenizer, settings.max_length).map_err(|error| too_short(error, "special tokens"))?;
+    Ok(Items::Sequences { examples, features })
 }
 
 fn windows(dataset: &Dataset, tokenizer: &Tokenizer, settings: &InputSettings) -> Result<Windows> {

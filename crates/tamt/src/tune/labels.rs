@@ -66,7 +66,7 @@ pub(super) fn given_order(given: &[String], task: &Task) -> Result<Vec<usize>> {
 }
 
 /// The names of the outputs 0, 1, .. in `id2label`; none if an output lacks a name.
-fn output_names(id2label: Option<&Value>) -> Vec<String> {
+pub(super) fn output_names(id2label: Option<&Value>) -> Vec<String> {
     let Some(names) = id2label.and_then(Value::as_object) else { return Vec::new() };
     let name = |i: usize| Some(names.get(&i.to_string())?.as_str()?.to_owned());
     (0..names.len()).map(name).collect::<Option<_>>().unwrap_or_default()

@@ -12,11 +12,9 @@ use crate::base::check_vocabulary;
 use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
 use crate::tune::labels::{LabelOrder, given_order, output_order};
-
-/// Names of the weights of a head in a checkpoint, whose rows are its outputs, and whether the head predicts spans:
-/// BERT's classifier, RoBERTa's classifier, the head of spans.
-const HEAD_WEIGHTS: [(&str, bool); 3] =
-    [("classifier.weight", false), ("classifier.out_proj.weight", false), ("qa_outputs.weight", true)];
+use crate::tune::own_task::{OwnTask, outputs};
+use crate::tune::settings::InputSettings;
+use crate::tune::task_record::TaskRecord;
 
 /// A model with a task head, its tokenizer and its digest.
 #[derive(Clone, Debug)]
@@ -46,19 +44,56 @@ impl TaskModel {
         let name = name.as_ref();
         labels.map(|labels| given_order(labels, task)).transpose()?;
         let directory = tamt_model::hub::resolve(name)?;
-        let checkpoint = Checkpoint::open(&directory)?;
-        let is_new = check_head(&checkpoint, task, head, &directory)?;
-        let mut model = Model::load_for_task(&directory, head_kind(task), head)?;
-        let mut label_order = LabelOrder::Task;
+        let (mut loaded, is_new) = Self::open(name, &directory, &Checkpoint::open(&directory)?, task, head)?;
         if !is_new && let Head::Classification { .. } = task.head {
             let order;
-            (order, label_order) = output_order(model.config.extra("id2label"), task, labels)?;
-            model.reorder_outputs(&order);
+            (order, loaded.label_order) = output_order(loaded.model.config.extra("id2label"), task, labels)?;
+            loaded.model.reorder_outputs(&order);
         }
-        let tokenizer = Tokenizer::from_dir(&directory)?;
-        check_vocabulary(&model, &tokenizer, &directory)?;
-        let sha256 = checkpoint.sha256().to_owned();
-        Ok(Self { name: name.to_string_lossy().into_owned(), model, tokenizer, sha256, label_order })
+        Ok(loaded)
+    }
+
+    /// Loads a model with a head for the task that the model's own directory describes. `labels` name the outputs of a
+    /// classifier, and count more than the names in the configuration.
+    ///
+    /// # Errors
+    /// Those of [`TaskModel::load`]; [`Error::NoHead`] or [`Error::UnusableHead`] if the head predicts neither one label,
+    /// nor one number, nor spans; [`Error::Damaged`] if the description is malformed.
+    pub fn load_own(name: impl AsRef<OsStr>, labels: Option<&[String]>) -> Result<(Self, OwnTask)> {
+        let name = name.as_ref();
+        let directory = tamt_model::hub::resolve(name)?;
+        let checkpoint = Checkpoint::open(&directory)?;
+        let own = OwnTask::read(&directory, &checkpoint, labels)?;
+        let (model, _) = Self::open(name, &directory, &checkpoint, &own.task, HeadStart::Checkpoint)?;
+        Ok((model, own))
+    }
+
+    /// The model with its outputs in the order of the checkpoint, and whether its head is new.
+    fn open(
+        name: &OsStr,
+        directory: &Path,
+        checkpoint: &Checkpoint,
+        task: &Task,
+        head: HeadStart,
+    ) -> Result<(Self, bool)> {
+        let is_new = check_head(checkpoint, task, head, directory)?;
+        let model = Model::load_for_task(directory, head_kind(task), head)?;
+        let tokenizer = Tokenizer::from_dir(directory)?;
+        check_vocabulary(&model, &tokenizer, directory)?;
+        let (name, sha256) = (name.to_string_lossy().into_owned(), checkpoint.sha256().to_owned());
+        Ok((Self { name, model, tokenizer, sha256, label_order: LabelOrder::Task }, is_new))
+    }
+
+    /// The settings of the inputs with which the model was tuned on `task`; the defaults of `task` if the model's
+    /// configuration says nothing about that task.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the configuration's record is malformed.
+    pub fn input_settings(&self, task: &Task) -> Result<InputSettings> {
+        let defaults = InputSettings::new(task);
+        let record = TaskRecord::read(&self.model.config, Path::new(&self.name))?;
+        let own = record.filter(|record| record.name == task.name).map(|record| record.settings());
+        Ok(own.filter(|own| own.spans.is_some() == defaults.spans.is_some()).unwrap_or(defaults))
     }
 
     /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit. The mask of a
@@ -85,9 +120,7 @@ fn check_head(checkpoint: &Checkpoint, task: &Task, head: HeadStart, directory: 
     if matches!(head, HeadStart::Fresh(_)) {
         return Ok(true);
     }
-    let is_span = matches!(task.head, Head::Span { .. });
-    let own = HEAD_WEIGHTS.into_iter().filter(|(_, span)| *span == is_span);
-    let found = own.filter_map(|(name, _)| Some(*checkpoint.shape(name)?.first()?)).next();
+    let found = outputs(checkpoint, matches!(task.head, Head::Span { .. }));
     let error = |found: Option<usize>| {
         Err(Error::Head { path: PathBuf::from(directory), task: task.name.clone(), outputs: task.outputs(), found })
     };
@@ -98,9 +131,11 @@ fn check_head(checkpoint: &Checkpoint, task: &Task, head: HeadStart, directory: 
     }
 }
 
-/// Writes the labels and the kind of the head into the configuration, under the keys of `transformers`.
-pub(super) fn describe_head(model: &mut Model, task: &Task) {
+/// Writes the labels and the kind of the head into the configuration, under the keys of `transformers`, and the settings
+/// of the inputs.
+pub(super) fn describe_head(model: &mut Model, task: &Task, inputs: &InputSettings) {
     let config = &mut model.config;
+    TaskRecord::new(task, inputs).write(config);
     let labels: Vec<String> = match &task.head {
         Head::Classification { labels } => labels.clone(),
         Head::Regression { .. } => vec!["LABEL_0".to_owned()],

@@ -17,7 +17,7 @@ use crate::tune::answers::{Answers, predict_all};
 use crate::tune::inputs::TaskData;
 use crate::tune::model::{TaskModel, describe_head};
 use crate::tune::result::Tuned;
-use crate::tune::settings::{KeptModel, TuneSettings};
+use crate::tune::settings::{InputSettings, KeptModel, TuneSettings};
 use crate::tune::teacher::Teacher;
 use crate::tune::training::Tuning;
 
@@ -61,7 +61,7 @@ pub fn tune(
     }
     let Session { directory, observer, stop } = session;
     if settings.keep != KeptModel::None {
-        write_model(&mut model, &tokenizer, task, directory.path())?;
+        write_model(&mut model, &tokenizer, task, &settings.inputs, directory.path())?;
     }
     trained.state.train_batch_size = Some(settings.batch_size as u64);
     trained.write_record(&directory)?;
@@ -89,8 +89,14 @@ pub fn tune(
 }
 
 /// Writes the model with its tokenizer. The weights come first: a failure to write another file does not cost them.
-fn write_model(model: &mut Model, tokenizer: &Tokenizer, task: &Task, directory: &Path) -> Result<()> {
-    describe_head(model, task);
+fn write_model(
+    model: &mut Model,
+    tokenizer: &Tokenizer,
+    task: &Task,
+    inputs: &InputSettings,
+    directory: &Path,
+) -> Result<()> {
+    describe_head(model, task, inputs);
     model.use_default_names();
     model.save(directory)?;
     tokenizer.save_to(directory)?;
