@@ -49,7 +49,7 @@ pub struct Record {
     pub labels: Labels,
     /// The command line.
     pub command: Vec<String>,
-    /// Seconds of work over all attempts of which the end is known.
+    /// Seconds of the last attempt, or of training over all attempts if that is longer.
     pub seconds: f64,
     /// Where the last attempt ran.
     pub machine: Machine,

@@ -32,6 +32,21 @@ fn the_dense_model_is_at_no_distance_from_itself_and_a_ticket_is() {
 }
 
 #[test]
+fn a_result_is_kept_with_the_settings_that_measure_it_again_and_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ticket, kept) = (ticket(&directory), at(&directory, "kept"));
+    let line = format!("{} --ticket {ticket} --max-tokens 500 --output-dir {kept}", evaluation());
+    let printed = object(&tamt(&line).success());
+    let mut written: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(format!("{kept}/eval_results.json")).unwrap()).unwrap();
+    assert_eq!(written.as_object_mut().unwrap().remove("output_dir"), Some(kept.clone().into()));
+    assert_eq!(written, serde_json::Value::Object(printed));
+    let again = object(&tamt(&format!("eval --config {kept}/config.toml --json")).success());
+    assert_eq!(written, serde_json::Value::Object(again));
+    tamt(&line).code(1).stderr(contains("already holds a run"));
+}
+
+#[test]
 fn only_the_objectives_asked_for_are_measured() {
     for (objective, mlm, kd) in [("mlm", true, false), ("kd", false, true), ("all", true, true)] {
         let result = object(&tamt(&format!("{} --objective {objective}", evaluation())).success());

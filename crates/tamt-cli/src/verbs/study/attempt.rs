@@ -152,7 +152,7 @@ impl<'a> Attempt<'a> {
             attempts: self.attempts,
             labels: Labels { ticket: self.ticket.as_ref().map(Source::label), ..self.run.labels.clone() },
             command,
-            seconds: self.started.elapsed().as_secs_f64(),
+            seconds: logged_seconds(directory).max(self.started.elapsed().as_secs_f64()),
             machine,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             files,
@@ -160,6 +160,13 @@ impl<'a> Attempt<'a> {
         record.write(directory)?;
         Ok(Ended::Recorded(status))
     }
+}
+
+/// Seconds of training over all attempts, as the last line of the log has them; 0 without a log.
+fn logged_seconds(directory: &Path) -> f64 {
+    let log = std::fs::read_to_string(directory.join("log.jsonl")).unwrap_or_default();
+    let last = log.lines().next_back().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    last.and_then(|line| line.get("seconds")?.as_f64()).unwrap_or(0.0)
 }
 
 /// The precision that a command line means on this machine.
