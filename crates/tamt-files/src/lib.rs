@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +21,22 @@ pub fn is_temporary(name: &str) -> bool {
 /// # Errors
 /// Those of the file system and of `contents`; `path` then keeps its old contents.
 pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    atomic_write_seeking(path, |file| contents(file))
+}
+
+/// A writer that goes back in its file.
+pub trait WriteSeek: Write + Seek {}
+
+impl<T: Write + Seek> WriteSeek for T {}
+
+/// [`atomic_write`] for formats that go back in the file, such as zip.
+///
+/// # Errors
+/// Those of [`atomic_write`].
+pub fn atomic_write_seeking(
+    path: &Path,
+    contents: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
+) -> io::Result<()> {
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
@@ -101,6 +117,12 @@ impl Write for SyncedWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Seek for SyncedWriter<'_> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
     }
 }
 

@@ -154,6 +154,21 @@ pub enum Error {
         value: f32,
     },
 
+    /// A tensor that should be a mask has another value than 0 and 1.
+    #[error("{}: `{name}` is no mask: it holds {value} at [{row}, {col}], and a mask holds 0 and 1", path.display())]
+    NotAMask {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        name: String,
+        /// Row of the first such value.
+        row: usize,
+        /// Column of the first such value.
+        col: usize,
+        /// The value.
+        value: String,
+    },
+
     /// The path of a model does not exist.
     #[error("no such directory: {}{}", path.display(), nearest(existing.as_deref()))]
     NoSuchDirectory {

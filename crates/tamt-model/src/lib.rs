@@ -53,7 +53,8 @@
 //! * `pass`, `prepared`, `grads`: how a pass runs, matrices in kernel layout, gradients of trainable tensors.
 //! * [`model`], `model_init`, `model_files`: the structure of a model, its initial values, reading and writing.
 //! * `params`, `batch`: tensors and masks by id, packed batches.
-//! * `rewrite`: the copy of a checkpoint with the zeros of masks.
+//! * `rewrite`: the copy of a checkpoint with the zeros of masks. [`torch_export`]: masks and pruned checkpoints for
+//!   `PyTorch`.
 //! * [`config`], [`checkpoint`], [`hub`], [`sentence`], [`mod@write`], [`digest`]: files in Hugging Face layout.
 
 mod activations;
@@ -82,6 +83,7 @@ mod saved_layer;
 mod saved_norm;
 pub mod sentence;
 mod task_head;
+pub mod torch_export;
 mod weight_gradients;
 mod workspace;
 pub mod write;
@@ -89,6 +91,7 @@ pub mod write;
 pub use activations::{Activations, HiddenGrads};
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
+pub use checkpoint::tensor_file::TensorFile;
 pub use config::{Config, Family};
 pub use error::{Error, Result};
 pub use grads::{GradKind, Gradient, Grads, Trainable};

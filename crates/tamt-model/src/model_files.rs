@@ -120,6 +120,29 @@ impl Model {
         Ok(model)
     }
 
+    /// The task head of the checkpoint in a directory, if [`Model::load_for_task`] reads such a head.
+    ///
+    /// # Errors
+    /// If the configuration or the weights are missing or malformed.
+    pub fn stored_task(dir: &Path) -> Result<Option<TaskKind>> {
+        let config = Config::read(dir.join("config.json"))?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let rows = |name: &str| checkpoint.shape(name).and_then(|shape| shape.first().copied());
+        let is_of = |class: &str| config.extra("architectures").is_some_and(|names| names.to_string().contains(class));
+        if rows("qa_outputs.weight") == Some(2) {
+            return Ok(Some(TaskKind::Span));
+        }
+        let outputs = match config.family {
+            // A classifier of tokens has no pooler. One of choices has a score for each choice of a group of texts.
+            Family::Bert if checkpoint.contains("pooler.dense.weight") && !is_of("ForMultipleChoice") => {
+                rows("classifier.weight")
+            }
+            Family::Bert => None,
+            Family::Roberta => rows("classifier.out_proj.weight"),
+        };
+        Ok(outputs.map(|outputs| TaskKind::Sequence { outputs }))
+    }
+
     /// Writes `config.json` and `model.safetensors` (F32) in Hugging Face layout, each by atomic rename.
     ///
     /// # Errors

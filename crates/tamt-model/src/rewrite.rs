@@ -9,6 +9,7 @@ use tamt_kernels::masks::BitMask;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::convert::{self, Dtype as FileDtype, Float};
+use crate::config::Config;
 use crate::error::{Error, Result, write_error};
 use crate::model::{Model, mlm_names};
 use crate::params::Masks;
@@ -43,12 +44,12 @@ pub struct Rewritten {
 }
 
 /// A tensor of the copy.
-struct Copied<'a> {
-    name: String,
-    shape: Vec<usize>,
-    dtype: FileDtype,
-    element_size: usize,
-    bytes: Cow<'a, [u8]>,
+pub(crate) struct Copied<'a> {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: FileDtype,
+    pub(crate) element_size: usize,
+    pub(crate) bytes: Cow<'a, [u8]>,
 }
 
 /// Writes the checkpoint in the directory `source`, which `model` was read from, to the directory `target`, as
@@ -66,18 +67,11 @@ pub fn rewrite(source: &Path, model: &Model, masks: &Masks, target: &Path, dtype
         .iter()
         .map(|name| copy(&checkpoint, name, mask_of(&checkpoint, model, masks, name)?, dtype))
         .collect::<Result<Vec<_>>>()?;
-    let mut bytes_of: BTreeMap<&str, usize> = BTreeMap::new();
     let mut dtypes: BTreeMap<String, usize> = BTreeMap::new();
     for tensor in &copied {
         *dtypes.entry(tensor.dtype.to_string()).or_default() += 1;
-        if let FileDtype::Float(float) = tensor.dtype {
-            *bytes_of.entry(float.torch_name()).or_default() += tensor.bytes.len();
-        }
     }
-    let mut config = model.config.clone();
-    if let Some((name, _)) = bytes_of.into_iter().max_by_key(|(_, bytes)| *bytes) {
-        config.set_dtype(name);
-    }
+    let config = config_of(model, &copied);
     let kinds: Vec<String> = copied.iter().map(|tensor| tensor.dtype.to_string()).collect();
     let tensors: Vec<(&str, &[usize], TensorData<'_>)> = copied
         .iter()
@@ -92,6 +86,21 @@ pub fn rewrite(source: &Path, model: &Model, masks: &Masks, target: &Path, dtype
     write_safetensors(&target.join("model.safetensors"), &metadata, &tensors)?;
     atomic_write(&target.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))?;
     Ok(Rewritten { dtypes })
+}
+
+/// The configuration of a model whose weights have mostly the type that most bytes of `copied` have.
+pub(crate) fn config_of(model: &Model, copied: &[Copied<'_>]) -> Config {
+    let mut bytes_of: BTreeMap<&str, usize> = BTreeMap::new();
+    for tensor in copied {
+        if let FileDtype::Float(float) = tensor.dtype {
+            *bytes_of.entry(float.torch_name()).or_default() += tensor.bytes.len();
+        }
+    }
+    let mut config = model.config.clone();
+    if let Some((name, _)) = bytes_of.into_iter().max_by_key(|(_, bytes)| *bytes) {
+        config.set_dtype(name);
+    }
+    config
 }
 
 /// The mask of a tensor: its own, or that of the word embeddings for a decoder that is tied to them.
@@ -111,7 +120,11 @@ fn mask_of<'a>(checkpoint: &Checkpoint, model: &Model, masks: &'a Masks, name: &
     Ok((values == *model.params.get(model.embeddings.word)).then_some(mask))
 }
 
-fn copy<'a>(
+/// A tensor of a checkpoint, with zeros where `mask` drops elements, rounded to `dtype`.
+///
+/// # Errors
+/// If the tensor is malformed, cannot be copied, or has a value that is too large for `dtype`.
+pub(crate) fn copy<'a>(
     checkpoint: &'a Checkpoint,
     name: &str,
     mask: Option<&BitMask>,

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use tamt_files::WriteSeek;
 
 use crate::config::Config;
 use crate::error::{Result, write_error};
@@ -136,6 +137,17 @@ pub fn write_safetensors(
 /// [`Error::Write`](crate::Error::Write) with `path`, which then keeps its old contents.
 pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     tamt_files::atomic_write(path, contents).map_err(write_error(path))
+}
+
+/// [`atomic_write`] for formats that go back in the file, such as zip.
+///
+/// # Errors
+/// [`Error::Write`](crate::Error::Write) with `path`, which then keeps its old contents.
+pub(crate) fn atomic_write_seeking(
+    path: &Path,
+    contents: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
+) -> Result<()> {
+    tamt_files::atomic_write_seeking(path, contents).map_err(write_error(path))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use tamt_model::{Dtype, Masks, Rewritten, rewrite};
 
 use crate::base::Base;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sentence;
 
 /// Writes the base model's checkpoint with the ticket's zeros, its configuration, its tokenizer and its
@@ -18,9 +18,20 @@ use crate::sentence;
 /// # Errors
 /// If a file cannot be read or written, or a weight is too large for `dtype`.
 pub fn apply(base: &Base, masks: &Masks, directory: &Path, dtype: Option<Dtype>) -> Result<Rewritten> {
+    std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
     // The weights come first: files of modules are copied, and their source may be gone.
     let rewritten = rewrite(&base.directory, &base.model, masks, directory, dtype)?;
-    base.tokenizer.save_to(directory)?;
-    sentence::copy_modules(&base.directory, directory)?;
+    copy_companions(base, directory)?;
     Ok(rewritten)
+}
+
+/// Creates `directory` and copies what belongs to a model beside its weights and its configuration: the tokenizer and the
+/// sentence-transformers modules.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub(crate) fn copy_companions(base: &Base, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+    base.tokenizer.save_to(directory)?;
+    sentence::copy_modules(&base.directory, directory)
 }

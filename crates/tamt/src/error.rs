@@ -164,6 +164,15 @@ pub enum Error {
         found: String,
     },
 
+    /// A file has no masks that make a ticket of the model.
+    #[error("{} makes no ticket: {reason}", .path.display())]
+    NoMasks {
+        /// The file, or the directory of a checkpoint.
+        path: PathBuf,
+        /// What it lacks, or what a ticket cannot hold.
+        reason: String,
+    },
+
     /// A matrix of a ticket is missing, or has another shape, in the model or in the other ticket.
     #[error("the ticket does not fit at {name}: {reason}")]
     TicketMismatch {

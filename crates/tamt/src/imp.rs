@@ -226,6 +226,7 @@ mod tests {
             steps: 0,
             corpus_sha256: None,
             evaluation: None,
+            imported: None,
             tool_version: String::new(),
         }
     }

@@ -51,8 +51,21 @@ pub struct Provenance {
     pub corpus_sha256: Option<String>,
     /// How the search measured the ticket's losses; `None` where it had no text to measure them on.
     pub evaluation: Option<EvalRecord>,
+    /// The file that an imported ticket comes from.
+    pub imported: Option<ImportRecord>,
     /// Version of `tamt` that wrote the file.
     pub tool_version: String,
+}
+
+/// The file of masks, or the checkpoint with zeros, that a ticket was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImportRecord {
+    /// Name of the file or directory, without its path.
+    pub file: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// What the file is, in words.
+    pub form: String,
 }
 
 /// The text on which a ticket's losses were measured, and how.
@@ -268,8 +281,10 @@ impl Provenance {
             text.parse().map_err(|_| format!("its {key} is {text:?}"))
         }
         let text = |key: &str| metadata.get(key).cloned();
-        let evaluation = metadata.get("evaluation").map(|json| serde_json::from_str(json));
-        let evaluation = evaluation.transpose().map_err(|e| format!("its evaluation cannot be read: {e}"))?;
+        fn json<T: serde::de::DeserializeOwned>(m: &HashMap<String, String>, key: &str) -> Result<Option<T>, String> {
+            let parsed = m.get(key).map(|json| serde_json::from_str(json)).transpose();
+            parsed.map_err(|e| format!("its {key} cannot be read: {e}"))
+        }
         let sparsity: f64 = number(metadata, "sparsity")?;
         if !(0.0..=1.0).contains(&sparsity) {
             return Err(format!("its sparsity is {sparsity}, outside [0, 1]"));
@@ -291,7 +306,8 @@ impl Provenance {
             seed: number(metadata, "seed")?,
             steps: number(metadata, "steps")?,
             corpus_sha256: text("corpus_sha256"),
-            evaluation,
+            evaluation: json(metadata, "evaluation")?,
+            imported: json(metadata, "imported")?,
             tool_version: text("tool_version").unwrap_or_default(),
         })
     }

@@ -19,6 +19,7 @@ use tamt::tune::KeptModel;
 use tamt_data::tasks::Format;
 use tamt_kernels::Precision;
 use tamt_model::Dtype;
+use tamt_onnx::Weights;
 
 use crate::args::values::InputFormat;
 
@@ -165,6 +166,43 @@ pub(crate) const DTYPE: Choice<Dtype> = Choice(&[
     ("f32", Dtype::F32, "Single precision"),
     ("bf16", Dtype::Bf16, "Half of the bits, the exponents of single precision"),
     ("f16", Dtype::F16, "Half precision; weights above 65504 are refused"),
+]);
+
+/// The formats that `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExportFormat {
+    Onnx,
+    TorchMask,
+    TorchPrune,
+    Transformers,
+}
+
+impl ExportFormat {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        let named = EXPORT_FORMAT.0.iter().find(|(_, format, _)| *format == self);
+        named.map_or("", |(name, ..)| name)
+    }
+}
+
+pub(crate) const EXPORT_FORMAT: Choice<ExportFormat> = Choice(&[
+    ("onnx", ExportFormat::Onnx, "model.onnx with configuration and tokenizer, for ONNX Runtime and OpenVINO"),
+    ("torch-mask", ExportFormat::TorchMask, "mask.pt, the reference's file: a boolean tensor for each matrix"),
+    (
+        "torch-prune",
+        ExportFormat::TorchPrune,
+        "pytorch_model.bin with weight_orig and weight_mask, as torch.nn.utils.prune",
+    ),
+    ("transformers", ExportFormat::Transformers, "model.safetensors with the ticket's zeros, all heads included"),
+]);
+
+pub(crate) const ONNX_WEIGHTS: Choice<Weights> = Choice(&[
+    ("f32", Weights::F32, "Single precision"),
+    (
+        "int8",
+        Weights::Int8,
+        "8 bits and a scale for each output; zeros stay zeros, the arithmetic is in single precision",
+    ),
 ]);
 
 pub(crate) const POOL: Choice<Pool> = Choice(&[

@@ -9,8 +9,10 @@ pub(crate) mod common;
 pub(crate) mod demo;
 pub(crate) mod encode;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod generate;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
@@ -30,8 +32,10 @@ use crate::args::common::Common;
 use crate::args::demo::DemoArgs;
 use crate::args::encode::EncodeArgs;
 use crate::args::eval::EvalArgs;
+use crate::args::export::ExportArgs;
 use crate::args::find::FindArgs;
 use crate::args::generate::{CompletionsArgs, ManArgs};
+use crate::args::import::ImportArgs;
 use crate::args::inspect::InspectArgs;
 use crate::args::predict::PredictArgs;
 use crate::args::pretrain::PretrainArgs;
@@ -75,6 +79,10 @@ pub(crate) enum Verb {
     Encode(EncodeArgs),
     /// Write a dense checkpoint that has zeros where the ticket has them
     Apply(ApplyArgs),
+    /// Write a ticket or a model for other programs: PyTorch, transformers, ONNX
+    Export(ExportArgs),
+    /// Make a ticket of masks that were made elsewhere, or of a checkpoint's zeros
+    Import(ImportArgs),
     /// Measure how fast this machine computes, dense and sparse
     Bench(BenchArgs),
     /// Run all experiments of a plan, through any interruption, with any number of workers
@@ -102,6 +110,8 @@ impl Verb {
             Self::Predict(args) => &args.common,
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
+            Self::Export(args) => &args.common,
+            Self::Import(args) => &args.common,
             Self::Bench(args) => &args.common,
             Self::Study(args) => &args.common,
             Self::Report(args) => &args.common,

@@ -1,6 +1,6 @@
 //! `tamt apply`: writes a dense checkpoint with the zeros of a ticket.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 use tamt::apply::apply;
 use tamt::inspect::Rates;
@@ -11,14 +11,8 @@ use crate::printer::Printer;
 use crate::progress::Heartbeat;
 use crate::verbs::shared;
 
-/// Files of a model or a run; a directory with one of them is refused.
-const RUN_FILES: [&str; 5] =
-    ["config.json", "model.safetensors", "pytorch_model.bin", "config.toml", "ticket.safetensors"];
-
 pub(super) fn run(args: &ApplyArgs, printer: Printer) -> Result<()> {
-    if let Some(found) = RUN_FILES.iter().find(|name| args.output_dir.join(name).exists()) {
-        bail!("{} already holds {found}; give another --output-dir", args.output_dir.display());
-    }
+    shared::check_unoccupied(&args.output_dir, shared::MODEL_FILES)?;
     let base = shared::base(&args.model, printer)?;
     let ticket = Ticket::read(&args.ticket)?;
     let masks = base.masks_of(&ticket, args.allow_other_base)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tamt::evaluate::EvalConditions;
 use tamt::inspect::Rates;
-use tamt::ticket::{EvalRecord, Provenance, Ticket};
+use tamt::ticket::{EvalRecord, ImportRecord, Provenance, Ticket};
 
 use crate::args::inspect::InspectArgs;
 use crate::printer::{Printer, grouped};
@@ -63,6 +63,9 @@ fn heading(path: &Path, provenance: &Provenance) -> String {
         text.push_str(&format!(
             "  evaluated   on {tokens} tokens in blocks of {block_size}, masked with seed {seed}\n"
         ));
+    }
+    if let Some(ImportRecord { file, sha256, form }) = &provenance.imported {
+        text.push_str(&format!("  imported    from {file}, {form} (SHA-256 {sha256})\n"));
     }
     text.push_str(&format!("  written by  tamt {}\n", provenance.tool_version));
     text

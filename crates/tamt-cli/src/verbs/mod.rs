@@ -6,8 +6,10 @@ mod cache;
 mod demo;
 mod encode;
 mod eval;
+mod export;
 mod find;
 mod generate;
+mod import;
 mod inspect;
 mod kept;
 mod predict;
@@ -41,6 +43,8 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Predict(args) => predict::run(args, printer),
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
+        Verb::Export(args) => export::run(args, printer),
+        Verb::Import(args) => import::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),
         Verb::Study(args) => study::run(args, printer),
         Verb::Report(args) => report::run(args, printer),

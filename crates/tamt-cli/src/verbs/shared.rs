@@ -25,6 +25,27 @@ use crate::progress::{Heartbeat, Reading, duration, text_of};
 use crate::record::Record;
 use crate::signals::Signals;
 
+/// Files of a run; a directory with one of them takes no new ticket.
+pub(super) const RUN_FILES: &[&str] = &["config.toml", "ticket.safetensors"];
+/// Files of a model, an export or a run; a directory with one of them takes no new model.
+pub(super) const MODEL_FILES: &[&str] = &[
+    "config.json",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.onnx",
+    "mask.pt",
+    "config.toml",
+    "ticket.safetensors",
+];
+
+/// Refuses a directory that holds one of these files.
+pub(super) fn check_unoccupied(directory: &Path, files: &[&str]) -> Result<()> {
+    match files.iter().find(|name| directory.join(name).exists()) {
+        Some(found) => bail!("{} already holds {found}; give another --output-dir", directory.display()),
+        None => Ok(()),
+    }
+}
+
 /// Loads a model and prints what its checkpoint took for granted.
 pub(super) fn base(name: &OsStr, printer: Printer) -> Result<Base> {
     let heartbeat = Heartbeat::start(printer, "reading the model");

@@ -221,7 +221,7 @@ fn what_is_no_configuration_is_told() {
 fn mistyped_verbs_flags_and_values_are_met_with_the_nearest() {
     let directory = tempfile::tempdir().unwrap();
     for (line, expected) in [
-        ("inpsect tk", "a similar subcommand exists: 'inspect'"),
+        ("enocde --model m", "a similar subcommand exists: 'encode'"),
         ("find --sparsty 0.5", "a similar argument exists: '--sparsity'"),
         ("find --method magnitde", "a similar value exists: 'magnitude'"),
         ("tune --model m --task mrcp --data d --output-dir o", "there is no task \"mrcp\"; known are"),

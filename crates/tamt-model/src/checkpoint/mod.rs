@@ -10,27 +10,30 @@
 //! ```
 
 pub(crate) mod convert;
+mod mask_values;
 mod names;
+mod npz;
 mod pickle;
 mod pytorch;
 mod safetensors;
 pub(crate) mod shards;
 mod tensor;
+pub(crate) mod tensor_file;
+pub(crate) mod torch_file;
+mod weights_file;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-
-use memmap2::Mmap;
 
 use crate::checkpoint::convert::Dtype;
 use crate::checkpoint::names::{FAMILIES, TIED, WORD_EMBEDDINGS, canonical_name, similar, wrapper_prefix};
 use crate::checkpoint::shards::ShardIndex;
-use crate::checkpoint::tensor::{Problem, Tensor};
+use crate::checkpoint::tensor::Tensor;
+use crate::checkpoint::weights_file::WeightsFile;
 use crate::digest;
-use crate::error::{Error, Result, names_in, read_error};
+use crate::error::{Error, Result, names_in};
 
 /// The file names of weights, in order of preference.
 pub(crate) const WEIGHT_FILES: [&str; 4] =
@@ -75,12 +78,6 @@ struct Located {
     tensor: Tensor,
 }
 
-#[derive(Debug)]
-struct WeightsFile {
-    path: PathBuf,
-    bytes: Mmap,
-}
-
 impl Checkpoint {
     /// Opens the weights in a model directory: the first of `model.safetensors`, `model.safetensors.index.json`,
     /// `pytorch_model.bin` and `pytorch_model.bin.index.json` that exists.
@@ -97,6 +94,14 @@ impl Checkpoint {
         let Some(path) = WEIGHT_FILES.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
             return Err(Error::NoWeights { dir: dir.to_owned(), looked_for: &WEIGHT_FILES, found: names_in(dir) });
         };
+        Self::open_weights(path)
+    }
+
+    /// Opens a weights file, or the index of shards in the same directory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_weights(path: PathBuf) -> Result<Self> {
         let mut checkpoint = Self {
             path,
             files: Vec::new(),
@@ -106,7 +111,8 @@ impl Checkpoint {
             digest: OnceLock::new(),
         };
         let found = if checkpoint.path.extension().is_some_and(|e| e == "json") {
-            checkpoint.read_shards(dir)?
+            let dir = checkpoint.path.parent().unwrap_or(Path::new("")).to_owned();
+            checkpoint.read_shards(&dir)?
         } else {
             checkpoint.read_file(checkpoint.path.clone(), |_| true)?
         };
@@ -283,17 +289,9 @@ impl Checkpoint {
 
     /// Maps a weights file and returns the tensors that satisfy `selected`, a condition on the name in the file.
     fn read_file(&mut self, path: PathBuf, selected: impl Fn(&str) -> bool) -> Result<Vec<Located>> {
-        let bytes = map(&path)?;
-        let parsed = if is_lfs_pointer(&bytes) {
-            Err(Problem::Unsupported("it is a Git LFS pointer; fetch the file itself with `git lfs pull`".to_owned()))
-        } else if path.extension().is_some_and(|e| e == "safetensors") {
-            safetensors::tensors(&bytes)
-        } else {
-            pytorch::tensors(&bytes)
-        };
         let file = self.files.len();
-        let tensors = parsed.map_err(|problem| problem.in_file(&path))?;
-        self.files.push(WeightsFile { path, bytes });
+        let (opened, tensors) = WeightsFile::open(path)?;
+        self.files.push(opened);
         Ok(tensors.into_iter().filter(|tensor| selected(&tensor.name)).map(|tensor| Located { file, tensor }).collect())
     }
 
@@ -374,24 +372,6 @@ impl Checkpoint {
     }
 }
 
-fn is_lfs_pointer(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
-}
-
-/// Maps a file into memory.
-fn map(path: &Path) -> Result<Mmap> {
-    let failed = read_error(path);
-    let file = File::open(path).map_err(&failed)?;
-    if file.metadata().map_err(&failed)?.is_dir() {
-        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-    }
-    // SAFETY: the mapped bytes do not change while the mapping exists. `write::atomic_write` replaces files by rename and
-    // never modifies them; the documentation of `Checkpoint` requires the same of all other writers. This process only
-    // reads the mapping.
-    #[allow(unsafe_code)]
-    unsafe { Mmap::map(&file) }.map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,7 +387,7 @@ mod tests {
             Located { file: 0, tensor }
         };
         let mut checkpoint = Checkpoint {
-            files: vec![WeightsFile { bytes: map(&path).unwrap(), path: path.clone() }],
+            files: vec![WeightsFile { bytes: weights_file::map(&path).unwrap(), path: path.clone() }],
             path,
             tensors: BTreeMap::new(),
             words_as_decoder: None,

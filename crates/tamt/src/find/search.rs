@@ -88,6 +88,7 @@ impl<'a> Search<'a> {
                 tokens: text.tokens(),
                 corpus_sha256: text.corpus().digest.clone(),
             }),
+            imported: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -136,19 +136,21 @@ fn check_head(checkpoint: &Checkpoint, task: &Task, head: HeadStart, directory: 
 pub(super) fn describe_head(model: &mut Model, task: &Task, inputs: &InputSettings) {
     let config = &mut model.config;
     TaskRecord::new(task, inputs).write(config);
-    let labels: Vec<String> = match &task.head {
-        Head::Classification { labels } => labels.clone(),
-        Head::Regression { .. } => vec!["LABEL_0".to_owned()],
-        Head::Span { .. } => return config.set_extra("finetuning_task", json!(task.name)),
+    let (labels, kind): (Vec<String>, _) = match &task.head {
+        Head::Classification { labels } => (labels.clone(), Some("single_label_classification")),
+        Head::Regression { .. } => (vec!["LABEL_0".to_owned()], Some("regression")),
+        // `transformers` gives a head of spans as many outputs as the configuration has labels.
+        Head::Span { .. } => (vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()], None),
     };
-    let kind = if task.labels().is_empty() { "regression" } else { "single_label_classification" };
     let id2label: serde_json::Map<String, Value> =
         labels.iter().enumerate().map(|(i, label)| (i.to_string(), json!(label))).collect();
     let label2id: serde_json::Map<String, Value> =
         labels.iter().enumerate().map(|(i, label)| (label.clone(), json!(i))).collect();
     config.set_extra("id2label", Value::Object(id2label));
     config.set_extra("label2id", Value::Object(label2id));
-    config.set_extra("problem_type", json!(kind));
+    if let Some(kind) = kind {
+        config.set_extra("problem_type", json!(kind));
+    }
     config.set_extra("finetuning_task", json!(task.name));
     // A checkpoint may have the number of labels of another head.
     config.set_extra("num_labels", json!(labels.len()));

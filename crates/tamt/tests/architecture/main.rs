@@ -13,15 +13,19 @@ use circles::circles;
 use modules::{Sources, imports};
 
 /// Crates, and the crates of this workspace that each may depend on.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("tamt-files", &[]),
     ("tamt-kernels", &[]),
     ("tamt-model", &["tamt-files", "tamt-kernels"]),
     ("tamt-data", &["tamt-files", "tamt-kernels"]),
-    ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data"]),
+    ("tamt-onnx", &["tamt-kernels", "tamt-model"]),
+    ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx"]),
     ("tamt-report", &["tamt-files"]),
     ("tamt-study", &["tamt-files"]),
-    ("tamt-cli", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt", "tamt-report", "tamt-study"]),
+    (
+        "tamt-cli",
+        &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx", "tamt", "tamt-report", "tamt-study"],
+    ),
 ];
 
 /// The folders of `tamt-kernels`, the lowest first: a folder imports only from itself and the lower ones.

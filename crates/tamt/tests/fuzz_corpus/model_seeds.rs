@@ -173,6 +173,7 @@ fn tickets() -> Vec<Seed> {
         seed: 42,
         steps: 7,
         corpus_sha256: Some("01".repeat(32)),
+        imported: None,
         evaluation: Some(EvalRecord { conditions, tokens: 99, corpus_sha256: "23".repeat(32) }),
         tool_version: "0.1.0".to_owned(),
     };

@@ -64,8 +64,22 @@ pub(crate) struct TensorView {
     pub(crate) strides: Vec<usize>,
 }
 
+/// The classes of storages that `torch.save` writes.
+pub(crate) const STORAGE_CLASSES: [&str; 10] = [
+    "FloatStorage",
+    "HalfStorage",
+    "BFloat16Storage",
+    "DoubleStorage",
+    "LongStorage",
+    "IntStorage",
+    "ShortStorage",
+    "CharStorage",
+    "ByteStorage",
+    "BoolStorage",
+];
+
 /// The element type of the storage class `torch.<name>`.
-pub(super) fn storage_type(name: &str) -> Option<Element> {
+pub(crate) fn storage_type(name: &str) -> Option<Element> {
     let (dtype, size) = match name {
         "FloatStorage" => (Dtype::Float(Float::F32), 4),
         "HalfStorage" => (Dtype::Float(Float::F16), 2),

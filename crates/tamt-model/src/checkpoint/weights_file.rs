@@ -1,0 +1,51 @@
+//! One weights file, mapped into memory, and the index of its tensors.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::checkpoint::tensor::{Problem, Tensor};
+use crate::checkpoint::{pytorch, safetensors};
+use crate::error::{Result, read_error};
+
+/// A mapped file.
+#[derive(Debug)]
+pub(super) struct WeightsFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Mmap,
+}
+
+impl WeightsFile {
+    /// Maps a file and reads the index of its tensors: safetensors by its ending, `PyTorch`'s format otherwise.
+    pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<Tensor>)> {
+        let bytes = map(&path)?;
+        let parsed = if is_lfs_pointer(&bytes) {
+            Err(Problem::Unsupported("it is a Git LFS pointer; fetch the file itself with `git lfs pull`".to_owned()))
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            safetensors::tensors(&bytes)
+        } else {
+            pytorch::tensors(&bytes)
+        };
+        let tensors = parsed.map_err(|problem| problem.in_file(&path))?;
+        Ok((Self { path, bytes }, tensors))
+    }
+}
+
+fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
+/// Maps a file into memory.
+pub(super) fn map(path: &Path) -> Result<Mmap> {
+    let failed = read_error(path);
+    let file = File::open(path).map_err(&failed)?;
+    if file.metadata().map_err(&failed)?.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+    }
+    // SAFETY: the mapped bytes do not change while the mapping exists. `write::atomic_write` replaces files by rename and
+    // never modifies them; the documentation of `Checkpoint` requires the same of all other writers. This process only
+    // reads the mapping.
+    #[allow(unsafe_code)]
+    unsafe { Mmap::map(&file) }.map_err(failed)
+}

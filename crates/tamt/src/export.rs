@@ -1,0 +1,105 @@
+//! Tickets and models for other programs.
+
+use std::path::Path;
+
+use tamt_kernels::masks::BitMask;
+use tamt_model::torch_export::{write_masks, write_pruned};
+use tamt_model::write::atomic_write;
+use tamt_model::{HeadStart, Masks, Model};
+use tamt_onnx::{Outputs, Pooling, Weights};
+
+use crate::apply::copy_companions;
+use crate::base::Base;
+use crate::encode::Pool;
+use crate::error::{Error, Result};
+use crate::import::names::Wanted;
+use crate::sentence::{EncodeChoices, encode_settings};
+use crate::ticket::{BaseCheck, Ticket};
+
+/// The name of the reference's file of masks.
+pub const MASK_FILE: &str = "mask.pt";
+
+/// Writes the masks of a ticket of `base` as the reference's `mask.pt` into `directory`: a dictionary of a boolean tensor for
+/// each masked matrix, which `torch.load(..., weights_only=True)` reads. The matrices are in the order of the model.
+///
+/// # Errors
+/// If the ticket masks no matrix of the model, or a file cannot be written.
+pub fn torch_masks(base: &Base, ticket: &Ticket, directory: &Path) -> Result<()> {
+    let wanted = Wanted::of(&base.model);
+    let mut masks: Vec<(&str, &BitMask)> = ticket.matrices.iter().map(|(name, mask)| (name.as_str(), mask)).collect();
+    masks.sort_by_key(|(name, _)| wanted.position(name));
+    std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+    Ok(write_masks(&directory.join(MASK_FILE), base.model.config.family, &masks)?)
+}
+
+/// Writes the checkpoint of `base` pruned by `torch.nn.utils.prune` into `directory`: `pytorch_model.bin` with `weight_orig`
+/// and `weight_mask` for each masked matrix, the configuration, and the tokenizer.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn torch_prune(base: &Base, masks: &Masks, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+    write_pruned(&base.directory, &base.model, masks, directory)?;
+    copy_companions(base, directory)
+}
+
+/// The name of the ONNX file.
+pub const ONNX_FILE: &str = "model.onnx";
+
+/// How a model is exported to ONNX.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OnnxSettings {
+    /// The pooling of an encoder. `None` is the task head where the model has one, else the pooling that the model's
+    /// sentence-transformers files say, else the mean over tokens.
+    pub pool: Option<Pool>,
+    /// How weights are stored.
+    pub weights: Weights,
+}
+
+/// An exported ONNX file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnnxWritten {
+    /// What the graph computes.
+    pub outputs: Outputs,
+    /// What a user should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Writes `base`, dense or under a ticket, into `directory`: `model.onnx`, the configuration, and the tokenizer.
+///
+/// # Errors
+/// If the ticket does not fit the model, or a file cannot be read or written.
+pub fn onnx(
+    base: &Base,
+    ticket: Option<&Ticket>,
+    check: BaseCheck<'_>,
+    settings: OnnxSettings,
+    directory: &Path,
+) -> Result<OnnxWritten> {
+    let masks_of = |model: &Model| ticket.map_or(Ok(Masks::default()), |ticket| ticket.masks(model, check));
+    let task = if settings.pool.is_none() { Model::stored_task(&base.directory)? } else { None };
+    let task_model = task.map(|task| Model::load_for_task(&base.directory, task, HeadStart::Checkpoint)).transpose()?;
+    let (outputs, notes) = match &task_model {
+        Some(_) => (Outputs::Task, Vec::new()),
+        None => encoder_outputs(base, settings.pool)?,
+    };
+    let model = task_model.as_ref().unwrap_or(&base.model);
+    let masks = masks_of(model)?;
+    std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+    tamt_onnx::write(&directory.join(ONNX_FILE), model, &masks, outputs, settings.weights)?;
+    let config = base.model.config.to_json();
+    atomic_write(&directory.join("config.json"), |out| out.write_all(config.as_bytes()))?;
+    copy_companions(base, directory)?;
+    Ok(OnnxWritten { outputs, notes })
+}
+
+/// The outputs of an encoder, and notes on how the pooling was chosen.
+fn encoder_outputs(base: &Base, pool: Option<Pool>) -> Result<(Outputs, Vec<String>)> {
+    let (settings, notes) = encode_settings(base, EncodeChoices { pool, ..EncodeChoices::default() })?;
+    let pooling = match settings.pool {
+        Pool::None => None,
+        Pool::Cls => Some(Pooling::Cls),
+        Pool::Mean => Some(Pooling::Mean),
+    };
+    Ok((Outputs::Encoder { pooling, normalize: settings.normalize }, notes))
+}
