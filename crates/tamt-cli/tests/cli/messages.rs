@@ -221,7 +221,7 @@ fn what_is_no_configuration_is_told() {
 fn mistyped_verbs_flags_and_values_are_met_with_the_nearest() {
     let directory = tempfile::tempdir().unwrap();
     for (line, expected) in [
-        ("enocde --model m", "a similar subcommand exists: 'encode'"),
+        ("inpsect tk", "similar subcommands exist: 'predict', 'inspect'"),
         ("find --sparsty 0.5", "a similar argument exists: '--sparsity'"),
         ("find --method magnitde", "a similar value exists: 'magnitude'"),
         ("tune --model m --task mrcp --data d --output-dir o", "there is no task \"mrcp\"; known are"),
