@@ -60,7 +60,7 @@ impl Answers {
     /// Metrics of spans are percentages, as in the official script.
     ///
     /// # Errors
-    /// [`Error::Data`] if the split has no labels.
+    /// [`Error::Data`](crate::Error::Data) if the split has no labels.
     pub fn metrics(&self, task: &Task, inputs: &Inputs) -> Result<Metrics> {
         let suffix = inputs.split.suffix();
         let named = |(name, value): (&str, f64)| (Cow::from(format!("{name}{suffix}")), value);
@@ -90,7 +90,7 @@ impl Answers {
     /// Notices for a person where the answers are the same for every example, or no better than chance.
     ///
     /// # Errors
-    /// [`Error::Data`] if the split has no labels.
+    /// [`Error::Data`](crate::Error::Data) if the split has no labels.
     pub fn notes(&self, task: &Task, inputs: &Inputs) -> Result<Vec<String>> {
         match (&self.decisions, &inputs.items) {
             (Decisions::Labels { labels, .. }, Items::Sequences { examples, .. }) => {
@@ -114,7 +114,7 @@ impl Answers {
     /// the form of the official scripts, and `null_odds.json` if questions may have no answer.
     ///
     /// # Errors
-    /// [`Error::Data`] if a predicted class is none of the task's.
+    /// [`Error::Data`](crate::Error::Data) if a predicted class is none of the task's.
     pub fn files(&self, task: &Task, inputs: &Inputs) -> Result<Vec<(String, String)>> {
         let suffix = inputs.split.suffix();
         match (&self.decisions, &inputs.items) {
@@ -147,7 +147,7 @@ impl Answers {
     /// The files for the GLUE server, for a test split; those of [`Answers::files`] for a task without a submission.
     ///
     /// # Errors
-    /// [`Error::Data`] if a predicted class is none of the task's.
+    /// [`Error::Data`](crate::Error::Data) if a predicted class is none of the task's.
     pub fn submission(&self, task: &Task, inputs: &Inputs) -> Result<Vec<(String, String)>> {
         let name = task.submissions.iter().find(|(split, _)| *split == inputs.split).map(|(_, name)| name.clone());
         match (&self.decisions, &inputs.items, name) {
