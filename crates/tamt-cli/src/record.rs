@@ -8,7 +8,7 @@ use serde::Serialize;
 use tamt::find::Texts;
 use tamt::run::VerbSettings;
 use tamt_data::Tokenizer;
-use tamt_model::digest::sha256_hex;
+use tamt_files::digest::sha256_hex;
 use toml::{Table, Value};
 
 use crate::printer::{Printer, grouped};

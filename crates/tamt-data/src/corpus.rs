@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use tamt_files::digest::hex;
 
 use crate::error::{Error, Result, io_error};
 use crate::lines::Lines;
-use crate::text::hex;
 use crate::token_cache::{Entry, TokenCache};
 use crate::tokenizer::Tokenizer;
 

@@ -66,11 +66,6 @@ pub(crate) fn not_text(path: &Path, bytes: &[u8], at: usize, place: Place) -> Er
     Error::NotText { path: path.to_owned(), line, offset, what }
 }
 
-/// A digest in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// Parses JSON. A lone surrogate, half of a character that was cut in two, is read as U+FFFD.
 pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     serde_json::from_str(text).or_else(|error| match without_lone_surrogates(text) {

@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tamt_files::digest::{hex, sha256_hex};
 
 use crate::lines::LONGEST_LINE;
-use crate::text::hex;
 use crate::write::atomic_write;
 
 /// Version of the files, and of the rules by which text becomes tokens.
@@ -245,7 +245,7 @@ impl TokenCache {
 fn key(text: &str, tokenizer: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let all = format!("{FORMAT} {version} {LONGEST_LINE} {tokenizer} {text}");
-    hex(&Sha256::digest(all))
+    sha256_hex([all.as_bytes()])
 }
 
 fn names(files: &[PathBuf]) -> Vec<String> {

@@ -11,11 +11,10 @@ mod vocabulary;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use tamt_files::digest::sha256_hex;
 
 use crate::error::{Error, Result};
 use crate::panics::caught;
-use crate::text::hex;
 use crate::tokenizer::files::Loaded;
 pub use crate::tokenizer::files::TokenizerFile;
 use crate::tokenizer::template::Template;
@@ -242,8 +241,7 @@ impl Tokenizer {
         // The description lacks whether a special token's spelling in a text is that token.
         let settings = [u8::from(self.inner.get_encode_special_tokens())];
         let unknown = format!("{:?}", self.specials.unk);
-        let parts = [description.as_bytes(), &settings, unknown.as_bytes()];
-        Ok(hex(&parts.into_iter().fold(Sha256::new(), Sha256::chain_update).finalize()))
+        Ok(sha256_hex([description.as_bytes(), &settings, unknown.as_bytes()]))
     }
 
     /// Removes all but `keep` tokens, at the side that the tokenizer truncates.

@@ -1,4 +1,7 @@
-//! Files that appear whole or not at all: all files of the workspace's crates are written by [`atomic_write`].
+//! Files that appear whole or not at all, and their digests: all files of the workspace's crates are written by
+//! [`atomic_write`].
+
+pub mod digest;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

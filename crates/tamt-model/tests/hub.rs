@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use safetensors::tensor::{Dtype, TensorView, serialize};
-use tamt_model::digest::sha256_hex;
+use tamt_files::digest::sha256_hex;
 use tamt_model::hub::{Hub, Patience};
 use tamt_model::{Checkpoint, Error};
 use tempfile::TempDir;

@@ -1,14 +1,13 @@
 //! The identity of a run: a digest of its settings and of the content of its inputs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use tamt_files::digest::{sha256_file, sha256_hex};
 
 use crate::commands::{Resolved, Verb};
 use crate::error::{Error, Result};
@@ -19,16 +18,6 @@ const FORMAT: u64 = 1;
 
 /// A file that changed less than this ago may change again without a new time of change.
 const YOUNG: Duration = Duration::from_secs(2);
-
-/// SHA-256 of a text, in lower-case hexadecimal.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// The identity of a run of `verb`: SHA-256 of the canonical JSON (sorted keys, no blanks) of the settings, of the digests
 /// of the inputs in their order, and of the identity of the ticket.
@@ -42,13 +31,13 @@ pub fn identity(verb: Verb, resolved: &Resolved, ticket: Option<&str>, digests: 
     }
     let value = json!({ "format": FORMAT, "verb": verb.name(), "settings": canonical(&resolved.settings),
         "inputs": inputs, "ticket": ticket });
-    Ok(sha256(canonical(&value).to_string().as_bytes()))
+    Ok(sha256_hex([canonical(&value).to_string().as_bytes()]))
 }
 
 /// The identity of the ticket that a search with this identity writes after so many steps, ahead of its end.
 #[must_use]
 pub fn ticket_on_the_way(run: &str, steps: u64) -> String {
-    sha256(format!("{run} after {steps} steps").as_bytes())
+    sha256_hex([format!("{run} after {steps} steps").as_bytes()])
 }
 
 /// The same value with the keys of all objects sorted.
@@ -113,7 +102,7 @@ impl Digests {
         {
             return Ok(known.sha256.clone());
         }
-        let sha256 = digest(path).map_err(failed)?;
+        let sha256 = sha256_file(path).map_err(failed)?;
         let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         if age.is_some_and(|age| age > YOUNG) {
             self.known.insert(key, Known { bytes: metadata.len(), modified, sha256: sha256.clone() });
@@ -143,22 +132,10 @@ fn since_1970(metadata: &Metadata) -> u128 {
     at.map_or(0, |at| at.as_nanos())
 }
 
-fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hasher.finalize())),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::commands::Input;
 
@@ -194,13 +171,13 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         let mut digests = Digests::open(&cache);
         let first = digests.of(&path).unwrap();
-        assert_eq!(first, sha256(b"one"));
+        assert_eq!(first, sha256_hex([&b"one"[..]]));
         digests.save().unwrap();
         // The same size and time: the remembered digest answers, which shows that the file is not read.
         fs::write(&path, "two").unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert_eq!(Digests::open(&cache).of(&path).unwrap(), first);
         File::options().write(true).open(&path).unwrap().set_modified(old + Duration::from_nanos(1)).unwrap();
-        assert_eq!(Digests::open(&cache).of(&path).unwrap(), sha256(b"two"));
+        assert_eq!(Digests::open(&cache).of(&path).unwrap(), sha256_hex([&b"two"[..]]));
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tamt_files::digest::sha256_file;
 
 use crate::error::Result;
 use crate::files;
-use crate::identity;
 use crate::labels::{Kind, Labels};
 
 /// The name of the file.
@@ -88,7 +88,7 @@ impl WrittenFile {
     pub fn of(directory: &Path, path: &str) -> Option<Self> {
         let file = directory.join(path);
         let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-        let sha256 = if path == RESULTS_FILE { Some(identity::sha256(&std::fs::read(&file).ok()?)) } else { None };
+        let sha256 = if path == RESULTS_FILE { Some(sha256_file(&file).ok()?) } else { None };
         Some(Self { path: path.to_owned(), bytes, sha256 })
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tamt_files::digest::sha256_hex;
 
 use crate::commands::Commands;
 use crate::error::{Error, Result};
 use crate::expand::expand;
 use crate::files;
-use crate::identity::{self, Digests};
+use crate::identity::Digests;
 use crate::labels::Kind;
 use crate::plan::Plan;
 use crate::problems::Problems;
@@ -81,7 +82,7 @@ impl StudyFile {
     /// [`Error::Io`].
     pub fn register(&self, directory: &Path) -> Result<()> {
         let directory = std::path::absolute(directory).map_err(Error::io("open", directory))?;
-        let name = identity::sha256(directory.to_string_lossy().as_bytes());
+        let name = sha256_hex([directory.to_string_lossy().as_bytes()]);
         let path = self.store.join(OWN).join("studies").join(format!("{}.json", &name[..16]));
         if path.exists() {
             return Ok(());

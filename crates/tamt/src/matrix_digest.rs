@@ -2,7 +2,7 @@
 //! added, a prefix is stripped from the names, or the file is split into shards.
 
 use rayon::prelude::*;
-use tamt_model::digest::sha256_hex;
+use tamt_files::digest::sha256_hex;
 use tamt_model::{Model, ParamId};
 
 /// Canonical name of the pooler's matrix. Some models of the same encoder lack the pooler, so it has its own digest.

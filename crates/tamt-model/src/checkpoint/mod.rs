@@ -27,12 +27,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use tamt_files::digest::sha256_hex;
+
 use crate::checkpoint::convert::Dtype;
 use crate::checkpoint::names::{FAMILIES, TIED, WORD_EMBEDDINGS, canonical_name, similar, wrapper_prefix};
 use crate::checkpoint::shards::ShardIndex;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::weights_file::WeightsFile;
-use crate::digest;
 use crate::error::{Error, Result, names_in};
 
 /// The file names of weights, in order of preference.
@@ -284,7 +285,7 @@ impl Checkpoint {
     ///
     /// The first call computes the digest; later calls return the stored one.
     pub fn sha256(&self) -> &str {
-        self.digest.get_or_init(|| digest::sha256_hex(self.files.iter().map(|file| &file.bytes[..])))
+        self.digest.get_or_init(|| sha256_hex(self.files.iter().map(|file| &file.bytes[..])))
     }
 
     /// Maps a weights file and returns the tensors that satisfy `selected`, a condition on the name in the file.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use tamt_files::digest::sha256_hex;
 use tamt_kernels::masks::BitMask;
 
 use crate::checkpoint::WEIGHT_FILES;
@@ -13,7 +14,6 @@ use crate::checkpoint::npz::Npz;
 use crate::checkpoint::shards::ShardIndex;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::weights_file::WeightsFile;
-use crate::digest;
 use crate::error::{Error, Result, names_in};
 
 /// The tensors of a file, by their names in the file. Unlike a [`Checkpoint`](crate::Checkpoint), the file needs no names
@@ -119,7 +119,7 @@ impl TensorFile {
 
     /// SHA-256 of the file, or of the concatenated shards in the order of their names, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
-        digest::sha256_hex(self.contents.iter().map(Content::bytes))
+        sha256_hex(self.contents.iter().map(Content::bytes))
     }
 
     /// The mask that a tensor `[rows, cols]` of zeros and ones is, whatever its type.

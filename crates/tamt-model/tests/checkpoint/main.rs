@@ -210,7 +210,7 @@ fn shards_make_one_checkpoint() {
     assert_eq!(load(&checkpoint, "a.weight", &[2]).unwrap(), [1.0, 2.0]);
     assert_eq!(load(&checkpoint, "b.weight", &[1]).unwrap(), [3.0]);
     assert_eq!(checkpoint.original_name("b.weight"), Some("bert.b.gamma"));
-    assert_eq!(checkpoint.sha256(), tamt_model::digest::sha256_hex([joined.as_slice()]));
+    assert_eq!(checkpoint.sha256(), tamt_files::digest::sha256_hex([joined.as_slice()]));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Labels of a run that no study started, from its settings and from tickets.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use tamt_files::digest::sha256_file;
+
 use crate::read::directories::STUDY_RUN;
-use crate::read::study_run::sha256;
 use crate::run::{Kind, Labels};
 use crate::ticket::{TICKET_FILE, TicketReader};
 
@@ -18,8 +18,8 @@ pub(super) fn tickets_by_digest(directories: &[PathBuf]) -> TicketsByDigest {
         return TicketsByDigest::new();
     }
     let entry = |directory: &PathBuf| {
-        let bytes = fs::read(directory.join(TICKET_FILE)).ok()?;
-        Some((sha256(&bytes), directory.clone()))
+        let digest = sha256_file(&directory.join(TICKET_FILE)).ok()?;
+        Some((digest, directory.clone()))
     };
     directories.iter().filter_map(entry).collect()
 }

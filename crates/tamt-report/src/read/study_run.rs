@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use tamt_files::digest::sha256_hex;
 
 use crate::read::directories::STUDY_RUN;
 use crate::run::{Kind, Labels, Machine};
@@ -42,13 +42,8 @@ impl StudyRun {
     /// Whether `bytes` are what the run wrote into the file at `path`; true where no digest was recorded.
     pub(super) fn wrote(&self, path: &str, bytes: &[u8]) -> bool {
         let written = self.files.iter().find(|file| file.path == path).and_then(|file| file.sha256.as_ref());
-        written.is_none_or(|digest| *digest == sha256(bytes))
+        written.is_none_or(|digest| *digest == sha256_hex([bytes]))
     }
-}
-
-/// SHA-256 in hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How a run ended.
