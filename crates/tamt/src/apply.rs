@@ -25,13 +25,12 @@ pub fn apply(base: &Base, masks: &Masks, directory: &Path, dtype: Option<Dtype>)
     Ok(rewritten)
 }
 
-/// Creates `directory` and copies what belongs to a model beside its weights and its configuration: the tokenizer and the
-/// sentence-transformers modules.
+/// Copies what belongs to a model beside its weights and its configuration into `directory`, which exists: the tokenizer
+/// and the sentence-transformers modules.
 ///
 /// # Errors
 /// If a file cannot be read or written.
 pub(crate) fn copy_companions(base: &Base, directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
     base.tokenizer.save_to(directory)?;
     sentence::copy_modules(&base.directory, directory)
 }
