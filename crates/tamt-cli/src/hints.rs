@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tamt::Error;
 use tamt::ticket::Ticket;
+use tamt_study::record::quoted;
 
 use crate::places::what_is_at;
 
@@ -77,16 +78,6 @@ fn resuming(line: &[OsString]) -> String {
     let missing = (!line.iter().any(|argument| argument == resume)).then_some(resume);
     let arguments = line.iter().map(OsString::as_os_str).chain(missing);
     arguments.map(|argument| quoted(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
-}
-
-/// An argument in quotes, if a shell needs them.
-pub(crate) fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        argument.to_owned()
-    } else {
-        format!("'{}'", argument.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Display};
 
+use tamt_study::labels::DENSE;
+
 /// Methods in the order of tables: the dense model, then from the simplest to the most trained.
-const METHODS: [&str; 7] = ["dense", "random", "magnitude", "imp", "tamt-kd", "tamt-mlm", "tamt-mlm-kd"];
+const METHODS: [&str; 7] = [DENSE, "random", "magnitude", "imp", "tamt-kd", "tamt-mlm", "tamt-mlm-kd"];
 
 /// Tasks in the order of tables, with the names of their authors.
 const TASKS: [(&str, &str); 13] = [
@@ -35,9 +37,6 @@ const METRICS: [(&str, &str); 9] = [
     ("corr", "mean of Pearson, Spearman"),
     ("exact_match", "exact match"),
 ];
-
-/// The name of the model without a ticket.
-pub const DENSE: &str = "dense";
 
 /// A method, and what sets it apart from another row of the same method.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tamt_study::labels::Labels;
+use tamt_study::record::quoted;
 
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,34 +33,6 @@ impl Kind {
             Self::Tune => "tune",
         }
     }
-}
-
-/// What a run is about, the `labels` of `study-run.json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Labels {
-    /// Name of the base model.
-    pub base: String,
-    /// Name of the method; `dense` for the model without a ticket.
-    pub method: String,
-    /// The ticket's sparsity; `None` for the dense model.
-    pub sparsity: Option<f64>,
-    /// The weights that are ranked together: `local`, `global`.
-    pub scope: Option<String>,
-    /// The masks that mask training starts from: `magnitude`, `random`.
-    pub start: Option<String>,
-    /// The seed of the search.
-    pub ticket_seed: Option<u64>,
-    /// Optimiser steps of the search.
-    pub steps: Option<u64>,
-    /// Directory name of the run that found the ticket.
-    pub ticket: Option<String>,
-    /// Name of the task.
-    pub task: Option<String>,
-    /// The seed of fine-tuning.
-    pub seed: Option<u64>,
-    /// Number of training examples asked for; `None` for all.
-    pub train_examples: Option<u64>,
 }
 
 /// The machine of a run.
@@ -160,27 +134,6 @@ impl Run {
     /// The command as one line, quoted for a shell.
     #[must_use]
     pub fn command_line(&self) -> String {
-        let quoted: Vec<String> = self.command.iter().map(|argument| quote(argument)).collect();
-        quoted.join(" ")
-    }
-}
-
-fn quote(argument: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        argument.to_owned()
-    } else {
-        format!("'{}'", argument.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_that_a_shell_would_split_are_quoted() {
-        let quoted = ["tamt", "a b", "it's", ""].map(quote);
-        assert_eq!(quoted, ["tamt", "'a b'", r"'it'\''s'", "''"]);
+        self.command.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
     }
 }

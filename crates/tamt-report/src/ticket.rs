@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::run::Labels;
+use tamt_study::labels::Labels;
 
 /// Name of a ticket inside a run directory.
 pub(crate) const TICKET_FILE: &str = "ticket.safetensors";

@@ -126,3 +126,25 @@ impl Record {
         })
     }
 }
+
+/// An argument of a command line, in quotes if a shell needs them.
+#[must_use]
+pub fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_a_shell_would_split_are_quoted() {
+        let quoted = ["tamt", "a b", "it's", ""].map(quoted);
+        assert_eq!(quoted, ["tamt", "'a b'", r"'it'\''s'", "''"]);
+    }
+}

@@ -9,9 +9,9 @@ use tamt::demo::{
     write_data,
 };
 use tamt::find::Method;
+use tamt_study::record::quoted;
 
 use crate::args::demo::DemoArgs;
-use crate::hints::quoted;
 use crate::printer::{Printer, Table};
 use crate::progress::{Progress, duration, text_of};
 use crate::resolve;

@@ -7,8 +7,8 @@ use serde_json::json;
 use tamt::prune::Scope;
 use tamt::ticket::Ticket;
 use tamt_report::report::{Report, report};
-use tamt_report::run::Labels;
 use tamt_report::ticket::{Matrix, Ticket as ReportTicket, TicketReader};
+use tamt_study::labels::Labels;
 
 use crate::args::report::ReportArgs;
 use crate::printer::Printer;

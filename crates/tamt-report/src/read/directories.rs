@@ -4,15 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tamt_study::record::RECORD_FILE;
+use tamt_study::study::STUDY_FILE;
 
 use crate::error::{Error, Result};
 
-/// The description of a run that a study writes.
-pub(super) const STUDY_RUN: &str = "study-run.json";
 /// The settings of a run.
 pub(super) const CONFIG: &str = "config.toml";
-/// The list of a study's runs.
-const STUDY: &str = "study.json";
 
 /// Depth to which directories are searched.
 const DEPTH: usize = 5;
@@ -35,7 +33,7 @@ pub struct Found {
 /// `study.json`.
 pub fn find(root: &Path) -> Result<Found> {
     let mut found = Found::default();
-    let study = root.join(STUDY);
+    let study = root.join(STUDY_FILE);
     if study.exists() {
         let bytes = fs::read(&study).map_err(Error::io("read", &study))?;
         let damaged = |reason: String| Error::Damaged { path: study.clone(), reason };
@@ -90,12 +88,12 @@ fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()>
 }
 
 fn is_run(directory: &Path) -> bool {
-    directory.join(STUDY_RUN).exists() || config_has(directory, "verb")
+    directory.join(RECORD_FILE).exists() || config_has(directory, "verb")
 }
 
 /// Whether a run has several seeds, with a run directory for each.
 fn has_seeds(directory: &Path) -> bool {
-    !directory.join(STUDY_RUN).exists() && config_has(directory, "seeds")
+    !directory.join(RECORD_FILE).exists() && config_has(directory, "seeds")
 }
 
 fn config_has(directory: &Path, key: &str) -> bool {

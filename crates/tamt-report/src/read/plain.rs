@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tamt_files::digest::sha256_file;
+use tamt_study::labels::{DENSE, Labels};
+use tamt_study::record::RECORD_FILE;
 
-use crate::read::directories::STUDY_RUN;
-use crate::run::{Kind, Labels};
+use crate::run::Kind;
 use crate::ticket::{TICKET_FILE, TicketReader};
 
 /// The tickets that runs are found to use: by the digest of the file.
@@ -14,7 +15,7 @@ pub(super) type TicketsByDigest = BTreeMap<String, PathBuf>;
 
 /// The digests of the tickets in `directories`. Runs of a study name their tickets, so no digest is needed among them.
 pub(super) fn tickets_by_digest(directories: &[PathBuf]) -> TicketsByDigest {
-    if directories.iter().all(|directory| directory.join(STUDY_RUN).exists()) {
+    if directories.iter().all(|directory| directory.join(RECORD_FILE).exists()) {
         return TicketsByDigest::new();
     }
     let entry = |directory: &PathBuf| {
@@ -46,7 +47,7 @@ pub(super) fn labels(
     let number = |key: &str| settings.get(key).and_then(|value| value.parse::<u64>().ok());
     let base = text("model").map_or_else(|| "base".to_owned(), |model| last_part(&model));
     match kind {
-        Kind::Pretrain => Ok(Labels { base, method: "dense".to_owned(), ..Labels::default() }),
+        Kind::Pretrain => Ok(Labels { base, method: DENSE.to_owned(), ..Labels::default() }),
         Kind::Find => Ok(Labels {
             base,
             method: text("method").ok_or("config.toml names no method")?,
@@ -60,7 +61,7 @@ pub(super) fn labels(
         Kind::Tune | Kind::Losses => {
             let mut labels = match text("ticket") {
                 Some(path) => of_ticket(&path, settings, tickets, reader)?,
-                None => Labels { method: "dense".to_owned(), ..Labels::default() },
+                None => Labels { method: DENSE.to_owned(), ..Labels::default() },
             };
             labels.base = base;
             labels.task = text("task");

@@ -5,16 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use tamt_study::labels::DENSE;
+use tamt_study::record::{RECORD_FILE, RESULTS_FILE};
 use toml::Table;
 
-use crate::read::directories::{CONFIG, Found, STUDY_RUN};
+use crate::read::directories::{CONFIG, Found};
 use crate::read::plain::{self, TicketsByDigest};
 use crate::read::study_run::{self, Status, StudyRun};
 use crate::run::{Kind, LeftOut, Machine, Run};
 use crate::ticket::TicketReader;
-
-/// The result of a run.
-const RESULTS: &str = "eval_results.json";
 
 /// Reads the runs that were found. A run without a whole result is left out with the reason.
 pub fn read(found: &[Found], reader: &dyn TicketReader) -> (Vec<Run>, Vec<LeftOut>) {
@@ -25,7 +24,7 @@ pub fn read(found: &[Found], reader: &dyn TicketReader) -> (Vec<Run>, Vec<LeftOu
     let directories = found.iter().flat_map(|found| found.runs.iter().map(|directory| (directory, found.of_study)));
     for (directory, of_study) in directories.filter(|(directory, _)| seen.insert((*directory).clone())) {
         let name = unique(directory, &mut names);
-        let begun = of_study && !directory.join(STUDY_RUN).exists();
+        let begun = of_study && !directory.join(RECORD_FILE).exists();
         if begun {
             left_out.push(LeftOut { name, reason: "it has not finished".to_owned() });
             continue;
@@ -106,17 +105,17 @@ impl Machine {
 
 /// The result of a run, one whole JSON object, as the run wrote it.
 fn results(directory: &Path, study: Option<&StudyRun>) -> Result<Map<String, Value>, String> {
-    let path = directory.join(RESULTS);
+    let path = directory.join(RESULTS_FILE);
     if !path.exists() {
-        return Err(format!("there is no {RESULTS}: the run has not finished"));
+        return Err(format!("there is no {RESULTS_FILE}: the run has not finished"));
     }
-    let bytes = fs::read(&path).map_err(|error| format!("{RESULTS} cannot be read: {error}"))?;
+    let bytes = fs::read(&path).map_err(|error| format!("{RESULTS_FILE} cannot be read: {error}"))?;
     if bytes.is_empty() {
-        return Err(format!("{RESULTS} is empty"));
+        return Err(format!("{RESULTS_FILE} is empty"));
     }
-    let object = serde_json::from_slice(&bytes).map_err(|error| format!("{RESULTS} is damaged: {error}"))?;
+    let object = serde_json::from_slice(&bytes).map_err(|error| format!("{RESULTS_FILE} is damaged: {error}"))?;
     match study {
-        Some(study) if !study.wrote(RESULTS, &bytes) => Err(format!("{RESULTS} was changed after the run")),
+        Some(study) if !study.wrote(RESULTS_FILE, &bytes) => Err(format!("{RESULTS_FILE} was changed after the run")),
         _ => Ok(object),
     }
 }
@@ -150,21 +149,21 @@ fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, String>) {
 fn check(run: &Run) -> Result<(), String> {
     match run.kind {
         Kind::Tune => {
-            let metric = run.metric().ok_or_else(|| format!("{RESULTS} names no primary_metric"))?;
+            let metric = run.metric().ok_or_else(|| format!("{RESULTS_FILE} names no primary_metric"))?;
             if run.score().is_none() {
-                return Err(format!("{RESULTS} has no finite {metric}"));
+                return Err(format!("{RESULTS_FILE} has no finite {metric}"));
             }
             if run.labels.task.is_none() {
                 return Err("no task is recorded".to_owned());
             }
             let pruned = run.number("sparsity").is_some_and(|sparsity| sparsity > 0.0);
-            if pruned && run.labels.method == "dense" {
+            if pruned && run.labels.method == DENSE {
                 return Err("its result is that of a ticket, and no file names the ticket".to_owned());
             }
         }
         Kind::Losses => {
             if run.number("mlm_loss").is_none() && run.number("kd_cosine").is_none() {
-                return Err(format!("{RESULTS} has neither a finite mlm_loss nor a finite kd_cosine"));
+                return Err(format!("{RESULTS_FILE} has neither a finite mlm_loss nor a finite kd_cosine"));
             }
         }
         Kind::Find | Kind::Pretrain => {}

@@ -5,12 +5,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tamt_files::digest::sha256_hex;
+use tamt_study::labels::Labels;
+use tamt_study::record::{FORMAT, RECORD_FILE};
 
-use crate::read::directories::STUDY_RUN;
-use crate::run::{Kind, Labels, Machine};
-
-/// The format that this reader knows.
-const FORMAT: u64 = 1;
+use crate::run::{Kind, Machine};
 
 /// The content of `study-run.json`.
 #[derive(Debug, Deserialize)]
@@ -59,11 +57,11 @@ pub(super) enum Status {
 
 /// Reads the file of a run directory; `None` where there is none.
 pub(super) fn read(directory: &Path) -> Option<Result<StudyRun, String>> {
-    let path = directory.join(STUDY_RUN);
+    let path = directory.join(RECORD_FILE);
     path.exists().then(|| {
-        let bytes = fs::read(&path).map_err(|error| format!("{STUDY_RUN} cannot be read: {error}"))?;
+        let bytes = fs::read(&path).map_err(|error| format!("{RECORD_FILE} cannot be read: {error}"))?;
         let run: StudyRun =
-            serde_json::from_slice(&bytes).map_err(|error| format!("{STUDY_RUN} is damaged: {error}"))?;
-        if run.format == FORMAT { Ok(run) } else { Err(format!("{STUDY_RUN} has the unknown format {}", run.format)) }
+            serde_json::from_slice(&bytes).map_err(|error| format!("{RECORD_FILE} is damaged: {error}"))?;
+        if run.format == FORMAT { Ok(run) } else { Err(format!("{RECORD_FILE} has the unknown format {}", run.format)) }
     })
 }

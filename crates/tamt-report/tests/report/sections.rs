@@ -236,7 +236,7 @@ fn several_base_models_have_tables_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let mut study = small(directory.path());
     let (of, results) = (Of::new("magnitude", 0.7, 1), json!({ "mlm_loss": 3.0, "kd_cosine": 0.1 }));
-    let labels = tamt_report::run::Labels {
+    let labels = tamt_study::labels::Labels {
         base: "Other Base".to_owned(),
         method: of.method.to_owned(),
         sparsity: Some(0.7),

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tamt_report::run::Labels;
 use tamt_report::ticket::{Matrix, Ticket, TicketReader};
+use tamt_study::labels::Labels;
 
 /// A study in a directory.
 pub(crate) struct Builder {

@@ -20,8 +20,8 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("tamt-data", &["tamt-files", "tamt-kernels"]),
     ("tamt-onnx", &["tamt-kernels", "tamt-model"]),
     ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx"]),
-    ("tamt-report", &["tamt-files"]),
     ("tamt-study", &["tamt-files"]),
+    ("tamt-report", &["tamt-files", "tamt-study"]),
     (
         "tamt-cli",
         &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx", "tamt", "tamt-report", "tamt-study"],
