@@ -75,8 +75,9 @@ fn no_files_of_a_crate_import_each_other() {
         assert!(!roots.is_empty(), "{name} has no root");
         for root in roots {
             let imports = imports(&sources, root);
-            let is_one_file = sources.len() == 1;
-            assert!(is_one_file || imports.len() > 5, "{name}: only {} imports are seen", imports.len());
+            // The files of a small crate may well be independent of each other.
+            let is_small = sources.len() < 5;
+            assert!(is_small || imports.len() > 5, "{name}: only {} imports are seen", imports.len());
             circles(&imports).iter().for_each(|circle| report += &format!("\n{name}: {circle}"));
         }
     }
