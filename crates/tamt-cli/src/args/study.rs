@@ -19,6 +19,9 @@ Examples:
   One more worker, on any machine that sees the directory:
     tamt study plan.toml --output-dir results --worker
 
+  Eight workers on a cluster with Slurm; --dry-run shows the script:
+    tamt study plan.toml --output-dir results --slurm \"--array=0-7 --cpus-per-task=4 --time=24:00:00\"
+
 docs/study.md describes plans.";
 
 #[derive(Debug, Clone, clap::Args)]
@@ -55,6 +58,17 @@ pub(crate) struct StudyArgs {
     /// Run N workers on this machine, which share the threads
     #[arg(long, value_name = "N", conflicts_with_all = ["instead", "worker"])]
     pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Submit an array job whose tasks are workers, with these flags of sbatch [default: 8 tasks at most]
+    #[arg(
+        long,
+        value_name = "SBATCH FLAGS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with_all = ["status", "prune", "worker", "jobs"]
+    )]
+    pub(crate) slurm: Option<String>,
 
     /// Run again what has failed
     #[arg(long, conflicts_with = "instead")]

@@ -26,6 +26,7 @@ mod signals;
 mod study;
 mod study_kills;
 mod study_plans;
+mod study_slurm;
 mod task_files;
 mod tickets;
 mod tune;

@@ -6,7 +6,10 @@ mod flags;
 mod jobs;
 mod meaning;
 mod opened;
+#[cfg(test)]
+mod plans;
 mod show;
+mod slurm;
 mod worker;
 
 use anyhow::{Context, Result};
@@ -23,6 +26,10 @@ use crate::printer::Printer;
 use crate::verbs::study::opened::Study;
 
 pub(super) fn run(args: &StudyArgs, printer: Printer) -> Result<()> {
+    if args.slurm.is_some() && !args.dry_run {
+        // Nothing is written for a submission that cannot be.
+        slurm::require()?;
+    }
     let root = args.store.as_ref().unwrap_or(&args.output_dir);
     let mut digests = Store::at(root).digests();
     let (plan, runs) = runs_of(&args.plan, &flags::OwnCommands::new(), &mut digests)?;
@@ -32,13 +39,18 @@ pub(super) fn run(args: &StudyArgs, printer: Printer) -> Result<()> {
     if store.own("").is_dir() {
         digests.save()?;
     }
-    if args.dry_run {
+    if args.dry_run && args.slurm.is_none() {
         return show::dry_run(&store, &runs, printer);
     }
     if args.status {
         return show::status(&store, &runs, printer);
     }
     let study = Study { plan, runs, store, directory: args.output_dir.clone() };
+    if let Some(flags) = args.slurm.as_ref().filter(|_| args.dry_run) {
+        let open = Queue::new(&study.runs, &study.store)?.counts().open;
+        let script = slurm::script(&study, args, flags, open)?;
+        return printer.result(&json!({ "script": script }), &script);
+    }
     if args.retry_failed {
         forget_failures(&study.store, &study.runs)?;
     }
@@ -47,7 +59,11 @@ pub(super) fn run(args: &StudyArgs, printer: Printer) -> Result<()> {
     if args.prune {
         return prune(&study.store, &study.runs, printer);
     }
-    if queue.counts().open > 0 {
+    let open = queue.counts().open;
+    if let Some(flags) = args.slurm.as_ref().filter(|_| open > 0) {
+        return slurm::submit(&study, args, flags, open, printer);
+    }
+    if open > 0 {
         match args.jobs {
             Some(jobs) if jobs.get() > 1 => jobs::run(&study, &mut queue, args, jobs.get(), printer)?,
             // The process of --jobs tells the end.

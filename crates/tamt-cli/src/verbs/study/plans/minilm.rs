@@ -1,0 +1,88 @@
+//! The plan `minilm.toml`.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::json;
+use tamt_study::labels::Kind;
+use tamt_study::run::Run;
+
+use crate::verbs::study::plans::stand_ins::{expanded, repository, stand_in_model, write};
+
+const METHODS: [&str; 6] = ["random", "magnitude", "imp", "tamt-mlm", "tamt-kd", "tamt-mlm-kd"];
+const FIRST_TASKS: [&str; 3] = ["sst2", "stsb", "trec"];
+const TASKS: [&str; 6] = ["cola", "mrpc", "sst2", "stsb", "subj", "trec"];
+
+#[test]
+fn what_is_done_of_the_plan_of_minilm_is_a_smaller_study_at_any_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    stand_in_model(here, "minilm-mlm", "bert", [30522, 512, 384, 6]);
+    for name in ["wiki.train.tokens", "wikipedia.train.txt", "wikipedia.valid.txt"] {
+        write(here, &format!("corpus/{name}"), b"text\n");
+    }
+    for task in ["glue/CoLA", "glue/MRPC", "glue/STS-B", "glue/SST-2", "suite/TREC", "suite/Subj"] {
+        ["train", "dev"].iter().for_each(|split| write(here, &format!("{task}/{split}.tsv"), b"text\n"));
+    }
+    let plan = fs::read_to_string(repository("plans/minilm.toml")).unwrap();
+    // The task file that the plan's comment shows.
+    let shown = plan.lines().skip_while(|line| !line.contains("name = \"trec\"")).take(10);
+    let task_file: String = shown.map(|line| format!("{}\n", line.trim_start_matches(['#', ' ']))).collect();
+    ["TREC", "Subj"].iter().for_each(|task| write(here, &format!("suite/{task}/task.toml"), task_file.as_bytes()));
+    write(here, "minilm.toml", plan.as_bytes());
+    let runs = expanded(here, "minilm.toml");
+
+    // The first runs: the first seeds at 70 %, and nothing of another sparsity.
+    let is_first = |run: &&Run| {
+        let labels = &run.labels;
+        let is_full = labels.train_examples.is_none() && labels.steps.is_none_or(|steps| steps == 1000);
+        labels.sparsity.is_none_or(|sparsity| sparsity == 0.7)
+            && labels.ticket_seed.is_none_or(|seed| seed == 1)
+            && labels.seed.is_none_or(|seed| seed == 1)
+            && is_full
+    };
+    // Six tickets, their losses and the dense model's, and each on three tasks.
+    let count = 6 + 7 + 7 * FIRST_TASKS.len();
+    assert!(runs[..count].iter().all(|(run, _)| is_first(&run)));
+    let first = &runs[..count];
+    let tuned = first.iter().filter(|(run, _)| run.kind == Kind::Tune && run.labels.method != "dense");
+    let cells: BTreeSet<(&str, &str)> =
+        tuned.map(|(run, _)| (run.labels.method.as_str(), run.labels.task.as_deref().unwrap())).collect();
+    let all = METHODS.iter().flat_map(|method| FIRST_TASKS.iter().map(move |task| (*method, *task)));
+    assert_eq!(cells, all.collect());
+
+    // The searches of the steps study are those of the table, and write more tickets.
+    let trained = |method: &str| {
+        let is_of =
+            |run: &Run| run.kind == Kind::Find && run.labels.method == method && run.labels.ticket_seed == Some(1);
+        runs.iter().filter(|(run, _)| is_of(run) && run.labels.sparsity == Some(0.7)).collect::<Vec<_>>()
+    };
+    for method in ["tamt-mlm", "tamt-kd"] {
+        assert_eq!(trained(method).len(), 1);
+        assert_eq!(trained(method)[0].0.ticket_steps, [0, 50, 100, 200, 400]);
+    }
+    assert_eq!(trained("imp").len(), 5);
+
+    // At 70 % all methods have two seeds of the ticket and two of the fine-tuning on all tasks, at 50 and 80 % one.
+    for (sparsity, seeds) in [(0.7, 2), (0.5, 1), (0.8, 1)] {
+        let is_full = |run: &&Run| {
+            let is_last = run.labels.steps.is_none_or(|steps| steps == 1000);
+            run.kind == Kind::Tune
+                && run.labels.sparsity == Some(sparsity)
+                && run.labels.train_examples.is_none()
+                && is_last
+        };
+        let drawn = METHODS.len() - 1;
+        let count = runs.iter().map(|(run, _)| run).filter(is_full).count();
+        assert_eq!(count, (drawn * seeds + 1) * seeds * TASKS.len(), "{sparsity}");
+    }
+
+    // A recipe is the same for all tickets and for the dense model.
+    for task in TASKS {
+        let of_task = runs.iter().filter(|(run, _)| run.labels.task.as_deref() == Some(task));
+        let full = of_task.filter(|(run, _)| run.labels.train_examples.is_none());
+        let recipes: BTreeSet<String> =
+            full.map(|(_, s)| json!([s["duration"], s["optimizer"], s["batch-size"]]).to_string()).collect();
+        assert_eq!(recipes.len(), 1, "{task}: {recipes:?}");
+    }
+}
