@@ -13,7 +13,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// system block   |... shift - 8 bytes ...| shift: usize | block: layout.size() bytes |
 ///                ^ multiple of 8                        ^ multiple of 64
 /// ```
-pub(crate) struct LineAllocator;
+#[derive(Debug)]
+pub struct LineAllocator;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;

@@ -159,7 +159,14 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
     Some(text.lines().position(is_of_key)? + 1)
 }
 
-fn translate(flag: &Arg, name: &str, key: &str, value: &Value, flags: &mut Vec<OsString>) -> Result<(), String> {
+/// Adds the words of a flag with this value. `key` is the name in messages.
+pub(crate) fn translate(
+    flag: &Arg,
+    name: &str,
+    key: &str,
+    value: &Value,
+    flags: &mut Vec<OsString>,
+) -> Result<(), String> {
     let expected = |what: &str| format!("`{key}` is {what}, not {}", describe(value));
     match (flag.get_action(), value) {
         (ArgAction::SetTrue, Value::Boolean(true)) => flags.push(format!("--{name}").into()),

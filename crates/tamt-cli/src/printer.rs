@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::audience::Audience;
 use crate::hints::hint;
 use crate::messages::message;
 
@@ -17,17 +18,31 @@ use crate::messages::message;
 /// | notices for a person | stdout | stderr | not printed |
 /// | progress | stderr | stderr | not printed |
 /// | errors | stderr | stderr | stderr |
+///
+/// Before an audience, nothing is printed: the audience hears the result and the notices.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     json: bool,
     quiet: bool,
     /// Whether the verb is a run of a study: its result and its notices are in the files of the run.
     nested: bool,
+    /// The program that called the verb, if one has.
+    audience: Option<Audience>,
 }
 
 impl Printer {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, nested: false }
+        Self { json, quiet, nested: false, audience: None }
+    }
+
+    /// The printer of a verb that a program has called.
+    pub(crate) fn before(audience: Audience) -> Self {
+        Self { audience: Some(audience), ..Self::new(false, true) }
+    }
+
+    /// The program that called the verb, if one has.
+    pub(crate) fn audience(self) -> Option<Audience> {
+        self.audience
     }
 
     /// The same streams for a run of a study, which prints progress and errors only.
@@ -53,6 +68,10 @@ impl Printer {
 
     /// Prints the result of a verb: `json` (an object) with `--json`, `text` otherwise. A verb calls it once.
     pub(crate) fn result(self, json: &Value, text: &str) -> Result<()> {
+        if let Some(audience) = self.audience {
+            audience.end_with(json.clone());
+            return Ok(());
+        }
         if self.nested {
             return Ok(());
         }
@@ -61,6 +80,9 @@ impl Printer {
 
     /// Prints a notice for a person.
     pub(crate) fn info(self, text: &str) -> Result<()> {
+        if let Some(audience) = self.audience {
+            audience.tell(|| json!({ "event": "note", "text": text }));
+        }
         if self.quiet || self.nested {
             Ok(())
         } else if self.json {
@@ -73,6 +95,9 @@ impl Printer {
 
     /// Prints the progress of a run.
     pub(crate) fn progress(self, text: &str) {
+        if let Some(audience) = self.audience {
+            audience.tell(|| json!({ "event": "note", "text": text }));
+        }
         if !self.quiet {
             to_stderr(&with_newline(text));
         }

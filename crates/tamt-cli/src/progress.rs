@@ -269,7 +269,13 @@ impl Counter {
     }
 
     /// `done` of the items are done.
-    pub(crate) fn at(&mut self, done: u64) {
+    ///
+    /// # Errors
+    /// [`tamt::Error::Stopped`] if the program that called the verb asks for the end.
+    pub(crate) fn at(&mut self, done: u64) -> tamt::Result<()> {
+        if let Some(audience) = self.printer.audience() {
+            return audience.counted(self.label, self.unit, done, self.total);
+        }
         if let Display::Bar(bar) = &self.display {
             bar.set_position(done);
         } else if self.display.line_is_due(false) {
@@ -278,6 +284,7 @@ impl Counter {
                 None => format!("{}: {done} {}", self.label, self.unit),
             });
         }
+        Ok(())
     }
 }
 

@@ -47,6 +47,11 @@ impl Signals {
 
     /// Listens from here on. A signal that ends the process is reported with `what`.
     fn answer(printer: Printer, what: &'static str) -> io::Result<Self> {
+        if let Some(audience) = printer.audience() {
+            // The signals of the process belong to the program that called the verb.
+            let (stop, new_runs) = (audience.stop(), audience.new_runs());
+            return Ok(Self { stop, new_runs, at_exit: Arc::default() });
+        }
         let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(signals) = &*listening {
             signals.new_runs.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -47,7 +47,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     // A mean vector for each text, from its first 64 tokens at the most.
     let texts = ["a text", "another text, somewhat longer"];
     let settings = EncodeSettings { pool: Pool::Mean, max_length: 64, ..EncodeSettings::default() };
-    let vectors = |masks| encode(&base, masks, Compute::default(), &texts, &settings, |_| ());
+    let vectors = |masks| encode(&base, masks, Compute::default(), &texts, &settings, |_| Ok(()));
     let (dense, sparse) = (vectors(None)?, vectors(Some(&masks))?);
     for (text, (dense, sparse)) in texts.iter().zip(dense.vectors().zip(sparse.vectors())) {
         println!("{text:?}: cosine {:.3} between the dense model and its ticket", cosine(dense, sparse));

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tamt_model::{Activations, Batch, Masks, Pass, Save};
+use tamt_model::{Activations, Batch, Masks, Pass, PreparedWeights, Save};
 
 use crate::base::{Base, check_length};
 use crate::compute::Compute;
@@ -25,8 +27,19 @@ pub enum Pool {
     Mean,
 }
 
-/// Tokens of a batch, about; the number does not change the result.
-const BATCH_TOKENS: usize = 4096;
+/// Tokens of a batch, about: of the first one, the fewest and the most. The number does not change the result.
+const FIRST_TOKENS: usize = 512;
+const FEWEST_TOKENS: usize = 256;
+const MOST_TOKENS: usize = 4096;
+
+/// The time that a batch should take: progress shows, and a stop waits, as often.
+const BATCH_TIME: Duration = Duration::from_millis(250);
+
+/// Tokens of the next batch, after one of `tokens` that took `time`.
+fn next_tokens(tokens: usize, time: Duration) -> usize {
+    let fitting = tokens as f64 * BATCH_TIME.as_secs_f64() / time.as_secs_f64().max(1e-9);
+    (fitting as usize).clamp(FEWEST_TOKENS, MOST_TOKENS)
+}
 
 /// Hidden states of texts.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,33 +65,87 @@ pub struct EncodeSettings {
     pub lower_case: bool,
     /// What is put before each text.
     pub prompt: String,
+    /// Most texts of a batch, beside the limit to its tokens; the number does not change the result.
+    pub batch_size: Option<NonZeroUsize>,
 }
 
-/// Encodes `texts`. `progress` gets the number of texts that are done.
+/// A model whose matrices are prepared once, for many encodings.
+#[derive(Debug)]
+pub struct Encoder {
+    base: Base,
+    masks: Option<Masks>,
+    compute: Compute,
+    prepared: PreparedWeights,
+}
+
+impl Encoder {
+    /// The encoder of a model, dense or under masks.
+    pub fn new(base: Base, masks: Option<Masks>, compute: Compute) -> Self {
+        let prepared = compute.prepare(&base.model, masks.as_ref());
+        Self { base, masks, compute, prepared }
+    }
+
+    /// The model.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// As [`encode()`].
+    ///
+    /// # Errors
+    /// As [`encode()`].
+    pub fn encode<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        settings: &EncodeSettings,
+        progress: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Encoded> {
+        let pass = Pass::new(self.masks.as_ref(), Some(&self.prepared));
+        run(&self.base, pass, self.compute, texts, settings, progress)
+    }
+}
+
+/// Encodes `texts`. `progress` gets the number of texts that are done, and ends the work by an error.
 ///
 /// # Errors
 /// If the maximal length is more than the model has positions for or leaves no room for text, or a text cannot be
-/// tokenized.
+/// tokenized; those of `progress`.
 pub fn encode<T: AsRef<str>>(
     base: &Base,
     masks: Option<&Masks>,
     compute: Compute,
     texts: &[T],
     settings: &EncodeSettings,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64) -> Result<()>,
 ) -> Result<Encoded> {
-    let EncodeSettings { pool, normalize, max_length, lower_case, ref prompt } = *settings;
+    let prepared = compute.prepare(&base.model, masks);
+    run(base, Pass::new(masks, Some(&prepared)), compute, texts, settings, progress)
+}
+
+fn run<T: AsRef<str>>(
+    base: &Base,
+    pass: Pass<'_>,
+    compute: Compute,
+    texts: &[T],
+    settings: &EncodeSettings,
+    mut progress: impl FnMut(u64) -> Result<()>,
+) -> Result<Encoded> {
+    let EncodeSettings { pool, normalize, max_length, lower_case, ref prompt, batch_size } = *settings;
     check_length("max-length", max_length, &base.model)?;
     let width = base.model.config.hidden_size;
-    let mut encoded = Encoded { pool, normalize, width, rows: Vec::with_capacity(texts.len()), values: Vec::new() };
+    let values = Vec::with_capacity(if pool == Pool::None { 0 } else { texts.len() * width });
+    let mut encoded = Encoded { pool, normalize, width, rows: Vec::with_capacity(texts.len()), values };
     let mut activations = Activations::new(Save::Last);
-    let prepared = compute.prepare(&base.model, masks);
-    let pass = Pass::new(masks, Some(&prepared));
     let (mut batch, mut workspace) = (Batch::default(), compute.workspace());
-    let mut texts = texts.iter().peekable();
+    let (mut texts, mut tokens) = (texts.iter().peekable(), FIRST_TOKENS);
     while texts.peek().is_some() {
+        let started = Instant::now();
         batch.clear();
-        while batch.tokens() < BATCH_TOKENS {
+        let most = batch_size.map_or(usize::MAX, NonZeroUsize::get);
+        for _ in 0..most {
+            if batch.tokens() >= tokens {
+                break;
+            }
             let Some(text) = texts.next() else { break };
             let mut text = Cow::Borrowed(text.as_ref());
             if !prompt.is_empty() {
@@ -94,7 +161,8 @@ pub fn encode<T: AsRef<str>>(
         for bounds in batch.bounds.windows(2) {
             encoded.push(&activations.last_hidden()[bounds[0] * width..bounds[1] * width]);
         }
-        progress(encoded.texts() as u64);
+        tokens = next_tokens(batch.tokens(), started.elapsed());
+        progress(encoded.texts() as u64)?;
     }
     Ok(encoded)
 }
@@ -139,6 +207,21 @@ impl Encoded {
         self.rows.len()
     }
 
+    /// Values of a vector: the model's hidden size.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Vectors of each text: one, or with [`Pool::None`] the number of its tokens.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// All vectors, one after another, without a copy.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// The vectors of each text: one of the hidden size, or with [`Pool::None`] one for each token.
     pub fn vectors(&self) -> impl Iterator<Item = &[f32]> {
         let mut rest = self.values.as_slice();
@@ -161,5 +244,19 @@ impl Encoded {
             vec![Tensor::f32("embeddings", &[self.texts(), self.width], &self.values)]
         };
         tensor_file::write(path, &tensors, &BTreeMap::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_batch_is_followed_by_a_smaller_one_and_a_fast_one_by_a_larger_one() {
+        assert_eq!(next_tokens(1000, BATCH_TIME), 1000);
+        assert_eq!(next_tokens(2000, 4 * BATCH_TIME), 500);
+        assert_eq!(next_tokens(1000, BATCH_TIME / 2), 2000);
+        assert_eq!(next_tokens(1000, Duration::ZERO), MOST_TOKENS);
+        assert_eq!(next_tokens(1000, 1000 * BATCH_TIME), FEWEST_TOKENS);
     }
 }

@@ -53,10 +53,7 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     let mut counter = Counter::new(printer, "eval", "tokens", text.tokens());
     // The distance of the dense model from itself is 0.
     let computed = EvalLosses { kd: wanted.kd && masks.is_some(), ..wanted };
-    let mut evaluation = text.evaluate(&mut base.model, masks.as_ref(), computed, None, |done| {
-        counter.at(done);
-        Ok(())
-    })?;
+    let mut evaluation = text.evaluate(&mut base.model, masks.as_ref(), computed, None, |done| counter.at(done))?;
     drop(counter);
     if wanted.kd && masks.is_none() {
         evaluation = Evaluation { kd_cosine: Some(0.0), kd_mse: Some(0.0), ..evaluation };

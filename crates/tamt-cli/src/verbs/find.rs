@@ -13,11 +13,11 @@ use tamt_model::digest::sha256_file;
 
 use crate::args::find::FindArgs;
 use crate::printer::Printer;
-use crate::progress::Progress;
 use crate::record::Record;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::shared;
+use crate::watch::observer;
 
 pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
@@ -44,8 +44,8 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
         printer.info(&format!("no effect with --method {}: {}", settings.method.name(), unused.join(", ")))?;
     }
 
-    let mut progress = Progress::new(printer);
-    let found = find(base, &texts, &settings, directory, &mut progress, signals.stop())?;
+    let mut progress = observer(printer);
+    let found = find(base, &texts, &settings, directory, &mut *progress, signals.stop())?;
     drop(progress);
     let json = found.to_json();
     let text = result_text(&json, &found.rates, &found.untouched, &args.output_dir);

@@ -14,11 +14,12 @@ use tamt_model::{Config, Model, Parts, hub};
 
 use crate::args::pretrain::PretrainArgs;
 use crate::printer::Printer;
-use crate::progress::{Heartbeat, Progress};
+use crate::progress::Heartbeat;
 use crate::record::Record;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::shared;
+use crate::watch::observer;
 
 /// The model that training starts from.
 struct Origin {
@@ -57,9 +58,9 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;
     shared::note_kernel(&args.common, printer)?;
 
-    let mut progress = Progress::new(printer);
+    let mut progress = observer(printer);
     let trained =
-        pretrain(origin.model, &origin.tokenizer, &texts, &settings, directory, &mut progress, signals.stop())?;
+        pretrain(origin.model, &origin.tokenizer, &texts, &settings, directory, &mut *progress, signals.stop())?;
     drop(progress);
     show(trained.to_json(&args.output_dir), &args.output_dir, printer)
 }

@@ -18,6 +18,7 @@ use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
 use tamt_model::{Masks, Model};
 
 use crate::args::common::Common;
+use crate::audience::Audience;
 use crate::cache;
 use crate::places::what_is_at;
 use crate::printer::{Printer, Table, grouped, metric};
@@ -87,6 +88,7 @@ pub(super) fn read_corpus(tokenizer: &Tokenizer, files: &[PathBuf], printer: Pri
     let options = ReadOptions { progress: Some(&progress), cache: cache.as_ref(), note: Some(&note) };
     let corpus = Corpus::read(files, tokenizer, options)?;
     drop(reading);
+    printer.audience().map_or(Ok(()), Audience::check)?;
     if corpus.cut_lines > 0 {
         let (lines, bytes) = (grouped(corpus.cut_lines as u64), grouped(LONGEST_LINE as u64));
         printer

@@ -104,8 +104,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         examples += inputs.examples();
         let mut counter = Counter::new(printer, "eval", "sequences", inputs.sequences());
         let answers = Answers::predict(&model.model, masks.as_ref(), compute, &task, &inputs, &settings, |done| {
-            counter.at(done);
-            Ok(())
+            counter.at(done)
         })?;
         drop(counter);
         table.row([format!("examples ({})", split.name()), grouped(inputs.examples() as u64)]);

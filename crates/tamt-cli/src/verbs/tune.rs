@@ -18,11 +18,12 @@ use tamt_model::digest::sha256_file;
 use crate::args::tune::TuneArgs;
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
-use crate::progress::{Heartbeat, Progress, duration};
+use crate::progress::{Heartbeat, duration};
 use crate::record::Record;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::{shared, task};
+use crate::watch::observer;
 
 pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
@@ -163,9 +164,9 @@ impl Tuning<'_> {
         let masks = self.ticket.as_ref().map(masks_of).transpose()?;
         let teacher = self.teacher.as_ref().map(|teacher| &teacher.model);
         let settings = TuneSettings { seed, ..self.settings.clone() };
-        let mut progress = Progress::new(self.printer);
+        let mut progress = observer(self.printer);
         let ticket = self.ticket.as_ref().zip(masks);
-        let session = Session { directory, observer: &mut progress, stop };
+        let session = Session { directory, observer: &mut *progress, stop };
         let tuned = tune(self.task, model, ticket, teacher, &self.data, &settings, session)?;
         Ok(tuned.to_json())
     }

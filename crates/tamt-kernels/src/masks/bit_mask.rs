@@ -69,6 +69,35 @@ impl BitMask {
         mask
     }
 
+    /// The mask that keeps the elements that are true in `kept` `[rows, cols]`.
+    ///
+    /// # Panics
+    /// If `kept` does not have `rows * cols` elements.
+    pub fn of_bools(rows: usize, cols: usize, kept: &[bool]) -> Self {
+        let mut mask = Self::zeros(rows, cols);
+        assert_eq!(kept.len(), mask.len(), "flags of the mask's shape");
+        if mask.is_empty() {
+            return mask;
+        }
+        let stride = mask.row_bytes();
+        for (bytes, kept) in mask.bytes.chunks_exact_mut(stride).zip(kept.chunks_exact(cols)) {
+            for (byte, kept) in bytes.iter_mut().zip(kept.chunks(8)) {
+                *byte = kept.iter().enumerate().fold(0, |byte, (bit, &kept)| byte | u8::from(kept) << bit);
+            }
+        }
+        mask
+    }
+
+    /// Whether each element is kept, row after row, without padding.
+    pub fn to_bools(&self) -> Vec<bool> {
+        let mut kept = Vec::with_capacity(self.len());
+        for row in 0..self.rows {
+            let bytes = self.row(row);
+            kept.extend((0..self.cols).map(|c| bytes[c / 8] >> (c % 8) & 1 == 1));
+        }
+        kept
+    }
+
     /// A mask from its bytes; `None` if the number of bytes is wrong or a padding bit is set.
     pub fn from_bytes(rows: usize, cols: usize, bytes: Vec<u8>) -> Option<Self> {
         let stride = cols.div_ceil(8);
@@ -286,6 +315,17 @@ mod tests {
         mask.set(1, 3, true);
         assert_eq!(mask.as_bytes(), [0b0000_0001, 0b0000_0010, 0b0000_1000, 0]);
         assert_eq!(BitMask::ones(2, 10).as_bytes(), [0xff, 0b11, 0xff, 0b11]);
+    }
+
+    #[test]
+    fn flags_of_elements_are_packed_and_unpacked() {
+        for (rows, cols) in [(3, 11), (2, 8), (1, 1), (0, 5), (4, 0)] {
+            let mask = pattern(rows, cols);
+            let flags = mask.to_bools();
+            let expected: Vec<bool> = (0..rows * cols).map(|i| mask.get(i / cols, i % cols)).collect();
+            assert_eq!(flags, expected);
+            assert_eq!(BitMask::of_bools(rows, cols, &flags), mask);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tamt_kernels::masks::BitMask;
 use tamt_model::{Model, ParamId};
 
 use crate::base::Base;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::import::found::refused;
 use crate::import::names::Wanted;
 use crate::inspect::Rates;
@@ -73,11 +73,40 @@ pub fn import(base: &Base, source: &ImportSource) -> Result<Imported> {
         form: found.form.name().to_owned(),
     };
     let unmasked = unmasked(&base.model, &found.masks);
-    let ticket = ticket(base, found.masks, record);
+    let ticket = ticket(base, found.masks, Some(record));
     Ok(Imported { ticket, form: found.form, unmasked, notes: found.notes })
 }
 
-fn ticket(base: &Base, matrices: Vec<(String, BitMask)>, record: ImportRecord) -> Ticket {
+/// Makes a ticket of `base` from masks in memory, by the names that their matrices have in any usual file of masks.
+///
+/// # Errors
+/// [`Error::TicketMismatch`] if a name is that of no matrix to prune or occurs twice, or a shape differs;
+/// [`Error::Setting`] if there are no masks.
+pub fn of_masks(base: &Base, masks: Vec<(String, BitMask)>) -> Result<Ticket> {
+    if masks.is_empty() {
+        return Err(Error::setting("masks", "there are none"));
+    }
+    let wanted = Wanted::of(&base.model);
+    let mut matrices: Vec<(String, BitMask)> = Vec::with_capacity(masks.len());
+    for (name, mask) in masks {
+        let mismatch = |reason: String| Err(Error::TicketMismatch { name: name.clone(), reason });
+        let Some(matrix) = wanted.matrix_of(&name) else {
+            return mismatch("the model has no such matrix to prune".to_owned());
+        };
+        if matrices.iter().any(|(other, _)| other == matrix) {
+            return mismatch(format!("it is a second mask of {matrix}"));
+        }
+        if let Some([rows, cols]) = wanted.shape(matrix).filter(|&shape| shape != [mask.rows(), mask.cols()]) {
+            let (r, c) = (mask.rows(), mask.cols());
+            return mismatch(format!("it is {r} x {c} in the mask and {rows} x {cols} in the model"));
+        }
+        matrices.push((matrix.to_owned(), mask));
+    }
+    matrices.sort_by_key(|(name, _)| wanted.position(name));
+    Ok(ticket(base, matrices, None))
+}
+
+fn ticket(base: &Base, matrices: Vec<(String, BitMask)>, record: Option<ImportRecord>) -> Ticket {
     let ids: Vec<ParamId> = matrices.iter().filter_map(|(name, _)| base.model.params.find(name)).collect();
     let MatrixDigests { pruned, pooler } = MatrixDigests::of(&base.model, &ids);
     let provenance = Provenance {
@@ -86,7 +115,7 @@ fn ticket(base: &Base, matrices: Vec<(String, BitMask)>, record: ImportRecord) -
         pruned_sha256: Some(pruned),
         pooler_sha256: pooler,
         method: IMPORTED.to_owned(),
-        imported: Some(record),
+        imported: record,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Provenance::default()
     };

@@ -73,7 +73,7 @@ pub struct Target<'a> {
 }
 
 /// Predicts all records of `source`. `progress` gets the records that are done, and the bytes of the source that they and
-/// the next ones take (for questions of `SQuAD`'s JSON: the number of questions).
+/// the next ones take (for questions of `SQuAD`'s JSON: the number of questions), and ends the work by an error.
 ///
 /// # Errors
 /// Those of [`Records::next_part`]; [`Error::NonFiniteEvaluation`] if the model's outputs are not finite; [`Error::Io`] if
@@ -82,7 +82,7 @@ pub fn predict(
     subject: Subject<'_>,
     source: Source,
     target: Target<'_>,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64) -> Result<()>,
 ) -> Result<Summary> {
     let Subject { model, masks, compute, task, settings } = subject;
     let Target { out, path, format } = target;
@@ -105,7 +105,7 @@ pub fn predict(
             }
             run.records(part)?;
             run.flush()?;
-            progress(run.summary.records, records.bytes());
+            progress(run.summary.records, records.bytes())?;
         },
         Source::Questions(dataset) => {
             let all = dataset.questions.len();
@@ -113,7 +113,7 @@ pub fn predict(
                 let end = all.min(start + QUESTIONS);
                 run.questions(dataset.part(start..end))?;
                 run.flush()?;
-                progress(run.summary.records, end as u64);
+                progress(run.summary.records, end as u64)?;
             }
         }
     }

@@ -1,0 +1,173 @@
+"""Texts to vectors."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import sentences
+
+import tamt
+
+
+def embeddings(path: Path) -> np.ndarray:
+    """The tensor of a file with one."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    tensor = json.loads(data[8 : 8 + length])["embeddings"]
+    start, end = tensor["data_offsets"]
+    return np.frombuffer(data[8 + length :][start:end], dtype="<f4").reshape(tensor["shape"])
+
+
+def test_vectors_have_one_row_for_each_text_and_a_single_text_has_no_rows(model):
+    encoder = tamt.Encoder(model)
+    assert encoder.dimension == encoder.get_sentence_embedding_dimension() == 32
+    assert encoder.max_seq_length == 32
+    texts = sentences(3)
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (3, 32) and vectors.dtype == np.float32
+    assert np.array_equal(encoder.encode(texts[1]), vectors[1])
+    assert encoder.encode([]).shape == (0, 32)
+    assert encoder.encode(iter(texts)).shape == (3, 32)
+
+
+def test_vectors_do_not_depend_on_batches_or_threads(model, ticket):
+    texts = sentences(200)
+    expected = tamt.Encoder(model, ticket).encode(texts)
+    for threads, batch_size in ((1, 7), (2, 1), (2, 1000)):
+        encoder = tamt.Encoder(model, ticket, threads=threads)
+        assert np.array_equal(encoder.encode(texts, batch_size=batch_size), expected)
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+@pytest.mark.parametrize("precision", ["f32", "bf16", "auto"])
+def test_vectors_are_those_of_the_command_bit_for_bit(model, ticket, command, tmp_path, precision, is_sparse):
+    texts = sentences(100, seed=1)
+    source, target = tmp_path / "texts.txt", tmp_path / "vectors.safetensors"
+    source.write_text("\n".join(texts) + "\n")
+    line = [command, "encode", "--model", model, "--precision", precision, "--input", source, "--output", target]
+    subprocess.run([*line, *(["--ticket", ticket] if is_sparse else [])], check=True, capture_output=True)
+    encoder = tamt.Encoder(model, ticket if is_sparse else None, precision)
+    assert np.array_equal(encoder.encode(texts), embeddings(target))
+
+
+def test_unit_length_pooling_and_prompts_are_settings(model):
+    texts = sentences(5)
+    encoder = tamt.Encoder(model)
+    plain = encoder.encode(texts)
+    unit = encoder.encode(texts, normalize=True)
+    assert np.allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
+    assert np.allclose(unit, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-6)
+    assert np.array_equal(encoder.encode(texts, normalize_embeddings=True), unit)
+    assert np.array_equal(encoder.encode(texts, normalize_embeddings=False, show_progress_bar=False), plain)
+    assert np.array_equal(encoder.encode(texts, prompt="red "), encoder.encode(["red " + text for text in texts]))
+    tokens = tamt.Encoder(model, pool="none").encode(texts)
+    assert [len(states) for states in tokens] == [2 + len(text.split()) for text in texts]
+    assert np.array_equal(tamt.Encoder(model, pool="cls").encode(texts), [states[0] for states in tokens])
+    assert np.allclose([states.mean(axis=0) for states in tokens], plain, atol=1e-6)
+    assert len(tamt.Encoder(model, pool="none", max_length=4).encode(texts[0])) == 4
+
+
+def test_wrong_values_are_errors_that_name_the_keyword(model, tmp_path):
+    for keywords in ({"precision": "f64"}, {"kernel": "fast"}, {"pool": "max"}, {"threads": 0}, {"max_length": 33}):
+        with pytest.raises(tamt.SettingError, match=next(iter(keywords)).replace("_", "[_-]")):
+            tamt.Encoder(model, **keywords).encode("the cat")
+    with pytest.raises(tamt.SettingError, match="batch_size"):
+        tamt.Encoder(model).encode("the cat", batch_size=0)
+    with pytest.raises(tamt.TamtError, match="nothing-here"):
+        tamt.Encoder(tmp_path / "nothing-here")
+    with pytest.raises(tamt.TicketError, match="is no ticket"):
+        tamt.Encoder(model, model)
+    with pytest.raises(TypeError):
+        tamt.Encoder(model).encode([1, 2])
+
+
+def test_progress_is_counted_and_shown(model, capfd):
+    counts = []
+    tamt.Encoder(model).encode(sentences(50), batch_size=10, progress=lambda event: counts.append(event["done"]))
+    assert counts == [10, 20, 30, 40, 50]
+    tamt.Encoder(model).encode(sentences(50), batch_size=10, show_progress=True)
+    assert "encode: 50/50" in capfd.readouterr().err
+
+
+def test_ctrl_c_stops_an_encoding(model):
+    encoder, counts = tamt.Encoder(model), []
+
+    def interrupt(event):
+        counts.append(event["done"])
+        if len(counts) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode(sentences(20) * 1000, batch_size=10, progress=interrupt)
+    assert counts[-1] < 20_000
+    assert encoder.encode("the cat").shape == (32,)
+
+
+def test_the_callback_may_encode(model):
+    encoder, texts, found = tamt.Encoder(model), sentences(20), []
+    expected = encoder.encode(texts)
+    encoder.encode(texts, progress=lambda event: found.append(encoder.encode(texts)))
+    assert found and all(np.array_equal(vectors, expected) for vectors in found)
+    other, found = tamt.Encoder(model, threads=1), []
+    other.encode(texts, progress=lambda event: found.append(other.encode(texts)))
+    assert found and all(np.array_equal(vectors, expected) for vectors in found)
+
+
+def test_an_exception_of_the_callback_is_raised(model):
+    def fail(event):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        tamt.Encoder(model).encode(sentences(20), progress=fail)
+
+
+def test_other_threads_run_and_encode_meanwhile(model):
+    encoder, texts = tamt.Encoder(model), sentences(100)
+    expected = encoder.encode(texts)
+    found = [None] * 4
+    turns = 0
+
+    def encode(i):
+        found[i] = encoder.encode(texts * 40)
+
+    workers = [threading.Thread(target=encode, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        turns += 1
+        workers[0].join(timeout=0.001)
+    assert turns > 5
+    assert all(np.array_equal(vectors, np.tile(expected, (40, 1))) for vectors in found)
+
+
+def resident() -> int:
+    """Bytes of the process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+def test_repeated_encodings_leave_no_memory_behind(model):
+    encoder, texts = tamt.Encoder(model), sentences(3000)
+    sizes = []
+    for _ in range(12):
+        encoder.encode(texts)
+        sizes.append(resident())
+    # A vector of each text that stays would be 3,000 * 32 * 4 bytes in each repetition.
+    assert sizes[-1] - sizes[3] < 1_500_000, sizes
+
+
+def test_vectors_are_those_of_sentence_transformers(model):
+    models = pytest.importorskip("sentence_transformers.models")
+    package = pytest.importorskip("sentence_transformers")
+    transformer = models.Transformer(str(model))
+    pooling = models.Pooling(32, pooling_mode="mean")
+    other = package.SentenceTransformer(modules=[transformer, pooling], device="cpu")
+    texts = sentences(40, seed=2)
+    ours = tamt.Encoder(model, precision="f32").encode(texts)
+    assert np.allclose(ours, other.encode(texts), atol=1e-5)
