@@ -26,6 +26,7 @@ fn known_remedy(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
         Error::Stopped { checkpoint: Some(_), .. } => return Some(format!("to go on: {}", resuming(line))),
         Error::Head { found: Some(_), .. } => "`tamt tune --new-head` replaces the head of --model by a new one",
         Error::Head { found: None, .. } | Error::NoHead { .. } => "`tamt tune` gives a model a head for a task",
+        Error::TicketOfPacked { .. } => "leave --ticket out, or give the model that the ticket belongs to",
         Error::NonFinite { .. } => "a lower --learning-rate may help",
         Error::Model(tamt_model::Error::NotAMask { .. }) => "`tamt import --zeros-of` reads the zeros of a checkpoint",
         Error::Model(tamt_model::Error::NoMlmHead) => "`tamt pretrain --train head` fits one",

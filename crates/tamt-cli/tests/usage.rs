@@ -9,8 +9,10 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
 
-const VERBS: [&str; 12] =
-    ["demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "apply", "bench", "report", "cache"];
+const VERBS: [&str; 14] = [
+    "demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "apply", "pack", "unpack", "bench",
+    "report", "cache",
+];
 
 /// A complete command line of `find`, to which tests add flags.
 const FIND: [&str; 9] =
@@ -54,7 +56,7 @@ fn the_version_is_printed() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["fnd"], "find"),
         (&["find", "--sparsity", "0.7"], "--model <MODEL>"),
         (&["inspect"], "<TICKET>"),
@@ -70,6 +72,8 @@ fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
         (&["pretrain", "--corpus", "c", "--output-dir", "d", "--max-steps", "1", "--new", "n"], "--tokenizer <DIR>"),
         (&["eval", "--model", "m", "--task", "cola"], "--task"),
         (&["apply", "--model", "m", "--output-dir", "d"], "--ticket <TICKET>"),
+        (&["pack", "--output-dir", "d"], "--model <MODEL>"),
+        (&["unpack", "--model", "m"], "--output-dir <DIR>"),
     ];
     for (line, expected) in cases {
         tamt(line.iter().copied()).code(2).stdout(is_empty()).stderr(starts_with("error: ").and(contains(expected)));

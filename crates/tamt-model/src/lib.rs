@@ -53,7 +53,7 @@
 //! * `pass`, `prepared`, `grads`: how a pass runs, matrices in kernel layout, gradients of trainable tensors.
 //! * [`model`], `model_init`, `model_files`: the structure of a model, its initial values, reading and writing.
 //! * `params`, `batch`: tensors and masks by id, packed batches.
-//! * `rewrite`: the copy of a checkpoint with the zeros of masks. [`torch_export`]: masks and pruned checkpoints for
+//! * `rewrite`: the copy of a checkpoint with the zeros of masks. `pack`: without them. [`torch_export`]: masks and pruned checkpoints for
 //!   `PyTorch`.
 //! * [`config`], [`checkpoint`], [`hub`], [`sentence`], [`mod@write`], [`digest`]: files in Hugging Face layout.
 
@@ -73,6 +73,7 @@ mod mlm_head;
 pub mod model;
 mod model_files;
 mod model_init;
+mod pack;
 mod packed_factor;
 mod params;
 mod pass;
@@ -90,14 +91,15 @@ pub mod write;
 
 pub use activations::{Activations, HiddenGrads};
 pub use batch::Batch;
-pub use checkpoint::Checkpoint;
 pub use checkpoint::tensor_file::TensorFile;
+pub use checkpoint::{Checkpoint, PACKED_FILE};
 pub use config::{Config, Family};
 pub use error::{Error, Result};
 pub use grads::{GradKind, Gradient, Grads, Trainable};
 pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts, TaskHead, TaskKind};
-pub use model_files::HeadStart;
+pub use model_files::{HeadStart, Storage};
+pub use pack::{PackedSizes, pack};
 pub use params::{Masks, ParamId, Params, Spec};
 pub use pass::{DropoutPlan, Pass};
 pub use prepared::{KernelChoice, PreparedWeights};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tamt_kernels::masks::BitMask;
+use tamt_kernels::masks::{BitMask, WeightRef};
 
 use crate::config::{Config, Family};
 use crate::error::{Error, Result};
@@ -272,12 +272,19 @@ impl Model {
 }
 
 impl Masks {
-    /// Masks of the matrices of a model's layers that drop the weights that are zero.
+    /// Masks of the matrices of a model's layers that drop the weights that are zero. A matrix that is stored without its
+    /// dropped weights has its own mask.
     pub fn of_nonzero(model: &Model) -> Self {
         let mut masks = Self::default();
         for id in model.layer_matrices() {
-            let [rows, cols] = model.params.matrix_shape(id);
-            masks.set(id, BitMask::of_nonzero(rows, cols, &model.params.get(id)));
+            let mask = match model.params.weight(id, None) {
+                WeightRef::Compact(weight) => weight.mask().clone(),
+                WeightRef::Dense(_) => {
+                    let [rows, cols] = model.params.matrix_shape(id);
+                    BitMask::of_nonzero(rows, cols, &model.params.get(id))
+                }
+            };
+            masks.set(id, mask);
         }
         masks
     }

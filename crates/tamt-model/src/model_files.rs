@@ -25,6 +25,16 @@ pub enum HeadStart {
     Checkpoint,
 }
 
+/// How the packed matrices of a packed model are stored in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// With their dropped weights as zeros, as the matrices of any model: for masks and for training.
+    #[default]
+    Dense,
+    /// Without their dropped weights: for forward passes without masks. The dense matrices are never in memory.
+    Compact,
+}
+
 impl Model {
     /// Reads a model from a directory in Hugging Face layout, with the pooler and the MLM head if the checkpoint has
     /// them.
@@ -32,6 +42,14 @@ impl Model {
     /// # Errors
     /// If the configuration or the weights are missing, malformed, of wrong shapes or not finite.
     pub fn load(dir: &Path) -> Result<Self> {
+        Self::load_as(dir, Storage::Dense)
+    }
+
+    /// [`Model::load`] with a choice of how packed matrices are stored.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    pub fn load_as(dir: &Path, storage: Storage) -> Result<Self> {
         let config = Config::read(dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let head = mlm_names(config.family);
@@ -43,7 +61,7 @@ impl Model {
         check_words_are_stored(&config, &checkpoint)?;
         let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
         let ids: Vec<ParamId> = model.params.ids().collect();
-        model.read_params(&checkpoint, &ids)?;
+        model.read_params(&checkpoint, &ids, storage)?;
         model.notes = checkpoint.notes().to_vec();
         let path = dir.display();
         let name = mlm_names(model.config.family).decoder;
@@ -68,14 +86,20 @@ impl Model {
 
     /// Reads tensors of a checkpoint. Shapes are checked ahead of the first allocation, so the size of the file bounds
     /// the memory that a configuration can claim.
-    fn read_params(&mut self, checkpoint: &Checkpoint, ids: &[ParamId]) -> Result<()> {
+    fn read_params(&mut self, checkpoint: &Checkpoint, ids: &[ParamId], storage: Storage) -> Result<()> {
         for &id in ids {
             let Spec { name, shape, .. } = self.params.spec(id);
             checkpoint.check(name, shape)?;
         }
         for &id in ids {
-            self.params.fill_with_zeros(id);
             let Spec { name, shape, .. } = self.params.spec(id).clone();
+            if storage == Storage::Compact
+                && let Some(weight) = checkpoint.load_compact(&name, &shape)?
+            {
+                self.params.set_compact(id, weight);
+                continue;
+            }
+            self.params.fill_with_zeros(id);
             checkpoint.load_f32(&name, &shape, self.params.get_mut(id))?;
         }
         Ok(())
@@ -90,6 +114,14 @@ impl Model {
     /// As [`Model::load`], and if the checkpoint's head has another shape (another number of labels) or, with
     /// [`HeadStart::Checkpoint`], is missing.
     pub fn load_for_task(dir: &Path, task: TaskKind, head: HeadStart) -> Result<Self> {
+        Self::load_for_task_as(dir, task, head, Storage::Dense)
+    }
+
+    /// [`Model::load_for_task`] with a choice of how packed matrices are stored.
+    ///
+    /// # Errors
+    /// Those of [`Model::load_for_task`].
+    pub fn load_for_task_as(dir: &Path, task: TaskKind, head: HeadStart, storage: Storage) -> Result<Self> {
         let config = Config::read(dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         check_words_are_stored(&config, &checkpoint)?;
@@ -111,7 +143,7 @@ impl Model {
                 None => stored.push(id),
             }
         }
-        model.read_params(&checkpoint, &stored)?;
+        model.read_params(&checkpoint, &stored, storage)?;
         for (id, seed) in random {
             model.params.fill_with_zeros(id);
             model.start_head_tensor(id, seed);
@@ -171,7 +203,7 @@ impl Model {
         let Some(head) = self.mlm_head else { return Ok(None) };
         let names = mlm_names(self.config.family);
         for (name, id) in [(names.decoder, self.embeddings.word), (names.decoder_bias, head.decoder_bias)] {
-            if !checkpoint.contains(&name) {
+            if !checkpoint.contains(&name) || checkpoint.is_tied(&name) {
                 continue;
             }
             let own = self.params.get(id);

@@ -109,6 +109,11 @@ impl Params {
         tensor.values = vec![0.0; tensor.spec.elements()];
     }
 
+    /// Sets the elements of a declared matrix, and stores them without the dropped ones.
+    pub(crate) fn set_compact(&mut self, id: ParamId, weight: CompactWeight) {
+        self.tensors[id.0].reduced = Some(Reduced::Compact(weight));
+    }
+
     /// Removes all tensors but the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.tensors.truncate(len);

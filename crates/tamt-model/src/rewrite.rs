@@ -34,6 +34,11 @@ impl Dtype {
             Self::F16 => Float::F16,
         }
     }
+
+    /// The name of the type in `config.json`.
+    pub(crate) fn torch_name(self) -> &'static str {
+        self.float().torch_name()
+    }
 }
 
 /// What a copy of a checkpoint consists of.
@@ -104,7 +109,12 @@ pub(crate) fn config_of(model: &Model, copied: &[Copied<'_>]) -> Config {
 }
 
 /// The mask of a tensor: its own, or that of the word embeddings for a decoder that is tied to them.
-fn mask_of<'a>(checkpoint: &Checkpoint, model: &Model, masks: &'a Masks, name: &str) -> Result<Option<&'a BitMask>> {
+pub(crate) fn mask_of<'a>(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    masks: &'a Masks,
+    name: &str,
+) -> Result<Option<&'a BitMask>> {
     if let Some(id) = model.params.find(name) {
         return Ok(masks.get(id));
     }

@@ -18,7 +18,7 @@ use tamt::train::Session;
 use tamt::tune::{TaskData, TaskModel, TrainingLength, TuneSettings, tune};
 use tamt_data::Tokenizer;
 use tamt_data::tasks::Task;
-use tamt_model::{HeadStart, Model, Parts};
+use tamt_model::{HeadStart, Model, Parts, Storage};
 
 /// Writes texts, the files of tasks and, in `model/`, a random model with its tokenizer.
 fn write_inputs(root: &Path) -> Result<(), Box<dyn Error>> {
@@ -52,7 +52,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     // Fine-tuning the ticket for one epoch. Dropped weights stay zero.
     let task = Task::by_name("rte").ok_or("there is no task rte")?;
-    let base = TaskModel::load(model, task, HeadStart::Random(1), None)?;
+    let base = TaskModel::load(model, task, HeadStart::Random(1), None, Storage::Dense)?;
     let ticket = Ticket::read(&root.join("ticket"))?;
     let masks = base.masks_of(&ticket, false)?;
     let mut settings = TuneSettings::new(task);

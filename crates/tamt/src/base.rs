@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use tamt_data::Tokenizer;
-use tamt_model::{Checkpoint, Masks, Model};
+use tamt_model::{Checkpoint, Masks, Model, Storage};
 
 use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
@@ -22,6 +22,8 @@ pub struct Base {
     pub tokenizer: Tokenizer,
     /// SHA-256 of the weights file, in hexadecimal.
     pub sha256: String,
+    /// Whether the weights file is packed, so that the zeros of a ticket are in it.
+    pub is_packed: bool,
 }
 
 impl Base {
@@ -30,15 +32,26 @@ impl Base {
     /// # Errors
     /// If the model is not found or malformed, or the tokenizer knows more tokens than the embeddings have rows.
     pub fn load(name: impl AsRef<OsStr>) -> Result<Self> {
+        Self::load_as(name, Storage::Dense)
+    }
+
+    /// [`Base::load`] with a choice of how packed matrices are stored; compact ones take no ticket.
+    ///
+    /// # Errors
+    /// Those of [`Base::load`].
+    pub fn load_as(name: impl AsRef<OsStr>, storage: Storage) -> Result<Self> {
         let name = name.as_ref();
         let directory = tamt_model::hub::resolve(name)?;
         // Each of the three takes a tenth of a second.
-        let sha256 = || Checkpoint::open(&directory).map(|checkpoint| checkpoint.sha256().to_owned());
-        let ((sha256, tokenizer), model) =
-            rayon::join(|| rayon::join(sha256, || Tokenizer::from_dir(&directory)), || Model::load(&directory));
-        let (sha256, model, tokenizer) = (sha256?, model?, tokenizer?);
+        let file = || Checkpoint::open(&directory).map(|file| (file.sha256().to_owned(), file.is_packed()));
+        let ((file, tokenizer), model) = rayon::join(
+            || rayon::join(file, || Tokenizer::from_dir(&directory)),
+            || Model::load_as(&directory, storage),
+        );
+        let ((sha256, is_packed), model, tokenizer) = (file?, model?, tokenizer?);
         check_vocabulary(&model, &tokenizer, &directory)?;
-        Ok(Self { name: name.to_string_lossy().into_owned(), directory, model, tokenizer, sha256 })
+        let name = name.to_string_lossy().into_owned();
+        Ok(Self { name, directory, model, tokenizer, sha256, is_packed })
     }
 
     /// The masks of a ticket for this model; with `allow_other_base` only names and shapes must fit.
@@ -47,7 +60,7 @@ impl Base {
     /// If the ticket belongs to another model.
     pub fn masks_of(&self, ticket: &Ticket, allow_other_base: bool) -> Result<Masks> {
         let check = if allow_other_base { BaseCheck::NamesAndShapes } else { BaseCheck::Sha256(&self.sha256) };
-        ticket.masks(&self.model, check)
+        of_packed(ticket.masks(&self.model, check), &self.name, self.is_packed)
     }
 
     /// The longest sequence, special tokens included, that the model has positions for.
@@ -61,6 +74,16 @@ impl Base {
     /// [`Error::Setting`] if they do not.
     pub fn check_block_size(&self, block_size: usize) -> Result<()> {
         check_length("block-size", block_size, &self.model)
+    }
+}
+
+/// The masks of a ticket for the model `name`. A packed model is no model that tickets are made for, and says so.
+pub(crate) fn of_packed(masks: Result<Masks>, name: &str, is_packed: bool) -> Result<Masks> {
+    match masks {
+        Err(Error::OtherBase { base_model, .. }) if is_packed => {
+            Err(Error::TicketOfPacked { model: name.to_owned(), base_model })
+        }
+        other => other,
     }
 }
 

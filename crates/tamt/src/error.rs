@@ -146,6 +146,22 @@ pub enum Error {
         model_sha256: String,
     },
 
+    /// A ticket was given with a packed model, which was made of another model.
+    #[error("{model} is packed, with the zeros of the ticket it was made of; the given ticket is of {base_model}")]
+    TicketOfPacked {
+        /// The packed model, as given.
+        model: String,
+        /// The base model that the ticket names.
+        base_model: String,
+    },
+
+    /// A model to unpack is not packed.
+    #[error("{} is not packed, so there is nothing to unpack", .path.display())]
+    NotPacked {
+        /// The weights file.
+        path: PathBuf,
+    },
+
     /// A file that should be a ticket is another kind of file.
     #[error("{} is no ticket but {found}; `find` writes tickets", .path.display())]
     NotATicket {

@@ -13,6 +13,7 @@ use crate::base::Base;
 use crate::encode::Pool;
 use crate::error::{Error, Result};
 use crate::import::names::Wanted;
+use crate::import::unmasked;
 use crate::sentence::{EncodeChoices, encode_settings};
 use crate::ticket::{BaseCheck, Ticket};
 
@@ -20,16 +21,18 @@ use crate::ticket::{BaseCheck, Ticket};
 pub const MASK_FILE: &str = "mask.pt";
 
 /// Writes the masks of a ticket of `base` as the reference's `mask.pt` into `directory`: a dictionary of a boolean tensor for
-/// each masked matrix, which `torch.load(..., weights_only=True)` reads. The matrices are in the order of the model.
+/// each masked matrix, which `torch.load(..., weights_only=True)` reads. The matrices are in the order of the model. Returns
+/// the names of the prunable matrices that the ticket does not mask, which the file lacks.
 ///
 /// # Errors
 /// If the ticket masks no matrix of the model, or a file cannot be written.
-pub fn torch_masks(base: &Base, ticket: &Ticket, directory: &Path) -> Result<()> {
+pub fn torch_masks(base: &Base, ticket: &Ticket, directory: &Path) -> Result<Vec<String>> {
     let wanted = Wanted::of(&base.model);
     let mut masks: Vec<(&str, &BitMask)> = ticket.matrices.iter().map(|(name, mask)| (name.as_str(), mask)).collect();
     masks.sort_by_key(|(name, _)| wanted.position(name));
     std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
-    Ok(write_masks(&directory.join(MASK_FILE), base.model.config.family, &masks)?)
+    write_masks(&directory.join(MASK_FILE), base.model.config.family, &masks)?;
+    Ok(unmasked(&base.model, &ticket.matrices))
 }
 
 /// Writes the checkpoint of `base` pruned by `torch.nn.utils.prune` into `directory`: `pytorch_model.bin` with `weight_orig`

@@ -22,9 +22,8 @@ pub(crate) fn file_kind(bytes: &[u8]) -> Option<&'static str> {
     Some(kind)
 }
 
-/// Masks of PyTorch are read where `torch.nn.utils.prune` keeps them.
-const PYTORCH: &str = "a PyTorch file (masks of PyTorch are read only as `weight_mask` beside `weight_orig` in a model's \
-                       weights)";
+/// Masks of PyTorch become a ticket.
+const PYTORCH: &str = "a PyTorch file (`tamt import` makes a ticket of masks of PyTorch)";
 
 /// Whether a file begins with characters that texts have. The first eight bytes of a safetensors file have zeros.
 fn is_text(bytes: &[u8]) -> bool {
@@ -46,7 +45,7 @@ mod tests {
     #[test]
     fn kinds_are_told_by_the_first_bytes_and_a_safetensors_file_has_none() {
         let zip = |name: &str| [b"PK\x03\x04\x14\0\0\0\0\0", name.as_bytes()].concat();
-        assert!(file_kind(&zip("mask/data.pkl")).unwrap().starts_with("a PyTorch file (masks"));
+        assert!(file_kind(&zip("mask/data.pkl")).unwrap().starts_with("a PyTorch file (`tamt import`"));
         assert_eq!(file_kind(&zip("mask.npy")), Some("a NumPy archive"));
         assert_eq!(file_kind(&zip("other")), Some("a PyTorch file or another zip archive"));
         assert_eq!(file_kind(b"\x93NUMPY\x01\0"), Some("a NumPy file"));

@@ -11,8 +11,8 @@
 //! 2. [`find::find`] searches for a ticket by a [`find::Method`] and leaves a [`ticket::Ticket`] in a
 //!    [`run::RunDir`].
 //! 3. [`tune::tune`] fine-tunes the ticket's weights on a task; dropped weights stay exactly zero.
-//! 4. [`evaluate`], [`encode`], [`inspect`] and [`apply`] use a ticket: losses on held-out text, hidden states,
-//!    sparsities, a checkpoint with zeros.
+//! 4. [`evaluate`], [`encode`], [`inspect`], [`apply`] and [`mod@pack`] use a ticket: losses on held-out text, hidden
+//!    states, sparsities, a checkpoint with zeros, a checkpoint without them.
 //!
 //! # The methods
 //!
@@ -82,6 +82,7 @@ mod matrix_digest;
 pub mod metrics;
 pub mod mlm_head;
 pub mod objective;
+pub mod pack;
 pub mod predict;
 pub mod pretrain;
 pub mod prune;

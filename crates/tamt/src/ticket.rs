@@ -258,6 +258,10 @@ fn other_format(bytes: &[u8]) -> Option<String> {
     }
     let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
     let names = header.offset_keys();
+    let is_packed = |metadata: &HashMap<String, String>| metadata.get("format").is_some_and(|f| f == "tamt-packed");
+    if header.metadata().as_ref().is_some_and(is_packed) {
+        return Some("a packed model (`tamt import` makes a ticket of its bits)".to_owned());
+    }
     let first = names.first().filter(|_| !names.iter().any(|name| name.ends_with(SUFFIX)))?;
     Some(format!("a safetensors file with tensors such as {first} and no {SUFFIX} tensor"))
 }

@@ -5,6 +5,8 @@
 
 pub(crate) mod files;
 mod model;
+mod npz;
+mod packed;
 mod run;
 mod sentence;
 mod squad;
@@ -19,8 +21,10 @@ mod weights;
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// All targets by name.
-pub(crate) const TARGETS: [(&str, Target); 12] = [
+pub(crate) const TARGETS: [(&str, Target); 14] = [
     ("model", model::model),
+    ("npz", npz::npz),
+    ("packed", packed::packed),
     ("parquet", table::parquet),
     ("pytorch", weights::pytorch),
     ("run", run::run),

@@ -32,6 +32,7 @@ pub(crate) fn sentence(input: &[u8]) -> bool {
         model: tiny_model().clone(),
         tokenizer: invented_tokenizer().clone(),
         sha256: String::new(),
+        is_packed: false,
     });
     let dir = files::several(input, &FILES);
     let mut is_read = false;

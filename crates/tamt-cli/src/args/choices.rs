@@ -60,6 +60,12 @@ pub(crate) type GetPreset = fn(Method, Sparsity) -> tamt::Result<Preset>;
 pub(crate) const PRECISION: Choice<GetPrecision> =
     Choice(&[("auto", Precision::native, ""), ("f32", || Precision::F32, ""), ("bf16", || Precision::Bf16, "")]);
 
+/// The precision of a packed model's values, which does not depend on the processor.
+pub(crate) const PACKED_PRECISION: Choice<GetPrecision> = Choice(&[
+    ("bf16", || Precision::Bf16, "Half of the bytes; 8 bits of significand"),
+    ("f32", || Precision::F32, "The values of a base in F32, F16 or BF16, unchanged"),
+]);
+
 pub(crate) const KERNEL: Choice<Kernel> =
     Choice(&[("auto", Kernel::Auto, ""), ("dense", Kernel::Dense, ""), ("sparse", Kernel::Sparse, "")]);
 

@@ -14,6 +14,7 @@ pub(crate) mod find;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod pack;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod report;
@@ -37,6 +38,7 @@ use crate::args::find::FindArgs;
 use crate::args::generate::{CompletionsArgs, ManArgs};
 use crate::args::import::ImportArgs;
 use crate::args::inspect::InspectArgs;
+use crate::args::pack::{PackArgs, UnpackArgs};
 use crate::args::predict::PredictArgs;
 use crate::args::pretrain::PretrainArgs;
 use crate::args::report::ReportArgs;
@@ -79,6 +81,10 @@ pub(crate) enum Verb {
     Encode(EncodeArgs),
     /// Write a dense checkpoint that has zeros where the ticket has them
     Apply(ApplyArgs),
+    /// Write a small model: a bit for each weight of a pruned matrix, and the values of the kept ones
+    Pack(PackArgs),
+    /// Write the dense checkpoint of a packed model
+    Unpack(UnpackArgs),
     /// Write a ticket or a model for other programs: PyTorch, transformers, ONNX
     Export(ExportArgs),
     /// Make a ticket of masks that were made elsewhere, or of a checkpoint's zeros
@@ -110,6 +116,8 @@ impl Verb {
             Self::Predict(args) => &args.common,
             Self::Encode(args) => &args.common,
             Self::Apply(args) => &args.common,
+            Self::Pack(args) => &args.common,
+            Self::Unpack(args) => &args.common,
             Self::Export(args) => &args.common,
             Self::Import(args) => &args.common,
             Self::Bench(args) => &args.common,

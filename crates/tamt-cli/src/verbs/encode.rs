@@ -18,7 +18,7 @@ use crate::verbs::shared;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     shared::check_output(&args.output)?;
-    let base = shared::base(&args.subject.model, printer)?;
+    let base = shared::base_as(&args.subject.model, shared::storage(&args.subject), printer)?;
     let choices = EncodeChoices {
         pool: args.pool,
         max_length: args.max_length.map(usize::from),

@@ -30,7 +30,7 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
         return task::evaluate(args, printer);
     }
     let head = head_file(args)?;
-    let mut base = shared::base(&args.subject.model, printer)?;
+    let mut base = shared::base_as(&args.subject.model, shared::storage(&args.subject), printer)?;
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     let masks_of = |ticket| base.masks_of(ticket, args.subject.allow_other_base);
     let masks = ticket.as_ref().map(masks_of).transpose()?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 use tamt::apply::apply;
-use tamt::export::{OnnxSettings, onnx, torch_masks, torch_prune};
+use tamt::export::{MASK_FILE, OnnxSettings, onnx, torch_masks, torch_prune};
 use tamt::ticket::{BaseCheck, Ticket};
 use tamt_model::Masks;
 
@@ -24,7 +24,7 @@ pub(super) fn run(args: &ExportArgs, printer: Printer) -> Result<()> {
     };
     let directory = &args.output_dir;
     match (args.format, &ticket) {
-        (ExportFormat::TorchMask, Some(ticket)) => torch_masks(&base, ticket, directory)?,
+        (ExportFormat::TorchMask, Some(ticket)) => note_unmasked(&torch_masks(&base, ticket, directory)?, printer)?,
         (ExportFormat::TorchMask | ExportFormat::TorchPrune, None) => {
             bail!(UsageError("--format: this format is of masks; give a --ticket".to_owned()))
         }
@@ -43,6 +43,18 @@ pub(super) fn run(args: &ExportArgs, printer: Printer) -> Result<()> {
     let (name, output_dir) = (args.format.name(), directory.to_string_lossy());
     let json = json!({ "output_dir": output_dir, "format": name });
     printer.result(&json, &format!("{name}: {}", directory.display()))
+}
+
+/// Says which matrices a file of masks lacks, because the ticket does not mask them.
+fn note_unmasked(names: &[String], printer: Printer) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    printer.info(&format!(
+        "the ticket does not mask {} of the matrices, so {MASK_FILE} has no mask of them: {}",
+        names.len(),
+        names.join(", ")
+    ))
 }
 
 /// Refuses flags that the format does not have.

@@ -12,6 +12,7 @@ mod generate;
 mod import;
 mod inspect;
 mod kept;
+mod pack;
 mod predict;
 mod pretrain;
 mod report;
@@ -43,6 +44,8 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Predict(args) => predict::run(args, printer),
         Verb::Encode(args) => encode::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
+        Verb::Pack(args) => pack::pack(args, printer),
+        Verb::Unpack(args) => pack::unpack(args, printer),
         Verb::Export(args) => export::run(args, printer),
         Verb::Import(args) => import::run(args, printer),
         Verb::Bench(args) => bench::run(args, printer),

@@ -15,9 +15,9 @@ use tamt::metrics::{EVALUATION, label};
 use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
-use tamt_model::{Masks, Model};
+use tamt_model::{Masks, Model, Storage};
 
-use crate::args::common::Common;
+use crate::args::common::{Common, SubjectArgs};
 use crate::audience::Audience;
 use crate::cache;
 use crate::places::what_is_at;
@@ -32,6 +32,7 @@ pub(super) const RUN_FILES: &[&str] = &["config.toml", "ticket.safetensors"];
 pub(super) const MODEL_FILES: &[&str] = &[
     "config.json",
     "model.safetensors",
+    "model.packed.safetensors",
     "pytorch_model.bin",
     "model.onnx",
     "mask.pt",
@@ -49,8 +50,18 @@ pub(super) fn check_unoccupied(directory: &Path, files: &[&str]) -> Result<()> {
 
 /// Loads a model and prints what its checkpoint took for granted.
 pub(super) fn base(name: &OsStr, printer: Printer) -> Result<Base> {
+    base_as(name, Storage::Dense, printer)
+}
+
+/// How a verb that computes forward passes stores the matrices of a packed model.
+pub(super) fn storage(subject: &SubjectArgs) -> Storage {
+    if subject.ticket.is_some() { Storage::Dense } else { Storage::Compact }
+}
+
+/// [`base`] with a choice of how packed matrices are stored.
+pub(super) fn base_as(name: &OsStr, storage: Storage, printer: Printer) -> Result<Base> {
     let heartbeat = Heartbeat::start(printer, "reading the model");
-    let base = Base::load(name)?;
+    let base = Base::load_as(name, storage)?;
     drop(heartbeat);
     notes(&base.model, printer)?;
     Ok(base)

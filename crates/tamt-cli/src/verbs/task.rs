@@ -73,7 +73,8 @@ pub(super) fn note_span_flags(args: &InputArgs, task: &Task, printer: Printer) -
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
     let heartbeat = Heartbeat::start(printer, "reading the model");
-    let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels(&args.task))?;
+    let storage = shared::storage(&args.subject);
+    let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels(&args.task), storage)?;
     drop(heartbeat);
     shared::notes(&model.model, printer)?;
     if let Some(note) = note_of_guessed_labels(&model, &task) {

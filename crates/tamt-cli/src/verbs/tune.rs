@@ -12,8 +12,8 @@ use tamt::tune::{
     BEST_PREFIX, LabelOrder, TaskData, TaskModel, TuneSettings, check_teacher, is_measured, summary, tune,
 };
 use tamt_data::tasks::Task;
-use tamt_model::HeadStart;
 use tamt_model::digest::sha256_file;
+use tamt_model::{HeadStart, Storage};
 
 use crate::args::tune::TuneArgs;
 use crate::exit::UsageError;
@@ -71,15 +71,15 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
 
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
     let head = if args.new_head { HeadStart::Fresh(seed) } else { HeadStart::Random(seed) };
-    Ok(TaskModel::load(&args.subject.model, task, head, task::labels(&args.task))?)
+    Ok(TaskModel::load(&args.subject.model, task, head, task::labels(&args.task), Storage::Dense)?)
 }
 
 /// The teacher, whose own names of labels count more than `--labels`, which belong to the model in the first place.
 fn load_teacher(args: &TuneArgs, task: &Task, name: &OsStr) -> Result<TaskModel> {
-    let teacher = TaskModel::load(name, task, HeadStart::Checkpoint, None)?;
+    let teacher = TaskModel::load(name, task, HeadStart::Checkpoint, None, Storage::Dense)?;
     match (&teacher.label_order, task::labels(&args.task)) {
         (LabelOrder::Guessed { .. }, Some(labels)) => {
-            Ok(TaskModel::load(name, task, HeadStart::Checkpoint, Some(labels))?)
+            Ok(TaskModel::load(name, task, HeadStart::Checkpoint, Some(labels), Storage::Dense)?)
         }
         _ => Ok(teacher),
     }

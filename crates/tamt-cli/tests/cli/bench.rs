@@ -51,6 +51,10 @@ fn shapes_that_no_encoder_has_are_refused() {
         .code(1)
         .stdout(is_empty())
         .stderr(contains("not divisible by 3 attention heads"));
+    tamt("bench --batch-size 1000000000000")
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("--batch-size: the hidden states of 1000000000000 sequences of 128 tokens take"));
     tamt("bench --layers 0").code(2).stdout(is_empty()).stderr(contains("--layers"));
     tamt("bench --sparsity 1.5").code(2).stdout(is_empty()).stderr(contains("--sparsity"));
 }

@@ -14,6 +14,7 @@ mod kernel;
 mod labels;
 mod memory;
 mod messages;
+mod pack;
 mod peers;
 mod predict;
 mod pretrain;

@@ -71,7 +71,7 @@ fn what_is_no_ticket_is_told() {
         ("void", "hint: void is an empty directory"),
         ("empty", "empty is damaged: it is empty"),
         ("text.txt", "text.txt is no ticket but a text file"),
-        ("mask.pt", "mask.pt is no ticket but a PyTorch file (masks of PyTorch are read only as `weight_mask`"),
+        ("mask.pt", "mask.pt is no ticket but a PyTorch file (`tamt import` makes a ticket of masks of PyTorch)"),
         ("tuned", "hint: tuned is a directory with config.json, config.toml, eval_results.json"),
         ("pre", "pre is no ticket but a directory without ticket.safetensors"),
         ("weights.safetensors", "is no ticket but a safetensors file with tensors such as bert.embeddings"),

@@ -173,6 +173,7 @@ fn weights_are_written_ahead_of_the_files_that_are_copied() {
     tamt(&format!("find --model {base} --method magnitude --sparsity 0.5 --output-dir {ticket}")).success();
     let lines = [
         format!("apply --model {base} --ticket {ticket}"),
+        format!("pack --model {base} --ticket {ticket}"),
         format!("tune --model {base} --task cola --data {data} --max-steps 2"),
         format!("pretrain --model {base} --corpus {} --max-steps 2 --batch-size 2 --block-size 12", corpus()),
     ];
@@ -183,7 +184,8 @@ fn weights_are_written_ahead_of_the_files_that_are_copied() {
         let obstacle = format!("{output}/vocab.txt");
         fs::create_dir_all(format!("{obstacle}/mine")).unwrap();
         tamt(&format!("{line} --output-dir {output}")).code(1).stderr(contains(&obstacle));
-        for file in ["model.safetensors", "config.json"] {
+        let weights = if line.starts_with("pack") { "model.packed.safetensors" } else { "model.safetensors" };
+        for file in [weights, "config.json"] {
             assert_eq!(bytes(format!("{output}/{file}")), bytes(format!("{whole}/{file}")), "{line}: {file}");
         }
     }

@@ -191,6 +191,10 @@ fn an_applied_ticket_keeps_the_modules() {
         tamt(&format!("find --model {model} --method magnitude --sparsity 0.5 --output-dir {ticket} --quiet"))
             .success();
         tamt(&format!("apply --model {model} --ticket {ticket} --output-dir {applied} --quiet")).success();
+        let packed = format!("{model}-packed");
+        tamt(&format!("pack --model {model} --ticket {ticket} --precision f32 --output-dir {packed} --quiet"))
+            .success();
+        assert_eq!(encode(&directory, &packed).0, encode(&directory, &applied).0);
         let read =
             |name: &str| -> Value { serde_json::from_slice(&fs::read(format!("{applied}/{name}")).unwrap()).unwrap() };
         assert_eq!(read("modules.json")[0]["path"], "");

@@ -17,7 +17,7 @@ pub(crate) mod selection;
 pub(crate) mod weight;
 
 pub use bit_mask::BitMask;
-pub use compact::CompactWeight;
+pub use compact::{CompactWeight, Survivors};
 pub use gather::gather;
 pub use grad_epilogue::GradEpilogue;
 pub use ranked::{RankedMask, RowRanges};

@@ -340,7 +340,7 @@ mod tests {
             let bert = BertAdam { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay };
             let compact = mask.map(|mask| CompactWeight::new(mask.clone(), &random(rows * cols, 1)));
             let ranges = compact.as_ref().map_or(RowRanges::of_columns(cols), |compact| compact.kept().row_ranges());
-            let p = compact.as_ref().map_or(random(rows * cols, 1), |compact| compact.values().to_vec());
+            let p = compact.clone().map_or(random(rows * cols, 1), |mut compact| compact.rows_mut().0.to_vec());
             let n = p.len();
             let mut by_rows = (p, vec![0.0; n], vec![0.0; n]);
             let mut whole = by_rows.clone();

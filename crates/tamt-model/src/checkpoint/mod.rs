@@ -10,9 +10,11 @@
 //! ```
 
 pub(crate) mod convert;
+mod index;
 mod mask_values;
 mod names;
 mod npz;
+pub(crate) mod packed;
 mod pickle;
 mod pytorch;
 mod safetensors;
@@ -23,22 +25,32 @@ pub(crate) mod torch_file;
 mod weights_file;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tamt_files::digest::sha256_hex;
+use tamt_kernels::masks::CompactWeight;
 
 use crate::checkpoint::convert::Dtype;
-use crate::checkpoint::names::{FAMILIES, TIED, WORD_EMBEDDINGS, canonical_name, similar, wrapper_prefix};
+use crate::checkpoint::names::{WORD_EMBEDDINGS, similar};
+use crate::checkpoint::packed::{Bits, Refused};
 use crate::checkpoint::shards::ShardIndex;
-use crate::checkpoint::tensor::Tensor;
+use crate::checkpoint::tensor::{Problem, Tensor};
 use crate::checkpoint::weights_file::WeightsFile;
 use crate::error::{Error, Result, names_in};
 
+/// The file name of packed weights.
+pub const PACKED_FILE: &str = "model.packed.safetensors";
+
 /// The file names of weights, in order of preference.
-pub(crate) const WEIGHT_FILES: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+pub(crate) const WEIGHT_FILES: [&str; 5] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    PACKED_FILE,
+];
 
 /// The weights of a model: an index of tensors in memory-mapped files.
 ///
@@ -48,6 +60,7 @@ pub(crate) const WEIGHT_FILES: [&str; 4] =
 /// * A prefix that all names have, such as `module.`, is ignored.
 /// * Word embeddings or a bias of the MLM head that are stored only as the tied decoder's have their own name.
 /// * `weight_orig` and `weight_mask` of `torch.nn.utils.prune` are one tensor `weight`, their product.
+/// * The bits and the survivors of a packed matrix are one tensor, with zeros where bits are 0.
 ///
 /// The files must not change while a checkpoint is open.
 #[derive(Debug)]
@@ -58,6 +71,8 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
     /// The name in the file of word embeddings that are stored as the decoder.
     words_as_decoder: Option<String>,
+    /// The canonical name of the decoder that a packed file stores as the word embeddings.
+    tied_decoder: Option<String>,
     notes: Vec<String>,
     digest: OnceLock<String>,
 }
@@ -73,15 +88,17 @@ struct Entry {
 }
 
 /// A tensor and the index of its file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Located {
     file: usize,
     tensor: Tensor,
+    /// The bits of a packed matrix.
+    bits: Option<Bits>,
 }
 
 impl Checkpoint {
     /// Opens the weights in a model directory: the first of `model.safetensors`, `model.safetensors.index.json`,
-    /// `pytorch_model.bin` and `pytorch_model.bin.index.json` that exists.
+    /// `pytorch_model.bin`, `pytorch_model.bin.index.json` and `model.packed.safetensors` that exists.
     ///
     /// The function reads only headers, and checks that each tensor lies within its file.
     ///
@@ -108,6 +125,7 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: BTreeMap::new(),
             words_as_decoder: None,
+            tied_decoder: None,
             notes: Vec::new(),
             digest: OnceLock::new(),
         };
@@ -149,6 +167,16 @@ impl Checkpoint {
     /// The shape of the tensor with this canonical name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| entry.tensor.tensor.shape.as_slice())
+    }
+
+    /// Whether the weights are packed: a bit for each weight of a pruned matrix, and the survivors.
+    pub fn is_packed(&self) -> bool {
+        self.files.iter().any(|file| file.packed.is_some())
+    }
+
+    /// Whether a packed file stores the decoder with this canonical name as the word embeddings.
+    pub(crate) fn is_tied(&self, name: &str) -> bool {
+        self.tied_decoder.as_deref() == Some(name)
     }
 
     /// What a user should know about the reading of the files, a sentence each.
@@ -207,6 +235,32 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// A packed matrix without its dropped elements; `None` for a tensor that is not packed. `name` is the canonical name.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::check`], or [`Error::NonFinite`].
+    pub(crate) fn load_compact(&self, name: &str, expected_shape: &[usize]) -> Result<Option<CompactWeight>> {
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        match (&entry.mask, &entry.tensor.bits) {
+            (None, Some(bits)) => {
+                self.check_located(&entry.tensor, expected_shape)?;
+                self.compact(&entry.tensor, bits).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn compact(&self, located: &Located, bits: &Bits) -> Result<CompactWeight> {
+        let file = &self.files[located.file];
+        bits.compact(&located.tensor, &file.bytes).map_err(|refused| match refused {
+            Refused::Malformed(problem) => Problem::Malformed(problem).in_file(&file.path),
+            Refused::NonFinite(index, value) => {
+                let name = format!("{}{}", located.tensor.name, packed::VALUES);
+                Error::NonFinite { path: file.path.clone(), name, index, value }
+            }
+        })
+    }
+
     /// The element type of a tensor, the size of an element in bytes, and the bytes of all elements in row-major order.
     /// `name` is the canonical name.
     ///
@@ -215,8 +269,13 @@ impl Checkpoint {
     /// weights and mask also the errors of [`Checkpoint::load_f32`].
     pub(crate) fn raw(&self, name: &str) -> Result<(Dtype, usize, Cow<'_, [u8]>)> {
         let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
-        let Located { file, tensor } = &entry.tensor;
+        let Located { file, tensor, bits } = &entry.tensor;
         let file = &self.files[*file];
+        if let (None, Some(bits)) = (&entry.mask, bits) {
+            let bytes = bits.dense_bytes(tensor, &file.bytes);
+            let bytes = bytes.map_err(|problem| Problem::Malformed(problem).in_file(&file.path))?;
+            return Ok((tensor.dtype, tensor.element_size, bytes.into()));
+        }
         if tensor.element_size == 0 || tensor.byte_len().is_none_or(|len| len > file.bytes.len()) {
             let problem = format!("tensor `{}` is {} and cannot be copied", tensor.name, tensor.dtype);
             return Err(Error::Unsupported { path: file.path.clone(), problem });
@@ -240,7 +299,7 @@ impl Checkpoint {
     }
 
     fn check_located(&self, located: &Located, expected_shape: &[usize]) -> Result<()> {
-        let Located { file, tensor } = located;
+        let Located { file, tensor, bits } = located;
         let file = &self.files[*file];
         let (path, name) = (file.path.clone(), tensor.name.clone());
         if tensor.shape != expected_shape {
@@ -251,7 +310,7 @@ impl Checkpoint {
             return Err(Error::WrongDtype { path, name, dtype: tensor.dtype.to_string() });
         };
         // A tensor with a stride of 0 repeats elements, so its shape does not bound its bytes.
-        if tensor.byte_len().is_none_or(|len| len > file.bytes.len()) {
+        if bits.is_none() && tensor.byte_len().is_none_or(|len| len > file.bytes.len()) {
             let problem = format!("tensor `{name}` of shape {:?} is larger than the file", tensor.shape);
             return Err(Error::Malformed { path, problem });
         }
@@ -260,7 +319,11 @@ impl Checkpoint {
 
     fn load(&self, located: &Located, expected_shape: &[usize], out: &mut [f32]) -> Result<()> {
         self.check_located(located, expected_shape)?;
-        let Located { file, tensor } = located;
+        let Located { file, tensor, bits } = located;
+        if let Some(bits) = bits {
+            self.compact(located, bits)?.write_to(out);
+            return Ok(());
+        }
         let Dtype::Float(float) = tensor.dtype else {
             let (path, name) = (self.files[*file].path.clone(), tensor.name.clone());
             return Err(Error::WrongDtype { path, name, dtype: tensor.dtype.to_string() });
@@ -292,8 +355,13 @@ impl Checkpoint {
     fn read_file(&mut self, path: PathBuf, selected: impl Fn(&str) -> bool) -> Result<Vec<Located>> {
         let file = self.files.len();
         let (opened, tensors) = WeightsFile::open(path)?;
+        let tensors = match &opened.packed {
+            Some(header) => header.combine(tensors).map_err(|problem| problem.in_file(&opened.path))?,
+            None => tensors.into_iter().map(|tensor| (tensor, None)).collect(),
+        };
         self.files.push(opened);
-        Ok(tensors.into_iter().filter(|tensor| selected(&tensor.name)).map(|tensor| Located { file, tensor }).collect())
+        let selected = tensors.into_iter().filter(|(tensor, _)| selected(&tensor.name));
+        Ok(selected.map(|(tensor, bits)| Located { file, tensor, bits }).collect())
     }
 
     /// The tensors of the shards in the index at `self.path`.
@@ -314,63 +382,6 @@ impl Checkpoint {
         }
         Ok(found)
     }
-
-    /// Stores the tensors by canonical name.
-    fn index(&mut self, found: Vec<Located>) -> Result<()> {
-        let names: Vec<&str> = found.iter().map(|found| found.tensor.name.as_str()).collect();
-        let prefix = wrapper_prefix(&names).unwrap_or_default().to_owned();
-        let has: HashSet<String> = names.iter().map(|&name| name.to_owned()).collect();
-        if !prefix.is_empty() {
-            self.notes.push(format!("{}: the prefix `{prefix}` of all names is ignored", self.path.display()));
-        }
-        let is_mask = |name: &str| name.strip_suffix("_mask").is_some_and(|stem| has.contains(&format!("{stem}_orig")));
-        let (masks, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| is_mask(&found.tensor.name));
-        if !masks.is_empty() {
-            let (path, count) = (self.path.display(), masks.len());
-            self.notes.push(format!("{path}: {count} matrices are multiplied by their masks (torch.nn.utils.prune)"));
-        }
-        let mut masks: HashMap<String, Located> =
-            masks.into_iter().map(|mask| (mask.tensor.name.clone(), mask)).collect();
-        for tensor in found {
-            let stem = tensor.tensor.name.strip_suffix("_orig");
-            let mask = stem.and_then(|stem| masks.remove(&format!("{stem}_mask")));
-            let name = if mask.is_some() { stem.unwrap_or_default() } else { &tensor.tensor.name };
-            let name = name.strip_prefix(&prefix).unwrap_or(name).to_owned();
-            self.insert(Entry { name, tensor, mask })?;
-        }
-        self.resolve_tied_names();
-        Ok(())
-    }
-
-    fn insert(&mut self, entry: Entry) -> Result<()> {
-        let name = canonical_name(&entry.name).into_owned();
-        let path = self.files[entry.tensor.file].path.clone();
-        let second = entry.tensor.tensor.name.clone();
-        match self.tensors.insert(name.clone(), entry) {
-            None => Ok(()),
-            Some(first) => Err(Error::DuplicateTensor { path, name, first: first.tensor.tensor.name, second }),
-        }
-    }
-
-    /// Gives a tensor that is stored only under its tied name its own name.
-    fn resolve_tied_names(&mut self) {
-        let encoder_prefix = self
-            .original_name("embeddings.position_embeddings.weight")
-            .map(|name| FAMILIES.into_iter().find(|prefix| name.starts_with(prefix)).unwrap_or_default());
-        for (name, tied) in TIED {
-            if self.contains(name) {
-                continue;
-            }
-            let Some(mut entry) = self.tensors.remove(tied) else { continue };
-            if name == WORD_EMBEDDINGS {
-                self.words_as_decoder = Some(entry.tensor.tensor.name.clone());
-                entry.name = format!("{}{name}", encoder_prefix.unwrap_or_default());
-            } else {
-                entry.name = name.to_owned();
-            }
-            self.tensors.insert(name.to_owned(), entry);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -385,13 +396,14 @@ mod tests {
         let located = |shape: [usize; 2]| {
             let (name, dtype, shape) = ("words".to_owned(), Dtype::Float(convert::Float::F32), shape.to_vec());
             let tensor = Tensor { name, dtype, element_size: 4, shape, start: 0, strides: Some(vec![0, 0]) };
-            Located { file: 0, tensor }
+            Located { file: 0, tensor, bits: None }
         };
         let mut checkpoint = Checkpoint {
-            files: vec![WeightsFile { bytes: weights_file::map(&path).unwrap(), path: path.clone() }],
+            files: vec![WeightsFile { bytes: weights_file::map(&path).unwrap(), path: path.clone(), packed: None }],
             path,
             tensors: BTreeMap::new(),
             words_as_decoder: None,
+            tied_decoder: None,
             notes: Vec::new(),
             digest: OnceLock::new(),
         };

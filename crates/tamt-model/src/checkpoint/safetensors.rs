@@ -3,13 +3,14 @@
 use safetensors::{Dtype as FileDtype, SafeTensors};
 
 use crate::checkpoint::convert::{Dtype, Float};
+use crate::checkpoint::packed::Header;
 use crate::checkpoint::tensor::{Problem, Tensor};
 
-/// The tensors of a safetensors file, from the bytes of the file.
+/// The tensors of a safetensors file, from the bytes of the file, and the metadata of a packed file.
 ///
 /// The `safetensors` crate checks that the header lies within the file, and that the tensors' ranges agree with their
 /// shapes and cover the rest of the file without overlap.
-pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
+pub(super) fn tensors(bytes: &[u8]) -> Result<(Vec<Tensor>, Option<Header>), Problem> {
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| Problem::Malformed(e.to_string()))?;
     // The file starts with the length of the header, in eight bytes.
     let data = header + 8;
@@ -21,7 +22,7 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, Problem> {
         start: data + info.data_offsets.0,
         strides: None,
     });
-    Ok(tensors.collect())
+    Ok((tensors.collect(), Header::of(metadata.metadata().as_ref())?))
 }
 
 fn dtype(dtype: FileDtype) -> Dtype {

@@ -7,7 +7,7 @@ use crate::checkpoint::convert::{Dtype, for_each_offset};
 use crate::error::Error;
 
 /// A tensor in a weights file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tensor {
     /// The tensor's name in the file.
     pub(super) name: String,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use crate::checkpoint::packed::Header;
 use crate::checkpoint::tensor::{Problem, Tensor};
 use crate::checkpoint::{pytorch, safetensors};
 use crate::error::{Result, read_error};
@@ -14,6 +15,8 @@ use crate::error::{Result, read_error};
 pub(super) struct WeightsFile {
     pub(super) path: PathBuf,
     pub(super) bytes: Mmap,
+    /// The metadata of a packed file.
+    pub(super) packed: Option<Header>,
 }
 
 impl WeightsFile {
@@ -25,10 +28,10 @@ impl WeightsFile {
         } else if path.extension().is_some_and(|e| e == "safetensors") {
             safetensors::tensors(&bytes)
         } else {
-            pytorch::tensors(&bytes)
+            pytorch::tensors(&bytes).map(|tensors| (tensors, None))
         };
-        let tensors = parsed.map_err(|problem| problem.in_file(&path))?;
-        Ok((Self { path, bytes }, tensors))
+        let (tensors, packed) = parsed.map_err(|problem| problem.in_file(&path))?;
+        Ok((Self { path, bytes, packed }, tensors))
     }
 }
 

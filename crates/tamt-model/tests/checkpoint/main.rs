@@ -2,6 +2,7 @@
 
 mod damage;
 mod layouts;
+mod packed;
 mod pytorch;
 mod rewritten;
 
@@ -161,7 +162,7 @@ fn a_directory_without_weights_says_what_was_looked_for() {
     let dir = dir_with("tf_model.h5", b"");
     let error = Checkpoint::open(dir.path()).unwrap_err();
     assert!(matches!(error, Error::NoWeights { .. }));
-    assert!(error.to_string().ends_with("pytorch_model.bin.index.json; it holds tf_model.h5"), "{error}");
+    assert!(error.to_string().ends_with("model.packed.safetensors; it holds tf_model.h5"), "{error}");
     assert!(
         error.to_string().contains("model.safetensors, model.safetensors.index.json, pytorch_model.bin"),
         "{error}"

@@ -59,6 +59,24 @@ impl Report {
     }
 }
 
+/// Checks that the process may have memory for the hidden states of all layers: a batch of any size is refused ahead of
+/// the allocation that would end the process.
+fn check_memory(settings: &BenchSettings) -> Result<()> {
+    let BenchSettings { config, batch_size, length, .. } = settings;
+    let per_token = config.num_hidden_layers.saturating_add(1).saturating_mul(config.hidden_size);
+    let states = batch_size.saturating_mul(*length).saturating_mul(per_token);
+    let bytes = states.saturating_mul(size_of::<f32>());
+    // The allocation is never touched, so that it costs address space only.
+    if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+        let reason = format!(
+            "the hidden states of {batch_size} sequences of {length} tokens take {bytes} bytes, more than this process \
+             may have"
+        );
+        return Err(Error::setting("batch-size", reason));
+    }
+    Ok(())
+}
+
 /// Measures. `progress` gets the name of each run before it begins.
 ///
 /// # Errors
@@ -72,6 +90,7 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
     if settings.batch_size < 1 || settings.steps < 1 {
         return Err(Error::setting("batch-size", "there is nothing to measure without sequences and steps"));
     }
+    check_memory(settings)?;
     let (mut operations, mut peak_flops) = (Vec::new(), None);
     if settings.operations {
         progress("peak");

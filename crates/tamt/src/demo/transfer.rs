@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Map, Value};
 use tamt_data::Tokenizer;
 use tamt_data::tasks::{Head, Task};
-use tamt_model::HeadStart;
+use tamt_model::{HeadStart, Storage};
 
 use crate::demo::files::{MODEL_DIR, TASKS_DIR, TUNED_DIR};
 use crate::demo::report::{TaskScore, TicketLosses};
@@ -141,7 +141,7 @@ fn run_one(run: &FineTuning<'_>, model: &Path, resumed: bool, stop: &Stop) -> Ru
         directory.retire_checkpoints_of_finished(|steps| run.settings.goes_on_after(steps))?;
         return read_eval_results(&run.path);
     }
-    let base = TaskModel::load(model, run.task, HeadStart::Random(run.settings.seed), None)?;
+    let base = TaskModel::load(model, run.task, HeadStart::Random(run.settings.seed), None, Storage::Dense)?;
     let masks = run.ticket.map(|ticket| base.masks_of(ticket, false)).transpose()?;
     let session = Session { directory, observer: &mut Silent, stop: stop.clone() };
     let tuned = tune(run.task, base, run.ticket.zip(masks), None, run.data, &run.settings, session)?;

@@ -124,7 +124,8 @@ fn ticket(base: &Base, matrices: Vec<(String, BitMask)>, record: Option<ImportRe
     ticket
 }
 
-fn unmasked(model: &Model, masks: &[(String, BitMask)]) -> Vec<String> {
+/// The prunable matrices of a model without a mask.
+pub(crate) fn unmasked(model: &Model, masks: &[(String, BitMask)]) -> Vec<String> {
     let names = model.prunable().into_iter().map(|id| model.params.spec(id).name.clone());
     names.filter(|name| !masks.iter().any(|(masked, _)| masked == name)).collect()
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tamt_data::Tokenizer;
 use tamt_data::tasks::{Head, Task};
-use tamt_model::{Checkpoint, HeadStart, Masks, Model, TaskKind};
+use tamt_model::{Checkpoint, HeadStart, Masks, Model, Storage, TaskKind};
 
-use crate::base::check_vocabulary;
+use crate::base::{check_vocabulary, of_packed};
 use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
 use crate::tune::labels::{LabelOrder, given_order, output_order};
@@ -27,6 +27,8 @@ pub struct TaskModel {
     pub tokenizer: Tokenizer,
     /// SHA-256 of the weights file, in hexadecimal.
     pub sha256: String,
+    /// Whether the weights file is packed, so that the zeros of a ticket are in it.
+    pub is_packed: bool,
     /// How the order of the head's outputs is known.
     pub label_order: LabelOrder,
 }
@@ -35,16 +37,24 @@ impl TaskModel {
     /// Loads a directory in Hugging Face layout or a hub id, with a head for `task`. The outputs of a classification
     /// head are brought into the task's order of labels: from the order of `labels`, or else from the names in the
     /// configuration. [`TaskModel::label_order`] says how the order was found; `labels` has no effect on a new head.
+    /// `storage` says how packed matrices are stored; compact ones take no ticket and are not trained.
     ///
     /// # Errors
     /// If the model is not found or malformed, [`Error::Vocabulary`] if its tokenizer has more tokens than its
     /// embeddings have rows, [`Error::Head`] if its head has another number of outputs, or if the model has no head and
     /// `head` is [`HeadStart::Checkpoint`], [`Error::Setting`] if `labels` are not those of the task.
-    pub fn load(name: impl AsRef<OsStr>, task: &Task, head: HeadStart, labels: Option<&[String]>) -> Result<Self> {
+    pub fn load(
+        name: impl AsRef<OsStr>,
+        task: &Task,
+        head: HeadStart,
+        labels: Option<&[String]>,
+        storage: Storage,
+    ) -> Result<Self> {
         let name = name.as_ref();
         labels.map(|labels| given_order(labels, task)).transpose()?;
         let directory = tamt_model::hub::resolve(name)?;
-        let (mut loaded, is_new) = Self::open(name, &directory, &Checkpoint::open(&directory)?, task, head)?;
+        let checkpoint = Checkpoint::open(&directory)?;
+        let (mut loaded, is_new) = Self::open(name, &checkpoint, task, head, storage)?;
         if !is_new && let Head::Classification { .. } = task.head {
             let order;
             (order, loaded.label_order) = output_order(loaded.model.config.extra("id2label"), task, labels)?;
@@ -54,34 +64,36 @@ impl TaskModel {
     }
 
     /// Loads a model with a head for the task that the model's own directory describes. `labels` name the outputs of a
-    /// classifier, and count more than the names in the configuration.
+    /// classifier, and count more than the names in the configuration. `storage` is that of [`TaskModel::load`].
     ///
     /// # Errors
     /// Those of [`TaskModel::load`]; [`Error::NoHead`] or [`Error::UnusableHead`] if the head predicts neither one label,
     /// nor one number, nor spans; [`Error::Damaged`] if the description is malformed.
-    pub fn load_own(name: impl AsRef<OsStr>, labels: Option<&[String]>) -> Result<(Self, OwnTask)> {
+    pub fn load_own(name: impl AsRef<OsStr>, labels: Option<&[String]>, storage: Storage) -> Result<(Self, OwnTask)> {
         let name = name.as_ref();
         let directory = tamt_model::hub::resolve(name)?;
         let checkpoint = Checkpoint::open(&directory)?;
         let own = OwnTask::read(&directory, &checkpoint, labels)?;
-        let (model, _) = Self::open(name, &directory, &checkpoint, &own.task, HeadStart::Checkpoint)?;
+        let (model, _) = Self::open(name, &checkpoint, &own.task, HeadStart::Checkpoint, storage)?;
         Ok((model, own))
     }
 
     /// The model with its outputs in the order of the checkpoint, and whether its head is new.
     fn open(
         name: &OsStr,
-        directory: &Path,
         checkpoint: &Checkpoint,
         task: &Task,
         head: HeadStart,
+        storage: Storage,
     ) -> Result<(Self, bool)> {
+        let directory = checkpoint.path().parent().unwrap_or(Path::new(""));
         let is_new = check_head(checkpoint, task, head, directory)?;
-        let model = Model::load_for_task(directory, head_kind(task), head)?;
+        let model = Model::load_for_task_as(directory, head_kind(task), head, storage)?;
         let tokenizer = Tokenizer::from_dir(directory)?;
         check_vocabulary(&model, &tokenizer, directory)?;
         let (name, sha256) = (name.to_string_lossy().into_owned(), checkpoint.sha256().to_owned());
-        Ok((Self { name, model, tokenizer, sha256, label_order: LabelOrder::Task }, is_new))
+        let (is_packed, label_order) = (checkpoint.is_packed(), LabelOrder::Task);
+        Ok((Self { name, model, tokenizer, sha256, is_packed, label_order }, is_new))
     }
 
     /// The settings of the inputs with which the model was tuned on `task`; the defaults of `task` if the model's
@@ -103,7 +115,7 @@ impl TaskModel {
     /// If the ticket belongs to another model.
     pub fn masks_of(&self, ticket: &Ticket, allow_other_base: bool) -> Result<Masks> {
         let check = if allow_other_base { BaseCheck::NamesAndShapes } else { BaseCheck::Sha256(&self.sha256) };
-        ticket.masks(&self.model, check)
+        of_packed(ticket.masks(&self.model, check), &self.name, self.is_packed)
     }
 }
 

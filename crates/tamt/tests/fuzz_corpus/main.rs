@@ -5,6 +5,7 @@
 mod readers;
 
 mod model_seeds;
+mod packed_seeds;
 mod pickle;
 mod seeds;
 mod text_seeds;

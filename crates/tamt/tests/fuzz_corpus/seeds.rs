@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{model_seeds, text_seeds};
+use crate::{model_seeds, packed_seeds, text_seeds};
 
 /// An input from which a fuzzer starts.
 pub(crate) struct Seed {
@@ -26,6 +26,7 @@ pub(crate) fn refused(target: &'static str, name: &str, bytes: impl Into<Vec<u8>
 
 pub(crate) fn all() -> Vec<Seed> {
     let mut seeds = model_seeds::all();
+    seeds.extend(packed_seeds::all());
     seeds.extend(text_seeds::all());
     seeds
 }

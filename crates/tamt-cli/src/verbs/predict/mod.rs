@@ -65,10 +65,11 @@ pub(super) fn run(args: &PredictArgs, printer: Printer) -> Result<()> {
 /// The model, with the task of the flags, or else with its own.
 fn load(args: &PredictArgs, printer: Printer) -> Result<(TaskModel, Known)> {
     let labels = (!args.labels.is_empty()).then_some(args.labels.as_slice());
+    let storage = shared::storage(&args.subject);
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let (model, known) = if args.task.is_some() || args.task_file.is_some() {
         let task = task::declared(args.task.as_deref(), args.task_file.as_deref())?;
-        let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels)?;
+        let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels, storage)?;
         drop(heartbeat);
         if let Some(note) = task::note_of_guessed_labels(&model, &task) {
             printer.info(&note)?;
@@ -76,7 +77,7 @@ fn load(args: &PredictArgs, printer: Printer) -> Result<(TaskModel, Known)> {
         let (settings, inputs) = (model.input_settings(&task)?, Some(InputLayout::of_task(&task)));
         (model, Known { task, settings, inputs })
     } else {
-        let (model, own) = TaskModel::load_own(&args.subject.model, labels)?;
+        let (model, own) = TaskModel::load_own(&args.subject.model, labels, storage)?;
         drop(heartbeat);
         (model, Known { task: Cow::Owned(own.task), settings: own.settings, inputs: own.inputs })
     };
