@@ -37,7 +37,7 @@ fn texts(example: &Example) -> (String, Option<String>) {
 
 /// All files of a directory, by path.
 fn files(dir: &Path) -> HashMap<String, String> {
-    let folders = ["CoLA", "SST-2", "MRPC", "STS-B", "RTE", "squad"].into_iter();
+    let folders = ["CoLA", "SST-2", "MRPC", "STS-B", "RTE", "Topic", "squad"].into_iter();
     let files = folders.flat_map(|folder| fs::read_dir(dir.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     files
         .map(|path| {
@@ -70,10 +70,11 @@ fn every_task_is_read_by_the_real_ones_reader_in_the_sizes_asked_for() {
 #[test]
 fn seeds_make_tasks_and_a_smaller_one_is_the_beginning_of_a_larger() {
     let small = files(written(3, TaskSizes { train: 20, dev: 10, test: 5 }, 1).path());
-    assert_eq!(small.len(), 17);
+    assert_eq!(small.len(), 21);
     assert_eq!(small, files(written(3, TaskSizes { train: 20, dev: 10, test: 5 }, 1).path()));
     for other in [written(3, TaskSizes { train: 20, dev: 10, test: 5 }, 2), written(4, SIZES, 1)] {
-        assert!(files(other.path()).iter().all(|(name, content)| small[name] != *content));
+        let differs = |(name, content): (&String, &String)| name.ends_with(".toml") || small[name] != *content;
+        assert!(files(other.path()).iter().all(differs));
     }
     let large = files(written(3, SIZES, 1).path());
     for (name, content) in &small {
@@ -128,6 +129,28 @@ fn no_text_is_in_two_splits_and_none_has_two_labels() {
         Dataset::read(task("squad"), dir.path(), split).unwrap().contexts.into_iter().collect()
     };
     assert!(of(Split::Train).is_disjoint(&of(Split::Dev)));
+}
+
+#[test]
+fn topics_are_declared_by_their_task_file_and_follow_from_the_text() {
+    let dir = written(3, TaskSizes { train: 3000, dev: 500, test: 50 }, 1);
+    let data = dir.path().join("Topic");
+    let task = Task::from_file(&data.join("topic.toml")).unwrap();
+    let of = |split| {
+        let examples = read(&task, &data, split).unwrap();
+        assert_eq!(examples.skipped, []);
+        examples.items
+    };
+    let (train, dev, test) = (of(Split::Train), of(Split::Dev), of(Split::Test));
+    assert_eq!((train.len(), dev.len(), test.len()), (3000, 500, 50));
+    let mut labels: HashMap<String, Label> = HashMap::new();
+    for example in &train {
+        let label = example.label.unwrap();
+        assert_eq!(*labels.entry(example.first.clone()).or_insert(label), label, "{}", example.first);
+    }
+    assert!(dev.iter().all(|example| !labels.contains_key(&example.first)));
+    let classes: HashSet<String> = labels.values().map(|label| format!("{label:?}")).collect();
+    assert_eq!(classes.len(), 10);
 }
 
 #[test]

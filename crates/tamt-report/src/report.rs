@@ -15,10 +15,8 @@ use crate::write::files::{self, Written};
 pub struct Report {
     /// The files.
     pub written: Written,
-    /// Number of runs in the report.
-    pub runs: usize,
-    /// Runs that are left out.
-    pub left_out: Vec<LeftOut>,
+    /// What the report is about.
+    pub study: Study,
     /// What the report shows, in sentences.
     pub findings: Vec<String>,
 }
@@ -40,7 +38,7 @@ pub fn report(roots: &[PathBuf], output: &Path, reader: &dyn TicketReader) -> Re
     let study = Study::new(names.join(", "), runs, left_out);
     let document = document(&study, reader)?;
     let written = files::write(&document, output)?;
-    Ok(Report { written, runs: study.runs.len(), left_out: study.left_out, findings: document.findings })
+    Ok(Report { written, study, findings: document.findings })
 }
 
 fn last_part(path: &Path) -> String {

@@ -26,8 +26,8 @@
 //! * [`objective`]: the losses of pre-training, masked language modelling and distillation. [`scores`]: the real
 //!   numbers behind trained masks. [`prune`]: sparsity, scope, and the masks that drop the lowest-ranked weights.
 //! * [`run`]: directories, logs, observers and stop signals of runs. [`metrics`]: the names of all reported quantities.
-//! * [`bench`](mod@bench): the speed of single operations and whole steps. [`demo`]: all of the above on an invented
-//!   language.
+//! * [`bench`](mod@bench): the speed of single operations and whole steps. [`demo`]: an invented language and a
+//!   model that learned the language.
 //!
 //! Forward and backward passes are in `tamt-model`, tokenizers, corpora and tasks in `tamt-data`, and arithmetic in
 //! `tamt-kernels`. Settings, seed and text decide the bits of every result, for any number of threads, also of a run

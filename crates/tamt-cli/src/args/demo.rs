@@ -14,13 +14,14 @@ Examples:
     tamt demo --data-only language
     tamt tune --model tamt-demo/model --task rte --data language/tasks --output-dir rte
 
-  Going on after Ctrl-C:
-    tamt demo --resume";
+  Going on after Ctrl-C or a kill is the same command. More sparsities, methods or seeds:
+    edit tamt-demo/plan.toml, and again
+    tamt demo";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
-    /// Directory of the texts, the model, the tickets and the results
+    /// Directory of the language, the model, the plan, its runs and the report
     #[arg(long, value_name = "DIR", default_value = "tamt-demo")]
     pub(crate) output_dir: PathBuf,
 
@@ -28,13 +29,17 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["output_dir", "resume"])]
     pub(crate) data_only: Option<PathBuf>,
 
-    /// Seed of everything random, the language included [default: 42]
+    /// Seed of the language, of its texts and tasks, and of the model [default: 42]
     #[arg(long, value_name = "N", value_parser = values::seed)]
     pub(crate) seed: Option<u64>,
 
-    /// Go on with the demonstration in the output directory; an empty directory starts a new one
+    /// Go on with the demonstration in the output directory, as the same command does without this flag
     #[arg(long)]
     pub(crate) resume: bool,
+
+    /// A demonstration of seconds, which shows nothing: for tests
+    #[arg(long, hide = true)]
+    pub(crate) tiny: bool,
 
     #[command(flatten)]
     pub(crate) common: Common,

@@ -19,11 +19,12 @@ pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
     let heartbeat = Heartbeat::start(printer, "reading the runs");
     let report = write(&args.directories, &output)?;
     drop(heartbeat);
-    let left_out: Vec<_> = report.left_out.iter().map(|run| json!({ "run": run.name, "reason": run.reason })).collect();
+    let left_out: Vec<_> =
+        report.study.left_out.iter().map(|run| json!({ "run": run.name, "reason": run.reason })).collect();
     let json = json!({
         "output_dir": output,
         "page": report.written.page,
-        "runs": report.runs,
+        "runs": report.study.runs.len(),
         "tables": report.written.tables,
         "figures": report.written.figures,
         "findings": report.findings,
@@ -42,11 +43,11 @@ fn text(report: &Report) -> String {
     for finding in &report.findings {
         text.push_str(&format!("* {finding}\n"));
     }
-    for run in &report.left_out {
+    for run in &report.study.left_out {
         text.push_str(&format!("left out: {}: {}\n", run.name, run.reason));
     }
     let (tables, figures) = (report.written.tables, report.written.figures);
-    text.push_str(&format!("{} runs, {tables} tables, {figures} figures\n", report.runs));
+    text.push_str(&format!("{} runs, {tables} tables, {figures} figures\n", report.study.runs.len()));
     text.push_str(&format!("report: {}\n", report.written.page.display()));
     text
 }

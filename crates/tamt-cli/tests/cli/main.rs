@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod cache;
 mod checkpoints;
+mod demo;
 mod eval_encode_apply;
 mod find;
 mod import;

@@ -2,12 +2,15 @@
 //!
 //! | directory | the model predicts |
 //! |---|---|
-//! | `CoLA` | whether a sentence violates a rule of the grammar |
+//! | `CoLA` | whether a sentence violates a rule of agreement |
 //! | `SST-2` | whether a sentence praises or blames |
 //! | `MRPC` | whether two sentences have the same meaning |
 //! | `STS-B` | the number of parts, of five, that two meanings share |
 //! | `RTE` | whether one or two sentences entail another |
+//! | `Topic` | the theme of a sentence, one of ten |
 //! | `squad` | the phrase of a context that a question omits |
+//!
+//! `Topic` is in no benchmark: the task file `topic.toml` beside its data declares the task.
 //!
 //! Labels follow from meanings, not from words. A hash of the text determines the split, so the splits share no text.
 
@@ -17,8 +20,8 @@ use std::path::Path;
 use crate::error::{Result, io_error};
 use crate::invented::change::{Part, bare, changed, entails, weakened};
 use crate::invented::draw::Draw;
-use crate::invented::grammar::Polarity;
-use crate::invented::meaning::{Predicate, Sentence};
+use crate::invented::grammar::{Polarity, THEMES, Theme};
+use crate::invented::meaning::{Entity, Predicate, Sentence};
 use crate::invented::paragraph::sentences;
 use crate::invented::questions;
 use crate::invented::realise::{Slip, Style, realise, text};
@@ -62,7 +65,7 @@ struct TaskFiles {
     generate: fn(&World, &mut Draw) -> LabelledTexts,
 }
 
-const TASKS: [TaskFiles; 5] = [
+const TASKS: [TaskFiles; 6] = [
     TaskFiles {
         folder: "CoLA",
         headers: ["", "index\tsentence\n"],
@@ -99,11 +102,17 @@ const TASKS: [TaskFiles; 5] = [
         rows: ["{i}\t{a}\t{b}\t{label}\n", "{i}\t{a}\t{b}\n"],
         generate: entailment,
     },
+    TaskFiles {
+        folder: "Topic",
+        headers: ["sentence\tlabel\n", "index\tsentence\n"],
+        rows: ["{a}\t{label}\n", "{i}\t{a}\n"],
+        generate: topic,
+    },
 ];
 
 impl World {
-    /// Writes `CoLA`, `SST-2`, `MRPC`, `STS-B`, `RTE` (train, dev and test) and `squad` (train and dev) into `dir`, in the
-    /// formats of the real tasks. An example is a function of the world, the seed, its split and its number.
+    /// Writes `CoLA`, `SST-2`, `MRPC`, `STS-B`, `RTE`, `Topic` (train, dev and test) and `squad` (train and dev)
+    /// into `dir`, in the formats of the real tasks. An example is a function of the world, the seed, its split and its number.
     ///
     /// # Errors
     ///
@@ -120,6 +129,7 @@ impl World {
                 write(task.folder, name, &self.table(task, site, seed, split, sizes.of(split)))?;
             }
         }
+        write("Topic", "topic.toml", &topic_file())?;
         for (split, name) in [(Split::Train, "train-v1.1.json"), (Split::Valid, "dev-v1.1.json")] {
             let site = site::QUESTIONS + split as u32;
             write("squad", name, &questions::json(self, site, seed, split, sizes.of(split)))?;
@@ -164,13 +174,14 @@ fn say_somehow(world: &World, sentence: &Sentence, draw: &mut Draw) -> String {
     say(world, sentence, style, draw)
 }
 
-/// A sentence, in half of the cases with a slip. The label is 1 without a slip, else 0.
+/// A sentence, in half of the cases with a slip of agreement: a verb of the wrong number, or words of the wrong gender. The
+/// label is 1 without a slip, else 0. Only knowledge of the words tells their gender; a wrong order or tense would show
+/// without any.
 fn acceptability(world: &World, draw: &mut Draw) -> LabelledTexts {
-    let sentence = sentence(world, draw, |_| true);
-    let slips = [Slip::Number, Slip::Gender, Slip::Tense, Slip::Order];
-    let slips: Vec<Slip> = slips.into_iter().filter(|&slip| sentence.admits(slip)).collect();
+    const SLIPS: [Slip; 2] = [Slip::Number, Slip::Gender];
+    let sentence = sentence(world, draw, |sentence| SLIPS.iter().all(|&slip| sentence.admits(slip)));
     let wrong = draw.percent(50);
-    let slip = wrong.then(|| draw.pick(&slips));
+    let slip = wrong.then(|| draw.pick(&SLIPS));
     let style = Style { slip, ..Style::random(draw) };
     (vec![say(world, &sentence, style, draw)], u8::from(!wrong).to_string())
 }
@@ -274,4 +285,40 @@ fn entailment(world: &World, draw: &mut Draw) -> LabelledTexts {
         let label = if follows { "entailment" } else { "not_entailment" };
         return (vec![texts.join(" "), say_somehow(world, &hypothesis, draw)], label.to_owned());
     }
+}
+
+/// A sentence about an action on a thing, both of one theme. The label is the theme.
+fn topic(world: &World, draw: &mut Draw) -> LabelledTexts {
+    loop {
+        let sentence = sentence(world, draw, |sentence| theme(world, sentence).is_some());
+        if let Some(theme) = theme(world, &sentence) {
+            return (vec![say_somehow(world, &sentence, draw)], label_of(theme));
+        }
+    }
+}
+
+/// The common theme of an action and of the thing that the action is done to. The statement of a fact has none.
+fn theme(world: &World, sentence: &Sentence) -> Option<Theme> {
+    let lexicon = world.lexicon();
+    let (Predicate::Act { verb, .. }, Entity::Thing(noun)) = (&sentence.predicate, sentence.object()?.entity) else {
+        return None;
+    };
+    let states_fact = lexicon.verbs[verb.0].objects.is_empty();
+    let theme = lexicon.theme(noun);
+    (!states_fact && lexicon.suits(*verb, theme)).then_some(theme)
+}
+
+fn label_of(theme: Theme) -> String {
+    format!("theme-{}", theme.0)
+}
+
+/// The task file of `Topic`.
+fn topic_file() -> String {
+    let labels: Vec<String> = (0..THEMES).map(|theme| format!("\"{}\"", label_of(Theme(theme)))).collect();
+    format!(
+        "name = \"topic\"\nkind = \"classification\"\nlabels = [{}]\n\n\
+         [files]\ntrain = \"train.tsv\"\ndev = \"dev.tsv\"\ntest = \"test.tsv\"\n\n\
+         [columns]\nfirst = \"sentence\"\nlabel = \"label\"\n",
+        labels.join(", ")
+    )
 }

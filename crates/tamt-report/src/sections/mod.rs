@@ -5,6 +5,8 @@ mod cost;
 mod curves;
 mod masks;
 mod order;
+pub mod overview;
+pub mod paper_order;
 mod rates;
 mod scarcity;
 mod scores;

@@ -122,6 +122,12 @@ impl<'a> View<'a> {
         levels(self.losses().map(|loss| &loss.ticket))
     }
 
+    /// The sparsities of a summary: those of tickets with scores, else those with losses.
+    pub(super) fn summary_levels(&self) -> Vec<Level> {
+        let levels = self.score_levels();
+        if levels.is_empty() { self.loss_levels() } else { levels }
+    }
+
     /// The row of the dense model.
     pub(super) fn dense(&self) -> Row<'a> {
         row(self.scores().filter(|score| score.ticket.method.is_dense()))

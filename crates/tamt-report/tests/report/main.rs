@@ -2,5 +2,6 @@
 
 mod browser;
 mod cells;
+mod order;
 mod sections;
 mod study;

@@ -60,7 +60,7 @@ fn a_whole_study_has_every_section_and_every_format() {
         "cost",
     ];
     assert_eq!(sections(&page), expected);
-    assert!(report.left_out.is_empty(), "{:?}", report.left_out);
+    assert!(report.study.left_out.is_empty(), "{:?}", report.study.left_out);
     let count = |folder: &str, extension: &str| {
         let files = fs::read_dir(directory.join(folder)).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|found| found == extension)).count()
@@ -137,7 +137,13 @@ fn damaged_failed_and_unfinished_runs_are_named_and_not_averaged() {
     let Written { report, page, .. } = write(directory.path());
     let reason = |seed: u64| {
         let name = format!("-{seed}-8000");
-        report.left_out.iter().find(|run| run.name.contains(&name)).map(|run| run.reason.as_str()).unwrap_or_default()
+        report
+            .study
+            .left_out
+            .iter()
+            .find(|run| run.name.contains(&name))
+            .map(|run| run.reason.as_str())
+            .unwrap_or_default()
     };
     assert!(reason(11).contains("eval_results.json is damaged"), "{}", reason(11));
     assert!(reason(12).contains("is empty"), "{}", reason(12));
@@ -147,7 +153,7 @@ fn damaged_failed_and_unfinished_runs_are_named_and_not_averaged() {
     assert!(reason(16).contains("has not finished"), "{}", reason(16));
     assert!(reason(17).contains("changed after the run"), "{}", reason(17));
     assert!(reason(18).contains("study-run.json is damaged"), "{}", reason(18));
-    assert_eq!(report.left_out.len(), 8);
+    assert_eq!(report.study.left_out.len(), 8);
     assert!(sections(&page).contains(&"left-out") && page.contains("8 runs are left out"), "{:?}", sections(&page));
     let undisturbed = tempfile::tempdir().unwrap();
     small(undisturbed.path()).finish("damaged");

@@ -16,11 +16,8 @@ pub const VALID_FILE: &str = "valid.txt";
 pub const MODEL_DIR: &str = "model";
 /// The files of the tasks.
 pub const TASKS_DIR: &str = "tasks";
-/// The fine-tuning runs.
-pub const TUNED_DIR: &str = "tuned";
-
-pub(super) const TOKENIZER_DIR: &str = "tokenizer";
-pub(super) const TICKETS_DIR: &str = "tickets";
+/// The tokenizer.
+pub const TOKENIZER_DIR: &str = "tokenizer";
 
 /// Writes the language alone into `directory`: its tokenizer, its texts, and the files of its tasks. A second call
 /// writes the same bytes.
