@@ -5,7 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// The system's allocator, but for blocks of [`LARGE`] bytes or more, which begin at a cache line.
+/// The system's allocator, but for blocks of 4 KiB or more, which begin at a cache line.
 ///
 /// A large block is a system block with room for a shift. The `usize` in front of the block holds the shift in bytes:
 ///
@@ -99,7 +99,10 @@ unsafe impl GlobalAlloc for LineAllocator {
 mod tests {
     use super::*;
 
-    /// The test's vectors come from the global allocator, which is a `LineAllocator`.
+    /// The command's allocator is that of the unit tests, too, whose vectors it makes.
+    #[global_allocator]
+    static ALLOCATOR: LineAllocator = LineAllocator;
+
     #[test]
     fn large_blocks_begin_a_line_and_keep_their_content_as_they_grow() {
         for len in [0usize, 1, LARGE - 1, LARGE, LARGE + 1, 1 << 20] {
