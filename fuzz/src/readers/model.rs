@@ -42,7 +42,8 @@ pub(crate) fn model(input: &[u8]) -> bool {
     true
 }
 
-fn assert_same(model: &Model, other: &Model) {
+/// Checks that two models have the same weights by name.
+pub(crate) fn assert_same(model: &Model, other: &Model) {
     assert_eq!(model.params.ids().len(), other.params.ids().len());
     for id in model.params.ids() {
         let (spec, values) = (model.params.spec(id), model.params.get(id));

@@ -10,6 +10,7 @@ use tamt_model::{
 };
 
 use crate::readers::files;
+use crate::readers::model::assert_same;
 
 const FILES: [&str; 2] = ["config.json", "model.packed.safetensors"];
 
@@ -31,15 +32,6 @@ pub(crate) fn packed(input: &[u8]) -> bool {
     assert_eq!(hidden(&dense, KernelChoice::DENSE), hidden(&compact, KernelChoice::SPARSE));
     copied(dir.path(), &dense);
     Checkpoint::open(dir.path()).expect("the model was read").is_packed()
-}
-
-fn assert_same(model: &Model, other: &Model) {
-    assert_eq!(model.params.ids().len(), other.params.ids().len());
-    for id in model.params.ids() {
-        let (spec, values) = (model.params.spec(id), model.params.get(id));
-        let same = other.params.find(&spec.name).map(|id| other.params.get(id));
-        assert_eq!(same.as_deref(), Some(&*values), "{}", spec.name);
-    }
 }
 
 /// The bits of the last hidden states of a few tokens.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result, bad_file};
 use crate::line_blocks::Block;
-use crate::tasks::table::{RequestedColumn, Table, pick, positions};
+use crate::tasks::layout::Layout;
+use crate::tasks::table::{RequestedColumn, Table};
 
 /// The byte order mark. The `csv` crate skips a mark at the start of a text, and counts positions from behind the mark.
 const MARK: char = '\u{feff}';
@@ -14,27 +15,17 @@ const MARK: char = '\u{feff}';
 /// unusable.
 #[derive(Debug)]
 pub(super) struct Parser {
-    header: bool,
-    columns: Vec<RequestedColumn>,
-    first_record: Option<FirstRecord>,
+    layout: Layout,
     /// The lines of a record whose end is in a later block. The number of the first line counts from 1.
     begun: Block,
     /// The state at the end of the begun lines.
     state: State,
 }
 
-/// What the first record says about the columns.
-#[derive(Debug)]
-struct FirstRecord {
-    width: usize,
-    /// The positions of the requested columns.
-    positions: Vec<Option<usize>>,
-}
-
 impl Parser {
     pub(super) fn new(header: bool, columns: Vec<RequestedColumn>) -> Self {
         let begun = Block { text: String::new(), line: 1 };
-        Self { header, columns, first_record: None, begun, state: State::ValueStart }
+        Self { layout: Layout::new(header, columns), begun, state: State::ValueStart }
     }
 
     /// Adds the records that end in the next block.
@@ -82,22 +73,8 @@ impl Parser {
         while reader.read_record(&mut record).map_err(|e| bad(e.to_string()))? {
             let line = cursor.advance_to(record.position().map_or(0, |at| at.byte() as usize));
             let fields: Vec<&str> = record.iter().collect();
-            let first = match &mut self.first_record {
-                Some(first) => first,
-                first @ None => {
-                    let names = self.header.then_some(fields.as_slice());
-                    let positions = positions(path, &self.columns, names, fields.len())?;
-                    let first = first.insert(FirstRecord { width: fields.len(), positions });
-                    if self.header {
-                        continue;
-                    }
-                    first
-                }
-            };
-            if fields.len() == first.width {
-                table.push(line, &self.columns, pick(&fields, &first.positions));
-            } else {
-                table.skip(line, format!("{} columns, not {}", fields.len(), first.width));
+            if let Some(layout) = self.layout.next(path, &fields)? {
+                layout.add(line, &fields, table);
             }
         }
         Ok(())

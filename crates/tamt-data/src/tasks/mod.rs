@@ -14,6 +14,7 @@ mod features;
 mod input_layout;
 mod jsonl;
 mod label;
+mod layout;
 mod locate;
 mod parquet;
 mod read;

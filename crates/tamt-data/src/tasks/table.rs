@@ -142,9 +142,3 @@ pub(super) fn positions(
     };
     columns.iter().map(position).collect()
 }
-
-/// The cells of a row of text fields at the given positions.
-pub(super) fn pick(fields: &[&str], positions: &[Option<usize>]) -> Vec<Cell> {
-    let cell = |position: &Option<usize>| position.map_or(Cell::Missing, |i| Cell::Text(fields[i].to_owned()));
-    positions.iter().map(cell).collect()
-}
