@@ -90,7 +90,7 @@ fn twenty_kills_change_no_digit() {
 #[test]
 fn a_signal_stops_a_study_after_a_checkpoint_and_the_same_command_goes_on() {
     let directory = tempfile::tempdir().unwrap();
-    let text = "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nseeds = [1]\nmax-steps = 2000\nsave-every = 50\n\
+    let text = "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nseeds = [1]\nmax-steps = 3000\nsave-every = 50\n\
         batch-size = 2\nblock-size = 12\n";
     let plan = plan(&directory, "plan.toml", text);
     let (whole, stopped) = (at(&directory, "whole"), at(&directory, "stopped"));

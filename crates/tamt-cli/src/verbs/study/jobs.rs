@@ -3,7 +3,7 @@
 use std::env;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tamt_study::queue::Queue;
@@ -16,8 +16,10 @@ use crate::progress::{StudyProgress, duration};
 use crate::signals::Signals;
 use crate::verbs::study::opened::Study;
 
-/// Time between two looks at the workers.
+/// Time between two looks at what the workers do.
 const LOOK: Duration = Duration::from_secs(1);
+/// Time within which a signal, or the end of the last worker, is answered.
+const ANSWER: Duration = Duration::from_millis(20);
 
 /// Starts the workers and waits for their end. A worker that was killed is not replaced: the others take its run.
 pub(super) fn run(study: &Study, queue: &mut Queue<'_>, args: &StudyArgs, jobs: usize, printer: Printer) -> Result<()> {
@@ -27,30 +29,26 @@ pub(super) fn run(study: &Study, queue: &mut Queue<'_>, args: &StudyArgs, jobs: 
     let progress = StudyProgress::new(printer, study.runs.len() as u64);
     let shares = shares(rayon::current_num_threads(), jobs);
     let mut children = shares.into_iter().map(|threads| start(args, threads)).collect::<Result<Vec<_>>>()?;
-    let mut said = Vec::new();
-    loop {
-        let mut running = false;
-        for child in &mut children {
-            running |= child.try_wait().context("cannot wait for a worker")?.is_none();
-        }
+    let (mut said, mut looked) = (Vec::new(), None::<Instant>);
+    while are_running(&mut children)? {
         if stop.requested().is_some() {
             // The end of its stdin stops a worker.
             children.iter_mut().for_each(|child| drop(child.stdin.take()));
         }
-        if !running {
-            break;
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            looked = Some(Instant::now());
+            queue.refresh()?;
+            let counts = queue.counts();
+            let now = present(study)?;
+            let runs: Vec<String> = now.iter().map(|(run, _)| run.clone()).collect();
+            let text = now.into_iter().map(|(run, left)| format!("{run}{left}")).collect::<Vec<_>>().join(", ");
+            // Without a terminal, another time left is no news.
+            if runs != said || progress.is_bar() {
+                progress.at((counts.done + counts.failed) as u64, study.runs.len() as u64, &text);
+                said = runs;
+            }
         }
-        queue.refresh()?;
-        let counts = queue.counts();
-        let now = present(study)?;
-        let runs: Vec<String> = now.iter().map(|(run, _)| run.clone()).collect();
-        let text = now.into_iter().map(|(run, left)| format!("{run}{left}")).collect::<Vec<_>>().join(", ");
-        // Without a terminal, another time left is no news.
-        if runs != said || progress.is_bar() {
-            progress.at((counts.done + counts.failed) as u64, study.runs.len() as u64, &text);
-            said = runs;
-        }
-        thread::sleep(LOOK);
+        thread::sleep(ANSWER);
     }
     drop(progress);
     if let Some(signal) = stop.requested() {
@@ -61,6 +59,14 @@ pub(super) fn run(study: &Study, queue: &mut Queue<'_>, args: &StudyArgs, jobs: 
         bail!("all workers have ended, and {} runs are left; the same command goes on", queue.counts().open);
     }
     Ok(())
+}
+
+fn are_running(children: &mut [Child]) -> Result<bool> {
+    let mut running = false;
+    for child in children {
+        running |= child.try_wait().context("cannot wait for a worker")?.is_none();
+    }
+    Ok(running)
 }
 
 /// The threads of each worker.
