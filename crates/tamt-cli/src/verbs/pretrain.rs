@@ -81,7 +81,11 @@ impl Origin {
         let config = Config::read(path)?;
         config.check_memory()?;
         let sha256 = sha256_file(path)?;
-        let directory = hub::resolve(tokenizer)?;
+        let directory = match hub::resolve(tokenizer) {
+            // A tokenizer needs no model beside it.
+            Err(tamt_model::Error::NotAModel { path, .. }) => path,
+            resolved => resolved?,
+        };
         let tokenizer = Tokenizer::from_dir(&directory)?;
         let (settings, _) = resolve::pretrain(args, config.max_length());
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);

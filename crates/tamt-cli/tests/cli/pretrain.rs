@@ -79,6 +79,30 @@ fn training_a_head_leaves_the_encoder_as_it_was() {
 }
 
 #[test]
+fn a_tokenizer_of_a_new_model_needs_no_model_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let tokenizer = at(&directory, "tokenizer");
+    fs::create_dir(&tokenizer).unwrap();
+    let line = |tokenizer: &str, model: &str| {
+        let model = at(&directory, model);
+        format!(
+            "pretrain --new {}/config.json --tokenizer {tokenizer} --corpus {} --output-dir {model} --max-steps 2 \
+             --batch-size 2 --block-size 16 --learning-rate 1e-3 --json",
+            bert(),
+            corpus()
+        )
+    };
+    tamt(&line(&tokenizer, "none")).failure().code(1).stderr(contains("tokenizer").and(contains("vocab.txt")));
+    for file in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"] {
+        fs::copy(format!("{}/{file}", bert()), format!("{tokenizer}/{file}")).unwrap();
+    }
+    tamt(&line(&tokenizer, "alone")).success();
+    tamt(&line(&bert(), "beside")).success();
+    let weights = |model: &str| fs::read(at(&directory, format!("{model}/model.safetensors"))).unwrap();
+    assert_eq!(weights("alone"), weights("beside"));
+}
+
+#[test]
 fn a_vocabulary_that_the_new_model_has_no_rows_for_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let config =

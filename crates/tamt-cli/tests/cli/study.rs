@@ -191,6 +191,15 @@ fn one_run_of_iterative_pruning_writes_all_levels_as_runs_of_their_own_would() {
     let mut added: Vec<String> = runs(&both).difference(&before).cloned().collect();
     added.iter_mut().for_each(|name| *name = name.rsplit_once('-').unwrap().0.to_owned());
     assert_eq!(added, ["losses/imp-0.4-seed1", "losses/imp-0.6-seed1", "tickets/imp-0.6-seed1"]);
+
+    // Grids of one plan share their searches too.
+    let grids = "[tickets]\nmethods = ['imp']\nseeds = [1]\nsteps-per-round = 3\nbatch-size = 2\nblock-size = 12\n\
+        learning-rate = 1e-3\n[[tickets.grid]]\nsparsities = [0.5]\n[[tickets.grid]]\nsparsities = [0.3]\n[losses]\n";
+    let (grids, store) = (plan(&directory, "grids.toml", grids), at(&directory, "grids"));
+    let told = object(&tamt(&format!("study {grids} --output-dir {store} --json")).success());
+    assert_eq!(told["runs"], 4, "a search, and the losses of two levels and of the dense model");
+    assert_eq!(runs(&store).len(), 4);
+    assert_eq!(masks(&run(&store, "tickets/imp-0.5").join("sparsity-0.3/ticket.safetensors")), masks(&level));
 }
 
 #[test]

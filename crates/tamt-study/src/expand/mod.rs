@@ -17,14 +17,15 @@ mod selection;
 mod tickets;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use crate::commands::{Commands, Resolved, Verb};
 use crate::identity::{Digests, identity};
 use crate::labels::{Kind, Labels};
 use crate::plan::{Base, Flag, Flags, Plan, Setting};
 use crate::problems::Problems;
-use crate::run::{Run, Ticket};
+use crate::run::{Run, Source, Ticket};
 
 /// The place of a run in the order of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,8 +137,31 @@ impl Runs {
         known.levels.dedup();
     }
 
+    /// Leaves out each search whose tickets a search of another grid to a higher level writes on its way.
+    fn merge_levels(&mut self) {
+        let planned = |source: &&Source| self.by_id.contains_key(&source.run);
+        let is_part = |run: &Run| run.alternatives.iter().any(|source| planned(&source));
+        let parts: BTreeSet<String> =
+            self.runs.iter().filter(|(_, run)| is_part(run)).map(|(_, run)| run.id.clone()).collect();
+        let (left_out, kept): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.runs).into_iter().partition(|(_, run)| parts.contains(&run.id));
+        self.runs = kept;
+        for (order, part) in left_out {
+            for source in part.alternatives {
+                if let Some((place, run)) = self.runs.iter_mut().find(|(_, run)| run.id == source.run) {
+                    *place = order.min(*place);
+                    run.levels.extend(source.folder.into_iter().chain(part.levels));
+                    run.levels.sort_unstable();
+                    run.levels.dedup();
+                    break;
+                }
+            }
+        }
+    }
+
     /// The runs in order. Two runs that their labels do not tell apart are a mistake.
     fn finish(mut self, problems: &Problems) -> Vec<Run> {
+        self.merge_levels();
         let mut seen: BTreeMap<String, (&str, usize)> = BTreeMap::new();
         for (_, run) in &self.runs {
             let ticket = run.ticket.as_ref().map(|ticket| &ticket.id);
