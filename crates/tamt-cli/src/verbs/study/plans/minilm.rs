@@ -1,4 +1,4 @@
-//! The plan `minilm.toml`.
+//! The plans `minilm.toml` and `minilm-full.toml`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,8 +13,8 @@ const METHODS: [&str; 6] = ["random", "magnitude", "imp", "tamt-mlm", "tamt-kd",
 const FIRST_TASKS: [&str; 3] = ["sst2", "stsb", "trec"];
 const TASKS: [&str; 6] = ["cola", "mrpc", "sst2", "stsb", "subj", "trec"];
 
-#[test]
-fn what_is_done_of_the_plan_of_minilm_is_a_smaller_study_at_any_time() {
+/// The runs of a plan beside stand-ins for the model and the data.
+fn runs_of(plan: &str) -> Vec<(Run, serde_json::Value)> {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     stand_in_model(here, "minilm-mlm", "bert", [30522, 512, 384, 6]);
@@ -24,13 +24,30 @@ fn what_is_done_of_the_plan_of_minilm_is_a_smaller_study_at_any_time() {
     for task in ["glue/CoLA", "glue/MRPC", "glue/STS-B", "glue/SST-2", "suite/TREC", "suite/Subj"] {
         ["train", "dev"].iter().for_each(|split| write(here, &format!("{task}/{split}.tsv"), b"text\n"));
     }
-    let plan = fs::read_to_string(repository("plans/minilm.toml")).unwrap();
-    // The task file that the plan's comment shows.
-    let shown = plan.lines().skip_while(|line| !line.contains("name = \"trec\"")).take(10);
+    // The task file that the comment of the first plan shows.
+    let first = fs::read_to_string(repository("plans/minilm.toml")).unwrap();
+    let shown = first.lines().skip_while(|line| !line.contains("name = \"trec\"")).take(10);
     let task_file: String = shown.map(|line| format!("{}\n", line.trim_start_matches(['#', ' ']))).collect();
     ["TREC", "Subj"].iter().for_each(|task| write(here, &format!("suite/{task}/task.toml"), task_file.as_bytes()));
-    write(here, "minilm.toml", plan.as_bytes());
-    let runs = expanded(here, "minilm.toml");
+    write(here, plan, &fs::read(repository(&format!("plans/{plan}"))).unwrap());
+    expanded(here, plan)
+}
+
+#[test]
+fn the_first_plan_is_a_part_of_the_full_one() {
+    let (first, full) = (runs_of("minilm.toml"), runs_of("minilm-full.toml"));
+    // Six tickets with ten on their way, the losses of all and of the dense model, and two fine-tunings of seven models.
+    assert_eq!(first.len(), 6 + (6 + 10 + 1) + 7 * FIRST_TASKS.len() * 2);
+    for (run, _) in &first {
+        let same = full.iter().find(|(other, _)| other.id == run.id);
+        let (same, _) = same.unwrap_or_else(|| panic!("the full plan lacks {}", run.name));
+        assert_eq!(run.ticket_steps, same.ticket_steps, "{} would run again", run.name);
+    }
+}
+
+#[test]
+fn what_is_done_of_the_full_plan_is_a_smaller_study_at_any_time() {
+    let runs = runs_of("minilm-full.toml");
 
     // The first runs: the first seeds at 70 %, and nothing of another sparsity.
     let is_first = |run: &&Run| {
