@@ -9,8 +9,9 @@ use crate::gemm::multiply::{LeftOperand, multiply};
 use crate::gemm::operand::Operand;
 use crate::gemm::panels::Panels;
 
-/// Depth beyond which [`deep_product`] is faster than a product that is cut by rows and columns only.
-pub(crate) const DEEP: usize = 16 * 1024;
+/// Depth beyond which [`deep_product`] is faster than a product that is cut by rows and columns only. Miri, where inputs
+/// are small, still divides one into jobs.
+pub(crate) const DEEP: usize = if cfg!(miri) { DEEP_CHUNK } else { 16 * 1024 };
 
 /// Steps of the depth of a job.
 const DEEP_CHUNK: usize = 6 * DEPTH_BLOCK;

@@ -118,9 +118,10 @@ unsafe fn row_tiles<S: Simd, const MR: usize, const NV: usize, const PACKED: boo
         // edge tile is computed in `edge`, which holds `MR` rows of `width` floats, and `rows` x `c.cols` of them are
         // copied from and to `c`.
         unsafe {
+            // An operand of depth 0 has no elements: its rows, which no tile reads, lie outside.
             let a_rows: [*const f32; MR] = std::array::from_fn(|i| match PACKED {
-                true => a.start.add(panel * steps * MR + i),
-                false => a.start.add((row + i.min(rows - 1)) * a.row),
+                true => a.start.wrapping_add(panel * steps * MR + i),
+                false => a.start.wrapping_add((row + i.min(rows - 1)) * a.row),
             });
             let out = c.start.add(row * c.stride);
             if rows == MR && c.cols == width {

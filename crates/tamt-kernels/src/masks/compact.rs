@@ -147,11 +147,15 @@ fn floats(values: &mut Survivors) -> &mut Vec<f32> {
 mod tests {
     use super::*;
     use crate::base::round;
-    use crate::reference::{random, random_mask};
+    use crate::reference::{random, random_mask, unless_miri};
 
     #[test]
     fn rows_and_parts_of_rows_have_the_survivors_of_the_mask() {
-        for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (1300, 9), (0, 4), (4, 0)] {
+        let shapes = unless_miri(
+            &[(1, 1), (7, 63), (65, 383), (3, 64), (1300, 9), (0, 4), (4, 0)][..],
+            &[(1, 1), (2, 51), (0, 4), (4, 0)],
+        );
+        for &(rows, cols) in shapes {
             for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
                 let w = random(rows * cols, 1);
                 let mut masked = w.clone();
@@ -179,7 +183,9 @@ mod tests {
 
     #[test]
     fn survivors_in_bf16_are_the_rounded_survivors() {
-        for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (0, 4), (4, 0)] {
+        let shapes =
+            unless_miri(&[(1, 1), (7, 63), (65, 383), (3, 64), (0, 4), (4, 0)][..], &[(1, 1), (2, 51), (0, 4), (4, 0)]);
+        for &(rows, cols) in shapes {
             let (w, mask) = (random(rows * cols, 1), random_mask(rows, cols, 0.3));
             let mut rounded = vec![bf16::ZERO; w.len()];
             round(&w, &mut rounded);

@@ -149,11 +149,15 @@ fn for_each_bit(bits: &[u8], mut f: impl FnMut(usize)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::{random, random_mask};
+    use crate::reference::{random, random_mask, unless_miri};
 
     #[test]
     fn survivors_are_gathered_in_the_masks_order() {
-        for (rows, cols) in [(1, 1), (7, 63), (65, 383), (3, 64), (1300, 9), (0, 4), (4, 0)] {
+        let shapes = unless_miri(
+            &[(1, 1), (7, 63), (65, 383), (3, 64), (1300, 9), (0, 4), (4, 0)][..],
+            &[(1, 1), (2, 19), (17, 3), (0, 4), (4, 0)],
+        );
+        for &(rows, cols) in shapes {
             for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
                 let w = random(rows * cols, 1);
                 let kept = |i: usize| mask.get(i / cols, i % cols);

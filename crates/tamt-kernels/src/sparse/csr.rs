@@ -18,6 +18,7 @@ fn block_columns(is_bf16: bool) -> usize {
     match isa() {
         Isa::Avx512 if is_bf16 => BF16_BLOCK_COLUMNS,
         Isa::Avx512 | Isa::Avx2 => 96,
+        Isa::Portable if cfg!(miri) => DEPTH_BLOCK / 2,
         Isa::Portable => 192,
     }
 }

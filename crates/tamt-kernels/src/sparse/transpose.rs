@@ -154,10 +154,15 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::unless_miri;
 
     #[test]
     fn every_element_moves_and_nothing_else_is_written() {
-        for (rows, cols) in [(0, 5), (5, 0), (1, 1), (8, 8), (7, 63), (64, 64), (65, 9), (130, 71)] {
+        let shapes = unless_miri(
+            &[(0, 5), (5, 0), (1, 1), (8, 8), (7, 63), (64, 64), (65, 9), (130, 71)][..],
+            &[(0, 5), (5, 0), (1, 1), (8, 8), (33, 3), (2, 65)],
+        );
+        for &(rows, cols) in shapes {
             let (from_stride, to_stride) = (cols + 3, rows + 2);
             let x: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
             let mut y = vec![-1.0; cols * to_stride];
