@@ -27,7 +27,7 @@ def find(
     output_dir: _Value | None = None,
     corpus: _Values | None = None,
     max_steps: _Value | None = None,
-    preset: Literal["paper"] | None = None,
+    preset: Literal["short", "paper"] | None = None,
     scope: Literal["local", "global"] | None = None,
     layers: _Values | None = None,
     allow_other_base: bool | None = None,

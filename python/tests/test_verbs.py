@@ -89,7 +89,7 @@ def test_errors_have_the_messages_of_the_command_in_terms_of_keywords(model, tic
     text = message(tamt.SettingError, tamt.find, model, sparsity=0.5, output_dir="x", method="magnitud")
     assert "possible values: random, magnitude" in text and "--" not in text
     assert message(tamt.SettingError, tamt.find, model, sparsity=0.5, output_dir="x", method="imp", corpus="c") == (
-        "imp trains: give max_steps N or preset paper"
+        "imp trains: give max_steps N, or preset short or paper"
     )
     text = message(tamt.RunError, tamt.find, model, method="random", sparsity=0.5, output_dir=ticket)
     assert "already holds a run" in text and "hint: give resume=True to go on" in text

@@ -67,7 +67,7 @@ pub(crate) fn goal(args: &FindArgs) -> Result<Goal> {
         _ if !method.trains() => 0,
         Some(steps) => steps,
         None => {
-            let problem = format!("{} trains: give --max-steps N or --preset paper", method.name());
+            let problem = format!("{} trains: give --max-steps N, or --preset short or paper", method.name());
             bail!(UsageError(problem));
         }
     };
@@ -85,17 +85,19 @@ impl Goal {
     /// Passes through the text in which the preset's learning rate reaches zero, where a preset and no flag decides.
     pub(crate) fn horizon_epochs(&self, args: &FindArgs) -> Option<u64> {
         let is_given = args.training.optimizer.lr_horizon_steps.is_some();
-        self.preset.filter(|_| !is_given).map(|preset| preset.horizon_epochs)
+        self.preset.filter(|_| !is_given).and_then(|preset| preset.horizon_epochs)
     }
 
     /// All settings of the run, for a model with room for `max_length` tokens and a text of so many `tokens`. Without the
-    /// number of tokens, a preset leaves the horizon of the learning rate at the number of steps.
+    /// number of tokens, a preset in epochs leaves the horizon of the learning rate at the number of steps.
     pub(crate) fn settings(&self, args: &FindArgs, max_length: usize, tokens: Option<usize>) -> FindSettings {
         let mut settings = self.defaults(max_length);
         if let Some(preset) = self.preset {
             settings.batch_size = preset.batch_size;
             settings.block_size = preset.block_size.min(max_length);
-            settings.rethreshold_every = preset.rethreshold_every;
+            if self.method.trains_masks() {
+                settings.rethreshold_every = preset.rethreshold_every;
+            }
             settings.train.optimizer.learning_rate = preset.learning_rate;
         }
         settings.compute = compute(&args.common);
@@ -119,10 +121,11 @@ impl Goal {
         let training = &args.training;
         batches(training, &mut settings.seed, &mut settings.batch_size, &mut settings.block_size);
         objective(&mut settings.objective, training);
-        if let (Some(preset), Some(tokens)) = (self.preset, tokens) {
+        let epochs = self.preset.and_then(|preset| preset.horizon_epochs);
+        if let (Some(epochs), Some(tokens)) = (epochs, tokens) {
             let window = settings.block_size.saturating_sub(2).max(1);
             let batches = (tokens / window / settings.batch_size) as u64;
-            let horizon = preset.horizon_epochs.saturating_mul(batches);
+            let horizon = epochs.saturating_mul(batches);
             settings.train.schedule.horizon = horizon.max(self.max_steps);
         }
         loop_settings(&mut settings.train, training);
@@ -277,6 +280,7 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
     let flags = [
         ("--corpus", !args.corpus.is_empty(), trains),
         ("--max-steps", args.max_steps.is_some(), trains),
+        ("--preset", args.preset.is_some(), text),
         ("--init", m.init.is_some(), masks && m.score_init != Some(ScoreInit::Uniform)),
         ("--allow-other-base", args.allow_other_base, matches!(m.init, Some(MaskInit::Ticket(_)))),
         ("--score-init", m.score_init.is_some(), masks),

@@ -121,7 +121,7 @@ fn methods_that_train_must_be_told_how_long() {
     tamt(["find", "--model", "m", "--sparsity", "0.7", "--output-dir", "d", "--method", "tamt-kd", "--corpus", "c"])
         .code(2)
         .stdout(is_empty())
-        .stderr(contains("--max-steps N or --preset paper"));
+        .stderr(contains("give --max-steps N, or --preset short or paper"));
 }
 
 #[test]
@@ -130,6 +130,9 @@ fn a_preset_at_a_sparsity_the_paper_has_not_is_wrong_usage() {
         .code(2)
         .stdout(is_empty())
         .stderr(contains("--preset: the paper has no run at sparsity 0.75"));
+    tamt("find --model ./m --output-dir d --method tamt-kd --corpus c --preset short --sparsity 0.75".split(' '))
+        .code(1)
+        .stderr(contains("./m"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tamt::Kernel;
 use tamt::bench::Work;
 use tamt::encode::Pool;
 use tamt::evaluate::EvalLosses;
-use tamt::find::{Method, Preset, Rewind, paper};
+use tamt::find::{Method, Preset, Rewind, paper, short};
 use tamt::objective::{Distance, Relation, Representation, Span};
 use tamt::predict::OutputFormat;
 use tamt::pretrain::Train;
@@ -84,8 +84,10 @@ pub(crate) const METHOD: Choice<Method> = Choice(&[
     ("tamt-mlm-kd", Method::TamtMlmKd, "Train the mask on the sum of both"),
 ]);
 
-pub(crate) const PRESET: Choice<GetPreset> =
-    Choice(&[("paper", paper, "Steps, learning rates and lengths of the paper's published runs")]);
+pub(crate) const PRESET: Choice<GetPreset> = Choice(&[
+    ("short", short, "600 steps of 16 x 128 tokens, with learning rates for so few, at any sparsity"),
+    ("paper", paper, "Steps, learning rates and lengths of the paper's published runs, at sparsities 0.2, 0.3 to 0.9"),
+]);
 
 pub(crate) const SCOPE: Choice<Scope> = Choice(&[
     ("local", Scope::Local, "Every matrix at the same sparsity"),

@@ -19,9 +19,13 @@ Examples:
   One-shot magnitude pruning, each matrix to 70 % zeros:
     tamt find --model bert-base-uncased --method magnitude --sparsity 0.7 --output-dir omp70
 
-  Mask training on text, with what the paper did:
+  Mask training on text, in minutes for a small encoder:
+    tamt find --model minilm-mlm --method tamt-kd --preset short --sparsity 0.7 \\
+      --corpus wiki.train.raw --eval-corpus wiki.valid.raw --output-dir kd70
+
+  What the paper did, in hours or days:
     tamt find --model bert-base-uncased --method tamt-mlm --preset paper --sparsity 0.7 \\
-      --corpus wiki.train.raw --eval-corpus wiki.valid.raw --max-steps 17000 --output-dir mlm70
+      --corpus wiki.train.raw --eval-corpus wiki.valid.raw --output-dir mlm70
 
   Going on after Ctrl-C:
     tamt find ... --output-dir mlm70 --resume";
@@ -55,7 +59,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) max_steps: Option<u64>,
 
-    /// Start from published settings; other flags still win
+    /// Start from settings that belong together; other flags still win
     #[arg(long, value_parser = choices::PRESET)]
     pub(crate) preset: Option<GetPreset>,
 

@@ -216,6 +216,51 @@ fn the_paper_preset_sets_steps_and_a_horizon_of_two_epochs_and_flags_win() {
 }
 
 #[test]
+fn the_short_preset_ends_its_learning_rate_with_its_steps_at_any_sparsity_and_flags_win() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorded = |name: &str, flags: &str| {
+        let run = at(&directory, name);
+        let line = format!("find --model {} --corpus {} --sparsity 0.45 --preset short", bert(), corpus());
+        tamt(&format!("{line} --output-dir {run} {flags}")).success();
+        let table: toml::Table = fs::read_to_string(format!("{run}/config.toml")).unwrap().parse().unwrap();
+        table
+    };
+    let steps = |table: &toml::Table| {
+        let train = &table["train"];
+        (train["max-steps"].as_integer(), train["schedule"]["horizon"].as_integer())
+    };
+    let whole = recorded("whole", "--method tamt-kd --batch-size 1 --block-size 6");
+    assert_eq!(steps(&whole), (Some(600), Some(600)));
+    assert_eq!(whole["train"]["optimizer"]["learning-rate"].as_float(), Some(1e-3));
+    assert_eq!(whole["rethreshold-every"].as_integer(), Some(20));
+    assert_eq!((&whole["batch-size"], &whole["block-size"]), (&1.into(), &6.into()));
+
+    let shorter = recorded("shorter", "--method tamt-mlm --max-steps 3 --rethreshold-every 2");
+    assert_eq!(steps(&shorter), (Some(3), Some(3)));
+    assert_eq!(shorter["train"]["optimizer"]["learning-rate"].as_float(), Some(2e-4));
+    assert_eq!(shorter["rethreshold-every"].as_integer(), Some(2));
+    // The model has room for 40 tokens.
+    assert_eq!((&shorter["batch-size"], &shorter["block-size"]), (&16.into(), &40.into()));
+
+    let horizon = recorded("horizon", "--method tamt-mlm --max-steps 3 --lr-horizon-steps 9 --learning-rate 3e-4");
+    assert_eq!(steps(&horizon), (Some(3), Some(9)));
+    assert_eq!(horizon["train"]["optimizer"]["learning-rate"].as_float(), Some(3e-4));
+
+    let rounds = recorded("rounds", "--method imp --steps-per-round 2");
+    assert_eq!(steps(&rounds).0, Some(8));
+}
+
+#[test]
+fn a_preset_has_an_effect_on_methods_without_steps_where_they_are_evaluated() {
+    let directory = tempfile::tempdir().unwrap();
+    let line = |name: &str| format!("{} --preset short", one_shot("magnitude", &at(&directory, name)));
+    tamt(&line("alone")).success().stdout(contains("no effect with --method magnitude: --preset\n"));
+    tamt(&format!("{} --eval-corpus {}", line("evaluated"), corpus()))
+        .success()
+        .stdout(contains("in blocks of 40").and(contains("no effect").not()));
+}
+
+#[test]
 fn roberta_is_found_tickets_of_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let line = training("tamt-mlm-kd", &at(&directory, "run")).replace(&bert(), &golden("roberta"));

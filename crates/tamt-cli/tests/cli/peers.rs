@@ -1,5 +1,6 @@
-//! Exported files in the programs that they are for: `PyTorch`, transformers, ONNX Runtime and `OpenVINO`. Each test needs
-//! a Python with these packages, the program in `TAMT_PYTHON` or else `python3`, and prints that it is skipped otherwise.
+//! Exported files in the programs that they are for (`PyTorch`, transformers, ONNX Runtime, `OpenVINO`), and losses
+//! beside those of `PyTorch`. Each test needs a Python with these packages, the program in `TAMT_PYTHON` or else
+//! `python3`, and prints that it is skipped otherwise.
 
 use std::fs;
 use std::process::Command;
@@ -63,6 +64,26 @@ fn pytorch_reads_masks_and_pruned_checkpoints() {
         tamt(&format!("{line} --format torch-prune --output-dir {pruned}")).success();
         encode(&format!("{model} --ticket {run}"), &texts, "none", &states);
         check(&python, "check_torch.py", &format!("{masks} {pruned} {run} {texts} {states}"));
+    }
+}
+
+#[test]
+fn losses_are_those_of_pytorch_on_the_same_corrupted_text() {
+    let Some(python) = python(&TORCH) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let text = golden("corpus.txt");
+    for kind in ["bert", "roberta"] {
+        let path = |name: &str| at(&directory, format!("{kind}-{name}"));
+        let (model, run, losses) = (golden(kind), path("run"), path("losses.json"));
+        // Another block size, another share and a seed of more than 32 bits.
+        let conditions = "--block-size 17 --mlm-probability 0.3 --seed 5000000000";
+        let eval = format!("eval --model {model} --corpus {text} --precision f32 {conditions} --json --quiet");
+        fs::write(&losses, tamt(&eval).success().get_output().stdout.clone()).unwrap();
+        check(&python, "check_losses.py", &format!("{model} {losses} {text} --tolerance 1e-6"));
+        let find = format!("find --model {model} --method magnitude --sparsity 0.7 --output-dir {run} --precision f32");
+        tamt(&format!("{find} --eval-corpus {text}")).success();
+        let results = format!("{run}/eval_results.json");
+        check(&python, "check_losses.py", &format!("{model} {results} {text} --ticket {run} --tolerance 1e-6"));
     }
 }
 

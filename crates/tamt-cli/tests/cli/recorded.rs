@@ -44,7 +44,11 @@ fn runs(directory: &tempfile::TempDir) -> Vec<String> {
              --init-scale 0.05 --save-every 1"
         ),
         format!("find {common} --method imp --sparsity 0.3 --steps-per-round 2 --rewind none --save-every 0"),
+        format!("find {common} --method imp --sparsity 0.3 --max-steps 4 --preset paper"),
+        format!("find {common} --method tamt-kd --sparsity 0.45 --max-steps 4 --preset short"),
         format!("find --model {model} --method random --sparsity 0.25 --seed 3"),
+        format!("find --model {model} --method magnitude --sparsity 0.5 --preset short"),
+        format!("find --model {model} --method magnitude --sparsity 0.5 --preset short --eval-corpus {text}"),
         format!("find --model {model} --method magnitude --sparsity 0.5 --eval-corpus {text} --block-size 16"),
         format!(
             "pretrain --new {model}/config.json --tokenizer {model} --corpus {text} --max-steps 20 --block-size 12"

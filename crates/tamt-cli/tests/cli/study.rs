@@ -127,6 +127,39 @@ fn a_longer_plan_runs_what_is_new_alone_and_plans_share_a_store() {
 }
 
 #[test]
+fn a_preset_in_a_plan_stands_for_its_flags_in_the_runs_of_all_methods() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = at(&directory, "store");
+    let of = |name: &str, tickets: &str| {
+        let axes =
+            "methods = ['random', 'magnitude', 'imp', 'tamt-mlm', 'tamt-kd']\nsparsities = [0.35]\nseeds = [1]\n";
+        let plan = plan(&directory, name, &format!("[tickets]\n{axes}batch-size = 2\n{tickets}"));
+        format!("study {plan} --store {store} --output-dir {}", at(&directory, format!("{name}-out")))
+    };
+    tamt(&of("preset.toml", "preset = 'short'\nmax-steps = 6\nblock-size = 12\n")).success();
+    let (names, before) = (runs(&store), times(Path::new(&store)));
+    assert_eq!(names.len(), 5);
+    let rates = "[tickets.tamt-mlm]\nlearning-rate = 2e-4\n[tickets.tamt-kd]\nlearning-rate = 1e-3\n";
+    let flags = format!("max-steps = 6\nblock-size = 12\nrethreshold-every = 20\n{rates}");
+    tamt(&of("flags.toml", &flags)).success().stdout(contains("5 of 5 runs are done"));
+    assert_eq!(runs(&store), names);
+    let after = times(Path::new(&store));
+    assert!(before.keys().all(|path| after.get(path) == before.get(path)), "{names:?}");
+}
+
+#[test]
+fn the_length_of_a_run_is_that_of_its_preset_where_a_plan_has_tickets_on_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let tickets = "[tickets]\nmethods = ['tamt-kd']\nsparsities = [0.35]\nsteps = [0, 600]\npreset = 'short'\n\
+        batch-size = 1\nblock-size = 6\n";
+    let (plan, store) = (plan(&directory, "plan.toml", tickets), at(&directory, "store"));
+    tamt(&format!("study {plan} --output-dir {store}")).success();
+    let run = run(&store, "tickets/tamt-kd-0.35-");
+    assert_eq!(record(&run)["labels"]["steps"], 600);
+    assert!(run.join("step-0/ticket.safetensors").is_file());
+}
+
+#[test]
 fn tickets_on_the_way_are_of_one_run_and_equal_those_of_shorter_runs() {
     let directory = tempfile::tempdir().unwrap();
     let tickets = "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.6]\nseeds = [3]\nbatch-size = 2\nblock-size = 12\n\

@@ -108,10 +108,12 @@ fn sparsity() {
 fn preset() {
     let line = "find --model {bert} --method tamt-mlm --sparsity 0.7 --corpus {corpus} --output-dir run --max-steps 2 \
         --logging-steps 1 --precision f32 --kernel dense";
-    let outcomes = differ(&[], line, &["--preset paper"], Shows::Log("learning_rate"));
-    let rates = outcomes[1].log("learning_rate");
+    let outcomes = differ(&[], line, &["--preset paper", "--preset short"], Shows::Log("learning_rate"));
+    let rates = [1, 2].map(|i| outcomes[i].log("learning_rate"));
     // 1,656 tokens in windows of 38 are 43 blocks, two batches of 16 an epoch; two epochs are the horizon.
-    assert_eq!((&rates[0], &rates[1]), (&5e-5.into(), &(5e-5 * 0.75).into()));
+    assert_eq!((&rates[0][0], &rates[0][1]), (&5e-5.into(), &(5e-5 * 0.75).into()));
+    // The horizon of a short run is its last step.
+    assert_eq!((&rates[1][0], &rates[1][1]), (&2e-4.into(), &1e-4.into()));
 }
 
 fn ticket_steps() {

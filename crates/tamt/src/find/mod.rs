@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use crate::text::Texts;
-pub use preset::{Preset, paper};
+pub use preset::{Preset, paper, short};
 pub use search::untouched;
 pub use settings::{FindSettings, MaskInit, Method, Rewind};
 
