@@ -14,6 +14,13 @@ pub(crate) struct Interrupted {
     pub(crate) signal: i32,
 }
 
+/// A server that a signal has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by signal {signal}; all requests that were taken have their answers")]
+pub(crate) struct ServerEnded {
+    pub(crate) signal: i32,
+}
+
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
@@ -24,6 +31,12 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     }
     if let Some(Interrupted { signal }) = error.downcast_ref() {
         return ExitCode::from(for_signal(*signal));
+    }
+    if let Some(ServerEnded { signal }) = error.downcast_ref() {
+        return ExitCode::from(for_signal(*signal));
+    }
+    if let Some(tamt_serve::Error::Setting { .. } | tamt_serve::Error::SameName { .. }) = error.downcast_ref() {
+        return ExitCode::from(WRONG_USAGE);
     }
     match error.downcast_ref::<tamt::Error>() {
         Some(tamt::Error::Stopped { signal, .. }) => ExitCode::from(for_signal(*signal)),

@@ -6,6 +6,9 @@ use tamt::Error;
 
 /// The text of an error. Texts that name settings name their flags.
 pub(crate) fn message(error: &(dyn StdError + 'static)) -> String {
+    if let Some(tamt_serve::Error::Setting { name, reason }) = error.downcast_ref() {
+        return format!("--{name}: {reason}");
+    }
     match error.downcast_ref::<Error>() {
         Some(Error::Setting { name, reason }) => format!("--{name}: {reason}"),
         Some(Error::TeacherStates { reason }) => format!("--teacher: {reason}; give --kd-hidden-weight 0"),

@@ -32,9 +32,23 @@ pub(crate) struct Signals {
     new_runs: Arc<Mutex<Vec<NewRun>>>,
     /// What happens ahead of the end of the process by a signal.
     at_exit: Arc<Mutex<Vec<AtExit>>>,
+    /// What the first signal does to a verb that holds the request, beside making it.
+    at_stop: Arc<Mutex<AtStop>>,
 }
 
 type AtExit = Box<dyn Fn() + Send>;
+
+/// What is said at the first signal, and what happens then.
+struct AtStop {
+    said: &'static str,
+    act: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Default for AtStop {
+    fn default() -> Self {
+        Self { said: "stopping after this step; once more to stop at once, without saving", act: None }
+    }
+}
 
 /// The process listens once: the runs of a study share its signals.
 static LISTENING: Mutex<Option<Signals>> = Mutex::new(None);
@@ -45,12 +59,22 @@ impl Signals {
         Self::answer(printer, OUTSIDE_OF_TRAINING)
     }
 
+    /// Listens from here on, for a verb without a run that ends by a signal.
+    pub(crate) fn listen_without_run(printer: Printer) -> io::Result<Self> {
+        Self::answer(printer, "")
+    }
+
+    /// Lets the first signal say `said` and do `act`, where the verb holds the request.
+    pub(crate) fn at_stop(&self, said: &'static str, act: impl FnOnce() + Send + 'static) {
+        *self.at_stop.lock().unwrap_or_else(PoisonError::into_inner) = AtStop { said, act: Some(Box::new(act)) };
+    }
+
     /// Listens from here on. A signal that ends the process is reported with `what`.
     fn answer(printer: Printer, what: &'static str) -> io::Result<Self> {
         if let Some(audience) = printer.audience() {
             // The signals of the process belong to the program that called the verb.
             let (stop, new_runs) = (audience.stop(), audience.new_runs());
-            return Ok(Self { stop, new_runs, at_exit: Arc::default() });
+            return Ok(Self { stop, new_runs, at_exit: Arc::default(), at_stop: Arc::default() });
         }
         let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(signals) = &*listening {
@@ -63,8 +87,9 @@ impl Signals {
     }
 
     fn start(printer: Printer, what: &'static str) -> io::Result<Self> {
-        let signals = Self { stop: Stop::new(), new_runs: Arc::default(), at_exit: Arc::default() };
-        let (stop, new_runs, at_exit) = (signals.stop.clone(), signals.new_runs.clone(), signals.at_exit.clone());
+        let signals =
+            Self { stop: Stop::new(), new_runs: Arc::default(), at_exit: Arc::default(), at_stop: Arc::default() };
+        let Self { stop, new_runs, at_exit, at_stop } = signals.clone();
         let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
         let mut arriving = Arriving::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
         let listen = move || {
@@ -72,10 +97,9 @@ impl Signals {
                 let is_first = stop.requested().is_none();
                 stop.request(signal);
                 if is_first && stop.is_held() {
-                    printer.progress(&format!(
-                        "{}stopping after this step; once more to stop at once, without saving",
-                        line_start()
-                    ));
+                    let mut at_stop = at_stop.lock().unwrap_or_else(PoisonError::into_inner);
+                    printer.progress(&format!("{}{}", line_start(), at_stop.said));
+                    at_stop.act.take().into_iter().for_each(|act| act());
                     continue;
                 }
                 if is_first {

@@ -9,9 +9,9 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
 
-const VERBS: [&str; 14] = [
-    "demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "apply", "pack", "unpack", "bench",
-    "report", "cache",
+const VERBS: [&str; 15] = [
+    "demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "serve", "apply", "pack", "unpack",
+    "bench", "report", "cache",
 ];
 
 /// A complete command line of `find`, to which tests add flags.

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tamt_model::{Activations, Batch, Masks, Pass, PreparedWeights, Save};
+use tamt_model::{Masks, Pass, PreparedWeights};
 
 use crate::base::{Base, check_length};
+use crate::buffers::PassBuffers;
 use crate::compute::Compute;
 use crate::error::Result;
 use crate::tensor_file::{self, Tensor};
@@ -69,10 +71,32 @@ pub struct EncodeSettings {
     pub batch_size: Option<NonZeroUsize>,
 }
 
-/// A model whose matrices are prepared once, for many encodings.
+impl EncodeSettings {
+    /// The text that the tokenizer reads.
+    pub fn prompted<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        if !self.prompt.is_empty() {
+            text = format!("{}{text}", self.prompt).into();
+        }
+        if self.lower_case {
+            text = text.to_lowercase().into();
+        }
+        text
+    }
+
+    /// The token ids of a text, special tokens included, at most [`EncodeSettings::max_length`].
+    ///
+    /// # Errors
+    /// If the maximal length leaves no room for text, or the text cannot be tokenized.
+    pub fn tokens(&self, base: &Base, text: &str) -> Result<Vec<u32>> {
+        Ok(base.tokenizer.encode(&self.prompted(text), self.max_length)?)
+    }
+}
+
+/// A model whose matrices are prepared once, for many encodings. Several encoders may share one base model.
 #[derive(Debug)]
 pub struct Encoder {
-    base: Base,
+    base: Arc<Base>,
     masks: Option<Masks>,
     compute: Compute,
     prepared: PreparedWeights,
@@ -80,7 +104,8 @@ pub struct Encoder {
 
 impl Encoder {
     /// The encoder of a model, dense or under masks.
-    pub fn new(base: Base, masks: Option<Masks>, compute: Compute) -> Self {
+    pub fn new(base: impl Into<Arc<Base>>, masks: Option<Masks>, compute: Compute) -> Self {
+        let base = base.into();
         let prepared = compute.prepare(&base.model, masks.as_ref());
         Self { base, masks, compute, prepared }
     }
@@ -102,6 +127,26 @@ impl Encoder {
     ) -> Result<Encoded> {
         let pass = Pass::new(self.masks.as_ref(), Some(&self.prepared));
         run(&self.base, pass, self.compute, texts, settings, progress)
+    }
+
+    /// The vectors of token sequences ([`EncodeSettings::tokens`]), as one batch. A vector does not depend on the other
+    /// sequences of the batch.
+    ///
+    /// # Panics
+    /// If a sequence is empty or longer than the model has positions for, or an id is no row of the embeddings.
+    pub fn encode_tokens<'a>(
+        &self,
+        sequences: impl IntoIterator<Item = &'a [u32]>,
+        pool: Pool,
+        normalize: bool,
+        buffers: &mut PassBuffers,
+    ) -> Encoded {
+        let pass = Pass::new(self.masks.as_ref(), Some(&self.prepared));
+        let mut encoded = Encoded::new(&self.base, pool, normalize);
+        buffers.batch.clear();
+        sequences.into_iter().for_each(|ids| buffers.batch.push(ids));
+        encoded.push_batch(&self.base, pass, buffers);
+        encoded
     }
 }
 
@@ -130,50 +175,53 @@ fn run<T: AsRef<str>>(
     settings: &EncodeSettings,
     mut progress: impl FnMut(u64) -> Result<()>,
 ) -> Result<Encoded> {
-    let EncodeSettings { pool, normalize, max_length, lower_case, ref prompt, batch_size } = *settings;
-    check_length("max-length", max_length, &base.model)?;
-    let width = base.model.config.hidden_size;
-    let values = Vec::with_capacity(if pool == Pool::None { 0 } else { texts.len() * width });
-    let mut encoded = Encoded { pool, normalize, width, rows: Vec::with_capacity(texts.len()), values };
-    let mut activations = Activations::new(Save::Last);
-    let (mut batch, mut workspace) = (Batch::default(), compute.workspace());
+    check_length("max-length", settings.max_length, &base.model)?;
+    let mut encoded = Encoded::new(base, settings.pool, settings.normalize);
+    if settings.pool != Pool::None {
+        encoded.values.reserve_exact(texts.len() * encoded.width);
+    }
+    let mut buffers = PassBuffers::new(compute);
     let (mut texts, mut tokens) = (texts.iter().peekable(), FIRST_TOKENS);
     while texts.peek().is_some() {
         let started = Instant::now();
-        batch.clear();
-        let most = batch_size.map_or(usize::MAX, NonZeroUsize::get);
+        buffers.batch.clear();
+        let most = settings.batch_size.map_or(usize::MAX, NonZeroUsize::get);
         for _ in 0..most {
-            if batch.tokens() >= tokens {
+            if buffers.batch.tokens() >= tokens {
                 break;
             }
             let Some(text) = texts.next() else { break };
-            let mut text = Cow::Borrowed(text.as_ref());
-            if !prompt.is_empty() {
-                text = format!("{prompt}{text}").into();
-            }
-            if lower_case {
-                text = text.to_lowercase().into();
-            }
-            batch.push(&base.tokenizer.encode(&text, max_length)?);
+            buffers.batch.push(&settings.tokens(base, text.as_ref())?);
         }
-        batch.locate(&base.model.config);
-        base.model.forward(&batch, pass, &mut activations, &mut workspace);
-        for bounds in batch.bounds.windows(2) {
-            encoded.push(&activations.last_hidden()[bounds[0] * width..bounds[1] * width]);
-        }
-        tokens = next_tokens(batch.tokens(), started.elapsed());
+        encoded.push_batch(base, pass, &mut buffers);
+        tokens = next_tokens(buffers.batch.tokens(), started.elapsed());
         progress(encoded.texts() as u64)?;
     }
     Ok(encoded)
 }
 
 /// `v / max(|v|, 1e-12)`, as `torch.nn.functional.normalize`.
-fn divide_by_norm(vector: &mut [f32]) {
+pub fn divide_by_norm(vector: &mut [f32]) {
     let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt().max(1e-12);
     vector.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
 }
 
 impl Encoded {
+    fn new(base: &Base, pool: Pool, normalize: bool) -> Self {
+        let width = base.model.config.hidden_size;
+        Self { pool, normalize, width, rows: Vec::new(), values: Vec::new() }
+    }
+
+    /// Runs the encoder over the sequences of `buffers.batch`, and adds their vectors.
+    fn push_batch(&mut self, base: &Base, pass: Pass<'_>, buffers: &mut PassBuffers) {
+        let PassBuffers { batch, activations, workspace } = buffers;
+        batch.locate(&base.model.config);
+        base.model.forward(batch, pass, activations, workspace);
+        for bounds in batch.bounds.windows(2) {
+            self.push(&activations.last_hidden()[bounds[0] * self.width..bounds[1] * self.width]);
+        }
+    }
+
     fn push(&mut self, states: &[f32]) {
         let first = self.values.len();
         self.push_pooled(states);

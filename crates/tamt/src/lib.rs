@@ -65,6 +65,7 @@
 pub mod apply;
 pub mod base;
 pub mod bench;
+pub mod buffers;
 pub mod compute;
 pub mod demo;
 pub mod encode;

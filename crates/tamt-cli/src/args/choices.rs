@@ -219,6 +219,12 @@ pub(crate) const POOL: Choice<Pool> = Choice(&[
     ("mean", Pool::Mean, "The mean over the tokens of the text, specials included"),
 ]);
 
+/// The poolings that give one vector for a text.
+pub(crate) const POOL_OF_TEXT: Choice<Pool> = Choice(&[
+    ("cls", Pool::Cls, "The vector of the first token"),
+    ("mean", Pool::Mean, "The mean over the tokens of the text, specials included"),
+]);
+
 pub(crate) const INPUT_FORMAT: Choice<InputFormat> = Choice(&[
     ("text", InputFormat::Text, "A text a line"),
     ("tsv", InputFormat::Table(Format::Tsv), "Tab-separated values, without quoting"),

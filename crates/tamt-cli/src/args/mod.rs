@@ -18,6 +18,7 @@ pub(crate) mod pack;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod report;
+pub(crate) mod serve;
 pub(crate) mod study;
 pub(crate) mod task;
 pub(crate) mod training;
@@ -42,6 +43,7 @@ use crate::args::pack::{PackArgs, UnpackArgs};
 use crate::args::predict::PredictArgs;
 use crate::args::pretrain::PretrainArgs;
 use crate::args::report::ReportArgs;
+use crate::args::serve::ServeArgs;
 use crate::args::study::StudyArgs;
 use crate::args::tune::TuneArgs;
 
@@ -79,6 +81,8 @@ pub(crate) enum Verb {
     Predict(PredictArgs),
     /// Turn texts into vectors
     Encode(EncodeArgs),
+    /// Serve vectors and predictions over HTTP
+    Serve(ServeArgs),
     /// Write a dense checkpoint that has zeros where the ticket has them
     Apply(ApplyArgs),
     /// Write a small model: a bit for each weight of a pruned matrix, and the values of the kept ones
@@ -115,6 +119,7 @@ impl Verb {
             Self::Eval(args) => &args.common,
             Self::Predict(args) => &args.common,
             Self::Encode(args) => &args.common,
+            Self::Serve(args) => &args.common,
             Self::Apply(args) => &args.common,
             Self::Pack(args) => &args.common,
             Self::Unpack(args) => &args.common,

@@ -61,6 +61,23 @@ pub(crate) enum InputFormat {
     Squad,
 }
 
+/// A path and the name by which it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// `NAME=PATH`.
+pub(crate) fn named(text: &str) -> Result<Named, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok(Named { name: name.to_owned(), path: path.into() })
+        }
+        _ => Err("it is a name, =, and a path".to_owned()),
+    }
+}
+
 /// The mask that mask training starts from.
 pub(crate) fn initial_mask(text: OsString) -> Result<MaskInit, String> {
     match text.to_str() {

@@ -16,6 +16,7 @@ mod pack;
 mod predict;
 mod pretrain;
 mod report;
+mod serve;
 mod shared;
 mod study;
 mod task;
@@ -30,8 +31,8 @@ use crate::signals::end_at_once;
 /// Runs a verb.
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
     match verb {
-        // These verbs have runs to save, and listen themselves.
-        Verb::Demo(_) | Verb::Pretrain(_) | Verb::Find(_) | Verb::Tune(_) | Verb::Study(_) => {}
+        // These verbs have runs to save, or requests to answer, and listen themselves.
+        Verb::Demo(_) | Verb::Pretrain(_) | Verb::Find(_) | Verb::Tune(_) | Verb::Study(_) | Verb::Serve(_) => {}
         _ => end_at_once(printer)?,
     }
     match verb {
@@ -43,6 +44,7 @@ pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
         Verb::Eval(args) => eval::run(args, printer),
         Verb::Predict(args) => predict::run(args, printer),
         Verb::Encode(args) => encode::run(args, printer),
+        Verb::Serve(args) => serve::run(args, printer),
         Verb::Apply(args) => apply::run(args, printer),
         Verb::Pack(args) => pack::pack(args, printer),
         Verb::Unpack(args) => pack::unpack(args, printer),

@@ -31,16 +31,23 @@ pub struct Feature {
 /// [`Error::Length`] if `max_length` leaves no room for text, [`Error::Tokenize`].
 pub fn encode(examples: &[Example], tokenizer: &Tokenizer, max_length: usize) -> Result<Vec<Feature>> {
     let feature = |example: &Example| {
-        let Pair { ids, type_ids } = match &example.second {
-            Some(second) => tokenizer.encode_pair(&example.first, second, max_length)?,
-            None => {
-                let ids = tokenizer.encode(&example.first, max_length)?;
-                Pair { type_ids: vec![0; ids.len()], ids }
-            }
-        };
+        let Pair { ids, type_ids } = encode_one(&example.first, example.second.as_deref(), tokenizer, max_length)?;
         Ok(Feature { ids, type_ids, label: example.label })
     };
     examples.par_iter().with_min_len(64).map(feature).collect()
+}
+
+/// The tokens of one text or of a pair, as [`encode`] gives them.
+///
+/// # Errors
+///
+/// Those of [`encode`].
+pub fn encode_one(first: &str, second: Option<&str>, tokenizer: &Tokenizer, max_length: usize) -> Result<Pair> {
+    if let Some(second) = second {
+        return tokenizer.encode_pair(first, second, max_length);
+    }
+    let ids = tokenizer.encode(first, max_length)?;
+    Ok(Pair { type_ids: vec![0; ids.len()], ids })
 }
 
 /// A random subset of `n` of the indices `0..total`, ascending: the examples of a small training set.

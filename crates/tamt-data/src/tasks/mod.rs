@@ -29,7 +29,7 @@ mod tsv;
 
 pub use crate::head::{Head, Label};
 pub use example::{Example, Examples, Skipped};
-pub use features::{Feature, encode, subset};
+pub use features::{Feature, encode, encode_one, subset};
 pub use input_layout::{IdColumn, InputLayout, TextColumns};
 pub use locate::files_of;
 pub(crate) use locate::{Located, locate};

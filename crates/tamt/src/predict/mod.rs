@@ -4,7 +4,9 @@
 //! are written ahead of the next part, so that an input of any size takes the same memory. Forward pass and decision are
 //! those of [`Answers::predict`](crate::tune::Answers::predict), which evaluations score.
 
+mod classifier;
 mod lines;
+mod softmax;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,10 @@ use tamt_model::Masks;
 use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::predict::lines::{Lines, Outcome, Span};
+use crate::predict::softmax::softmax;
 use crate::tune::{Decisions, InputSettings, Inputs, Predictor, TaskModel};
 
+pub use classifier::Classifier;
 pub use lines::OutputFormat;
 
 /// Questions of a `SQuAD` file in a part.
@@ -234,15 +238,6 @@ fn outcome(label: Label, logits: &[f32]) -> Outcome {
     }
 }
 
-/// `exp(z_i - m) / sum_j exp(z_j - m)` with the greatest logit `m`, in f64.
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let greatest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let mut values: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - greatest).exp()).collect();
-    let sum: f64 = values.iter().sum();
-    values.iter_mut().for_each(|value| *value /= sum);
-    values
-}
-
 /// The answer with its place in characters.
 fn span(found: &Prediction, context: &str) -> Span {
     let chosen = found.chosen();
@@ -252,19 +247,4 @@ fn span(found: &Prediction, context: &str) -> Span {
     });
     let score = chosen.map_or(0.0, |chosen| chosen.probability);
     Span { answer: found.text.clone(), range, score, no_answer: found.no_answer() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_are_the_softmax_of_the_logits() {
-        // torch.tensor([1.5, -0.25, 3.0, 3.0], dtype=torch.float64).softmax(0)
-        let expected = [0.098647035350872, 0.017142284342616495, 0.4421053401532558, 0.4421053401532558];
-        for (found, expected) in softmax(&[1.5, -0.25, 3.0, 3.0]).iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-15, "{found} {expected}");
-        }
-        assert_eq!(softmax(&[-1e30, 1e30]), [0.0, 1.0]);
-    }
 }

@@ -26,7 +26,7 @@ pub use labels::LabelOrder;
 pub(crate) use loss::TaskLoss;
 pub use model::{TaskModel, head_kind};
 pub use own_task::OwnTask;
-pub(crate) use predictor::{Decisions, Predictor};
+pub(crate) use predictor::{Decisions, Predictor, head_outputs};
 pub use result::{BEST_PREFIX, Tuned, is_measured, summary};
 pub use run::{TEST_PREDICTIONS_DIR, tune};
 pub use settings::{DistillSettings, InputSettings, KeptModel, SpanSettings, TrainingLength, TuneSettings};

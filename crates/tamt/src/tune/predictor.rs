@@ -108,13 +108,8 @@ impl<'a> Predictor<'a> {
     fn forward(&mut self, inputs: &Inputs, chosen: &[u32]) -> Result<()> {
         let pass = Pass::new(self.masks, Some(&self.prepared));
         inputs.fill(chosen, &self.model.config, &mut self.batch);
-        self.model.forward(&self.batch, pass, &mut self.activations, &mut self.workspace);
-        let hidden = self.activations.last_hidden();
-        self.model.task_forward(hidden, &self.batch, pass, &mut self.logits, &mut self.workspace);
-        if self.logits.iter().any(|v| !v.is_finite()) {
-            return Err(Error::NonFiniteEvaluation { what: "the task head's output" });
-        }
-        Ok(())
+        let Self { model, batch, activations, workspace, .. } = self;
+        head_outputs(model, pass, (batch, activations, workspace), &mut self.logits)
     }
 
     fn options(&self) -> PredictOptions {
@@ -126,6 +121,24 @@ impl<'a> Predictor<'a> {
             null_threshold: spans.null_threshold,
         }
     }
+}
+
+/// The outputs of the model's head for a located batch.
+///
+/// # Errors
+/// [`Error::NonFiniteEvaluation`] if they are not finite.
+pub(crate) fn head_outputs(
+    model: &Model,
+    pass: Pass<'_>,
+    (batch, activations, workspace): (&Batch, &mut Activations, &mut Workspace),
+    logits: &mut Vec<f32>,
+) -> Result<()> {
+    model.forward(batch, pass, activations, workspace);
+    model.task_forward(activations.last_hidden(), batch, pass, logits, workspace);
+    if logits.iter().any(|v| !v.is_finite()) {
+        return Err(Error::NonFiniteEvaluation { what: "the task head's output" });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,18 +16,29 @@ use modules::{Sources, imports};
 const PYTHON: &str = "tamt-python";
 
 /// Crates, and the crates of this workspace that each may depend on.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("tamt-files", &[]),
     ("tamt-kernels", &[]),
     ("tamt-model", &["tamt-files", "tamt-kernels"]),
     ("tamt-data", &["tamt-files", "tamt-kernels"]),
     ("tamt-onnx", &["tamt-kernels", "tamt-model"]),
     ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx"]),
+    ("tamt-serve", &["tamt-kernels", "tamt-data", "tamt"]),
     ("tamt-study", &["tamt-files"]),
     ("tamt-report", &["tamt-files", "tamt-study"]),
     (
         "tamt-cli",
-        &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx", "tamt", "tamt-report", "tamt-study"],
+        &[
+            "tamt-files",
+            "tamt-kernels",
+            "tamt-model",
+            "tamt-data",
+            "tamt-onnx",
+            "tamt",
+            "tamt-serve",
+            "tamt-report",
+            "tamt-study",
+        ],
     ),
     (PYTHON, &["tamt-kernels", "tamt", "tamt-cli"]),
 ];

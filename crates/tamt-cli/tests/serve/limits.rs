@@ -1,0 +1,210 @@
+//! What a server refuses: keys, sizes, a full queue, slow clients, and bytes that are no requests.
+
+use serde_json::{Value, json};
+
+use crate::client::request;
+use crate::common::{bert, stderr, tamt};
+use crate::fixture::{Running, encoded};
+
+const TEXT: &str = "taltul lordil basgen";
+
+#[track_caller]
+fn works(server: &Running) {
+    assert_eq!(server.vectors("bert", &[TEXT]), encoded(&[TEXT], ""));
+}
+
+#[test]
+fn a_server_with_a_key_answers_only_who_presents_the_key() {
+    let by_flag = Running::start(&format!("--model {} --api-key kolifa", bert()));
+    let by_variable = Running::start_with(&format!("--model {}", bert()), &[("TAMT_API_KEY", "kolifa")]);
+    let body = json!({ "input": TEXT }).to_string();
+    for server in [by_flag, by_variable] {
+        for (header, status) in [
+            ("", 401),
+            ("authorization: Bearer\r\n", 401),
+            ("authorization: Bearer kolif\r\n", 401),
+            ("authorization: Bearer kolifax\r\n", 401),
+            ("authorization: Basic kolifa\r\n", 401),
+            ("authorization: Bearer kolifa\r\n", 200),
+            ("Authorization: bearer kolifa\r\n", 200),
+        ] {
+            let answer = server.connect().ask("POST", "/v1/embeddings", header, &body).unwrap();
+            assert_eq!(answer.status, status, "{header}");
+            if status == 401 {
+                assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+                assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
+            }
+        }
+        for (path, status) in [("/health", 200), ("/metrics", 401), ("/info", 401), ("/v1/models", 401), ("/x", 401)] {
+            assert_eq!(server.get(path).status, status, "{path}");
+        }
+    }
+    let wrong = tamt(&format!("serve --model {} --api-key ä", bert())).code(2);
+    assert!(stderr(&wrong).contains("--api-key: a key is one or more ASCII characters"));
+}
+
+#[test]
+fn requests_beyond_a_size_are_refused_with_413() {
+    let limits = "--max-body-bytes 1000 --max-text-bytes 50 --max-inputs 3 --max-queue-tokens 90";
+    let server = Running::start(&format!("--model {} {limits}", bert()));
+    let text = "lis ".repeat(30);
+    for (body, said) in [
+        (json!({ "inputs": "a".repeat(1000) }), "the body has more than 1000 bytes"),
+        (json!({ "inputs": "a".repeat(51) }), "text 0 has 51 bytes; at most 50 are taken"),
+        (json!({ "inputs": ["a", "b", "c", "d"] }), "4 texts in a request; at most 3 are taken"),
+        (json!({ "inputs": [&text[..48], &text[..48], &text[..48], ] }), ""),
+    ] {
+        let answer = server.post("/embed", &body);
+        let expected = if said.is_empty() { 200 } else { 413 };
+        assert_eq!(answer.status, expected, "{}", answer.body);
+        assert!(said.is_empty() || answer.json()["error"].as_str().unwrap().contains(said), "{}", answer.body);
+    }
+    // A body whose length is not declared is refused where it grows too long.
+    let mut connection = server.connect();
+    let head = "POST /embed HTTP/1.1\r\nhost: tamt\r\ntransfer-encoding: chunked\r\n\r\n";
+    connection.send(head.as_bytes()).unwrap();
+    for _ in 0..3 {
+        // The server may have ended the connection.
+        let _ = connection.send(format!("190\r\n{}\r\n", "a".repeat(400)).as_bytes());
+    }
+    let rest = String::from_utf8(connection.rest()).unwrap();
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 413 "), "{rest}");
+
+    let server = Running::start(&format!("--model {} --max-queue-tokens 50", bert()));
+    let many = server.post("/embed", &json!({ "inputs": vec![text.as_str(); 3] }));
+    assert_eq!(many.status, 413);
+    assert!(many.body.contains("more than the 50 of the queue"), "{}", many.body);
+    works(&server);
+}
+
+#[test]
+fn a_request_without_room_in_memory_is_told_to_come_again() {
+    let limits = "--max-body-bytes 4096 --max-queue-bytes 17000";
+    let server = Running::start(&format!("--model {} {limits}", bert()));
+    let mut large = server.connect();
+    let body = json!({ "input": TEXT, "user": "u".repeat(4000) }).to_string();
+    let whole = request("POST", "/v1/embeddings", "", &body);
+    let (first, rest) = whole.split_at(200);
+    large.send(first).unwrap();
+    // The body counts four times, from its head on.
+    server.wait_for("tamt_queue_bytes", 4 * body.len() as u64);
+    let refused = server.post("/v1/embeddings", &json!({ "input": TEXT, "user": "u".repeat(300) }));
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    let refused = server.post("/embed", &json!({ "inputs": TEXT, "user": "u".repeat(300) }));
+    assert_eq!((refused.status, refused.json()["error_type"].clone()), (429, json!("overloaded")));
+    large.send(rest).unwrap();
+    large.answer().unwrap().result();
+    server.wait_for("tamt_queue_bytes", 0);
+    works(&server);
+}
+
+#[test]
+fn clients_that_do_not_send_are_not_waited_for() {
+    let server = Running::start(&format!("--model {} --read-timeout 0.3", bert()));
+    let (mut silent, mut begun, mut idle) = (server.connect(), server.connect(), server.connect());
+    begun.send(b"POST /embed HTTP/1.1\r\nhost: ta").unwrap();
+    assert_eq!(idle.ask("GET", "/health", "", "").unwrap().status, 200);
+    let mut half = server.connect();
+    let whole = request("POST", "/embed", "", &json!({ "inputs": TEXT }).to_string());
+    half.send(&whole[..whole.len() - 5]).unwrap();
+    let answer = half.answer().unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+    for connection in [&mut silent, &mut begun, &mut idle, &mut half] {
+        let rest = String::from_utf8(connection.rest()).unwrap();
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 408 "), "{rest}");
+    }
+    works(&server);
+}
+
+/// Bytes that are no request, or one that no path takes.
+fn malformed() -> Vec<Vec<u8>> {
+    let good = json!({ "input": TEXT }).to_string();
+    let mut all: Vec<Vec<u8>> = ["", "\r\n\r\n", "GET\r\n\r\n", "\0\0\0\0\r\n\r\n", "POST /embed HTTP/9.9\r\n\r\n"]
+        .into_iter()
+        .map(|text| text.as_bytes().to_vec())
+        .collect();
+    all.push(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
+    all.push(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec());
+    all.push(format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000)).into_bytes());
+    all.push(format!("GET /info HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(5000)).into_bytes());
+    all.push(b"POST /embed HTTP/1.1\r\ncontent-length: -1\r\n\r\n".to_vec());
+    all.push(b"POST /embed HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n".to_vec());
+    all.push(b"POST /embed HTTP/1.1\r\ncontent-length: 9999999999999\r\n\r\nx".to_vec());
+    all.push(b"POST /embed HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\nabcde".to_vec());
+    all.push(b"POST /embed HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec());
+    all.push(b"POST /embed HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n".to_vec());
+    all.push(b"POST /v1/embeddings?model=%ff%fe HTTP/1.1\r\ncontent-length: 0\r\n\r\n".to_vec());
+    for body in ["null", "3", "\"a\"", "[]", "[[]]", "{\"inputs\": null}", "{\"inputs\": [null]}", "{\"input\": \"a\","]
+    {
+        all.push(request("POST", "/embed", "", body));
+        all.push(request("POST", "/predict", "", body));
+        all.push(request("POST", "/v1/embeddings", "", body));
+    }
+    let mut not_text = request("POST", "/v1/embeddings", "", &good);
+    not_text.iter_mut().rev().nth(4).into_iter().for_each(|byte| *byte = 0xff);
+    all.push(not_text);
+    for method in ["GET", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "HEAD", "xyz"] {
+        all.push(request(method, "/embed", "", ""));
+    }
+    // All pieces of a good request, after which the client is gone.
+    let whole = request("POST", "/v1/embeddings", "", &good);
+    all.extend((1..whole.len()).map(|end| whole[..end].to_vec()));
+    all
+}
+
+#[test]
+fn malformed_requests_get_4xx_or_nothing_and_the_server_goes_on() {
+    let server = Running::start(&format!("--model {} --read-timeout 0.3 --max-body-bytes 10000", bert()));
+    let all = malformed();
+    assert!(all.len() > 100, "{}", all.len());
+    for bytes in &all {
+        let mut connection = server.connect();
+        // The server may end the connection before it has all bytes.
+        let _ = connection.send(bytes);
+        connection.end();
+        let rest = connection.rest();
+        let status = rest.strip_prefix(b"HTTP/1.1 ").or_else(|| rest.strip_prefix(b"HTTP/1.0 "));
+        assert!(
+            rest.is_empty() || status.is_some_and(|status| status[0] == b'4' || status[0] == b'5' && status[2] == b'5'),
+            "{:?}: {:?}",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(200)]),
+            String::from_utf8_lossy(&rest)
+        );
+    }
+    // Clients that do not even wait for the answer.
+    for bytes in &all {
+        let _ = server.connect().send(bytes);
+    }
+    works(&server);
+    server.wait_for("tamt_connections", 1);
+    server.wait_for("tamt_queue_bytes", 0);
+    server.wait_for("tamt_queue_tokens", 0);
+}
+
+#[test]
+fn wrong_flags_are_refused_in_the_words_of_the_command_line() {
+    let model = format!("--model {}", bert());
+    for (line, code, said) in [
+        ("".to_owned(), 2, "--model <MODEL>"),
+        (format!("{model} --ticket half"), 2, "it is a name, =, and a path"),
+        (format!("{model} --dense"), 2, "--ticket"),
+        (format!("{model} --pool none"), 2, "[possible values: cls, mean]"),
+        (format!("{model} --max-queue-tokens 39"), 2, "--max-queue-tokens: a text may have 40 tokens"),
+        (format!("{model} --max-inputs 100000"), 2, "--max-inputs: it is at most 16384"),
+        (format!("{model} --max-queue-bytes 100"), 2, "--max-queue-bytes: the largest body"),
+        (format!("{model} --max-length 41"), 2, "--max-length"),
+        (format!("{model} --max-length 2"), 1, "no room"),
+        (format!("{model} --address 127.0.0.1:x"), 1, "cannot listen on 127.0.0.1:x"),
+        (format!("{model} --head h={}", bert()), 1, "head"),
+        (format!("{model} --ticket a=no-such-ticket"), 1, "no-such-ticket"),
+    ] {
+        let assert = tamt(&format!("serve {line}")).code(code);
+        assert!(stderr(&assert).contains(said), "{line}: {}", stderr(&assert));
+    }
+    let running = Running::start(&model);
+    let taken = tamt(&format!("serve {model} --address {}", running.address)).code(1);
+    assert!(stderr(&taken).contains(&format!("cannot listen on {}", running.address)), "{}", stderr(&taken));
+    let _: Value = running.get("/info").result();
+}
