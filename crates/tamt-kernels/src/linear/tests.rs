@@ -252,8 +252,8 @@ fn every_product_matches_the_naive_one_for_odd_shapes_and_masks() {
     for &(tokens, rows, cols) in shapes {
         let random = random_mask(rows, cols, 0.3);
         let (none, all) = (BitMask::zeros(rows, cols), BitMask::ones(rows, cols));
-        let masks = [None, Some(&random), Some(&none), Some(&all)];
-        for mask in masks.into_iter().take(unless_miri(4, 2)) {
+        let masks = [Some(&random), None, Some(&none), Some(&all)];
+        for mask in masks.into_iter().take(unless_miri(4, 1)) {
             check_all(tokens, rows, cols, mask);
         }
     }
