@@ -83,7 +83,7 @@ impl Origin {
         let sha256 = sha256_file(path)?;
         let directory = match hub::resolve(tokenizer) {
             // A tokenizer needs no model beside it.
-            Err(tamt_model::Error::NotAModel { path, .. }) => path,
+            Err(tamt_model::Error::NotAModel { path, .. }) if has_tokenizer(&path) => path,
             resolved => resolved?,
         };
         let tokenizer = Tokenizer::from_dir(&directory)?;
@@ -92,6 +92,11 @@ impl Origin {
         check_vocabulary(&model, &tokenizer, &directory)?;
         Ok(Self { model, tokenizer, is_new: true, name: path.display().to_string(), sha256 })
     }
+}
+
+/// Whether a directory holds a tokenizer's vocabulary.
+fn has_tokenizer(directory: &Path) -> bool {
+    ["tokenizer.json", "vocab.txt", "vocab.json"].iter().any(|name| directory.join(name).is_file())
 }
 
 fn headline(settings: &PretrainSettings, is_new: bool) -> String {

@@ -92,7 +92,7 @@ fn a_tokenizer_of_a_new_model_needs_no_model_beside_it() {
             corpus()
         )
     };
-    tamt(&line(&tokenizer, "none")).failure().code(1).stderr(contains("tokenizer").and(contains("vocab.txt")));
+    tamt(&line(&tokenizer, "none")).failure().code(1).stderr(contains("no config.json"));
     for file in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"] {
         fs::copy(format!("{}/{file}", bert()), format!("{tokenizer}/{file}")).unwrap();
     }
