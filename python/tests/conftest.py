@@ -3,11 +3,15 @@
 import json
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
 
 import tamt
+
+# A shell starts what runs in its background with SIGINT ignored, and Python leaves the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = "the cat dog bird sat ran flew on over under a red blue green mat tree house and then slept ate sang".split()
 
