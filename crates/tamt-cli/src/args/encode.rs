@@ -1,6 +1,5 @@
 //! The flags of `tamt encode`.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use tamt::encode::Pool;
@@ -8,6 +7,7 @@ use tamt::encode::Pool;
 use crate::args::choices;
 use crate::args::common::{Common, SubjectArgs};
 use crate::args::values::TextSource;
+use crate::args::vectors::VectorArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,18 +34,8 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_parser = choices::POOL)]
     pub(crate) pool: Option<Pool>,
 
-    /// Divide each vector by its length [default: as the model's sentence-transformers files say, else not]
-    #[arg(long, conflicts_with = "no_normalize")]
-    pub(crate) normalize: bool,
-
-    /// Leave vectors as long as they are, whatever the model's files say
-    #[arg(long)]
-    pub(crate) no_normalize: bool,
-
-    /// Cut texts to this many tokens, specials included
-    /// [default: as the model's sentence-transformers files say, else what the model holds]
-    #[arg(long, value_name = "N")]
-    pub(crate) max_length: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) vectors: VectorArgs,
 
     #[command(flatten)]
     pub(crate) common: Common,

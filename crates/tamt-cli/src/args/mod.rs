@@ -24,6 +24,7 @@ pub(crate) mod task;
 pub(crate) mod training;
 pub(crate) mod tune;
 pub(crate) mod values;
+pub(crate) mod vectors;
 
 use clap::{Parser, Subcommand};
 

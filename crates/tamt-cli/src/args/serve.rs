@@ -8,6 +8,7 @@ use tamt::encode::Pool;
 use crate::args::choices;
 use crate::args::common::Common;
 use crate::args::values::{Named, named, not_negative, positive};
+use crate::args::vectors::VectorArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,7 +61,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
 
-    #[command(flatten)]
+    /// How token vectors are combined into the text's vector
+    /// [default: as the model's sentence-transformers files say, else mean]
+    #[arg(long, value_parser = choices::POOL_OF_TEXT, help_heading = "Vectors")]
+    pub(crate) pool: Option<Pool>,
+
+    #[command(flatten, next_help_heading = "Vectors")]
     pub(crate) vectors: VectorArgs,
 
     #[command(flatten)]
@@ -68,29 +74,6 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) common: Common,
-}
-
-/// How texts become vectors: as in `tamt encode`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Vectors")]
-pub(crate) struct VectorArgs {
-    /// How token vectors are combined into the text's vector
-    /// [default: as the model's sentence-transformers files say, else mean]
-    #[arg(long, value_parser = choices::POOL_OF_TEXT)]
-    pub(crate) pool: Option<Pool>,
-
-    /// Divide each vector by its length [default: as the model's sentence-transformers files say, else not]
-    #[arg(long, conflicts_with = "no_normalize")]
-    pub(crate) normalize: bool,
-
-    /// Leave vectors as long as they are, whatever the model's files say
-    #[arg(long)]
-    pub(crate) no_normalize: bool,
-
-    /// Cut texts to this many tokens, specials included
-    /// [default: as the model's sentence-transformers files say, else what the model holds]
-    #[arg(long, value_name = "N")]
-    pub(crate) max_length: Option<NonZeroUsize>,
 }
 
 /// What a server takes.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tamt::encode::encode;
-use tamt::sentence::{EncodeChoices, encode_settings};
+use tamt::sentence::encode_settings;
 
 use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
@@ -19,11 +19,7 @@ use crate::verbs::shared;
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     shared::check_output(&args.output)?;
     let base = shared::base_as(&args.subject.model, shared::storage(&args.subject), printer)?;
-    let choices = EncodeChoices {
-        pool: args.pool,
-        max_length: args.max_length.map(usize::from),
-        normalize: (args.normalize || args.no_normalize).then_some(args.normalize),
-    };
+    let choices = args.vectors.choices(args.pool);
     let (settings, notes) = encode_settings(&base, choices)?;
     notes.iter().try_for_each(|note| printer.info(note))?;
     let masks = shared::masks(&base, args.subject.ticket.as_deref(), args.subject.allow_other_base)?;

@@ -12,7 +12,7 @@ use tamt::Compute;
 use tamt::base::Base;
 use tamt::encode::{EncodeSettings, Encoder};
 use tamt::predict::Classifier;
-use tamt::sentence::{EncodeChoices, encode_settings};
+use tamt::sentence::encode_settings;
 use tamt::ticket::Ticket;
 use tamt::tune::TaskModel;
 use tamt_model::digest::sha256_file;
@@ -67,11 +67,7 @@ fn models(args: &ServeArgs, compute: Compute, printer: Printer) -> Result<Vec<Se
         // A ticket needs the dense matrices.
         let storage = if args.ticket.is_empty() { Storage::Compact } else { Storage::Dense };
         let base = Arc::new(shared::base_as(model, storage, printer)?);
-        let choices = EncodeChoices {
-            pool: args.vectors.pool,
-            max_length: args.vectors.max_length.map(usize::from),
-            normalize: (args.vectors.normalize || args.vectors.no_normalize).then_some(args.vectors.normalize),
-        };
+        let choices = args.vectors.choices(args.pool);
         let (settings, notes) = encode_settings(&base, choices)?;
         notes.iter().try_for_each(|note| printer.info(note))?;
         tamt::base::check_length("max-length", settings.max_length, &base.model)?;
