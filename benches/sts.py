@@ -3,15 +3,21 @@
 the same model applied and packed.
 
     python benches/sts.py --model MODEL --data STS-B --work DIR
-    python benches/sts.py --model MODEL --data STS-B --work DIR --sentence-transformers
+    python benches/sts.py --model MODEL --data STS-B --work DIR --serve --package --sentence-transformers
 
-`tamt encode` gives the vectors. STS-B is GLUE's folder with dev.tsv. With --sentence-transformers the dense and the applied
-model are encoded by that package too. Packages: numpy, scipy and safetensors.
+`tamt encode` gives the vectors. STS-B is GLUE's folder with dev.tsv. With --serve and with --package (the Python package
+`tamt`) the dense model and the ticket are encoded by these too, and the script fails if a vector differs from that of
+`encode` in a bit. With --sentence-transformers the dense and the applied model are encoded by that package. Packages: numpy,
+scipy and safetensors.
 """
 
 import argparse
+import base64
 import csv
+import json
+import re
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import numpy
@@ -27,8 +33,42 @@ def pairs(data):
 
 
 def correlation(first, second, scores):
+    first, second = first.astype(numpy.float64), second.astype(numpy.float64)
     cosine = (first * second).sum(1) / (numpy.linalg.norm(first, axis=1) * numpy.linalg.norm(second, axis=1))
     return spearmanr(cosine, scores).statistic
+
+
+def served(line, sentences):
+    """The vectors of the model `it` of `tamt serve`."""
+    server = subprocess.Popen([*line, "--address", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        url = next(found[0] for said in server.stdout if (found := re.search(r"http://[\d.]+:\d+", said)))
+        vectors = []
+        for first in range(0, len(sentences), 100):
+            body = {"model": "it", "input": sentences[first:first + 100], "encoding_format": "base64"}
+            request = urllib.request.Request(f"{url}/v1/embeddings", json.dumps(body).encode())
+            with urllib.request.urlopen(request) as answer:
+                found = [base64.b64decode(entry["embedding"]) for entry in json.load(answer)["data"]]
+            vectors += [numpy.frombuffer(vector, numpy.float32) for vector in found]
+        return numpy.array(vectors)
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def other_surfaces(arguments, ticket, sides):
+    """The vectors of the sides by `tamt serve` and by the Python package, where they are asked for."""
+    found = {}
+    if arguments.serve:
+        line = [arguments.tamt, "serve", "--model", arguments.model, "--pool", "mean", "--precision", arguments.precision]
+        line += ["--ticket", f"it={ticket}"] if ticket else ["--name", "it"]
+        found["serve"] = [served(line, side) for side in sides]
+    if arguments.package:
+        from tamt import Encoder
+
+        encoder = Encoder(arguments.model, ticket=ticket, precision=arguments.precision, pool="mean")
+        found["package"] = [encoder.encode(side) for side in sides]
+    return found
 
 
 def main():
@@ -39,6 +79,8 @@ def main():
     parser.add_argument("--ticket", help="ticket [default: magnitude at 70 %%]")
     parser.add_argument("--work", type=Path, required=True, help="new directory of the models")
     parser.add_argument("--precision", default="f32", help="precision of products, as for tamt encode")
+    parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--package", action="store_true")
     parser.add_argument("--sentence-transformers", action="store_true")
     arguments = parser.parse_args()
     work, tamt = arguments.work, arguments.tamt
@@ -68,8 +110,13 @@ def main():
             output = work / f"{side}.safetensors"
             encode = ["encode", *flags, "--pool", "mean", "--precision", arguments.precision]
             call(*encode, "--input", work / f"{side}.txt", "--output", output)
-            vectors.append(load_file(output)["embeddings"].astype(numpy.float64))
+            vectors.append(load_file(output)["embeddings"])
         print(f"{name}: {correlation(*vectors, scores):.6f}", flush=True)
+        own = {"dense": None, "base and ticket": str(ticket)}
+        others = other_surfaces(arguments, own[name], (first, second)) if name in own else {}
+        for surface, found in others.items():
+            assert all(map(numpy.array_equal, found, vectors)), f"{surface} has other vectors than encode"
+            print(f"{name} ({surface}): {correlation(*found, scores):.6f}, the bits of encode", flush=True)
     if arguments.sentence_transformers:
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.models import Pooling, Transformer
@@ -78,7 +125,7 @@ def main():
             encoder = Transformer(path, max_seq_length=512)
             model = SentenceTransformer(modules=[encoder, Pooling(encoder.get_word_embedding_dimension(), "mean")])
             model = model.float()
-            vectors = [model.encode(side).astype(numpy.float64) for side in (first, second)]
+            vectors = [model.encode(side) for side in (first, second)]
             print(f"{name} (sentence-transformers): {correlation(*vectors, scores):.6f}", flush=True)
 
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 pub(crate) const CHUNK: usize = if cfg!(miri) { 512 } else { 16 * 1024 };
 
 /// Upper limit of the partial results of a reduction.
-pub(crate) const PARTIALS: usize = 64;
+pub(crate) const PARTIALS: usize = if cfg!(miri) { 4 } else { 64 };
 
 /// Length of the chunks of a reduction over `n` items: at most [`PARTIALS`] chunks, each of at least `smallest` items.
 pub(crate) fn reduction_chunk(n: usize, smallest: usize) -> usize {

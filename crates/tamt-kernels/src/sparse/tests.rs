@@ -58,6 +58,9 @@ fn naive_weight_gradient(dy: &[f64], x: &[f64], mask: &BitMask) -> Vec<f64> {
     dw
 }
 
+/// The precisions of products; the portable path, which Miri runs, has one.
+const PRECISIONS: &[Precision] = unless_miri(&[Precision::F32, Precision::Bf16], &[Precision::F32]);
+
 fn survivors_of(dense: &[f64], mask: &BitMask) -> Vec<f64> {
     let cols = mask.cols();
     (0..dense.len()).filter(|&i| mask.get(i / cols, i % cols)).map(|i| dense[i]).collect()
@@ -162,12 +165,13 @@ fn every_product_matches_the_naive_and_the_dense_one_for_odd_shapes_and_masks() 
             (63, 801, 97),
             (300, 50, 64),
         ][..],
-        &[(0, 7, 9), (3, 5, 17)],
+        &[(0, 2, 3), (3, 5, 17)],
     );
     for &(tokens, rows, cols) in shapes {
-        for mask in [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)] {
-            for precision in [Precision::F32, Precision::Bf16] {
-                check_all(tokens, &mask, precision);
+        let masks = [random_mask(rows, cols, 0.3), BitMask::zeros(rows, cols), BitMask::ones(rows, cols)];
+        for mask in &masks[..unless_miri(3, 1)] {
+            for &precision in PRECISIONS {
+                check_all(tokens, mask, precision);
             }
         }
     }
@@ -223,7 +227,7 @@ fn products_are_the_same_for_any_number_of_threads() {
         backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Survivors, &mut dw, Write::Store);
         (y, dx, dw)
     };
-    for precision in [Precision::F32, Precision::Bf16] {
+    for &precision in PRECISIONS {
         same_for_any_pool(|| in_precision(precision));
     }
 }
@@ -233,7 +237,7 @@ fn a_token_gives_the_same_bits_alone_and_in_a_batch() {
     let (tokens, rows, cols) = unless_miri((300, 70, 383), (66, 3, 9));
     let (x, w) = (random(tokens * cols, 1), random(rows * cols, 3));
     let mask = random_mask(rows, cols, 0.3);
-    for precision in [Precision::F32, Precision::Bf16] {
+    for &precision in PRECISIONS {
         let sparse = SparseWeight::new(
             Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
             PreparedFor::Forward,
@@ -255,7 +259,7 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
     let (rows, cols) = unless_miri((65, 131), (3, 5));
     let mask = random_mask(rows, cols, 0.4);
     let w = random(rows * cols, 3);
-    for precision in [Precision::F32, Precision::Bf16] {
+    for &precision in PRECISIONS {
         let weight = SparseWeight::new(
             Weight { values: (&w).into(), rows, cols, mask: Some(&mask) },
             PreparedFor::Training,
@@ -312,9 +316,9 @@ fn groups_of_panels_give_the_naive_gradients_and_their_rows() {
 
 #[test]
 fn changed_values_and_masks_give_what_a_new_weight_gives() {
-    let (tokens, rows, cols) = unless_miri((70, 65, 383), (33, 3, 9));
+    let (tokens, rows, cols) = unless_miri((70, 65, 383), (3, 3, 9));
     let (x, dy) = (pack(&random(tokens * cols, 1), cols), pack(&random(tokens * rows, 2), rows));
-    for precision in [Precision::F32, Precision::Bf16] {
+    for &precision in PRECISIONS {
         let outputs = |w: &SparseWeight| {
             let (mut y, mut dx, mut dw) = (vec![0.0; tokens * rows], vec![0.0; tokens * cols], vec![0.0; rows * cols]);
             forward(x.view(), w, None, &mut y);
