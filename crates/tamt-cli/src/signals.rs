@@ -64,7 +64,7 @@ impl Signals {
         Self::answer(printer, "")
     }
 
-    /// Lets the first signal say `said` and do `act`, where the verb holds the request.
+    /// Lets the first signal do `act` and say `said`, where the verb holds the request.
     pub(crate) fn at_stop(&self, said: &'static str, act: impl FnOnce() + Send + 'static) {
         *self.at_stop.lock().unwrap_or_else(PoisonError::into_inner) = AtStop { said, act: Some(Box::new(act)) };
     }
@@ -98,8 +98,9 @@ impl Signals {
                 stop.request(signal);
                 if is_first && stop.is_held() {
                     let mut at_stop = at_stop.lock().unwrap_or_else(PoisonError::into_inner);
-                    printer.progress(&format!("{}{}", line_start(), at_stop.said));
+                    // Whoever reads the line may rely on what it says.
                     at_stop.act.take().into_iter().for_each(|act| act());
+                    printer.progress(&format!("{}{}", line_start(), at_stop.said));
                     continue;
                 }
                 if is_first {

@@ -1,8 +1,9 @@
 //! What all requests of a server share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
+
+use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::metrics::Metrics;
@@ -22,7 +23,7 @@ pub(crate) struct App {
     pub(crate) bytes: Arc<Budget>,
     pub(crate) metrics: Metrics,
     /// Whether the server is about to end, so that each connection ends with its answer.
-    pub(crate) is_ending: AtomicBool,
+    pub(crate) ending: watch::Sender<bool>,
     /// The most resident memory that the server takes, in bytes, once it is known.
     pub(crate) memory_bound: OnceLock<u64>,
     pub(crate) started: SystemTime,
@@ -37,13 +38,13 @@ impl App {
             settings,
             queue: Arc::default(),
             metrics: Metrics::default(),
-            is_ending: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
             memory_bound: OnceLock::new(),
             started: SystemTime::now(),
         }
     }
 
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::SeqCst)
+        *self.ending.borrow()
     }
 }

@@ -48,7 +48,6 @@ pub struct Server {
     address: SocketAddr,
     app: Arc<App>,
     buffers: PassBuffers,
-    ending: watch::Sender<bool>,
 }
 
 /// The request to end a server.
@@ -79,7 +78,7 @@ impl Server {
             // The bound is unset up to here.
             let _ = app.memory_bound.set(resident.saturating_add(memory::of_requests(&app.settings)));
         }
-        Ok(Self { listener, address: own, app, buffers, ending: watch::Sender::new(false) })
+        Ok(Self { listener, address: own, app, buffers })
     }
 
     /// The address, with the port that the operating system chose for port 0.
@@ -95,7 +94,7 @@ impl Server {
 
     /// The request to end this server.
     pub fn ending(&self) -> Ending {
-        Ending(self.ending.clone())
+        Ending(self.app.ending.clone())
     }
 
     /// Serves until [`Ending::end`] and the last answer. The engine computes on the calling thread and on those of its
@@ -104,7 +103,7 @@ impl Server {
     /// # Errors
     /// [`Error::Threads`].
     pub fn run(self) -> Result<u64> {
-        let Self { listener, app, buffers, ending, .. } = self;
+        let Self { listener, app, buffers, .. } = self;
         let threads = app.settings.threads;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.clamp(1, MOST_IO_THREADS))
@@ -117,7 +116,7 @@ impl Server {
         let own = app.clone();
         let serve = move || {
             let _closing = Closing(own.queue.clone());
-            runtime.block_on(serve(&own, listener, ending.subscribe()))
+            runtime.block_on(serve(&own, listener))
         };
         let http = thread::Builder::new().name("http".to_owned()).spawn(serve).map_err(Error::Threads)?;
         compute::run(&app, buffers);
@@ -157,9 +156,10 @@ fn check(settings: &Settings, models: &Models) -> Result<()> {
 }
 
 /// Accepts connections until the end is asked for, then answers what has been taken.
-async fn serve(app: &Arc<App>, listener: StdListener, mut ending: watch::Receiver<bool>) -> io::Result<()> {
+async fn serve(app: &Arc<App>, listener: StdListener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let room = Arc::new(Semaphore::new(app.settings.max_connections));
+    let mut ending = app.ending.subscribe();
     let connections = Connections { app: app.clone(), router: router(app), graceful: GracefulShutdown::new() };
     loop {
         tokio::select! {
@@ -171,7 +171,6 @@ async fn serve(app: &Arc<App>, listener: StdListener, mut ending: watch::Receive
             },
         }
     }
-    app.is_ending.store(true, Ordering::SeqCst);
     // Clients whose connection the operating system has accepted have been promised an answer.
     while let Ok(Ok((stream, place))) = tokio::time::timeout(TOLD, accept(&listener, &room)).await {
         connections.open(stream, place);

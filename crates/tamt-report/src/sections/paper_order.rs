@@ -99,7 +99,8 @@ impl Step {
     fn text(&self) -> String {
         let decimals = self.measure.decimals();
         let error = self.error.map_or_else(String::new, |error| format!(" ± {}", fixed(error, decimals)));
-        format!("{} − {} {}{error}", self.higher, self.lower, signed(self.gain, decimals))
+        let difference = if self.measure.loss().is_some() { -self.gain } else { self.gain };
+        format!("{} − {} {}{error}", self.higher, self.lower, signed(difference, decimals))
     }
 }
 
@@ -196,7 +197,8 @@ fn sentence(steps: &[&Step]) -> String {
         let trained = steps.iter().any(|step| step.lower.name == "magnitude").then_some("trained");
         let random = steps.iter().any(|step| step.lower.name == "random").then_some("random");
         let order: Vec<&str> = trained.into_iter().chain(["magnitude"]).chain(random).collect();
-        format!("are in the order {}", order.join(" > "))
+        let relation = if first.measure.loss().is_some() { " < " } else { " > " };
+        format!("are in the order {}", order.join(relation))
     } else {
         let mut parts = Vec::new();
         if !open.is_empty() {

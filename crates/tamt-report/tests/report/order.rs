@@ -83,9 +83,9 @@ fn a_step_is_shown_where_it_is_more_than_two_standard_errors() {
         [
             "At 90 % the scores do not tell apart magnitude and random: tamt-mlm − magnitude +2.3 ± 0.9, \
              magnitude − random 0.0 ± 1.7 (3 pairs)",
-            "At 90 % the MLM losses are in the order trained > magnitude > random: tamt-mlm − magnitude +2.33 ± 0.88, \
-             magnitude − random +2.00 ± 0.00 (3 pairs)",
-            "At 90 % the KD losses are in the order magnitude > random: magnitude − random +0.400 ± 0.000 \
+            "At 90 % the MLM losses are in the order trained < magnitude < random: tamt-mlm − magnitude −2.33 ± 0.88, \
+             magnitude − random −2.00 ± 0.00 (3 pairs)",
+            "At 90 % the KD losses are in the order magnitude < random: magnitude − random −0.400 ± 0.000 \
              (3 pairs)",
         ]
     );
