@@ -15,7 +15,6 @@ import argparse
 import base64
 import csv
 import json
-import re
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -23,6 +22,8 @@ from pathlib import Path
 import numpy
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
+
+from serve import Server
 
 
 def pairs(data):
@@ -38,22 +39,15 @@ def correlation(first, second, scores):
     return spearmanr(cosine, scores).statistic
 
 
-def served(line, sentences):
-    """The vectors of the model `it` of `tamt serve`."""
-    server = subprocess.Popen([*line, "--address", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        url = next(found[0] for said in server.stdout if (found := re.search(r"http://[\d.]+:\d+", said)))
-        vectors = []
-        for first in range(0, len(sentences), 100):
-            body = {"model": "it", "input": sentences[first:first + 100], "encoding_format": "base64"}
-            request = urllib.request.Request(f"{url}/v1/embeddings", json.dumps(body).encode())
-            with urllib.request.urlopen(request) as answer:
-                found = [base64.b64decode(entry["embedding"]) for entry in json.load(answer)["data"]]
-            vectors += [numpy.frombuffer(vector, numpy.float32) for vector in found]
-        return numpy.array(vectors)
-    finally:
-        server.terminate()
-        server.communicate()
+def served(url, sentences):
+    """The vectors of the model `it` of a server."""
+    vectors = []
+    for first in range(0, len(sentences), 100):
+        body = {"model": "it", "input": sentences[first:first + 100], "encoding_format": "base64"}
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/embeddings", json.dumps(body).encode())) as answer:
+            found = [base64.b64decode(entry["embedding"]) for entry in json.load(answer)["data"]]
+        vectors += [numpy.frombuffer(vector, numpy.float32) for vector in found]
+    return numpy.array(vectors)
 
 
 def other_surfaces(arguments, ticket, sides):
@@ -62,7 +56,11 @@ def other_surfaces(arguments, ticket, sides):
     if arguments.serve:
         line = [arguments.tamt, "serve", "--model", arguments.model, "--pool", "mean", "--precision", arguments.precision]
         line += ["--ticket", f"it={ticket}"] if ticket else ["--name", "it"]
-        found["serve"] = [served(line, side) for side in sides]
+        server = Server([*line, "--address", "127.0.0.1:0"])
+        try:
+            found["serve"] = [served(server.url, side) for side in sides]
+        finally:
+            server.end()
     if arguments.package:
         from tamt import Encoder
 
@@ -104,6 +102,7 @@ def main():
 
     models = [("dense", ["--model", arguments.model]), ("base and ticket", of)]
     models += [(name, ["--model", work / name]) for name in ["applied", "packed-f32", "packed-bf16"]]
+    own = {"dense": None, "base and ticket": str(ticket)}
     for name, flags in models:
         vectors = []
         for side in ["first", "second"]:
@@ -112,7 +111,6 @@ def main():
             call(*encode, "--input", work / f"{side}.txt", "--output", output)
             vectors.append(load_file(output)["embeddings"])
         print(f"{name}: {correlation(*vectors, scores):.6f}", flush=True)
-        own = {"dense": None, "base and ticket": str(ticket)}
         others = other_surfaces(arguments, own[name], (first, second)) if name in own else {}
         for surface, found in others.items():
             assert all(map(numpy.array_equal, found, vectors)), f"{surface} has other vectors than encode"

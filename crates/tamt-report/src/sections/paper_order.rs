@@ -40,6 +40,10 @@ impl Measure {
         }
     }
 
+    fn is_loss(self) -> bool {
+        self.loss().is_some()
+    }
+
     fn decimals(self) -> usize {
         self.loss().map_or(1, LossKind::decimals)
     }
@@ -99,7 +103,7 @@ impl Step {
     fn text(&self) -> String {
         let decimals = self.measure.decimals();
         let error = self.error.map_or_else(String::new, |error| format!(" ± {}", fixed(error, decimals)));
-        let difference = if self.measure.loss().is_some() { -self.gain } else { self.gain };
+        let difference = if self.measure.is_loss() { -self.gain } else { self.gain };
         format!("{} − {} {}{error}", self.higher, self.lower, signed(difference, decimals))
     }
 }
@@ -197,7 +201,7 @@ fn sentence(steps: &[&Step]) -> String {
         let trained = steps.iter().any(|step| step.lower.name == "magnitude").then_some("trained");
         let random = steps.iter().any(|step| step.lower.name == "random").then_some("random");
         let order: Vec<&str> = trained.into_iter().chain(["magnitude"]).chain(random).collect();
-        let relation = if first.measure.loss().is_some() { " < " } else { " > " };
+        let relation = if first.measure.is_loss() { " < " } else { " > " };
         format!("are in the order {}", order.join(relation))
     } else {
         let mut parts = Vec::new();
