@@ -262,7 +262,19 @@ mod tests {
     fn search(id: &str) -> Run {
         let (ticket_steps, levels, alternatives) = (Vec::new(), Vec::new(), Vec::new());
         let (id, name, labels, command) = (id.to_owned(), format!("search-{id}"), Labels::default(), Vec::new());
-        Run { kind: Kind::Find, id, name, labels, command, ticket_steps, levels, alternatives, ticket: None, line: 1 }
+        Run {
+            kind: Kind::Find,
+            id,
+            name,
+            labels,
+            choice: String::new(),
+            command,
+            ticket_steps,
+            levels,
+            alternatives,
+            ticket: None,
+            line: 1,
+        }
     }
 
     fn losses(id: &str, of: &Run) -> Run {

@@ -19,6 +19,8 @@ pub struct Run {
     pub name: String,
     /// What the run is; the name of the ticket is known when the run begins.
     pub labels: Labels,
+    /// The settings of which the plan gives several values, as in [`crate::plan::Flags::combinations`].
+    pub choice: String,
     /// The command line without output directory and ticket; the program's name first.
     pub command: Vec<String>,
     /// Tickets that a search writes ahead of its end, after so many steps.

@@ -314,6 +314,42 @@ fn two_searches_that_labels_do_not_tell_apart_are_a_mistake() {
 }
 
 #[test]
+fn each_of_several_values_of_a_setting_is_for_runs_of_its_own_that_the_report_tells_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    tasks(directory.path());
+    let several = "[tickets]\nmethods = ['magnitude', 'tamt-mlm']\nsparsities = [0.5]\nmax-steps = 4\nbatch-size = 2\n\
+        block-size = 12\nlearning-rate = [1e-3, 2e-3]\n[tasks]\nnames = ['cola']\nbatch-size = 8\nmax-length = 16\n\
+        learning-rate = [1e-4, 1e-3]\n[tasks.cola]\ndata = 'one'\nepochs = [1, 2]\n";
+    let path = plan(&directory, "plan.toml", several);
+    let out = at(&directory, "out");
+    tamt(&format!("study {path} --output-dir {out} --quiet")).success();
+    // Magnitude, which has no learning rate, and two trained masks; these and the dense model with four recipes.
+    let of = |kind: &str| runs(&out).iter().filter(|name| name.starts_with(kind)).count();
+    assert_eq!((of("tickets/"), of("tasks/")), (3, 16));
+    tamt(&format!("report {out} --quiet")).success();
+    let table = fs::read_to_string(format!("{out}/report/report.md")).unwrap();
+    println!("{table}");
+
+    // A plan with one of the values shares the runs.
+    let one = several.replace("[1e-4, 1e-3]", "1e-3").replace("[1, 2]", "2").replace("[1e-3, 2e-3]", "2e-3");
+    let path = plan(&directory, "one.toml", &one);
+    let answer = object(&tamt(&format!("study {path} --output-dir {out} --quiet --json")).success());
+    assert_eq!((&answer["runs"], runs(&out).len()), (&json!(5), 19));
+    assert_eq!(record(run(&out, "tickets/magnitude"))["attempts"], 1);
+
+    let mistakes = [
+        (several.replace("[1, 2]", "[1, 1]"), "`epochs` has 1 twice"),
+        (several.replace("[1, 2]", "[]"), "`epochs` is a single value, not an array"),
+        (format!("{several}[losses]\nblock-size = [12, 16]\n"), "`block-size` is a single value, not an array"),
+    ];
+    for (text, mistake) in mistakes {
+        let path = plan(&directory, "mistake.toml", &text);
+        let told = stderr(&tamt(&format!("study {path} --output-dir {out}")).code(2));
+        assert!(told.contains(mistake), "{told}");
+    }
+}
+
+#[test]
 fn a_failed_run_is_recorded_the_others_go_on_and_it_can_be_retried() {
     let directory = tempfile::tempdir().unwrap();
     let tickets = format!("{}[tickets.tamt-mlm]\nlearning-rate = 1e38\n[losses]\n", TICKETS.replace("[1, 2]", "[1]"));

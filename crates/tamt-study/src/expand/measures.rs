@@ -17,11 +17,12 @@ const KEEP: (&str, &str) = ("keep", "none");
 /// Flags that belong to a ticket.
 const OF_A_TICKET: [&str; 1] = ["mlm-head"];
 
-/// A fine-tuning but for its ticket.
+/// A fine-tuning, or the measurement of losses, but for its ticket.
 struct Fitting {
     words: Vec<String>,
     resolved: Resolved,
     labels: Labels,
+    choice: String,
     task_grid: usize,
     round: usize,
     line: usize,
@@ -54,8 +55,8 @@ impl Expander<'_> {
                 }
                 let words = extended(command(Verb::Eval, base), &flags);
                 let Some(resolved) = self.resolve(&words, grid.line, "eval") else { continue };
-                let (task_grid, round, line, labels) = (0, 0, grid.line, labels.clone());
-                let fitting = Fitting { words, resolved, labels, task_grid, round, line };
+                let (task_grid, round, line, labels, choice) = (0, 0, grid.line, labels.clone(), String::new());
+                let fitting = Fitting { words, resolved, labels, choice, task_grid, round, line };
                 self.measure(Kind::Losses, base, &fitting, ticket, runs);
             }
         }
@@ -99,7 +100,7 @@ impl Expander<'_> {
         }
     }
 
-    /// The combinations of task, number of examples and seed.
+    /// The combinations of task, number of examples, seed and chosen settings.
     fn fittings(&self, base: &Base, section: &Section, grid: &Grid, task_grid: usize) -> Vec<Fitting> {
         let or = |axis: &str, usual: &str| {
             let usual = Word { text: usual.to_owned(), line: grid.line };
@@ -114,16 +115,18 @@ impl Expander<'_> {
                     if examples.text != "all" {
                         flags.set(flag("train-examples", examples.line, &examples.text));
                     }
-                    let words = extended(command(Verb::Tune, base), &flags);
-                    let Some(resolved) = self.resolve(&words, name.line, &name.text) else { continue };
-                    let labels = Labels {
-                        base: base.name.clone(),
-                        task: Some(name.text.clone()),
-                        seed: seed.text.parse().ok(),
-                        train_examples: examples.text.parse().ok(),
-                        ..Labels::default()
-                    };
-                    fittings.push(Fitting { words, resolved, labels, task_grid, round, line: name.line });
+                    for (choice, flags) in flags.combinations() {
+                        let words = extended(command(Verb::Tune, base), &flags);
+                        let Some(resolved) = self.resolve(&words, name.line, &name.text) else { continue };
+                        let labels = Labels {
+                            base: base.name.clone(),
+                            task: Some(name.text.clone()),
+                            seed: seed.text.parse().ok(),
+                            train_examples: examples.text.parse().ok(),
+                            ..Labels::default()
+                        };
+                        fittings.push(Fitting { words, resolved, labels, choice, task_grid, round, line: name.line });
+                    }
                 }
             }
         }
@@ -169,9 +172,12 @@ impl Expander<'_> {
             kind,
         };
         let (name, command, line) = (named(&words, &id), fitting.words.clone(), fitting.line);
-        let ticket = ticket.map(|planned| planned.ticket.clone());
+        let (ticket, choice) = (ticket.map(|planned| planned.ticket.clone()), fitting.choice.clone());
         let (ticket_steps, levels, alternatives) = (Vec::new(), Vec::new(), Vec::new());
-        runs.add(order, Run { kind, id, name, labels, command, ticket_steps, levels, alternatives, ticket, line });
+        runs.add(
+            order,
+            Run { kind, id, name, labels, choice, command, ticket_steps, levels, alternatives, ticket, line },
+        );
     }
 }
 

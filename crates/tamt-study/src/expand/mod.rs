@@ -159,13 +159,13 @@ impl Runs {
         }
     }
 
-    /// The runs in order. Two runs that their labels do not tell apart are a mistake.
+    /// The runs in order. Two runs that neither labels nor chosen settings tell apart are a mistake.
     fn finish(mut self, problems: &Problems) -> Vec<Run> {
         self.merge_levels();
         let mut seen: BTreeMap<String, (&str, usize)> = BTreeMap::new();
         for (_, run) in &self.runs {
             let ticket = run.ticket.as_ref().map(|ticket| &ticket.id);
-            let labels = format!("{:?} {:?} {ticket:?}", run.kind, run.labels);
+            let labels = format!("{:?} {:?} {ticket:?} {}", run.kind, run.labels, run.choice);
             match seen.insert(labels, (&run.id, run.line)) {
                 Some((id, line)) if id != run.id => {
                     let words = run.name.rsplit_once('-').map_or(run.name.as_str(), |(words, _)| words);

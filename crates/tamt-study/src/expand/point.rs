@@ -12,6 +12,8 @@ pub(super) struct Point<'a> {
     pub(super) grid: &'a Grid,
     pub(super) traits: MethodTraits,
     pub(super) labels: Labels,
+    /// The settings of which the plan gives several values.
+    pub(super) choice: String,
     /// The flags of the search, those of the axes included.
     pub(super) flags: Flags,
     pub(super) grid_number: usize,
@@ -32,8 +34,8 @@ impl Point<'_> {
     pub(super) fn run(&self, id: String, command: Vec<String>, labels: Labels) -> Run {
         let name = named(&ticket_words(&labels), &id);
         let (ticket_steps, levels, alternatives) = (Vec::new(), Vec::new(), Vec::new());
-        let (kind, ticket, line) = (Kind::Find, None, self.grid.line);
-        Run { kind, id, name, labels, command, ticket_steps, levels, alternatives, ticket, line }
+        let (kind, ticket, line, choice) = (Kind::Find, None, self.grid.line, self.choice.clone());
+        Run { kind, id, name, labels, choice, command, ticket_steps, levels, alternatives, ticket, line }
     }
 
     pub(super) fn planned(&self, ticket: Ticket, labels: Labels) -> Planned {

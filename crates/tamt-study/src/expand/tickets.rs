@@ -78,7 +78,10 @@ impl Expander<'_> {
                                 }
                             }
                             flags.set(flag("sparsity", sparsity.line, share.to_string()));
-                            points.push(Point { base, grid, traits, labels, flags, grid_number, round });
+                            points.extend(flags.combinations().into_iter().map(|(choice, flags)| {
+                                let labels = labels.clone();
+                                Point { base, grid, traits, labels, choice, flags, grid_number, round }
+                            }));
                         }
                     }
                 }
@@ -104,7 +107,8 @@ impl Expander<'_> {
             let setting = Setting::Values(base.corpus.clone());
             flags.set(Flag { name: "corpus".to_owned(), line: base.line, setting });
         }
-        let mut words = extended(command(Verb::Find, base), &flags);
+        let any = flags.combinations().swap_remove(0).1;
+        let mut words = extended(command(Verb::Find, base), &any);
         words.extend([format!("--method={}", method.text), "--sparsity=0.5".to_owned()]);
         for name in self.commands.without_effect(&words) {
             if let Some(flag) = own.get(&name) {

@@ -22,6 +22,8 @@ pub enum Setting {
     Switch(bool),
     /// The values, at least one.
     Values(Vec<String>),
+    /// Several values of a flag that takes one: each is for runs of its own.
+    Choices(Vec<String>),
 }
 
 /// Flags of one command, each at most once.
@@ -40,7 +42,7 @@ impl Flags {
     pub fn value(&self, name: &str) -> Option<&str> {
         match &self.get(name)?.setting {
             Setting::Values(values) => values.first().map(String::as_str),
-            Setting::Switch(_) => None,
+            Setting::Switch(_) | Setting::Choices(_) => None,
         }
     }
 
@@ -71,7 +73,26 @@ impl Flags {
         merged
     }
 
-    /// The flags as words of a command line, ordered by name.
+    /// These flags with one value in place of each [`Setting::Choices`], in all combinations: the last choice changes first.
+    /// The text names what was chosen (`epochs 4, learning-rate 1e-4`).
+    #[must_use]
+    pub fn combinations(&self) -> Vec<(String, Self)> {
+        let mut combinations = vec![(String::new(), self.clone())];
+        for flag in &self.0 {
+            let Setting::Choices(values) = &flag.setting else { continue };
+            let with = |(text, flags): &(String, Self), value: &String| {
+                let comma = if text.is_empty() { "" } else { ", " };
+                let mut flags = flags.clone();
+                flags.set(Flag { setting: Setting::Values(vec![value.clone()]), ..flag.clone() });
+                (format!("{text}{comma}{} {value}", flag.name), flags)
+            };
+            combinations =
+                combinations.iter().flat_map(|one| values.iter().map(move |value| with(one, value))).collect();
+        }
+        combinations
+    }
+
+    /// The flags as words of a command line, ordered by name. [`Setting::Choices`] are none: see [`Flags::combinations`].
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         let mut flags: Vec<&Flag> = self.0.iter().collect();
@@ -85,15 +106,28 @@ impl Flag {
     fn words(&self) -> Vec<String> {
         match &self.setting {
             Setting::Switch(true) => vec![format!("--{}", self.name)],
-            Setting::Switch(false) => Vec::new(),
+            Setting::Switch(false) | Setting::Choices(_) => Vec::new(),
             Setting::Values(values) => values.iter().map(|value| format!("--{}={value}", self.name)).collect(),
         }
     }
 }
 
-/// Reads one flag; `None` after a mistake.
-pub(super) fn read(reader: &Reader<'_>, verb: Verb, name: &str, line: usize, item: &Item) -> Option<Flag> {
+/// Reads one flag, which may have several values in turn if `may_choose`; `None` after a mistake.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    verb: Verb,
+    (name, line): (&str, usize),
+    item: &Item,
+    may_choose: bool,
+) -> Option<Flag> {
     let form = reader.commands.form(verb, name)?;
+    let each = |item: &Item| match &item.value {
+        Value::Word(text) => value(reader, verb, name, item.line, text),
+        other => {
+            reader.problems.add(item.line, format!("`{name}` holds single values, not {}", other.kind()));
+            None
+        }
+    };
     let setting = match (form, &item.value) {
         (Form::Switch, Value::Switch(on)) => Setting::Switch(*on),
         (Form::Switch, other) => {
@@ -103,15 +137,14 @@ pub(super) fn read(reader: &Reader<'_>, verb: Verb, name: &str, line: usize, ite
         (Form::One | Form::Many, Value::Word(text)) => {
             Setting::Values(vec![value(reader, verb, name, item.line, text)?])
         }
-        (Form::Many, Value::List(items)) => {
-            let each = |item: &Item| match &item.value {
-                Value::Word(text) => value(reader, verb, name, item.line, text),
-                other => {
-                    reader.problems.add(item.line, format!("`{name}` holds single values, not {}", other.kind()));
-                    None
-                }
-            };
-            Setting::Values(items.iter().map(each).collect::<Option<Vec<_>>>()?)
+        (Form::Many, Value::List(items)) => Setting::Values(items.iter().map(each).collect::<Option<Vec<_>>>()?),
+        (Form::One, Value::List(items)) if may_choose && !items.is_empty() => {
+            let values = items.iter().map(each).collect::<Option<Vec<_>>>()?;
+            if let Some(at) = (1..values.len()).find(|&at| values[..at].contains(&values[at])) {
+                reader.problems.add(items[at].line, format!("`{name}` has {} twice", values[at]));
+                return None;
+            }
+            Setting::Choices(values)
         }
         (_, other) => {
             reader.problems.add(line, format!("`{name}` is a single value, not {}", other.kind()));

@@ -257,7 +257,7 @@ fn read_key(
                 reader.unknown(*line, key, place, known);
             }
         }
-    } else if let Some(flag) = flags::read(reader, shape.verb, &name, *line, item) {
+    } else if let Some(flag) = flags::read(reader, shape.verb, (&name, *line), item, shape.overrides.is_some()) {
         flags.set(flag);
     }
 }
