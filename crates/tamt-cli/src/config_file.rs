@@ -16,14 +16,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tamt_data::nearest;
 use toml::Value;
 
+use crate::command_line::exclude_each_other;
 use crate::places::what_is_at;
 use crate::recorded;
 
 /// Flags without a meaning in a file.
 const TYPED_ONLY: [&str; 3] = ["config", "help", "version"];
-
-/// Flags of which a command line has one.
-const EXCLUSIVE: [[&str; 2]; 2] = [["task", "task-file"], ["model", "new"]];
 
 /// The command line `line` (the program's name first), with the flags of its `--config` file inserted after the verb.
 /// The parser of the result reports mistakes in typed flags.
@@ -123,16 +121,11 @@ fn flags(command: &Command, typed: &ArgMatches, text: &str, table: &toml::Table)
 /// The flags of a record, but for typed ones and those that exclude a typed one.
 fn recorded_flags(command: &Command, typed: &ArgMatches, table: &toml::Table) -> Result<Vec<OsString>, String> {
     let is_typed = |flag: &Arg| typed.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let excludes = |one: &Arg, other: &Arg| {
-        let pair = [one, other].map(|flag| flag.get_long().unwrap_or_default());
-        EXCLUSIVE.iter().any(|exclusive| pair[0] != pair[1] && pair.iter().all(|name| exclusive.contains(name)))
-            || command.get_arg_conflicts_with(one).iter().any(|flag| flag.get_id() == other.get_id())
-    };
     let mut flags = Vec::new();
     for (name, value) in table {
         let Some(flag) = command.get_arguments().find(|flag| flag.get_long() == Some(name)) else { continue };
         let mut typed = command.get_arguments().filter(|flag| is_typed(flag));
-        if !is_typed(flag) && !typed.any(|other| excludes(flag, other) || excludes(other, flag)) {
+        if !is_typed(flag) && !typed.any(|other| exclude_each_other(command, flag, other)) {
             translate(flag, name, name, value, &mut flags)?;
         }
     }

@@ -32,6 +32,10 @@ pub(crate) struct Printer {
 
 impl Printer {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        if quiet {
+            // Downloads draw their bars themselves.
+            tamt_model::hub::hide_progress();
+        }
         Self { json, quiet, nested: false, audience: None }
     }
 

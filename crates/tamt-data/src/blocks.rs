@@ -67,11 +67,6 @@ impl Blocks {
         &self.corpus.tokens[start..end]
     }
 
-    /// Number of tokens of block `i`, special tokens included.
-    pub fn block_len(&self, i: usize) -> usize {
-        self.window(i).len() + 2
-    }
-
     /// Appends block `i` to `ids`: `cls`, window, `sep`.
     pub fn fill(&self, i: usize, ids: &mut Vec<u32>) {
         ids.push(self.cls);

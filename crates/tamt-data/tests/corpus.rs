@@ -217,7 +217,7 @@ fn training_drops_the_last_partial_window_and_evaluation_keeps_it() {
     let eval = cut(Tail::Keep);
     assert_eq!(eval.len(), 3);
     assert_eq!(eval.window(2), [120, 121, 122, 123, 124]);
-    assert_eq!((eval.block_len(0), eval.block_len(2)), (12, 7));
+    assert_eq!((eval.window(0).len(), eval.window(2).len()), (10, 5));
 
     let mut ids = vec![9];
     eval.fill(2, &mut ids);

@@ -1,5 +1,5 @@
-//! Files that appear whole or not at all, and their digests: all files of the workspace's crates are written by
-//! [`atomic_write`].
+//! Files that appear whole or not at all, and their digests. The workspace's crates write their results by
+//! [`atomic_write`]; logs and downloads grow, and leases of a study have a protocol of their own.
 
 pub mod digest;
 

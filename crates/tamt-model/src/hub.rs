@@ -7,6 +7,7 @@ mod client;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, fs, io};
 
@@ -81,6 +82,14 @@ fn model_in(path: PathBuf) -> Result<PathBuf> {
     Err(Error::NotAModel { path, found })
 }
 
+/// Whether [`hide_progress`] was called.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Lets the later downloads of this process draw no progress bars, as `HF_HUB_DISABLE_PROGRESS_BARS` does.
+pub fn hide_progress() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
 /// Settings of the access to the hub.
 #[derive(Clone, Debug)]
 pub struct Hub {
@@ -125,7 +134,7 @@ impl Hub {
             token: var("HF_TOKEN").or_else(|| var("HUGGING_FACE_HUB_TOKEN")).or_else(saved_token),
             cache: var("HF_HUB_CACHE").map(PathBuf::from).unwrap_or_else(|| home.join("hub")),
             offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
-            progress: !is_set("HF_HUB_DISABLE_PROGRESS_BARS"),
+            progress: !is_set("HF_HUB_DISABLE_PROGRESS_BARS") && !IS_QUIET.load(Ordering::Relaxed),
             patience: match var("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()) {
                 Some(seconds) if seconds > 0 => {
                     Patience { timeout: Duration::from_secs(seconds), ..Patience::default() }

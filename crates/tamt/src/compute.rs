@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -104,23 +104,38 @@ pub fn cache_directory() -> Option<PathBuf> {
     directory("TAMT_CACHE").or_else(|| cache().map(|cache| cache.join("tamt")))
 }
 
-/// The density that a file records under a name; measured and recorded where it is missing or another version's.
+/// The measurements that a file records, by processor and precision; none if the file is missing or damaged.
+fn measurements(path: &Path) -> BTreeMap<String, Measurement> {
+    toml::from_str(&fs::read_to_string(path).unwrap_or_default()).unwrap_or_default()
+}
+
+/// A lock that one process holds at a time; `None` where there can be none.
+fn locked(path: &Path) -> Option<File> {
+    fs::create_dir_all(path.parent()?).ok()?;
+    let file = File::options().create(true).append(true).open(path.with_extension("lock")).ok()?;
+    file.lock().ok().map(|()| file)
+}
+
+/// The density that a file records under a name; measured and recorded where it is missing or another version's. Processes
+/// that begin together measure one after the other, so that the later ones read what the first one has recorded.
 fn recorded_in(path: &Path, name: &str, measure: impl FnOnce() -> f32) -> f32 {
     let version = env!("CARGO_PKG_VERSION");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let mut all: BTreeMap<String, Measurement> = toml::from_str(&text).unwrap_or_default();
-    if let Some(recorded) = all.get(name)
-        && recorded.version == version
-        && (0.0..=1.0).contains(&recorded.sparse_up_to)
-    {
-        return recorded.sparse_up_to;
+    let recorded = |all: &BTreeMap<String, Measurement>| {
+        let found = all.get(name).filter(|found| found.version == version)?;
+        Some(found.sparse_up_to).filter(|density| (0.0..=1.0).contains(density))
+    };
+    if let Some(density) = recorded(&measurements(path)) {
+        return density;
+    }
+    let _lock = locked(path);
+    let mut all = measurements(path);
+    if let Some(density) = recorded(&all) {
+        return density;
     }
     let sparse_up_to = measure();
     all.insert(name.to_owned(), Measurement { version: version.to_owned(), sparse_up_to });
     // A failure costs the next process 300 ms.
-    if let (Some(directory), Ok(text)) = (path.parent(), toml::to_string(&all))
-        && fs::create_dir_all(directory).is_ok()
-    {
+    if let Ok(text) = toml::to_string(&all) {
         let _ = atomic_write(path, |out| out.write_all(text.as_bytes()));
     }
     sparse_up_to
@@ -128,6 +143,9 @@ fn recorded_in(path: &Path, name: &str, measure: impl FnOnce() -> f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -143,6 +161,19 @@ mod tests {
         let other = fs::read_to_string(&path).unwrap().replace(env!("CARGO_PKG_VERSION"), "0.0.1");
         fs::write(&path, other).unwrap();
         assert_eq!(recorded_in(&path, "two", || 0.75), 0.75);
+    }
+
+    #[test]
+    fn of_those_that_begin_together_one_measures() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kernels.toml");
+        let measured = AtomicU32::new(0);
+        let measure = || measured.fetch_add(1, Ordering::SeqCst) as f32 / 8.0;
+        let densities: Vec<f32> = thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| recorded_in(&path, "one", measure))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!((densities, measured.into_inner()), (vec![0.0; 8], 1));
     }
 
     #[test]

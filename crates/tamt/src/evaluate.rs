@@ -12,13 +12,10 @@ use tamt_model::{Activations, Config, Masks, Model, Pass, Save, Workspace};
 
 use crate::compute::Compute;
 use crate::error::{Error, Result};
-pub use crate::eval_conditions::EvalConditions;
+pub use crate::eval_conditions::{EVAL_SEED, EvalConditions};
 use crate::metrics;
 use crate::mlm_head::HeadWeights;
 use crate::text::TextBatch;
-
-/// The seed of the masked positions: the same positions for every model, method and seed of a run.
-pub const EVAL_SEED: u64 = 42;
 
 /// The most tokens that are evaluated at a time, about.
 const MOST_TOKENS: usize = 4096;

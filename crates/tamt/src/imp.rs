@@ -40,7 +40,8 @@ pub(crate) fn levels(last: Sparsity) -> Vec<Sparsity> {
 
 /// The steps after which each of `rounds` rounds ends: lengths differ by one step at most, longer rounds first.
 fn round_ends(max_steps: u64, rounds: u64) -> Vec<u64> {
-    (1..=rounds).map(|r| (max_steps * r).div_ceil(rounds)).collect()
+    let end = |r| (u128::from(max_steps) * u128::from(r)).div_ceil(u128::from(rounds));
+    (1..=rounds).map(|r| u64::try_from(end(r)).unwrap_or(max_steps)).collect()
 }
 
 /// Prunes the model of a search in rounds.

@@ -47,7 +47,7 @@ pub(crate) struct StudyArgs {
     #[arg(long, group = "instead")]
     pub(crate) status: bool,
 
-    /// Remove the runs of the store that the plan does not name
+    /// Remove the runs of the store that no study names, and what was set aside
     #[arg(long, group = "instead")]
     pub(crate) prune: bool,
 

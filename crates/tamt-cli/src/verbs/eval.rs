@@ -21,9 +21,6 @@ use crate::progress::Counter;
 use crate::resolve;
 use crate::verbs::{kept, shared, task};
 
-/// Default number of tokens in a sequence.
-const BLOCK_SIZE: usize = 512;
-
 pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     kept::check(args)?;
     if args.corpus.is_empty() {
@@ -115,8 +112,7 @@ fn wanted(objective: Option<EvalLosses>, model: &Model) -> Result<EvalLosses> {
 /// The block size and the masked positions: those of the flags, else those under which `find` evaluated the ticket, so that
 /// the losses agree, else the defaults.
 fn conditions(args: &EvalArgs, recorded: Option<&EvalRecord>, base: &Base, printer: Printer) -> Result<EvalConditions> {
-    let defaults = EvalConditions { block_size: BLOCK_SIZE, seed: tamt::EVAL_SEED, mlm_probability: 0.15 };
-    let usual = recorded.map_or(defaults, |record| record.conditions);
+    let usual = recorded.map_or_else(EvalConditions::default, |record| record.conditions);
     let conditions = EvalConditions {
         block_size: args.block_size.map_or_else(|| usual.block_size.min(base.max_length()), usize::from),
         seed: args.seed.unwrap_or(usual.seed),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::json;
 use tamt::Compute;
 use tamt::base::Base;
@@ -30,6 +30,9 @@ use crate::verbs::shared;
 
 /// The variable with the key, which a list of processes does not show.
 const KEY_VARIABLE: &str = "TAMT_API_KEY";
+
+/// The longest time-out, in seconds: a year.
+const LONGEST: f64 = 365.0 * 86_400.0;
 
 pub(super) fn run(args: &ServeArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen_without_run(printer)?;
@@ -136,6 +139,8 @@ fn settings(args: &ServeArgs) -> Result<Settings> {
     ];
     for (time, given, name) in times {
         let Some(seconds) = given else { continue };
+        // A moment so far away may have no representation.
+        ensure!(seconds <= LONGEST, "--{name}: {seconds} seconds is more than a year");
         *time = Duration::try_from_secs_f64(seconds).with_context(|| format!("--{name}: {seconds} seconds"))?;
     }
     settings.threads = rayon::current_num_threads();

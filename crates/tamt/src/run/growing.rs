@@ -30,11 +30,11 @@ impl GrowingFile {
         Ok(Self { path: path.to_owned(), file, length })
     }
 
-    /// Appends a piece with one write, so that a reader of the growing file, or of the file of a killed run, sees whole
-    /// pieces. On a full disk the file keeps its content.
+    /// Appends a piece, as a rule with one write, so that readers of the growing file see whole pieces. A kill or a full disk
+    /// in the middle may leave a torn last line, which a resumed run drops.
     pub(super) fn append(&mut self, piece: &[u8]) -> Result<()> {
         if let Err(error) = self.file.write_all(piece) {
-            // The caller gets the error of writing; a resumed run drops a torn line.
+            // The caller gets the error of writing.
             let _ = self.file.set_len(self.length);
             return Err(Error::io("write", &self.path)(error));
         }

@@ -63,13 +63,23 @@ impl<'a> Attempt<'a> {
             outcome = self.execute(&directory, &steps);
         }
         match outcome {
-            Ok(()) => self.record(&directory, None),
+            Ok(()) => {
+                let lost = self.results().find(|file| !directory.join(file).is_file());
+                let error = lost.map(|file| format!("it ended without {file}"));
+                self.record(&directory, error)
+            }
             Err(error) => match error.downcast_ref::<tamt::Error>() {
                 Some(tamt::Error::Stopped { signal, .. }) => Ok(Ended::Stopped(*signal)),
                 Some(tamt::Error::Locked { .. }) => Ok(Ended::Busy),
                 _ => self.record(&directory, Some(told(Err(&error)))),
             },
         }
+    }
+
+    /// The files without which the run is not done.
+    fn results(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let ticket = (self.run.kind == Kind::Find).then_some(TICKET_FILE);
+        [RESULTS_FILE].into_iter().chain(ticket)
     }
 
     /// Records a failure without an attempt.

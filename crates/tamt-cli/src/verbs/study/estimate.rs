@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tamt::Kernel;
 use tamt::bench::{BenchSettings, Subject, Work, bench};
+use tamt::evaluate::EvalConditions;
 use tamt::find::{FindSettings, Method};
 use tamt::prune::Sparsity;
 use tamt::tune::{KeptModel, TuneSettings};
@@ -94,7 +95,7 @@ impl Estimator {
             return Ok(Estimate { seconds: 0.0, bytes, transient: 0.0 });
         }
         let steps = settings.train.max_steps as f64;
-        let tokens = steps * (settings.batch_size * settings.block_size) as f64;
+        let tokens = steps * settings.batch_size as f64 * settings.block_size as f64;
         let mut seconds = tokens * self.token(&model, Work::MaskTraining, settings.block_size)?;
         if matches!(settings.method, Method::TamtKd | Method::TamtMlmKd) {
             // The teacher's forward pass.
@@ -112,7 +113,7 @@ impl Estimator {
 
     fn eval(&self, args: &EvalArgs, has_ticket: bool) -> Result<Estimate> {
         let model = self.models.of(&args.subject.model)?;
-        let length = args.block_size.map_or(512.min(model.longest), usize::from);
+        let length = args.block_size.map_or(EvalConditions::default().block_size.min(model.longest), usize::from);
         let limit = args.max_tokens.map_or(f64::INFINITY, |limit| limit.get() as f64);
         let tokens = text_tokens(&args.corpus)?.min(limit);
         let asked = args.objective.map_or((true, true), |losses| (losses.mlm, losses.kd));

@@ -8,6 +8,7 @@ use tamt::find::Method;
 use tamt_study::commands::{Commands, Form, MethodTraits, PathKind, Resolved, Verb as StudyVerb};
 
 use crate::args::{Cli, Verb};
+use crate::command_line::exclude_each_other;
 use crate::resolve;
 use crate::verbs::study::meaning::{self, Models};
 
@@ -19,9 +20,6 @@ const MODELS: [&str; 2] = ["model", "teacher"];
 
 /// Flags whose values are keywords or paths.
 const KEYWORDS: [(&str, &[&str]); 2] = [("init", &["magnitude", "random"]), ("mlm-head", &["pretrained", "ticket"])];
-
-/// Flags of which a command line has one.
-const EXCLUSIVE: [[&str; 2]; 1] = [["task", "task-file"]];
 
 /// The commands of this program, for a study.
 pub(super) struct OwnCommands {
@@ -85,12 +83,8 @@ impl Commands for OwnCommands {
     }
 
     fn excludes(&self, verb: StudyVerb, one: &str, other: &str) -> bool {
-        let conflict = |one: &str, other: &str| {
-            let Some(flag) = self.arg(verb, one) else { return false };
-            self.verb(verb).get_arg_conflicts_with(flag).iter().any(|flag| flag.get_long() == Some(other))
-        };
-        let exclusive = |pair: &[&str; 2]| one != other && pair.contains(&one) && pair.contains(&other);
-        EXCLUSIVE.iter().any(exclusive) || conflict(one, other) || conflict(other, one)
+        let pair = self.arg(verb, one).zip(self.arg(verb, other));
+        pair.is_some_and(|(one, other)| exclude_each_other(self.verb(verb), one, other))
     }
 
     fn path(&self, _: StudyVerb, name: &str) -> Option<PathKind> {

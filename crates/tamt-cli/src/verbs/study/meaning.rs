@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tamt::evaluate::EvalLosses;
+use tamt::evaluate::{EvalConditions, EvalLosses};
 use tamt::find::MaskInit;
 use tamt::ticket::Ticket;
 use tamt_data::Tokenizer;
@@ -27,9 +27,6 @@ use crate::verbs::task;
 
 /// Settings that decide no number of a result.
 const WITHOUT_EFFECT: [&str; 5] = ["allow-other-base", "logging-steps", "save-every", "save-minutes", "ticket-steps"];
-
-/// The tokens of a block of text where nothing says more, as in `tamt eval`.
-const BLOCK_SIZE: usize = 512;
 
 /// The meaning of a parsed command line; `words` are its words.
 pub(super) fn of(verb: &Verb, words: &[String], models: &Models) -> Result<Resolved, String> {
@@ -130,7 +127,8 @@ fn eval(args: &EvalArgs, words: &[String], models: &Models) -> Result<Resolved> 
             "file"
         }
     };
-    let block_size = args.block_size.map_or(BLOCK_SIZE.min(longest), usize::from);
+    let usual = EvalConditions::default();
+    let block_size = args.block_size.map_or(usual.block_size.min(longest), usize::from);
     check_length("block-size", block_size, longest)?;
     let compute = decisive(&resolve::compute(&args.common), words)?;
     let mut settings = compute;
@@ -139,8 +137,8 @@ fn eval(args: &EvalArgs, words: &[String], models: &Models) -> Result<Resolved> 
         ("mlm-head".to_owned(), json!(head)),
         ("max-tokens".to_owned(), json!(args.max_tokens)),
         ("block-size".to_owned(), json!(block_size)),
-        ("mlm-probability".to_owned(), json!(args.mlm_probability.unwrap_or(0.15))),
-        ("seed".to_owned(), json!(args.seed.unwrap_or(tamt::EVAL_SEED))),
+        ("mlm-probability".to_owned(), json!(args.mlm_probability.unwrap_or(usual.mlm_probability))),
+        ("seed".to_owned(), json!(args.seed.unwrap_or(usual.seed))),
     ]);
     Ok(Resolved { settings: settings.into(), inputs: inputs.0, steps: None })
 }

@@ -12,7 +12,7 @@ mod show;
 mod slurm;
 mod worker;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tamt_study::queue::Queue;
 use tamt_study::record::{Outcome, Record};
@@ -31,6 +31,8 @@ pub(super) fn run(args: &StudyArgs, printer: Printer) -> Result<()> {
         slurm::require()?;
     }
     let root = args.store.as_ref().unwrap_or(&args.output_dir);
+    // The command lines of runs, with their directories, are recorded as JSON.
+    ensure!(root.to_str().is_some(), "{}: the directory of a study needs a name in UTF-8", root.display());
     let mut digests = Store::at(root).digests();
     let (plan, runs) = runs_of(&args.plan, &flags::OwnCommands::new(), &mut digests)?;
     // A look leaves no traces.
@@ -91,7 +93,7 @@ fn forget_failures(store: &Store, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
-/// Removes what the plan does not name.
+/// Removes what no study of the store names.
 fn prune(store: &Store, runs: &[Run], printer: Printer) -> Result<()> {
     let unused = unused(store, runs)?;
     for directory in &unused {
