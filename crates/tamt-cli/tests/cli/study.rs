@@ -327,8 +327,11 @@ fn each_of_several_values_of_a_setting_is_for_runs_of_its_own_that_the_report_te
     let of = |kind: &str| runs(&out).iter().filter(|name| name.starts_with(kind)).count();
     assert_eq!((of("tickets/"), of("tasks/")), (3, 16));
     tamt(&format!("report {out} --quiet")).success();
-    let table = fs::read_to_string(format!("{out}/report/report.md")).unwrap();
-    println!("{table}");
+    let report = fs::read_to_string(format!("{out}/report/report.md")).unwrap();
+    for column in ["CoLA, epochs 1.0, learning-rate 0.0001", "CoLA, epochs 2.0, learning-rate 0.001"] {
+        assert!(report.contains(column), "{report}");
+    }
+    assert!(report.contains("\n| tamt-mlm, learning-rate 0.002 | "), "{report}");
 
     // A plan with one of the values shares the runs.
     let one = several.replace("[1e-4, 1e-3]", "1e-3").replace("[1, 2]", "2").replace("[1e-3, 2e-3]", "2e-3");

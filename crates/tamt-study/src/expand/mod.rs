@@ -170,7 +170,7 @@ impl Runs {
                 Some((id, line)) if id != run.id => {
                     let words = run.name.rsplit_once('-').map_or(run.name.as_str(), |(words, _)| words);
                     let problem = format!("two runs with one name, {words}: line {line} has another one");
-                    problems.add(run.line, format!("{problem}; make two plans of them, which may share a store"));
+                    problems.add(run.line, format!("{problem}; give the values of the setting as an array, or make two plans, which may share a store"));
                 }
                 _ => {}
             }
