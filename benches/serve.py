@@ -170,6 +170,11 @@ def clients(count, work):
     return results
 
 
+def shares(requests, clients):
+    """The requests of each client."""
+    return [requests // clients + (client < requests % clients) for client in range(clients)]
+
+
 # ---- promises
 
 
@@ -178,8 +183,8 @@ def load(args):
     expected = encoded(args, all_texts)
     server = Server.of_tamt(args)
     resident = server.mebibytes("VmRSS")
-    chosen = [random.Random(args.seed + 1 + client).choices(range(args.texts), k=args.requests // args.clients)
-              for client in range(args.clients)]
+    chosen = [random.Random(args.seed + 1 + client).choices(range(args.texts), k=share)
+              for client, share in enumerate(shares(args.requests, args.clients))]
 
     def one(client):
         connection, wrong, lost = Connection(server.address), 0, 0
@@ -440,8 +445,8 @@ def speed(args):
 
     def turn(server, model, requests, seed):
         """Seconds, latencies and tokens of a round."""
-        chosen = [random.Random(seed * 1000 + client).choices(range(args.texts), k=requests // args.clients)
-                  for client in range(args.clients)]
+        chosen = [random.Random(seed * 1000 + client).choices(range(args.texts), k=share)
+                  for client, share in enumerate(shares(requests, args.clients))]
         prepared = [[request(all_texts[i], model) for i in own] for own in chosen]
         opened = [Connection(server.address) for _ in range(args.clients)]
 

@@ -19,6 +19,28 @@ _log = logging.getLogger("tamt")
 
 Vectors = npt.NDArray[np.float32]
 
+# Keywords of `SentenceTransformer.encode` with the values that mean what `Encoder.encode` does, and what else there is.
+_SAME_MEANING: dict[str, tuple[tuple[Any, ...], str]] = {
+    "convert_to_numpy": ((True,), "vectors are numpy arrays; torch.from_numpy makes tensors of them"),
+    "convert_to_tensor": ((False,), "vectors are numpy arrays; torch.from_numpy makes tensors of them"),
+    "output_value": (("sentence_embedding",), "Encoder(..., pool='none') gives the vectors of tokens"),
+    "precision": (("float32",), "vectors are float32; Encoder(..., precision=...) is that of the computation"),
+    "device": ((None, "cpu"), "the engine computes on the CPU"),
+    "prompt_name": ((None,), "give the text of the prompt as `prompt`"),
+    "truncate_dim": ((None,), "cut the array: vectors[:, :n]"),
+    "pool": ((None,), "one process uses all cores; how tokens are pooled is a keyword of Encoder"),
+    "chunk_size": ((None,), "there are no processes to divide texts among"),
+}
+
+
+def _check_as_in_sentence_transformers(keywords: dict[str, Any]) -> None:
+    for name, value in keywords.items():
+        if name not in _SAME_MEANING:
+            raise TypeError(f"encode() got an unexpected keyword argument {name!r}")
+        values, reason = _SAME_MEANING[name]
+        if not any(value is same or value == same for same in values):
+            raise SettingError(f"{name}: {value!r} is not supported: {reason}")
+
 
 class Encoder:
     """A model in memory that turns texts into vectors, dense or under a ticket.
@@ -63,16 +85,17 @@ class Encoder:
 
     def encode(
         self,
-        texts: str | Iterable[str],
+        texts: str | Iterable[str] | None = None,
         batch_size: int | None = None,
         normalize: bool | None = None,
         show_progress: bool | None = None,
         *,
         prompt: str | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
+        sentences: str | Iterable[str] | None = None,
         normalize_embeddings: bool = False,
         show_progress_bar: bool | None = None,
-        convert_to_numpy: bool = True,
+        **as_in_sentence_transformers: Any,
     ) -> Vectors:
         """Encodes texts.
 
@@ -84,9 +107,13 @@ class Encoder:
             show_progress: Whether a line on stderr counts the texts.
             prompt: What is put before each text, in the place of the model's own prompt.
             progress: Gets a dictionary with `done` and `total` after each pass, on the caller's thread.
+            sentences: As in sentence-transformers: another name of `texts`.
             normalize_embeddings: As in sentence-transformers: `True` is `normalize=True`, `False` changes nothing.
             show_progress_bar: As in sentence-transformers: another name of `show_progress`.
-            convert_to_numpy: As in sentence-transformers; only `True` is supported.
+            as_in_sentence_transformers: The other keywords of `SentenceTransformer.encode`, with the values that
+                mean what this function does: `convert_to_numpy=True`, `convert_to_tensor=False`,
+                `output_value="sentence_embedding"`, `precision="float32"`, `device="cpu"`, and `None` for
+                `prompt_name`, `device`, `truncate_dim`, `pool` and `chunk_size`.
 
         Returns:
             `[texts, dimension]` of float32, for a single text `[dimension]`. With `pool="none"` a list of
@@ -94,11 +121,15 @@ class Encoder:
 
         Raises:
             TamtError: If a text cannot be encoded.
+            SettingError: If a keyword of sentence-transformers has a value that is not supported.
+            TypeError: If there are no texts, or a keyword is unknown.
             Interrupted: On Ctrl-C.
         """
-        if not convert_to_numpy:
-            reason = "vectors are numpy arrays; torch.from_numpy makes tensors of them"
-            raise SettingError(f"convert_to_numpy: {reason}")
+        _check_as_in_sentence_transformers(as_in_sentence_transformers)
+        if (texts is None) == (sentences is None):
+            raise TypeError("encode() takes texts, under one of the names `texts` and `sentences`")
+        texts = sentences if texts is None else texts
+        assert texts is not None
         is_single = isinstance(texts, str)
         all_texts = [texts] if isinstance(texts, str) else list(texts)
         if normalize is None and normalize_embeddings:

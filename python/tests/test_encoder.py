@@ -72,6 +72,24 @@ def test_unit_length_pooling_and_prompts_are_settings(model):
     assert len(tamt.Encoder(model, pool="none", max_length=4).encode(texts[0])) == 4
 
 
+def test_keywords_of_sentence_transformers_are_taken_or_refused(model):
+    encoder = tamt.Encoder(model)
+    texts = ["one two", "three"]
+    plain = encoder.encode(texts)
+    same = {"convert_to_numpy": True, "convert_to_tensor": False, "output_value": "sentence_embedding",
+            "precision": "float32", "device": None, "prompt_name": None, "truncate_dim": None}
+    assert np.array_equal(encoder.encode(sentences=texts, **same), plain)
+    assert encoder.encode(sentences="one two").shape == plain[0].shape
+    refused = [("convert_to_numpy", False), ("convert_to_tensor", True), ("output_value", "token_embeddings"),
+               ("precision", "int8"), ("device", "cuda"), ("prompt_name", "query")]
+    for name, value in refused:
+        with pytest.raises(tamt.SettingError, match=name):
+            encoder.encode(texts, **{name: value})
+    for arguments in ({}, {"texts": texts, "sentences": texts}, {"texts": texts, "bach_size": 2}):
+        with pytest.raises(TypeError):
+            encoder.encode(**arguments)
+
+
 def test_wrong_values_are_errors_that_name_the_keyword(model, tmp_path):
     for keywords in ({"precision": "f64"}, {"kernel": "fast"}, {"pool": "max"}, {"threads": 0}, {"max_length": 33}):
         with pytest.raises(tamt.SettingError, match=next(iter(keywords)).replace("_", "[_-]")):

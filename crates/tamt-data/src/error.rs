@@ -41,6 +41,13 @@ pub enum Error {
         what: String,
     },
 
+    /// A file has the text of Git LFS in the place of its content.
+    #[error("{}: a Git LFS pointer; fetch the file itself with `git lfs pull`", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A directory holds no tokenizer in a known format.
     #[error(
         "no tokenizer in {}: looked for tokenizer.json, then vocab.txt, then vocab.json with merges.txt",

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Result, io_error};
-use crate::text::{Place, not_text};
+use crate::text::{Place, not_text, refuse_pointer};
 
 /// The longest line, in bytes, that is tokenized as a whole. The memory that a tokenizer needs is some hundred times that
 /// of a line.
@@ -76,7 +76,7 @@ impl<'a> Lines<'a> {
     /// The next lines; `None` at the end of the file. `read` gets all bytes of the file, in order.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::NotText`].
+    /// [`Error::Io`], [`Error::NotText`] and [`Error::LfsPointer`].
     pub(crate) fn next(&mut self, read: impl FnOnce(&[u8])) -> Result<Option<Chunk<'_>>> {
         let ends = self.buffer[..self.consumed].iter().filter(|&&byte| byte == b'\n').count();
         self.ahead = (self.ahead.0 + self.consumed, self.ahead.1 + ends);
@@ -91,6 +91,9 @@ impl<'a> Lines<'a> {
         }
         if self.buffer.is_empty() {
             return Ok(None);
+        }
+        if self.ahead.0 == 0 {
+            refuse_pointer(&self.buffer, self.path)?;
         }
         let text = checked(&self.buffer, self.at_end).map_err(|offset| self.not_text(offset))?;
         let mark = if self.ahead.0 == 0 && text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };

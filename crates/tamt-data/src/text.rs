@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use tamt_files::kind::is_lfs_pointer;
 
 use crate::error::{Error, Result, io_error};
 
@@ -45,8 +46,16 @@ impl Place {
     }
 }
 
+/// Refuses a Git LFS pointer: a text, but never the one that is wanted.
+pub(crate) fn refuse_pointer(start: &[u8], path: &Path) -> Result<()> {
+    if is_lfs_pointer(start) { Err(Error::LfsPointer { path: path.to_owned() }) } else { Ok(()) }
+}
+
 /// As [`checked_text`], for the part of a file at `place`. Only the first part can begin with a byte order mark.
 pub(crate) fn checked_part<'a>(bytes: &'a [u8], path: &Path, place: Place) -> Result<&'a str> {
+    if place.offset == 0 {
+        refuse_pointer(bytes, path)?;
+    }
     let text = std::str::from_utf8(bytes).map_err(|e| not_text(path, bytes, e.valid_up_to(), place))?;
     if let Some(offset) = bytes.iter().position(|&b| b == 0) {
         return Err(not_text(path, bytes, offset, place));
@@ -110,6 +119,8 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line_blocks::LineBlocks;
+    use crate::lines::Lines;
 
     #[test]
     fn a_lone_surrogate_is_read_as_the_replacement_character() {
@@ -122,6 +133,21 @@ mod tests {
             (r#""\ud83d\ude00 \u00e9""#, "\u{1f600} é"),
         ] {
             assert_eq!(from_json::<String>(json).unwrap(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_git_lfs_pointer_is_no_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.txt");
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
+        let read = [
+            read_text(&path).map(drop),
+            Lines::open(&path).and_then(|mut lines| lines.next(|_| ()).map(drop)),
+            LineBlocks::open(&path).and_then(|mut blocks| blocks.next().map(drop)),
+        ];
+        for outcome in read {
+            assert!(matches!(outcome, Err(Error::LfsPointer { .. })), "{outcome:?}");
         }
     }
 

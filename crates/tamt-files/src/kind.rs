@@ -4,7 +4,7 @@
 const FIRST_NAME: usize = 128;
 
 /// What a file is, for an error about it; `None` for a file that may be a safetensors file, damaged or not.
-pub(crate) fn file_kind(bytes: &[u8]) -> Option<&'static str> {
+pub fn file_kind(bytes: &[u8]) -> Option<&'static str> {
     let start = &bytes[..bytes.len().min(FIRST_NAME)];
     let names = |name: &[u8]| start.windows(name.len()).any(|window| window == name);
     let kind = match bytes {
@@ -15,15 +15,20 @@ pub(crate) fn file_kind(bytes: &[u8]) -> Option<&'static str> {
         // The length of a safetensors header has zeros in its upper bytes.
         [0x80, 2..=5, 1..=255, ..] => "a Python pickle, the old format of PyTorch",
         [0x1f, 0x8b, ..] => "a gzip archive",
-        _ if bytes.starts_with(b"version https://git-lfs") => "a Git LFS pointer; fetch the file with `git lfs pull`",
+        _ if is_lfs_pointer(bytes) => "a Git LFS pointer; fetch the file itself with `git lfs pull`",
         _ if is_text(bytes) => "a text file",
         _ => return None,
     };
     Some(kind)
 }
 
-/// Masks of PyTorch become a ticket.
-const PYTORCH: &str = "a PyTorch file (`tamt import` makes a ticket of masks of PyTorch)";
+/// The kind of a file that `torch.save` wrote.
+pub const PYTORCH: &str = "a PyTorch file";
+
+/// Whether a file is the small text that Git has in the place of a large file until `git lfs pull`.
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
 
 /// Whether a file begins with characters that texts have. The first eight bytes of a safetensors file have zeros.
 fn is_text(bytes: &[u8]) -> bool {
@@ -45,7 +50,7 @@ mod tests {
     #[test]
     fn kinds_are_told_by_the_first_bytes_and_a_safetensors_file_has_none() {
         let zip = |name: &str| [b"PK\x03\x04\x14\0\0\0\0\0", name.as_bytes()].concat();
-        assert!(file_kind(&zip("mask/data.pkl")).unwrap().starts_with("a PyTorch file (`tamt import`"));
+        assert_eq!(file_kind(&zip("mask/data.pkl")), Some(PYTORCH));
         assert_eq!(file_kind(&zip("mask.npy")), Some("a NumPy archive"));
         assert_eq!(file_kind(&zip("other")), Some("a PyTorch file or another zip archive"));
         assert_eq!(file_kind(b"\x93NUMPY\x01\0"), Some("a NumPy file"));

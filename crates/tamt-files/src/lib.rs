@@ -2,6 +2,7 @@
 //! [`atomic_write`]; logs and downloads grow, and leases of a study have a protocol of their own.
 
 pub mod digest;
+pub mod kind;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -72,7 +72,6 @@ pub mod encode;
 mod eval_conditions;
 pub mod evaluate;
 pub mod export;
-mod file_kind;
 pub mod find;
 pub mod imp;
 pub mod import;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
+use tamt_files::kind::file_kind;
 use tamt_model::Model;
 
 use crate::error::{Error, Result};
-use crate::file_kind::file_kind;
 use crate::tensor_file::{self, Tensor};
 
 /// Name of the head's file beside a ticket.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{EvalLosses, EvalText, Evaluation, result_json};
 use crate::objective::{Objective, ObjectiveSettings};
 use crate::run::{Observer, RunDir, Stop, write_eval_results};
+use crate::sentence::copy_modules;
 use crate::text::{TextBatches, TextSource, Texts};
 use crate::train::learner::Learner;
 use crate::train::optimizer::OptimizerSettings;
@@ -96,13 +97,15 @@ impl Pretrained {
     }
 }
 
-/// Pre-trains `model` and leaves it, with its tokenizer, in the run directory.
+/// Pre-trains `model` and leaves it, with its tokenizer, in the run directory. `source` is the directory of the model that
+/// training starts from: its sentence-transformers modules are written again.
 ///
 /// # Errors
 /// If settings do not fit the model or the text, the run is stopped, a loss is not finite, or a file cannot be written.
 pub fn pretrain(
     model: Model,
     tokenizer: &Tokenizer,
+    source: Option<&Path>,
     texts: &Texts,
     settings: &PretrainSettings,
     directory: RunDir,
@@ -142,6 +145,9 @@ pub fn pretrain(
     // The weights come first: a failure to write another file does not cost them.
     model.save(directory.path())?;
     tokenizer.save_to(directory.path())?;
+    if let Some(source) = source {
+        copy_modules(source, directory.path())?;
+    }
     trained.write_record(directory)?;
     let pretrained = Pretrained {
         model,

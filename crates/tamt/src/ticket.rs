@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use tamt_files::kind::{PYTORCH, file_kind};
 use tamt_kernels::masks::BitMask;
 use tamt_model::{Family, Masks, Model, ParamId};
 
 use crate::error::{Error, Result};
 use crate::eval_conditions::EvalConditions;
-use crate::file_kind::file_kind;
 use crate::matrix_digest::{MatrixDigests, POOLER};
 use crate::prune::Scope;
 use crate::tensor_file::{self, Tensor};
@@ -254,7 +254,8 @@ fn canonical(mut name: &str) -> &str {
 /// What a file is that is no ticket, by its first bytes and the names of its tensors; `None` for a ticket, damaged or not.
 fn other_format(bytes: &[u8]) -> Option<String> {
     if let Some(found) = file_kind(bytes) {
-        return Some(found.to_owned());
+        let advice = if found == PYTORCH { " (`tamt import` makes a ticket of masks of PyTorch)" } else { "" };
+        return Some(format!("{found}{advice}"));
     }
     let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
     let names = header.offset_keys();

@@ -1,7 +1,7 @@
 //! `tamt pretrain`: trains a new encoder, or trains a given one further.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -25,8 +25,8 @@ use crate::watch::observer;
 struct Origin {
     model: Model,
     tokenizer: Tokenizer,
-    /// Whether the model has random weights.
-    is_new: bool,
+    /// The model's directory; `None` for a new model, whose weights are random.
+    directory: Option<PathBuf>,
     /// The name of the model, or the configuration file of a new one.
     name: String,
     /// The digest of the weights, or of the configuration file.
@@ -44,7 +44,7 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
 
     let mut record = Record::new("pretrain", &settings, &defaults)?;
-    record.model(if origin.is_new { "new" } else { "model" }, &origin.name, &origin.sha256);
+    record.model(if origin.directory.is_some() { "model" } else { "new" }, &origin.name, &origin.sha256);
     record.tokenizer(&origin.tokenizer);
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
     if let Some(tokenizer) = &args.tokenizer {
@@ -55,12 +55,20 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     if let Some(json) = shared::finished(&directory, |steps| settings.train.schedule.goes_on_after(steps), printer)? {
         return show(json, &args.output_dir, printer);
     }
-    record.announce(printer, &headline(&settings, origin.is_new), &args.output_dir)?;
+    record.announce(printer, &headline(&settings, origin.directory.is_none()), &args.output_dir)?;
     shared::note_kernel(&args.common, printer)?;
 
     let mut progress = observer(printer);
-    let trained =
-        pretrain(origin.model, &origin.tokenizer, &texts, &settings, directory, &mut *progress, signals.stop())?;
+    let trained = pretrain(
+        origin.model,
+        &origin.tokenizer,
+        origin.directory.as_deref(),
+        &texts,
+        &settings,
+        directory,
+        &mut *progress,
+        signals.stop(),
+    )?;
     drop(progress);
     show(trained.to_json(&args.output_dir), &args.output_dir, printer)
 }
@@ -70,8 +78,8 @@ impl Origin {
         match (&args.new, &args.tokenizer, &args.model) {
             (Some(path), Some(tokenizer), _) => Self::new(args, path, tokenizer),
             (_, _, Some(name)) => {
-                let Base { model, tokenizer, name, sha256, .. } = Base::load(name)?;
-                Ok(Self { model, tokenizer, is_new: false, name, sha256 })
+                let Base { model, tokenizer, directory, name, sha256, .. } = Base::load(name)?;
+                Ok(Self { model, tokenizer, directory: Some(directory), name, sha256 })
             }
             _ => unreachable!("the command line requires --model, or --new with --tokenizer"),
         }
@@ -90,7 +98,7 @@ impl Origin {
         let (settings, _) = resolve::pretrain(args, config.max_length());
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
         check_vocabulary(&model, &tokenizer, &directory)?;
-        Ok(Self { model, tokenizer, is_new: true, name: path.display().to_string(), sha256 })
+        Ok(Self { model, tokenizer, directory: None, name: path.display().to_string(), sha256 })
     }
 }
 

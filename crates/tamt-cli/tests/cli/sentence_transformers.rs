@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::common::{Tensors, at, copy_of_bert, tamt};
+use crate::common::{Tensors, at, copy_of_bert, corpus, tamt};
 
 const TEXTS: &str = "Rolstir rinir taltul!\nLordil vo vo nepe lis gerser vilgus starkel vo len folsta lis?\n";
 
@@ -210,4 +210,15 @@ fn an_applied_ticket_keeps_the_modules() {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
     }
+}
+
+#[test]
+fn a_model_that_is_trained_on_keeps_the_modules() {
+    let directory = tempfile::tempdir().unwrap();
+    let new = model(&directory, "new", &["Pooling", "Normalize"], &json!({}), &json!({"pooling_mode": "cls"}));
+    let trained = at(&directory, "trained");
+    let line = format!("pretrain --model {new} --train head --corpus {} --output-dir {trained} --quiet", corpus());
+    tamt(&format!("{line} --max-steps 2 --batch-size 2 --block-size 12")).success();
+    // The head alone was trained: the vectors are those of the model.
+    assert_eq!(encode(&directory, &trained).0, encode(&directory, &new).0);
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use tamt_files::kind::{file_kind, is_lfs_pointer};
 
 use crate::checkpoint::packed::Header;
 use crate::checkpoint::tensor::{Problem, Tensor};
@@ -23,9 +24,12 @@ impl WeightsFile {
     /// Maps a file and reads the index of its tensors: safetensors by its ending, `PyTorch`'s format otherwise.
     pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<Tensor>)> {
         let bytes = map(&path)?;
-        let parsed = if is_lfs_pointer(&bytes) {
-            Err(Problem::Unsupported("it is a Git LFS pointer; fetch the file itself with `git lfs pull`".to_owned()))
-        } else if path.extension().is_some_and(|e| e == "safetensors") {
+        let is_safetensors = path.extension().is_some_and(|e| e == "safetensors");
+        let parsed = if bytes.is_empty() {
+            Err(Problem::Malformed("it is empty".to_owned()))
+        } else if let Some(kind) = file_kind(&bytes).filter(|_| is_safetensors || is_lfs_pointer(&bytes)) {
+            Err(Problem::Unsupported(format!("it is {kind}")))
+        } else if is_safetensors {
             safetensors::tensors(&bytes)
         } else {
             pytorch::tensors(&bytes).map(|tensors| (tensors, None))
@@ -33,10 +37,6 @@ impl WeightsFile {
         let (tensors, packed) = parsed.map_err(|problem| problem.in_file(&path))?;
         Ok((Self { path, bytes, packed }, tensors))
     }
-}
-
-fn is_lfs_pointer(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
 /// Maps a file into memory.

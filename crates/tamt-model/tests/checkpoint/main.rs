@@ -187,6 +187,16 @@ fn a_git_lfs_pointer_is_recognised() {
     }
 }
 
+#[test]
+fn what_a_file_is_that_is_no_weights_file_is_told() {
+    for (bytes, kind) in
+        [(&b"<!DOCTYPE html>\n<html>"[..], "a text file"), (b"", "it is empty"), (b"\x1f\x8b\x08\0", "gzip")]
+    {
+        let error = Checkpoint::open(dir_with("model.safetensors", bytes).path()).unwrap_err().to_string();
+        assert!(error.contains(kind), "{error}");
+    }
+}
+
 /// Two shards and their index.
 fn sharded() -> (TempDir, Vec<u8>) {
     let first = safetensors(&[

@@ -169,8 +169,10 @@ impl Runs {
             match seen.insert(labels, (&run.id, run.line)) {
                 Some((id, line)) if id != run.id => {
                     let words = run.name.rsplit_once('-').map_or(run.name.as_str(), |(words, _)| words);
-                    let problem = format!("two runs with one name, {words}: line {line} has another one");
-                    problems.add(run.line, format!("{problem}; give the values of the setting as an array, or make two plans, which may share a store"));
+                    let advice =
+                        "give the values of the setting as an array, or make two plans, which may share a store";
+                    let problem = format!("two runs with one name, {words}: line {line} has another one; {advice}");
+                    problems.add(run.line, problem);
                 }
                 _ => {}
             }

@@ -51,7 +51,7 @@ pub fn pretrain_base(
         let texts = Texts { train: Some(corpus(TRAIN_FILE)?), eval: Some(corpus(VALID_FILE)?) };
         let config = settings.config(tokenizer.vocab_size())?;
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
-        pretrain(model, &tokenizer, &texts, &training, run, observer, stop.clone())?.to_json(&path)
+        pretrain(model, &tokenizer, None, &texts, &training, run, observer, stop.clone())?.to_json(&path)
     };
     Ok(PretrainedBase {
         mlm_loss: number(&result, MLM_LOSS, &path)?,
