@@ -108,9 +108,8 @@ def prepare(args):
         (["tune", "--model", args.model, "--task", "squad", "--data", few, "--max-steps", "2", "--batch-size", "2",
           "--output-dir", args.tuned], args.tuned),
     ]:
-        if not (path / "eval_results.json").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            subprocess.run([args.tamt, *map(str, line)], check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(path, ignore_errors=True)
+        subprocess.run([args.tamt, *map(str, line)], check=True, stdout=subprocess.DEVNULL)
 
 
 def main():

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -144,23 +145,40 @@ def test_an_exception_of_the_callback_is_raised(model):
         tamt.Encoder(model).encode(sentences(20), progress=fail)
 
 
-def test_other_threads_run_and_encode_meanwhile(model):
+@pytest.fixture
+def no_switches():
+    """A thread keeps the interpreter until it waits for something, or works without the interpreter."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_other_threads_run_and_encode_meanwhile(model, no_switches):
     encoder, texts = tamt.Encoder(model), sentences(100)
     expected = encoder.encode(texts)
-    found = [None] * 4
     turns = 0
 
-    def encode(i):
-        found[i] = encoder.encode(texts * 40)
+    def encode(i, repeats, found, turns_at_batches):
+        def heard(event):
+            turns_at_batches[i].append(turns)
 
-    workers = [threading.Thread(target=encode, args=(i,)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    while any(worker.is_alive() for worker in workers):
-        turns += 1
-        workers[0].join(timeout=0.001)
-    assert turns > 5
-    assert all(np.array_equal(vectors, np.tile(expected, (40, 1))) for vectors in found)
+        found[i] = encoder.encode(texts * repeats, batch_size=50, progress=heard)
+
+    # Where this thread had no turn between two batches of an encoding, there are more batches.
+    for repeats in (40 << doublings for doublings in range(8)):
+        found, turns_at_batches = [None] * 4, [[] for _ in range(4)]
+        workers = [threading.Thread(target=encode, args=(i, repeats, found, turns_at_batches)) for i in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            while worker.is_alive():
+                turns += 1
+                worker.join(timeout=0.001)
+        assert all(np.array_equal(vectors, np.tile(expected, (repeats, 1))) for vectors in found)
+        if all(len(set(turns_at)) > 1 for turns_at in turns_at_batches):
+            return
+    pytest.fail("this thread had no turn during an encoding")
 
 
 def resident() -> int:

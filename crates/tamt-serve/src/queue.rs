@@ -169,8 +169,14 @@ mod tests {
     #[test]
     fn a_batch_waits_for_texts_that_are_arriving_and_for_no_others() {
         let queue = Arc::new(Queue::default());
-        let ((first, _first), (second, _second)) = (item(0, 5), item(0, 6));
+        let ((alone, _alone), (first, _first), (second, _second)) = (item(0, 4), item(0, 5), item(0, 6));
         let arrival = queue.arrive();
+        // Nothing comes, so that the whole time passes.
+        queue.push([alone].into_iter());
+        let (started, wait) = (Instant::now(), Duration::from_millis(50));
+        assert_eq!(lengths(&queue.next(100, wait).unwrap()), [(0, 4)]);
+        assert!(started.elapsed() >= wait);
+        // With the second text nothing is arriving any more, which ends a wait of any length.
         queue.push([first].into_iter());
         let batch = std::thread::scope(|scope| {
             let batch = scope.spawn(|| queue.next(100, Duration::from_secs(600)));

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::runs::{Ended, Runs, Verb, remove};
+use crate::runs::{Ended, Runs, Verb, Which, remove};
 use crate::tree;
 
 /// The calls that change files.
@@ -39,7 +39,7 @@ fn can_trace() -> bool {
 
 /// The command line of a run of a few steps.
 fn short_line(runs: &Runs, verb: Verb, variant: usize) -> String {
-    let mut line = runs.line(verb, variant);
+    let mut line = runs.line(Which { verb, variant, doublings: 0 });
     for (long, short) in
         [("steps 40", "steps 7"), ("steps 24", "steps 5"), ("save-every 3", "save-every 2"), ("every 5", "every 3")]
     {

@@ -28,10 +28,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::disturb::{Disk, Disturbance, Moment, assert_ended, disturb, has_faketime, mend};
 use crate::random::Random;
-use crate::runs::{Ended, Finished, Runs, Verb, remove};
+use crate::runs::{Ended, Finished, Runs, Verb, Which, remove};
 
-/// Attempts to meet a run ahead of its end.
-const ATTEMPTS: u32 = 20;
+/// Attempts to meet a run ahead of its end, before a run of twice as many steps takes its place.
+const ATTEMPTS: u32 = 10;
+
+/// Times that a run becomes twice as long: a machine may end a run between two looks at its files.
+const DOUBLINGS: u32 = 6;
 
 /// One disturbed run.
 struct Case {
@@ -45,15 +48,23 @@ struct Case {
 /// end. Returns a line about the case.
 fn run(case: &Case, runs: &mut Runs) -> String {
     let Case { verb, variant, what, seed } = *case;
-    let finished = runs.finished(verb, variant);
     let mut random = Random::new(seed);
-    let line = runs.line(verb, variant);
-    let disk = (what == Disturbance::FullDisk).then(|| Disk::mount(&runs.place()).unwrap());
     let mut told = Vec::new();
     let times = 1 + random.below(2);
+    let first = (0..=DOUBLINGS).find_map(|doublings| {
+        let which = Which { verb, variant, doublings };
+        let (finished, line) = (runs.finished(which), runs.line(which));
+        let disk = (what == Disturbance::FullDisk).then(|| Disk::mount(&runs.place()).unwrap());
+        let met = meet_new(&line, what, &finished, runs, &mut random)?;
+        Some((finished, line, disk, met))
+    });
+    let (finished, line, disk, met) = first.unwrap_or_else(|| panic!("{what:?} missed runs of each length"));
+    let mut met = Some(met);
     for time in 0..times {
-        let line = if time == 0 { line.clone() } else { format!("{line} --resume") };
-        let Some((moment, ended)) = meet(&line, what, &finished, runs, &mut random, time == 0) else { break };
+        if time > 0 {
+            met = meet(&format!("{line} --resume"), what, &finished, runs, &mut random);
+        }
+        let Some((moment, ended)) = met.take() else { break };
         told.push(format!("{moment:?}, {}", how(&ended)));
         assert_ended(what, &ended, runs);
         tree::assert_whole(&runs.run(), &finished.directory);
@@ -61,7 +72,7 @@ fn run(case: &Case, runs: &mut Runs) -> String {
             assert_no_trace_without_steps(runs, &ended);
         }
         if what == Disturbance::ModelRemoved {
-            let refused = runs.finish(&format!("{} --resume", runs.line(verb, variant)), &[]);
+            let refused = runs.finish(&format!("{line} --resume"), &[]);
             assert_eq!(refused.status.code(), Some(1), "{}", refused.said);
             assert_ended(what, &refused, runs);
         }
@@ -78,39 +89,61 @@ fn run(case: &Case, runs: &mut Runs) -> String {
     told.join("; ")
 }
 
-/// Starts a run and disturbs it at a random moment. A run that did not notice, because it had ended or was about to, has
-/// its result, and a new one is met again.
+/// Starts a run and disturbs it at a random moment, again and again until a run notices. `None` if none does.
+fn meet_new(
+    line: &str,
+    what: Disturbance,
+    finished: &Finished,
+    runs: &Runs,
+    random: &mut Random,
+) -> Option<(Moment, Ended)> {
+    (0..ATTEMPTS).find_map(|attempt| {
+        let moment = Moment::random(random, finished, attempt);
+        let met = meet_at(moment, line, what, finished, runs, random);
+        if met.is_none() {
+            remove(&runs.run());
+        }
+        met
+    })
+}
+
+/// Lets a run go on and disturbs it at a random moment. `None` if the run did not notice.
 fn meet(
     line: &str,
     what: Disturbance,
     finished: &Finished,
     runs: &Runs,
     random: &mut Random,
-    is_new: bool,
 ) -> Option<(Moment, Ended)> {
-    for attempt in 0..ATTEMPTS {
-        let moment = Moment::random(random, finished, attempt);
-        let mut child = runs.start(line, what.wrapper());
-        let is_met = moment.wait(&mut child, &runs.run());
-        let ended = if is_met { disturb(what, child, runs, random) } else { runs::ended(child) };
-        assert!(is_met || ended.status.success(), "{}", ended.said);
-        // A run that has read its model does without.
-        if !ended.status.success() || is_met && what == Disturbance::ModelRemoved {
-            return Some((moment, ended));
-        }
-        if is_met {
-            mend(what, runs, random);
-        }
-        if what != Disturbance::DirectoryRemoved {
-            tree::assert_whole(&runs.run(), &finished.directory);
-            tree::assert_same(&runs.run(), &finished.directory);
-        }
-        if !is_new {
-            return None;
-        }
-        remove(&runs.run());
+    meet_at(Moment::random(random, finished, 0), line, what, finished, runs, random)
+}
+
+/// Starts a run and disturbs it at a moment. A run that did not notice, because it had ended or was about to, has its
+/// result.
+fn meet_at(
+    moment: Moment,
+    line: &str,
+    what: Disturbance,
+    finished: &Finished,
+    runs: &Runs,
+    random: &mut Random,
+) -> Option<(Moment, Ended)> {
+    let mut child = runs.start(line, what.wrapper());
+    let is_met = moment.wait(&mut child, &runs.run());
+    let ended = if is_met { disturb(what, child, runs, random) } else { runs::ended(child) };
+    assert!(is_met || ended.status.success(), "{}", ended.said);
+    // A run that has read its model does without.
+    if !ended.status.success() || is_met && what == Disturbance::ModelRemoved {
+        return Some((moment, ended));
     }
-    panic!("{what:?} missed {line} {ATTEMPTS} times")
+    if is_met {
+        mend(what, runs, random);
+    }
+    if what != Disturbance::DirectoryRemoved {
+        tree::assert_whole(&runs.run(), &finished.directory);
+        tree::assert_same(&runs.run(), &finished.directory);
+    }
+    None
 }
 
 /// Asserts that a run that ended by itself without a step has left no directory.

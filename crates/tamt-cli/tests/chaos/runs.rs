@@ -46,10 +46,18 @@ impl Verb {
     }
 }
 
+/// A run: a verb, one of its variants, and how many times its usual number of steps is doubled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Which {
+    pub(crate) verb: Verb,
+    pub(crate) variant: usize,
+    pub(crate) doublings: u32,
+}
+
 /// Inputs in a temporary directory, which has the run directory in a folder of its own.
 pub(crate) struct Runs {
     root: tempfile::TempDir,
-    finished: BTreeMap<(Verb, usize), Finished>,
+    finished: BTreeMap<Which, Finished>,
 }
 
 /// A run that nothing disturbed.
@@ -103,22 +111,26 @@ impl Runs {
     }
 
     /// The command line of a run.
-    pub(crate) fn line(&self, verb: Verb, variant: usize) -> String {
-        let words = verb.variants()[variant];
+    pub(crate) fn line(&self, Which { verb, variant, doublings }: Which) -> String {
+        let patience = format!("--early-stopping {}", 4 << doublings);
+        let words = verb.variants()[variant].replace("--early-stopping 4", &patience);
         let text = "--corpus {here}/corpus.txt --eval-corpus {here}/corpus.txt --batch-size 2 --block-size 12";
         let course = "--logging-steps 2 --eval-every 5 --output-dir {here}/place/run --threads 1";
         let default = |flag: &str, value| if words.contains(flag) { "" } else { value };
         let save = default("--save-every", "--save-every 3");
+        let (steps, fewer_steps) = (40 << doublings, 24 << doublings);
         match verb {
             Verb::Find => {
                 format!(
-                    "find --model {{here}}/model {words} {text} {course} {save} --max-steps 40 --learning-rate 1e-3"
+                    "find --model {{here}}/model {words} {text} {course} {save} --max-steps {steps} \
+                     --learning-rate 1e-3"
                 )
             }
             Verb::Tune => format!(
-                "tune --model {{here}}/model {words} {course} {save} --max-steps 24 --batch-size 4 --learning-rate 2e-3"
+                "tune --model {{here}}/model {words} {course} {save} --max-steps {fewer_steps} --batch-size 4 \
+                 --learning-rate 2e-3"
             ),
-            Verb::Pretrain => format!("pretrain {words} {text} {course} {save} --max-steps 40"),
+            Verb::Pretrain => format!("pretrain {words} {text} {course} {save} --max-steps {steps}"),
         }
     }
 
@@ -154,19 +166,19 @@ impl Runs {
     }
 
     /// The run without a disturbance, made by the first call. The directory of the run is free afterwards.
-    pub(crate) fn finished(&mut self, verb: Verb, variant: usize) -> Finished {
-        if let Some(finished) = self.finished.get(&(verb, variant)) {
+    pub(crate) fn finished(&mut self, which: Which) -> Finished {
+        if let Some(finished) = self.finished.get(&which) {
             return finished.clone();
         }
         let started = Instant::now();
-        let ended = self.finish(&self.line(verb, variant), &[]);
+        let ended = self.finish(&self.line(which), &[]);
         assert!(ended.status.success(), "{}", ended.said);
         let took = started.elapsed();
-        let directory = self.at(&format!("{verb:?}-{variant}"));
+        let directory = self.at(&format!("{:?}-{}-{}", which.verb, which.variant, which.doublings));
         fs::rename(self.run(), &directory).unwrap();
         tree::assert_whole(&directory, &directory);
         let finished = Finished { directory, took };
-        self.finished.insert((verb, variant), finished.clone());
+        self.finished.insert(which, finished.clone());
         finished
     }
 }

@@ -1,8 +1,11 @@
-//! Running the binary, a model to run it on, and safetensors files to read and to spoil.
+//! Running the binary to the end or to a moment in its middle, a model to run it on, and safetensors files to read and to
+//! spoil.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,13 @@ use serde_json::{Map, Value};
 
 /// The time limit of a command that takes a second on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Times that a run becomes twice as long, if it ends ahead of what is to happen in its middle.
+const DOUBLINGS: u32 = 8;
+
+/// Files of the results of runs, none of which is there ahead of a run's last step.
+const RESULTS: [&str; 5] =
+    ["ticket.safetensors", "model.safetensors", "predictions.tsv", "predictions.json", "eval_results.json"];
 
 /// The small BERT of `tests/golden`: 2 layers, 16 wide, 40 positions, an MLM head, no pooler.
 pub(crate) fn bert() -> String {
@@ -67,13 +77,100 @@ pub(crate) fn stderr(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stderr.clone()).unwrap()
 }
 
-/// Waits until `path` exists, while `child` runs.
-pub(crate) fn wait_for(path: &Path, child: &mut Child) {
+/// Calls `at` with a length, and with twice that length whenever the answer is `None`, which says that a run of the length
+/// ended ahead of what was to happen in its middle. How long is enough depends on the machine.
+#[track_caller]
+pub(crate) fn long_enough<T>(first: u64, at: impl FnMut(u64) -> Option<T>) -> T {
+    let longest = first << DOUBLINGS;
+    let found = (0..=DOUBLINGS).map(|doublings| first << doublings).find_map(at);
+    found.unwrap_or_else(|| panic!("a length of {longest} was too short for what was to happen in its middle"))
+}
+
+/// The last step of which a run has a checkpoint. Earlier checkpoints may be gone at any time.
+pub(crate) fn newest_checkpoint(run: impl AsRef<Path>) -> Option<u64> {
+    let names = fs::read_dir(run).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.strip_prefix("checkpoint-")?.parse().ok()).max()
+}
+
+/// Waits until a run has a checkpoint of `step` or of a later step. False if the run ended first, as it should.
+#[track_caller]
+pub(crate) fn reaches(run: impl AsRef<Path>, step: u64, child: &mut Child) -> bool {
     let started = Instant::now();
-    while !path.exists() {
-        assert_eq!(child.try_wait().unwrap(), None, "it ended before there was {}", path.display());
-        assert!(started.elapsed() < DEADLINE, "there is no {}", path.display());
+    while newest_checkpoint(&run) < Some(step) {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{status} ahead of step {step} of {}", run.as_ref().display());
+            return false;
+        }
+        assert!(started.elapsed() < DEADLINE, "{} does not reach step {step}", run.as_ref().display());
         std::thread::yield_now();
+    }
+    true
+}
+
+/// Waits until a run that has no end has a checkpoint of `step` or of a later step.
+#[track_caller]
+pub(crate) fn wait_for_step(run: impl AsRef<Path>, step: u64, child: &mut Child) {
+    assert!(reaches(run, step, child), "it ended ahead of step {step}");
+}
+
+/// Whether a run has begun to write its result.
+pub(crate) fn has_result(run: impl AsRef<Path>) -> bool {
+    RESULTS.iter().any(|name| run.as_ref().join(name).exists())
+}
+
+/// Starts the run with the words of `line` in the directory `run`, and kills it by SIGKILL after a checkpoint of `step` or
+/// of a later step. False if its result was there first.
+#[track_caller]
+pub(crate) fn is_killed_at(line: &str, run: &str, step: u64) -> bool {
+    let mut child = start(line);
+    if !reaches(run, step, &mut child) {
+        return false;
+    }
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.signal() == Some(9) || status.success(), "{status}");
+    status.signal() == Some(9) && !has_result(run)
+}
+
+/// Starts the run with the words of `line` in the directory `run`, and sends it a signal after a checkpoint of `step` or of
+/// a later step. What it said on stderr, once it has ended with `code`; `None` if its result was there first.
+#[track_caller]
+pub(crate) fn stopped_at(line: &str, run: &str, step: u64, (name, code): (&str, i32)) -> Option<String> {
+    let mut child = start(line);
+    if !reaches(run, step, &mut child) {
+        return None;
+    }
+    signal(&child, name);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    if has_result(run) {
+        assert!([Some(0), Some(code)].contains(&output.status.code()), "{}: {said}", output.status);
+        return None;
+    }
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    Some(said)
+}
+
+/// The names of files and directories that have been seen below a directory, hidden ones left out: a measure of progress
+/// that needs no clock, and that a removed file does not turn back.
+#[derive(Default)]
+pub(crate) struct Seen(BTreeSet<PathBuf>);
+
+impl Seen {
+    /// Looks again, and returns the number of names so far.
+    pub(crate) fn look(&mut self, root: &Path) -> u64 {
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path.clone());
+                }
+                self.0.insert(path);
+            }
+        }
+        self.0.len() as u64
     }
 }
 

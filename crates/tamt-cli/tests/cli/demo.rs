@@ -1,14 +1,13 @@
 //! The demonstration: a plan that ends with a report, through any kill.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use predicates::str::contains;
 use serde_json::{Map, Value, json};
 
-use crate::common::{at, object, start, tamt};
+use crate::common::{Seen, at, object, start, tamt};
 use crate::study_plans::runs;
 
 fn line(output: &str) -> String {
@@ -54,18 +53,40 @@ fn a_demonstration_ends_with_a_report_and_the_same_command_touches_no_run() {
     tamt(&format!("{} --seed 7", line(&output))).failure().stderr(contains("seed is 42 there and 7 here"));
 }
 
+/// Kills a demonstration, begins it again and kills it again, each time when there are so many more files and directories
+/// below `output`. False if it ended ahead of a kill.
+fn is_killed_often(output: &str, moments: &[u64]) -> bool {
+    let mut seen = Seen::default();
+    for moment in moments {
+        let mut child = start(&format!("{} --quiet", line(output)));
+        let moment = seen.look(Path::new(output)) + moment;
+        while seen.look(Path::new(output)) < moment && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.signal() == Some(9) || status.success(), "{status}");
+        if status.success() {
+            return false;
+        }
+    }
+    true
+}
+
 #[test]
 fn a_demonstration_that_is_killed_goes_on_to_the_same_numbers() {
     let directory = tempfile::tempdir().unwrap();
-    let whole = object(&tamt(&format!("{} --json --quiet", line(&at(&directory, "whole")))).success());
-    let output = at(&directory, "parts");
-    for milliseconds in [30, 150, 400, 900, 1500] {
-        let mut child = start(&line(&output));
-        thread::sleep(Duration::from_millis(milliseconds));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    let whole = at(&directory, "whole");
+    let expected = object(&tamt(&format!("{} --json --quiet", line(&whole))).success());
+    let total = Seen::default().look(Path::new(&whole));
+    // At the first file, at the second, and in each of four parts; where a part went by unseen, in parts of less.
+    let killed = (6..14).find_map(|share| {
+        let output = at(&directory, format!("parts-{share}"));
+        let part = total / share;
+        is_killed_often(&output, &[1, 1, part, part, part, part]).then_some(output)
+    });
+    let output = killed.expect("no demonstration was killed six times");
     let parts = object(&tamt(&format!("{} --resume --json --quiet", line(&output))).success());
-    assert_eq!(numbers(&parts), numbers(&whole));
+    assert_eq!(numbers(&parts), numbers(&expected));
     assert!(Path::new(&output).join("report/report.html").is_file());
 }

@@ -8,7 +8,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use toml::Table;
 
-use crate::common::{at, bert, bytes, corpus, signal, split, start, tamt, wait_for};
+use crate::common::{at, bert, bytes, corpus, long_enough, split, stopped_at, tamt};
 use crate::task_files::{cola, squad};
 
 fn find(method: &str, output: &str, steps: u64) -> String {
@@ -119,12 +119,13 @@ fn a_directory_and_resume_are_enough_to_go_on() {
         ("model.safetensors", &tune),
     ];
     for (i, (file, line)) in kinds.into_iter().enumerate() {
-        let [whole, stopped] = ["whole", "stopped"].map(|name| at(&directory, format!("{i}-{name}")));
-        tamt(&line(&whole, 400)).success();
-        let mut child = start(&format!("{} --save-every 15", line(&stopped, 400)));
-        wait_for(&Path::new(&stopped).join("checkpoint-30"), &mut child);
-        signal(&child, "INT");
-        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+        let (stopped, steps) = long_enough(400, |steps| {
+            let stopped = at(&directory, format!("{i}-stopped-{steps}"));
+            let line = format!("{} --save-every 15", line(&stopped, steps));
+            stopped_at(&line, &stopped, 30, ("INT", 130)).map(|_| (stopped, steps))
+        });
+        let whole = at(&directory, format!("{i}-whole"));
+        tamt(&line(&whole, steps)).success();
         let verb = line("", 1).split_once(' ').unwrap().0.to_owned();
         tamt(&format!("{verb} --output-dir {stopped} --resume --seed 7")).code(1).stderr(contains("seed is 42 there"));
         tamt(&format!("{verb} --output-dir {stopped} --resume")).success().stderr(contains("resuming from"));

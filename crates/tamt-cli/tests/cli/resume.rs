@@ -1,30 +1,35 @@
 //! Runs that are killed, stopped or refused, and runs that resume.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::common::{at, bert, bytes, copy_of_bert, corpus, object, signal, start, stderr, tamt, wait_for};
+use crate::common::{
+    at, bert, bytes, copy_of_bert, corpus, is_killed_at, long_enough, object, start, stderr, stopped_at, tamt,
+    wait_for_step,
+};
 
-/// Long enough to be interrupted, short enough for a test.
+/// Long enough to be interrupted on most machines, short enough for a test.
 const STEPS: u64 = 600;
 
-fn line(method: &str, output: &str) -> String {
+/// No machine comes to the end of so many.
+const ENDLESS: u64 = 100_000_000;
+
+fn line(method: &str, output: &str, steps: u64) -> String {
     format!(
-        "find --model {} --method {method} --sparsity 0.7 --corpus {} --output-dir {output} --max-steps {STEPS} \
+        "find --model {} --method {method} --sparsity 0.7 --corpus {} --output-dir {output} --max-steps {steps} \
          --batch-size 2 --block-size 12 --learning-rate 1e-3 --rethreshold-every 7 --logging-steps 50",
         bert(),
         corpus()
     )
 }
 
-fn pretraining(output: &str) -> String {
+fn pretraining(output: &str, steps: u64) -> String {
     format!(
-        "pretrain --new {}/config.json --tokenizer {0} --corpus {} --output-dir {output} --max-steps {STEPS} \
+        "pretrain --new {}/config.json --tokenizer {0} --corpus {} --output-dir {output} --max-steps {steps} \
          --batch-size 2 --block-size 12 --logging-steps 50",
         bert(),
         corpus()
@@ -50,18 +55,17 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
         ("tamt-mlm-kd", &["ticket.safetensors", "mlm_head.safetensors"][..]),
         ("imp", &["ticket.safetensors", "sparsity-0.3/ticket.safetensors", "sparsity-0.7/ticket.safetensors"]),
     ] {
-        let (whole, killed) = (at(&directory, format!("{method}-whole")), at(&directory, format!("{method}-killed")));
-        tamt(&format!("{} --threads 1", line(method, &whole))).success();
-
-        let mut child = start(&format!("{} --save-every 15", line(method, &killed)));
-        wait_for(&Path::new(&killed).join("checkpoint-150"), &mut child);
-        child.kill().unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
-        assert!(!Path::new(&killed).join("eval_results.json").exists());
-
-        tamt(&format!("{} --resume", line(method, &killed)))
+        let (killed, steps) = long_enough(STEPS, |steps| {
+            let killed = at(&directory, format!("{method}-killed-{steps}"));
+            is_killed_at(&format!("{} --save-every 15", line(method, &killed, steps)), &killed, 150)
+                .then_some((killed, steps))
+        });
+        tamt(&format!("{} --resume", line(method, &killed, steps)))
             .success()
             .stderr(contains("resuming from").and(contains("checkpoint-")));
+
+        let whole = at(&directory, format!("{method}-whole"));
+        tamt(&format!("{} --threads 1", line(method, &whole, steps))).success();
         for file in files {
             assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{method}: {file}");
         }
@@ -72,26 +76,24 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
 #[test]
 fn a_signal_saves_a_checkpoint_and_the_printed_command_goes_on_from_it() {
     let directory = tempfile::tempdir().unwrap();
-    let whole = at(&directory, "whole");
-    tamt(&format!("{} --threads 1", line("tamt-mlm", &whole))).success();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
-        let run = at(&directory, name);
-        let line = line("tamt-mlm", &run);
-        let mut child = start(&format!("{line} --save-every 15"));
-        wait_for(&Path::new(&run).join("checkpoint-30"), &mut child);
-        signal(&child, name);
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{said}");
-
+        let (run, steps, said) = long_enough(STEPS, |steps| {
+            let run = at(&directory, format!("{name}-{steps}"));
+            let line = format!("{} --save-every 15", line("tamt-mlm", &run, steps));
+            stopped_at(&line, &run, 30, (name, code)).map(|said| (run, steps, said))
+        });
         let saved = said.lines().find_map(|line| line.split_once("; saved ")).expect(&said).1;
         assert!(
             saved.starts_with(&format!("{run}/checkpoint-")) && Path::new(saved).join("state.safetensors").is_file()
         );
         let command = said.lines().find_map(|line| line.strip_prefix("hint: to go on: ")).expect(&said);
         let (binary, arguments) = command.split_once(' ').unwrap();
+        let line = line("tamt-mlm", &run, steps);
         assert!(binary.ends_with("tamt") && arguments == format!("{line} --save-every 15 --resume"), "{command}");
         tamt(arguments).success();
+
+        let whole = at(&directory, format!("{name}-whole"));
+        tamt(&format!("{} --threads 1", line.replace(&run, &whole))).success();
         assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{run}/ticket.safetensors")));
     }
 }
@@ -99,14 +101,14 @@ fn a_signal_saves_a_checkpoint_and_the_printed_command_goes_on_from_it() {
 #[test]
 fn pretraining_stopped_and_resumed_ends_in_the_same_weights() {
     let directory = tempfile::tempdir().unwrap();
-    let (whole, stopped) = (at(&directory, "whole"), at(&directory, "stopped"));
-    tamt(&format!("{} --threads 1", pretraining(&whole))).success();
-    let mut child = start(&format!("{} --save-every 15", pretraining(&stopped)));
-    wait_for(&Path::new(&stopped).join("checkpoint-30"), &mut child);
-    signal(&child, "TERM");
-    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
-    assert!(!Path::new(&stopped).join("model.safetensors").exists());
-    tamt(&format!("{} --resume", pretraining(&stopped))).success();
+    let (stopped, steps) = long_enough(STEPS, |steps| {
+        let stopped = at(&directory, format!("stopped-{steps}"));
+        let line = format!("{} --save-every 15", pretraining(&stopped, steps));
+        stopped_at(&line, &stopped, 30, ("TERM", 143)).map(|_| (stopped, steps))
+    });
+    tamt(&format!("{} --resume", pretraining(&stopped, steps))).success();
+    let whole = at(&directory, "whole");
+    tamt(&format!("{} --threads 1", pretraining(&whole, steps))).success();
     assert_eq!(bytes(format!("{whole}/model.safetensors")), bytes(format!("{stopped}/model.safetensors")));
 }
 
@@ -132,7 +134,7 @@ fn an_occupied_directory_is_refused_before_anything_is_read_and_left_as_it_was()
 fn a_finished_run_is_told_again() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    let line = line("tamt-kd", &run).replace("600", "20");
+    let line = line("tamt-kd", &run, 20);
     let first = object(&tamt(&format!("{line} --eval-corpus {} --json", corpus())).success());
     let ticket = bytes(format!("{run}/ticket.safetensors"));
     let again = tamt(&format!("{line} --eval-corpus {} --json --resume", corpus())).success();
@@ -147,7 +149,7 @@ fn other_settings_or_other_data_are_refused_on_resume_and_named() {
     let (run, text, model) = (at(&directory, "run"), at(&directory, "text.txt"), directory.path().join("model"));
     fs::copy(corpus(), &text).unwrap();
     let model = copy_of_bert(&model);
-    let line = line("tamt-mlm", &run).replace("600", "20").replace(&corpus(), &text).replace(&bert(), &model);
+    let line = line("tamt-mlm", &run, 20).replace(&corpus(), &text).replace(&bert(), &model);
     tamt(&line).success();
 
     tamt(&format!("{line} --resume --seed 7").replace("1e-3", "2e-3")).code(1).stderr(
@@ -169,9 +171,9 @@ fn other_settings_or_other_data_are_refused_on_resume_and_named() {
 fn resuming_where_nothing_is_starts_and_where_a_strange_run_is_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    tamt(&format!("{} --resume", line("tamt-mlm", &run).replace("600", "5"))).success();
+    tamt(&format!("{} --resume", line("tamt-mlm", &run, 5))).success();
     fs::remove_file(format!("{run}/config.toml")).unwrap();
-    tamt(&format!("{} --resume", line("tamt-mlm", &run).replace("600", "5")))
+    tamt(&format!("{} --resume", line("tamt-mlm", &run, 5)))
         .code(1)
         .stderr(contains("no config.toml").and(contains("hint: give another --output-dir")));
 }
@@ -180,8 +182,8 @@ fn resuming_where_nothing_is_starts_and_where_a_strange_run_is_does_not() {
 fn a_run_directory_that_vanishes_stops_the_run() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    let mut child = start(&format!("{} --save-every 15", line("tamt-kd", &run).replace("600", "100000000")));
-    wait_for(&Path::new(&run).join("checkpoint-30"), &mut child);
+    let mut child = start(&format!("{} --save-every 15", line("tamt-kd", &run, ENDLESS)));
+    wait_for_step(&run, 30, &mut child);
     fs::rename(&run, at(&directory, "elsewhere")).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -197,9 +199,9 @@ fn a_run_directory_that_vanishes_stops_the_run() {
 fn a_directory_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    let line = line("tamt-kd", &run).replace("600", "100000000");
+    let line = line("tamt-kd", &run, ENDLESS);
     let mut child = start(&format!("{line} --save-every 15"));
-    wait_for(&Path::new(&run).join("checkpoint-15"), &mut child);
+    wait_for_step(&run, 15, &mut child);
     tamt(&format!("{line} --resume")).code(1).stderr(contains("is being written by another process"));
     child.kill().unwrap();
     child.wait().unwrap();

@@ -2,7 +2,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -10,7 +9,10 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::common::{at, bert, bytes, copy_of_bert, corpus, signal, split, start, stderr, tamt, wait_for};
+use crate::common::{
+    at, bert, bytes, copy_of_bert, corpus, has_result, is_killed_at, long_enough, newest_checkpoint, reaches, signal,
+    split, start, stderr, stopped_at, tamt, wait_for_step,
+};
 use crate::task_files::cola;
 
 /// Saves a checkpoint after every step.
@@ -25,10 +27,13 @@ fn line(method: &str, output: &str, steps: u64) -> String {
     )
 }
 
-/// A text whose evaluation takes a second: the corpus, many times.
-fn long_text(directory: &tempfile::TempDir) -> String {
-    let path = at(directory, "long.txt");
-    fs::write(&path, fs::read_to_string(corpus()).unwrap().repeat(100)).unwrap();
+/// Times that the corpus stands in a text whose evaluation takes a second on most machines.
+const LONG: u64 = 100;
+
+/// The corpus, `times` times.
+fn long_text(directory: &tempfile::TempDir, times: u64) -> String {
+    let path = at(directory, format!("{times}.txt"));
+    fs::write(&path, fs::read_to_string(corpus()).unwrap().repeat(usize::try_from(times).unwrap())).unwrap();
     path
 }
 
@@ -36,11 +41,6 @@ fn ended(child: Child) -> (Output, String) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     (output, said)
-}
-
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
 }
 
 fn state(run: &str, step: u64) -> String {
@@ -61,13 +61,14 @@ fn resumable(run: &str) -> Vec<u64> {
 #[test]
 fn a_run_saves_by_the_clock_and_the_interval_changes_no_result() {
     let directory = tempfile::tempdir().unwrap();
-    let [whole, killed] = ["whole", "killed"].map(|name| at(&directory, name));
-    tamt(&format!("{} --save-every 0", line("tamt-mlm", &whole, 200))).success();
+    let (killed, steps) = long_enough(200, |steps| {
+        let killed = at(&directory, format!("killed-{steps}"));
+        is_killed_at(&format!("{} {ALWAYS}", line("tamt-mlm", &killed, steps)), &killed, 20).then_some((killed, steps))
+    });
+    tamt(&format!("{} --resume", line("tamt-mlm", &killed, steps))).success().stderr(contains("resuming from"));
+    let whole = at(&directory, "whole");
+    tamt(&format!("{} --save-every 0", line("tamt-mlm", &whole, steps))).success();
     assert!(resumable(&whole).is_empty());
-    let mut child = start(&format!("{} {ALWAYS}", line("tamt-mlm", &killed, 200)));
-    wait_for(Path::new(&state(&killed, 20)), &mut child);
-    kill(child);
-    tamt(&format!("{} --resume", line("tamt-mlm", &killed, 200))).success().stderr(contains("resuming from"));
     assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{killed}/ticket.safetensors")));
     let left = fs::read_dir(&killed).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(left.filter(|name| name.starts_with("checkpoint-")).collect::<Vec<_>>(), Vec::<String>::new());
@@ -76,24 +77,30 @@ fn a_run_saves_by_the_clock_and_the_interval_changes_no_result() {
 #[test]
 fn a_run_killed_or_stopped_in_its_last_evaluation_goes_on_from_its_last_step() {
     let directory = tempfile::tempdir().unwrap();
-    let [whole, killed] = ["whole", "killed"].map(|name| at(&directory, name));
-    let text = long_text(&directory);
-    let line = |run: &str| format!("{} --eval-corpus {text}", line("tamt-mlm", run, 20));
-    tamt(&line(&whole)).success();
-    let mut child = start(&line(&killed));
-    wait_for(Path::new(&state(&killed, 20)), &mut child);
-    kill(child);
-
-    let mut child = start(&format!("{} --resume", line(&killed)));
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.any(|line| line.starts_with("resuming from")), "it did not resume");
-    signal(&child, "TERM");
-    let said: Vec<String> = said.collect();
-    assert_eq!(child.wait().unwrap().code(), Some(143), "{said:?}");
-    assert!(said.iter().all(|line| !line.contains("evaluated at step")), "{said:?}");
+    let (line, killed) = long_enough(LONG, |times| {
+        let (text, run) = (long_text(&directory, times), at(&directory, format!("killed-{times}")));
+        let line = move |run: &str| format!("{} --eval-corpus {text}", line("tamt-mlm", run, 20));
+        if !is_killed_at(&line(&run), &run, 20) {
+            return None;
+        }
+        let mut child = start(&format!("{} --resume", line(&run)));
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.any(|line| line.starts_with("resuming from")), "it did not resume");
+        signal(&child, "TERM");
+        let said: Vec<String> = said.collect();
+        let code = child.wait().unwrap().code();
+        // The evaluation may have ended ahead of the signal.
+        if said.iter().any(|line| line.contains("evaluated at step")) {
+            return None;
+        }
+        assert_eq!(code, Some(143), "{said:?}");
+        Some((line, run))
+    });
     assert_eq!(resumable(&killed), [20]);
 
     tamt(&format!("{} --resume", line(&killed))).success().stderr(contains("checkpoint-20"));
+    let whole = at(&directory, "whole");
+    tamt(&line(&whole)).success();
     for file in ["ticket.safetensors", "mlm_head.safetensors"] {
         assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{file}");
     }
@@ -114,17 +121,16 @@ fn losses(run: &str) -> Vec<Value> {
 #[test]
 fn a_signal_in_an_evaluation_between_two_steps_leaves_the_evaluation_to_the_resumed_run() {
     let directory = tempfile::tempdir().unwrap();
-    let [whole, stopped] = ["whole", "stopped"].map(|name| at(&directory, name));
-    let text = long_text(&directory);
-    let line = |run: &str| format!("{} --eval-every 3 --eval-corpus {text}", line("tamt-kd", run, 5));
-    tamt(&line(&whole)).success();
-    let mut child = start(&format!("{} {ALWAYS}", line(&stopped)));
-    wait_for(Path::new(&state(&stopped, 3)), &mut child);
-    signal(&child, "INT");
-    let (output, said) = ended(child);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(!said.contains("evaluated at step 3"), "{said}");
+    let (line, stopped) = long_enough(LONG, |times| {
+        let (text, run) = (long_text(&directory, times), at(&directory, format!("stopped-{times}")));
+        let line = move |run: &str| format!("{} --eval-every 3 --eval-corpus {text}", line("tamt-kd", run, 5));
+        let said = stopped_at(&format!("{} {ALWAYS}", line(&run)), &run, 3, ("INT", 130))?;
+        // The evaluation may have ended ahead of the signal.
+        (!said.contains("evaluated at step 3")).then_some((line, run))
+    });
     tamt(&format!("{} --resume", line(&stopped))).success().stderr(contains("evaluated at step 3"));
+    let whole = at(&directory, "whole");
+    tamt(&line(&whole)).success();
     assert_eq!(losses(&whole), losses(&stopped));
     assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{stopped}/ticket.safetensors")));
 }
@@ -197,7 +203,7 @@ fn a_run_whose_directory_is_replaced_stops_and_writes_nothing_there() {
     let (run, aside) = (at(&directory, "run"), at(&directory, "aside"));
     for method in ["tamt-kd", "imp"] {
         let mut child = start(&format!("{} --save-every 15", line(method, &run, 100_000_000)));
-        wait_for(Path::new(&state(&run, 30)), &mut child);
+        wait_for_step(&run, 30, &mut child);
         fs::rename(&run, &aside).unwrap();
         let _ = fs::create_dir(&run);
         let (output, said) = ended(child);
@@ -212,16 +218,21 @@ fn a_run_whose_directory_is_replaced_stops_and_writes_nothing_there() {
 #[test]
 fn a_model_is_written_with_its_tokenizer_although_their_source_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let (base, run) = (copy_of_bert(&directory.path().join("base")), at(&directory, "run"));
-    let pretrain = format!(
-        "pretrain --model {base} --corpus {} --output-dir {run} --max-steps 200 --batch-size 2 --block-size 12 {ALWAYS}",
-        corpus()
-    );
-    let mut child = start(&pretrain);
-    wait_for(Path::new(&state(&run, 5)), &mut child);
-    fs::remove_dir_all(&base).unwrap();
-    let (output, said) = ended(child);
-    assert!(output.status.success(), "{said}");
+    let run = long_enough(200, |steps| {
+        let (base, run) = (copy_of_bert(&directory.path().join("base")), at(&directory, format!("run-{steps}")));
+        let mut child = start(&format!(
+            "pretrain --model {base} --corpus {} --output-dir {run} --max-steps {steps} --batch-size 2 --block-size 12 \
+             {ALWAYS}",
+            corpus()
+        ));
+        let is_midway = reaches(&run, 5, &mut child);
+        fs::remove_dir_all(&base).unwrap();
+        // The copies come after the weights.
+        let is_ahead = is_midway && !has_result(&run);
+        let (output, said) = ended(child);
+        assert!(output.status.success(), "{said}");
+        is_ahead.then_some(run)
+    });
     assert!(Path::new(&run).join("model.safetensors").is_file());
     for file in ["vocab.txt", "tokenizer.json", "tokenizer_config.json"] {
         assert_eq!(bytes(format!("{run}/{file}")), bytes(format!("{}/{file}", bert())), "{file}");
@@ -231,14 +242,11 @@ fn a_model_is_written_with_its_tokenizer_although_their_source_is_gone() {
 #[test]
 fn two_checkpoints_are_kept_and_the_older_one_takes_the_place_of_a_damaged_one() {
     let directory = tempfile::tempdir().unwrap();
-    let [whole, run] = ["whole", "run"].map(|name| at(&directory, name));
-    tamt(&line("imp", &whole, 600)).success();
-    let line = line("imp", &run, 600);
-    let mut child = start(&format!("{line} --save-every 20"));
-    wait_for(Path::new(&state(&run, 80)), &mut child);
-    signal(&child, "INT");
-    let (output, said) = ended(child);
-    assert_eq!(output.status.code(), Some(130), "{said}");
+    let (run, steps) = long_enough(600, |steps| {
+        let run = at(&directory, format!("run-{steps}"));
+        let line = format!("{} --save-every 20", line("imp", &run, steps));
+        stopped_at(&line, &run, 80, ("INT", 130)).map(|_| (run, steps))
+    });
     let [older, newest] = resumable(&run)[..] else { panic!("{:?}", resumable(&run)) };
     let (older_state, newest_state) = (state(&run, older), state(&run, newest));
     let whole_state = bytes(&older_state);
@@ -246,7 +254,7 @@ fn two_checkpoints_are_kept_and_the_older_one_takes_the_place_of_a_damaged_one()
         let state = bytes(file);
         fs::write(file, &state[..state.len() / 2]).unwrap();
     }
-    let resume = format!("{line} --resume");
+    let resume = format!("{} --resume", line("imp", &run, steps));
     tamt(&resume).code(1).stderr(contains(&newest_state).and(contains("is damaged")));
     fs::write(&older_state, whole_state).unwrap();
     tamt(&resume).success().stderr(
@@ -254,6 +262,8 @@ fn two_checkpoints_are_kept_and_the_older_one_takes_the_place_of_a_damaged_one()
             .and(contains("the checkpoint before it takes its place"))
             .and(contains(format!("resuming from {run}/checkpoint-{older}"))),
     );
+    let whole = at(&directory, "whole");
+    tamt(&line("imp", &whole, steps)).success();
     assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{run}/ticket.safetensors")));
 }
 
@@ -268,7 +278,7 @@ fn a_closed_terminal_is_a_request_to_stop_unless_it_is_to_be_ignored() {
     let line = |run: &str| format!("{} --save-every 15", line("tamt-kd", run, 100_000_000));
     let run = at(&directory, "closed");
     let mut child = under_env("--default-signal=HUP", line(&run));
-    wait_for(Path::new(&state(&run, 15)), &mut child);
+    wait_for_step(&run, 15, &mut child);
     signal(&child, "HUP");
     let (output, said) = ended(child);
     assert_eq!(output.status.code(), Some(129), "{said}");
@@ -276,10 +286,9 @@ fn a_closed_terminal_is_a_request_to_stop_unless_it_is_to_be_ignored() {
 
     let run = at(&directory, "nohup");
     let mut child = under_env("--ignore-signal=HUP", line(&run));
-    wait_for(Path::new(&state(&run, 15)), &mut child);
+    wait_for_step(&run, 15, &mut child);
     signal(&child, "HUP");
-    let newest = *resumable(&run).last().unwrap();
-    wait_for(Path::new(&state(&run, newest + 30)), &mut child);
+    wait_for_step(&run, newest_checkpoint(&run).unwrap() + 30, &mut child);
     signal(&child, "TERM");
     assert_eq!(ended(child).0.status.code(), Some(143));
 }

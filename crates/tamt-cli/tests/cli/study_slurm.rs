@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{at, signal, split, tamt, wait_for};
+use crate::common::{at, has_result, long_enough, reaches, signal, split, tamt};
 use crate::study_plans::{names, numbers, plan, record, run, runs, tasks};
 
-/// Long enough for a signal in its middle.
-const SEARCH: &str = "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nseeds = [1]\nmax-steps = 2000\n\
-    save-every = 50\nbatch-size = 2\nblock-size = 12\n";
+/// The plan of one search.
+fn search(steps: u64, save_every: u64) -> String {
+    format!(
+        "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nseeds = [1]\nmax-steps = {steps}\n\
+         save-every = {save_every}\nbatch-size = 2\nblock-size = 12\n"
+    )
+}
 
 /// The command with the words of `line`, under a `PATH` that begins with `programs`.
 fn with_programs(line: &str, programs: &Path) -> Command {
@@ -46,7 +50,7 @@ fn object(output: &Output) -> Value {
 #[test]
 fn without_sbatch_nothing_is_written_and_the_message_says_what_else_there_is() {
     let directory = tempfile::tempdir().unwrap();
-    let (plan, out) = (plan(&directory, "plan.toml", SEARCH), at(&directory, "out"));
+    let (plan, out) = (plan(&directory, "plan.toml", &search(4, 2)), at(&directory, "out"));
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("tamt"));
     let command =
         command.args(split(&format!("study {plan} --output-dir {out} --slurm"))).env("PATH", directory.path());
@@ -60,7 +64,7 @@ fn without_sbatch_nothing_is_written_and_the_message_says_what_else_there_is() {
 #[test]
 fn a_dry_run_prints_the_script_and_writes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = plan(&directory, "my plan.toml", SEARCH);
+    let plan = plan(&directory, "my plan.toml", &search(4, 2));
     let out = at(&directory, "it's out");
     let call = |flags: &[&str]| {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("tamt"));
@@ -95,7 +99,7 @@ fn a_dry_run_prints_the_script_and_writes_nothing() {
 #[test]
 fn what_is_open_is_submitted_and_the_words_of_sbatch_are_told() {
     let directory = tempfile::tempdir().unwrap();
-    let text_of = format!("{}[losses]\n", SEARCH.replace("[1]", "[1, 2]").replace("2000", "4"));
+    let text_of = format!("{}[losses]\n", search(4, 2).replace("[1]", "[1, 2]"));
     let (plan, out) = (plan(&directory, "plan.toml", &text_of), at(&directory, "out"));
     let given = at(&directory, "given");
     let stub = format!("[ \"$1\" = --version ] && exit\necho \"$@\" > {given}\necho '17;cluster'\necho note >&2");
@@ -121,39 +125,51 @@ fn what_is_open_is_submitted_and_the_words_of_sbatch_are_told() {
     assert!(text(&output.stderr).contains("invalid partition"), "{}", text(&output.stderr));
 }
 
+/// The task of the script that `study` would submit, as Slurm starts it, with these programs.
+fn task(study: &str, programs: &Path) -> Command {
+    let dry = with_programs(&format!("{study} --slurm --dry-run"), programs).output().unwrap();
+    let script = programs.join("script.sh");
+    fs::write(&script, &dry.stdout).unwrap();
+    let mut command = Command::new("bash");
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    command.arg(&script).envs([("PATH", path.as_str()), ("SLURM_JOB_ID", "23"), ("SLURM_CPUS_PER_TASK", "1")]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 #[test]
 fn ahead_of_the_time_limit_a_task_saves_a_checkpoint_and_returns_to_the_queue() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = plan(&directory, "plan.toml", SEARCH);
-    let (whole, stopped) = (at(&directory, "whole"), at(&directory, "stopped"));
-    tamt(&format!("study {plan} --output-dir {whole} --quiet")).success();
-    let name = run(&whole, "tickets/").file_name().unwrap().to_str().unwrap().to_owned();
-    let requeued = at(&directory, "requeued");
-    let programs = program(directory.path(), "scontrol", &format!("echo \"$@\" >> {requeued}"));
-    let script = at(&directory, "script.sh");
-    let dry =
-        with_programs(&format!("study {plan} --output-dir {stopped} --slurm --dry-run"), &programs).output().unwrap();
-    fs::write(&script, &dry.stdout).unwrap();
-    let task = || {
-        let mut command = Command::new("bash");
-        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-        command.arg(&script).envs([("PATH", path.as_str()), ("SLURM_JOB_ID", "23"), ("SLURM_CPUS_PER_TASK", "1")]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let mut child = task();
-    wait_for(&Path::new(&stopped).join(format!("tickets/{name}/checkpoint-100")), &mut child);
-    signal(&child, "USR1");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(fs::read_to_string(&requeued).unwrap(), "requeue 23\n");
-    assert!(!run(&stopped, "tickets/").join("study-run.json").exists(), "it was to stop in the middle");
+    long_enough(1000, |steps| {
+        let plan = plan(&directory, "plan.toml", &search(steps, 50));
+        let [whole, stopped, requeued] =
+            ["whole", "stopped", "requeued"].map(|name| at(&directory, format!("{name}-{steps}")));
+        tamt(&format!("study {plan} --output-dir {whole} --quiet")).success();
+        let name = run(&whole, "tickets/").file_name().unwrap().to_str().unwrap().to_owned();
+        let programs = program(directory.path(), "scontrol", &format!("echo \"$@\" >> {requeued}"));
+        let task = || task(&format!("study {plan} --output-dir {stopped}"), &programs).spawn().unwrap();
+        let (mut child, search) = (task(), Path::new(&stopped).join("tickets").join(&name));
+        if !reaches(&search, 100, &mut child) {
+            return None;
+        }
+        signal(&child, "USR1");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        if has_result(&search) {
+            return None;
+        }
+        assert_eq!(fs::read_to_string(&requeued).unwrap(), "requeue 23\n");
+        assert!(!search.join("study-run.json").exists(), "it was to stop in the middle");
 
-    // The task begins again, and ends.
-    let output = task().wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("going on with tickets/"), "{}", text(&output.stderr));
-    assert_eq!(fs::read_to_string(&requeued).unwrap(), "requeue 23\n");
-    assert_eq!(numbers(&stopped), numbers(&whole));
-    assert_eq!(record(run(&stopped, "tickets/"))["attempts"], 2);
+        // The task begins again, and ends.
+        let output = task().wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("going on with tickets/"), "{}", text(&output.stderr));
+        assert_eq!(fs::read_to_string(&requeued).unwrap(), "requeue 23\n");
+        assert_eq!(numbers(&stopped), numbers(&whole));
+        assert_eq!(record(&search)["attempts"], 2);
+        Some(())
+    });
 }
 
 /// A Slurm of one controller and one node on this machine, until dropped.
@@ -179,10 +195,15 @@ impl Slurm {
         Output { status, stdout: Vec::new(), stderr }
     }
 
+    /// Runs a program of Slurm, or `tamt`.
+    fn output(&self, program: impl AsRef<std::ffi::OsStr>, words: &[&str]) -> Output {
+        let conf = self.directory.path().join("slurm.conf");
+        Command::new(program.as_ref()).args(words).env("SLURM_CONF", conf).output().unwrap()
+    }
+
     /// What a program of Slurm, or `tamt`, prints.
     fn call(&self, program: impl AsRef<std::ffi::OsStr>, words: &[&str]) -> String {
-        let conf = self.directory.path().join("slurm.conf");
-        let output = Command::new(program.as_ref()).args(words).env("SLURM_CONF", conf).output().unwrap();
+        let output = self.output(program, words);
         assert!(output.status.success(), "{words:?}: {}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout).trim().to_owned()
     }
@@ -200,6 +221,10 @@ impl Slurm {
         value.unwrap_or_else(|| panic!("no {name} in {shown}")).to_owned()
     }
 
+    fn state(&self, task: &str) -> String {
+        self.field(task, "JobState")
+    }
+
     fn wait(&self, what: &str, out: &str, mut is_so: impl FnMut() -> bool) {
         let started = Instant::now();
         while !is_so() {
@@ -215,7 +240,7 @@ impl Slurm {
     }
 
     fn wait_for_state(&self, task: &str, state: &str, out: &str) {
-        self.wait(&format!("{state} of {task}"), out, || self.field(task, "JobState") == state);
+        self.wait(&format!("{state} of {task}"), out, || self.state(task) == state);
     }
 }
 
@@ -231,19 +256,44 @@ fn checkpoints(out: &str) -> usize {
     runs(out).iter().map(inside).sum()
 }
 
-/// The process of the worker that is a task of an array job.
-fn worker_of_task(out: &str, task: &str) -> String {
+/// The process of the worker that is a task of an array job, while there is one.
+fn worker_of_task(out: &str, task: &str) -> Option<String> {
     let directory = Path::new(out).join(".study/workers");
-    let pids = names(&directory).into_iter().filter(|name| name.ends_with(".json")).map(|name| {
-        let sign: Value = serde_json::from_slice(&fs::read(directory.join(name)).unwrap()).unwrap();
-        sign["pid"].to_string()
+    let pids = names(&directory).into_iter().filter(|name| name.ends_with(".json")).filter_map(|name| {
+        // A worker that leaves takes its sign along.
+        let sign: Value = serde_json::from_slice(&fs::read(directory.join(name)).ok()?).unwrap();
+        Some(sign["pid"].to_string())
     });
     let variable = format!("SLURM_ARRAY_TASK_ID={task}");
     let is_of_task = |pid: &String| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|&byte| byte == 0).any(|word| word == variable.as_bytes())
     };
-    pids.into_iter().find(is_of_task).unwrap_or_else(|| panic!("task {task} has no worker"))
+    pids.into_iter().find(is_of_task)
+}
+
+/// Kills the worker of the first of two tasks, and returns both tasks to the queue while they are at work. False if one of
+/// them ended ahead of that.
+fn are_disturbed(slurm: &Slurm, out: &str, [first, second]: [&str; 2]) -> bool {
+    let mut worker = None;
+    slurm.wait("a checkpoint of two workers", out, || {
+        worker = worker_of_task(out, "0");
+        worker.is_some() && checkpoints(out) > 0 || [first, second].iter().any(|task| slurm.state(task) == "COMPLETED")
+    });
+    // As the machine does without memory: the worker has no chance to leave.
+    let kill = |pid: String| Command::new("kill").args(["-KILL", &pid]).status().unwrap().success();
+    if !worker.is_some_and(kill) {
+        return false;
+    }
+    slurm.wait("the end of the first task", out, || ["FAILED", "COMPLETED"].contains(&slurm.state(first).as_str()));
+    if slurm.state(first) == "COMPLETED" {
+        return false;
+    }
+    slurm.call("scontrol", &["requeue", first]);
+    let is_at_work = || slurm.state(second) == "RUNNING";
+    slurm.wait("a checkpoint", out, || checkpoints(out) > 0 || !is_at_work());
+    // Slurm ends a running task by SIGTERM, and starts it again.
+    is_at_work() && slurm.output("scontrol", &["requeue", second]).status.success()
 }
 
 /// As root: `apt-get install slurm-wlm munge`, then `cargo test --workspace --test cli slurm -- --ignored`.
@@ -252,35 +302,30 @@ fn worker_of_task(out: &str, task: &str) -> String {
 fn under_slurm_killed_and_requeued_tasks_change_no_number() {
     let directory = tempfile::tempdir().unwrap();
     tasks(directory.path());
-    let plan = plan(
-        &directory,
-        "plan.toml",
-        "[tickets]\nmethods = ['random', 'magnitude', 'tamt-mlm']\nsparsities = [0.5, 0.7]\nseeds = [1, 2]\n\
-         max-steps = 8000\nsave-every = 100\nbatch-size = 2\nblock-size = 12\nlearning-rate = 1e-3\n[losses]\n\
-         [tasks]\nnames = ['cola']\nseeds = [1]\nmax-steps = 300\nsave-every = 20\neval-every = 50\nbatch-size = 4\n\
-         max-length = 16\nlearning-rate = 2e-3\n[tasks.cola]\ndata = 'one'\n",
-    );
-    let (whole, out) = (at(&directory, "whole"), at(&directory, "by slurm"));
-    tamt(&format!("study {plan} --output-dir {whole} --quiet")).success();
-
     let slurm = Slurm::start();
-    let job = slurm.submit(&plan, &out, "--array=0-1 --cpus-per-task=1");
-    let (first, second) = (format!("{job}_0"), format!("{job}_1"));
-    slurm.wait_for_state(&first, "RUNNING", &out);
-    slurm.wait("a checkpoint", &out, || checkpoints(&out) > 0);
-    // As the machine does without memory: the worker has no chance to leave.
-    let killed = Command::new("kill").args(["-KILL", &worker_of_task(&out, "0")]).status().unwrap();
-    assert!(killed.success());
-    slurm.wait_for_state(&first, "FAILED", &out);
-    slurm.call("scontrol", &["requeue", &first]);
-    slurm.wait("a checkpoint", &out, || checkpoints(&out) > 0);
-    // Slurm ends a running task by SIGTERM, and starts it again.
-    assert_eq!(slurm.field(&second, "JobState"), "RUNNING");
-    slurm.call("scontrol", &["requeue", &second]);
-    for task in [&first, &second] {
-        slurm.wait_for_state(task, "COMPLETED", &out);
-        assert_eq!(slurm.field(task, "Restarts"), "1");
-    }
+    let (plan, out) = long_enough(2000, |steps| {
+        let text = format!(
+            "[tickets]\nmethods = ['random', 'magnitude', 'tamt-mlm']\nsparsities = [0.5, 0.7]\nseeds = [1, 2]\n\
+             max-steps = {steps}\nsave-every = 100\nbatch-size = 2\nblock-size = 12\nlearning-rate = 1e-3\n[losses]\n\
+             [tasks]\nnames = ['cola']\nseeds = [1]\nmax-steps = 300\nsave-every = 20\neval-every = 50\nbatch-size = 4\n\
+             max-length = 16\nlearning-rate = 2e-3\n[tasks.cola]\ndata = 'one'\n"
+        );
+        let (plan, out) = (plan(&directory, "plan.toml", &text), at(&directory, format!("by slurm {steps}")));
+        let job = slurm.submit(&plan, &out, "--array=0-1 --cpus-per-task=1");
+        let tasks = [format!("{job}_0"), format!("{job}_1")];
+        if !are_disturbed(&slurm, &out, tasks.each_ref().map(String::as_str)) {
+            // A task that has ended cannot be cancelled.
+            slurm.output("scancel", &[&job]);
+            return None;
+        }
+        for task in &tasks {
+            slurm.wait_for_state(task, "COMPLETED", &out);
+            assert_eq!(slurm.field(task, "Restarts"), "1");
+        }
+        Some((plan, out))
+    });
+    let whole = at(&directory, "whole");
+    tamt(&format!("study {plan} --output-dir {whole} --quiet")).success();
     assert_eq!(numbers(&out), numbers(&whole));
 }
 
@@ -293,8 +338,7 @@ fn under_slurm_a_task_returns_to_the_queue_ahead_of_its_time_limit() {
     // A minute is the shortest limit. Slurm looks for tasks near their limit twice a minute, so the first signal comes
     // within 15 to 45 seconds. A search that ends sooner meets no limit, and a longer one takes its place.
     for steps in [60_000, 120_000, 240_000, 480_000, 960_000] {
-        let text_of = SEARCH.replace("2000", &steps.to_string()).replace("every = 50", "every = 5000");
-        let plan = plan(&directory, "plan.toml", &text_of);
+        let plan = plan(&directory, "plan.toml", &search(steps, 5000));
         let out = at(&directory, steps.to_string());
         let job = slurm.submit(&plan, &out, "--array=0 --time=1 --signal=B:USR1@45");
         let task = format!("{job}_0");

@@ -1,22 +1,21 @@
 //! Fine-tunings that are killed, stopped, refused or shown again end in the same bits.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::common::{at, bert, bytes, object, signal, start, tamt, wait_for};
+use crate::common::{at, bert, bytes, is_killed_at, long_enough, object, stopped_at, tamt};
 use crate::task_files::{cola, squad};
 
-/// Long enough to be interrupted, short enough for a test.
+/// Long enough to be interrupted on most machines, short enough for a test.
 const STEPS: u64 = 400;
 
-fn line(task: &str, output: &str) -> String {
+fn line(task: &str, output: &str, steps: u64) -> String {
     format!(
-        "tune --model {} {task} --output-dir {output} --max-steps {STEPS} --batch-size 4 --learning-rate 2e-3 \
+        "tune --model {} {task} --output-dir {output} --max-steps {steps} --batch-size 4 --learning-rate 2e-3 \
          --eval-every 25 --logging-steps 50",
         bert()
     )
@@ -47,29 +46,26 @@ fn same(one: &str, other: &str, files: &[&str]) {
     assert_eq!(results(one), results(other));
 }
 
-/// Runs `line` in three directories: without interruption on one thread, killed by SIGKILL and resumed, and stopped by
-/// SIGINT and continued with the printed command. Expects the same files in all of them.
+/// Runs `line`, a command line by its output directory and its steps, in three directories: killed by SIGKILL and resumed,
+/// stopped by SIGINT and continued with the printed command, and without interruption on one thread. Expects the same files
+/// in all of them.
 #[track_caller]
-fn ends_in_the_same_bits(directory: &tempfile::TempDir, line: impl Fn(&str) -> String, files: &[&str]) {
-    let [whole, killed, stopped] = ["whole", "killed", "stopped"].map(|name| at(directory, name));
-    tamt(&format!("{} --threads 1", line(&whole))).success();
+fn ends_in_the_same_bits(directory: &tempfile::TempDir, line: impl Fn(&str, u64) -> String, files: &[&str]) {
+    let (steps, [killed, stopped], said) = long_enough(STEPS, |steps| {
+        let [killed, stopped] = ["killed", "stopped"].map(|name| at(directory, format!("{name}-{steps}")));
+        let to_kill = format!("{} --save-every 15 --threads 2", line(&killed, steps));
+        if !is_killed_at(&to_kill, &killed, 60) {
+            return None;
+        }
+        let said = stopped_at(&format!("{} --save-every 15", line(&stopped, steps)), &stopped, 30, ("INT", 130))?;
+        Some((steps, [killed, stopped], said))
+    });
+    let whole = at(directory, "whole");
+    tamt(&format!("{} --threads 1", line(&whole, steps))).success();
 
-    let mut child = start(&format!("{} --save-every 15 --threads 2", line(&killed)));
-    wait_for(&Path::new(&killed).join("checkpoint-60"), &mut child);
-    child.kill().unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
-    for file in ["model.safetensors", "eval_results.json", "predictions.tsv"] {
-        assert!(!Path::new(&killed).join(file).exists(), "{file}");
-    }
-    tamt(&format!("{} --resume --threads 2", line(&killed))).success().stderr(contains("resuming from"));
+    tamt(&format!("{} --resume --threads 2", line(&killed, steps))).success().stderr(contains("resuming from"));
     same(&whole, &killed, files);
 
-    let mut child = start(&format!("{} --save-every 15", line(&stopped)));
-    wait_for(&Path::new(&stopped).join("checkpoint-30"), &mut child);
-    signal(&child, "INT");
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{said}");
     let command = said.lines().find_map(|line| line.strip_prefix("hint: to go on: ")).expect(&said);
     assert!(command.ends_with(" --resume"), "{command}");
     tamt(command.split_once(' ').unwrap().1).success();
@@ -83,7 +79,7 @@ fn a_ticket_is_tuned_to_the_same_bits_by_any_number_of_threads_and_after_a_kill(
     tamt(&format!("find --model {} --method random --sparsity 0.5 --output-dir {half}", bert())).success();
     let task = format!("--task cola --data {data} --ticket {half} --predict-test");
     let files = ["model.safetensors", "config.json", "predictions.tsv", "test_predictions/CoLA.tsv"];
-    ends_in_the_same_bits(&directory, |output| line(&task, output), &files);
+    ends_in_the_same_bits(&directory, |output, steps| line(&task, output, steps), &files);
 }
 
 #[test]
@@ -91,9 +87,11 @@ fn so_is_a_student_of_a_teacher() {
     let directory = tempfile::tempdir().unwrap();
     let (data, teacher) = (cola(&directory.path().join("data")), at(&directory, "teacher"));
     let task = format!("--task cola --data {data}");
-    tamt(&line(&task, &teacher).replace(" 400 ", " 40 ")).success();
-    let task = format!("{task} --teacher {teacher} --early-stopping 12 --train-examples 50");
-    ends_in_the_same_bits(&directory, |output| line(&task, output), &["model.safetensors", "predictions.tsv"]);
+    tamt(&line(&task, &teacher, 40)).success();
+    let task = format!("{task} --teacher {teacher} --train-examples 50");
+    // Early stopping needs three quarters of the steps, however many these are.
+    let line = |output: &str, steps| format!("{} --early-stopping {}", line(&task, output, steps), 12 * steps / STEPS);
+    ends_in_the_same_bits(&directory, line, &["model.safetensors", "predictions.tsv"]);
 }
 
 #[test]
@@ -102,14 +100,14 @@ fn so_is_a_model_of_spans() {
     let task =
         format!("--task squad2 --data {} --max-length 24 --doc-stride 6", squad(&directory.path().join("d"), true));
     let files = ["model.safetensors", "predictions.json", "nbest_predictions.json", "null_odds.json"];
-    ends_in_the_same_bits(&directory, |output| line(&task, output), &files);
+    ends_in_the_same_bits(&directory, |output, steps| line(&task, output, steps), &files);
 }
 
 #[test]
 fn a_finished_run_is_told_again() {
     let directory = tempfile::tempdir().unwrap();
     let (data, run) = (cola(&directory.path().join("data")), at(&directory, "run"));
-    let line = line(&format!("--task cola --data {data}"), &run).replace(" 400 ", " 20 ");
+    let line = line(&format!("--task cola --data {data}"), &run, 20);
     let first = object(&tamt(&format!("{line} --json")).success());
     let weights = bytes(format!("{run}/model.safetensors"));
     let again = tamt(&format!("{line} --json --resume")).success().stderr(contains("this run has finished"));
@@ -121,17 +119,20 @@ fn a_finished_run_is_told_again() {
 fn several_seeds_go_on_where_they_were_killed() {
     let directory = tempfile::tempdir().unwrap();
     let data = cola(&directory.path().join("data"));
-    let (whole, killed) = (at(&directory, "whole"), at(&directory, "killed"));
-    let line = |output: &str| format!("{} --seeds 7,3", line(&format!("--task cola --data {data}"), output));
-    let expected = object(&tamt(&format!("{} --json", line(&whole))).success());
-    let mut child = start(&format!("{} --save-every 15", line(&killed)));
-    wait_for(&Path::new(&killed).join("seed-3/checkpoint-30"), &mut child);
-    child.kill().unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was to be killed in the middle");
+    let line =
+        |output: &str, steps| format!("{} --seeds 7,3", line(&format!("--task cola --data {data}"), output, steps));
+    let (killed, steps) = long_enough(STEPS, |steps| {
+        let killed = at(&directory, format!("killed-{steps}"));
+        // What many steps say is more than a pipe holds.
+        let line = format!("{} --save-every 15 --quiet", line(&killed, steps));
+        is_killed_at(&line, &format!("{killed}/seed-3"), 30).then_some((killed, steps))
+    });
     assert!(Path::new(&killed).join("seed-7/eval_results.json").exists());
     assert!(!Path::new(&killed).join("eval_results.json").exists());
 
-    let result = object(&tamt(&format!("{} --json --resume", line(&killed))).success());
+    let result = object(&tamt(&format!("{} --json --resume", line(&killed, steps))).success());
+    let whole = at(&directory, "whole");
+    let expected = object(&tamt(&format!("{} --json", line(&whole, steps))).success());
     let measured = |result: &serde_json::Map<String, Value>, key: &str| {
         let mut values = result[key].as_object().unwrap().clone();
         values.remove("seconds");
@@ -148,7 +149,7 @@ fn several_seeds_go_on_where_they_were_killed() {
 fn other_settings_or_other_data_are_refused_on_resume_and_named() {
     let directory = tempfile::tempdir().unwrap();
     let (data, run) = (cola(&directory.path().join("data")), at(&directory, "run"));
-    let line = line(&format!("--task cola --data {data}"), &run).replace(" 400 ", " 8 ");
+    let line = line(&format!("--task cola --data {data}"), &run, 8);
     tamt(&line).success();
     tamt(&line).code(1).stderr(contains("already holds a run").and(contains("hint: give --resume")));
     tamt(&format!("{line} --resume --seed 7 --train-examples 9"))

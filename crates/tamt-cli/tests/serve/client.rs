@@ -62,9 +62,16 @@ impl Connection {
     /// Reads up to the end of the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.read);
-        // A server that refuses a body ends the connection while the body is on its way.
-        let _ = self.stream.read_to_end(&mut rest);
+        if let Err(error) = self.stream.read_to_end(&mut rest) {
+            // A server that refuses a body ends the connection while the body is on its way.
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "the connection does not end: {error}");
+        }
         rest
+    }
+
+    /// Whether no byte has come that belongs to the next answer.
+    pub(crate) fn is_between_answers(&self) -> bool {
+        self.read.is_empty()
     }
 
     fn more(&mut self) -> io::Result<()> {
@@ -76,6 +83,15 @@ impl Connection {
                 Ok(())
             }
         }
+    }
+
+    /// Reads the first line of an answer, and returns its status; an error if the connection ends first.
+    pub(crate) fn status(&mut self) -> io::Result<u16> {
+        while !self.read.contains(&b'\n') {
+            self.more()?;
+        }
+        let line = String::from_utf8_lossy(&self.read);
+        Ok(line.split(' ').nth(1).unwrap().parse().unwrap())
     }
 
     /// Reads an answer; an error if the connection ends first.

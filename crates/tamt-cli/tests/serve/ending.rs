@@ -58,7 +58,7 @@ fn a_signal_ends_a_server_after_the_answers_to_what_it_took() {
 
 #[test]
 fn a_second_signal_ends_a_server_at_once() {
-    let mut server = Running::start(&format!("--model {} --read-timeout 3600", bert()));
+    let mut server = Running::start(&format!("--model {}", bert()));
     let connections = begun(&server);
     signal(&server.child, "TERM");
     wait_for_line(&mut server, "answering what was taken; once more to stop at once");

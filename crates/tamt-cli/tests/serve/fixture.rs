@@ -1,9 +1,9 @@
 //! Servers of small models.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -19,19 +19,23 @@ const DEADLINE: Duration = Duration::from_secs(300);
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) address: String,
+    /// What follows the line with the address.
+    pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) stderr: BufReader<ChildStderr>,
 }
 
 impl Running {
-    /// Starts `tamt serve` with the words of `line`, at a free port.
+    /// Starts `tamt serve` with the words of `line`, at a free port. Without a time limit in `line`, the server waits an
+    /// hour for a request: a test may pause ahead of one.
     pub(crate) fn start(line: &str) -> Self {
         Self::start_with(line, &[])
     }
 
     /// [`Running::start`] with variables of the environment.
     pub(crate) fn start_with(line: &str, variables: &[(&str, &str)]) -> Self {
+        let patience = if line.contains("--read-timeout") { "" } else { "--read-timeout 3600" };
         let mut child = Command::new(assert_cmd::cargo::cargo_bin("tamt"))
-            .args(split(&format!("serve --address 127.0.0.1:0 {line}")))
+            .args(split(&format!("serve --address 127.0.0.1:0 {patience} {line}")))
             .env_remove("TAMT_API_KEY")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
@@ -39,15 +43,15 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let says = |line: String| Some(line.split_once("http://")?.1.split(',').next()?.trim().to_owned());
-        let Some(address) = stdout.lines().map_while(Result::ok).find_map(says) else {
+        let Some(address) = stdout.by_ref().lines().map_while(Result::ok).find_map(says) else {
             let mut said = String::new();
             stderr.read_to_string(&mut said).unwrap();
             panic!("there is no server: {said}");
         };
-        Self { child, address, stderr }
+        Self { child, address, stdout, stderr }
     }
 
     pub(crate) fn connect(&self) -> Connection {
@@ -66,7 +70,7 @@ impl Running {
 
     /// The value of a metric without labels.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        metric(&mut self.connect(), name)
+        metric(&mut self.connect(), name).unwrap()
     }
 
     /// Waits until a metric has a value. The connection that asks counts in `tamt_connections`.
@@ -74,11 +78,13 @@ impl Running {
         let (started, mut connection) = (Instant::now(), self.connect());
         loop {
             let found = metric(&mut connection, name);
-            if found == value {
-                break;
+            match &found {
+                Ok(found) if *found == value => break,
+                Ok(_) => std::thread::yield_now(),
+                // The server ends a connection on which this process has paused for longer than it waits.
+                Err(_) => connection = self.connect(),
             }
-            assert!(started.elapsed() < DEADLINE, "{name} is {found}, not {value}");
-            std::thread::yield_now();
+            assert!(started.elapsed() < DEADLINE, "{name} is {found:?}, not {value}");
         }
     }
 
@@ -90,10 +96,10 @@ impl Running {
     }
 }
 
-fn metric(connection: &mut Connection, name: &str) -> u64 {
-    let text = connection.ask("GET", "/metrics", "", "").unwrap().body;
+fn metric(connection: &mut Connection, name: &str) -> io::Result<u64> {
+    let text = connection.ask("GET", "/metrics", "", "")?.body;
     let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
-    line.and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap()
+    Ok(line.and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap())
 }
 
 impl Drop for Running {

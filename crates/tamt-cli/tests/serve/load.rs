@@ -1,9 +1,13 @@
 //! Many clients at once.
 
+use std::io::Read;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::json;
 
+use crate::client::Connection;
 use crate::common::{bert, signal};
 use crate::fixture::{Running, encoded, floats, ticket};
 use crate::task_files::sentence;
@@ -46,38 +50,81 @@ fn requests_of_many_clients_share_batches_and_get_their_own_vectors() {
     assert!(metrics.contains(&line), "{metrics}");
 }
 
-/// Clients that send request after request get an answer to each until the server has told them that it ends.
+/// What a client of a server that ends has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    answers: u64,
+    lost: u64,
+}
+
+/// Sends request after request until the server has told that it ends, `at_request` ahead of each. `is_ending` says whether
+/// the server may have been told to end.
+fn asks_on(
+    mut connection: Connection,
+    body: &str,
+    expected: &[f32],
+    is_ending: &AtomicBool,
+    at_request: impl Fn(u64),
+) -> Seen {
+    let mut seen = Seen::default();
+    loop {
+        at_request(seen.answers);
+        let was_ending = is_ending.load(Ordering::SeqCst);
+        match connection.ask("POST", "/v1/embeddings", "", body) {
+            Ok(answer) => {
+                for entry in answer.result()["data"].as_array().unwrap() {
+                    assert_eq!(floats(&entry["embedding"]), expected);
+                }
+                seen.answers += 1;
+                if answer.header("connection") == Some("close") {
+                    return seen;
+                }
+            }
+            // A server that ends closes a connection on which the client has paused, and takes no request of it.
+            Err(_) if was_ending && connection.is_between_answers() => return seen,
+            Err(_) => return Seen { lost: 1, ..seen },
+        }
+    }
+}
+
+/// Clients that send request after request get an answer to each that they sent ahead of the signal, and to each that the
+/// server took.
 #[test]
 fn a_signal_under_load_loses_no_request() {
     let mut server = Running::start(&format!("--model {}", bert()));
     let text = (0..6).map(sentence).collect::<Vec<_>>().join(" ");
     let expected = encoded(&[&text], "").remove(0);
     let body = json!({ "input": vec![text.as_str(); 20] }).to_string();
-    let child = &server.child;
-    let lost = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| {
-                let mut connection = server.connect();
-                let (body, expected) = (&body, &expected);
-                scope.spawn(move || {
-                    for request in 0.. {
-                        if client == 0 && request == 10 {
-                            signal(child, "TERM");
-                        }
-                        let Ok(answer) = connection.ask("POST", "/v1/embeddings", "", body) else { return 1 };
-                        for entry in answer.result()["data"].as_array().unwrap() {
-                            assert_eq!(&floats(&entry["embedding"]), expected);
-                        }
-                        if answer.header("connection") == Some("close") {
-                            break;
-                        }
+    // The server has taken all connections ahead of the load.
+    let greeted = |_| {
+        let mut connection = server.connect();
+        assert_eq!(connection.ask("GET", "/health", "", "").unwrap().status, 200);
+        connection
+    };
+    let connections: Vec<Connection> = (0..CLIENTS).map(greeted).collect();
+    let (all, is_ending, child) = (Barrier::new(CLIENTS), AtomicBool::new(false), &server.child);
+    let seen: Vec<Seen> = thread::scope(|scope| {
+        let start = |(client, connection)| {
+            let (all, is_ending, body, expected) = (&all, &is_ending, &body, &expected);
+            scope.spawn(move || {
+                all.wait();
+                asks_on(connection, body, expected, is_ending, |request| {
+                    if client == 0 && request == 10 {
+                        is_ending.store(true, Ordering::SeqCst);
+                        signal(child, "TERM");
                     }
-                    0
                 })
             })
-            .collect();
-        clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>()
+        };
+        let clients: Vec<_> = connections.into_iter().enumerate().map(start).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
-    assert_eq!(lost, 0);
+    assert!(seen.iter().all(|seen| seen.lost == 0), "{seen:?}");
     assert_eq!(server.child.wait().unwrap().code(), Some(143));
+    let mut said = String::new();
+    server.stdout.read_to_string(&mut said).unwrap();
+    let answered = CLIENTS as u64 + seen.iter().map(|seen| seen.answers).sum::<u64>();
+    let line = said.lines().find(|line| line.ends_with(" requests answered")).expect(&said);
+    let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+    assert_eq!(digits.parse::<u64>().unwrap(), answered, "{seen:?}");
 }
