@@ -16,6 +16,7 @@ use crate::args::pretrain::PretrainArgs;
 use crate::printer::Printer;
 use crate::progress::Heartbeat;
 use crate::record::Record;
+use crate::recorded_path;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::shared;
@@ -27,8 +28,6 @@ struct Origin {
     tokenizer: Tokenizer,
     /// Whether the model has random weights.
     is_new: bool,
-    /// The name of the model, or the configuration file of a new one.
-    name: String,
     /// The digest of the weights, or of the configuration file.
     sha256: String,
 }
@@ -44,11 +43,14 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
 
     let mut record = Record::new("pretrain", &settings, &defaults)?;
-    record.model(if origin.is_new { "new" } else { "model" }, &origin.name, &origin.sha256);
+    match (&args.new, &args.model) {
+        (Some(config), _) => record.new_model(config, &origin.sha256),
+        (None, model) => record.model(model.as_deref().unwrap_or_default(), &origin.sha256),
+    }
     record.tokenizer(&origin.tokenizer);
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
     if let Some(tokenizer) = &args.tokenizer {
-        record.set("tokenizer", tokenizer.to_string_lossy().into_owned());
+        record.set("tokenizer", recorded_path::model(tokenizer));
     }
     let resume = args.training.run.resume;
     let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
@@ -70,8 +72,8 @@ impl Origin {
         match (&args.new, &args.tokenizer, &args.model) {
             (Some(path), Some(tokenizer), _) => Self::new(args, path, tokenizer),
             (_, _, Some(name)) => {
-                let Base { model, tokenizer, name, sha256, .. } = Base::load(name)?;
-                Ok(Self { model, tokenizer, is_new: false, name, sha256 })
+                let Base { model, tokenizer, sha256, .. } = Base::load(name)?;
+                Ok(Self { model, tokenizer, is_new: false, sha256 })
             }
             _ => unreachable!("the command line requires --model, or --new with --tokenizer"),
         }
@@ -90,7 +92,7 @@ impl Origin {
         let (settings, _) = resolve::pretrain(args, config.max_length());
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
         check_vocabulary(&model, &tokenizer, &directory)?;
-        Ok(Self { model, tokenizer, is_new: true, name: path.display().to_string(), sha256 })
+        Ok(Self { model, tokenizer, is_new: true, sha256 })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Heartbeat, duration};
 use crate::record::Record;
+use crate::recorded_path;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::{shared, task};
@@ -104,7 +105,7 @@ impl Tuning<'_> {
         let mut defaults = TuneSettings::new(self.task);
         defaults.inputs.max_length = defaults.inputs.max_length.min(longest);
         let mut record = Record::new("tune", &self.settings, &defaults)?;
-        record.model("model", &model.name, &model.sha256);
+        record.model(&args.subject.model, &model.sha256);
         record.tokenizer(&model.tokenizer);
         if args.new_head {
             record.set("new-head", true);
@@ -116,20 +117,20 @@ impl Tuning<'_> {
             record.set("allow-other-base", true);
         }
         if let Some(path) = &args.subject.ticket {
-            record.set("ticket", path.display().to_string());
+            record.set("ticket", recorded_path::path(path));
             record.set("ticket-sha256", sha256_file(&Ticket::locate(path))?);
             record.input("ticket", path.display().to_string());
         }
-        if let Some(teacher) = &self.teacher {
-            record.set("teacher", teacher.name.as_str());
+        if let Some((teacher, name)) = self.teacher.as_ref().zip(args.teacher.teacher.as_deref()) {
+            record.set("teacher", recorded_path::model(name));
             record.set("teacher-sha256", teacher.sha256.as_str());
             record.input("teacher", teacher.name.clone());
         }
         if let Some(path) = &args.task.task_file {
-            record.set("task-file", path.display().to_string());
+            record.set("task-file", recorded_path::path(path));
             record.set("task-file-sha256", sha256_file(path)?);
         }
-        record.set("data", task::directory(&args.task).display().to_string());
+        record.set("data", recorded_path::path(task::directory(&args.task)));
         for inputs in self.data.all() {
             let digests = inputs.files.iter().map(|path| sha256_file(path)).collect::<Result<Vec<_>, _>>()?;
             record.set(format!("{}-sha256", inputs.split.name()), digests);

@@ -20,6 +20,7 @@ mod peers;
 mod predict;
 mod pretrain;
 mod recorded;
+mod records;
 mod report;
 mod resume;
 mod safety;
