@@ -35,6 +35,9 @@ struct Origin {
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.training.run.resume))?;
+    if let Some(name) = args.tokenizer.as_deref().or(args.model.as_deref()) {
+        shared::note_hub_id(name, printer);
+    }
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let origin = Origin::of(args)?;
     drop(heartbeat);

@@ -73,6 +73,7 @@ pub(super) fn note_span_flags(args: &InputArgs, task: &Task, printer: Printer) -
 /// `tamt eval --task`: scores a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
+    shared::note_hub_id(&args.subject.model, printer);
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let storage = shared::storage(&args.subject);
     let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels(&args.task), storage)?;

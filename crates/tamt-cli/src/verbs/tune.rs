@@ -31,6 +31,9 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.fitting.run.resume))?;
+    for name in std::iter::once(&args.subject.model).chain(&args.teacher.teacher) {
+        shared::note_hub_id(name, printer);
+    }
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let first = load(args, &task, seeds[0])?;
     drop(heartbeat);

@@ -30,6 +30,7 @@ mod study;
 mod study_kills;
 mod study_plans;
 mod study_slurm;
+mod suggestions;
 mod task_files;
 mod tickets;
 mod tune;
