@@ -82,7 +82,10 @@ fn headline(settings: &FindSettings) -> String {
     let (name, sparsity) = (settings.method.name(), settings.sparsity.share());
     match settings.method {
         Method::Random | Method::Magnitude => format!("{name} at sparsity {sparsity}"),
-        _ => format!("{name} at sparsity {sparsity}, {} steps", settings.train.max_steps),
+        _ => {
+            let batch = shared::batch(settings.batch_size, settings.block_size);
+            format!("{name} at sparsity {sparsity}, {} steps of {batch}", settings.train.max_steps)
+        }
     }
 }
 

@@ -110,7 +110,8 @@ fn headline(settings: &PretrainSettings, is_new: bool) -> String {
         Train::All => "all weights",
         Train::Head => "the MLM head",
     };
-    format!("pre-training {what}, {} steps", settings.train.max_steps)
+    let batch = shared::batch(settings.batch_size, settings.block_size);
+    format!("pre-training {what}, {} steps of {batch}", settings.train.max_steps)
 }
 
 fn show(json: serde_json::Map<String, Value>, output_dir: &Path, printer: Printer) -> Result<()> {

@@ -186,6 +186,12 @@ pub(super) fn finished(
     Ok(Some(read_eval_results(directory.path())?))
 }
 
+/// The text of a step, for the headline of a run: the losses of steps depend on the block size.
+pub(super) fn batch(sequences: usize, block_size: usize) -> String {
+    let plural = if sequences == 1 { "" } else { "s" };
+    format!("{sequences} sequence{plural} of {block_size} tokens")
+}
+
 /// The steps and the time of a result, as a line.
 pub(super) fn steps_line(result: &Map<String, Value>) -> String {
     let number = |key: &str| result.get(key).and_then(Value::as_f64).unwrap_or(0.0);

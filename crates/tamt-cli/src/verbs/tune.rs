@@ -149,7 +149,12 @@ impl Tuning<'_> {
 
     fn announce(&self, record: &Record) -> Result<()> {
         let what = if self.ticket.is_some() { "a ticket" } else { "the dense model" };
-        record.announce(self.printer, &format!("fine-tuning {what} on {}", self.task.name), &self.args.output_dir)?;
+        let inputs = &self.settings.inputs;
+        let unit = if inputs.spans.is_some() { "window" } else { "example" };
+        let plural = if self.settings.batch_size == 1 { "" } else { "s" };
+        let batch = format!("{} {unit}{plural} of up to {} tokens", self.settings.batch_size, inputs.max_length);
+        let headline = format!("fine-tuning {what} on {}, steps of {batch}", self.task.name);
+        record.announce(self.printer, &headline, &self.args.output_dir)?;
         if self.ticket.is_none() {
             shared::note_kernel(&self.args.common, self.printer)?;
         }
