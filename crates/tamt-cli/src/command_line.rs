@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command, CommandFactory, Parser};
+use clap::{Command, CommandFactory, Parser};
 
 use crate::args::Cli;
 use crate::config_file;
@@ -14,19 +14,6 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Cli, clap::Error> {
     let line = with_slurm_flags_joined(&command, line);
     let merged = config_file::merge(&command, line.clone())?;
     Cli::try_parse_from(merged).map_err(|error| config_file::explain(&command, &line, error))
-}
-
-/// Flags of which a command line has one, though neither is named in the declaration of the other.
-const EXCLUSIVE: [[&str; 2]; 2] = [["task", "task-file"], ["model", "new"]];
-
-/// Whether a command line of `verb` has one of the two flags at most.
-pub(crate) fn exclude_each_other(verb: &Command, one: &Arg, other: &Arg) -> bool {
-    let names = [one, other].map(|flag| flag.get_long().unwrap_or_default());
-    let conflict =
-        |one: &Arg, other: &Arg| verb.get_arg_conflicts_with(one).iter().any(|flag| flag.get_id() == other.get_id());
-    EXCLUSIVE.iter().any(|pair| names == *pair || [names[1], names[0]] == *pair)
-        || conflict(one, other)
-        || conflict(other, one)
 }
 
 /// The flag of `tamt study` whose value is optional and begins with dashes.

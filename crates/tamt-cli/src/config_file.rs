@@ -16,12 +16,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tamt_data::nearest;
 use toml::Value;
 
-use crate::command_line::exclude_each_other;
 use crate::places::what_is_at;
-use crate::recorded;
-
-/// Flags without a meaning in a file.
-const TYPED_ONLY: [&str; 3] = ["config", "help", "version"];
+use crate::recorded::{self, TYPED_ONLY};
+use crate::recorded_keys::{flag_of, flattened};
+use crate::recorded_path;
+use crate::toml_lines::place;
 
 /// The command line `line` (the program's name first), with the flags of its `--config` file inserted after the verb.
 /// The parser of the result reports mistakes in typed flags.
@@ -97,11 +96,14 @@ fn flags(command: &Command, typed: &ArgMatches, text: &str, table: &toml::Table)
         if verb != command.get_name() {
             return Err(format!("it records a `tamt {verb}`, and this is `tamt {}`", command.get_name()));
         }
-        return recorded_flags(command, typed, &recorded::flags(table));
+        return recorded_flags(command, typed, &recorded::flags(command, text, table)?);
     }
     let mut flags = Vec::new();
     let mut seen = Vec::new();
     for (key, value) in table {
+        if let Value::Table(inner) = value {
+            return Err(table_of_flags(command, text, key, inner));
+        }
         let name = key.replace('_', "-");
         let flag = command
             .get_arguments()
@@ -126,30 +128,63 @@ fn recorded_flags(command: &Command, typed: &ArgMatches, table: &toml::Table) ->
         let Some(flag) = command.get_arguments().find(|flag| flag.get_long() == Some(name)) else { continue };
         let mut typed = command.get_arguments().filter(|flag| is_typed(flag));
         if !is_typed(flag) && !typed.any(|other| exclude_each_other(command, flag, other)) {
-            translate(flag, name, name, value, &mut flags)?;
+            let mut words = Vec::new();
+            translate(flag, name, name, value, &mut words)?;
+            flags.extend(words.into_iter().map(|word| with_exact_path(name, word)));
         }
     }
     Ok(flags)
 }
 
-fn unknown(command: &Command, text: &str, key: &str) -> String {
+/// Flags of which a command line has one, though neither is named in the declaration of the other.
+const EXCLUSIVE: [[&str; 2]; 2] = [["task", "task-file"], ["model", "new"]];
+
+/// Whether a command line of `verb` has one of the two flags at most.
+pub(crate) fn exclude_each_other(verb: &Command, one: &Arg, other: &Arg) -> bool {
+    let names = [one, other].map(|flag| flag.get_long().unwrap_or_default());
+    let conflict =
+        |one: &Arg, other: &Arg| verb.get_arg_conflicts_with(one).iter().any(|flag| flag.get_id() == other.get_id());
+    EXCLUSIVE.iter().any(|pair| names == *pair || [names[1], names[0]] == *pair)
+        || conflict(one, other)
+        || conflict(other, one)
+}
+
+/// The word `--name=value` with the recorded path of its value in place of the path's escaped form.
+fn with_exact_path(name: &str, word: OsString) -> OsString {
+    let Some((flag, value)) = word.to_str().and_then(|word| word.split_once('=')) else { return word };
+    let mut exact = OsString::from(format!("{flag}="));
+    exact.push(recorded_path::value(name, value));
+    exact
+}
+
+/// The names of the flags that a file may have.
+fn known(command: &Command) -> Vec<&str> {
     let mut known: Vec<_> =
         command.get_arguments().filter_map(Arg::get_long).filter(|name| !TYPED_ONLY.contains(name)).collect();
     known.sort_unstable();
-    let line = line_of(text, key).map_or_else(String::new, |line| format!("line {line}: "));
+    known
+}
+
+/// The error about a table in a file of flags. Records have tables, so that a reader of one may write one.
+fn table_of_flags(command: &Command, text: &str, key: &str, inner: &toml::Table) -> String {
+    let known = known(command);
+    let inside = flattened(inner).into_keys().find_map(|path| {
+        let path = format!("{key}.{path}");
+        let by_flag = Some(flag_of(&path)).filter(|flag| known.contains(flag));
+        let last = path.rsplit('.').next().unwrap_or_default().replace('_', "-");
+        let meant = by_flag.or_else(|| nearest(&last, known.iter().copied()))?;
+        Some(format!("; did you mean {meant} instead of {path}?"))
+    });
+    let line = place(text, key);
+    format!("{line}`{key}` is a table, and flags stand at the top level{}", inside.unwrap_or_default())
+}
+
+fn unknown(command: &Command, text: &str, key: &str) -> String {
+    let known = known(command);
+    let line = place(text, key);
     let meant = nearest(&key.replace('_', "-"), known.iter().copied());
     let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
     format!("{line}unknown key `{key}`; `tamt {}` knows {}{meant}", command.get_name(), known.join(", "))
-}
-
-/// The line, from 1, that sets `key` or opens its table.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let is_of_key = |line: &str| {
-        let name = line.trim_start().trim_start_matches(['[', '"', '\'']);
-        let rest = name.strip_prefix(key).map(|rest| rest.trim_start_matches(['"', '\'']).trim_start());
-        rest.is_some_and(|rest| rest.starts_with(['=', ']', '.']))
-    };
-    Some(text.lines().position(is_of_key)? + 1)
 }
 
 /// Adds the words of a flag with this value. `key` is the name in messages.

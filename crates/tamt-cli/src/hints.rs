@@ -7,9 +7,9 @@ use std::path::Path;
 
 use tamt::Error;
 use tamt::ticket::Ticket;
-use tamt_study::record::quoted;
 
-use crate::places::what_is_at;
+use crate::places::{nearest_directory, what_is_at};
+use crate::shell;
 
 /// Advice on `error`, in one sentence that names flags. `line` is the typed command line.
 pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
@@ -47,6 +47,17 @@ fn place(error: &(dyn StdError + 'static)) -> Option<String> {
     let of_model = |error: &tamt_model::Error| match error {
         tamt_model::Error::Read { path, source } | tamt_model::Error::Write { path, source } => misplaced(path, source),
         tamt_model::Error::NotAModel { path, .. } => ticket_of(path),
+        // The error itself names the last part that exists.
+        tamt_model::Error::NoSuchDirectory { path, .. } if has_parent(path) => Some(what_is_at(path)),
+        tamt_model::Error::NoSuchDirectory { path, .. } => {
+            Some(format!("did you mean {}?", nearest_directory(path)?.display()))
+        }
+        tamt_model::Error::Hub { model, .. }
+        | tamt_model::Error::Offline { model, .. }
+        | tamt_model::Error::ModelName { model, .. } => {
+            let near = nearest_directory(Path::new(model))?;
+            Some(format!("there is no directory {model}; did you mean {}?", near.display()))
+        }
         _ => None,
     };
     match error.downcast_ref::<Error>() {
@@ -59,6 +70,10 @@ fn place(error: &(dyn StdError + 'static)) -> Option<String> {
             .and_then(of_data)
             .or_else(|| error.downcast_ref::<tamt_model::Error>().and_then(of_model)),
     }
+}
+
+fn has_parent(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir())
 }
 
 fn misplaced(path: &Path, source: &io::Error) -> Option<String> {
@@ -78,7 +93,7 @@ fn resuming(line: &[OsString]) -> String {
     let resume = OsStr::new("--resume");
     let missing = (!line.iter().any(|argument| argument == resume)).then_some(resume);
     let arguments = line.iter().map(OsString::as_os_str).chain(missing);
-    arguments.map(|argument| quoted(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    arguments.map(shell::word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

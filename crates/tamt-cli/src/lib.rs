@@ -33,8 +33,12 @@ mod printer;
 mod progress;
 mod record;
 mod recorded;
+mod recorded_keys;
+mod recorded_path;
 mod resolve;
+mod shell;
 mod signals;
+mod toml_lines;
 mod verbs;
 mod watch;
 

@@ -1,7 +1,7 @@
 //! What is at a path, for errors about files: a reader sees what is there, not only what is missing.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tamt_data::nearest;
 
@@ -33,9 +33,9 @@ fn nothing_at(path: &Path) -> String {
     };
     if !parent.exists() {
         return match path.ancestors().skip(1).find(|above| !above.as_os_str().is_empty() && above.exists()) {
-            Some(above) if above.is_dir() => format!("{} is the last part that exists", above.display()),
+            Some(above) if above.is_dir() => format!("{} is the last part that exists{}", above.display(), meant(path)),
             Some(above) => format!("{} is a file", above.display()),
-            None => format!("the working directory has no {}", parent.display()),
+            None => format!("the working directory has no {}{}", parent.display(), meant(path)),
         };
     }
     if !parent.is_dir() {
@@ -50,6 +50,36 @@ fn nothing_at(path: &Path) -> String {
         None if names.is_empty() => format!("{place} is empty"),
         None => format!("{place} has no {name}, but {}", listed(&names)),
     }
+}
+
+/// The end of a description of `path`: the nearest path that exists, or nothing.
+fn meant(path: &Path) -> String {
+    nearest_path(path, Path::exists).map_or_else(String::new, |near| format!("; did you mean {}?", near.display()))
+}
+
+/// The directory whose path is nearest to `path`, where nothing is.
+pub(crate) fn nearest_directory(path: &Path) -> Option<PathBuf> {
+    nearest_path(path, Path::is_dir)
+}
+
+/// The path that `path` becomes when each part that does not exist is replaced by the nearest name beside that part; `None`
+/// if a part has no such name, or `fits` is false for the last one.
+fn nearest_path(path: &Path, fits: fn(&Path) -> bool) -> Option<PathBuf> {
+    let parts = path.components().count();
+    let mut near = PathBuf::new();
+    for (i, part) in path.components().enumerate() {
+        let is_fit = |path: &Path| if i + 1 == parts { fits(path) } else { path.is_dir() };
+        if is_fit(&near.join(part)) {
+            near.push(part);
+            continue;
+        }
+        let directory = if near.as_os_str().is_empty() { Path::new(".") } else { &near };
+        let mut names = names(directory);
+        names.retain(|name| is_fit(&near.join(name)));
+        let name = nearest(&part.as_os_str().to_string_lossy(), names.iter().map(String::as_str))?;
+        near.push(name);
+    }
+    Some(near).filter(|near| near != path)
 }
 
 /// The names in a directory, sorted.
@@ -90,6 +120,13 @@ mod tests {
         assert_eq!(said("wikki.txt"), "R has no wikki.txt; did you mean R/wiki.txt?");
         assert_eq!(said("ticket"), "R has no ticket, but empty, none, wiki.txt");
         assert_eq!(said("runs/kd/ticket"), "R is the last part that exists");
+        fs::create_dir_all(root.join("empty/kd-70")).unwrap();
+        assert_eq!(said("emtpy/kd-70"), "R is the last part that exists; did you mean R/empty/kd-70?");
+        assert_eq!(said("emtpy/kd7/x"), "R is the last part that exists");
+        assert_eq!(nearest_directory(&root.join("empty/kd70")), Some(root.join("empty/kd-70")));
+        assert_eq!(nearest_directory(&root.join("wikki.txt")), None);
+        assert_eq!(nearest_directory(Path::new("scr/verbs")), Some("src/verbs".into()));
+        fs::remove_dir_all(root.join("empty/kd-70")).unwrap();
         assert_eq!(said("wiki.txt/ticket"), "R/wiki.txt is a file");
         (0..9).for_each(|i| fs::write(root.join("empty").join(i.to_string()), "").unwrap());
         assert_eq!(said("empty"), "R/empty is a directory with 0, 1, 2, 3, 4, 5, 6, 7 and 1 more");

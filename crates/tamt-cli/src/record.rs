@@ -1,6 +1,8 @@
 //! The record of a run: its settings for `config.toml`, and the announcement for a person.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,6 +14,10 @@ use tamt_files::digest::sha256_hex;
 use toml::{Table, Value};
 
 use crate::printer::{Printer, grouped};
+use crate::recorded_path;
+
+/// The key of the name that tickets have for their model: as typed, unlike the recorded path.
+const MODEL_OF_TICKET: &str = "base-model";
 
 /// All resolved settings of a run.
 #[derive(Debug)]
@@ -47,11 +53,26 @@ impl Record {
         self.inputs.push((label, value));
     }
 
-    /// Records a model with the digest of its weights, or of its configuration for a model without weights.
-    pub(crate) fn model(&mut self, key: &'static str, name: &str, sha256: &str) {
-        self.set(key, name);
+    /// Records a model, as it was given, with the digest of its weights.
+    pub(crate) fn model(&mut self, name: &OsStr, sha256: &str) {
+        self.set("model", recorded_path::model(name));
+        self.base(&name.to_string_lossy(), sha256);
+    }
+
+    /// Records the name that a ticket has for its model.
+    pub(crate) fn model_of_ticket(&mut self, name: &str) {
+        self.set(MODEL_OF_TICKET, name);
+    }
+
+    /// Records the configuration of a new model with its digest.
+    pub(crate) fn new_model(&mut self, config: &Path, sha256: &str) {
+        self.set("new", recorded_path::path(config));
+        self.base(&config.to_string_lossy(), sha256);
+    }
+
+    fn base(&mut self, shown: &str, sha256: &str) {
         self.set("base-sha256", sha256);
-        self.input("model", format!("{name} (SHA-256 {})", short(sha256)));
+        self.input("model", format!("{shown} (SHA-256 {})", short(sha256)));
     }
 
     /// Records the digest of a tokenizer, which decides the tokens of a text.
@@ -66,7 +87,7 @@ impl Record {
             let Some(corpus) = corpus else { continue };
             let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
             self.input(key, format!("{} ({} tokens)", names.join(", "), grouped(corpus.tokens.len() as u64)));
-            self.set(key, names);
+            self.set(key, recorded_path::paths(files));
             self.set(format!("{key}-sha256"), corpus.digest.as_str());
         }
     }
@@ -93,12 +114,21 @@ impl Record {
     }
 }
 
+/// The name that the tickets of the run in `directory` have for their model; `None` without a record of that name. A
+/// resumed run writes the same tickets, however the model is given to it.
+pub(crate) fn model_of_ticket(directory: &Path) -> Option<String> {
+    let text = fs::read_to_string(directory.join("config.toml")).ok()?;
+    let table: Table = toml::from_str(&text).ok()?;
+    Some(table.get(MODEL_OF_TICKET)?.as_str()?.to_owned())
+}
+
 /// The first digits of a digest.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }
 
-fn table<S: Serialize>(settings: &S) -> Result<Table> {
+/// The settings as a record has them.
+pub(crate) fn table<S: Serialize>(settings: &S) -> Result<Table> {
     let mut table = Table::try_from(settings).context("the settings cannot be recorded")?;
     table.iter_mut().for_each(|(_, value)| shorten(value));
     Ok(table)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::run::{Kind, Run};
 
 /// Settings that labels or seeds cover, and settings that change no result.
-const COVERED: [&str; 26] = [
+const COVERED: [&str; 27] = [
     "verb",
     "tool-version",
     "threads",
@@ -13,6 +13,7 @@ const COVERED: [&str; 26] = [
     "seed",
     "seeds",
     "model",
+    "base-model",
     "method",
     "sparsity",
     "scope",

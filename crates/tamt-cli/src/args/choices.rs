@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
 use tamt::Kernel;
 use tamt::bench::Work;
@@ -16,6 +17,7 @@ use tamt::prune::{Scope, Sparsity};
 use tamt::scores::{Binarizer, ScoreInit};
 use tamt::train::{Clip, OptimizerKind, Shape};
 use tamt::tune::KeptModel;
+use tamt_data::nearest;
 use tamt_data::tasks::Format;
 use tamt_kernels::Precision;
 use tamt_model::Dtype;
@@ -23,11 +25,31 @@ use tamt_onnx::Weights;
 
 use crate::args::values::InputFormat;
 
+/// Characters of the shortest part of a name that tells what was meant.
+const SHORTEST_PART: usize = 2;
+
 /// The values of a flag, as (name, meaning, help); an empty help is not shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choice<T: 'static>(&'static [(&'static str, T, &'static str)]);
 
 impl<T> Choice<T> {
+    /// The names that `typed` may stand for: the nearest one, else those with `typed` among their parts (`kd` in
+    /// `tamt-kd`), else those that contain `typed` or are contained in it.
+    fn meant(&self, typed: &str) -> Vec<String> {
+        let names = || self.0.iter().map(|(name, ..)| *name);
+        let typed = typed.to_lowercase().replace('_', "-");
+        if let Some(near) = nearest(&typed, names()) {
+            return vec![near.to_owned()];
+        }
+        if typed.len() < SHORTEST_PART {
+            return Vec::new();
+        }
+        let has_part = |name: &str| format!("-{name}-").contains(&format!("-{typed}-"));
+        let is_alike = |name: &str| name.contains(&typed) || name.len() >= SHORTEST_PART && typed.contains(name);
+        let by_part: Vec<String> = names().filter(|name| has_part(name)).map(str::to_owned).collect();
+        if by_part.is_empty() { names().filter(|name| is_alike(name)).map(str::to_owned).collect() } else { by_part }
+    }
+
     fn values(&self) -> impl Iterator<Item = PossibleValue> + use<T> {
         self.0.iter().map(|&(name, _, help)| {
             let value = PossibleValue::new(name);
@@ -40,7 +62,14 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Choice<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, flag: Option<&Arg>, typed: &OsStr) -> Result<T, clap::Error> {
-        let typed = PossibleValuesParser::new(self.values()).parse_ref(command, flag, typed)?;
+        let parsed = PossibleValuesParser::new(self.values()).parse_ref(command, flag, typed);
+        let typed = parsed.map_err(|mut error| {
+            let meant = typed.to_str().map_or_else(Vec::new, |typed| self.meant(typed));
+            if !meant.is_empty() {
+                error.insert(ContextKind::SuggestedValue, ContextValue::Strings(meant));
+            }
+            error
+        })?;
         let chosen = self.0.iter().find(|(name, ..)| *name == typed);
         let (_, meaning, _) = chosen.expect("the parser of possible values accepts these names only");
         Ok(meaning.clone())
@@ -237,3 +266,29 @@ pub(crate) const OUTPUT_FORMAT: Choice<OutputFormat> = Choice(&[
     ("tsv", OutputFormat::Tsv, "A line of names, then tab-separated values"),
     ("jsonl", OutputFormat::JsonLines, "A JSON object a line"),
 ]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_suggested_by_its_spelling_or_by_its_parts() {
+        let of_method = |typed: &str| METHOD.meant(typed).join(" ");
+        for (typed, meant) in [
+            ("kd", "tamt-kd tamt-mlm-kd"),
+            ("mlm-kd", "tamt-mlm-kd"),
+            ("mlm", "tamt-mlm tamt-mlm-kd"),
+            ("magnitud", "magnitude"),
+            ("tamt_mlm", "tamt-mlm"),
+            ("IMP", "imp"),
+            ("tamt", "tamt-mlm tamt-kd tamt-mlm-kd"),
+            ("magnitude-pruning", "magnitude"),
+            ("oracle", ""),
+            ("", ""),
+        ] {
+            assert_eq!(of_method(typed), meant, "{typed}");
+        }
+        assert_eq!(EVAL_OBJECTIVE.meant("mml"), ["mlm"]);
+        assert_eq!(LR_SCHEDULE.meant("linear-decay"), ["linear"]);
+    }
+}

@@ -33,7 +33,8 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) quiet: bool,
 
-    /// Read further flags by their names from this file, which may be the config.toml of a run; the command line wins
+    /// Read further flags from this file, by their names at the top level; it may be the config.toml of a run, edited or
+    /// not, apart from its threads and digests; the command line wins
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
 }

@@ -18,6 +18,7 @@ use crate::args::values::EvalHead;
 use crate::exit::UsageError;
 use crate::printer::{self, Printer, grouped, metric};
 use crate::progress::Counter;
+use crate::recorded_path;
 use crate::resolve;
 use crate::verbs::{kept, shared, task};
 
@@ -75,7 +76,7 @@ fn settings(args: &EvalArgs, base: &Base, text: &EvalText, wanted: EvalLosses) -
     let head = match &args.mlm_head {
         EvalHead::Pretrained => "pretrained".to_owned(),
         EvalHead::Ticket => "ticket".to_owned(),
-        EvalHead::File(path) => path.display().to_string(),
+        EvalHead::File(path) => recorded_path::path(path),
     };
     settings.insert("objective".to_owned(), objective.into());
     settings.insert("mlm-head".to_owned(), head.into());
@@ -83,7 +84,7 @@ fn settings(args: &EvalArgs, base: &Base, text: &EvalText, wanted: EvalLosses) -
         settings.insert("max-tokens".to_owned(), i64::try_from(limit.get()).unwrap_or(i64::MAX).into());
     }
     settings.insert("base-sha256".to_owned(), base.sha256.clone().into());
-    settings.insert("corpus".to_owned(), kept::names(&args.corpus));
+    settings.insert("corpus".to_owned(), recorded_path::paths(&args.corpus));
     settings.insert("corpus-sha256".to_owned(), text.corpus().digest.clone().into());
     Ok(settings)
 }

@@ -10,10 +10,12 @@ use tamt::inspect::Rates;
 use tamt::run::RunDir;
 use tamt::ticket::{TICKET_FILE, Ticket};
 use tamt_model::digest::sha256_file;
+use toml::Table;
 
 use crate::args::find::FindArgs;
 use crate::printer::Printer;
-use crate::record::Record;
+use crate::record::{self, Record};
+use crate::recorded_path;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::shared;
@@ -23,7 +25,10 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     let goal = resolve::goal(args)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.training.run.resume))?;
-    let base = shared::base(&args.model, printer)?;
+    let mut base = shared::base(&args.model, printer)?;
+    if let Some(name) = record::model_of_ticket(&args.output_dir).filter(|_| args.training.run.resume) {
+        base.name = name;
+    }
     let corpus: &[PathBuf] = if goal.method.trains() { &args.corpus } else { &[] };
     let texts = shared::read_texts(&base.tokenizer, corpus, &args.training.eval_corpus, printer)?;
     let tokens = texts.train.as_ref().map(|corpus| corpus.tokens.len());
@@ -60,12 +65,14 @@ fn record(
     texts: &Texts,
 ) -> Result<Record> {
     let mut record = Record::new("find", settings, defaults)?;
-    record.model("model", &base.name, &base.sha256);
+    record.model(&args.model, &base.sha256);
+    record.model_of_ticket(&base.name);
     record.tokenizer(&base.tokenizer);
     record.texts(texts, &args.corpus, &args.training.eval_corpus);
     if let MaskInit::Ticket(path) = &settings.start {
         // A ticket that cannot be read or does not fit is an error ahead of the run directory.
         base.masks_of(&Ticket::read(path)?, settings.allow_other_base)?;
+        record.set("start", Table::from_iter([("ticket".to_owned(), recorded_path::path(path).into())]));
         record.set("start-sha256", sha256_file(&Ticket::locate(path))?);
     }
     Ok(record)
@@ -75,7 +82,10 @@ fn headline(settings: &FindSettings) -> String {
     let (name, sparsity) = (settings.method.name(), settings.sparsity.share());
     match settings.method {
         Method::Random | Method::Magnitude => format!("{name} at sparsity {sparsity}"),
-        _ => format!("{name} at sparsity {sparsity}, {} steps", settings.train.max_steps),
+        _ => {
+            let batch = shared::batch(settings.batch_size, settings.block_size);
+            format!("{name} at sparsity {sparsity}, {} steps of {batch}", settings.train.max_steps)
+        }
     }
 }
 

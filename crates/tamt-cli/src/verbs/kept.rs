@@ -1,7 +1,5 @@
 //! The result of `tamt eval` in a directory: `eval_results.json`, and the settings in `config.toml`.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use serde_json::{Map, Value};
 use tamt::run::{RunDir, VerbSettings, write_eval_results};
@@ -10,6 +8,7 @@ use tamt_model::digest::sha256_file;
 use toml::Table;
 
 use crate::args::eval::EvalArgs;
+use crate::recorded_path;
 use crate::resolve;
 
 /// Refuses a directory that holds a run, ahead of the work.
@@ -21,10 +20,13 @@ pub(super) fn check(args: &EvalArgs) -> Result<()> {
 pub(super) fn write(args: &EvalArgs, mut settings: Table, result: &Value) -> Result<()> {
     let Some(path) = &args.output_dir else { return Ok(()) };
     let Value::Object(result) = result else { return Ok(()) };
-    settings.insert("model".to_owned(), args.subject.model.to_string_lossy().into_owned().into());
+    settings.insert("model".to_owned(), recorded_path::model(&args.subject.model).into());
     if let Some(ticket) = &args.subject.ticket {
-        settings.insert("ticket".to_owned(), ticket.display().to_string().into());
+        settings.insert("ticket".to_owned(), recorded_path::path(ticket).into());
         settings.insert("ticket-sha256".to_owned(), sha256_file(&Ticket::locate(ticket))?.into());
+    }
+    if args.subject.allow_other_base {
+        settings.insert("allow-other-base".to_owned(), true.into());
     }
     let compute = Table::try_from(resolve::compute(&args.common))?;
     settings.extend(compute);
@@ -33,9 +35,4 @@ pub(super) fn write(args: &EvalArgs, mut settings: Table, result: &Value) -> Res
     result.insert("output_dir".to_owned(), path.to_string_lossy().into());
     write_eval_results(directory.path(), &result)?;
     Ok(())
-}
-
-/// Paths as a setting.
-pub(super) fn names(paths: &[PathBuf]) -> toml::Value {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().into()
 }

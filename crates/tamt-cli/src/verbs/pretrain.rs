@@ -16,6 +16,7 @@ use crate::args::pretrain::PretrainArgs;
 use crate::printer::Printer;
 use crate::progress::Heartbeat;
 use crate::record::Record;
+use crate::recorded_path;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::shared;
@@ -27,8 +28,6 @@ struct Origin {
     tokenizer: Tokenizer,
     /// The model's directory; `None` for a new model, whose weights are random.
     directory: Option<PathBuf>,
-    /// The name of the model, or the configuration file of a new one.
-    name: String,
     /// The digest of the weights, or of the configuration file.
     sha256: String,
 }
@@ -36,6 +35,9 @@ struct Origin {
 pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.training.run.resume))?;
+    if let Some(name) = args.tokenizer.as_deref().or(args.model.as_deref()) {
+        shared::note_hub_id(name, printer);
+    }
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let origin = Origin::of(args)?;
     drop(heartbeat);
@@ -44,11 +46,14 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let (settings, defaults) = resolve::pretrain(args, origin.model.config.max_length());
 
     let mut record = Record::new("pretrain", &settings, &defaults)?;
-    record.model(if origin.directory.is_some() { "model" } else { "new" }, &origin.name, &origin.sha256);
+    match (&args.new, &args.model) {
+        (Some(config), _) => record.new_model(config, &origin.sha256),
+        (None, model) => record.model(model.as_deref().unwrap_or_default(), &origin.sha256),
+    }
     record.tokenizer(&origin.tokenizer);
     record.texts(&texts, &args.corpus, &args.training.eval_corpus);
     if let Some(tokenizer) = &args.tokenizer {
-        record.set("tokenizer", tokenizer.to_string_lossy().into_owned());
+        record.set("tokenizer", recorded_path::model(tokenizer));
     }
     let resume = args.training.run.resume;
     let directory = shared::open(&args.output_dir, record.table(), &record, resume, &signals, printer)?;
@@ -78,8 +83,8 @@ impl Origin {
         match (&args.new, &args.tokenizer, &args.model) {
             (Some(path), Some(tokenizer), _) => Self::new(args, path, tokenizer),
             (_, _, Some(name)) => {
-                let Base { model, tokenizer, directory, name, sha256, .. } = Base::load(name)?;
-                Ok(Self { model, tokenizer, directory: Some(directory), name, sha256 })
+                let Base { model, tokenizer, directory, sha256, .. } = Base::load(name)?;
+                Ok(Self { model, tokenizer, directory: Some(directory), sha256 })
             }
             _ => unreachable!("the command line requires --model, or --new with --tokenizer"),
         }
@@ -98,7 +103,7 @@ impl Origin {
         let (settings, _) = resolve::pretrain(args, config.max_length());
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
         check_vocabulary(&model, &tokenizer, &directory)?;
-        Ok(Self { model, tokenizer, directory: None, name: path.display().to_string(), sha256 })
+        Ok(Self { model, tokenizer, directory: None, sha256 })
     }
 }
 
@@ -113,7 +118,8 @@ fn headline(settings: &PretrainSettings, is_new: bool) -> String {
         Train::All => "all weights",
         Train::Head => "the MLM head",
     };
-    format!("pre-training {what}, {} steps", settings.train.max_steps)
+    let batch = shared::batch(settings.batch_size, settings.block_size);
+    format!("pre-training {what}, {} steps of {batch}", settings.train.max_steps)
 }
 
 fn show(json: serde_json::Map<String, Value>, output_dir: &Path, printer: Printer) -> Result<()> {

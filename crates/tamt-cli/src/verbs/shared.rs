@@ -20,7 +20,7 @@ use tamt_model::{Masks, Model, Storage};
 use crate::args::common::{Common, SubjectArgs};
 use crate::audience::Audience;
 use crate::cache;
-use crate::places::what_is_at;
+use crate::places::{nearest_directory, what_is_at};
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Heartbeat, Reading, duration, text_of};
 use crate::record::Record;
@@ -60,11 +60,28 @@ pub(super) fn storage(subject: &SubjectArgs) -> Storage {
 
 /// [`base`] with a choice of how packed matrices are stored.
 pub(super) fn base_as(name: &OsStr, storage: Storage, printer: Printer) -> Result<Base> {
+    note_hub_id(name, printer);
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let base = Base::load_as(name, storage)?;
     drop(heartbeat);
     notes(&base.model, printer)?;
     Ok(base)
+}
+
+/// Says that a model's name is taken as a hub id where a directory with nearly that name is here: the requests to the hub
+/// may take a minute, and their failure says little to somebody who mistyped a directory.
+pub(super) fn note_hub_id(name: &OsStr, printer: Printer) {
+    let Some(id) = name.to_str().filter(|id| !Path::new(id).exists()) else { return };
+    // What `tamt_model::hub` takes as a path fails at once, with the same advice.
+    let is_path = id.starts_with(['.', '/', '~']) || id.ends_with('/') || id.contains('\\') || {
+        let (first, rest) = id.split_once('/').unwrap_or((id, ""));
+        rest.contains('/') || Path::new(first).exists()
+    };
+    let near = nearest_directory(Path::new(id)).filter(|near| !is_path && near.join("config.json").is_file());
+    if let Some(near) = near {
+        let near = near.display();
+        printer.progress(&format!("there is no directory {id}, so that it is taken as a hub id; did you mean {near}?"));
+    }
 }
 
 /// Prints what a user should know about the reading of a model.
@@ -167,6 +184,12 @@ pub(super) fn finished(
     directory.retire_checkpoints_of_finished(goes_on_after)?;
     printer.info("this run has finished; its result was:")?;
     Ok(Some(read_eval_results(directory.path())?))
+}
+
+/// The text of a step, for the headline of a run: the losses of steps depend on the block size.
+pub(super) fn batch(sequences: usize, block_size: usize) -> String {
+    let plural = if sequences == 1 { "" } else { "s" };
+    format!("{sequences} sequence{plural} of {block_size} tokens")
 }
 
 /// The steps and the time of a result, as a line.

@@ -16,6 +16,7 @@ use crate::args::task::{InputArgs, TaskArgs};
 use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Counter, Heartbeat};
+use crate::recorded_path;
 use crate::resolve;
 use crate::verbs::{kept, shared};
 
@@ -72,6 +73,7 @@ pub(super) fn note_span_flags(args: &InputArgs, task: &Task, printer: Printer) -
 /// `tamt eval --task`: scores a fine-tuned model on the task's development set.
 pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let task = declaration(&args.task)?;
+    shared::note_hub_id(&args.subject.model, printer);
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let storage = shared::storage(&args.subject);
     let model = TaskModel::load(&args.subject.model, &task, HeadStart::Checkpoint, labels(&args.task), storage)?;
@@ -125,9 +127,12 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
         .task
         .task_file
         .as_ref()
-        .map_or(("task", task.name.clone()), |path| ("task-file", path.display().to_string()));
+        .map_or(("task", task.name.clone()), |path| ("task-file", recorded_path::path(path)));
     kept.insert(name.0.to_owned(), name.1.into());
-    kept.insert("data".to_owned(), directory(&args.task).display().to_string().into());
+    kept.insert("data".to_owned(), recorded_path::path(directory(&args.task)).into());
+    if let Some(labels) = labels(&args.task) {
+        kept.insert("labels".to_owned(), labels.to_vec().into());
+    }
     kept::write(args, kept, &result)?;
     printer.result(&result, &table.render())
 }

@@ -20,6 +20,7 @@ use crate::exit::UsageError;
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Heartbeat, duration};
 use crate::record::Record;
+use crate::recorded_path;
 use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::{shared, task};
@@ -30,6 +31,9 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
     signals.quietly(|| RunDir::check(&args.output_dir, args.fitting.run.resume))?;
+    for name in std::iter::once(&args.subject.model).chain(&args.teacher.teacher) {
+        shared::note_hub_id(name, printer);
+    }
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let first = load(args, &task, seeds[0])?;
     drop(heartbeat);
@@ -104,7 +108,7 @@ impl Tuning<'_> {
         let mut defaults = TuneSettings::new(self.task);
         defaults.inputs.max_length = defaults.inputs.max_length.min(longest);
         let mut record = Record::new("tune", &self.settings, &defaults)?;
-        record.model("model", &model.name, &model.sha256);
+        record.model(&args.subject.model, &model.sha256);
         record.tokenizer(&model.tokenizer);
         if args.new_head {
             record.set("new-head", true);
@@ -116,20 +120,20 @@ impl Tuning<'_> {
             record.set("allow-other-base", true);
         }
         if let Some(path) = &args.subject.ticket {
-            record.set("ticket", path.display().to_string());
+            record.set("ticket", recorded_path::path(path));
             record.set("ticket-sha256", sha256_file(&Ticket::locate(path))?);
             record.input("ticket", path.display().to_string());
         }
-        if let Some(teacher) = &self.teacher {
-            record.set("teacher", teacher.name.as_str());
+        if let Some((teacher, name)) = self.teacher.as_ref().zip(args.teacher.teacher.as_deref()) {
+            record.set("teacher", recorded_path::model(name));
             record.set("teacher-sha256", teacher.sha256.as_str());
             record.input("teacher", teacher.name.clone());
         }
         if let Some(path) = &args.task.task_file {
-            record.set("task-file", path.display().to_string());
+            record.set("task-file", recorded_path::path(path));
             record.set("task-file-sha256", sha256_file(path)?);
         }
-        record.set("data", task::directory(&args.task).display().to_string());
+        record.set("data", recorded_path::path(task::directory(&args.task)));
         for inputs in self.data.all() {
             let digests = inputs.files.iter().map(|path| sha256_file(path)).collect::<Result<Vec<_>, _>>()?;
             record.set(format!("{}-sha256", inputs.split.name()), digests);
@@ -145,7 +149,12 @@ impl Tuning<'_> {
 
     fn announce(&self, record: &Record) -> Result<()> {
         let what = if self.ticket.is_some() { "a ticket" } else { "the dense model" };
-        record.announce(self.printer, &format!("fine-tuning {what} on {}", self.task.name), &self.args.output_dir)?;
+        let inputs = &self.settings.inputs;
+        let unit = if inputs.spans.is_some() { "window" } else { "example" };
+        let plural = if self.settings.batch_size == 1 { "" } else { "s" };
+        let batch = format!("{} {unit}{plural} of up to {} tokens", self.settings.batch_size, inputs.max_length);
+        let headline = format!("fine-tuning {what} on {}, steps of {batch}", self.task.name);
+        record.announce(self.printer, &headline, &self.args.output_dir)?;
         if self.ticket.is_none() {
             shared::note_kernel(&self.args.common, self.printer)?;
         }

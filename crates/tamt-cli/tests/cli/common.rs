@@ -135,8 +135,13 @@ pub(crate) fn is_killed_at(line: &str, run: &str, step: u64) -> bool {
 /// Starts the run with the words of `line` in the directory `run`, and sends it a signal after a checkpoint of `step` or of
 /// a later step. What it said on stderr, once it has ended with `code`; `None` if its result was there first.
 #[track_caller]
-pub(crate) fn stopped_at(line: &str, run: &str, step: u64, (name, code): (&str, i32)) -> Option<String> {
-    let mut child = start(line);
+pub(crate) fn stopped_at(line: &str, run: &str, step: u64, by: (&str, i32)) -> Option<String> {
+    stopped_child(start(line), Path::new(run), step, by)
+}
+
+/// [`stopped_at`], of a run that has been started.
+#[track_caller]
+pub(crate) fn stopped_child(mut child: Child, run: &Path, step: u64, (name, code): (&str, i32)) -> Option<String> {
     if !reaches(run, step, &mut child) {
         return None;
     }

@@ -8,6 +8,7 @@ use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
 use crate::common::{Tensors, at, bert, bytes, corpus, golden, keeps, masked, object, tamt};
+use crate::task_files::cola;
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 const QUERY: &str = "encoder.layer.0.attention.self.query.weight";
@@ -55,12 +56,43 @@ fn magnitude_drops_exactly_the_smallest_weights_of_each_matrix() {
 }
 
 #[test]
+fn the_headline_of_a_training_has_the_size_of_its_steps_also_by_default() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, text, data) = (bert(), corpus(), cola(&directory.path().join("cola")));
+    for (i, (line, headline)) in [
+        (
+            format!("find --model {model} --corpus {text} --method tamt-kd --sparsity 0.5"),
+            "tamt-kd at sparsity 0.5, 1 steps of 16 sequences of 40 tokens\n",
+        ),
+        (
+            format!("find --model {model} --corpus {text} --method imp --sparsity 0.2 --batch-size 1"),
+            "imp at sparsity 0.2, 1 steps of 1 sequence of 40 tokens\n",
+        ),
+        (
+            format!("pretrain --model {model} --corpus {text}"),
+            "pre-training all weights, 1 steps of 16 sequences of 40 tokens\n",
+        ),
+        (
+            format!("tune --model {model} --task cola --data {data}"),
+            "fine-tuning the dense model on cola, steps of 32 examples of up to 40 tokens\n",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        tamt(&format!("{line} --max-steps 1 --output-dir {}", at(&directory, i.to_string())))
+            .success()
+            .stdout(contains(headline));
+    }
+}
+
+#[test]
 fn a_run_tells_what_it_does_before_and_shows_the_rates_after() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
     tamt(&format!("{} --dropout 0.25 --precision f32", training("tamt-mlm", &run)))
         .success()
-        .stdout(contains("tamt-mlm at sparsity 0.7, 24 steps\n"))
+        .stdout(contains("tamt-mlm at sparsity 0.7, 24 steps of 4 sequences of 16 tokens\n"))
         .stdout(contains("(1,656 tokens)").and(contains(format!("output      {run}\n"))))
         .stdout(contains(
             "batch-size 4, block-size 16, dropout 0.25, optimizer.learning-rate 0.002, rethreshold-every 5\n",

@@ -14,10 +14,11 @@ use crate::run::extension::{self, Extension};
 /// The record of a run's settings, in its directory.
 pub(super) const FILE: &str = "config.toml";
 
-/// Settings with no effect on a result, in whichever table: the display, the threads, and paths, since `config.toml`
+/// Settings with no effect on a result, in whichever table: the display, the threads, names and paths, since `config.toml`
 /// has the digests of their contents. A name matches in snake case and in kebab case.
-const WITHOUT_EFFECT: [&str; 20] = [
+const WITHOUT_EFFECT: [&str; 21] = [
     "allow_other_base",
+    "base_model",
     "config",
     "corpus",
     "data",

@@ -9,9 +9,9 @@ use tamt_report::document::{Cell, Column, Table as Numbers};
 use tamt_report::report::Report;
 use tamt_report::sections::overview::overview;
 use tamt_report::sections::paper_order::{Outcome as Shown, Step, sentences, steps};
-use tamt_study::record::quoted;
 
 use crate::printer::{Printer, Table};
+use crate::shell;
 use crate::verbs::demo::plan::{PLAN_FILE, STUDY_DIR};
 
 /// What a demonstration found.
@@ -60,14 +60,14 @@ impl Outcome<'_> {
     /// Commands to continue with, for a shell in the working directory.
     fn commands(&self) -> Vec<String> {
         // The path of the program as it was called, which need not be in the shell's search path.
-        let program = env::args_os().next().map_or_else(|| "tamt".to_owned(), |name| quoted(&name.to_string_lossy()));
-        let at = |name: &str| quoted(&self.root.join(name).to_string_lossy());
+        let program = env::args_os().next().map_or_else(|| "tamt".to_owned(), |name| shell::word(&name));
+        let at = |name: &str| shell::word(self.root.join(name).as_os_str());
         let (plan, study, model) = (at(PLAN_FILE), at(STUDY_DIR), at(MODEL_DIR));
         let mut commands = vec![format!("{program} study {plan} --output-dir {study} --status")];
         let ticket = |method: &str| {
             let of_method = self.report.study.tickets.iter().filter(|file| file.ticket.method.name == method);
             let file = of_method.max_by_key(|file| file.ticket.level)?;
-            Some(quoted(&file.path.to_string_lossy()))
+            Some(shell::word(file.path.as_os_str()))
         };
         if let (Some(trained), Some(magnitude)) = (ticket("tamt-mlm"), ticket("magnitude")) {
             commands.push(format!("{program} inspect {trained} --against {magnitude}"));

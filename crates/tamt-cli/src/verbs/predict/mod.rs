@@ -66,6 +66,7 @@ pub(super) fn run(args: &PredictArgs, printer: Printer) -> Result<()> {
 fn load(args: &PredictArgs, printer: Printer) -> Result<(TaskModel, Known)> {
     let labels = (!args.labels.is_empty()).then_some(args.labels.as_slice());
     let storage = shared::storage(&args.subject);
+    shared::note_hub_id(&args.subject.model, printer);
     let heartbeat = Heartbeat::start(printer, "reading the model");
     let (model, known) = if args.task.is_some() || args.task_file.is_some() {
         let task = task::declared(args.task.as_deref(), args.task_file.as_deref())?;

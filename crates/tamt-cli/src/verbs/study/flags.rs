@@ -8,7 +8,7 @@ use tamt::find::Method;
 use tamt_study::commands::{Commands, Form, MethodTraits, PathKind, Resolved, Verb as StudyVerb};
 
 use crate::args::{Cli, Verb};
-use crate::command_line::exclude_each_other;
+use crate::config_file::exclude_each_other;
 use crate::resolve;
 use crate::verbs::study::meaning::{self, Models};
 
