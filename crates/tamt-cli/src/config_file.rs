@@ -102,7 +102,7 @@ fn flags(command: &Command, typed: &ArgMatches, text: &str, table: &toml::Table)
     let mut seen = Vec::new();
     for (key, value) in table {
         if let Value::Table(inner) = value {
-            return Err(table_of_flags(command, text, key, inner));
+            return Err(table_of_flags(command, text, key, value, inner));
         }
         let name = key.replace('_', "-");
         let flag = command
@@ -166,8 +166,9 @@ fn known(command: &Command) -> Vec<&str> {
 }
 
 /// The error about a table in a file of flags. Records have tables, so that a reader of one may write one.
-fn table_of_flags(command: &Command, text: &str, key: &str, inner: &toml::Table) -> String {
+fn table_of_flags(command: &Command, text: &str, key: &str, value: &Value, inner: &toml::Table) -> String {
     let known = known(command);
+    let name = key.replace('_', "-");
     let inside = flattened(inner).into_keys().find_map(|path| {
         let path = format!("{key}.{path}");
         let by_flag = Some(flag_of(&path)).filter(|flag| known.contains(flag));
@@ -176,7 +177,13 @@ fn table_of_flags(command: &Command, text: &str, key: &str, inner: &toml::Table)
         Some(format!("; did you mean {meant} instead of {path}?"))
     });
     let line = place(text, key);
-    format!("{line}`{key}` is a table, and flags stand at the top level{}", inside.unwrap_or_default())
+    if let Some(flag) = command.get_arguments().find(|flag| flag.get_long() == Some(&name)) {
+        let problem = translate(flag, &name, key, value, &mut Vec::new()).err().unwrap_or_default();
+        return format!("{line}{problem}; flags stand at the top level{}", inside.unwrap_or_default());
+    }
+    let meant = || Some(format!("; did you mean {}?", nearest(&name, known.iter().copied())?));
+    let meant = inside.or_else(meant).unwrap_or_default();
+    format!("{line}unknown key `{key}`; it is a table, and flags stand at the top level{meant}")
 }
 
 fn unknown(command: &Command, text: &str, key: &str) -> String {

@@ -266,7 +266,7 @@ mod tests {
         for (verb, toml, path, meant) in [
             ("find", "sparsty = 0.6", "sparsty", "sparsity"),
             ("find", "learning-rat = 0.6", "learning-rat", "train.optimizer.learning-rate"),
-            ("find", "lr-shape = 'linear'\nlr-schedul = 'linear'", "lr-schedul", "train.schedule.shape"),
+            ("find", "lr-schedul = 'linear'", "lr-schedul", "train.schedule.shape"),
             (
                 "find",
                 "[train.optimizer]\nlearning-rat = 1",
@@ -282,8 +282,7 @@ mod tests {
             ("pretrain", "[objective.kd]\nweight = 1", "objective.kd", ""),
             ("eval", "[spans]\nn-bets = 1", "spans.n-bets", "spans.n-best"),
         ] {
-            let toml = toml.replace("lr-shape = 'linear'\n", "");
-            let (found, problem) = unknown(verb, &toml).unwrap();
+            let (found, problem) = unknown(verb, toml).unwrap();
             assert_eq!(found, path);
             match meant {
                 "" => assert!(problem.ends_with("has it"), "{problem}"),

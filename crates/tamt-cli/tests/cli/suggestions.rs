@@ -86,12 +86,13 @@ fn a_table_in_a_file_of_flags_is_told_with_the_flag_that_was_meant() {
         (
             "find",
             "[train]\nmaxsteps = 3",
-            "line 2: `train` is a table, and flags stand at the top level; did you mean max-steps instead of train.maxsteps?",
+            "line 2: unknown key `train`; it is a table, and flags stand at the top level; \
+             did you mean max-steps instead of train.maxsteps?",
         ),
         ("pretrain", "[train]\nmax_steps = 3", "did you mean max-steps instead of train.max_steps?"),
         ("find", "train.optimizer.kind = 'adamw'", "did you mean optimizer instead of train.optimizer.kind?"),
-        ("find", "[seed]", "`seed` is a table, and flags stand at the top level\n"),
-        ("find", "[tool]\nxyzzy = 1", "`tool` is a table, and flags stand at the top level\n"),
+        ("find", "[seed]", "`seed` is a string or a number, not a table; flags stand at the top level\n"),
+        ("find", "[tool]\nxyzzy = 1", "unknown key `tool`; it is a table, and flags stand at the top level\n"),
     ] {
         fs::write(&file, format!("corpus = '{text}'\n{toml}\n")).unwrap();
         tamt(directory.path(), true, &format!("{verb} --config flags.toml --output-dir out"))
