@@ -52,6 +52,11 @@ pub fn resolve(model: impl AsRef<OsStr>) -> Result<PathBuf> {
     }
 }
 
+/// Whether [`resolve`] takes `model` as a hub id: it is no directory, and not written as a path.
+pub fn is_hub_id(model: impl AsRef<OsStr>) -> bool {
+    matches!(local(model.as_ref()), Ok(None))
+}
+
 /// The directory `model`, or `None` if `model` may be a hub id. A name whose first part is a directory here, as in
 /// `runs/kd-70`, is a path.
 fn local(model: &OsStr) -> Result<Option<PathBuf>> {

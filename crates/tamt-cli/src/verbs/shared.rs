@@ -15,7 +15,7 @@ use tamt::metrics::{EVALUATION, label};
 use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
-use tamt_model::{Masks, Model, Storage};
+use tamt_model::{Masks, Model, Storage, hub};
 
 use crate::args::common::{Common, SubjectArgs};
 use crate::audience::Audience;
@@ -71,15 +71,12 @@ pub(super) fn base_as(name: &OsStr, storage: Storage, printer: Printer) -> Resul
 /// Says that a model's name is taken as a hub id where a directory with nearly that name is here: the requests to the hub
 /// may take a minute, and their failure says little to somebody who mistyped a directory.
 pub(super) fn note_hub_id(name: &OsStr, printer: Printer) {
-    let Some(id) = name.to_str().filter(|id| !Path::new(id).exists()) else { return };
-    // What `tamt_model::hub` takes as a path fails at once, with the same advice.
-    let is_path = id.starts_with(['.', '/', '~']) || id.ends_with('/') || id.contains('\\') || {
-        let (first, rest) = id.split_once('/').unwrap_or((id, ""));
-        rest.contains('/') || Path::new(first).exists()
-    };
-    let near = nearest_directory(Path::new(id)).filter(|near| !is_path && near.join("config.json").is_file());
-    if let Some(near) = near {
-        let near = near.display();
+    // A path where nothing is fails at once, with the same advice.
+    if !hub::is_hub_id(name) {
+        return;
+    }
+    if let Some(near) = nearest_directory(Path::new(name)).filter(|near| near.join("config.json").is_file()) {
+        let (id, near) = (name.to_string_lossy(), near.display());
         printer.progress(&format!("there is no directory {id}, so that it is taken as a hub id; did you mean {near}?"));
     }
 }
