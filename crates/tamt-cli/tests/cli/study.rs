@@ -1,7 +1,9 @@
 //! Studies: every combination of a plan is run once, whatever happens, and what is done stays done.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -403,4 +405,15 @@ fn several_bases_and_jobs_give_the_numbers_of_one_worker() {
     tamt(&format!("study {} --output-dir {two} --quiet --jobs 2", path.display())).success();
     assert_eq!(runs(&one).len(), 22);
     assert_eq!(numbers(&one), numbers(&two));
+}
+
+#[test]
+fn a_directory_whose_name_is_not_utf_8_is_refused_ahead_of_any_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&directory, "plan.toml", TICKETS);
+    let out = directory.path().join(OsStr::from_bytes(b"o\xff"));
+    let mut command = assert_cmd::Command::cargo_bin("tamt").unwrap();
+    let told = stderr(&command.args(["study", &plan, "--output-dir"]).arg(&out).assert().code(1));
+    assert!(told.contains("needs a name in UTF-8"), "{told}");
+    assert_eq!(names(directory.path()), ["plan.toml"]);
 }
