@@ -86,7 +86,8 @@ pub(crate) struct OptimizerArgs {
     #[arg(long, value_parser = choices::LR_SCHEDULE)]
     pub(crate) lr_schedule: Option<Shape>,
 
-    /// Step at which the learning rate reaches zero [default: the number of steps; with `--preset paper`, two epochs of the text]
+    /// Step at which the learning rate reaches zero [default: the number of steps; with `--preset paper`, two epochs of
+    /// the text]
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) lr_horizon_steps: Option<u64>,
 

@@ -62,7 +62,8 @@ fn run(case: &Case, runs: &mut Runs) -> String {
     let mut met = Some(met);
     for time in 0..times {
         if time > 0 {
-            met = meet(&format!("{line} --resume"), what, &finished, runs, &mut random);
+            let moment = Moment::random(&mut random, &finished, 0);
+            met = meet_at(moment, &format!("{line} --resume"), what, &finished, runs, &mut random);
         }
         let Some((moment, ended)) = met.take() else { break };
         told.push(format!("{moment:?}, {}", how(&ended)));
@@ -107,19 +108,8 @@ fn meet_new(
     })
 }
 
-/// Lets a run go on and disturbs it at a random moment. `None` if the run did not notice.
-fn meet(
-    line: &str,
-    what: Disturbance,
-    finished: &Finished,
-    runs: &Runs,
-    random: &mut Random,
-) -> Option<(Moment, Ended)> {
-    meet_at(Moment::random(random, finished, 0), line, what, finished, runs, random)
-}
-
-/// Starts a run and disturbs it at a moment. A run that did not notice, because it had ended or was about to, has its
-/// result.
+/// Starts a run, or lets it go on, and disturbs it at a moment. `None` if the run did not notice, because it had ended or
+/// was about to: the run then has its result.
 fn meet_at(
     moment: Moment,
     line: &str,
