@@ -76,6 +76,9 @@ pub trait Commands {
     /// The traits of the method called `name`.
     fn method(&self, name: &str) -> Option<MethodTraits>;
 
+    /// Whether there is a task called `name` that needs no file of its own.
+    fn has_task(&self, name: &str) -> bool;
+
     /// What the flag called `name`, without dashes, takes; `None` if there is no such flag.
     fn form(&self, verb: Verb, name: &str) -> Option<Form>;
 

@@ -276,7 +276,8 @@ fn mistakes_of_a_plan_are_told_all_at_once_ahead_of_any_run() {
     tasks(directory.path());
     let text = "[base]\nmodel = 'BERT'\n\n[tickets]\nmethods = ['random', 'tamt-mlm']\nsparsities = [0.5, 1.2]\n\
         seeds = [1, 1]\nbatch-sise = 2\nmax-steps = 4\noutput-dir = 'x'\n[tickets.random]\nlearning-rate = 1e-3\n\n\
-        [losses]\n\n[tasks]\nnames = ['cola', 'colla']\ndata = 'none'\nmax-steps = 'few'\n[[tasks.grid]]\nsparsities = [0.9]\n";
+        [losses]\n\n[tasks]\nnames = ['cola', 'colla']\ndata = 'none'\nmax-steps = 'few'\n[[tasks.grid]]\nsparsities = [0.9]\n\
+        [tasks.rte]\nepochs = 2\n[tasks.own]\ntask-file = 'task.toml'\n[tasks.coal]\nepochs = 2\n";
     let path = directory.path().join("plan.toml");
     fs::write(&path, text.replace("BERT", &bert())).unwrap();
     let told = stderr(&tamt(&format!("study {} --output-dir {}", path.display(), at(&directory, "out"))).code(2));
@@ -293,11 +294,14 @@ fn mistakes_of_a_plan_are_told_all_at_once_ahead_of_any_run() {
         (18, "none"),
         (19, "`max-steps`"),
         (21, "no ticket of the plan has 0.9"),
+        (26, "[tasks.coal] is for no task of `names`; did you mean `cola`?"),
     ];
     for (line, problem) in expected {
         let found = told.lines().any(|told| told.contains(&format!("plan.toml:{line}: ")) && told.contains(problem));
         assert!(found, "{line}: {problem}:\n{told}");
     }
+    // Tables of tasks that are not among the names.
+    assert!(!told.contains("[tasks.rte]") && !told.contains("[tasks.own]"), "{told}");
     assert!(!Path::new(&at(&directory, "out")).exists());
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, CommandFactory, Parser};
 use tamt::find::Method;
+use tamt_data::tasks::Task;
 use tamt_study::commands::{Commands, Form, MethodTraits, PathKind, Resolved, Verb as StudyVerb};
 
 use crate::args::{Cli, Verb};
@@ -68,6 +69,10 @@ impl Commands for OwnCommands {
             trains_masks: method.trains_masks(),
             draws: method.trains() || method == Method::Random,
         })
+    }
+
+    fn has_task(&self, name: &str) -> bool {
+        Task::by_name(name).is_some()
     }
 
     fn form(&self, verb: StudyVerb, name: &str) -> Option<Form> {

@@ -1,4 +1,4 @@
-//! The plans `minilm.toml` and `minilm-full.toml`.
+//! The plans `minilm.toml`, `minilm-full.toml` and `minilm-recipe.toml`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,6 +31,10 @@ fn runs_of(plan: &str) -> Vec<(Run, serde_json::Value)> {
     expanded(here, plan)
 }
 
+fn is_global(run: &Run) -> bool {
+    run.labels.scope.as_deref() == Some("global")
+}
+
 #[test]
 fn the_first_plan_is_a_part_of_the_full_one() {
     let (first, full) = (runs_of("minilm.toml"), runs_of("minilm-full.toml"));
@@ -40,6 +44,23 @@ fn the_first_plan_is_a_part_of_the_full_one() {
         let same = full.iter().find(|(other, _)| other.id == run.id);
         let (same, _) = same.unwrap_or_else(|| panic!("the full plan lacks {}", run.name));
         assert_eq!(run.ticket_steps, same.ticket_steps, "{} would run again", run.name);
+    }
+}
+
+#[test]
+fn the_recipe_of_the_study_is_in_the_grid_of_recipes() {
+    let (first, grid) = (runs_of("minilm.toml"), runs_of("minilm-recipe.toml"));
+    let tuned = |runs: &[(Run, serde_json::Value)]| -> BTreeSet<(String, String)> {
+        let runs = runs.iter().map(|(run, _)| run).filter(|run| run.kind == Kind::Tune);
+        runs.map(|run| (run.labels.task.clone().unwrap(), run.id.clone())).collect()
+    };
+    let (first, grid) = (tuned(&first), tuned(&grid));
+    for task in FIRST_TASKS {
+        let of_task = |runs: &BTreeSet<(String, String)>| runs.iter().filter(|(name, _)| name == task).count();
+        // The dense model and four tickets, each with four recipes; on STS-B one more, with all six tickets.
+        assert_eq!(of_task(&grid), if task == "stsb" { 27 } else { 20 }, "{task}");
+        let shared: BTreeSet<_> = first.intersection(&grid).cloned().collect();
+        assert_eq!(of_task(&shared), 5, "{task}");
     }
 }
 
@@ -68,9 +89,15 @@ fn what_is_done_of_the_full_plan_is_a_smaller_study_at_any_time() {
 
     // The searches of the steps study are those of the table, and write more tickets.
     let trained = |method: &str| {
-        let is_of =
-            |run: &Run| run.kind == Kind::Find && run.labels.method == method && run.labels.ticket_seed == Some(1);
-        runs.iter().filter(|(run, _)| is_of(run) && run.labels.sparsity == Some(0.7)).collect::<Vec<_>>()
+        let is_of = |run: &Run| {
+            let labels = &run.labels;
+            run.kind == Kind::Find
+                && labels.method == method
+                && labels.sparsity == Some(0.7)
+                && labels.ticket_seed == Some(1)
+                && !is_global(run)
+        };
+        runs.iter().filter(|(run, _)| is_of(run)).collect::<Vec<_>>()
     };
     for method in ["tamt-mlm", "tamt-kd"] {
         assert_eq!(trained(method).len(), 1);
@@ -102,6 +129,11 @@ fn what_is_done_of_the_full_plan_is_a_smaller_study_at_any_time() {
             runs.iter().filter(|(run, _)| of_level(run)).map(|(run, _)| run.labels.method.as_str()).collect();
         assert_eq!(methods.len(), METHODS.len(), "{sparsity}");
     }
+
+    // One threshold for all matrices: losses alone.
+    let of_global_scope = runs.iter().map(|(run, _)| run).filter(|run| is_global(run));
+    let kinds: Vec<Kind> = of_global_scope.map(|run| run.kind).collect();
+    assert_eq!(kinds, [[Kind::Find; 3], [Kind::Losses; 3]].concat());
 
     // A recipe is the same for all tickets and for the dense model.
     for task in TASKS {
