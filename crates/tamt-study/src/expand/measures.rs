@@ -1,6 +1,5 @@
 //! The losses and fine-tunings of a plan: of every chosen ticket, and of the dense model beside them.
 
-use std::collections::BTreeSet;
 use std::iter;
 
 use crate::commands::{Resolved, Verb};
@@ -80,17 +79,6 @@ impl Expander<'_> {
     /// Adds the fine-tunings of a base and of its tickets.
     pub(super) fn tasks(&self, base: &Base, planned: &[Planned], runs: &mut Runs) {
         let Some(section) = &self.plan.tasks else { return };
-        let names: BTreeSet<&String> =
-            section.grids.iter().flat_map(|grid| grid.values("names")).map(|word| &word.text).collect();
-        // A table of a task without runs is no mistake where there is such a task: a plan may keep it.
-        let is_task = |name: &str, flags: &Flags| self.commands.has_task(name) || flags.get("task-file").is_some();
-        for (name, (line, flags)) in &section.overrides {
-            if !names.contains(name) && !is_task(name, flags) {
-                let known: Vec<String> = names.iter().copied().cloned().collect();
-                let advice = crate::problems::advice(name, &known);
-                self.problems.add(*line, format!("[tasks.{name}] is for no task of `names`{advice}"));
-            }
-        }
         for (number, grid) in section.grids.iter().enumerate() {
             if grid.axis("names").is_none() {
                 self.problems.add(grid.line, "[tasks] has no `names`");

@@ -1,11 +1,12 @@
 //! A section of a plan: axes, whose values are combined, and flags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::Verb;
 use crate::plan::flags::{self, Flags};
 use crate::plan::lines::{Entry, Item, Table, Value};
 use crate::plan::reader::Reader;
+use crate::problems::advice;
 
 /// The form of a section.
 #[derive(Debug)]
@@ -201,8 +202,10 @@ pub(super) fn read(reader: &Reader<'_>, shape: &Shape, table: &Table) -> Section
     if section.grids.is_empty() {
         section.grids.push(own);
     }
-    if shape.overrides == Some("method") {
-        check_methods(reader, &section);
+    match shape.overrides {
+        Some("method") => check_methods(reader, &section),
+        Some("task") => check_tasks(reader, &section),
+        _ => {}
     }
     section
 }
@@ -300,6 +303,19 @@ fn check_methods(reader: &Reader<'_>, section: &Section) {
     for (name, (line, _)) in &section.overrides {
         if let Err(problem) = reader.commands.check(Verb::Find, "method", name) {
             reader.problems.add(*line, format!("[tickets.{name}] is no method: {problem}"));
+        }
+    }
+}
+
+/// Tables of [tasks] are named after tasks: those that grids name, or others, which a plan may keep without runs.
+fn check_tasks(reader: &Reader<'_>, section: &Section) {
+    let named = section.grids.iter().flat_map(|grid| grid.values("names"));
+    let named: BTreeSet<&str> = named.map(|word| word.text.as_str()).collect();
+    for (name, (line, flags)) in &section.overrides {
+        let is_task = reader.commands.has_task(name) || flags.get("task-file").is_some();
+        if !is_task && !named.contains(name.as_str()) {
+            let known: Vec<String> = named.iter().map(ToString::to_string).collect();
+            reader.problems.add(*line, format!("[tasks.{name}] is for no task of `names`{}", advice(name, &known)));
         }
     }
 }
