@@ -7,12 +7,12 @@ use crate::document::{Block, Cell, Column, Figure, Number, Section, Statistic, T
 use crate::error::Result;
 use crate::figure::chart::{Chart, Point, Series};
 use crate::figure::ticks::Axis;
-use crate::names::{Level, Method, count};
-use crate::sections::view::{LossKind, View, mean_of_tasks};
+use crate::names::{Level, Method, Task, count, list};
+use crate::sections::view::{LossKind, View, mean_of_tasks, slug};
 use crate::stats::rank::{RESAMPLES, RankCorrelation};
 use crate::study::{Score, TicketKey};
 
-/// A ticket with its losses and its average score.
+/// A ticket with its losses and its score.
 struct Ticket {
     key: TicketKey,
     score: f64,
@@ -30,30 +30,71 @@ impl Ticket {
     }
 }
 
+/// A score, the average over tasks or that of one task, with the tickets that have it.
+struct Target<'a> {
+    task: Option<&'a Task>,
+    tasks: Vec<&'a Task>,
+    tickets: Vec<Ticket>,
+    correlations: Vec<Found>,
+}
+
+impl<'a> Target<'a> {
+    fn average(view: &View<'a>) -> Self {
+        Self::new(view, None, view.average_tasks())
+    }
+
+    /// Each task by itself, with tickets that have no score on the others, too.
+    fn of_each_task(view: &View<'a>) -> Vec<Self> {
+        let tasks: BTreeSet<&Task> = view.all_scores().map(|score| &score.task).collect();
+        tasks.into_iter().map(|task| Self::new(view, Some(task), vec![task])).filter(Self::has_enough).collect()
+    }
+
+    fn new(view: &View<'a>, task: Option<&'a Task>, tasks: Vec<&'a Task>) -> Self {
+        let tickets = tickets(view, &tasks);
+        Self { task, tasks, correlations: correlations(&tickets), tickets }
+    }
+
+    fn has_enough(&self) -> bool {
+        self.tickets.len() >= 3
+    }
+
+    fn name(&self) -> String {
+        self.task.map_or_else(|| "average".to_owned(), ToString::to_string)
+    }
+
+    /// The correlation with a loss over the tickets of all sparsities.
+    fn overall(&self, kind: LossKind) -> Option<&Found> {
+        self.correlations.iter().find(|found| found.kind == kind && found.level.is_none())
+    }
+}
+
 /// The section; `None` with fewer than three tickets that have a loss and a score.
 pub(super) fn section(views: &[View<'_>]) -> Result<Option<(Section, Vec<String>)>> {
     let (mut blocks, mut findings) = (Vec::new(), Vec::new());
     for view in views {
-        let tickets = tickets(view);
-        if tickets.len() < 3 {
+        let average = Target::average(view);
+        if !average.has_enough() {
             continue;
         }
-        let correlations = correlations(&tickets);
-        let sentences = sentences(view, &correlations);
+        let tasks = Target::of_each_task(view);
+        let sentences = sentences(view, &average);
         findings.extend(sentences.iter().take(2).cloned());
-        blocks.extend(sentences.into_iter().map(Block::Finding));
+        blocks.extend(sentences.into_iter().chain(sentence_of_tasks(view, &tasks)).map(Block::Finding));
         let caption = format!(
             "Every ticket is a point: its score, the average over tasks and tuning seeds, against its loss on held-out \
              text{}. Dashed: the average score of the dense model.",
             view.of_base()
         );
-        blocks.push(Block::Figures(overall(view, &tickets)?, caption));
-        let levels: BTreeSet<Level> = tickets.iter().map(|ticket| ticket.key.level).collect();
+        blocks.push(Block::Figures(overall(view, &average)?, caption));
+        let levels: BTreeSet<Level> = average.tickets.iter().map(|ticket| ticket.key.level).collect();
         if levels.len() > 1 {
             let caption = format!("The same tickets, a panel for each sparsity{}.", view.of_base());
-            blocks.push(Block::Figures(by_level(view, &tickets, &levels)?, caption));
+            blocks.push(Block::Figures(by_level(view, &average, &levels)?, caption));
         }
-        blocks.push(Block::Table(table(view, &correlations)));
+        blocks.push(Block::Table(table(view, "rank-correlation", &[average])));
+        if tasks.len() > 1 {
+            blocks.push(of_tasks(view, &tasks)?);
+        }
     }
     Ok((!blocks.is_empty()).then(|| {
         let title = "Scores against losses".to_owned();
@@ -61,25 +102,41 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<(Section, Vec<String>
     }))
 }
 
-/// Tickets of all methods, sparsities, seeds and steps with a score on every task and a loss.
-fn tickets(view: &View<'_>) -> Vec<Ticket> {
+/// The figures and correlations of single tasks.
+fn of_tasks(view: &View<'_>, tasks: &[Target<'_>]) -> Result<Block> {
+    let mut figures = Vec::new();
+    for target in tasks {
+        figures.extend(overall(view, target)?);
+    }
+    let caption = format!(
+        "Every ticket with a score on the task is a point: the mean over tuning seeds, against its loss on held-out \
+         text{}. Dashed: the score of the dense model.",
+        view.of_base()
+    );
+    let blocks = vec![Block::Table(table(view, "rank-correlation-tasks", tasks)), Block::Figures(figures, caption)];
+    Ok(Block::Details(format!("Scores of single tasks against losses{}", view.of_base()), blocks))
+}
+
+/// Tickets of all methods, sparsities, seeds and steps with a loss and a score on each of `tasks`.
+fn tickets(view: &View<'_>, tasks: &[&Task]) -> Vec<Ticket> {
     let mut scores: BTreeMap<&TicketKey, Vec<&Score>> = BTreeMap::new();
     for score in view.all_scores().filter(|score| view.study.has_main_examples(score)) {
         if !score.ticket.method.is_dense() {
             scores.entry(&score.ticket).or_default().push(score);
         }
     }
-    let tasks = view.average_tasks();
     let mut tickets = Vec::new();
     for (key, scores) in scores {
         let row: Row<'_> = row(scores.iter().copied());
-        let Some(average) = mean_of_tasks(&row, &tasks) else { continue };
+        let Some(average) = mean_of_tasks(&row, tasks) else { continue };
         let losses: Vec<_> = view.all_losses().filter(|loss| loss.ticket == *key).collect();
         let loss = |kind: LossKind| losses.iter().find_map(|loss| kind.of(loss));
         let runs = average.runs.iter().copied().chain(losses.iter().map(|loss| loss.run)).collect();
         let (mlm, kd) = (loss(LossKind::Mlm), loss(LossKind::Kd));
         if mlm.is_some() || kd.is_some() {
-            tickets.push(Ticket { key: key.clone(), score: average.summary.mean, mlm, kd, runs });
+            // Equal means are ties, whatever the order of their terms leaves in the last bits.
+            let score = (average.summary.mean * 1e9).round() / 1e9;
+            tickets.push(Ticket { key: key.clone(), score, mlm, kd, runs });
         }
     }
     tickets
@@ -94,7 +151,11 @@ struct Found {
 }
 
 fn correlations(tickets: &[Ticket]) -> Vec<Found> {
-    let levels: BTreeSet<Level> = tickets.iter().map(|ticket| ticket.key.level).collect();
+    let mut levels: BTreeSet<Level> = tickets.iter().map(|ticket| ticket.key.level).collect();
+    if levels.len() == 1 {
+        // Its rows would repeat those of all tickets.
+        levels.clear();
+    }
     let scopes = std::iter::once(None).chain(levels.into_iter().map(Some));
     let mut found = Vec::new();
     for level in scopes {
@@ -117,9 +178,9 @@ fn correlations(tickets: &[Ticket]) -> Vec<Found> {
     found
 }
 
-fn sentences(view: &View<'_>, found: &[Found]) -> Vec<String> {
+fn sentences(view: &View<'_>, average: &Target<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
-    for Found { kind, correlation, .. } in found.iter().filter(|found| found.level.is_none()) {
+    for Found { kind, correlation, .. } in LossKind::ALL.into_iter().filter_map(|kind| average.overall(kind)) {
         let RankCorrelation { n, rho, interval } = *correlation;
         let interval = match interval {
             Some((low, high)) => format!(" (95 % interval {} to {})", fixed(low, 2), fixed(high, 2)),
@@ -138,7 +199,7 @@ fn sentences(view: &View<'_>, found: &[Found]) -> Vec<String> {
             fixed(rho, 2)
         ));
     }
-    let inside: Vec<&Found> = found.iter().filter(|found| found.level.is_some()).collect();
+    let inside: Vec<&Found> = average.correlations.iter().filter(|found| found.level.is_some()).collect();
     if inside.len() > 2 {
         let clear = inside.iter().filter(|found| found.correlation.is_clear() && found.correlation.rho < 0.0).count();
         sentences.push(format!(
@@ -148,6 +209,26 @@ fn sentences(view: &View<'_>, found: &[Found]) -> Vec<String> {
         ));
     }
     sentences
+}
+
+/// The tasks on which a lower loss goes with a higher score.
+fn sentence_of_tasks(view: &View<'_>, tasks: &[Target<'_>]) -> Option<String> {
+    let clear = |kind: LossKind| {
+        let clear = |found: &Found| found.correlation.is_clear() && found.correlation.rho < 0.0;
+        let names: Vec<String> =
+            tasks.iter().filter(|target| target.overall(kind).is_some_and(clear)).map(Target::name).collect();
+        let names = if names.is_empty() { "on none".to_owned() } else { format!("on {}", list(&names)) };
+        format!("with the {} {names}", kind.title())
+    };
+    (tasks.len() > 1).then(|| {
+        format!(
+            "Of {}{}, the correlation is negative beyond its interval {}, and {}.",
+            count(tasks.len(), "single task"),
+            view.of_base(),
+            clear(LossKind::Mlm),
+            clear(LossKind::Kd)
+        )
+    })
 }
 
 fn points(tickets: &[&Ticket], kind: LossKind) -> BTreeMap<Method, Vec<Point>> {
@@ -165,56 +246,65 @@ fn points(tickets: &[&Ticket], kind: LossKind) -> BTreeMap<Method, Vec<Point>> {
     points
 }
 
-fn scatter(view: &View<'_>, title: String, tickets: &[&Ticket], kind: LossKind) -> Result<String> {
+fn scatter(view: &View<'_>, target: &Target<'_>, title: String, tickets: &[&Ticket], kind: LossKind) -> Result<String> {
     let series = points(tickets, kind)
         .into_iter()
         .map(|(method, points)| Series { joined: false, ..view.curve(&method, points) });
-    let dense = mean_of_tasks(&view.dense(), &view.average_tasks()).map(|average| average.summary.mean);
+    let dense = mean_of_tasks(&view.dense(), &target.tasks).map(|average| average.summary.mean);
     let chart = Chart {
         title,
         x: Axis { label: format!("{}, {}", kind.title(), kind.unit()), ..Axis::default() },
-        y: Axis { label: "average score".to_owned(), ..Axis::default() },
+        y: Axis { label: format!("{} score", target.name()), ..Axis::default() },
         series: series.collect(),
         dense,
     };
     chart.draw()
 }
 
-fn overall(view: &View<'_>, tickets: &[Ticket]) -> Result<Vec<Figure>> {
-    let all: Vec<&Ticket> = tickets.iter().collect();
+fn overall(view: &View<'_>, target: &Target<'_>) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for kind in LossKind::ALL {
-        if all.iter().any(|ticket| ticket.loss(kind).is_some()) {
-            let title = format!("score against {}", kind.title());
-            let svg = scatter(view, title.clone(), &all, kind)?;
-            figures.push(Figure { id: view.id(&format!("score-{}", kind.slug())), title, svg, wide: false });
+        let tickets: Vec<&Ticket> = target.tickets.iter().filter(|ticket| ticket.loss(kind).is_some()).collect();
+        if tickets.is_empty() {
+            continue;
         }
+        let (id, title) = match target.task {
+            None => (format!("score-{}", kind.slug()), format!("score against {}", kind.title())),
+            Some(task) => (
+                format!("score-{}-{}", slug(&task.to_string()), kind.slug()),
+                format!("{task}: score against {}", kind.title()),
+            ),
+        };
+        let svg = scatter(view, target, title.clone(), &tickets, kind)?;
+        figures.push(Figure { id: view.id(&id), title, svg, wide: false });
     }
     Ok(figures)
 }
 
-fn by_level(view: &View<'_>, tickets: &[Ticket], levels: &BTreeSet<Level>) -> Result<Vec<Figure>> {
+fn by_level(view: &View<'_>, average: &Target<'_>, levels: &BTreeSet<Level>) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for kind in LossKind::ALL {
         for level in levels {
-            let chosen: Vec<&Ticket> =
-                tickets.iter().filter(|ticket| ticket.key.level == *level && ticket.loss(kind).is_some()).collect();
+            let of_level = |ticket: &&Ticket| ticket.key.level == *level && ticket.loss(kind).is_some();
+            let chosen: Vec<&Ticket> = average.tickets.iter().filter(of_level).collect();
             if chosen.is_empty() {
                 continue;
             }
             let title = format!("{level}: score against {}", kind.title());
             let id = view.id(&format!("score-{}-{}", kind.slug(), level.slug()));
-            figures.push(Figure { id, title: title.clone(), svg: scatter(view, title, &chosen, kind)?, wide: false });
+            let svg = scatter(view, average, title.clone(), &chosen, kind)?;
+            figures.push(Figure { id, title, svg, wide: false });
         }
     }
     Ok(figures)
 }
 
-fn table(view: &View<'_>, found: &[Found]) -> Table {
-    let row = |found: &Found| {
+fn table(view: &View<'_>, id: &str, targets: &[Target<'_>]) -> Table {
+    let row = |target: &Target<'_>, found: &Found| {
         let number = |value| Number::new(value, 2, Statistic::Derived, found.kind.key(), found.runs.clone());
         let RankCorrelation { n, rho, interval } = found.correlation;
         vec![
+            Cell::text(target.name()),
             Cell::text(found.kind.title()),
             Cell::text(found.level.map_or_else(|| "all".to_owned(), |level| level.to_string())),
             Cell::text(n.to_string()),
@@ -222,15 +312,16 @@ fn table(view: &View<'_>, found: &[Found]) -> Table {
             interval.map_or(Cell::Empty, |(low, high)| Cell::text(format!("{} to {}", fixed(low, 2), fixed(high, 2)))),
         ]
     };
+    let rows = targets.iter().flat_map(|target| target.correlations.iter().map(|found| row(target, found)));
     Table {
-        id: view.id("rank-correlation"),
+        id: view.id(id),
         caption: format!(
-            "Spearman's rank correlation of average score and loss{}, with the 95 % interval of a percentile bootstrap \
+            "Spearman's rank correlation of score and loss{}, with the 95 % interval of a percentile bootstrap \
              over tickets ({} samples; from five tickets on). −1: a lower loss always means a higher score.",
             view.of_base(),
             fixed(RESAMPLES as f64, 0)
         ),
-        columns: ["loss", "sparsity", "tickets", "rank correlation", "95 % interval"].map(Column::new).into(),
-        rows: found.iter().map(row).collect(),
+        columns: ["score", "loss", "sparsity", "tickets", "rank correlation", "95 % interval"].map(Column::new).into(),
+        rows: rows.collect(),
     }
 }

@@ -194,6 +194,53 @@ fn runs_of_one_seed_give_an_order_without_a_claim() {
 }
 
 #[test]
+fn a_task_is_correlated_with_losses_over_tickets_without_other_tasks_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = Builder::new(directory.path());
+    // Each of these methods keeps more than the one ahead of it, of the losses and of the scores.
+    for (method, tasks) in [("random", 1), ("magnitude", 3), ("imp", 3), ("tamt-mlm", 3)] {
+        let of = Of::new(method, 0.7, 1);
+        study.losses(&of);
+        ["cola", "sst2", "mrpc"][..tasks].iter().for_each(|task| drop(study.tune(&of, task, 1, 8000)));
+    }
+    let Written { page, directory, .. } = write(directory.path());
+    let table = |name: &str| fs::read_to_string(directory.join("tables").join(name)).unwrap();
+    let average = table("rank-correlation.csv");
+    assert!(
+        average.contains("\naverage,MLM loss,all,3,-1,") && average.contains("\naverage,KD loss,all,3,-1,"),
+        "{average}"
+    );
+    let tasks = table("rank-correlation-tasks.csv");
+    assert!(tasks.contains("\nCoLA,MLM loss,all,4,-1,") && tasks.contains("\nCoLA,KD loss,all,4,-1,"), "{tasks}");
+    assert!(tasks.contains("\nSST-2,MLM loss,all,3,"), "{tasks}");
+    assert_eq!(tasks.lines().count(), 1 + 2 * 3, "a single sparsity has no rows of its own: {tasks}");
+    // Three and four tickets have no interval.
+    let sentence = "Of 3 single tasks, the correlation is negative beyond its interval with the MLM loss on none";
+    assert!(page.contains(sentence), "{page}");
+    assert!(directory.join("figures/score-cola-kd-loss.svg").is_file());
+}
+
+#[test]
+fn equal_means_are_ties_in_a_rank_correlation() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = Builder::new(directory.path());
+    // In percent points, (1 + 7) + 14 is 22 and (14 + 7) + 1 is not, since 100 x 0.07 and 100 x 0.14 are rounded.
+    let scores = [("magnitude", [0.01, 0.07, 0.14]), ("imp", [0.14, 0.07, 0.01]), ("tamt-mlm", [0.5, 0.5, 0.5])];
+    for (method, scores) in scores {
+        let of = Of::new(method, 0.7, 1);
+        study.losses(&of);
+        for (seed, score) in (1..).zip(scores) {
+            let path = study.tune(&of, "cola", seed, 8000).join("eval_results.json");
+            let mut results: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            results["best_matthews_correlation"] = score.into();
+            fs::write(path, results.to_string()).unwrap();
+        }
+    }
+    let table = fs::read_to_string(write(directory.path()).directory.join("tables/rank-correlation.csv")).unwrap();
+    assert!(table.contains("\naverage,MLM loss,all,3,-0.866"), "{table}");
+}
+
+#[test]
 fn equal_scores_are_no_lack_of_runs() {
     let directory = tempfile::tempdir().unwrap();
     let mut study = Builder::new(directory.path());

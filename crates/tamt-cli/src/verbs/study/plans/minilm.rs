@@ -1,4 +1,4 @@
-//! The plans `minilm.toml`, `minilm-full.toml` and `minilm-recipe.toml`.
+//! The plans `minilm.toml`, `minilm-full.toml`, `minilm-recipe.toml` and `minilm-search.toml`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -62,6 +62,19 @@ fn the_recipe_of_the_study_is_in_the_grid_of_recipes() {
         let shared: BTreeSet<_> = first.intersection(&grid).cloned().collect();
         assert_eq!(of_task(&shared), 5, "{task}");
     }
+}
+
+#[test]
+fn the_searches_of_the_study_are_in_the_grid_of_searches() {
+    let (first, grid) = (runs_of("minilm.toml"), runs_of("minilm-search.toml"));
+    let trained = |runs: &[(Run, serde_json::Value)]| -> BTreeSet<(String, String)> {
+        let runs = runs.iter().map(|(run, _)| run).filter(|run| run.kind == Kind::Find && run.labels.steps.is_some());
+        runs.map(|run| (run.labels.method.clone(), run.id.clone())).collect()
+    };
+    let (first, grid) = (trained(&first), trained(&grid));
+    // Four rates of IMP, three of each mask training, and two settings of tamt-mlm.
+    assert_eq!(grid.len(), 4 + 3 * 3 + 2);
+    assert!(first.len() == 4 && first.is_subset(&grid), "{first:?} {grid:?}");
 }
 
 #[test]
