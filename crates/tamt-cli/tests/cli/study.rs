@@ -141,7 +141,9 @@ fn a_preset_in_a_plan_stands_for_its_flags_in_the_runs_of_all_methods() {
     tamt(&of("preset.toml", "preset = 'short'\nmax-steps = 6\nblock-size = 12\n")).success();
     let (names, before) = (runs(&store), times(Path::new(&store)));
     assert_eq!(names.len(), 5);
-    let rates = "[tickets.tamt-mlm]\nlearning-rate = 2e-4\n[tickets.tamt-kd]\nlearning-rate = 1e-3\n";
+    let rates = [("imp", 3e-4), ("tamt-mlm", 2e-4), ("tamt-kd", 1e-3)]
+        .map(|(method, rate)| format!("[tickets.{method}]\nlearning-rate = {rate}\n"))
+        .concat();
     let flags = format!("max-steps = 6\nblock-size = 12\nrethreshold-every = 20\n{rates}");
     tamt(&of("flags.toml", &flags)).success().stdout(contains("5 of 5 runs are done"));
     assert_eq!(runs(&store), names);
