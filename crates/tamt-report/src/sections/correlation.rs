@@ -43,10 +43,12 @@ impl<'a> Target<'a> {
         Self::new(view, None, view.average_tasks())
     }
 
-    /// Each task by itself, with tickets that have no score on the others, too.
+    /// Each task by itself, with tickets that have no score on the others, too; none where a single task is the average.
     fn of_each_task(view: &View<'a>) -> Vec<Self> {
         let tasks: BTreeSet<&Task> = view.all_scores().map(|score| &score.task).collect();
-        tasks.into_iter().map(|task| Self::new(view, Some(task), vec![task])).filter(Self::has_enough).collect()
+        let targets = tasks.into_iter().map(|task| Self::new(view, Some(task), vec![task]));
+        let targets: Vec<Self> = targets.filter(Self::has_enough).collect();
+        if targets.len() > 1 { targets } else { Vec::new() }
     }
 
     fn new(view: &View<'a>, task: Option<&'a Task>, tasks: Vec<&'a Task>) -> Self {
@@ -92,7 +94,7 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<(Section, Vec<String>
             blocks.push(Block::Figures(by_level(view, &average, &levels)?, caption));
         }
         blocks.push(Block::Table(table(view, "rank-correlation", &[average])));
-        if tasks.len() > 1 {
+        if !tasks.is_empty() {
             blocks.push(of_tasks(view, &tasks)?);
         }
     }
@@ -220,7 +222,7 @@ fn sentence_of_tasks(view: &View<'_>, tasks: &[Target<'_>]) -> Option<String> {
         let names = if names.is_empty() { "on none".to_owned() } else { format!("on {}", list(&names)) };
         format!("with the {} {names}", kind.title())
     };
-    (tasks.len() > 1).then(|| {
+    (!tasks.is_empty()).then(|| {
         format!(
             "Of {}{}, the correlation is negative beyond its interval {}, and {}.",
             count(tasks.len(), "single task"),

@@ -76,8 +76,8 @@ pub fn paper(method: Method, sparsity: Sparsity) -> Result<Preset> {
 /// 6-layer encoder on text that no mask was trained on. Thresholds are re-set often because scores move fast: with 100
 /// steps between, masks in training drift from the sparsity of the ticket.
 ///
-/// Iterative pruning takes as many steps in all its rounds together. It trains weights, and those of larger models may
-/// not bear the plan's rate: it has a third of it.
+/// Iterative pruning takes as many steps in all its rounds together. Its rate is a third of the plan's, since this
+/// method trains weights, and the weights of larger models may not bear as much.
 ///
 /// # Errors
 /// None; presets have one signature.
