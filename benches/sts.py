@@ -82,6 +82,8 @@ def main():
     parser.add_argument("--sentence-transformers", action="store_true")
     arguments = parser.parse_args()
     work, tamt = arguments.work, arguments.tamt
+    if work.exists():
+        parser.error(f"--work {work} exists; a new directory is needed")
     work.mkdir(parents=True)
 
     def call(*words):

@@ -257,14 +257,17 @@ fn kind_of(error: &(dyn StdError + 'static)) -> Option<FailureKind> {
     Some(match error.downcast_ref::<Error>()? {
         Error::Setting { .. } | Error::TeacherStates { .. } | Error::Unrecordable { .. } => FailureKind::Setting,
         Error::Stopped { step, checkpoint, .. } => FailureKind::Stopped { step: *step, checkpoint: checkpoint.clone() },
-        Error::NotATicket { .. } | Error::OtherBase { .. } | Error::TicketMismatch { .. } | Error::NoMasks { .. } => {
-            FailureKind::Ticket
-        }
+        Error::NotATicket { .. }
+        | Error::OtherBase { .. }
+        | Error::TicketMismatch { .. }
+        | Error::TicketOfPacked { .. }
+        | Error::NoMasks { .. } => FailureKind::Ticket,
         Error::Head { .. }
         | Error::NoHead { .. }
         | Error::UnusableHead { .. }
         | Error::Vocabulary { .. }
         | Error::NotAHead { .. }
+        | Error::NotPacked { .. }
         | Error::NonFiniteEvaluation { .. }
         | Error::Model(_) => FailureKind::Model,
         Error::Data(_) => FailureKind::Data,

@@ -16,9 +16,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tamt_data::nearest;
 use toml::Value;
 
+use crate::flat::flattened;
 use crate::places::what_is_at;
 use crate::recorded::{self, TYPED_ONLY};
-use crate::recorded_keys::{flag_of, flattened};
+use crate::recorded_keys::flag_of;
 use crate::recorded_path;
 use crate::toml_lines::place;
 

@@ -24,6 +24,7 @@ pub mod call;
 mod command_line;
 mod config_file;
 mod exit;
+mod flat;
 mod hints;
 mod keywords;
 mod messages;

@@ -1,6 +1,5 @@
 //! The record of a run: its settings for `config.toml`, and the announcement for a person.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use tamt_data::Tokenizer;
 use tamt_files::digest::sha256_hex;
 use toml::{Table, Value};
 
+use crate::flat::flattened;
 use crate::printer::{Printer, grouped};
 use crate::recorded_path;
 
@@ -147,29 +147,17 @@ fn shorten(value: &mut Value) {
     }
 }
 
-/// The settings that differ from the defaults, as `name value`, ordered by name.
+/// The settings that differ from the defaults, as `name value`, ordered by name. The names of two tables are left out.
 fn changed(settings: &Table, defaults: &Table) -> Vec<String> {
-    let (mut given, mut default) = (BTreeMap::new(), BTreeMap::new());
-    flatten("", settings, &mut given);
-    flatten("", defaults, &mut default);
-    let differs = given.iter().filter(|(key, value)| default.get(*key) != Some(*value));
-    differs.map(|(key, value)| format!("{key} {}", plain(value))).collect()
-}
-
-/// Lists all settings. A dot joins the keys of nested tables; the keys of two tables are left out.
-fn flatten<'a>(prefix: &str, table: &'a Table, flat: &mut BTreeMap<String, &'a Value>) {
-    for (key, value) in table {
-        let path = match prefix {
-            "" | "train" | "objective" => key.clone(),
-            _ => format!("{prefix}.{key}"),
-        };
-        match value {
-            Value::Table(inner) => flatten(&path, inner, flat),
-            _ => {
-                flat.insert(path, value);
-            }
-        }
-    }
+    let (given, default) = (flattened(settings), flattened(defaults));
+    let shown = |path: &str| {
+        let inner = ["train.", "objective."].iter().find_map(|table| path.strip_prefix(table));
+        inner.unwrap_or(path).to_owned()
+    };
+    let differs = given.iter().filter(|(path, value)| default.get(*path) != Some(*value));
+    let mut changed: Vec<String> = differs.map(|(path, value)| format!("{} {}", shown(path), plain(value))).collect();
+    changed.sort();
+    changed
 }
 
 fn plain(value: &Value) -> String {

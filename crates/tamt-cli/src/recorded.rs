@@ -6,7 +6,8 @@ use clap::{Arg, Command};
 use tamt::train::SAVE_MINUTES;
 use toml::{Table, Value};
 
-use crate::recorded_keys::{Flat, Keys, describes, flag_of, flattened, own, same};
+use crate::flat::{Flat, flattened};
+use crate::recorded_keys::{Keys, describes, flag_of, own, same};
 use crate::toml_lines::place;
 
 /// Flags without a meaning in a file.
@@ -26,7 +27,7 @@ const OF_MASKS: [&str; 9] = [
 ];
 
 /// Flags that only methods with steps to take have, in `find`, beside those of masks.
-const OF_TRAINING: [&str; 18] = [
+const OF_TRAINING: [&str; 17] = [
     "corpus",
     "max-steps",
     "batch-size",
@@ -44,7 +45,6 @@ const OF_TRAINING: [&str; 18] = [
     "adam-epsilon",
     "clip",
     "max-grad-norm",
-    "rewind",
 ];
 
 /// The verb that recorded `table`; `None` for a file that a person wrote.

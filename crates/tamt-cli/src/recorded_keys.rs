@@ -2,7 +2,7 @@
 //!
 //! The keys are those of the settings' types, so that a new setting is known here without a list of names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use tamt::demo::DemoSettings;
@@ -14,10 +14,8 @@ use tamt_data::nearest;
 use tamt_data::tasks::{Split, Task};
 use toml::{Table, Value};
 
+use crate::flat::{Flat, flattened, joined};
 use crate::record;
-
-/// Settings by their paths: a dot joins the keys of nested tables.
-pub(crate) type Flat = BTreeMap<String, Value>;
 
 /// Settings whose flag has another name than the last part of their path.
 const RENAMED: [(&str, &str); 19] = [
@@ -46,29 +44,6 @@ const RENAMED: [(&str, &str); 19] = [
 pub(crate) fn flag_of(path: &str) -> &str {
     let renamed = RENAMED.iter().find(|(recorded, _)| *recorded == path);
     renamed.map_or(path.rsplit('.').next().unwrap_or(path), |(_, flag)| flag)
-}
-
-/// Lists the settings of a table.
-pub(crate) fn flattened(table: &Table) -> Flat {
-    let mut flat = Flat::new();
-    flatten("", table, &mut flat);
-    flat
-}
-
-fn flatten(prefix: &str, table: &Table, flat: &mut Flat) {
-    for (key, value) in table {
-        let path = joined(prefix, key);
-        match value {
-            Value::Table(inner) => flatten(&path, inner, flat),
-            _ => {
-                flat.insert(path, value.clone());
-            }
-        }
-    }
-}
-
-fn joined(prefix: &str, key: &str) -> String {
-    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 fn flat_of<S: Serialize>(settings: &S) -> Flat {

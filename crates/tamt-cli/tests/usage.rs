@@ -56,7 +56,7 @@ fn the_version_is_printed() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["fnd"], "find"),
         (&["find", "--sparsity", "0.7"], "--model <MODEL>"),
         (&["inspect"], "<TICKET>"),
@@ -74,6 +74,8 @@ fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
         (&["apply", "--model", "m", "--output-dir", "d"], "--ticket <TICKET>"),
         (&["pack", "--output-dir", "d"], "--model <MODEL>"),
         (&["unpack", "--model", "m"], "--output-dir <DIR>"),
+        (&["study", "p", "--output-dir", "d", "--precision", "f32"], "[tickets], [losses] and [tasks]"),
+        (&["study", "p", "--output-dir", "d", "--kernel", "dense"], "[tickets], [losses] and [tasks]"),
     ];
     for (line, expected) in cases {
         tamt(line.iter().copied()).code(2).stdout(is_empty()).stderr(starts_with("error: ").and(contains(expected)));

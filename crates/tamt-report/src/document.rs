@@ -262,7 +262,11 @@ pub fn scientific(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    let exponent = value.abs().log10().floor() as i32;
+    let mut exponent = value.abs().log10().floor() as i32;
+    // 9.96 has the digits 10.0.
+    if format!("{:.1}", value.abs() / 10_f64.powi(exponent)) == "10.0" {
+        exponent += 1;
+    }
     let mut text = format!("{:.1} × 10", value / 10_f64.powi(exponent));
     for digit in exponent.to_string().chars() {
         let _ = text.write_char(match digit {
@@ -299,6 +303,7 @@ mod tests {
     #[test]
     fn large_and_small_quantities_are_readable() {
         assert_eq!([scientific(3.24e15), scientific(0.0)], ["3.2 × 10¹⁵", "0"]);
+        assert_eq!([scientific(9.96e15), scientific(-9.94e15)], ["1.0 × 10¹⁶", "-9.9 × 10¹⁵"]);
         assert_eq!([duration(1.25), duration(150.0), duration(9000.0)], ["1.2 s", "2.5 min", "2.5 h"]);
         assert_eq!([probability(0.0004), probability(0.0412)], ["< 0.001", "0.041"]);
     }

@@ -37,7 +37,7 @@ pub fn report(roots: &[PathBuf], output: &Path, reader: &dyn TicketReader) -> Re
         found.iter().zip(roots).map(|(found, root)| found.study.clone().unwrap_or_else(|| last_part(root))).collect();
     let study = Study::new(names.join(", "), runs, left_out);
     let document = document(&study, reader)?;
-    let written = files::write(&document, output)?;
+    let written = files::write(&document, &study.runs, output)?;
     Ok(Report { written, study, findings: document.findings })
 }
 

@@ -125,6 +125,12 @@ impl Run {
         if self.results.contains_key("exact_match") { 1.0 } else { 100.0 }
     }
 
+    /// The number of training examples of a fine-tuning run.
+    #[must_use]
+    pub fn train_examples(&self) -> Option<u64> {
+        self.number("train_examples").map(|n| n as u64).or(self.labels.train_examples)
+    }
+
     /// A whole number among the settings.
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<u64> {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use tamt_study::store::TICKET_FILE;
+
 use crate::names::{Level, Method, Task};
 use crate::run::{Kind, LeftOut, Run};
-use crate::ticket::TICKET_FILE;
 use crate::variants::variants;
 
 /// A ticket, or the dense model.
@@ -255,12 +256,13 @@ fn ticket_key(run: &Run, searched: &str) -> TicketKey {
         method,
         level: Level::of(labels.sparsity.unwrap_or_default()),
         steps: labels.steps.unwrap_or_default(),
-        seed: labels.ticket_seed,
+        // The record of a run that no study started has a seed for a method that draws nothing, too.
+        seed: labels.ticket_seed.filter(|_| labels.method != "magnitude"),
     }
 }
 
 fn score(i: usize, run: &Run, ticket: TicketKey, variant: &str) -> Option<Score> {
-    let examples = run.number("train_examples").map(|n| n as u64).or(run.labels.train_examples).unwrap_or_default();
+    let examples = run.train_examples().unwrap_or_default();
     let task = Task { name: run.labels.task.clone()?, variant: variant.to_owned() };
     Some(Score { run: i, ticket, task, examples, seed: run.labels.seed, value: run.score()? })
 }

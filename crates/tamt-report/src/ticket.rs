@@ -4,9 +4,6 @@ use std::path::Path;
 
 use tamt_study::labels::Labels;
 
-/// Name of a ticket inside a run directory.
-pub(crate) const TICKET_FILE: &str = "ticket.safetensors";
-
 /// The masks of a ticket and what its header says.
 #[derive(Clone, Debug, Default)]
 pub struct Ticket {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::run::{Kind, Run};
 
-/// Settings that labels or seeds cover, and settings that change no result.
-const COVERED: [&str; 27] = [
+/// Settings that labels, seeds or digests cover, and settings that change no result.
+const COVERED: [&str; 31] = [
     "verb",
     "tool-version",
     "threads",
@@ -22,6 +22,10 @@ const COVERED: [&str; 27] = [
     "task-file",
     "data",
     "ticket",
+    "ticket-sha256",
+    "teacher",
+    "tokenizer",
+    "mlm-head",
     "corpus",
     "eval-corpus",
     "train-examples",
@@ -35,9 +39,11 @@ const COVERED: [&str; 27] = [
     "allow-other-base",
 ];
 
+/// The end of the names of inputs' digests.
+const DIGEST: &str = "-sha256";
+
 fn is_covered(key: &str) -> bool {
     COVERED.contains(&key)
-        || key.ends_with("-sha256")
         || ["train.save-every", "train.save-minutes", "train.logging-steps", "train.eval-every"].contains(&key)
 }
 
@@ -63,7 +69,10 @@ pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
     let variant = |run: &Run| {
         let keys = telling.get(&family(run))?;
         let texts = keys.iter().map(|key| match run.settings.get(*key) {
-            Some(value) => format!("{} {value}", short(key)),
+            Some(value) => match short(key).strip_suffix(DIGEST) {
+                Some(input) => format!("{input} {}", first_digits(value)),
+                None => format!("{} {value}", short(key)),
+            },
             None => format!("no {}", short(key)),
         });
         Some(texts.collect::<Vec<_>>().join(", "))
@@ -80,6 +89,11 @@ fn family(run: &Run) -> Family {
         _ => run.labels.method.clone(),
     };
     (run.kind, run.labels.base.clone(), subject)
+}
+
+/// The first digits of a digest, or of the first one of a list.
+fn first_digits(value: &str) -> String {
+    value.chars().filter(char::is_ascii_hexdigit).take(8).collect()
 }
 
 /// The last part of a setting's name, which is the name of its flag.

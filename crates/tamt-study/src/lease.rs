@@ -193,6 +193,7 @@ fn publish(directory: &Path, number: u64, content: &Holder) -> Result<bool> {
         }
         outcome => outcome,
     });
+    // The name is gone where it was renamed, and nothing reads it where it stays.
     let _ = fs::remove_file(&temporary);
     match outcome {
         Ok(()) => Ok(true),

@@ -1,6 +1,7 @@
 //! A study: a plan with its runs, its store, and the directory that says so.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -105,9 +106,16 @@ fn used_by_studies(store: &Store) -> Result<BTreeSet<PathBuf>> {
     for name in files::entries(&folder)? {
         let Some(Registered { directory }) = files::read_json(&folder.join(&name))? else { continue };
         let study: Option<StudyFile> = files::read_json(&directory.join(STUDY_FILE))?;
-        used.extend(study.filter(|study| study.store == store.root()).into_iter().flat_map(|study| study.runs));
+        // In doubt a study counts: what --prune removes is gone.
+        let uses = |study: &StudyFile| !study.store.exists() || is_same(&study.store, store.root());
+        used.extend(study.filter(uses).into_iter().flat_map(|study| study.runs));
     }
     Ok(used)
+}
+
+/// Whether two paths name one directory, however they are written.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || fs::canonicalize(one).ok().zip(fs::canonicalize(other).ok()).is_some_and(|(a, b)| a == b)
 }
 
 /// The directories of the store that no study names any more: what `--prune` removes. `runs` are those of the present

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Mutex;
@@ -210,7 +211,12 @@ pub fn signs(store: &Store) -> Result<BTreeMap<String, Sign>> {
 
 /// Whether a living process of this machine holds the lock at `path`; `None` if locks do not tell.
 fn holds_lock(path: &Path) -> Option<bool> {
-    let Ok(file) = File::options().write(true).open(path) else { return Some(false) };
+    let file = match File::options().write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
+        // Too many open files, or the file of another user.
+        Err(_) => return None,
+    };
     match file.try_lock() {
         Ok(()) => Some(false),
         Err(TryLockError::WouldBlock) => Some(true),

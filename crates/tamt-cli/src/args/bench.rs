@@ -87,7 +87,7 @@ pub(crate) struct BenchArgs {
     pub(crate) no_operations: bool,
 
     /// Steps before the clock runs
-    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole)]
     pub(crate) warmup: u64,
 
     /// Steps that are timed

@@ -30,7 +30,7 @@ pub(crate) struct DemoArgs {
     pub(crate) data_only: Option<PathBuf>,
 
     /// Seed of the language, of its texts and tasks, and of the model [default: 42]
-    #[arg(long, value_name = "N", value_parser = values::seed)]
+    #[arg(long, value_name = "N", value_parser = values::whole)]
     pub(crate) seed: Option<u64>,
 
     /// Go on with the demonstration in the output directory, as the same command does without this flag

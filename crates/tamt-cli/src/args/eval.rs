@@ -67,7 +67,7 @@ pub(crate) struct EvalArgs {
     pub(crate) mlm_probability: Option<f64>,
 
     /// Seed of the masked positions [default: as `find` evaluated the ticket; else 42]
-    #[arg(long, value_name = "N", value_parser = values::seed, conflicts_with_all = OF_A_TASK)]
+    #[arg(long, value_name = "N", value_parser = values::whole, conflicts_with_all = OF_A_TASK)]
     pub(crate) seed: Option<u64>,
 
     /// Also write the result into this directory, as a run has it

@@ -118,11 +118,11 @@ pub(crate) struct MaskArgs {
     pub(crate) threshold: Option<f64>,
 
     /// Re-set the thresholds to the exact sparsity every N steps (0: never) [default: 100]
-    #[arg(long, value_name = "N", value_parser = values::seed)]
+    #[arg(long, value_name = "N", value_parser = values::whole)]
     pub(crate) rethreshold_every: Option<u64>,
 
     /// Also write the ticket after these steps, 0 being the first mask, into step-N in the run directory
-    #[arg(long, value_name = "0,100,..", value_delimiter = ',', value_parser = values::seed)]
+    #[arg(long, value_name = "0,100,..", value_delimiter = ',', value_parser = values::whole)]
     pub(crate) ticket_steps: Vec<u64>,
 
     /// Do not train the MLM head

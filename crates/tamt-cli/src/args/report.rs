@@ -10,8 +10,8 @@ Examples:
   tamt report runs/magnitude-0.7 runs/tamt-mlm-0.7 runs/cola-* --output-dir report
 
 Reads what find, tune and study wrote; directories of single runs and of many runs are both read. The report has
-report.html (one file without network), report.md, tables/*.csv, tables/*.tex and figures/*.svg. A run without a
-whole result is named with the reason, and no mean includes the run.";
+report.html (one file without network), report.md, runs.csv (a line for each run), tables/*.csv, tables/*.tex and
+figures/*.svg. A run without a whole result is named with the reason, and no mean includes the run.";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -3,6 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use tamt::Kernel;
+use tamt_kernels::Precision;
+
+use crate::args::choices::GetPrecision;
 use crate::args::common::Common;
 
 const EXAMPLES: &str = "\
@@ -25,7 +29,9 @@ Examples:
 docs/study.md describes plans.";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES, mut_arg("precision", |flag| flag.hide(true)), mut_arg("kernel", |flag| flag.hide(true)))]
+#[command(after_help = EXAMPLES)]
+#[command(mut_arg("precision", |flag| flag.hide(true).value_parser(|value: &str| of_the_plan::<GetPrecision>(value, Precision::native))))]
+#[command(mut_arg("kernel", |flag| flag.hide(true).value_parser(|value: &str| of_the_plan(value, Kernel::Auto))))]
 pub(crate) struct StudyArgs {
     /// The plan
     #[arg(value_name = "PLAN.toml")]
@@ -80,4 +86,10 @@ pub(crate) struct StudyArgs {
 
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+/// The value of a flag that the plan has for each of its runs: none but `auto`.
+fn of_the_plan<T>(value: &str, auto: T) -> Result<T, String> {
+    let refused = "the plan says so for its runs: a line in [tickets], [losses] and [tasks]";
+    if value == "auto" { Ok(auto) } else { Err(refused.to_owned()) }
 }

@@ -32,7 +32,7 @@ pub(crate) struct TrainingArgs {
     pub(crate) dropout: Option<f64>,
 
     /// Seed of everything random [default: 42]
-    #[arg(long, value_name = "N", value_parser = values::seed)]
+    #[arg(long, value_name = "N", value_parser = values::whole)]
     pub(crate) seed: Option<u64>,
 
     /// Evaluate every N steps [default: only at the end]
@@ -51,7 +51,7 @@ pub(crate) struct TrainingArgs {
 #[command(next_help_heading = "Training")]
 pub(crate) struct RunArgs {
     /// Save a checkpoint every N steps too; 0 saves only on a signal and ahead of the last evaluation
-    #[arg(long, value_name = "N", value_parser = values::seed)]
+    #[arg(long, value_name = "N", value_parser = values::whole)]
     pub(crate) save_every: Option<u64>,
 
     /// Save a checkpoint every X minutes; 0 for none at fixed times [default: 10, with --save-every 0 none]
@@ -92,7 +92,7 @@ pub(crate) struct OptimizerArgs {
     pub(crate) lr_horizon_steps: Option<u64>,
 
     /// Steps in which the learning rate rises from zero
-    #[arg(long, value_name = "N", value_parser = values::seed)]
+    #[arg(long, value_name = "N", value_parser = values::whole)]
     pub(crate) warmup_steps: Option<u64>,
 
     /// Weight decay

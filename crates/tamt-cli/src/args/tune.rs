@@ -82,11 +82,11 @@ pub(crate) struct FittingArgs {
     pub(crate) batch_size: Option<NonZeroUsize>,
 
     /// Seed of head, data order, subset and dropout [default: 42]
-    #[arg(long, value_name = "N", value_parser = values::seed)]
+    #[arg(long, value_name = "N", value_parser = values::whole)]
     pub(crate) seed: Option<u64>,
 
     /// Several seeds, one run each; the result is their mean and standard deviation
-    #[arg(long, value_name = "1,2,..", value_delimiter = ',', conflicts_with = "seed", value_parser = values::seed)]
+    #[arg(long, value_name = "1,2,..", value_delimiter = ',', conflicts_with = "seed", value_parser = values::whole)]
     pub(crate) seeds: Vec<u64>,
 
     /// Dropout rate in training [default: the model's own]

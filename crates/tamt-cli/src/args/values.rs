@@ -32,6 +32,16 @@ pub(crate) enum TextSource {
     File(PathBuf),
 }
 
+impl TextSource {
+    /// The name in messages.
+    pub(crate) fn name(&self) -> PathBuf {
+        match self {
+            Self::Stdin => "stdin".into(),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
 impl From<OsString> for TextSource {
     fn from(name: OsString) -> Self {
         if name == "-" { Self::Stdin } else { Self::File(name.into()) }
@@ -132,8 +142,8 @@ pub(crate) fn open_probability(text: &str) -> Result<f64, String> {
     single(checked(text, |value| value > 0.0 && value < 1.0, "it must be above 0 and below 1")?)
 }
 
-/// A seed. `config.toml` records it, and TOML has signed integers only.
-pub(crate) fn seed(text: &str) -> Result<u64, String> {
+/// A whole number from 0 on. `config.toml` records it, and TOML has signed integers only.
+pub(crate) fn whole(text: &str) -> Result<u64, String> {
     match text.parse::<i64>() {
         Ok(value) => u64::try_from(value).map_err(|_| "it must not be negative".to_owned()),
         Err(_) => Err(format!("it is a whole number from 0 to {}", i64::MAX)),
@@ -142,7 +152,7 @@ pub(crate) fn seed(text: &str) -> Result<u64, String> {
 
 /// A number of steps, at least 1.
 pub(crate) fn steps(text: &str) -> Result<u64, String> {
-    match seed(text) {
+    match whole(text) {
         Ok(0) => Err("it must be at least 1".to_owned()),
         other => other,
     }

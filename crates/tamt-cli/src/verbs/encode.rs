@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -26,7 +25,7 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     let text = read(&args.input)?;
     let texts: Vec<&str> = text.lines().collect();
     if texts.is_empty() {
-        bail!("{} holds no line to encode", name(&args.input).display());
+        bail!("{} holds no line to encode", args.input.name().display());
     }
     let mut counter = Counter::new(printer, "encode", "texts", texts.len() as u64);
     let compute = resolve::compute(&args.common);
@@ -39,13 +38,6 @@ pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
     let json = json!({ "output": args.output.to_string_lossy(), "texts": count, "hidden_size": hidden });
     let shown = grouped(count as u64);
     printer.result(&json, &format!("{shown} texts, {hidden} values a vector: {}", args.output.display()))
-}
-
-fn name(source: &TextSource) -> PathBuf {
-    match source {
-        TextSource::Stdin => "stdin".into(),
-        TextSource::File(path) => path.clone(),
-    }
 }
 
 /// The input, as text without a byte order mark.
@@ -72,5 +64,5 @@ fn read(source: &TextSource) -> Result<String> {
 
 fn not_text(source: &TextSource, bytes: &[u8], offset: usize, what: &str) -> tamt_data::Error {
     let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
-    tamt_data::Error::NotText { path: name(source), line, offset, what: what.to_owned() }
+    tamt_data::Error::NotText { path: source.name(), line, offset, what: what.to_owned() }
 }

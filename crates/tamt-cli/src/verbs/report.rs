@@ -22,8 +22,8 @@ pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
     let left_out: Vec<_> =
         report.study.left_out.iter().map(|run| json!({ "run": run.name, "reason": run.reason })).collect();
     let json = json!({
-        "output_dir": output,
-        "page": report.written.page,
+        "output_dir": output.to_string_lossy(),
+        "page": report.written.page.to_string_lossy(),
         "runs": report.study.runs.len(),
         "tables": report.written.tables,
         "figures": report.written.figures,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 use tamt::Compute;
 use tamt::base::Base;
@@ -140,8 +140,10 @@ fn settings(args: &ServeArgs) -> Result<Settings> {
     for (time, given, name) in times {
         let Some(seconds) = given else { continue };
         // A moment so far away may have no representation.
-        ensure!(seconds <= LONGEST, "--{name}: {seconds} seconds is more than a year");
-        *time = Duration::try_from_secs_f64(seconds).with_context(|| format!("--{name}: {seconds} seconds"))?;
+        if seconds > LONGEST {
+            bail!(UsageError(format!("--{name}: {seconds} seconds is more than a year")));
+        }
+        *time = Duration::from_secs_f64(seconds);
     }
     settings.threads = rayon::current_num_threads();
     Ok(settings)

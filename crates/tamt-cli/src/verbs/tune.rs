@@ -40,7 +40,10 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     shared::notes(&first.model, printer)?;
     let heartbeat = Heartbeat::start(printer, "reading the task");
     let longest = first.model.config.max_length();
-    let settings = resolve::tune(args, &task, longest);
+    let mut settings = resolve::tune(args, &task, longest);
+    if let [seed] = *seeds {
+        settings.seed = seed;
+    }
     settings.validate(longest)?;
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     if let Some(ticket) = &ticket {
@@ -70,7 +73,7 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
         let result = tuning.run(first, seed, directory, signals.stop())?;
         return show(&result, &args.output_dir, printer);
     }
-    tuning.run_seeds(&seeds, &record, &signals)
+    tuning.run_seeds(&seeds, first, &record, &signals)
 }
 
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
@@ -180,12 +183,14 @@ impl Tuning<'_> {
         Ok(tuned.to_json())
     }
 
-    fn run_seeds(&self, seeds: &[u64], record: &Record, signals: &Signals) -> Result<()> {
+    /// Trains with each seed; `first` is the model of the first one.
+    fn run_seeds(&self, seeds: &[u64], first: TaskModel, record: &Record, signals: &Signals) -> Result<()> {
         let (root, resume) = (&self.args.output_dir, self.args.fitting.run.resume);
         let directory =
             signals.watch(|| RunDir::create_with_defaults(root, record.table(), record.defaults(), resume))?;
         self.announce(record)?;
         let mut runs = Vec::with_capacity(seeds.len());
+        let mut first = Some(first);
         for &seed in seeds {
             // The opening of a seed's directory would bring a removed one back.
             directory.check_held()?;
@@ -200,7 +205,8 @@ impl Tuning<'_> {
                 continue;
             }
             self.printer.info(&format!("seed {seed}"))?;
-            let model = load(self.args, self.task, seed)?;
+            let model =
+                first.take().filter(|_| seed == seeds[0]).map_or_else(|| load(self.args, self.task, seed), Ok)?;
             runs.push(self.run(model, seed, run, signals.stop())?);
         }
         directory.check_held()?;

@@ -55,26 +55,26 @@ fn plain_runs_have_a_report_with_scores_losses_and_masks() {
         let of = |seed: u64| score(&Path::new(&runs).join(format!("cola-{method}/seed-{seed}")));
         assert!((shown - (of(1) + of(2)) / 2.0).abs() < 1e-9, "{line}");
     }
-    // The report lies in the directory that it is a report of, and is no run.
+    // The report lies in the directory that it is a report of, and is no run; nor is what a demonstration says of itself.
+    fs::write(Path::new(&runs).join("config.toml"), "verb = 'demo'\n").unwrap();
     let again = object(&tamt(&format!("report {runs} --json")).success());
-    assert_eq!(again["runs"], 8);
+    assert_eq!((&again["runs"], &again["left_out"]), (&8.into(), &Value::Array(vec![])));
 }
 
 #[test]
-fn a_ticket_that_moved_is_known_by_its_digest_and_one_that_is_gone_is_named() {
+fn a_ticket_that_moved_is_known_by_its_digest_and_what_is_gone_or_damaged_is_named() {
     let directory = tempfile::tempdir().unwrap();
     runs(&directory);
     let moved = directory.path().join("runs/moved");
     fs::rename(directory.path().join("runs/magnitude"), &moved).unwrap();
     fs::remove_dir_all(directory.path().join("runs/random")).unwrap();
+    fs::write(directory.path().join("runs/cola-dense/seed-1/config.toml"), "verb = ").unwrap();
     let output = at(&directory, "out");
     let result = object(&tamt(&format!("report {} --output-dir {output} --json", at(&directory, "runs"))).success());
     let left_out = result["left_out"].as_array().unwrap();
-    assert_eq!((&result["runs"], left_out.len()), (&5.into(), 2));
-    assert!(
-        left_out.iter().all(|run| run["reason"].as_str().unwrap().contains("random cannot be read")),
-        "{left_out:?}"
-    );
+    let with = |reason: &str| left_out.iter().filter(|run| run["reason"].as_str().unwrap().contains(reason)).count();
+    assert_eq!((&result["runs"], left_out.len()), (&4.into(), 3));
+    assert_eq!((with("random cannot be read"), with("config.toml is damaged")), (2, 1), "{left_out:?}");
 }
 
 #[test]

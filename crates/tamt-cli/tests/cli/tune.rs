@@ -170,7 +170,10 @@ fn several_seeds_have_a_run_each_and_a_mean_and_a_deviation() {
     assert!((mean - f64::midpoint(a, b)).abs() < 1e-12 && (std - (a - b).abs() / 2f64.sqrt()).abs() < 1e-12);
     assert!(result["mean"].get("seed").is_none() && result["mean"].get("matthews_correlation").is_some());
 
-    tamt(&format!("{line} --seed 2 --output-dir {alone}")).success();
+    // One seed of --seeds is the seed of the run, in its record too.
+    tamt(&format!("{line} --seeds 2 --output-dir {alone}")).success();
+    let record: toml::Table = fs::read_to_string(format!("{alone}/config.toml")).unwrap().parse().unwrap();
+    assert_eq!(record["seed"], 2.into());
     let weights = |directory: &str| bytes(format!("{directory}/model.safetensors"));
     assert_eq!(weights(&alone), weights(&format!("{run}/seed-2")));
     let again = object(&tamt(&format!("{line} --seeds 1,2 --output-dir {run} --resume")).success());

@@ -4,7 +4,7 @@
 //! result, and a second run of the base line the same one. What is compared comes from the engine (losses, written
 //! tensors, files, scores), never from the record of the settings.
 
-// The definitions of the flags: the package of the command has no library.
+// The definitions of the flags, which the library of the command keeps to itself.
 #[allow(dead_code, unused_imports, reason = "the tests read the names of the flags only")]
 #[path = "../../src/args/mod.rs"]
 mod args;

@@ -24,7 +24,7 @@ pub(super) enum HitShape {
     Rect { x: i32, y: i32, width: i32, height: i32 },
 }
 
-/// Text inside a figure, with a hanging baseline at `y`.
+/// Text inside a figure, whose middle is at `y`.
 pub(super) struct Label<'a> {
     pub(super) x: i32,
     pub(super) y: i32,

@@ -8,9 +8,7 @@ use tamt_study::record::RECORD_FILE;
 use tamt_study::study::STUDY_FILE;
 
 use crate::error::{Error, Result};
-
-/// The settings of a run.
-pub(super) const CONFIG: &str = "config.toml";
+use crate::read::settings;
 
 /// Depth to which directories are searched.
 const DEPTH: usize = 5;
@@ -65,13 +63,13 @@ fn listed(study: &Value, root: &Path) -> Vec<PathBuf> {
     entries.iter().filter_map(|entry| directory(entry.as_str()?)).collect()
 }
 
+/// Adds the runs of a directory and those below it. The runs of several seeds lie below the directory of their summary.
 fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
-    let is_run = is_run(directory);
-    if is_run {
+    if is_run(directory) {
         runs.push(directory.to_owned());
+        return Ok(());
     }
-    // The runs of several seeds lie below the directory of their summary.
-    if depth == 0 || (is_run && !has_seeds(directory)) {
+    if depth == 0 {
         return Ok(());
     }
     for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
@@ -81,22 +79,21 @@ fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()>
             search(&path, depth - 1, runs)?;
         }
     }
-    if is_run {
-        runs.retain(|run| run != directory);
-    }
     Ok(())
 }
 
+/// Whether a directory holds a run. Settings that cannot be read are those of a run, whose reading says what is wrong.
 fn is_run(directory: &Path) -> bool {
-    directory.join(RECORD_FILE).exists() || config_has(directory, "verb")
-}
-
-/// Whether a run has several seeds, with a run directory for each.
-fn has_seeds(directory: &Path) -> bool {
-    !directory.join(RECORD_FILE).exists() && config_has(directory, "seeds")
-}
-
-fn config_has(directory: &Path, key: &str) -> bool {
-    let text = fs::read_to_string(directory.join(CONFIG)).unwrap_or_default();
-    text.parse::<toml::Table>().is_ok_and(|table| table.contains_key(key))
+    if directory.join(RECORD_FILE).exists() {
+        return true;
+    }
+    match settings::table(directory) {
+        Ok(Some(table)) => {
+            // The runs of a demonstration and those of several seeds lie in directories below.
+            let is_demo = table.get("verb").and_then(toml::Value::as_str) == Some("demo");
+            table.contains_key("verb") && !is_demo && !table.contains_key("seeds")
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }

@@ -3,4 +3,5 @@
 pub mod directories;
 mod plain;
 pub mod runs;
+mod settings;
 mod study_run;

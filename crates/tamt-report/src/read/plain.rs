@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use tamt_files::digest::sha256_file;
 use tamt_study::labels::{DENSE, Labels};
 use tamt_study::record::RECORD_FILE;
+use tamt_study::store::TICKET_FILE;
 
+use crate::read::settings;
 use crate::run::Kind;
-use crate::ticket::{TICKET_FILE, TicketReader};
+use crate::ticket::TicketReader;
 
 /// The tickets that runs are found to use: by the digest of the file.
 pub(super) type TicketsByDigest = BTreeMap<String, PathBuf>;
@@ -53,7 +55,7 @@ pub(super) fn labels(
             method: text("method").ok_or("config.toml names no method")?,
             sparsity: settings.get("sparsity").and_then(|value| value.parse().ok()),
             scope: text("scope"),
-            start: text("start"),
+            start: start(settings),
             ticket_seed: number("seed"),
             steps: number("train.max-steps"),
             ..Labels::default()
@@ -72,6 +74,12 @@ pub(super) fn labels(
     }
 }
 
+/// The masks that a search starts from, which its record has for every method.
+fn start(settings: &BTreeMap<String, String>) -> Option<String> {
+    let method = settings.get("method")?;
+    settings.get("start").filter(|_| method.starts_with("tamt-")).cloned()
+}
+
 /// The labels of the ticket that a run was given: of the file with its digest among the runs of the report, else of the
 /// file at its path.
 fn of_ticket(
@@ -84,7 +92,10 @@ fn of_ticket(
     let directory = known.cloned().unwrap_or_else(|| PathBuf::from(path));
     let file = if directory.is_dir() { directory.join(TICKET_FILE) } else { directory.clone() };
     let ticket = reader.read(&file).map_err(|reason| format!("its ticket {path} cannot be read: {reason}"))?;
-    Ok(Labels { ticket: Some(last_part(&directory.display().to_string())), ..ticket.labels })
+    // A ticket does not say which masks its search started from.
+    let own_and_outer = directory.ancestors().take(2);
+    let start = own_and_outer.map(settings::read).find_map(|settings| start(&settings.ok()?));
+    Ok(Labels { ticket: Some(last_part(&directory.display().to_string())), start, ..ticket.labels })
 }
 
 /// The last part of a path.

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tamt_study::labels::DENSE;
 use tamt_study::record::{RECORD_FILE, RESULTS_FILE};
-use toml::Table;
 
-use crate::read::directories::{CONFIG, Found};
+use crate::read::directories::Found;
 use crate::read::plain::{self, TicketsByDigest};
+use crate::read::settings;
 use crate::read::study_run::{self, Status, StudyRun};
 use crate::run::{Kind, LeftOut, Machine, Run};
 use crate::ticket::TicketReader;
@@ -52,7 +52,7 @@ fn run(directory: &Path, name: &str, tickets: &TicketsByDigest, reader: &dyn Tic
         return Err(format!("it failed: {}", error.as_deref().unwrap_or("no error is recorded")));
     }
     let results = results(directory, study.as_ref())?;
-    let settings = settings(directory)?;
+    let settings = settings::read(directory)?;
     let machine = |machine: Option<Machine>| machine.unwrap_or_default().or_recorded(&settings);
     let number = |key: &str| results.get(key).and_then(Value::as_f64);
     let run = match study {
@@ -117,31 +117,6 @@ fn results(directory: &Path, study: Option<&StudyRun>) -> Result<Map<String, Val
     match study {
         Some(study) if !study.wrote(RESULTS_FILE, &bytes) => Err(format!("{RESULTS_FILE} was changed after the run")),
         _ => Ok(object),
-    }
-}
-
-/// The settings of a run, with dots between the names of nested tables. A study's losses have none.
-fn settings(directory: &Path) -> Result<BTreeMap<String, String>, String> {
-    let path = directory.join(CONFIG);
-    if !path.exists() {
-        return Ok(BTreeMap::new());
-    }
-    let text = fs::read_to_string(&path).map_err(|error| format!("{CONFIG} cannot be read: {error}"))?;
-    let table: Table =
-        text.parse().map_err(|error: toml::de::Error| format!("{CONFIG} is damaged: {}", error.message()))?;
-    let mut flat = BTreeMap::new();
-    flatten("", &table, &mut flat);
-    Ok(flat)
-}
-
-fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, String>) {
-    for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            toml::Value::Table(inner) => flatten(&path, inner, flat),
-            toml::Value::String(text) => drop(flat.insert(path, text.clone())),
-            other => drop(flat.insert(path, other.to_string())),
-        }
     }
 }
 

@@ -61,8 +61,7 @@ fn conditions(views: &[View<'_>]) -> Option<String> {
 /// The conditions of an evaluation, which `find` writes into an object of their own.
 fn loss_results<'v>(view: &'v View<'_>, run: usize) -> &'v serde_json::Map<String, serde_json::Value> {
     let results = &view.study.runs[run].results;
-    let nested = ["evaluation", "conditions"].iter().find_map(|key| results.get(*key)?.as_object());
-    nested.unwrap_or(results)
+    results.get("evaluation").and_then(serde_json::Value::as_object).unwrap_or(results)
 }
 
 fn axis(levels: impl IntoIterator<Item = Level>) -> Axis {

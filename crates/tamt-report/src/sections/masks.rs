@@ -17,7 +17,7 @@ use crate::ticket::{Ticket, TicketReader};
 /// Most tickets of a heat map.
 const MOST: usize = 24;
 
-/// The section; `None` with fewer than two tickets. Sentences about tickets that cannot be read come with it.
+/// The section; `None` with fewer than two tickets, unless some cannot be read, whose reasons it has.
 pub(super) fn section(views: &[View<'_>], reader: &dyn TicketReader) -> Result<Option<Section>> {
     let mut blocks = Vec::new();
     for view in views {
@@ -59,8 +59,7 @@ pub(super) fn section(views: &[View<'_>], reader: &dyn TicketReader) -> Result<O
         blocks.extend(unread.into_iter().map(|reason| Block::Text(format!("A ticket is left out. {reason}"))));
     }
     let title = "Similarity of masks".to_owned();
-    let any = blocks.iter().any(|block| matches!(block, Block::Figures(..)));
-    Ok(any.then(|| Section { id: "masks", title, short: "Masks".to_owned(), blocks }))
+    Ok((!blocks.is_empty()).then(|| Section { id: "masks", title, short: "Masks".to_owned(), blocks }))
 }
 
 fn name(ticket: &TicketKey, seeds: bool) -> String {
@@ -104,6 +103,7 @@ fn similarity(view: &View<'_>, level: Level, tickets: &[(&TicketFile, Ticket)]) 
         tickets.iter().filter(|(file, _)| view.study.is_main(&file.ticket)).collect();
     shown.sort_by(|a, b| a.0.ticket.cmp(&b.0.ticket));
     shown.dedup_by(|a, b| a.0.ticket == b.0.ticket);
+    let all = shown.len();
     shown.truncate(MOST);
     if shown.len() < 2 {
         return Ok(None);
@@ -119,7 +119,8 @@ fn similarity(view: &View<'_>, level: Level, tickets: &[(&TicketFile, Ticket)]) 
         };
         fields.push(shown.iter().enumerate().map(field).collect());
     }
-    let title = format!("masks at {level}");
+    let cut = if all > MOST { format!(", the first {MOST} of {all} tickets") } else { String::new() };
+    let title = format!("masks at {level}{cut}");
     let heat =
         Heat { title: title.clone(), rows: names.clone(), columns: names, fields, range: (0.0, 1.0), decimals: 2 };
     let id = view.id(&format!("similarity-{}", level.slug()));

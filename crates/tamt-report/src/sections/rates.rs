@@ -31,15 +31,22 @@ pub(super) fn section(views: &[View<'_>], reader: &dyn TicketReader) -> Result<O
             file.ticket.base == view.base && scope == Some("global") && view.study.is_main(&file.ticket)
         };
         let mut figures = Vec::new();
-        for file in view.study.tickets.iter().filter(of_scope).take(MOST) {
+        let files: Vec<&TicketFile> = view.study.tickets.iter().filter(of_scope).collect();
+        for file in files.iter().take(MOST) {
+            // The section of masks says why a ticket cannot be read.
             let Ok(ticket) = reader.read(&file.path) else { continue };
             figures.push(map(view, file, &ticket)?);
         }
         if !figures.is_empty() {
             let caption = format!(
                 "Share of weights that tickets of global scope drop, in percent, by layer and matrix{}. Word \
-                 embeddings and the pooler are ranked with the layers and named above the maps.",
-                view.of_base()
+                 embeddings and the pooler are ranked with the layers and named above the maps.{}",
+                view.of_base(),
+                if files.len() > MOST {
+                    format!(" The first {MOST} of {} tickets are shown.", files.len())
+                } else {
+                    String::new()
+                }
             );
             blocks.push(Block::Figures(figures, caption));
         }

@@ -118,15 +118,15 @@ fn curves(view: &View<'_>, level: Level, works: &Works) -> Curves {
     curves.retain(|_, steps| steps.len() > 1);
     for (method, steps) in &mut curves {
         for (&steps, at) in steps {
-            let file = view.study.tickets.iter().find(|file| {
+            let files = view.study.tickets.iter().filter(|file| {
                 file.ticket.base == view.base
                     && file.ticket.method == *method
                     && file.ticket.level == level
                     && file.ticket.steps == steps
             });
-            let Some(file) = file else { continue };
-            at.flop = works.of(file.run).map(|work| work.flop * steps as f64);
-            at.seconds = seconds(view, file.run, steps);
+            at.flop = files.clone().find_map(|file| works.of(file.run)).map(|work| work.flop * steps as f64);
+            let times: Vec<f64> = files.filter_map(|file| seconds(view, file.run, steps)).collect();
+            at.seconds = Summary::of(&times).map(|summary| summary.mean);
         }
     }
     curves
@@ -253,7 +253,8 @@ fn table(view: &View<'_>, level: Level, curves: &Curves) -> Table {
     let mut rows = Vec::new();
     for (method, steps) in curves {
         for (&count, at) in steps {
-            let runs = || at.mlm.iter().chain(&at.kd).map(|(_, run)| *run).collect::<Vec<usize>>();
+            let runs: BTreeSet<usize> = at.mlm.iter().chain(&at.kd).map(|(_, run)| *run).collect();
+            let runs = || runs.iter().copied().collect::<Vec<usize>>();
             let recorded = |value: f64, text| {
                 Cell::Number(Number { text: Some(text), ..Number::new(value, 0, Statistic::Recorded, "", runs()) })
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::aggregate::Row;
-use crate::document::{Block, Cell, Column, Figure, Number, Section, Statistic, Table, fixed, signed};
+use crate::document::{Block, Cell, Column, Figure, Number, Section, Statistic, Table, signed};
 use crate::error::Result;
 use crate::figure::heat::{Field, Heat};
 use crate::names::{Level, Method, Task};
@@ -102,10 +102,9 @@ impl Gains<'_> {
             let head = [Cell::text(method.to_string()), Cell::text(source(method).unwrap_or(""))];
             head.into_iter().chain(self.tasks.iter().map(cell)).collect()
         };
-        let mean = fixed(self.level.percent(), 0);
         Table {
             id: view.id(&format!("transfer-{}", self.level.slug())),
-            caption: format!("Gain over magnitude at {mean} % sparsity{}, in percent points.", view.of_base()),
+            caption: format!("Gain over magnitude at {} sparsity{}, in percent points.", self.level, view.of_base()),
             columns,
             rows: self.others.iter().map(row).collect(),
         }

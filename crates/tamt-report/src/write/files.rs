@@ -8,11 +8,13 @@ use tamt_files::atomic_write;
 use crate::document::{Block, Document, Figure, Table};
 use crate::error::{Error, Result};
 use crate::figure::svg::standalone;
-use crate::write::{csv, html, latex, markdown};
+use crate::run::Run;
+use crate::write::{csv, html, latex, markdown, runs};
 
-/// Names of the page and of the Markdown file.
+/// Names of the page, of the Markdown file and of the table of all runs.
 pub const PAGE: &str = "report.html";
 const MARKDOWN: &str = "report.md";
+const RUNS: &str = "runs.csv";
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -25,11 +27,12 @@ pub struct Written {
     pub figures: usize,
 }
 
-/// Writes a document into `directory`: `report.html`, `report.md`, `tables/*.csv`, `tables/*.tex` and `figures/*.svg`.
+/// Writes a document into `directory`: `report.html`, `report.md`, `tables/*.csv`, `tables/*.tex`, `figures/*.svg`, and
+/// `runs.csv` with what was measured.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be written.
-pub fn write(document: &Document, directory: &Path) -> Result<Written> {
+pub fn write(document: &Document, measured: &[Run], directory: &Path) -> Result<Written> {
     let (tables, figures) = (directory.join("tables"), directory.join("figures"));
     for path in [directory, &tables, &figures] {
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
@@ -47,6 +50,7 @@ pub fn write(document: &Document, directory: &Path) -> Result<Written> {
         }
     }
     whole(&directory.join(MARKDOWN), &markdown::document(document))?;
+    whole(&directory.join(RUNS), &runs::csv(measured))?;
     whole(&written.page, &html::page(document))?;
     Ok(written)
 }

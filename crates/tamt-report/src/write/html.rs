@@ -101,7 +101,8 @@ fn figures(figures: &[Figure], caption: &str) -> Markup {
 }
 
 fn table(table: &Table) -> Markup {
-    let class = |column: usize| if is_numeric(table, column) { "num" } else { "" };
+    let classes: Vec<&str> =
+        (0..table.columns.len()).map(|column| if is_numeric(table, column) { "num" } else { "" }).collect();
     html! {
         p.caption id={ "caption-" (table.id) } { (table.caption) }
         div.box tabindex="0" role="region" aria-labelledby={ "caption-" (table.id) } {
@@ -109,7 +110,7 @@ fn table(table: &Table) -> Markup {
                 thead {
                     tr {
                         @for (i, column) in table.columns.iter().enumerate() {
-                            th scope="col" class=(class(i)) {
+                            th scope="col" class=(classes[i]) {
                                 (column.title)
                                 @if !column.note.is_empty() { span.note { (column.note) } }
                             }
@@ -118,7 +119,7 @@ fn table(table: &Table) -> Markup {
                 }
                 tbody {
                     @for row in &table.rows {
-                        tr { @for (i, cell) in row.iter().enumerate() { (self::cell(cell, i == 0, class(i))) } }
+                        tr { @for (i, cell) in row.iter().enumerate() { (self::cell(cell, i == 0, classes[i])) } }
                     }
                 }
             }

@@ -32,7 +32,7 @@ pub(super) fn table(table: &Table) -> String {
     text
 }
 
-/// Whether a column has numbers and no text.
+/// Whether a column has numbers, and no commands or digests.
 pub(super) fn is_numeric(table: &Table, column: usize) -> bool {
     let mut cells = table.rows.iter().filter_map(|row| row.get(column));
     column > 0

@@ -5,3 +5,4 @@ pub mod files;
 mod html;
 mod latex;
 mod markdown;
+mod runs;

@@ -1,5 +1,6 @@
 //! Which sections a report has, what it says, and what it leaves out.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,28 @@ fn a_whole_study_has_every_section_and_every_format() {
     let links: Vec<&str> = linked.collect();
     assert_eq!(links.len(), report.written.figures);
     assert!(links.iter().all(|link| directory.join(link).is_file()), "{links:?}");
+}
+
+#[test]
+fn every_run_has_a_line_with_what_it_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    study::whole(directory.path());
+    let Written { report, directory, .. } = write(directory.path());
+    let mut reader = csv::Reader::from_path(directory.join("runs.csv")).unwrap();
+    let lines: Vec<HashMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), report.study.runs.len());
+    let number = |text: &str| text.parse::<f64>().ok();
+    for (line, run) in lines.iter().zip(&report.study.runs) {
+        assert_eq!(line["run"], run.name);
+        assert_eq!(line["kind"], run.kind.name());
+        assert_eq!(line["method"], run.labels.method);
+        assert_eq!(number(&line["sparsity"]), run.labels.sparsity);
+        assert_eq!(number(&line["mlm_loss"]), run.results.get("mlm_loss").and_then(Value::as_f64));
+        assert_eq!(number(&line["best_score"]), run.score());
+        assert_eq!(line["digest"], run.id.clone().unwrap_or_default());
+    }
+    let measured = |column: &str| lines.iter().filter(|line| !line[column].is_empty()).count();
+    assert!(measured("best_score") > 0 && measured("mlm_loss") > 0 && measured("ticket") > 0);
 }
 
 #[test]
@@ -281,6 +304,28 @@ fn settings_that_set_runs_apart_become_rows_of_their_own() {
     let heading = csv.lines().next().unwrap();
     for rate in ["0.0001", "0.0003", "0.001"] {
         assert!(heading.contains(&format!("\"SST-2, learning-rate {rate} (accuracy)\"")), "{heading}");
+    }
+}
+
+#[test]
+fn scores_on_other_data_of_one_name_are_not_averaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut study = small(directory.path());
+    let run = study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 1, 8000);
+    let other = run.with_file_name("other");
+    fs::rename(&run, &other).unwrap();
+    edit(&other, |record| record["id"] = "other".into());
+    let run = study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 1, 8000);
+    for (run, digit) in [(run, "a"), (other, "b")] {
+        let config = fs::read_to_string(run.join("config.toml")).unwrap();
+        let digest = format!("train-sha256 = [\"{}\"]\n{config}", digit.repeat(64));
+        fs::write(run.join("config.toml"), digest).unwrap();
+    }
+    let Written { directory, .. } = write(directory.path());
+    let csv = fs::read_to_string(directory.join("tables/scores-70.csv")).unwrap();
+    let heading = csv.lines().next().unwrap();
+    for part in ["train aaaaaaaa", "train bbbbbbbb"] {
+        assert!(heading.contains(&format!("\"SST-2, {part} (accuracy)\"")), "{heading}");
     }
 }
 

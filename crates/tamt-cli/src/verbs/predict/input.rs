@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tamt::predict::Source;
@@ -33,7 +33,7 @@ pub(super) struct Input {
 
 /// Opens the input of a model with this task.
 pub(super) fn open(args: &PredictArgs, known: &Known) -> Result<Input> {
-    let path = name(&args.input);
+    let path = args.input.name();
     let is_span = matches!(known.task.head, Head::Span { .. });
     let format = format(args, &path, is_span)?;
     if !matches!(format, InputFormat::Table(_)) && (!args.columns.is_empty() || args.id_column.is_some()) {
@@ -66,14 +66,6 @@ pub(super) fn open(args: &PredictArgs, known: &Known) -> Result<Input> {
             let records = Records::table(source, &path, format, &candidates)?;
             Ok(Input { source: Source::Records(Box::new(records)), total, unit: "bytes" })
         }
-    }
-}
-
-/// The name of the input in messages.
-pub(super) fn name(source: &TextSource) -> PathBuf {
-    match source {
-        TextSource::Stdin => "stdin".into(),
-        TextSource::File(path) => path.clone(),
     }
 }
 

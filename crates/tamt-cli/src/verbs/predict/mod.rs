@@ -55,7 +55,7 @@ pub(super) fn run(args: &PredictArgs, printer: Printer) -> Result<()> {
     };
     let Some(summary) = write(args, subject, input, printer)? else { return Ok(()) };
     if let Some((line, reason)) = &summary.first_unusable {
-        let (n, name) = (summary.unusable, input::name(&args.input));
+        let (n, name) = (summary.unusable, args.input.name());
         let rows = if n == 1 { "a row has".to_owned() } else { format!("{n} rows have") };
         printer.info(&format!("{rows} no prediction; the first: {}:{line}: {reason}", name.display()))?;
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use tamt::Kernel;
+use tamt::Compute;
 use tamt::bench::{BenchSettings, Subject, Work, bench};
 use tamt::evaluate::EvalConditions;
 use tamt::find::{FindSettings, Method};
@@ -54,11 +54,14 @@ pub(super) struct Estimate {
 pub(super) struct Estimator {
     models: Models,
     printer: Printer,
-    /// Seconds of a token, by model, kind of work and length.
-    measured: RefCell<BTreeMap<(PathBuf, &'static str, usize), f64>>,
+    /// Seconds of a token.
+    measured: RefCell<BTreeMap<Conditions, f64>>,
     /// Examples and tokens of an example, by directory, task and split.
     tasks: RefCell<BTreeMap<(PathBuf, String, &'static str), Size>>,
 }
+
+/// Model, kind of work, length, and kernel with precision.
+type Conditions = (PathBuf, &'static str, usize, String);
 
 /// The size of a split.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,16 +99,17 @@ impl Estimator {
         }
         let steps = settings.train.max_steps as f64;
         let tokens = steps * settings.batch_size as f64 * settings.block_size as f64;
-        let mut seconds = tokens * self.token(&model, Work::MaskTraining, settings.block_size)?;
+        let token = |work| self.token(&model, work, settings.block_size, settings.compute);
+        let mut seconds = tokens * token(Work::MaskTraining)?;
         if matches!(settings.method, Method::TamtKd | Method::TamtMlmKd) {
             // The teacher's forward pass.
-            seconds += tokens * self.token(&model, Work::Inference, settings.block_size)?;
+            seconds += tokens * token(Work::Inference)?;
         }
         if !args.training.eval_corpus.is_empty() {
             let evaluations =
                 1.0 + if settings.train.eval_every > 0 { steps / settings.train.eval_every as f64 } else { 0.0 };
             let text = text_tokens(&args.training.eval_corpus)?;
-            seconds += 3.0 * evaluations * text * self.token(&model, Work::Inference, settings.block_size)?;
+            seconds += 3.0 * evaluations * text * token(Work::Inference)?;
         }
         // Two checkpoints of scores and two moments.
         Ok(Estimate { seconds, bytes, transient: 2.0 * 12.0 * weights })
@@ -118,7 +122,8 @@ impl Estimator {
         let tokens = text_tokens(&args.corpus)?.min(limit);
         let asked = args.objective.map_or((true, true), |losses| (losses.mlm, losses.kd));
         let passes = f64::from(u8::from(asked.0)) + if asked.1 && has_ticket { 2.0 } else { 0.0 };
-        let seconds = passes * tokens * self.token(&model, Work::Inference, length)?;
+        let compute = resolve::compute(&args.common);
+        let seconds = passes * tokens * self.token(&model, Work::Inference, length, compute)?;
         Ok(Estimate { seconds, bytes: 4096.0, transient: 0.0 })
     }
 
@@ -136,12 +141,13 @@ impl Estimator {
         let batches = (train.sequences / settings.batch_size as f64).ceil().max(1.0);
         let steps = settings.duration.steps(batches as u64) as f64;
         let tokens = steps * settings.batch_size as f64 * train.tokens;
-        let mut seconds = tokens * self.token(&model, Work::FineTuning, train.tokens as usize)?;
+        let token = |work, length: f64| self.token(&model, work, length as usize, settings.compute);
+        let mut seconds = tokens * token(Work::FineTuning, train.tokens)?;
         let evaluations =
             1.0 + if settings.eval_every > 0 { (steps / settings.eval_every as f64).floor() } else { 0.0 };
         for split in &dev {
             let tokens = evaluations * split.sequences * split.tokens;
-            seconds += tokens * self.token(&model, Work::Inference, split.tokens as usize)?;
+            seconds += tokens * token(Work::Inference, split.tokens)?;
         }
         let predictions: f64 = dev.iter().map(|split| 40.0 * split.sequences).sum();
         let weights = weights(&model);
@@ -150,9 +156,9 @@ impl Estimator {
     }
 
     /// Seconds of a token in a kind of work, at about a length.
-    fn token(&self, model: &ModelFiles, work: Work, length: usize) -> Result<f64> {
+    fn token(&self, model: &ModelFiles, work: Work, length: usize, compute: Compute) -> Result<f64> {
         let length = length.next_power_of_two().clamp(16, 512).min(model.longest);
-        let key = (model.directory.clone(), work.name(), length);
+        let key = (model.directory.clone(), work.name(), length, format!("{compute:?}"));
         if let Some(&known) = self.measured.borrow().get(&key) {
             return Ok(known);
         }
@@ -166,12 +172,12 @@ impl Estimator {
             length,
             dropout: 0.1,
             sparsities: vec![Sparsity::new(0.7)?],
-            kernels: vec![Kernel::Auto],
+            kernels: vec![compute.kernel],
             work: vec![work],
             operations: false,
             warmup: 1,
             steps: 3,
-            precision: tamt_kernels::Precision::native(),
+            precision: compute.precision,
         };
         let report =
             bench(&settings, |_| self.printer.progress(&format!("measuring {} at {length} tokens", work.name())))?;

@@ -140,6 +140,5 @@ fn is_about_value(kind: ErrorKind) -> bool {
 
 /// The reason at the end of `invalid value 'X' for '--flag <NAME>': reason`.
 fn without_value(text: &str) -> String {
-    let reason = text.split_once(">': ").or_else(|| text.split_once("' for '")).map(|(_, reason)| reason);
-    reason.filter(|_| text.contains(">': ")).unwrap_or(text).to_owned()
+    text.split_once(">': ").map_or(text, |(_, reason)| reason).to_owned()
 }
