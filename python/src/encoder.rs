@@ -61,10 +61,11 @@ fn pooling(pool: Option<&str>) -> Result<Option<Pool>, Failure> {
 }
 
 /// The failure of a number that is not above 0.
-fn positive(setting: &str, number: Option<usize>) -> Result<Option<NonZeroUsize>, Failure> {
+fn positive(setting: &str, number: Option<i64>) -> Result<Option<NonZeroUsize>, Failure> {
     let Some(number) = number else { return Ok(None) };
     let message = format!("invalid value '{number}' for '{setting}': it must be above 0");
-    NonZeroUsize::new(number).map(Some).ok_or(Failure { kind: FailureKind::Setting, message })
+    let positive = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+    positive.map(Some).ok_or(Failure { kind: FailureKind::Setting, message })
 }
 
 #[pymethods]
@@ -79,8 +80,8 @@ impl Encoder {
         precision: &str,
         kernel: &str,
         pool: Option<&str>,
-        max_length: Option<usize>,
-        threads: Option<usize>,
+        max_length: Option<i64>,
+        threads: Option<i64>,
     ) -> PyResult<Self> {
         let stop = Stop::new();
         wait(py, &stop, None, |_| {
@@ -119,7 +120,7 @@ impl Encoder {
         &self,
         py: Python<'py>,
         texts: Vec<String>,
-        batch_size: Option<usize>,
+        batch_size: Option<i64>,
         normalize: Option<bool>,
         prompt: Option<String>,
         hear: Option<Bound<'py, PyAny>>,
@@ -128,6 +129,10 @@ impl Encoder {
         let mut settings = EncodeSettings { batch_size, ..self.settings.clone() };
         settings.normalize = normalize.unwrap_or(settings.normalize);
         settings.prompt = prompt.unwrap_or(settings.prompt);
+        if settings.without_prompt && !settings.prompt.is_empty() {
+            let message = "prompt: the model's pooling leaves out the tokens of a prompt, which is not supported";
+            return Err(raised(py, Failure { kind: FailureKind::Setting, message: message.to_owned() }));
+        }
         let (stop, listens, total) = (Stop::new(), hear.is_some(), texts.len());
         let encoded = wait(py, &stop, hear.as_ref(), |teller| {
             let progress = |done| {

@@ -47,7 +47,8 @@ class Display:
     def _show(self, event: Event) -> None:
         done = event.get("done", event.get("step"))
         now = time.monotonic()
-        if now - self._last < _INTERVAL and done != event.get("total"):
+        is_last = done == event.get("total") or event["event"] == "evaluated"
+        if now - self._last < _INTERVAL and not is_last:
             return
         self._last = now
         text = _line(event, done)
@@ -62,7 +63,9 @@ def _line(event: Event, done: int | None) -> str:
     if event["event"] == "evaluating":
         return f"{name}: evaluating {count}"
     if event["event"] == "evaluated":
-        values = "  ".join(f"{key} {value:.4g}" for key, value in event["values"].items())
+        # A value that is not finite has no number in JSON.
+        shown = {key: "nan" if value is None else f"{value:.4g}" for key, value in event["values"].items()}
+        values = "  ".join(f"{key} {value}" for key, value in shown.items())
         return f"{name}: evaluated at step {done}: {values}"
     if event["event"] == "stage":
         return f"{name}: {event['start']}/{total}"

@@ -117,7 +117,7 @@ class Ticket:
             A new dictionary. Tensors without a mask are the same objects, masked ones are copies of the same type.
 
         Raises:
-            TicketError: If a matrix of the ticket is missing or has another shape.
+            TicketError: If a matrix of the ticket has another shape or is missing; the pooler may be missing.
         """
         keys = list(state_dict)
         applied = dict(state_dict)
@@ -150,7 +150,9 @@ class Ticket:
 def _as_mask(name: str, given: Any) -> Mask:
     """A mask as a contiguous boolean array."""
     if hasattr(given, "detach"):
-        given = given.detach().cpu().numpy()
+        given = given.detach().cpu()
+        # numpy has no bf16.
+        given = (given.float() if given.is_floating_point() else given).numpy()
     values = np.asarray(given)
     if values.dtype != np.bool_ and not np.isin(values, (0, 1)).all():
         raise SettingError(f"masks: {name} has other values than 0 and 1")

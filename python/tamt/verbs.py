@@ -113,7 +113,8 @@ def predict(
         source.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         files = {"input": source, "output": target, "columns": columns}
         _call("predict", model, {**settings, **files}, progress, show_progress)
-        return [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+        # `splitlines` would cut at separators that answers may hold.
+        return [json.loads(line) for line in target.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _call(
@@ -136,6 +137,8 @@ def _run(
     progress: Hear | None,
     show_progress: bool,
 ) -> Run:
+    if settings.get("output_dir") is None:
+        raise SettingError(f"output_dir: {verb} needs the directory of its run")
     result = _call(verb, model, settings, progress, show_progress)
     return Run(result, Path(os.fspath(settings["output_dir"])))
 

@@ -92,11 +92,12 @@ def test_keywords_of_sentence_transformers_are_taken_or_refused(model):
 
 
 def test_wrong_values_are_errors_that_name_the_keyword(model, tmp_path):
-    for keywords in ({"precision": "f64"}, {"kernel": "fast"}, {"pool": "max"}, {"threads": 0}, {"max_length": 33}):
+    for keywords in ({"precision": "f64"}, {"kernel": "fast"}, {"pool": "max"}, {"threads": 0}, {"threads": -1},
+                     {"max_length": 33}, {"max_length": -1}):
         with pytest.raises(tamt.SettingError, match=next(iter(keywords)).replace("_", "[_-]")):
             tamt.Encoder(model, **keywords).encode("the cat")
     with pytest.raises(tamt.SettingError, match="batch_size"):
-        tamt.Encoder(model).encode("the cat", batch_size=0)
+        tamt.Encoder(model).encode("the cat", batch_size=-1)
     with pytest.raises(tamt.TamtError, match="nothing-here"):
         tamt.Encoder(tmp_path / "nothing-here")
     with pytest.raises(tamt.TicketError, match="is no ticket"):

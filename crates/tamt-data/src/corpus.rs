@@ -106,17 +106,23 @@ impl Corpus {
         let Some(cache) = options.cache.filter(|_| is_kept) else {
             return tokenized(files, tokenizer, total, &options);
         };
-        let digest = digest(files, total, &options)?;
+        let (digest, ends) = digest(files, total, &options)?;
+        // A line ends with its file, so that the same bytes in other files are other lines.
+        let text = format!("{digest} {ends:?}");
         let tokenizer_digest = tokenizer.digest()?;
-        match cache.get(&digest, &tokenizer_digest) {
+        match cache.get(&text, &tokenizer_digest) {
             Ok(Some(Entry { tokens, lines, cut_lines })) => return Ok(Self { tokens, digest, lines, cut_lines }),
             Ok(None) => {}
             Err(damage) => options.note(&format!("{damage}; the text is tokenized again")),
         }
         let corpus = tokenized(files, tokenizer, total, &options)?;
+        if corpus.digest != digest {
+            // The files have changed between the two readings.
+            return Ok(corpus);
+        }
         let Self { tokens, digest, lines, cut_lines } = corpus;
         let entry = Entry { tokens, lines, cut_lines };
-        if let Err(problem) = cache.put(&digest, &tokenizer_digest, files, &entry) {
+        if let Err(problem) = cache.put(&text, &tokenizer_digest, files, &entry) {
             options.note(&format!("the tokens of the text are not kept for later runs: {problem}"));
         }
         let Entry { tokens, lines, cut_lines } = entry;
@@ -134,11 +140,11 @@ fn total_bytes(files: &[PathBuf]) -> Result<Option<u64>> {
     Ok(total)
 }
 
-/// SHA-256 of the concatenated bytes of the files.
-fn digest(files: &[PathBuf], total: Option<u64>, options: &ReadOptions<'_>) -> Result<String> {
+/// SHA-256 of the concatenated bytes of the files, and the place of each file's end among the bytes.
+fn digest(files: &[PathBuf], total: Option<u64>, options: &ReadOptions<'_>) -> Result<(String, Vec<u64>)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; HASHED];
-    let mut bytes = 0;
+    let (mut bytes, mut ends) = (0, Vec::new());
     for path in files {
         let mut file = File::open(path).map_err(io_error("read", path))?;
         loop {
@@ -153,8 +159,9 @@ fn digest(files: &[PathBuf], total: Option<u64>, options: &ReadOptions<'_>) -> R
                 Err(error) => return Err(io_error("read", path)(error)),
             }
         }
+        ends.push(bytes);
     }
-    Ok(hex(&hasher.finalize()))
+    Ok((hex(&hasher.finalize()), ends))
 }
 
 /// The corpus of the files, which are read once.
@@ -174,7 +181,7 @@ fn tokenized(
     for path in files {
         let mut lines = Lines::open(path)?;
         while let Some(chunk) = lines.next(|read| hasher.update(read))? {
-            extend(&mut corpus.tokens, &chunk.parts, tokenizer)?;
+            extend(&mut corpus.tokens, &chunk.parts, tokenizer).map_err(|error| error.in_file(path))?;
             bytes += chunk.bytes as u64;
             let tokens = corpus.tokens.len() as u64;
             options.report(ReadProgress { stage: ReadStage::Tokenize, bytes, total, tokens });

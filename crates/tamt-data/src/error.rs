@@ -84,10 +84,12 @@ pub enum Error {
     },
 
     /// The tokenizer refused a text.
-    #[error("cannot tokenize {text:?}: {reason}")]
+    #[error("cannot tokenize {text:?}{}: {reason}",  place(.path.as_deref()))]
     Tokenize {
         /// The beginning of the text.
         text: String,
+        /// The file with the text, where it is known.
+        path: Option<PathBuf>,
         /// The tokenizer's message.
         reason: String,
     },
@@ -286,6 +288,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The error with the file of the text that could not be tokenized.
+    pub(crate) fn in_file(self, file: &Path) -> Self {
+        match self {
+            Self::Tokenize { text, path: None, reason } => Self::Tokenize { text, path: Some(file.to_owned()), reason },
+            other => other,
+        }
+    }
+}
+
 /// Wraps an I/O error on `path`; `action` is `read`, `write` or `create`.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { action, path: path.to_owned(), source }
@@ -304,6 +316,11 @@ pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<()> {
 /// Refuses another number of items than expected.
 pub(crate) fn same_count(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::Count { what, expected, found }) }
+}
+
+/// The end of a phrase: in which file.
+fn place(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |file| format!(" in {}", file.display()))
 }
 
 /// The subject and verb of "... only blank lines".

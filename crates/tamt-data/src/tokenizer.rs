@@ -237,7 +237,8 @@ impl Tokenizer {
     /// [`Error::Tokenize`] if the tokenizer cannot be described.
     pub(crate) fn digest(&self) -> Result<String> {
         let description = self.inner.to_string(false);
-        let description = description.map_err(|e| Error::Tokenize { text: String::new(), reason: e.to_string() })?;
+        let description =
+            description.map_err(|e| Error::Tokenize { text: String::new(), path: None, reason: e.to_string() })?;
         // The description lacks whether a special token's spelling in a text is that token.
         let settings = [u8::from(self.inner.get_encode_special_tokens())];
         let unknown = format!("{:?}", self.specials.unk);
@@ -288,7 +289,7 @@ fn encoding(
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panic,
     };
-    Err(Error::Tokenize { text: text.chars().take(40).collect(), reason })
+    Err(Error::Tokenize { text: text.chars().take(40).collect(), path: None, reason })
 }
 
 /// The special tokens by their roles; where no role is named, by the spellings of BERT and RoBERTa.

@@ -78,9 +78,11 @@ fn a_question_of_squad2_without_answers_is_unanswerable_whatever_its_flag_says()
     }
     // Every question of the first version has an answer, so that one without answers has lost them.
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("dev-v1.1.json"), with(&json!({"answers": []}))).unwrap();
-    let dataset = Dataset::read(Task::by_name("squad").unwrap(), dir.path(), Split::Dev).unwrap();
-    assert!(!dataset.questions[0].impossible && !dataset.questions[0].is_trainable());
+    for more in [json!({"answers": []}), json!({"answers": [], "is_impossible": true})] {
+        fs::write(dir.path().join("dev-v1.1.json"), with(&more)).unwrap();
+        let dataset = Dataset::read(Task::by_name("squad").unwrap(), dir.path(), Split::Dev).unwrap();
+        assert!(!dataset.questions[0].impossible && !dataset.questions[0].is_trainable(), "{more}");
+    }
 }
 
 #[test]

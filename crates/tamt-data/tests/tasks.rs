@@ -286,4 +286,9 @@ fn a_missing_shard_is_noticed() {
     fs::copy(fixtures().join("hub/mnli").join(shard), dir.path().join(shard)).unwrap();
     let error = read(task("mnli"), dir.path(), Split::Train).unwrap_err();
     assert!(matches!(error, Error::MissingShards { found: 1, expected: 2, .. }), "{error}");
+    // Another file, first in the order of names, that no shard counts.
+    fs::rename(dir.path().join(shard), dir.path().join("train-00000-of-00003.parquet")).unwrap();
+    fs::write(dir.path().join("train--more.parquet"), "").unwrap();
+    let error = read(task("mnli"), dir.path(), Split::Train).unwrap_err();
+    assert!(matches!(error, Error::MissingShards { found: 2, expected: 3, .. }), "{error}");
 }

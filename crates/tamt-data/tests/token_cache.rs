@@ -98,6 +98,23 @@ fn another_text_or_tokenizer_has_tokens_of_its_own() {
 }
 
 #[test]
+fn the_same_bytes_in_other_files_are_other_lines() {
+    let (place, t) = (Place::new(u64::MAX), tokenizer("bert"));
+    let whole = place.text("one");
+    let bytes = fs::read(&whole).unwrap();
+    // The first part ends within a line, and a line ends with its file.
+    let middle = bytes.len() / 2 + bytes[bytes.len() / 2..].iter().position(|&byte| byte == b' ').unwrap();
+    let parts = ["first", "second"].map(|name| place.dir.path().join(name));
+    fs::write(&parts[0], &bytes[..middle]).unwrap();
+    fs::write(&parts[1], &bytes[middle..]).unwrap();
+    let want = Corpus::read(&parts, &t, ReadOptions::default()).unwrap();
+    assert!(place.read(&[whole], &t).has_tokenized);
+    let read = place.read(&parts, &t);
+    assert!(read.has_tokenized && read.corpus == want);
+    assert!(!place.read(&parts, &t).has_tokenized);
+}
+
+#[test]
 fn a_damaged_entry_is_made_again_and_said_to_be_damaged() {
     let (place, t) = (Place::new(u64::MAX), tokenizer("bert"));
     let text = place.text("one");

@@ -12,7 +12,8 @@ pub fn file_kind(bytes: &[u8]) -> Option<&'static str> {
         [b'P', b'K', 3, 4, ..] if names(b".npy") => "a NumPy archive",
         [b'P', b'K', 3, 4, ..] => "a PyTorch file or another zip archive",
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "a NumPy file",
-        // The length of a safetensors header has zeros in its upper bytes.
+        // The length of a safetensors header has zeros in its upper bytes, and the header follows.
+        [0x80, 2..=5, _, _, 0, 0, 0, 0, b'{', ..] => return None,
         [0x80, 2..=5, 1..=255, ..] => "a Python pickle, the old format of PyTorch",
         [0x1f, 0x8b, ..] => "a gzip archive",
         _ if is_lfs_pointer(bytes) => "a Git LFS pointer; fetch the file itself with `git lfs pull`",
@@ -57,6 +58,8 @@ mod tests {
         assert_eq!(file_kind(b"\x80\x02\x8a\nl"), Some("a Python pickle, the old format of PyTorch"));
         assert_eq!(file_kind("masques d'été\n".as_bytes()), Some("a text file"));
         assert_eq!(file_kind(b""), None);
-        assert_eq!(file_kind(&[&2u64.to_le_bytes()[..], b"{}"].concat()), None);
+        for length in [2u64, 0x1_0280] {
+            assert_eq!(file_kind(&[&length.to_le_bytes()[..], b"{}"].concat()), None);
+        }
     }
 }

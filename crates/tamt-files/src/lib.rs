@@ -64,11 +64,13 @@ pub fn atomic_write_seeking(
     drop(out);
     temp.as_file().sync_all()?;
     temp.persist(path).map_err(|e| e.error)?;
-    // The sync of the directory makes the rename durable. Systems that cannot open a directory need no sync.
-    if let Ok(dir) = File::open(dir) {
-        dir.sync_all()?;
+    // The sync of the directory makes the rename durable. Systems that cannot open a directory need no sync, and some
+    // cannot sync one.
+    let Ok(dir) = File::open(dir) else { return Ok(()) };
+    match dir.sync_all() {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The temporary files of this process that are being written.

@@ -81,7 +81,7 @@ impl Config {
         let family = keys.family()?;
         let (default_eps, default_pad) = match family {
             Family::Bert => (1e-12, 0),
-            Family::Roberta => (1e-5, 1),
+            Family::Roberta => (1e-12, 1),
         };
         let config = Self {
             family,

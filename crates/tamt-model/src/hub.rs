@@ -18,7 +18,7 @@ use crate::checkpoint::shards::ShardIndex;
 use crate::digest;
 use crate::error::{Error, Result, names_in, read_error, write_error};
 use crate::hub::client::{Announced, Client, Failure, link_blob};
-use crate::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER_FILE};
+use crate::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER_FILES};
 
 pub use crate::hub::client::Patience;
 
@@ -260,7 +260,8 @@ impl Session<'_> {
             fetch(file)?;
         }
         // Of sentence-transformers.
-        for file in [MODULES_FILE, SENTENCE_FILE, TRANSFORMER_FILE].into_iter().filter(|name| has(name)) {
+        let beside = [MODULES_FILE, SENTENCE_FILE].into_iter().chain(TRANSFORMER_FILES);
+        for file in beside.filter(|name| has(name)) {
             fetch(file)?;
         }
         for module in SentenceModules::read(&dir)?.into_iter().flat_map(|modules| modules.modules) {

@@ -164,11 +164,13 @@ impl Model {
         if rows("qa_outputs.weight") == Some(2) {
             return Ok(Some(TaskKind::Span));
         }
+        // Heads with the tensor names of a sequence head: a score for each token, each choice of a group, each order.
+        let is_other =
+            ["ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction"].into_iter().any(is_of);
         let outputs = match config.family {
-            // A classifier of tokens has no pooler. One of choices has a score for each choice of a group of texts.
-            Family::Bert if checkpoint.contains("pooler.dense.weight") && !is_of("ForMultipleChoice") => {
-                rows("classifier.weight")
-            }
+            _ if is_other => None,
+            // A classifier without a pooler reads tokens.
+            Family::Bert if checkpoint.contains("pooler.dense.weight") => rows("classifier.weight"),
             Family::Bert => None,
             Family::Roberta => rows("classifier.out_proj.weight"),
         };

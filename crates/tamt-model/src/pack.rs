@@ -9,11 +9,12 @@ use tamt_kernels::masks::BitMask;
 
 use crate::checkpoint::packed::{BITS, FORMAT, VALUES, VERSION, keys};
 use crate::checkpoint::{Checkpoint, PACKED_FILE};
+use crate::config::Config;
 use crate::error::{Error, Result, write_error};
 use crate::model::{Model, mlm_names};
 use crate::params::Masks;
 use crate::rewrite::{Copied, Dtype, copy, mask_of};
-use crate::write::{TensorData, atomic_write, write_safetensors};
+use crate::write::{TensorData, write_safetensors};
 
 /// The sizes of a packed model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +41,9 @@ struct Packed {
 }
 
 /// Writes the checkpoint in the directory `source`, which `model` was read from, to the directory `target`, as
-/// `model.packed.safetensors` and `config.json`. All floating-point tensors are rounded to `precision`; other tensors, names
-/// and other keys of the configuration stay.
+/// `model.packed.safetensors`. All floating-point tensors are rounded to `precision`; other tensors and names stay. Returns
+/// the configuration of the packed model, which [`write_config`](crate::write::write_config) writes when all other files
+/// are there.
 ///
 /// A matrix with a mask is packed under that mask. Another prunable matrix is packed without its zeros, where that takes
 /// fewer bytes. `metadata` says where the model comes from.
@@ -55,7 +57,7 @@ pub fn pack(
     target: &Path,
     precision: Precision,
     metadata: &BTreeMap<String, String>,
-) -> Result<PackedSizes> {
+) -> Result<(PackedSizes, Config)> {
     let checkpoint = Checkpoint::open(source)?;
     let prunable: HashSet<&str> = model.prunable().into_iter().map(|id| model.params.spec(id).name.as_str()).collect();
     let dtype = match precision {
@@ -104,8 +106,7 @@ pub fn pack(
     sizes.file_bytes = fs::metadata(&path).map_err(write_error(&path))?.len();
     let mut config = model.config.clone();
     config.set_dtype(dtype.torch_name());
-    atomic_write(&target.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))?;
-    Ok(sizes)
+    Ok((sizes, config))
 }
 
 /// The canonical name and the name in the file of a decoder that holds the same bytes as the word embeddings.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result, write_error};
 use crate::model::{Model, mlm_names};
 use crate::params::Masks;
-use crate::write::{TensorData, atomic_write, write_safetensors};
+use crate::write::{TensorData, write_safetensors};
 
 /// The element type of written weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +58,21 @@ pub(crate) struct Copied<'a> {
 }
 
 /// Writes the checkpoint in the directory `source`, which `model` was read from, to the directory `target`, as
-/// `model.safetensors` and `config.json`, with zeros where `masks` drop weights. All tensors, names and other keys of the
-/// configuration stay. Floating-point tensors are rounded to `dtype`; with `None` they keep their types and bits.
+/// `model.safetensors`, with zeros where `masks` drop weights. All tensors and names stay. Floating-point tensors are
+/// rounded to `dtype`; with `None` they keep their types and bits. Returns the configuration of the copy, which
+/// [`write_config`](crate::write::write_config) writes when all other files are there.
 ///
 /// A decoder that equals the word embeddings, as `transformers` ties it, gets their zeros too.
 ///
 /// # Errors
 /// If the checkpoint is malformed, a file cannot be written, or a weight is too large for `dtype`.
-pub fn rewrite(source: &Path, model: &Model, masks: &Masks, target: &Path, dtype: Option<Dtype>) -> Result<Rewritten> {
+pub fn rewrite(
+    source: &Path,
+    model: &Model,
+    masks: &Masks,
+    target: &Path,
+    dtype: Option<Dtype>,
+) -> Result<(Rewritten, Config)> {
     let checkpoint = Checkpoint::open(source)?;
     let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
     let copied = names
@@ -89,8 +96,7 @@ pub fn rewrite(source: &Path, model: &Model, masks: &Masks, target: &Path, dtype
     fs::create_dir_all(target).map_err(write_error(target))?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     write_safetensors(&target.join("model.safetensors"), &metadata, &tensors)?;
-    atomic_write(&target.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))?;
-    Ok(Rewritten { dtypes })
+    Ok((Rewritten { dtypes }, config))
 }
 
 /// The configuration of a model whose weights have mostly the type that most bytes of `copied` have.

@@ -9,8 +9,14 @@ use crate::error::{Error, Result, read_error};
 
 /// The list of modules in a model directory.
 pub const MODULES_FILE: &str = "modules.json";
-/// The settings of the module of kind `Transformer`, in the directory of the model.
-pub const TRANSFORMER_FILE: &str = "sentence_bert_config.json";
+/// The names that sentence-transformers has had for the settings of the module of kind `Transformer`, in the directory of
+/// the model.
+pub const TRANSFORMER_FILES: [&str; 4] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
+];
 /// The settings of the whole model, beside `modules.json`.
 pub const SENTENCE_FILE: &str = "config_sentence_transformers.json";
 /// The kind of the module that is the encoder.

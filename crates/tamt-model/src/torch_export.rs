@@ -8,12 +8,11 @@ use tamt_kernels::masks::BitMask;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::convert::Dtype;
 use crate::checkpoint::torch_file::{Elements, TorchTensor, write_torch};
-use crate::config::Family;
+use crate::config::{Config, Family};
 use crate::error::{Result, write_error};
 use crate::model::{Model, default_checkpoint_name};
 use crate::params::Masks;
 use crate::rewrite::{Copied, config_of, copy};
-use crate::write::atomic_write;
 
 /// Writes masks as the reference does: a dictionary of a boolean tensor `[rows, cols]` for each matrix, true = kept. A name
 /// is that of the matrix in `transformers`, with the prefix of a model with a head and the suffix `_mask`. `masks` has
@@ -35,13 +34,14 @@ pub fn write_masks(path: &Path, family: Family, masks: &[(&str, &BitMask)]) -> R
 }
 
 /// Writes the checkpoint in the directory `source`, which `model` was read from, to the directory `target`, as
-/// `pytorch_model.bin` and `config.json`, as `torch.nn.utils.prune` has it: in place of the weight of a masked matrix stand
+/// `pytorch_model.bin`, as `torch.nn.utils.prune` has it: in place of the weight of a masked matrix stand
 /// `weight_orig`, the dense weights, and `weight_mask`, a 1 for each kept and a 0 for each dropped weight, in the type of
-/// the weights. All other tensors stay as they are.
+/// the weights. All other tensors stay as they are. Returns the configuration of the copy, which
+/// [`write_config`](crate::write::write_config) writes when all other files are there.
 ///
 /// # Errors
 /// If the checkpoint is malformed, has a tensor that `PyTorch` files cannot hold, or a file cannot be written.
-pub fn write_pruned(source: &Path, model: &Model, masks: &Masks, target: &Path) -> Result<()> {
+pub fn write_pruned(source: &Path, model: &Model, masks: &Masks, target: &Path) -> Result<Config> {
     let checkpoint = Checkpoint::open(source)?;
     let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
     let copied = names.iter().map(|name| copy(&checkpoint, name, None, None)).collect::<Result<Vec<_>>>()?;
@@ -57,8 +57,7 @@ pub fn write_pruned(source: &Path, model: &Model, masks: &Masks, target: &Path) 
     }
     fs::create_dir_all(target).map_err(write_error(target))?;
     write_torch(&target.join("pytorch_model.bin"), &tensors)?;
-    let config = config_of(model, &copied);
-    atomic_write(&target.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))
+    Ok(config_of(model, &copied))
 }
 
 fn tensor<'a>(copied: &Copied<'_>, name: String, elements: Elements<'a>) -> TorchTensor<'a> {

@@ -90,6 +90,15 @@ pub fn write_model(dir: &Path, config: &Config, tensors: &[(&str, &[usize], &[f3
     // `transformers` refuses a file whose metadata does not name a framework.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     write_safetensors(&dir.join("model.safetensors"), &metadata, &tensors)?;
+    write_config(dir, config)
+}
+
+/// Writes the `config.json` of a model to `dir`, by [`atomic_write`]. It is the last file of a model: a directory with a
+/// `config.json` is complete.
+///
+/// # Errors
+/// [`Error::Write`](crate::Error::Write).
+pub fn write_config(dir: &Path, config: &Config) -> Result<()> {
     atomic_write(&dir.join("config.json"), |out| out.write_all(config.to_json().as_bytes()))
 }
 

@@ -19,6 +19,7 @@ pub(crate) type Outputs = Result<Vec<f32>, NotComputed>;
 #[derive(Debug)]
 pub(crate) struct Job {
     normalize: bool,
+    texts: usize,
     width: usize,
     filling: Mutex<Filling>,
     /// The request's part of the queue, until the last text has left it.
@@ -27,6 +28,7 @@ pub(crate) struct Job {
 
 #[derive(Debug)]
 struct Filling {
+    /// Empty until the first text is computed: jobs that no one waits for any more take no memory.
     values: Vec<f32>,
     texts_left: usize,
     sender: Option<Sender<Outputs>>,
@@ -48,8 +50,8 @@ impl Job {
     /// A job of `texts` texts with `width` outputs each, which are brought to unit length if `normalize`.
     pub(crate) fn new(texts: usize, width: usize, normalize: bool, tokens: Reserved) -> (Arc<Self>, Receiver<Outputs>) {
         let (sender, receiver) = oneshot::channel();
-        let filling = Filling { values: vec![0.0; texts * width], texts_left: texts, sender: Some(sender) };
-        (Arc::new(Self { normalize, width, filling: Mutex::new(filling), _tokens: tokens }), receiver)
+        let filling = Filling { values: Vec::new(), texts_left: texts, sender: Some(sender) };
+        (Arc::new(Self { normalize, texts, width, filling: Mutex::new(filling), _tokens: tokens }), receiver)
     }
 
     fn filling(&self) -> MutexGuard<'_, Filling> {
@@ -59,6 +61,9 @@ impl Job {
     /// Stores the outputs of a text; the last one answers the request.
     pub(crate) fn put(&self, index: usize, outputs: &[f32]) {
         let mut filling = self.filling();
+        if filling.values.is_empty() {
+            filling.values = vec![0.0; self.texts * self.width];
+        }
         let own = &mut filling.values[index * self.width..][..self.width];
         own.copy_from_slice(outputs);
         if self.normalize {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tamt_model::write::write_config;
 use tamt_model::{Dtype, Masks, Rewritten, rewrite};
 
 use crate::base::Base;
@@ -20,8 +21,9 @@ use crate::sentence;
 pub fn apply(base: &Base, masks: &Masks, directory: &Path, dtype: Option<Dtype>) -> Result<Rewritten> {
     std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
     // The weights come first: files of modules are copied, and their source may be gone.
-    let rewritten = rewrite(&base.directory, &base.model, masks, directory, dtype)?;
+    let (rewritten, config) = rewrite(&base.directory, &base.model, masks, directory, dtype)?;
     copy_companions(base, directory)?;
+    write_config(directory, &config)?;
     Ok(rewritten)
 }
 

@@ -67,6 +67,8 @@ pub struct EncodeSettings {
     pub lower_case: bool,
     /// What is put before each text.
     pub prompt: String,
+    /// Whether the model's pooling leaves out the tokens of a prompt. Such a model takes no prompt.
+    pub without_prompt: bool,
     /// Most texts of a batch, beside the limit to its tokens; the number does not change the result.
     pub batch_size: Option<NonZeroUsize>,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tamt_kernels::masks::BitMask;
 use tamt_model::torch_export::{write_masks, write_pruned};
-use tamt_model::write::atomic_write;
+use tamt_model::write::write_config;
 use tamt_model::{HeadStart, Masks, Model};
 use tamt_onnx::{Outputs, Pooling, Weights};
 
@@ -42,8 +42,9 @@ pub fn torch_masks(base: &Base, ticket: &Ticket, directory: &Path) -> Result<Vec
 /// If a file cannot be read or written.
 pub fn torch_prune(base: &Base, masks: &Masks, directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
-    write_pruned(&base.directory, &base.model, masks, directory)?;
-    copy_companions(base, directory)
+    let config = write_pruned(&base.directory, &base.model, masks, directory)?;
+    copy_companions(base, directory)?;
+    Ok(write_config(directory, &config)?)
 }
 
 /// The name of the ONNX file.
@@ -90,15 +91,19 @@ pub fn onnx(
     let masks = masks_of(model)?;
     std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
     tamt_onnx::write(&directory.join(ONNX_FILE), model, &masks, outputs, settings.weights)?;
-    let config = base.model.config.to_json();
-    atomic_write(&directory.join("config.json"), |out| out.write_all(config.as_bytes()))?;
     copy_companions(base, directory)?;
+    write_config(directory, &base.model.config)?;
     Ok(OnnxWritten { outputs, notes })
 }
 
 /// The outputs of an encoder, and notes on how the pooling was chosen.
 fn encoder_outputs(base: &Base, pool: Option<Pool>) -> Result<(Outputs, Vec<String>)> {
-    let (settings, notes) = encode_settings(base, EncodeChoices { pool, ..EncodeChoices::default() })?;
+    let (settings, mut notes) = encode_settings(base, EncodeChoices { pool, ..EncodeChoices::default() })?;
+    if settings.lower_case || !settings.prompt.is_empty() || settings.max_length < base.max_length() {
+        let outside = "the graph begins with tokens: the prompt, lower case and the maximal length of texts are for the \
+                       program that makes the tokens";
+        notes.push(outside.to_owned());
+    }
     let pooling = match settings.pool {
         Pool::None => None,
         Pool::Cls => Some(Pooling::Cls),

@@ -170,6 +170,10 @@ impl TrainingTask for Imp {
     fn batches_per_epoch(&self) -> u64 {
         self.text.batches_per_epoch()
     }
+
+    fn batch_size(&self) -> usize {
+        self.text.batch_size()
+    }
 }
 
 #[cfg(test)]

@@ -21,12 +21,13 @@ use std::path::{Path, PathBuf};
 
 use tamt_model::{Model, ParamId};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::{EvalLosses, EvalText, Evaluation};
 use crate::find::initial_masks::initial_masks;
 use crate::find::search::{FoundMasks, Search, ticket_after, untouched};
 use crate::mlm_head::HeadWeights;
 use crate::objective::Objective;
+use crate::run::create_folder;
 use crate::scores::Scores;
 use crate::text::{TextBatches, TextSource};
 use crate::ticket::{Provenance, TICKET_FILE};
@@ -129,8 +130,7 @@ impl Task {
         if !self.ticket_steps.contains(&done) {
             return Ok(());
         }
-        let folder = self.directory.join(format!("step-{done}"));
-        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let folder = create_folder(&self.directory, &format!("step-{done}"))?;
         self.save(learner, &folder, done)
     }
 }
@@ -173,6 +173,10 @@ impl TrainingTask for Task {
 
     fn batches_per_epoch(&self) -> u64 {
         self.text.batches_per_epoch()
+    }
+
+    fn batch_size(&self) -> usize {
+        self.text.batch_size()
     }
 }
 

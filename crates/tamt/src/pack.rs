@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tamt_kernels::Precision;
 use tamt_model::digest::sha256_file;
+use tamt_model::write::write_config;
 use tamt_model::{Checkpoint, Masks, PackedSizes, Rewritten};
 
 use crate::apply::{apply, copy_companions};
@@ -37,8 +38,9 @@ pub fn pack(
         metadata.insert("ticket_sha256".to_owned(), sha256_file(&Ticket::locate(path))?);
     }
     std::fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
-    let sizes = tamt_model::pack(&base.directory, &base.model, masks, directory, precision, &metadata)?;
+    let (sizes, config) = tamt_model::pack(&base.directory, &base.model, masks, directory, precision, &metadata)?;
     copy_companions(base, directory)?;
+    write_config(directory, &config)?;
     Ok(sizes)
 }
 

@@ -152,7 +152,7 @@ pub fn pretrain(
     let pretrained = Pretrained {
         model,
         steps: settings.train.max_steps,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: started.elapsed().as_secs_f64() + trained.seconds_before(),
         evaluation: task.last_evaluation,
     };
     write_eval_results(directory.path(), &pretrained.to_json(directory.path()))?;
@@ -189,5 +189,9 @@ impl TrainingTask for Pretraining {
 
     fn batches_per_epoch(&self) -> u64 {
         self.text.batches_per_epoch()
+    }
+
+    fn batch_size(&self) -> usize {
+        self.text.batch_size()
     }
 }

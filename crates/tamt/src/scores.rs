@@ -9,6 +9,7 @@ use tamt_kernels::masks::{BitMask, Cut, Key, smallest_k};
 use tamt_kernels::rng::{Purpose, Stream};
 use tamt_model::{Grads, Masks, Model, ParamId};
 
+use crate::error::{Error, Result};
 use crate::prune::{Scope, Sparsity, ranked_together};
 
 /// How scores become a mask, and what their gradient is.
@@ -57,6 +58,28 @@ impl Default for ScoreSettings {
     }
 }
 
+impl ScoreSettings {
+    /// Checks that the scores give the start mask.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn check(&self) -> Result<()> {
+        let from_threshold = match (self.binarizer, self.init) {
+            (Binarizer::Threshold, ScoreInit::TwoLevel) | (_, ScoreInit::DoubleUniform) => true,
+            (_, ScoreInit::TwoLevel | ScoreInit::Uniform) => false,
+        };
+        if from_threshold && (self.threshold <= 0.0 || self.threshold.is_nan()) {
+            let reason = format!("{} is not above 0, so that its scores do not give the start mask", self.threshold);
+            return Err(Error::setting("threshold", reason));
+        }
+        if self.binarizer == Binarizer::Bernoulli && self.init != ScoreInit::TwoLevel {
+            let reason = "these scores are no probabilities of the sparsity; bernoulli starts from two-level ones";
+            return Err(Error::setting("score-init", reason));
+        }
+        Ok(())
+    }
+}
+
 /// The scores of all trained matrices in one buffer, with the thresholds that turn them into masks.
 #[derive(Clone, Debug)]
 pub struct Scores {
@@ -99,9 +122,12 @@ impl Scores {
             let stream = Stream::new(seed, Purpose::SCORE_INIT, id.index() as u64);
             values.extend(initial_scores(mask, settings, sparsity, stream));
         }
-        let first = match settings.binarizer {
-            Binarizer::Threshold => Cut::strict(settings.threshold),
-            Binarizer::Sign | Binarizer::Bernoulli => Cut::strict(0.0),
+        let first = match (settings.binarizer, settings.init) {
+            // The scores of kept and of dropped weights lie on the two sides of the threshold.
+            (Binarizer::Threshold, _) | (Binarizer::Sign, ScoreInit::DoubleUniform | ScoreInit::Uniform) => {
+                Cut::strict(settings.threshold)
+            }
+            (Binarizer::Sign, ScoreInit::TwoLevel) | (Binarizer::Bernoulli, _) => Cut::strict(0.0),
         };
         let thresholds = vec![first; trained.len()];
         Self { ids: trained.to_vec(), values, thresholds, settings, sparsity, scope, untrained, seed }

@@ -4,20 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tamt_model::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER, TRANSFORMER_FILE};
+use tamt_model::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER, TRANSFORMER_FILES};
 use tamt_model::write::atomic_write;
 
 use crate::base::Base;
 use crate::encode::{EncodeSettings, Pool};
 use crate::error::{Error, Result};
-
-/// The names that sentence-transformers has had for the settings of the encoder.
-const TRANSFORMER_FILES: [&str; 4] = [
-    TRANSFORMER_FILE,
-    "sentence_roberta_config.json",
-    "sentence_camembert_config.json",
-    "sentence_xlm-roberta_config.json",
-];
 
 /// Settings that a caller chooses; `None` is the model's own setting.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +30,8 @@ struct Said {
     max_length: Option<usize>,
     lower_case: bool,
     prompt: String,
+    /// Whether the pooling leaves out the tokens of a prompt.
+    without_prompt: bool,
     /// The first module or setting that is not supported, in words.
     unsupported: Option<String>,
 }
@@ -84,6 +78,7 @@ pub fn encode_settings(base: &Base, choices: EncodeChoices) -> Result<(EncodeSet
         settings.lower_case = true;
         followed.push("lower case".to_owned());
     }
+    settings.without_prompt = said.without_prompt && choices.pool.is_none();
     if !said.prompt.is_empty() {
         followed.push(format!("the prompt {:?} before each text", said.prompt));
         settings.prompt = said.prompt;
@@ -127,6 +122,9 @@ impl Said {
         let length = length.or_else(|| tokenizer.get("model_max_length")).and_then(Value::as_f64);
         self.max_length = length.filter(|&length| length >= 1.0).map(|length| length as usize);
         self.lower_case = own.get("do_lower_case") == Some(&Value::Bool(true));
+        if own.get("processing_kwargs").and_then(Value::as_object).is_some_and(|kwargs| !kwargs.is_empty()) {
+            self.refuse("an encoder with processing_kwargs, which are not supported".to_owned());
+        }
         for (key, supported) in [("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")]
         {
             match own.get(key) {
@@ -147,7 +145,8 @@ impl Said {
             ["mean"] if self.pool.is_none() => self.pool = Some(Pool::Mean),
             _ => self.refuse(format!("the pooling {} ({}), which is not supported", modes.join(" + "), path.display())),
         }
-        if config.get("include_prompt") == Some(&Value::Bool(false)) && !self.prompt.is_empty() {
+        self.without_prompt |= config.get("include_prompt") == Some(&Value::Bool(false));
+        if self.without_prompt && !self.prompt.is_empty() {
             self.refuse("a pooling without the prompt's tokens, which is not supported".to_owned());
         }
         Ok(())

@@ -107,6 +107,7 @@ pub struct TextBatches {
     /// One more than the highest token of the tokenizer.
     vocabulary: u32,
     corruption: Option<Corruption>,
+    batch_size: usize,
     seed: u64,
     batch: TextBatch,
 }
@@ -131,7 +132,12 @@ impl TextBatches {
             corruption.validate()?;
         }
         let sampler = Sampler::new(blocks.len(), batch_size, seed)?;
-        Ok(Self { blocks, sampler, specials, vocabulary, corruption, seed, batch: TextBatch::default() })
+        Ok(Self { blocks, sampler, specials, vocabulary, corruption, batch_size, seed, batch: TextBatch::default() })
+    }
+
+    /// Sequences of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
     }
 
     /// Batches in an epoch.
@@ -142,7 +148,7 @@ impl TextBatches {
 
 impl TextSource for TextBatches {
     fn corrupted(&mut self, model: &Model, step: u64) -> &TextBatch {
-        let Self { blocks, sampler, specials, vocabulary, corruption, seed, batch } = self;
+        let Self { blocks, sampler, specials, vocabulary, corruption, seed, batch, .. } = self;
         batch.tokens.clear();
         for index in sampler.batch(step) {
             blocks.fill(index as usize, &mut batch.tokens.ids);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tamt_kernels::Precision;
+use tamt_model::write::write_config;
 use tamt_model::{
     Activations, Batch, Checkpoint, HeadStart, KernelChoice, Masks, Model, Pass, PreparedWeights, Save, Storage,
     TaskKind, Workspace, pack, rewrite,
@@ -56,12 +57,14 @@ fn hidden(model: &Model, choice: KernelChoice) -> Vec<u32> {
 /// Packs the model again, and unpacks it.
 fn copied(source: &Path, model: &Model) {
     let copy = files::empty();
-    if pack(source, model, &Masks::default(), copy.path(), Precision::F32, &BTreeMap::new()).is_ok() {
+    if let Ok((_, config)) = pack(source, model, &Masks::default(), copy.path(), Precision::F32, &BTreeMap::new()) {
+        write_config(copy.path(), &config).expect("a configuration is written");
         let again = Model::load_as(copy.path(), Storage::Compact).expect("a packed model is read");
         assert_same(model, &again);
     }
     let copy = files::empty();
-    if rewrite(source, model, &Masks::default(), copy.path(), None).is_ok() {
+    if let Ok((_, config)) = rewrite(source, model, &Masks::default(), copy.path(), None) {
+        write_config(copy.path(), &config).expect("a configuration is written");
         let again = Model::load(copy.path()).expect("an unpacked model is read");
         assert_same(model, &again);
     }

@@ -116,6 +116,10 @@ impl TrainingTask for Still {
     fn batches_per_epoch(&self) -> u64 {
         1
     }
+
+    fn batch_size(&self) -> usize {
+        1
+    }
 }
 
 /// A random BERT of one layer of width 4.

@@ -219,6 +219,21 @@ fn masks_start_from_the_ticket_that_was_given() {
 }
 
 #[test]
+fn scores_that_do_not_give_the_start_mask_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let line = training("tamt-kd", &at(&directory, "run"));
+    for (flags, said) in [
+        ("--threshold 0", "--threshold: 0 is not above 0"),
+        ("--threshold -0.01", "--threshold: -0.01 is not above 0"),
+        ("--threshold -0.01 --score-init double-uniform --binarizer sign", "--threshold: -0.01 is not above 0"),
+        ("--score-init double-uniform --binarizer bernoulli", "--score-init: these scores are no probabilities"),
+    ] {
+        tamt(&format!("{line} {flags}")).code(2).stderr(contains(said));
+    }
+    assert!(!Path::new(&at(&directory, "run")).exists());
+}
+
+#[test]
 fn iterative_pruning_takes_its_steps_by_the_round() {
     let directory = tempfile::tempdir().unwrap();
     let line = training("imp", &at(&directory, "run")).replace("--max-steps 24", "--steps-per-round 2");

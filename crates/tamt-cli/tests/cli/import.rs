@@ -200,13 +200,18 @@ fn masks_that_make_no_ticket_are_refused_with_the_reason() {
     dropping.1[5] = 0;
     write(&[(query, ones(16, 16)), ("classifier.weight", dropping)]);
     refused(&source, "1 (`classifier.weight`) belong to no matrix that a ticket of the model masks");
+    write(&[(query, ones(16, 16)), ("classifier.bias", (vec![2], vec![1, 0]))]);
+    refused(&source, "1 (`classifier.bias`) belong to no matrix that a ticket of the model masks");
     write(&[("classifier.weight", ones(2, 16))]);
     refused(&source, "it has no mask of a matrix of the model");
 
     // A mask that drops nothing loses nothing, and matrices without a mask are named.
-    write(&[(query, ones(16, 16)), ("classifier.weight", ones(2, 16))]);
+    let bias = ("classifier.bias", (vec![2], vec![1; 2]));
+    write(&[(query, ones(16, 16)), ("classifier.weight", ones(2, 16)), bias]);
     let line = format!("import --model {} {source} --output-dir {output}", bert());
-    let done = tamt(&line).success().stdout(contains("1 (`classifier.weight`) masks of other tensors keep everything"));
+    let done = tamt(&line)
+        .success()
+        .stdout(contains("2 (`classifier.weight`, `classifier.bias`) masks of other tensors keep everything"));
     done.stdout(contains(
         "without a mask, so dense: embeddings.word_embeddings.weight, encoder.layer.0.attention.self.key",
     ));

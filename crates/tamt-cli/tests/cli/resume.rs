@@ -70,6 +70,11 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
             assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{method}: {file}");
         }
         assert_eq!(log(&whole), log(&killed), "{method}");
+        // The time of a resumed run is that of all its parts, as in its log.
+        let result: Value = serde_json::from_slice(&bytes(format!("{killed}/eval_results.json"))).unwrap();
+        let logged = fs::read_to_string(format!("{killed}/log.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(logged.lines().last().unwrap()).unwrap();
+        assert!(result["seconds"].as_f64() >= last["seconds"].as_f64(), "{method}: {result} {last}");
     }
 }
 

@@ -191,9 +191,10 @@ fn weights_are_written_ahead_of_the_files_that_are_copied() {
         fs::create_dir_all(format!("{obstacle}/mine")).unwrap();
         tamt(&format!("{line} --output-dir {output}")).code(1).stderr(contains(&obstacle));
         let weights = if line.starts_with("pack") { "model.packed.safetensors" } else { "model.safetensors" };
-        for file in [weights, "config.json"] {
-            assert_eq!(bytes(format!("{output}/{file}")), bytes(format!("{whole}/{file}")), "{line}: {file}");
-        }
+        assert_eq!(bytes(format!("{output}/{weights}")), bytes(format!("{whole}/{weights}")), "{line}");
+        // A copy of a model with a configuration is complete; the record of a run says that the run has not ended.
+        let is_run = line.starts_with("tune") || line.starts_with("pretrain");
+        assert_eq!(Path::new(&output).join("config.json").exists(), is_run, "{line}");
     }
 }
 

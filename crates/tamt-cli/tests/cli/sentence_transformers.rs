@@ -36,7 +36,7 @@ fn model(directory: &tempfile::TempDir, name: &str, modules: &[&str], encoder: &
 fn encode(directory: &tempfile::TempDir, arguments: &str) -> (Vec<Vec<f32>>, String) {
     let (input, output) = (at(directory, "texts.txt"), at(directory, "vectors.safetensors"));
     fs::write(&input, TEXTS).unwrap();
-    let run = tamt(&format!("encode --input {input} --output {output} --model {arguments}")).success();
+    let run = tamt(&format!("encode --precision f32 --input {input} --output {output} --model {arguments}")).success();
     let vectors = Tensors::read(output).floats("embeddings").chunks(16).map(<[f32]>::to_vec).collect();
     (vectors, String::from_utf8(run.get_output().stdout.clone()).unwrap())
 }
@@ -159,7 +159,7 @@ fn a_prompt_and_lower_case_are_followed() {
     let (input, output) = (at(&directory, "prompted.txt"), at(&directory, "prompted.safetensors"));
     let prompted: String = TEXTS.lines().map(|text| format!("vo lis {}\n", text.to_lowercase())).collect();
     fs::write(&input, prompted).unwrap();
-    tamt(&format!("encode --model {plain} --input {input} --output {output}")).success();
+    tamt(&format!("encode --precision f32 --model {plain} --input {input} --output {output}")).success();
     assert_eq!(vectors.concat(), Tensors::read(&output).floats("embeddings"));
 
     write(format!("{model}/1_Pooling/config.json"), &json!({"pooling_mode": "mean", "include_prompt": false}));

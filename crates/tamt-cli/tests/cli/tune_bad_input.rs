@@ -288,6 +288,15 @@ fn declarations_of_tasks_that_mean_nothing() {
     write(directory.path(), "own.toml", &good.replace("dev = 'dev.tsv'\n", ""));
     let blind = at(&directory, "blind");
     tamt(&format!("tune {line} --output-dir {blind}")).success().stdout(contains("the task has no dev split"));
+    // Nothing is compared, so that nothing ends the run early; and there is no test set to predict.
+    let patient = at(&directory, "patient");
+    let early = format!("tune {line} --output-dir {patient} --early-stopping 1 --eval-every 1 --json");
+    let told = |run: &str| serde_json::from_slice::<Value>(&bytes(format!("{run}/eval_results.json"))).unwrap();
+    tamt(&early).success();
+    assert_eq!(told(&patient)["steps"], told(&blind)["steps"]);
+    tamt(&format!("tune {line} --predict-test --output-dir {}", at(&directory, "never")))
+        .code(2)
+        .stderr(contains("--predict-test: own has no test split"));
     let line = line.replace(&bert(), &blind).replace(COURSE, "");
     tamt(&format!("eval {line}")).code(1).stdout(is_empty()).stderr(contains("own has no dev split"));
 }

@@ -82,7 +82,7 @@ flags! {
     "--threads" the_pool_has_the_threads_asked_for => run_flags::threads(BASE);
     "--precision" products_have_the_precision_asked_for => optimizer::other_first_loss(BASE, &["--precision bf16"]);
     "--kernel" masked_products_take_the_kernel_asked_for =>
-        optimizer::other_first_loss(&with(BASE, "--precision bf16"), &["--kernel sparse"]);
+        optimizer::other_gradients_after(&[], &with(BASE, "--precision bf16"), &["--kernel sparse"]);
     "--quiet" a_quiet_run_prints_its_result_only => run_flags::quiet(BASE, "tamt-mlm-kd at sparsity 0.7");
     "--config" flags_of_a_file_count_as_typed_ones => run_flags::config(BASE);
 }

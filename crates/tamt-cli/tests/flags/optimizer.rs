@@ -76,6 +76,12 @@ pub(crate) fn other_losses(line: &str, changes: &[&str]) {
     differ(&[], line, changes, LOSSES);
 }
 
+/// The gradients show a change of the arithmetic that is too small for the loss of a small model.
+#[track_caller]
+pub(crate) fn other_gradients_after(setup: Setup<'_>, line: &str, changes: &[&str]) {
+    differ(setup, line, changes, Shows::Log("grad_norm"));
+}
+
 /// The first loss shows a change of the data, of dropout, or of the arithmetic.
 #[track_caller]
 pub(crate) fn other_first_loss(line: &str, changes: &[&str]) {

@@ -151,6 +151,6 @@ fn teacher() {
 fn kernel() {
     let line = with(&with(BASE, "--ticket ticket"), "--precision bf16");
     let line = with(&line, "--kernel dense");
-    optimizer::other_first_loss_after(&[TICKET], &line, &["--kernel sparse"]);
+    optimizer::other_gradients_after(&[TICKET], &line, &["--kernel sparse"]);
     differ(&[], BASE, &["--kernel sparse"], Shows::Said("no effect without masks: --kernel\n"));
 }

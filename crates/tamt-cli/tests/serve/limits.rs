@@ -112,6 +112,19 @@ fn a_request_without_room_in_memory_is_told_to_come_again() {
 }
 
 #[test]
+fn a_client_that_announces_a_large_body_and_sends_none_keeps_no_one_out() {
+    let server = Running::start(&format!("--model {}", bert()));
+    // Sixteen times this length, four bytes of memory for each, is all the memory for requests.
+    let head = "POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 2097152\r\n\r\n";
+    let mut silent: Vec<Connection> = (0..32).map(|_| server.connect()).collect();
+    for connection in &mut silent {
+        connection.send(head.as_bytes()).unwrap();
+    }
+    server.wait_for("tamt_queue_bytes", 32 * 4 * 65536);
+    works(&server);
+}
+
+#[test]
 fn clients_that_do_not_send_are_not_waited_for() {
     let server = Running::start(&format!("--model {} --read-timeout 1", bert()));
     let mut silent = server.connect();

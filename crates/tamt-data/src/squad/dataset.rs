@@ -73,10 +73,9 @@ impl Dataset {
         match (&source.layout, files.as_slice()) {
             (Layout::Squad, [file]) => {
                 let mut dataset = Self::read_file(file)?;
-                if task.head == (Head::Span { unanswerable: true }) {
-                    for question in &mut dataset.questions {
-                        question.impossible |= question.answers.is_empty();
-                    }
+                let may_be_impossible = task.head == (Head::Span { unanswerable: true });
+                for question in &mut dataset.questions {
+                    question.impossible = may_be_impossible && question.answers.is_empty();
                 }
                 Ok(dataset)
             }

@@ -72,10 +72,10 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
         }
     }
     names.sort_unstable();
-    if let Some(expected) = names.first().and_then(|name| shards(name))
+    if let Some((name, expected)) = names.iter().find_map(|name| Some((name, shards(name)?)))
         && expected != names.len()
     {
-        return Err(Error::MissingShards { path: folder.join(&names[0]), found: names.len(), expected });
+        return Err(Error::MissingShards { path: folder.join(name), found: names.len(), expected });
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }

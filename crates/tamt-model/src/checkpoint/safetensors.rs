@@ -6,7 +6,7 @@ use crate::checkpoint::convert::{Dtype, Float};
 use crate::checkpoint::packed::Header;
 use crate::checkpoint::tensor::{Problem, Tensor};
 
-/// The tensors of a safetensors file, from the bytes of the file, and the metadata of a packed file.
+/// The tensors of a safetensors file, in the order of their bytes, and the metadata of a packed file.
 ///
 /// The `safetensors` crate checks that the header lies within the file, and that the tensors' ranges agree with their
 /// shapes and cover the rest of the file without overlap.
@@ -14,15 +14,17 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<(Vec<Tensor>, Option<Header>), Pro
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| Problem::Malformed(e.to_string()))?;
     // The file starts with the length of the header, in eight bytes.
     let data = header + 8;
-    let tensors = metadata.tensors().into_iter().map(|(name, info)| Tensor {
+    let mut tensors: Vec<Tensor> = Vec::from_iter(metadata.tensors().into_iter().map(|(name, info)| Tensor {
         name,
         dtype: dtype(info.dtype),
         element_size: info.dtype.bitsize() / 8,
         shape: info.shape.clone(),
         start: data + info.data_offsets.0,
         strides: None,
-    });
-    Ok((tensors.collect(), Header::of(metadata.metadata().as_ref())?))
+    }));
+    // The crate's order is that of a hash map.
+    tensors.sort_by(|a, b| (a.start, &a.name).cmp(&(b.start, &b.name)));
+    Ok((tensors, Header::of(metadata.metadata().as_ref())?))
 }
 
 fn dtype(dtype: FileDtype) -> Dtype {
@@ -43,6 +45,8 @@ fn dtype(dtype: FileDtype) -> Dtype {
         FileDtype::F8_E5M2 => Dtype::Other("F8_E5M2"),
         FileDtype::F8_E4M3 => Dtype::Other("F8_E4M3"),
         FileDtype::F8_E8M0 => Dtype::Other("F8_E8M0"),
+        FileDtype::F8_E5M2FNUZ => Dtype::Other("F8_E5M2FNUZ"),
+        FileDtype::F8_E4M3FNUZ => Dtype::Other("F8_E4M3FNUZ"),
         FileDtype::C64 => Dtype::Other("C64"),
         _ => Dtype::Other("of an unknown type"),
     }

@@ -138,6 +138,22 @@ impl TensorFile {
         })
     }
 
+    /// The mask of one row that a tensor `[n]` of zeros and ones is, whatever its type.
+    ///
+    /// # Errors
+    /// Those of [`TensorFile::mask`].
+    pub fn mask_of_vector(&self, name: &str, n: usize) -> Result<BitMask> {
+        let (content, tensor) = self.tensor(name, &[n])?;
+        let bytes = self.elements(content, tensor)?;
+        bits_of(tensor.dtype, tensor.element_size, &bytes, [1, n]).map_err(|(col, value)| Error::NotAMask {
+            path: content.path().to_owned(),
+            name: name.to_owned(),
+            row: 0,
+            col,
+            value,
+        })
+    }
+
     /// The mask of `[rows, cols]` that a tensor of bytes `[rows, ceil(cols / 8)]` holds, the first column in the lowest
     /// bit, as in a ticket and in compressed-tensors' `sparse-bitmask`.
     ///

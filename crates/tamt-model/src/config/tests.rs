@@ -33,7 +33,7 @@ fn what_is_missing_takes_the_default_of_the_family() {
     assert_eq!((bert.layer_norm_eps, bert.pad_token_id, bert.hidden_act), (1e-12, 0, Activation::Gelu));
     assert_eq!((bert.hidden_dropout_prob, bert.attention_probs_dropout_prob, bert.initializer_range), (0.1, 0.1, 0.02));
     let roberta = with(&json!({"model_type": "roberta", "pad_token_id": null})).unwrap();
-    assert_eq!((roberta.layer_norm_eps, roberta.pad_token_id), (1e-5, 1));
+    assert_eq!((roberta.layer_norm_eps, roberta.pad_token_id), (1e-12, 1));
 }
 
 #[test]

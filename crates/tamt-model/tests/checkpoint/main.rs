@@ -11,9 +11,16 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView, serialize};
-use tamt_model::write::write_model;
+use tamt_model::write::{write_config, write_model};
 use tamt_model::{Checkpoint, Config, Error, Family};
 use tempfile::TempDir;
+
+/// Completes the copy of a model in `directory` by its configuration.
+fn written<T>(copied: tamt_model::Result<(T, Config)>, directory: &Path) -> tamt_model::Result<T> {
+    let (value, config) = copied?;
+    write_config(directory, &config)?;
+    Ok(value)
+}
 
 /// The path of a shared model, or `None` if it does not exist.
 fn shared(path: &str) -> Option<PathBuf> {

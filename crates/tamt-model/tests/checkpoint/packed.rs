@@ -14,6 +14,8 @@ use tamt_model::{
 };
 use tempfile::TempDir;
 
+use crate::written;
+
 /// Rows and columns that are no multiples of 8.
 const CONFIG: &str = r#"{"model_type": "bert", "vocab_size": 51, "hidden_size": 36, "num_hidden_layers": 2,
     "num_attention_heads": 3, "intermediate_size": 76, "max_position_embeddings": 16, "type_vocab_size": 2}"#;
@@ -43,7 +45,7 @@ fn masks(model: &Model, kept: usize) -> Masks {
 
 fn packed(source: &Path, model: &Model, masks: &Masks, precision: Precision) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    pack(source, model, masks, dir.path(), precision, &BTreeMap::new()).unwrap();
+    written(pack(source, model, masks, dir.path(), precision, &BTreeMap::new()), dir.path()).unwrap();
     dir
 }
 
@@ -80,7 +82,7 @@ fn a_packed_model_has_the_hidden_states_of_base_and_masks_bit_for_bit_with_the_s
         }
         // Rounded to bf16, the model is that of the applied masks in the same type.
         let (halves, applied) = (packed(dir.path(), &model, &masks, Precision::Bf16), tempfile::tempdir().unwrap());
-        rewrite(dir.path(), &model, &masks, applied.path(), Some(Dtype::Bf16)).unwrap();
+        written(rewrite(dir.path(), &model, &masks, applied.path(), Some(Dtype::Bf16)), applied.path()).unwrap();
         let halves = Model::load_as(halves.path(), Storage::Compact).unwrap();
         let applied = Model::load(applied.path()).unwrap();
         for choice in [KernelChoice::DENSE, KernelChoice::SPARSE] {
@@ -108,8 +110,8 @@ fn both_storages_hold_the_same_weights_and_unpacked_files_are_those_of_applied_m
         assert_eq!(weights(&head(Storage::Dense)), weights(&head(Storage::Compact)));
 
         let (applied, unpacked) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        rewrite(dir.path(), &model, &masks, applied.path(), Some(dtype)).unwrap();
-        rewrite(compact.path(), &a, &Masks::default(), unpacked.path(), None).unwrap();
+        written(rewrite(dir.path(), &model, &masks, applied.path(), Some(dtype)), applied.path()).unwrap();
+        written(rewrite(compact.path(), &a, &Masks::default(), unpacked.path(), None), unpacked.path()).unwrap();
         for file in ["model.safetensors", "config.json"] {
             let [expected, found] = [&applied, &unpacked].map(|dir| fs::read(dir.path().join(file)).unwrap());
             assert_eq!(found, expected, "{file}");
@@ -209,7 +211,7 @@ fn read_both(weights: &[u8]) -> tamt_model::Result<Model> {
     if let Ok(dense) = &dense {
         assert_eq!(self::weights(dense), self::weights(compact.as_ref().unwrap()));
         let out = tempfile::tempdir().unwrap();
-        rewrite(dir.path(), dense, &Masks::default(), out.path(), None).unwrap();
+        written(rewrite(dir.path(), dense, &Masks::default(), out.path(), None), out.path()).unwrap();
     }
     compact
 }

@@ -10,7 +10,7 @@ use tamt_kernels::masks::BitMask;
 use tamt_model::{Config, Dtype, Masks, Model, Parts, rewrite};
 use tempfile::TempDir;
 
-use crate::f32_bytes;
+use crate::{f32_bytes, written};
 
 const WORDS: &str = "bert.embeddings.word_embeddings.weight";
 const DECODER: &str = "cls.predictions.decoder.weight";
@@ -73,10 +73,10 @@ fn read(dir: &Path) -> Vec<(String, FileDtype, Vec<usize>, Vec<u8>)> {
 fn all_tensors_are_copied_and_dropped_weights_are_zero_in_both_tied_ones() {
     let (model, dir) = source();
     let target = dir.path().join("new");
-    let written = rewrite(dir.path(), &model, &masks(&model), &target, None).unwrap();
+    let rewritten = written(rewrite(dir.path(), &model, &masks(&model), &target, None), &target).unwrap();
     let (before, after) = (read(dir.path()), read(&target));
     assert_eq!(
-        written.dtypes.into_iter().collect::<Vec<_>>(),
+        rewritten.dtypes.into_iter().collect::<Vec<_>>(),
         [("BF16".to_owned(), before.len() - 2), ("F32".to_owned(), 1), ("I64".to_owned(), 1)]
     );
     assert_eq!(before.len(), after.len());
@@ -106,7 +106,7 @@ fn weights_are_rounded_to_the_type_asked_for() {
     ];
     for (dtype, in_file, name, round) in cases {
         let target = dir.path().join(name);
-        rewrite(dir.path(), &model, &masks(&model), &target, Some(dtype)).unwrap();
+        written(rewrite(dir.path(), &model, &masks(&model), &target, Some(dtype)), &target).unwrap();
         for (name, dtype, ..) in read(&target) {
             assert_eq!(dtype, if name.ends_with("position_ids") { FileDtype::I64 } else { in_file }, "{name}");
         }
@@ -133,7 +133,7 @@ fn a_decoder_of_its_own_stays_as_it_is() {
     fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
     let model = Model::load(dir.path()).unwrap();
     let target = dir.path().join("new");
-    rewrite(dir.path(), &model, &masks(&model), &target, None).unwrap();
+    written(rewrite(dir.path(), &model, &masks(&model), &target, None), &target).unwrap();
     let decoder = read(&target).into_iter().find(|tensor| tensor.0 == DECODER).unwrap();
     assert_eq!(decoder.3, [0x80, 0x3f].repeat(28), "ones");
     assert_eq!(read(&target).len(), before.len(), "the head is written as well");

@@ -12,6 +12,10 @@ use crate::budget::Reserved;
 use crate::http::refusal::{Refusal, RefusalKind};
 use crate::memory::BODY;
 
+/// Bytes of a body for which there is room before they arrive: a client that declares more and sends nothing must not
+/// keep others out.
+const AHEAD: usize = 64 << 10;
+
 /// The longest wait that a refused client is told.
 const LONGEST_WAIT: f64 = 60.0;
 
@@ -29,19 +33,22 @@ pub(crate) async fn read(app: &App, request: Request) -> Result<(Vec<u8>, Reserv
     if declared.is_some_and(|declared: usize| declared > most) {
         return Err(too_large());
     }
-    let mut reserved = app.bytes.reserve(BODY * declared.unwrap_or(0)).ok_or_else(|| busy(app))?;
+    let mut covered = declared.unwrap_or(0).min(AHEAD);
+    let mut reserved = app.bytes.reserve(BODY * covered).ok_or_else(|| busy(app))?;
     let mut body = request.into_body();
     let reading = async {
-        let mut bytes = Vec::with_capacity(declared.unwrap_or(0));
+        let mut bytes = Vec::with_capacity(covered);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::new(RefusalKind::Syntax, "the body is not complete"))?;
             let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > most {
                 return Err(too_large());
             }
-            if declared.is_none() && !reserved.grow(BODY * data.len()) {
+            let more = (bytes.len() + data.len()).saturating_sub(covered);
+            if more > 0 && !reserved.grow(BODY * more) {
                 return Err(busy(app));
             }
+            covered += more;
             bytes.extend_from_slice(&data);
         }
         Ok(bytes)

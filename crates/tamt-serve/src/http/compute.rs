@@ -56,16 +56,17 @@ pub(crate) async fn compute<T: Send + 'static>(
     write: fn(&App, &Computed<T>, &mut Vec<u8>),
 ) -> Result<(Vec<u8>, Reserved), Refusal> {
     let named = named_model(&request)?;
-    let (body, mut reserved) = read(app, request).await?;
+    let (body, reserved) = read(app, request).await?;
     let arrival = app.queue.arrive();
     let own = app.clone();
+    // The work goes on where a client is gone, and its part of the memory with it.
     let tokenized = blocking(move || {
         let wanted = parse(&own, &body, named.as_deref())?;
         drop(body);
         let tokens = tokens(&own, &wanted)?;
-        Ok((wanted.model, wanted.normalize, wanted.style, tokens))
+        Ok((wanted.model, wanted.normalize, wanted.style, tokens, reserved))
     });
-    let (model, normalize, style, sequences) = tokenized.await?;
+    let (model, normalize, style, sequences, mut reserved) = tokenized.await?;
 
     let tokens = sequences.iter().map(|sequence| sequence.ids.len()).sum();
     if tokens > app.tokens.limit() {
@@ -89,10 +90,9 @@ pub(crate) async fn compute<T: Send + 'static>(
     let written = move || {
         let mut answer = Vec::new();
         write(&own, &computed, &mut answer);
-        answer
+        (answer, reserved)
     };
-    let answer = if texts * width > WRITTEN_AT_ONCE { blocking(move || Ok(written())).await? } else { written() };
-    Ok((answer, reserved))
+    if texts * width > WRITTEN_AT_ONCE { blocking(move || Ok(written())).await } else { Ok(written()) }
 }
 
 /// Runs `work` on a thread for such work: one on which connections wait would keep them all waiting.

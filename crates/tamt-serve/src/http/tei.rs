@@ -24,11 +24,31 @@ struct EmbedBody {
     model: Option<String>,
     normalize: Option<bool>,
     truncate: Option<bool>,
+    truncation_direction: Option<String>,
+    prompt_name: Option<String>,
+    dimensions: Option<usize>,
+}
+
+/// Refuses to cut texts at their beginning.
+fn check_direction(direction: Option<&str>) -> Result<(), Refusal> {
+    match direction {
+        None | Some("right" | "Right") => Ok(()),
+        Some(_) => Err(Refusal::of("truncation_direction", "texts are cut at their end, \"right\"")),
+    }
 }
 
 fn parse_embed(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<()>, Refusal> {
-    let EmbedBody { inputs, model: own, normalize, truncate } = serde_json::from_slice(body)?;
+    let EmbedBody { inputs, model: own, normalize, truncate, truncation_direction, prompt_name, dimensions } =
+        serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], true)?;
+    check_direction(truncation_direction.as_deref())?;
+    if prompt_name.is_some() {
+        return Err(Refusal::of("prompt_name", "prompts have no names here; put the prompt before each text"));
+    }
+    let width = app.models.all[model].width();
+    if dimensions.is_some_and(|dimensions| dimensions != width) {
+        return Err(Refusal::of("dimensions", format!("the vectors of this model have {width}")));
+    }
     let texts = single_texts(inputs, "inputs")?;
     // The form's own default is vectors of unit length.
     Ok(Wanted { model, texts, normalize: normalize.unwrap_or(true), truncate: truncate.unwrap_or(true), style: () })
@@ -57,6 +77,7 @@ struct PredictBody {
     model: Option<String>,
     raw_scores: Option<bool>,
     truncate: Option<bool>,
+    truncation_direction: Option<String>,
 }
 
 /// How predictions are written.
@@ -69,8 +90,9 @@ struct Predictions {
 }
 
 fn parse_predict(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<Predictions>, Refusal> {
-    let PredictBody { inputs, model: own, raw_scores, truncate } = serde_json::from_slice(body)?;
+    let PredictBody { inputs, model: own, raw_scores, truncate, truncation_direction } = serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], false)?;
+    check_direction(truncation_direction.as_deref())?;
     let shape = "a text, a pair [a, b], or a list of [a] and [a, b]";
     let pair = |texts: Vec<String>| -> Result<Text, Refusal> {
         let mut texts = texts.into_iter();

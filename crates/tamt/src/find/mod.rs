@@ -25,7 +25,7 @@ use crate::prune::Sparsity;
 use crate::random::random;
 use crate::run::{Observer, RunDir, Stop, write_eval_results};
 use crate::ticket::{Provenance, TICKET_FILE};
-use crate::train::Session;
+use crate::train::{Session, Trained};
 use crate::{imp, mask_training};
 
 /// The result of a search.
@@ -130,7 +130,7 @@ pub fn find(
     let result = Found {
         output_dir: directory.path().to_owned(),
         steps: found.steps,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: started.elapsed().as_secs_f64() + found.trained.as_ref().map_or(0.0, Trained::seconds_before),
         evaluation,
         rates: Rates::of(&ticket, Some(model)),
         provenance: ticket.provenance.clone(),
@@ -186,6 +186,9 @@ pub fn check(settings: &FindSettings) -> Result<()> {
     }
     if settings.train.max_steps == 0 {
         return needs("max-steps", format!("{name} takes at least one step"));
+    }
+    if settings.method.trains_masks() {
+        settings.scores.check()?;
     }
     let rounds = imp_rounds(settings.sparsity);
     if settings.method == Method::Imp && rounds == 0 {

@@ -77,11 +77,16 @@ fn mask(file: &TensorFile, form: Form, name: &str, matrix: &str, wanted: &Wanted
 /// count: their size comes from the file.
 fn keeps_all(file: &TensorFile, form: Form, name: &str, wanted: &Wanted) -> bool {
     let most = wanted.in_order().iter().map(|(_, [rows, cols])| rows * cols).max().unwrap_or(0);
-    let &[rows, cols] = file.shape(name).unwrap_or_default() else { return false };
+    let is_full = |mask: BitMask| mask.count_ones() == mask.len();
+    let [rows, cols] = match *file.shape(name).unwrap_or_default() {
+        [rows, cols] => [rows, cols],
+        // Nothing says how many bits of the last byte are elements.
+        [n] => return form != Form::SparseBitmask && n <= most && file.mask_of_vector(name, n).is_ok_and(is_full),
+        _ => return false,
+    };
     if rows.checked_mul(cols).is_none_or(|n| n > most) {
         return false;
     }
-    let is_full = |mask: BitMask| mask.count_ones() == mask.len();
     match form {
         // Nothing says how many bits of the last byte of a row are columns.
         Form::SparseBitmask => (8 * cols.saturating_sub(1) + 1..=8 * cols)

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::run::files::{
-    LOCK_FILE, PARTIAL_PREFIX, checkpoint_step, create_directories, entries, remove_directory, remove_empty,
-    remove_file,
+    LOCK_FILE, PARTIAL_PREFIX, TRAINING_STATE_FILE, checkpoint_step, create_directories, entries, remove_directory,
+    remove_empty, remove_file,
 };
 use crate::run::new_run::NewRun;
 use crate::run::results::RESULTS_FILE;
@@ -21,6 +21,13 @@ const MODEL_FILE: &str = "model.safetensors";
 /// Files that a run writes; their presence marks a directory as occupied.
 const RUN_FILES: [&str; 7] =
     [settings::FILE, TICKET_FILE, MODEL_FILE, "config.json", STATE_FILE, RESULTS_FILE, log::FILE];
+
+/// Whether the run in a directory can take more steps: it has not finished, or a checkpoint to go on from is there.
+fn can_go_on(directory: &Path) -> bool {
+    let is_checkpoint =
+        |name: &String| checkpoint_step(name).is_some() && directory.join(name).join(TRAINING_STATE_FILE).is_file();
+    !directory.join(RESULTS_FILE).is_file() || entries(directory).is_ok_and(|names| names.iter().any(is_checkpoint))
+}
 
 /// The directory of one training run, locked until dropped.
 #[derive(Debug)]
@@ -98,9 +105,13 @@ impl RunDir {
         self.notes.extend(settings::version_note(recorded, given));
         let extension = settings::compare(&path, recorded, given, defaults)?;
         // The runs of several seeds have directories of their own, with their checkpoints.
-        let has_checkpoint = recorded.contains_key("seeds") || self.latest_checkpoint()?.is_some();
+        let seeds = recorded.get("seeds").and_then(toml::Value::as_array);
+        let has_checkpoint = match seeds {
+            Some(seeds) => seeds.iter().all(|seed| can_go_on(&path.join(format!("seed-{seed}")))),
+            None => self.latest_checkpoint()?.is_some(),
+        };
         if let Some(extension) = extension {
-            if self.finished() && !has_checkpoint {
+            if (self.finished() || seeds.is_some()) && !has_checkpoint {
                 return Err(extension.refused(&path, "the run has finished and its last checkpoint is gone"));
             }
             // Without its result, the run is unfinished in either order of a kill and the two changes.
@@ -108,7 +119,7 @@ impl RunDir {
             settings::write(&path, given)?;
             self.notes.push(extension.to_string());
         }
-        if !self.finished() && !has_checkpoint {
+        if !self.finished() && !has_checkpoint && seeds.is_none() {
             self.notes.push(format!("{} holds no checkpoint: the run starts over", path.display()));
         }
         Ok(())

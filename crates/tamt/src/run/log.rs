@@ -69,6 +69,11 @@ impl Log {
         Ok(Self { lines, events, opened: Instant::now(), seconds_before })
     }
 
+    /// Seconds of the run ahead of its last resumption.
+    pub(crate) fn seconds_before(&self) -> f64 {
+        self.seconds_before
+    }
+
     /// Logs `values` by name as those of optimiser step `step`; no name is "step" or "seconds".
     ///
     /// # Errors

@@ -75,8 +75,8 @@ pub struct Trained {
     failure: Option<Error>,
     /// Optimiser steps taken; fewer than planned where the task was exhausted.
     pub steps: u64,
-    /// Seconds of this call, evaluations included.
-    pub seconds: f64,
+    /// Seconds of the run ahead of its last resumption; 0 for a run that was never stopped.
+    seconds_before: f64,
     /// The record so far, to be written with the result.
     pub state: TrainerState,
     /// The run answers stop requests until its result is written.
@@ -84,6 +84,11 @@ pub struct Trained {
 }
 
 impl Trained {
+    /// Seconds of the run ahead of its last resumption; 0 for a run that was never stopped.
+    pub(crate) fn seconds_before(&self) -> f64 {
+        self.seconds_before
+    }
+
     /// Writes the record into the directory of the run, then reports a failed evaluation.
     ///
     /// # Errors
@@ -117,7 +122,6 @@ pub fn train(
     stage: &str,
     session: &mut Session<'_>,
 ) -> Result<Trained> {
-    let started = Instant::now();
     let (mut run, hold) = Loop::start(task, learner, settings, session)?;
     run.session.observer.plan(stage, settings.max_steps, run.done);
     let exhausted = run.take_steps()?;
@@ -131,8 +135,8 @@ pub fn train(
         Err(stopped @ Error::Stopped { .. }) => return Err(stopped),
         Err(error) => (Metrics::new(), Some(error)),
     };
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(Trained { metrics, failure, steps: run.done, seconds, state: run.record, _hold: hold })
+    let seconds_before = run.log.seconds_before();
+    Ok(Trained { metrics, failure, steps: run.done, seconds_before, state: run.record, _hold: hold })
 }
 
 /// Shows the progress of an evaluation after the last step, and ends it on a stop request.
@@ -193,6 +197,8 @@ impl<'a, 'm, 's> Loop<'a, 'm, 's> {
             None => (0, None, Interval::default(), TrainerState::default(), true),
         };
         record.max_steps = settings.max_steps;
+        record.num_train_epochs = settings.max_steps.div_ceil(task.batches_per_epoch().max(1));
+        record.train_batch_size = Some(task.batch_size() as u64);
         record.eval_steps = settings.eval_every;
         record.save_steps = settings.save_every;
         record.logging_steps = settings.logging_steps;

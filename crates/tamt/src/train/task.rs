@@ -92,4 +92,7 @@ pub trait TrainingTask {
 
     /// Batches in an epoch, for the record.
     fn batches_per_epoch(&self) -> u64;
+
+    /// Sequences of a batch.
+    fn batch_size(&self) -> usize;
 }

@@ -212,9 +212,13 @@ impl TaskData {
     /// Reads the splits from the task's directory.
     ///
     /// # Errors
-    /// Those of [`Inputs::read`]; [`Error::Setting`] if the training set has fewer examples than the settings ask for.
+    /// Those of [`Inputs::read`]; [`Error::Setting`] if the training set has fewer examples than the settings ask for, or
+    /// the settings ask for predictions of a test set and the task has none.
     pub fn read(task: &Task, dir: &Path, tokenizer: &Tokenizer, settings: &TuneSettings) -> Result<Self> {
         let read = |split| Inputs::read(task, dir, split, tokenizer, &settings.inputs);
+        if settings.predict_test && task.test_splits().next().is_none() {
+            return Err(Error::setting("predict-test", format!("{} has no test split", task.name)));
+        }
         let test =
             if settings.predict_test { task.test_splits().map(read).collect::<Result<_>>()? } else { Vec::new() };
         let train = read(Split::Train)?;

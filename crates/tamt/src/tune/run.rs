@@ -63,7 +63,6 @@ pub fn tune(
     if settings.keep != KeptModel::None {
         write_model(&mut model, &tokenizer, task, &settings.inputs, directory.path())?;
     }
-    trained.state.train_batch_size = Some(settings.batch_size as u64);
     trained.write_record(&directory)?;
     let evaluated = last.filter(|(step, _)| *step == kept_step).map(|(_, answers)| answers);
     let mut watch = watch(&directory, observer, &stop, trained.steps);
@@ -77,7 +76,7 @@ pub fn tune(
         seed: settings.seed,
         examples: train_inputs.examples(),
         steps: trained.steps,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: started.elapsed().as_secs_f64() + trained.seconds_before(),
         metrics: trained.metrics.clone(),
         best: best.best(),
         best_metrics: best.metrics().to_vec(),

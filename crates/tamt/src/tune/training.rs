@@ -92,7 +92,10 @@ impl TrainingTask for Tuning<'_> {
         for (answers, inputs) in answers.iter().zip(self.dev) {
             metrics.extend(answers.metrics(self.task, inputs)?);
         }
-        self.best.compare(done, &metrics, learner.model);
+        // Without a development set nothing is compared, and nothing ends the run early.
+        if !self.dev.is_empty() {
+            self.best.compare(done, &metrics, learner.model);
+        }
         self.last = Some((done, answers));
         Ok(metrics)
     }
@@ -115,5 +118,9 @@ impl TrainingTask for Tuning<'_> {
 
     fn batches_per_epoch(&self) -> u64 {
         self.sampler.batches_per_epoch()
+    }
+
+    fn batch_size(&self) -> usize {
+        self.settings.batch_size
     }
 }

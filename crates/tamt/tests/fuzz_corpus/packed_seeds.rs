@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tamt::magnitude::magnitude;
 use tamt::prune::{Scope, Sparsity, pruned_matrices};
 use tamt_kernels::Precision;
+use tamt_model::write::write_config;
 use tamt_model::write::{TensorData, write_safetensors};
 use tamt_model::{Masks, Model, pack};
 
@@ -25,7 +26,8 @@ fn packed_bytes(masks: &Masks, precision: Precision, change: impl Fn(&std::path:
     model.save(dense.path()).unwrap();
     change(dense.path());
     let metadata = BTreeMap::from([("base_model".to_owned(), "models/tiny".to_owned())]);
-    pack(dense.path(), model, masks, compact.path(), precision, &metadata).unwrap();
+    let (_, config) = pack(dense.path(), model, masks, compact.path(), precision, &metadata).unwrap();
+    write_config(compact.path(), &config).unwrap();
     packed_directory(compact.path(), &["config.json", "model.packed.safetensors"])
 }
 
