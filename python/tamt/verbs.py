@@ -137,10 +137,9 @@ def _run(
     progress: Hear | None,
     show_progress: bool,
 ) -> Run:
-    if settings.get("output_dir") is None:
-        raise SettingError(f"output_dir: {verb} needs the directory of its run")
     result = _call(verb, model, settings, progress, show_progress)
-    return Run(result, Path(os.fspath(settings["output_dir"])))
+    # A file of settings may name the directory, too.
+    return Run(result, Path(settings.get("output_dir") or result["output_dir"]))
 
 
 def _described(verb: str) -> str:

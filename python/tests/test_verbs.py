@@ -64,11 +64,10 @@ def test_a_search_returns_its_result_and_its_ticket(ticket, model, tmp_path):
     assert found.ticket() == tamt.Ticket.load(ticket)
 
 
-def test_a_directory_in_a_file_of_settings_is_no_directory_of_the_call(model, tmp_path):
+def test_a_file_of_settings_may_name_the_directory_of_a_run(model, ticket, tmp_path):
     (tmp_path / "search.toml").write_text(f'output-dir = "{tmp_path / "run"}"\n')
-    with pytest.raises(tamt.SettingError, match="output_dir: find needs the directory of its run"):
-        tamt.find(model, method="magnitude", sparsity=0.7, config=tmp_path / "search.toml")
-    assert not (tmp_path / "run").exists()
+    found = tamt.find(model, method="magnitude", sparsity=0.7, config=tmp_path / "search.toml")
+    assert found.directory == tmp_path / "run" and found.ticket() == tamt.Ticket.load(ticket)
 
 
 def test_unknown_keywords_are_refused_with_the_nearest_one(model):

@@ -31,10 +31,9 @@ macro_rules! kernel {
                     body::<true>($($arg),*)
                 }
                 match $crate::base::cpu::isa() {
-                    // SAFETY: `isa` returned `Avx512` after CPUID confirmed it; every CPU with AVX2 has BMI2 and
-                    // POPCNT.
+                    // SAFETY: `isa` returned `Avx512` after CPUID confirmed it, with BMI2 and POPCNT.
                     $crate::base::cpu::Isa::Avx512 => unsafe { avx512($($arg),*) },
-                    // SAFETY: `isa` returned `Avx2` after CPUID confirmed it; every CPU with AVX2 has BMI2 and POPCNT.
+                    // SAFETY: `isa` returned `Avx2` after CPUID confirmed it, with BMI2 and POPCNT.
                     $crate::base::cpu::Isa::Avx2 => unsafe { avx2($($arg),*) },
                     $crate::base::cpu::Isa::Portable => body::<false>($($arg),*),
                 }

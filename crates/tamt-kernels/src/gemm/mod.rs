@@ -21,11 +21,15 @@ pub(crate) mod transpose_avx512;
 
 pub(crate) use block::{Init, OutputBlock};
 pub(crate) use deep::{DEEP, deep_product};
+#[cfg(target_arch = "x86_64")]
 pub(crate) use epilogue::{Epilogue, OutputTile};
-pub(crate) use layout::{DEPTH_BLOCK, OUTPUT_TILE, Side, TILE};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use layout::OUTPUT_TILE;
+pub(crate) use layout::{DEPTH_BLOCK, Side, TILE};
 pub(crate) use multiply::{LeftOperand, multiply};
 pub(crate) use operand::{Operand, Order};
 pub(crate) use pack::PACK_LANES;
 pub(crate) use panels::{Panels, SharedPanels};
 pub(crate) use product::{JOB_COLS, RightOperand, Strip, is_one_portion, job_rows, row_portions, row_product};
+#[cfg(target_arch = "x86_64")]
 pub(crate) use transpose_avx512::transposed;

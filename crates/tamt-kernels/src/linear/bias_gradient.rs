@@ -28,7 +28,7 @@ pub fn backward_bias(dy: &[f32], db: &mut [f32], mode: Write, scratch: &mut Scra
 
 /// `db = Σ_t dy[t]` of a packed output gradient, `db` `[width]`.
 ///
-/// With panels of f32 words, `db` has the bits of [`backward_bias`] of `dy` rounded to the precision. Panels of bf16
+/// With panels of f32 words, a stored `db` has the bits of [`backward_bias`] of `dy` rounded to the precision. Panels of bf16
 /// pairs come with sums of the unrounded `dy` over blocks of rows, and `db` is the sum over the blocks in order.
 pub fn bias_gradient(dy: &PackedFactor, db: &mut [f32], mode: Write) {
     assert_eq!(db.len(), dy.width, "a bias per output feature");

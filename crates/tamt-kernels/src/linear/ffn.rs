@@ -9,7 +9,7 @@ use crate::base::{Precision, Scratch, Shared, round_in_place, with_buffer};
 use crate::gemm::{Init, JOB_COLS, Operand, Order, RightOperand, SharedPanels, Strip, row_product};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::epilogue::activated::{ActivationBackward, ActivationForward, SavedLayout, TokenPairs};
-use crate::linear::packed_factor::PackedFactorPart;
+use crate::linear::packed_factor::{Factor, PackedFactorPart};
 use crate::linear::packed_input::{PackedInput, pack_rows};
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
 use crate::linear::portions::{for_each_portion, row_count};
@@ -119,6 +119,9 @@ pub fn backward_activated(
     let tokens = row_count(saved.len(), saved_width(n, precision), "saved activations");
     assert_eq!(dy.len(), tokens * rows, "output gradient of as many rows as the input");
     let ActivatedGradient { rows: du, output_gradient, input } = to;
+    for (factor, part) in [(Factor::OutputGradient, output_gradient), (Factor::Input, input)] {
+        part.into_iter().for_each(|part| part.assert_holds(factor, tokens, n, precision));
+    }
     let layer = FusedBackward { activation, saved, du: du.begin(tokens, n, precision), output_gradient, input };
     let dy = Operand { precision, ..Operand::new(dy, rows, Order::LaneRows) };
     for_each_portion(&dy, tokens, rows, &mut scratch.floats, |part, lhs| {

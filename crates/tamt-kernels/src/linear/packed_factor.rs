@@ -100,6 +100,15 @@ impl PackedFactor {
 }
 
 impl PackedFactorPart<'_> {
+    /// Checks that this is the part of a factor for a group of `tokens` rows of `width`.
+    ///
+    /// # Panics
+    /// If it is another one.
+    pub(super) fn assert_holds(&self, factor: Factor, tokens: usize, width: usize, precision: Precision) {
+        let own = (self.panels.side, self.tokens, self.panels.lanes, self.panels.precision);
+        assert!(own == (factor.side(), tokens, width, precision), "a part of the group's factor");
+    }
+
     /// Packs all rows `x` `[tokens, width]` of the group and adds the rows to the factor's sums: once per group.
     pub fn pack(&mut self, x: &[f32]) {
         let width = self.panels.lanes;

@@ -39,7 +39,7 @@ pub fn gather(mask: &BitMask, dense: &[f32], survivors: &mut [f32], mode: Write)
 pub(crate) fn gather_row(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode: Write) -> usize {
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
-        // SAFETY: AVX-512F is present: `isa()` returned `Avx512`. Every processor with AVX2 has POPCNT.
+        // SAFETY: AVX-512F and POPCNT are present: `isa()` returned `Avx512`.
         return unsafe { x86::gather(bits, dense, survivors, mode) };
     }
     let mut gathered = 0;
@@ -58,7 +58,7 @@ pub(crate) fn gather_row(bits: &[u8], dense: &[f32], survivors: &mut [f32], mode
 pub(crate) fn expand_row(bits: &[u8], survivors: &[f32], dense: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa() == Isa::Avx512 {
-        // SAFETY: AVX-512F is present: `isa()` returned `Avx512`. Every processor with AVX2 has POPCNT.
+        // SAFETY: AVX-512F and POPCNT are present: `isa()` returned `Avx512`.
         return unsafe { x86::expand(bits, survivors, dense) };
     }
     dense.fill(0.0);

@@ -24,5 +24,7 @@ pub use ranked::{RankedMask, RowRanges};
 pub use selection::{Cut, Key, smallest_k};
 pub use weight::{Weight, WeightRef};
 
-pub(crate) use bits::{copy_masked_inline, copy_masked_row, count_bits, first_bits, mask_row};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bits::first_bits;
+pub(crate) use bits::{copy_masked_inline, copy_masked_row, count_bits, mask_row};
 pub(crate) use gather::gather_row;

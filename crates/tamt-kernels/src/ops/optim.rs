@@ -309,7 +309,9 @@ mod tests {
             }
             let worst = |ours: &[f32], exact: &[f64], scale: f64| {
                 let error = |(&a, &b): (&f32, &f64)| (f64::from(a) - b).abs() / scale.max(b.abs());
-                ours.iter().zip(exact).map(error).fold(0.0, f64::max)
+                // NaN must not get lost.
+                let larger = |worst: f64, error: f64| if error > worst || error.is_nan() { error } else { worst };
+                ours.iter().zip(exact).map(error).fold(0.0, larger)
             };
             let (p, m, v) = (worst(&p, &exact_p, 0.1), worst(&m, &exact_m, 0.01), worst(&v, &exact_v, 1e-9));
             assert!(p < 3e-6 && m < 1e-6 && v < 1e-6, "p {p:.1e}, m {m:.1e}, v {v:.1e}");

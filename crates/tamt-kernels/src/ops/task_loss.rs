@@ -129,7 +129,8 @@ pub fn soft_cross_entropy(
         for i in distribution.indices() {
             let (s, t_i) = (f64::from(student[i]) / t - log_s, f64::from(teacher[i]) / t - log_t);
             let (p_s, p_t) = (s.exp(), t_i.exp());
-            if p_t > 0.0 {
+            // A teacher's NaN passes, so that the loss shows it.
+            if p_t != 0.0 {
                 sum += p_t * (t_i - s);
             }
             d[i] += (f64::from(weight) * t * (p_s - p_t)) as f32;
