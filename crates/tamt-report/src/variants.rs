@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::run::{Kind, Run};
 
 /// Settings that labels, seeds or digests cover, and settings that change no result.
-const COVERED: [&str; 31] = [
+const COVERED: [&str; 34] = [
     "verb",
     "tool-version",
     "threads",
@@ -25,7 +25,8 @@ const COVERED: [&str; 31] = [
     "ticket-sha256",
     "teacher",
     "tokenizer",
-    "mlm-head",
+    "start.ticket",
+    "new",
     "corpus",
     "eval-corpus",
     "train-examples",
@@ -33,6 +34,8 @@ const COVERED: [&str; 31] = [
     "train.schedule.horizon",
     "keep",
     "predict-test",
+    "test-sha256",
+    "test-mismatched-sha256",
     "logging-steps",
     "save-every",
     "save-minutes",
@@ -71,9 +74,10 @@ pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
         let texts = keys.iter().map(|key| match run.settings.get(*key) {
             Some(value) => match short(key).strip_suffix(DIGEST) {
                 Some(input) => format!("{input} {}", first_digits(value)),
-                None => format!("{} {value}", short(key)),
+                // A head may be that of a directory.
+                None => format!("{} {}", short(key), value.rsplit('/').next().unwrap_or(value)),
             },
-            None => format!("no {}", short(key)),
+            None => format!("no {}", short(key).strip_suffix(DIGEST).unwrap_or(short(key))),
         });
         Some(texts.collect::<Vec<_>>().join(", "))
     };
@@ -91,9 +95,10 @@ fn family(run: &Run) -> Family {
     (run.kind, run.labels.base.clone(), subject)
 }
 
-/// The first digits of a digest, or of the first one of a list.
+/// The first digits of a digest, or of each one of a list.
 fn first_digits(value: &str) -> String {
-    value.chars().filter(char::is_ascii_hexdigit).take(8).collect()
+    let digits = |digest: &str| digest.chars().filter(char::is_ascii_hexdigit).take(8).collect::<String>();
+    value.split(',').map(digits).collect::<Vec<_>>().join(" + ")
 }
 
 /// The last part of a setting's name, which is the name of its flag.

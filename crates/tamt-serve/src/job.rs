@@ -61,6 +61,10 @@ impl Job {
     /// Stores the outputs of a text; the last one answers the request.
     pub(crate) fn put(&self, index: usize, outputs: &[f32]) {
         let mut filling = self.filling();
+        if filling.sender.as_ref().is_none_or(Sender::is_closed) {
+            filling.values = Vec::new();
+            return;
+        }
         if filling.values.is_empty() {
             filling.values = vec![0.0; self.texts * self.width];
         }

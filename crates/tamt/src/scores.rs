@@ -19,7 +19,8 @@ pub enum Binarizer {
     /// Keeps a weight where its score exceeds a threshold; straight-through gradient (the reference's `MaskedLinear1`).
     #[default]
     Threshold,
-    /// Clamps scores to [-1, 1] and keeps positive ones; no gradient where the clamp holds (`MaskedLinear2`).
+    /// Clamps scores to [-1, 1] and keeps those above a threshold, at first 0 for two-level scores; no gradient where the
+    /// clamp holds (`MaskedLinear2`).
     Sign,
     /// Keeps with probability sigmoid(score), drawn in each step; straight-through gradient (`MaskedLinear3`).
     Bernoulli,

@@ -20,6 +20,9 @@ Examples:
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("precision", |arg| arg
+    .help("Precision of the operands of dense products; in f32 processors with AVX-512 give the same numbers")
+    .default_value("f32")))]
 pub(crate) struct DemoArgs {
     /// Directory of the language, the model, the plan, its runs and the report
     #[arg(long, value_name = "DIR", default_value = "tamt-demo")]

@@ -67,7 +67,10 @@ fn listed(study: &Value, root: &Path) -> Vec<PathBuf> {
 fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
     if is_run(directory) {
         runs.push(directory.to_owned());
-        return Ok(());
+        // Below a directory with damaged settings may lie the runs of several seeds.
+        if settings::table(directory).is_ok() {
+            return Ok(());
+        }
     }
     if depth == 0 {
         return Ok(());

@@ -15,6 +15,7 @@ struct Row<'a> {
     method: &'a str,
     sparsity: Option<f64>,
     scope: Option<&'a str>,
+    start: Option<&'a str>,
     ticket_seed: Option<u64>,
     ticket_steps: Option<u64>,
     ticket: Option<&'a str>,
@@ -47,6 +48,8 @@ impl<'a> Row<'a> {
             method: &labels.method,
             sparsity: labels.sparsity,
             scope: labels.scope.as_deref(),
+            // The ticket that a search starts from, without its directory.
+            start: labels.start.as_deref().and_then(|start| start.rsplit('/').next()),
             ticket_seed: labels.ticket_seed,
             ticket_steps: labels.steps,
             ticket: labels.ticket.as_deref(),

@@ -318,13 +318,13 @@ fn scores_on_other_data_of_one_name_are_not_averaged() {
     let run = study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 1, 8000);
     for (run, digit) in [(run, "a"), (other, "b")] {
         let config = fs::read_to_string(run.join("config.toml")).unwrap();
-        let digest = format!("train-sha256 = [\"{}\"]\n{config}", digit.repeat(64));
+        let digest = format!("train-sha256 = [\"{}\", \"{}\"]\n{config}", "c".repeat(64), digit.repeat(64));
         fs::write(run.join("config.toml"), digest).unwrap();
     }
     let Written { directory, .. } = write(directory.path());
     let csv = fs::read_to_string(directory.join("tables/scores-70.csv")).unwrap();
     let heading = csv.lines().next().unwrap();
-    for part in ["train aaaaaaaa", "train bbbbbbbb"] {
+    for part in ["train cccccccc + aaaaaaaa", "train cccccccc + bbbbbbbb"] {
         assert!(heading.contains(&format!("\"SST-2, {part} (accuracy)\"")), "{heading}");
     }
 }
