@@ -42,6 +42,9 @@ fn a_demonstration_ends_with_a_report_and_the_same_command_touches_no_run() {
 
     let again = object(&tamt(&format!("{} --json --quiet", line(&output))).success());
     assert_eq!(first, again);
+    // On every processor, so that the numbers are those of the README.
+    let record = fs::read_to_string(format!("{output}/config.toml")).unwrap();
+    assert!(record.contains("precision = \"f32\""), "{record}");
     let plan = format!("{output}/plan.toml");
     tamt(&format!("study {plan} --output-dir {study}")).success().stdout(contains("29 of 29 runs are done"));
     // A reader who adds a sparsity to the plan gets the runs of that sparsity.
