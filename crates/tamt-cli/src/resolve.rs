@@ -156,7 +156,9 @@ pub(crate) fn tune(args: &TuneArgs, task: &Task, longest: usize) -> TuneSettings
     settings.compute = compute(&args.common);
     settings.train_examples = fitting.train_examples.map(usize::from);
     set(&mut settings.batch_size, &fitting.batch_size.map(usize::from));
-    set(&mut settings.seed, &fitting.seed);
+    // The runs of several seeds have records of their own.
+    let only = if let [seed] = *fitting.seeds { Some(seed) } else { fitting.seed };
+    set(&mut settings.seed, &only);
     settings.dropout = fitting.dropout.map(|p| p as f32);
     set(&mut settings.eval_every, &fitting.eval_every);
     saving(&mut settings.save_every, &mut settings.save_minutes, &fitting.run);

@@ -84,7 +84,7 @@ pub enum Error {
     },
 
     /// The tokenizer refused a text.
-    #[error("cannot tokenize {text:?}{}: {reason}",  place(.path.as_deref()))]
+    #[error("cannot tokenize {text:?}{}: {reason}", place(.path.as_deref()))]
     Tokenize {
         /// The beginning of the text.
         text: String,

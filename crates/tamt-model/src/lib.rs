@@ -98,7 +98,7 @@ pub use error::{Error, Result};
 pub use grads::{GradKind, Gradient, Grads, Trainable};
 pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts, TaskHead, TaskKind};
-pub use model_files::{HeadStart, Storage};
+pub use model_files::{HeadStart, OTHER_HEADS, Storage};
 pub use pack::{PackedSizes, pack};
 pub use params::{Masks, ParamId, Params, Spec};
 pub use pass::{DropoutPlan, Pass};

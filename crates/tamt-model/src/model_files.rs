@@ -14,6 +14,9 @@ use crate::write::write_model;
 /// Number of tensors of an MLM head, which are the last ones of a model without a task head.
 const HEAD_TENSORS: usize = 5;
 
+/// Classes of `transformers` whose heads have the tensor names of a sequence head and another meaning.
+pub const OTHER_HEADS: [&str; 3] = ["ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction"];
+
 /// Where a task head's weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadStart {
@@ -164,11 +167,8 @@ impl Model {
         if rows("qa_outputs.weight") == Some(2) {
             return Ok(Some(TaskKind::Span));
         }
-        // Heads with the tensor names of a sequence head: a score for each token, each choice of a group, each order.
-        let is_other =
-            ["ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction"].into_iter().any(is_of);
         let outputs = match config.family {
-            _ if is_other => None,
+            _ if OTHER_HEADS.into_iter().any(is_of) => None,
             // A classifier without a pooler reads tokens.
             Family::Bert if checkpoint.contains("pooler.dense.weight") => rows("classifier.weight"),
             Family::Bert => None,

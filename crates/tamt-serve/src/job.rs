@@ -61,7 +61,7 @@ impl Job {
     /// Stores the outputs of a text; the last one answers the request.
     pub(crate) fn put(&self, index: usize, outputs: &[f32]) {
         let mut filling = self.filling();
-        if filling.sender.as_ref().is_none_or(Sender::is_closed) {
+        if filling.is_abandoned() {
             filling.values = Vec::new();
             return;
         }
@@ -91,11 +91,15 @@ impl Job {
 
     /// Whether no one waits for the outputs: the client is gone, or the request has failed.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.filling().sender.as_ref().is_none_or(Sender::is_closed)
+        self.filling().is_abandoned()
     }
 }
 
 impl Filling {
+    fn is_abandoned(&self) -> bool {
+        self.sender.as_ref().is_none_or(Sender::is_closed)
+    }
+
     fn answer(&mut self, outputs: Outputs) {
         if let Some(sender) = self.sender.take() {
             // The client may be gone.

@@ -40,10 +40,7 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     shared::notes(&first.model, printer)?;
     let heartbeat = Heartbeat::start(printer, "reading the task");
     let longest = first.model.config.max_length();
-    let mut settings = resolve::tune(args, &task, longest);
-    if let [seed] = *seeds {
-        settings.seed = seed;
-    }
+    let settings = resolve::tune(args, &task, longest);
     settings.validate(longest)?;
     let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
     if let Some(ticket) = &ticket {

@@ -106,7 +106,7 @@ fn mistakes_are_refused_with_the_error_object_of_the_form() {
         ("/embed", r#"{"inputs": "a", "normalize": 1}"#, 422, "invalid type"),
         ("/embed", r#"{"inputs": "a", "prompt_name": "query"}"#, 422, "prompts have no names"),
         ("/embed", r#"{"inputs": "a", "truncation_direction": "left"}"#, 422, "cut at their end"),
-        ("/embed", r#"{"inputs": "a", "dimensions": 3}"#, 422, "the vectors of this model have"),
+        ("/embed", r#"{"inputs": "a", "dimensions": 3}"#, 422, "has vectors of 16 numbers, not 3"),
         ("/predict", r#"{"inputs": "a", "truncation_direction": "Left"}"#, 422, "cut at their end"),
         ("/embed", r#"{"inputs": "a", "model": "labels"}"#, 422, "ask /predict"),
         ("/embed", r#"{"inputs": "a", "model": "x"}"#, 404, "there is no model x"),

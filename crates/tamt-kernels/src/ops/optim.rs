@@ -230,6 +230,7 @@ fn move_along<const FMA: bool>(u: Update, direction: f32, p: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::math::tests::larger;
     use crate::base::scratch::Scratch;
     use crate::base::values::round_to_bf16;
     use crate::masks::bit_mask::BitMask;
@@ -309,8 +310,6 @@ mod tests {
             }
             let worst = |ours: &[f32], exact: &[f64], scale: f64| {
                 let error = |(&a, &b): (&f32, &f64)| (f64::from(a) - b).abs() / scale.max(b.abs());
-                // NaN must not get lost.
-                let larger = |worst: f64, error: f64| if error > worst || error.is_nan() { error } else { worst };
                 ours.iter().zip(exact).map(error).fold(0.0, larger)
             };
             let (p, m, v) = (worst(&p, &exact_p, 0.1), worst(&m, &exact_m, 0.01), worst(&v, &exact_v, 1e-9));

@@ -127,15 +127,7 @@ impl TensorFile {
     /// # Errors
     /// [`Error::NotAMask`] with the first other value, [`Error::WrongShape`], or those of a missing or damaged tensor.
     pub fn mask(&self, name: &str, shape: [usize; 2]) -> Result<BitMask> {
-        let (content, tensor) = self.tensor(name, &shape)?;
-        let bytes = self.elements(content, tensor)?;
-        bits_of(tensor.dtype, tensor.element_size, &bytes, shape).map_err(|(index, value)| Error::NotAMask {
-            path: content.path().to_owned(),
-            name: name.to_owned(),
-            row: index / shape[1].max(1),
-            col: index % shape[1].max(1),
-            value,
-        })
+        self.zeros_and_ones(name, &shape, shape)
     }
 
     /// The mask of one row that a tensor `[n]` of zeros and ones is, whatever its type.
@@ -143,13 +135,18 @@ impl TensorFile {
     /// # Errors
     /// Those of [`TensorFile::mask`].
     pub fn mask_of_vector(&self, name: &str, n: usize) -> Result<BitMask> {
-        let (content, tensor) = self.tensor(name, &[n])?;
+        self.zeros_and_ones(name, &[n], [1, n])
+    }
+
+    /// The elements of a tensor of the shape `stored` as a mask of `shape`, which has as many.
+    fn zeros_and_ones(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<BitMask> {
+        let (content, tensor) = self.tensor(name, stored)?;
         let bytes = self.elements(content, tensor)?;
-        bits_of(tensor.dtype, tensor.element_size, &bytes, [1, n]).map_err(|(col, value)| Error::NotAMask {
+        bits_of(tensor.dtype, tensor.element_size, &bytes, shape).map_err(|(index, value)| Error::NotAMask {
             path: content.path().to_owned(),
             name: name.to_owned(),
-            row: 0,
-            col,
+            row: index / shape[1].max(1),
+            col: index % shape[1].max(1),
             value,
         })
     }

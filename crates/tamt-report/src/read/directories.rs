@@ -65,14 +65,11 @@ fn listed(study: &Value, root: &Path) -> Vec<PathBuf> {
 
 /// Adds the runs of a directory and those below it. The runs of several seeds lie below the directory of their summary.
 fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
-    if is_run(directory) {
+    let Holds { run, others } = look(directory);
+    if run {
         runs.push(directory.to_owned());
-        // Below a directory with damaged settings may lie the runs of several seeds.
-        if settings::table(directory).is_ok() {
-            return Ok(());
-        }
     }
-    if depth == 0 {
+    if depth == 0 || !others {
         return Ok(());
     }
     for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
@@ -85,18 +82,27 @@ fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()>
     Ok(())
 }
 
-/// Whether a directory holds a run. Settings that cannot be read are those of a run, whose reading says what is wrong.
-fn is_run(directory: &Path) -> bool {
+/// What a directory holds.
+struct Holds {
+    /// A run.
+    run: bool,
+    /// Possibly other runs, in directories below.
+    others: bool,
+}
+
+/// Settings that cannot be read are those of a run, whose reading says what is wrong, or those of several seeds.
+fn look(directory: &Path) -> Holds {
     if directory.join(RECORD_FILE).exists() {
-        return true;
+        return Holds { run: true, others: false };
     }
     match settings::table(directory) {
         Ok(Some(table)) => {
             // The runs of a demonstration and those of several seeds lie in directories below.
             let is_demo = table.get("verb").and_then(toml::Value::as_str) == Some("demo");
-            table.contains_key("verb") && !is_demo && !table.contains_key("seeds")
+            let run = table.contains_key("verb") && !is_demo && !table.contains_key("seeds");
+            Holds { run, others: !run }
         }
-        Ok(None) => false,
-        Err(_) => true,
+        Ok(None) => Holds { run: false, others: true },
+        Err(_) => Holds { run: true, others: true },
     }
 }

@@ -254,13 +254,16 @@ fn table(view: &View<'_>, level: Level, curves: &Curves) -> Table {
     for (method, steps) in curves {
         for (&count, at) in steps {
             let runs: BTreeSet<usize> = at.mlm.iter().chain(&at.kd).map(|(_, run)| *run).collect();
-            let runs = || runs.iter().copied().collect::<Vec<usize>>();
+            let runs = Vec::from_iter(runs);
             let recorded = |value: f64, text| {
-                Cell::Number(Number { text: Some(text), ..Number::new(value, 0, Statistic::Recorded, "", runs()) })
+                Cell::Number(Number {
+                    text: Some(text),
+                    ..Number::new(value, 0, Statistic::Recorded, "", runs.clone())
+                })
             };
             let mut line = vec![
                 Cell::text(method.to_string()),
-                Cell::Number(Number::new(count as f64, 0, Statistic::Recorded, "", runs())),
+                Cell::Number(Number::new(count as f64, 0, Statistic::Recorded, "", runs.clone())),
                 at.flop.map_or(Cell::Empty, |flop| recorded(flop, scientific(flop))),
                 at.seconds.map_or(Cell::Empty, |seconds| recorded(seconds, duration(seconds))),
             ];

@@ -130,6 +130,18 @@ pub(crate) fn model(app: &App, names: [Option<&str>; 2], encoder: bool) -> Resul
     }
 }
 
+/// Refuses another number of dimensions than the vectors of the model have.
+pub(crate) fn check_dimensions(app: &App, model: usize, dimensions: Option<u64>) -> Result<(), Refusal> {
+    let served = &app.models.all[model];
+    match dimensions.filter(|&dimensions| dimensions != served.width() as u64) {
+        None => Ok(()),
+        Some(dimensions) => {
+            let reason = format!("{} has vectors of {} numbers, not {dimensions}", served.name, served.width());
+            Err(Refusal::of("dimensions", reason))
+        }
+    }
+}
+
 /// The texts of a request without pairs.
 pub(crate) fn single_texts(inputs: Inputs, field: &'static str) -> Result<Vec<Text>, Refusal> {
     match inputs {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::body::{answer, json};
-use crate::http::compute::{Computed, Wanted, compute, model, single_texts};
+use crate::http::compute::{Computed, Wanted, check_dimensions, compute, model, single_texts};
 use crate::http::inputs::Inputs;
 use crate::http::refusal::{Form, Refusal, RefusalKind};
 use crate::models::Kind;
@@ -39,12 +39,8 @@ struct EmbeddingsBody {
 fn parse(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<Encoding>, Refusal> {
     let EmbeddingsBody { input, model: own, encoding_format, dimensions } = serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], true)?;
-    let served = &app.models.all[model];
-    if let Some(dimensions) = dimensions.filter(|&dimensions| dimensions != served.width() as u64) {
-        let reason = format!("{} has vectors of {} numbers, not {dimensions}", served.name, served.width());
-        return Err(Refusal::of("dimensions", reason));
-    }
-    let Kind::Encoder { settings, .. } = &served.kind else {
+    check_dimensions(app, model, dimensions)?;
+    let Kind::Encoder { settings, .. } = &app.models.all[model].kind else {
         return Err(Refusal::of("model", "it gives no vectors"));
     };
     let texts = single_texts(input, "input")?;

@@ -12,7 +12,7 @@ use tamt_kernels::Precision;
 
 use crate::app::App;
 use crate::http::body::{answer, json};
-use crate::http::compute::{Computed, Text, Wanted, compute, model, single_texts};
+use crate::http::compute::{Computed, Text, Wanted, check_dimensions, compute, model, single_texts};
 use crate::http::inputs::Inputs;
 use crate::http::openai::push_json;
 use crate::http::refusal::{Form, Refusal};
@@ -26,7 +26,7 @@ struct EmbedBody {
     truncate: Option<bool>,
     truncation_direction: Option<String>,
     prompt_name: Option<String>,
-    dimensions: Option<usize>,
+    dimensions: Option<u64>,
 }
 
 /// Refuses to cut texts at their beginning.
@@ -45,10 +45,7 @@ fn parse_embed(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<()>
     if prompt_name.is_some() {
         return Err(Refusal::of("prompt_name", "prompts have no names here; put the prompt before each text"));
     }
-    let width = app.models.all[model].width();
-    if dimensions.is_some_and(|dimensions| dimensions != width) {
-        return Err(Refusal::of("dimensions", format!("the vectors of this model have {width}")));
-    }
+    check_dimensions(app, model, dimensions)?;
     let texts = single_texts(inputs, "inputs")?;
     // The form's own default is vectors of unit length.
     Ok(Wanted { model, texts, normalize: normalize.unwrap_or(true), truncate: truncate.unwrap_or(true), style: () })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use tamt_data::tasks::{Head, InputLayout, Task};
-use tamt_model::{Checkpoint, Config};
+use tamt_model::{Checkpoint, Config, OTHER_HEADS};
 
 use crate::error::{Error, Result};
 use crate::tune::labels::output_names;
@@ -15,9 +15,6 @@ use crate::tune::task_record::TaskRecord;
 /// BERT's classifier, RoBERTa's classifier, the head of spans.
 const HEAD_WEIGHTS: [(&str, bool); 3] =
     [("classifier.weight", false), ("classifier.out_proj.weight", false), ("qa_outputs.weight", true)];
-
-/// Classes of `transformers` whose heads have the tensor names of a sequence head and another meaning.
-const OTHER_HEADS: [&str; 3] = ["ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction"];
 
 /// The most names of tensors in an error.
 const NAMED_TENSORS: usize = 6;
