@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
-use predicates::prelude::PredicateBooleanExt;
+use predicates::prelude::{PredicateBooleanExt, predicate};
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 18] = [
     "demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "serve", "apply", "pack", "unpack",
-    "bench", "report", "cache",
+    "export", "import", "study", "bench", "report", "cache",
 ];
 
 /// A complete command line of `find`, to which tests add flags.
@@ -43,7 +43,9 @@ fn every_verb_explains_itself_with_examples() {
             .success()
             .stdout(contains(format!("Usage: tamt {verb}")))
             .stdout(contains("Examples:"))
-            .stdout(contains("--json").and(contains("--threads <N>")).and(contains("--precision")))
+            .stdout(contains("--json").and(contains("--threads <N>")))
+            // The plan of a study has the precision of its runs.
+            .stdout(predicate::function(|text: &str| verb == "study" || text.contains("--precision")))
             .stdout(contains("--quiet").and(contains("--config <FILE.toml>")))
             .stderr(is_empty());
     }

@@ -221,6 +221,22 @@ fn a_pattern_may_go_into_directories_and_have_several_stars() {
 }
 
 #[test]
+fn a_name_of_one_of_several_shards_is_refused_with_a_pattern_of_all() {
+    let row = "text,stars\na,yes\n";
+    let dir = dir(&[("part-0-of-2.csv", row), ("part-1-of-2.csv", row), ("best-of-3.csv", row), ("0-of-1.csv", row)]);
+    let of = |file: &str| read(&own(&OWN.replace("data.FORMAT", file)).unwrap(), dir.path(), Split::Train);
+    let error = of("part-0-of-2.csv").unwrap_err();
+    assert!(matches!(error, Error::OneShard { of: 2, .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("part-0-of-2.csv: its name says that it is one of 2 files"), "{message}");
+    assert!(message.ends_with("write * in place of its number, part-*-of-2.csv"), "{message}");
+    assert_eq!(of("part-*-of-2.csv").unwrap().items.len(), 2);
+    for whole in ["0-of-1.csv", "best-of-3.csv"] {
+        assert_eq!(of(whole).unwrap().items.len(), 1, "{whole}");
+    }
+}
+
+#[test]
 fn several_byte_order_marks_of_a_csv_file_are_ignored() {
     let task = own(&OWN.replace("FORMAT", "csv")).unwrap();
     for marks in ["", "\u{feff}", "\u{feff}\u{feff}", "\u{feff}\u{feff}\u{feff}"] {

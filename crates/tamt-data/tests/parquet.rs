@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
@@ -111,6 +111,38 @@ fn labels_are_read_by_the_rule_of_the_text_formats() {
         assert_eq!(found, expected, "{column}");
         assert_eq!(examples.unlabelled.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3], "{column}");
     }
+}
+
+#[test]
+fn a_column_of_the_null_type_has_a_null_in_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    // As `pq.write_table(pa.table({"text": ["a", "b"], "label": [None, None]}), path)` of pyarrow writes it.
+    let schema = "message m { optional binary text (UTF8); optional int32 label (UNKNOWN); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = fs::File::create(dir.path().join("data.parquet")).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::builder().build())).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    write_column::<ByteArrayType>(&mut group, &["a", "b"].map(|text| Some(ByteArray::from(text))));
+    write_column::<Int32Type>(&mut group, &[None, None]);
+    group.close().unwrap();
+    writer.close().unwrap();
+
+    let declaration = format!(
+        "name = \"own\"\n{CLASSES}\n[files]\ntrain = \"data.parquet\"\ntest = \"data.parquet\"\n\
+         [columns]\nfirst = \"text\"\nlabel = \"label\"\n"
+    );
+    let path = dir.path().join("task.toml");
+    fs::write(&path, &declaration).unwrap();
+    let task = Task::from_file(&path).unwrap();
+    let test = read(&task, dir.path(), Split::Test).unwrap().items;
+    let found: Vec<_> = test.iter().map(|row| (row.first.as_str(), row.label)).collect();
+    assert_eq!(found, [("a", None), ("b", None)]);
+    let error = read(&task, dir.path(), Split::Train).unwrap_err();
+    assert!(matches!(error, Error::NoLabels { rows: 2, .. }), "{error}");
+    // Texts have to be there.
+    fs::write(&path, declaration.replace("first = \"text\"", "first = \"label\"")).unwrap();
+    let error = read(&Task::from_file(&path).unwrap(), dir.path(), Split::Test).unwrap_err();
+    assert!(error.to_string().ends_with(":1: no value in column \"label\"; 2 of 2 rows are like that"), "{error}");
 }
 
 /// A file with the columns `text` and `label`.

@@ -123,6 +123,20 @@ fn ids_of_any_type_are_texts_and_positions_may_be_floats_texts_or_null() {
 }
 
 #[test]
+fn white_space_around_an_answer_moves_it_nowhere() {
+    // The last answer is elsewhere.
+    for (text, start, moved) in
+        [(" Zürich", 9, 0), (" Zürich ", 9, 0), ("Zürich ", 10, 0), (" Zürich", 10, 0), (" Zürich", 4, 1)]
+    {
+        let answer = json!({"text": text, "answer_start": start});
+        let qa = json!({"id": "q", "question": "where", "answers": [answer]});
+        let dataset = read(&file(&json!([{"context": CONTEXT, "qas": [qa]}])).to_string()).unwrap();
+        let span = dataset.questions[0].span().unwrap();
+        assert_eq!((&CONTEXT[span], dataset.moved), ("Zürich", moved), "{text:?} at {start}");
+    }
+}
+
+#[test]
 fn half_a_character_in_a_context_keeps_the_positions_of_answers() {
     let qa = json!({"id": "q", "question": "who", "answers": [{"text": "she", "answer_start": 4}]});
     let content = file(&json!([{"context": "a@ b she", "qas": [qa]}])).to_string();

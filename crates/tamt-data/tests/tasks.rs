@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tamt_data::Error;
-use tamt_data::tasks::{Defaults, Example, Examples, Label, Split, Task, read};
+use tamt_data::tasks::{Defaults, Example, Examples, Label, Split, Task, read, read_noted};
 use tempfile::TempDir;
 
 fn fixtures() -> PathBuf {
@@ -153,6 +153,17 @@ fn quotation_marks_in_tsv_files_are_text() {
 }
 
 #[test]
+fn a_tsv_file_that_is_quoted_as_csv_is_noted_once() {
+    let quoted = "sentence\tlabel\nplain\t1\n\"she said \"\"no\"\".\"\t0\n\"\"\"no\"\" again\"\t1\n";
+    let dir = dir(&[("train.tsv", quoted), ("dev.tsv", "sentence\tlabel\n\"no\"\t1\nshe said \"\"\t0\n")]);
+    let (examples, notes) = read_noted(task("sst2"), dir.path(), Split::Train).unwrap();
+    assert_eq!(examples.items[1].first, "\"she said \"\"no\"\".\"");
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.contains("train.tsv:3: a value is quoted as in CSV"), "{note}");
+    assert_eq!(read_noted(task("sst2"), dir.path(), Split::Dev).unwrap().1, Vec::<String>::new());
+}
+
+#[test]
 fn ragged_and_empty_lines_are_skipped_with_file_and_line() {
     let mut content = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n".to_owned();
     for i in 0..30 {
@@ -215,6 +226,16 @@ fn a_labelled_file_without_labels_is_refused() {
             read_from(&[("test.tsv", &format!("index\t{content}").replace("\na", "\n7\ta"))], "stsb", Split::Test);
         assert_eq!(test.unwrap().items[0].label, None, "{score}");
     }
+}
+
+#[test]
+fn an_unknown_label_of_a_test_file_is_none() {
+    let content = "index\tsentence\tlabel\n0\tone\t?\n1\ttwo\t1\n2\tthree\tunknown\n";
+    let dir = dir(&[("test.tsv", content), ("train.tsv", content)]);
+    let labels: Vec<_> =
+        read(task("sst2"), dir.path(), Split::Test).unwrap().items.iter().map(|row| row.label).collect();
+    assert_eq!(labels, [None, Some(Label::Class(1)), None]);
+    assert!(matches!(read(task("sst2"), dir.path(), Split::Train), Err(Error::UnknownLabel { line: 2, .. })));
 }
 
 #[test]
@@ -291,4 +312,21 @@ fn a_missing_shard_is_noticed() {
     fs::write(dir.path().join("train--more.parquet"), "").unwrap();
     let error = read(task("mnli"), dir.path(), Split::Train).unwrap_err();
     assert!(matches!(error, Error::MissingShards { found: 2, expected: 3, .. }), "{error}");
+}
+
+#[test]
+fn a_copy_of_a_shard_is_no_other_shard() {
+    let train = "train-00000-of-00002.parquet";
+    let dir = dir(&[]);
+    let copy = |from: &str, to: &str| fs::copy(fixtures().join("hub/mnli").join(from), dir.path().join(to)).unwrap();
+    copy(train, train);
+    copy(train, "train-00000-of-00002-0123456789abcdef.parquet");
+    let error = read(task("mnli"), dir.path(), Split::Train).unwrap_err();
+    assert!(matches!(error, Error::RepeatedShard { number: 0, of: 2, .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("-0123456789abcdef.parquet and ") && message.contains(train), "{message}");
+    // With the other shard, too, the copy is one file too many.
+    copy("train-00001-of-00002.parquet", "train-00001-of-00002.parquet");
+    let error = read(task("mnli"), dir.path(), Split::Train).unwrap_err();
+    assert!(matches!(error, Error::RepeatedShard { .. }), "{error}");
 }

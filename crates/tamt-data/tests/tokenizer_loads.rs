@@ -163,6 +163,27 @@ fn tokenizers_of_other_classes_are_refused_with_their_name() {
 }
 
 #[test]
+fn the_refusal_of_a_class_says_how_its_tokenizer_json_is_read_as_it_stands() {
+    let mut all = loads().directories["roberta json as it stands"].files.clone();
+    assert!(all.contains_key("tokenizer.json"));
+    for class in ["XLMRobertaTokenizer", "CamembertTokenizerFast"] {
+        let mut config = all["tokenizer_config.json"].clone();
+        config["tokenizer_class"] = json!(class);
+        all.insert("tokenizer_config.json".to_owned(), config.clone());
+        let message = refusal(&directory(files(&all)));
+        let advice =
+            "`\"tokenizer_class\": \"PreTrainedTokenizerFast\"` in tokenizer_config.json reads the tokenizer.json";
+        assert!(message.contains(class) && message.contains(advice), "{message}");
+        config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
+        all.insert("tokenizer_config.json".to_owned(), config);
+        Tokenizer::from_dir(directory(files(&all)).path()).unwrap();
+        // A directory without the file gets no such advice.
+        let dir = bert(&[("tokenizer_config.json", json!({"tokenizer_class": class}))]);
+        assert!(!refusal(&dir).contains("as it stands"));
+    }
+}
+
+#[test]
 fn a_class_without_its_vocabulary_is_refused() {
     let dir = bert(&[("config.json", json!({"model_type": "roberta"}))]);
     let message = refusal(&dir);

@@ -21,9 +21,11 @@ pub fn is_temporary(name: &str) -> bool {
 
 /// Writes a file atomically: also after a crash, `path` holds either all of the new contents or the old ones. `contents`
 /// writes to a temporary file in the same directory, which is flushed to disk and then renamed. The directory must exist.
+/// Where `path` is a symbolic link, the file it leads to is written in this way, and the link stays.
 ///
 /// # Errors
-/// Those of the file system and of `contents`; `path` then keeps its old contents.
+/// Those of the file system and of `contents`. `path` then keeps its old contents, unless the error is one of the last
+/// step, which makes the rename durable: then `path` holds the new contents, and after a crash either.
 pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     atomic_write_seeking(path, |file| contents(file))
 }
@@ -41,6 +43,8 @@ pub fn atomic_write_seeking(
     path: &Path,
     contents: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
 ) -> io::Result<()> {
+    // The rename would replace a link.
+    let path = &end_of_links(path)?;
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
@@ -71,6 +75,22 @@ pub fn atomic_write_seeking(
         Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Symbolic links that are followed one after the other, as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// Where a path leads to: the end of a chain of symbolic links, also where nothing is there yet. A path that is no link is
+/// its own end.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let mut end = path.to_owned();
+    for _ in 0..=MAX_LINKS {
+        // What is no link, or cannot be read, is left to the operations that follow.
+        let Ok(target) = fs::read_link(&end) else { return Ok(end) };
+        // A relative target is relative to the directory of the link.
+        end = end.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
 }
 
 /// The temporary files of this process that are being written.
@@ -175,6 +195,31 @@ mod tests {
         })
         .unwrap();
         assert!(!is_temporary("x") && !is_temporary(".tmp-notes") && !is_temporary(".tmp-a-b_c1"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_the_file_it_leads_to_is_written() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("far")).unwrap();
+        fs::write(at("far/file"), "old").unwrap();
+        symlink("far/second", at("first")).unwrap();
+        symlink("file", at("far/second")).unwrap();
+        symlink(at("far/new"), at("dangling")).unwrap();
+        for (link, file) in [("first", "far/file"), ("dangling", "far/new")] {
+            atomic_write(&at(link), |out| out.write_all(b"new")).unwrap();
+            assert!(at(link).is_symlink(), "{link}");
+            assert_eq!(fs::read(at(link)).unwrap(), b"new", "{link}");
+            assert!(!at(file).is_symlink(), "{file}");
+            assert_eq!(fs::read(at(file)).unwrap(), b"new", "{file}");
+        }
+        assert!(at("far/second").is_symlink());
+        symlink("circle", at("circle")).unwrap();
+        assert!(atomic_write(&at("circle"), |_| Ok(())).is_err());
+        assert_eq!(names(dir.path()), ["circle", "dangling", "far", "first"]);
+        assert_eq!(names(&at("far")), ["file", "new", "second"]);
     }
 
     #[cfg(unix)]

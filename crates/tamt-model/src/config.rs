@@ -3,14 +3,14 @@
 mod family;
 mod keys;
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use tamt_kernels::ops::activation::Activation;
 
 use crate::config::keys::{Keys, invalid};
-use crate::error::{Error, Result, read_error};
+use crate::error::{Error, Result};
+use crate::text::read_text;
 
 pub use crate::config::family::Family;
 
@@ -60,11 +60,12 @@ impl Config {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`Error::Read`], or [`Error::ConfigFile`] with an error of [`Config::from_json`] as its source.
+    /// [`Error::Read`], [`Error::LfsPointer`], or [`Error::ConfigFile`] with an error of [`Config::from_json`] as its
+    /// source.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let in_file = |source| Error::ConfigFile { path: path.to_owned(), source: Box::new(source) };
-        let text = fs::read_to_string(path).map_err(read_error(path))?;
+        let text = read_text(path)?;
         Self::from_json(&text).map_err(in_file)
     }
 

@@ -33,6 +33,13 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A file has the text of Git LFS in the place of its content.
+    #[error("{}: a Git LFS pointer; fetch the file itself with `git lfs pull`", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A configuration file is unusable; the source is the reason.
     #[error("unusable model configuration {}", path.display())]
     ConfigFile {

@@ -3,13 +3,13 @@
 //! Files are downloaded into the cache of Python's `huggingface_hub`, whose layout the `hf-hub` crate knows.
 
 mod client;
+mod settings;
+pub(crate) mod snapshot;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use std::{env, fs, io};
+use std::{fs, io};
 
 use hf_hub::{Cache, Repo, RepoType};
 
@@ -18,24 +18,16 @@ use crate::checkpoint::shards::ShardIndex;
 use crate::digest;
 use crate::error::{Error, Result, names_in, read_error, write_error};
 use crate::hub::client::{Announced, Client, Failure, link_blob};
-use crate::sentence::{MODULES_FILE, SENTENCE_FILE, SentenceModules, TRANSFORMER_FILES};
+use crate::hub::snapshot::{files_beside, record_absent};
+use crate::sentence::SentenceModules;
 
 pub use crate::hub::client::Patience;
+pub use crate::hub::settings::{Hub, hide_progress};
 
 /// The first request for a model, in errors.
 const FILE_LIST: &str = "the list of files";
 /// The configuration file of a model directory.
 const CONFIG_FILE: &str = "config.json";
-/// The files of tokenizers. A model has some of them.
-const TOKENIZER_FILES: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-];
 
 /// The directory of a model. `model` is an existing directory or a hub id: `name` or `organisation/name`, with an optional
 /// `@revision`. The result for a hub id is the snapshot in the cache, after a download with the settings of
@@ -87,72 +79,12 @@ fn model_in(path: PathBuf) -> Result<PathBuf> {
     Err(Error::NotAModel { path, found })
 }
 
-/// Whether [`hide_progress`] was called.
-static IS_QUIET: AtomicBool = AtomicBool::new(false);
-
-/// Lets the later downloads of this process draw no progress bars, as `HF_HUB_DISABLE_PROGRESS_BARS` does.
-pub fn hide_progress() {
-    IS_QUIET.store(true, Ordering::Relaxed);
-}
-
-/// Settings of the access to the hub.
-#[derive(Clone, Debug)]
-pub struct Hub {
-    /// The hub's address, without a slash at the end.
-    pub endpoint: String,
-    /// The cache directory, in the layout of Python's `huggingface_hub`.
-    pub cache: PathBuf,
-    /// The secret token for private and gated models.
-    pub token: Option<String>,
-    /// Whether network access is forbidden.
-    pub offline: bool,
-    /// Whether to draw progress bars on stderr if stderr is a terminal.
-    pub progress: bool,
-    /// How long requests wait, and how often they are repeated.
-    pub patience: Patience,
-}
-
 impl Hub {
-    /// The settings of the environment: the endpoint from `HF_ENDPOINT`; the cache from `HF_HUB_CACHE`, else `hub` in
-    /// `HF_HOME`, else in `~/.cache/huggingface`; the token from `HF_TOKEN`, else the saved token of `hf auth login`; offline
-    /// use from `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`; progress bars from `HF_HUB_DISABLE_PROGRESS_BARS`; the seconds of a time-out
-    /// from `HF_HUB_DOWNLOAD_TIMEOUT`.
-    pub fn from_env() -> Self {
-        Self::from_vars(|name| env::var(name).ok())
-    }
-
-    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
-        let var = |name: &str| var(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-        let is_set =
-            |name: &str| var(name).is_some_and(|v| ["1", "on", "yes", "true"].contains(&v.to_lowercase().as_str()));
-        let home = var("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
-            let caches = var("XDG_CACHE_HOME").map(PathBuf::from);
-            caches.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".cache")).join("huggingface")
-        });
-        let saved_token =
-            || fs::read_to_string(home.join("token")).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
-        Self {
-            endpoint: var("HF_ENDPOINT")
-                .unwrap_or_else(|| "https://huggingface.co".to_owned())
-                .trim_end_matches('/')
-                .to_owned(),
-            token: var("HF_TOKEN").or_else(|| var("HUGGING_FACE_HUB_TOKEN")).or_else(saved_token),
-            cache: var("HF_HUB_CACHE").map(PathBuf::from).unwrap_or_else(|| home.join("hub")),
-            offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
-            progress: !is_set("HF_HUB_DISABLE_PROGRESS_BARS") && !IS_QUIET.load(Ordering::Relaxed),
-            patience: match var("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()) {
-                Some(seconds) if seconds > 0 => {
-                    Patience { timeout: Duration::from_secs(seconds), ..Patience::default() }
-                }
-                _ => Patience::default(),
-            },
-        }
-    }
-
     /// Downloads the missing files of a model's configuration, tokenizer, sentence-transformers modules and weights, and
     /// returns their directory.
     ///
-    /// Offline, or if the hub does not answer, the function returns a complete snapshot of the cache.
+    /// Offline, or if the hub does not answer, the function returns a snapshot of the cache with configuration and weights.
+    /// Another program may have left out other files; [`Model::load`](crate::Model::load) then makes a note of them.
     ///
     /// # Errors
     /// [`Error::ModelName`], [`Error::Offline`], [`Error::Hub`], [`Error::Malformed`] for a shard index, or
@@ -214,7 +146,7 @@ impl Session<'_> {
         self.cache.repo(self.repo(commit)).pointer_path(commit)
     }
 
-    /// The revision's snapshot in the cache, if the snapshot is complete.
+    /// The revision's snapshot in the cache, if the snapshot has configuration and weights.
     fn cached(&self) -> Option<PathBuf> {
         // A revision is a commit, or a file under `refs` holds its commit.
         let by_commit = self.snapshot(self.revision);
@@ -224,8 +156,8 @@ impl Session<'_> {
             let config = self.cache.repo(self.repo(self.revision)).get(CONFIG_FILE)?;
             config.parent()?.to_owned()
         };
-        let complete = dir.join(CONFIG_FILE).is_file() && has_weights(&dir);
-        complete.then_some(dir)
+        let is_usable = dir.join(CONFIG_FILE).is_file() && has_weights(&dir);
+        is_usable.then_some(dir)
     }
 
     fn download(&self) -> Result<PathBuf> {
@@ -256,14 +188,10 @@ impl Session<'_> {
             return Err(self.error("the weights", format!("the model has none of {}", WEIGHT_FILES.join(", "))));
         };
         fetch(CONFIG_FILE)?;
-        for file in TOKENIZER_FILES.into_iter().filter(|name| has(name)) {
+        for file in files_beside().filter(|name| has(name)) {
             fetch(file)?;
         }
-        // Of sentence-transformers.
-        let beside = [MODULES_FILE, SENTENCE_FILE].into_iter().chain(TRANSFORMER_FILES);
-        for file in beside.filter(|name| has(name)) {
-            fetch(file)?;
-        }
+        record_absent(&dir, has);
         for module in SentenceModules::read(&dir)?.into_iter().flat_map(|modules| modules.modules) {
             let below = format!("{}/", module.path);
             // Models in the directory of a module are not read, only settings and weights of the module itself.
@@ -305,7 +233,9 @@ impl Session<'_> {
         // Another process that downloads the file holds the lock.
         let lock = blob.with_extension("lock");
         let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(write_error(&lock))?;
-        if !blob.is_file() {
+        // A crash may have cut the blob of a program that does not wait for the disk.
+        let is_whole = fs::metadata(&blob).is_ok_and(|blob| blob.is_file() && blob.len() == size);
+        if !is_whole {
             self.download_blob(client, &at_hub, file, &blob, size)?;
         }
         link_blob(&blob, &path, file).map_err(write_error(&path))?;
@@ -433,44 +363,5 @@ mod tests {
         assert!(matches!(resolve(path), Err(Error::NotAModel { .. })));
         fs::write(dir.path().join(CONFIG_FILE), "{}").unwrap();
         assert_eq!(resolve(path).unwrap(), dir.path());
-    }
-
-    #[test]
-    fn the_environment_is_read_as_hugging_face_reads_it() {
-        let with = |vars: &'static [(&str, &str)]| {
-            Hub::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
-        };
-        let hub = with(&[
-            ("HF_HOME", "/h"),
-            ("HF_ENDPOINT", "http://mirror/"),
-            ("HF_TOKEN", " t\n"),
-            ("HF_HUB_OFFLINE", "True"),
-        ]);
-        assert_eq!(hub.cache, Path::new("/h/hub"));
-        assert_eq!(hub.endpoint, "http://mirror");
-        assert_eq!(hub.token.as_deref(), Some("t"));
-        assert!(hub.offline && hub.progress);
-        let hub = with(&[("XDG_CACHE_HOME", "/x"), ("HF_HUB_OFFLINE", "0"), ("HF_HUB_DISABLE_PROGRESS_BARS", "1")]);
-        assert_eq!(hub.cache, Path::new("/x/huggingface/hub"));
-        assert_eq!(hub.endpoint, "https://huggingface.co");
-        assert!(!hub.offline && !hub.progress);
-        assert_eq!(with(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]).cache, Path::new("/c"));
-    }
-
-    #[test]
-    fn a_saved_token_is_used_unless_the_environment_has_one() {
-        let home = tempfile::tempdir().unwrap();
-        fs::write(home.path().join("token"), "saved\n").unwrap();
-        let path = home.path().to_str().unwrap();
-        let token = |given: Option<&str>| {
-            let var = |name: &str| match name {
-                "HF_HOME" => Some(path.to_owned()),
-                "HF_TOKEN" => given.map(str::to_owned),
-                _ => None,
-            };
-            Hub::from_vars(var).token
-        };
-        assert_eq!(token(None).as_deref(), Some("saved"));
-        assert_eq!(token(Some("given")).as_deref(), Some("given"));
     }
 }

@@ -55,7 +55,7 @@
 //! * `params`, `batch`: tensors and masks by id, packed batches.
 //! * `rewrite`: the copy of a checkpoint with the zeros of masks. `pack`: without them. [`torch_export`]: masks and pruned checkpoints for
 //!   `PyTorch`.
-//! * [`config`], [`checkpoint`], [`hub`], [`sentence`], [`mod@write`], [`digest`]: files in Hugging Face layout.
+//! * [`config`], [`checkpoint`], [`hub`], [`sentence`], [`mod@write`], [`digest`], `text`: files in Hugging Face layout.
 
 mod activations;
 mod batch;
@@ -84,6 +84,7 @@ mod saved_layer;
 mod saved_norm;
 pub mod sentence;
 mod task_head;
+mod text;
 pub mod torch_export;
 mod weight_gradients;
 mod workspace;
@@ -98,7 +99,7 @@ pub use error::{Error, Result};
 pub use grads::{GradKind, Gradient, Grads, Trainable};
 pub use mlm_head::MlmGrads;
 pub use model::{Model, Parts, TaskHead, TaskKind};
-pub use model_files::{HeadStart, OTHER_HEADS, Storage};
+pub use model_files::{HeadStart, Storage};
 pub use pack::{PackedSizes, pack};
 pub use params::{Masks, ParamId, Params, Spec};
 pub use pass::{DropoutPlan, Pass};

@@ -7,15 +7,13 @@ use serde_json::Value;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Family};
 use crate::error::Result;
+use crate::hub::snapshot::missing_note;
 use crate::model::{Model, Parts, TaskHead, TaskKind, default_checkpoint_name, mlm_names};
 use crate::params::{ParamId, Spec};
 use crate::write::write_model;
 
 /// Number of tensors of an MLM head, which are the last ones of a model without a task head.
 const HEAD_TENSORS: usize = 5;
-
-/// Classes of `transformers` whose heads have the tensor names of a sequence head and another meaning.
-pub const OTHER_HEADS: [&str; 3] = ["ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction"];
 
 /// Where a task head's weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,7 @@ impl Model {
         let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
         let ids: Vec<ParamId> = model.params.ids().collect();
         model.read_params(&checkpoint, &ids, storage)?;
-        model.notes = checkpoint.notes().to_vec();
+        model.notes = notes_on(dir, &checkpoint);
         let path = dir.display();
         let name = mlm_names(model.config.family).decoder;
         let left_out = if model.mlm_head.is_some() && is_untied(&model.config) && !checkpoint.contains(&name) {
@@ -151,30 +149,8 @@ impl Model {
             model.params.fill_with_zeros(id);
             model.start_head_tensor(id, seed);
         }
-        model.notes = checkpoint.notes().to_vec();
+        model.notes = notes_on(dir, &checkpoint);
         Ok(model)
-    }
-
-    /// The task head of the checkpoint in a directory, if [`Model::load_for_task`] reads such a head.
-    ///
-    /// # Errors
-    /// If the configuration or the weights are missing or malformed.
-    pub fn stored_task(dir: &Path) -> Result<Option<TaskKind>> {
-        let config = Config::read(dir.join("config.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let rows = |name: &str| checkpoint.shape(name).and_then(|shape| shape.first().copied());
-        let is_of = |class: &str| config.extra("architectures").is_some_and(|names| names.to_string().contains(class));
-        if rows("qa_outputs.weight") == Some(2) {
-            return Ok(Some(TaskKind::Span));
-        }
-        let outputs = match config.family {
-            _ if OTHER_HEADS.into_iter().any(is_of) => None,
-            // A classifier without a pooler reads tokens.
-            Family::Bert if checkpoint.contains("pooler.dense.weight") => rows("classifier.weight"),
-            Family::Bert => None,
-            Family::Roberta => rows("classifier.out_proj.weight"),
-        };
-        Ok(outputs.map(|outputs| TaskKind::Sequence { outputs }))
     }
 
     /// Writes `config.json` and `model.safetensors` (F32) in Hugging Face layout, each by atomic rename.
@@ -224,7 +200,13 @@ impl Model {
     }
 
     fn written_config(&self) -> Config {
-        let family = if self.config.family == Family::Bert { "Bert" } else { "Roberta" };
+        let kind = self.config.extra("model_type").and_then(Value::as_str);
+        let prefix = match (self.config.family, kind) {
+            (Family::Bert, _) => "Bert",
+            (Family::Roberta, Some("xlm-roberta")) => "XLMRoberta",
+            (Family::Roberta, Some("camembert")) => "Camembert",
+            (Family::Roberta, _) => "Roberta",
+        };
         let class = match (self.task_head, self.mlm_head) {
             (Some(TaskHead::Span { .. }), _) => "ForQuestionAnswering",
             (Some(_), _) => "ForSequenceClassification",
@@ -232,10 +214,19 @@ impl Model {
             (None, None) => "Model",
         };
         let mut config = self.config.clone();
-        config.set_extra("architectures", serde_json::json!([format!("{family}{class}")]));
+        config.set_extra("architectures", serde_json::json!([format!("{prefix}{class}")]));
+        // The decoder is the word embeddings, and is not written. Without the tie it would be drawn at random.
+        if self.mlm_head.is_some() && is_untied(&config) {
+            config.set_extra("tie_word_embeddings", Value::Bool(true));
+        }
         config.set_dtype("float32");
         config
     }
+}
+
+/// What a user should know about the reading of a model, a sentence each.
+fn notes_on(dir: &Path, checkpoint: &Checkpoint) -> Vec<String> {
+    checkpoint.notes().iter().cloned().chain(missing_note(dir)).collect()
 }
 
 /// Refuses word embeddings that are stored only as a decoder that is not tied to them.
@@ -246,4 +237,45 @@ fn check_words_are_stored(config: &Config, checkpoint: &Checkpoint) -> Result<()
 /// Whether the decoder of the MLM head is no copy of the word embeddings.
 fn is_untied(config: &Config) -> bool {
     config.extra("tie_word_embeddings") == Some(&Value::Bool(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(kind: &str) -> Config {
+        let config = json!({
+            "model_type": kind, "vocab_size": 5, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 4, "max_position_embeddings": 5, "type_vocab_size": 1, "tie_word_embeddings": false,
+        });
+        Config::from_json(&config.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_tied_head_is_written_as_one_and_read_again() {
+        for (kind, mlm_head) in [("bert", true), ("roberta", true), ("bert", false)] {
+            let dir = tempfile::tempdir().unwrap();
+            Model::random(config(kind), Parts { mlm_head, ..Parts::default() }, 1).save(dir.path()).unwrap();
+            let read = Model::load(dir.path()).unwrap();
+            assert_eq!(read.mlm_head.is_some(), mlm_head, "{kind}: {:?}", read.notes);
+            assert_eq!(is_untied(&read.config), !mlm_head, "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_class_of_a_written_model_is_one_of_its_kind() {
+        let (encoder, with_head) = (Parts::default(), Parts { mlm_head: true, ..Parts::default() });
+        let with_task = Parts { task: Some(TaskKind::Sequence { outputs: 2 }), ..Parts::default() };
+        for (kind, parts, class) in [
+            ("bert", encoder, "BertModel"),
+            ("roberta", with_head, "RobertaForMaskedLM"),
+            ("xlm-roberta", with_head, "XLMRobertaForMaskedLM"),
+            ("camembert", with_task, "CamembertForSequenceClassification"),
+        ] {
+            let config = Model::random(config(kind), parts, 1).written_config();
+            assert_eq!(config.extra("architectures"), Some(&json!([class])));
+        }
+    }
 }

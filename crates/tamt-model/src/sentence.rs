@@ -1,11 +1,11 @@
 //! The `modules.json` of sentence-transformers: the steps from a text to its vector, each with files of its own.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result, read_error};
+use crate::error::{Error, Result};
+use crate::text::read_text;
 
 /// The list of modules in a model directory.
 pub const MODULES_FILE: &str = "modules.json";
@@ -52,14 +52,14 @@ impl SentenceModules {
     /// Reads the `modules.json` of a directory; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Read`], or [`Error::Malformed`] also for a module outside the directory.
+    /// [`Error::Read`], [`Error::LfsPointer`], or [`Error::Malformed`] also for a module outside the directory.
     pub fn read(root: &Path) -> Result<Option<Self>> {
         let path = root.join(MODULES_FILE);
         if !path.is_file() {
             return Ok(None);
         }
         let malformed = |problem| Error::Malformed { path: path.clone(), problem };
-        let text = fs::read_to_string(&path).map_err(read_error(&path))?;
+        let text = read_text(&path)?;
         let entries: Vec<Entry> = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
         let mut modules = Vec::with_capacity(entries.len());
         for Entry { path, kind } in entries {
@@ -97,6 +97,8 @@ impl SentenceModules {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn modules(text: &str) -> Result<Option<SentenceModules>> {
@@ -115,6 +117,7 @@ mod tests {
         let expected = [("", "Transformer"), ("1_Pooling", "Pooling")];
         assert_eq!(read, expected.map(|(path, kind)| Module { path: path.to_owned(), kind: kind.to_owned() }));
         assert_eq!(SentenceModules::read(Path::new("no/such/directory")).unwrap(), None);
+        assert!(modules("\u{feff}[]").unwrap().unwrap().modules.is_empty(), "a byte order mark");
     }
 
     #[test]

@@ -143,7 +143,7 @@ pub fn write_safetensors(
 /// Writes a file by [`tamt_files::atomic_write`].
 ///
 /// # Errors
-/// [`Error::Write`](crate::Error::Write) with `path`, which then keeps its old contents.
+/// [`Error::Write`](crate::Error::Write) with `path`; [`tamt_files::atomic_write`] says what it then holds.
 pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     tamt_files::atomic_write(path, contents).map_err(write_error(path))
 }
@@ -151,7 +151,7 @@ pub fn atomic_write(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Re
 /// [`atomic_write`] for formats that go back in the file, such as zip.
 ///
 /// # Errors
-/// [`Error::Write`](crate::Error::Write) with `path`, which then keeps its old contents.
+/// [`Error::Write`](crate::Error::Write) with `path`; [`tamt_files::atomic_write`] says what it then holds.
 pub(crate) fn atomic_write_seeking(
     path: &Path,
     contents: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,

@@ -86,19 +86,35 @@ pub fn common_tasks<'a>(rows: &[&Row<'a>]) -> Vec<&'a Task> {
     first.iter().copied().filter(|task| rest.iter().all(|set| set.contains(task))).collect()
 }
 
-/// The differences `a - b` of runs with equal seeds.
+/// The differences `a - b` of pairs that are independent of each other.
 ///
-/// Runs are paired by both seeds where both sides have tickets of common seeds. Otherwise (the dense model and
-/// magnitude tickets have no seed) each side is averaged over its tickets and paired by the seed of fine-tuning alone:
-/// one run of the dense model beside several tickets is not several pairs.
+/// Where both sides have tickets of several common seeds, a pair is a seed of the tickets: fine-tunings of one ticket
+/// share its mask, and are averaged over the seeds that both sides have. Where they have one common seed, a pair is a
+/// seed of fine-tuning. Otherwise (the dense model and magnitude tickets have no seed) each side is averaged over its
+/// tickets and paired by the seed of fine-tuning: one run of the dense model beside several tickets is not several pairs.
 #[must_use]
 pub fn differences(a: &BTreeMap<Seeds, f64>, b: &BTreeMap<Seeds, f64>) -> Vec<f64> {
     let seeded = |scores: &BTreeMap<Seeds, f64>| scores.keys().all(|(ticket, _)| ticket.is_some());
-    if seeded(a) && seeded(b) && a.keys().any(|seeds| b.contains_key(seeds)) {
-        return a.iter().filter_map(|(seeds, value)| Some(value - b.get(seeds)?)).collect();
+    let mut of_tickets: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
+    if seeded(a) && seeded(b) {
+        for (seeds, value) in a {
+            let difference = b.get(seeds).map(|other| rounded(value - other));
+            difference.into_iter().for_each(|difference| of_tickets.entry(seeds.0).or_default().push(difference));
+        }
     }
-    let (a, b) = (over_tickets(a), over_tickets(b));
-    a.iter().filter_map(|(seed, value)| Some(value - b.get(seed)?)).collect()
+    match of_tickets.len() {
+        0 => {
+            let (a, b) = (over_tickets(a), over_tickets(b));
+            a.iter().filter_map(|(seed, value)| Some(rounded(value - b.get(seed)?))).collect()
+        }
+        1 => of_tickets.into_values().flatten().collect(),
+        _ => of_tickets.values().filter_map(|values| Some(rounded(Summary::of(values)?.mean))).collect(),
+    }
+}
+
+/// A difference without the rounding of its last digits, which would make equal differences vary.
+fn rounded(difference: f64) -> f64 {
+    (difference * 1e10).round() / 1e10
 }
 
 fn over_tickets(scores: &BTreeMap<Seeds, f64>) -> BTreeMap<Option<u64>, f64> {
@@ -118,6 +134,27 @@ mod tests {
         let a = BTreeMap::from([((Some(1), Some(1)), 5.0), ((Some(1), Some(2)), 6.0), ((Some(2), Some(1)), 9.0)]);
         let b = BTreeMap::from([((Some(1), Some(1)), 4.0), ((Some(2), Some(1)), 7.0), ((Some(3), Some(1)), 0.0)]);
         assert_eq!(differences(&a, &b), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn fine_tunings_of_one_ticket_are_one_pair_where_there_are_several_tickets() {
+        let scores = |values: [f64; 4]| {
+            let seeds = [(1, 1), (1, 2), (2, 1), (2, 2)].map(|(ticket, tuning)| (Some(ticket), Some(tuning)));
+            seeds.into_iter().zip(values).collect::<BTreeMap<Seeds, f64>>()
+        };
+        let (a, b) = (scores([82.0, 82.1, 81.0, 81.1]), scores([80.0, 80.0, 80.0, 80.0]));
+        assert_eq!(differences(&a, &b), [2.05, 1.05]);
+        let first = |scores: &BTreeMap<Seeds, f64>| scores.iter().take(2).map(|(k, v)| (*k, *v)).collect();
+        assert_eq!(differences(&first(&a), &first(&b)), [2.0, 2.1], "of one ticket, each fine-tuning is a pair");
+    }
+
+    #[test]
+    fn equal_differences_of_rounded_scores_are_equal() {
+        let of = |values: [f64; 2]| (1..).zip(values).map(|(seed, v)| ((None, Some(seed)), v)).collect();
+        let (a, b) =
+            (of([100.0 * 703.0 / 872.0, 100.0 * 720.0 / 872.0]), of([100.0 * 700.0 / 872.0, 100.0 * 717.0 / 872.0]));
+        let found = differences(&a, &b);
+        assert!(found[0] == found[1], "{found:?}");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use tamt_files::digest::sha256_file;
 use tamt_study::store::TICKET_FILE;
 
 use crate::names::{Level, Method, Task};
 use crate::run::{Kind, LeftOut, Run};
-use crate::variants::variants;
+use crate::variants::{first_digits, identity, variants};
 
 /// A ticket, or the dense model.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,19 +91,10 @@ impl Study {
     pub fn new(name: String, mut runs: Vec<Run>, mut left_out: Vec<LeftOut>) -> Self {
         leave_out_repetitions(&mut runs, &mut left_out);
         let variants = variants(&runs);
-        let of_search: HashMap<String, &str> = runs
-            .iter()
-            .zip(&variants)
-            .filter(|(run, _)| run.kind == Kind::Find)
-            .map(|(run, variant)| (directory_name(run), variant.as_str()))
-            .collect();
-        let ticket = |i: usize| {
-            let run = &runs[i];
-            let searched = match run.kind {
-                Kind::Find => variants[i].as_str(),
-                _ => search_name(run).and_then(|name| of_search.get(name)).copied().unwrap_or_default(),
-            };
-            ticket_key(run, searched)
+        let searches = Searches::of(&runs);
+        let ticket = |i: usize| match runs[i].kind {
+            Kind::Find => ticket_key(&runs[i], &variants[i]),
+            _ => ticket_key(&runs[i], &searches.variant(&runs[i], &variants)),
         };
         let mut study = Self {
             name,
@@ -233,6 +225,62 @@ fn search_name(run: &Run) -> Option<&str> {
     run.labels.ticket.as_deref().map(|name| name.split_once('/').map_or(name, |(search, _)| search))
 }
 
+/// The searches of a report, as the runs of their tickets name them.
+struct Searches {
+    /// Positions of searches by the names of their directories, each with the digest of its ticket where a name is that of
+    /// several.
+    named: HashMap<String, Vec<(usize, Option<String>)>>,
+    /// Digests of tickets whose search is no part of the report, by the labels of the runs.
+    unknown: HashMap<String, BTreeSet<String>>,
+}
+
+impl Searches {
+    fn of(runs: &[Run]) -> Self {
+        let mut named: HashMap<String, Vec<(usize, Option<String>)>> = HashMap::new();
+        for (i, run) in runs.iter().enumerate().filter(|(_, run)| run.kind == Kind::Find) {
+            named.entry(directory_name(run)).or_default().push((i, None));
+        }
+        for (i, digest) in named.values_mut().filter(|searches| searches.len() > 1).flatten() {
+            *digest = sha256_file(&runs[*i].directory.join(TICKET_FILE)).ok();
+        }
+        let searches = Self { named, unknown: HashMap::new() };
+        let mut unknown: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for run in runs.iter().filter(|run| run.kind != Kind::Find && searches.search(run).is_none()) {
+            if let Some(digest) = run.settings.get(TICKET_DIGEST) {
+                unknown.entry(format!("{:?}", run.labels)).or_default().insert(digest.clone());
+            }
+        }
+        Self { unknown, ..searches }
+    }
+
+    /// The search of a run's ticket: by the name of its directory, and among several of a name by the ticket's digest.
+    fn search(&self, run: &Run) -> Option<usize> {
+        match self.named.get(search_name(run)?)?.as_slice() {
+            [(only, _)] => Some(*only),
+            several => {
+                let digest = run.settings.get(TICKET_DIGEST)?;
+                several.iter().find(|(_, own)| own.as_ref() == Some(digest)).map(|(i, _)| *i)
+            }
+        }
+    }
+
+    /// The variant of the search of a run's ticket. Different tickets with the same labels, whose searches are no part of
+    /// the report, are told apart by their digests.
+    fn variant(&self, run: &Run, variants: &[String]) -> String {
+        if let Some(search) = self.search(run) {
+            return variants[search].clone();
+        }
+        let several = self.unknown.get(&format!("{:?}", run.labels)).is_some_and(|digests| digests.len() > 1);
+        match run.settings.get(TICKET_DIGEST).filter(|_| several) {
+            Some(digest) => format!("ticket {}", first_digits(digest)),
+            None => String::new(),
+        }
+    }
+}
+
+/// The setting with the digest of a run's ticket.
+const TICKET_DIGEST: &str = "ticket-sha256";
+
 fn ticket_key(run: &Run, searched: &str) -> TicketKey {
     let labels = &run.labels;
     let trains = !["random", "magnitude"].contains(&labels.method.as_str());
@@ -271,14 +319,11 @@ fn loss(i: usize, run: &Run, ticket: TicketKey) -> Loss {
     Loss { run: i, ticket, mlm: run.number("mlm_loss"), kd: run.number("kd_cosine") }
 }
 
-/// Leaves out runs with the digest of another, or with its labels and settings.
+/// Leaves out runs with the digest of another, or with all that decides the result of another.
 fn leave_out_repetitions(runs: &mut Vec<Run>, left_out: &mut Vec<LeftOut>) {
     let mut seen: HashMap<String, String> = HashMap::new();
     runs.retain(|run| {
-        let identity = match &run.id {
-            Some(id) => format!("{:?} {id}", run.kind),
-            None => format!("{:?} {:?} {:?}", run.kind, run.labels, run.settings),
-        };
+        let identity = run.id.as_ref().map_or_else(|| identity(run), |id| format!("{:?} {id}", run.kind));
         match seen.get(&identity) {
             Some(first) => {
                 let reason = format!("it repeats {first}, with the same settings and inputs");

@@ -2,62 +2,88 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use tamt_study::labels::Labels;
+
 use crate::run::{Kind, Run};
 
-/// Settings that labels, seeds or digests cover, and settings that change no result.
-const COVERED: [&str; 34] = [
+/// Settings that labels or seeds cover.
+const LABELLED: [&str; 13] = [
     "verb",
-    "tool-version",
-    "threads",
-    "kernel",
     "seed",
     "seeds",
-    "model",
-    "base-model",
     "method",
     "sparsity",
     "scope",
     "start",
     "task",
+    "ticket-sha256",
+    "train-examples",
+    "train.max-steps",
+    "test-sha256",
+    "test-mismatched-sha256",
+];
+
+/// Names and paths of what a run reads. Digests of the content stand beside them.
+const NAMES: [&str; 11] = [
+    "model",
+    "base-model",
     "task-file",
     "data",
     "ticket",
-    "ticket-sha256",
     "teacher",
     "tokenizer",
     "start.ticket",
     "new",
     "corpus",
     "eval-corpus",
-    "train-examples",
-    "train.max-steps",
-    "train.schedule.horizon",
+];
+
+/// Settings that change no result.
+const WITHOUT_EFFECT: [&str; 14] = [
+    "tool-version",
+    "threads",
+    "kernel",
     "keep",
     "predict-test",
-    "test-sha256",
-    "test-mismatched-sha256",
     "logging-steps",
     "save-every",
     "save-minutes",
+    "eval-every",
     "allow-other-base",
+    "train.save-every",
+    "train.save-minutes",
+    "train.logging-steps",
+    "train.eval-every",
 ];
 
 /// The end of the names of inputs' digests.
 const DIGEST: &str = "-sha256";
 
-fn is_covered(key: &str) -> bool {
-    COVERED.contains(&key)
-        || ["train.save-every", "train.save-minutes", "train.logging-steps", "train.eval-every"].contains(&key)
+/// Whether a setting decides a result beside labels and seeds.
+fn is_telling(key: &str) -> bool {
+    !LABELLED.contains(&key) && is_of_result(key)
+}
+
+/// Whether a setting, or the content that it names, decides a result.
+fn is_of_result(key: &str) -> bool {
+    !NAMES.contains(&key) && !WITHOUT_EFFECT.contains(&key)
+}
+
+/// What decides the result of a run, as a text that a repetition of the run has, too.
+pub(crate) fn identity(run: &Run) -> String {
+    let settings = run.settings.iter().filter(|(key, _)| is_of_result(key));
+    format!("{:?} {:?} {:?}", run.kind, run.labels, settings.collect::<Vec<_>>())
 }
 
 /// The variant of each run: empty, or the settings that differ among runs with the same labels.
 ///
-/// Runs of one kind, base and method (of a task: base and task) are compared. Where two of them have equal labels,
-/// seeds included, and different settings, the names of these settings become part of the names of all.
+/// Runs of one kind, base and method (of a task: base and task) are compared. Where two of them have labels that are
+/// equal but for seeds, and different settings, the names of these settings become part of the names of all.
 pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
     let mut groups: BTreeMap<(Family, String), Vec<usize>> = BTreeMap::new();
     for (i, run) in runs.iter().enumerate() {
-        groups.entry((family(run), format!("{:?}", run.labels))).or_default().push(i);
+        let labels = Labels { ticket: None, ticket_seed: None, seed: None, ..run.labels.clone() };
+        groups.entry((family(run), format!("{labels:?}"))).or_default().push(i);
     }
     let mut telling: HashMap<Family, BTreeSet<&str>> = HashMap::new();
     for ((family, _), members) in &groups {
@@ -65,7 +91,7 @@ pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
         for run in &members[1..] {
             let other = &runs[*run].settings;
             let keys = first.keys().chain(other.keys()).map(String::as_str);
-            let differing = keys.filter(|key| first.get(*key) != other.get(*key) && !is_covered(key));
+            let differing = keys.filter(|key| first.get(*key) != other.get(*key) && is_telling(key));
             telling.entry(family.clone()).or_default().extend(differing);
         }
     }
@@ -77,7 +103,11 @@ pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
                 // A head may be that of a directory.
                 None => format!("{} {}", short(key), value.rsplit('/').next().unwrap_or(value)),
             },
-            None => format!("no {}", short(key).strip_suffix(DIGEST).unwrap_or(short(key))),
+            // Without an input there is none; without a setting, the default holds.
+            None => match short(key).strip_suffix(DIGEST) {
+                Some(input) => format!("no {input}"),
+                None => format!("default {}", short(key)),
+            },
         });
         Some(texts.collect::<Vec<_>>().join(", "))
     };
@@ -96,7 +126,7 @@ fn family(run: &Run) -> Family {
 }
 
 /// The first digits of a digest, or of each one of a list.
-fn first_digits(value: &str) -> String {
+pub(crate) fn first_digits(value: &str) -> String {
     let digits = |digest: &str| digest.chars().filter(char::is_ascii_hexdigit).take(8).collect::<String>();
     value.split(',').map(digits).collect::<Vec<_>>().join(" + ")
 }

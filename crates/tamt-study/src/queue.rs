@@ -216,6 +216,10 @@ impl<'a> Queue<'a> {
         if self.store.find(ticket)?.is_some() {
             return Ok(Need::Nothing);
         }
+        if let Some(own) = own.filter(|&own| matches!(self.states[own], State::Done { .. })) {
+            // A worker of another plan, which asks for tickets that the search did not write, does the search again.
+            self.states[own] = self.store.state(&self.runs[own])?;
+        }
         let has_failed = own.is_some_and(|own| matches!(self.states[own], State::Failed { .. }));
         Ok(if has_failed { Need::Failed } else { Need::Ticket })
     }
@@ -316,6 +320,19 @@ mod tests {
             Next::Wait => "wait".to_owned(),
             Next::End => "end".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_search_that_another_worker_sets_aside_is_done_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let found = search("found");
+        let runs = [found.clone(), losses("of-found", &found)];
+        end(&store, &found, Outcome::Done);
+        let (mut queue, leases) = (Queue::new(&runs, &store).unwrap(), worker(&store));
+        store.set_aside(&found).unwrap();
+        assert_eq!(taken(&mut queue, &leases), "wait", "the losses have no ticket");
+        assert_eq!(taken(&mut queue, &leases), "search-found");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use tamt_kernels::masks::BitMask;
 use tamt_model::torch_export::{write_masks, write_pruned};
 use tamt_model::write::write_config;
-use tamt_model::{HeadStart, Masks, Model};
+use tamt_model::{HeadStart, Masks, Model, TaskKind};
 use tamt_onnx::{Outputs, Pooling, Weights};
 
 use crate::apply::copy_companions;
@@ -16,6 +16,7 @@ use crate::import::names::Wanted;
 use crate::import::unmasked;
 use crate::sentence::{EncodeChoices, encode_settings};
 use crate::ticket::{BaseCheck, Ticket};
+use crate::tune::OwnTask;
 
 /// The name of the reference's file of masks.
 pub const MASK_FILE: &str = "mask.pt";
@@ -72,7 +73,8 @@ pub struct OnnxWritten {
 /// Writes `base`, dense or under a ticket, into `directory`: `model.onnx`, the configuration, and the tokenizer.
 ///
 /// # Errors
-/// If the ticket does not fit the model, or a file cannot be read or written.
+/// If the ticket does not fit the model, or a file cannot be read or written; [`Error::Setting`] if the settings choose no
+/// pooling and the model has a head of another kind than sequences and spans.
 pub fn onnx(
     base: &Base,
     ticket: Option<&Ticket>,
@@ -81,7 +83,7 @@ pub fn onnx(
     directory: &Path,
 ) -> Result<OnnxWritten> {
     let masks_of = |model: &Model| ticket.map_or(Ok(Masks::default()), |ticket| ticket.masks(model, check));
-    let task = if settings.pool.is_none() { Model::stored_task(&base.directory)? } else { None };
+    let task = if settings.pool.is_none() { own_head(base)? } else { None };
     let task_model = task.map(|task| Model::load_for_task(&base.directory, task, HeadStart::Checkpoint)).transpose()?;
     let (outputs, notes) = match &task_model {
         Some(_) => (Outputs::Task, Vec::new()),
@@ -94,6 +96,15 @@ pub fn onnx(
     copy_companions(base, directory)?;
     write_config(directory, &base.model.config)?;
     Ok(OnnxWritten { outputs, notes })
+}
+
+/// The head whose scores are exported: the one that predicts. A head of another kind is an error, since without its scores
+/// the file is not the model.
+fn own_head(base: &Base) -> Result<Option<TaskKind>> {
+    OwnTask::stored_head(&base.directory).map_err(|error| match error {
+        Error::UnusableHead { .. } => Error::setting("pool", format!("{error}; mean exports the encoder's vectors")),
+        other => other,
+    })
 }
 
 /// The outputs of an encoder, and notes on how the pooling was chosen.

@@ -100,6 +100,12 @@ mod tests {
         for (id, mask) in most.iter() {
             assert_eq!(mask.intersection_count(half.get(id).unwrap()), mask.count_ones());
             assert_eq!((mask.len() - mask.count_ones()) as u64, (mask.len() as f64 * 0.8).floor() as u64);
+            let (weights, half) = (model.params.get(id), half.get(id).unwrap());
+            let survivors = (0..mask.len()).map(|i| (weights[i].abs(), i / mask.cols(), i % mask.cols()));
+            let (kept, dropped): (Vec<_>, Vec<_>) =
+                survivors.filter(|&(_, r, c)| half.get(r, c)).partition(|&(_, r, c)| mask.get(r, c));
+            let largest_dropped = dropped.iter().map(|survivor| survivor.0).fold(0.0, f32::max);
+            assert!(kept.iter().all(|survivor| survivor.0 >= largest_dropped), "magnitudes decide");
         }
     }
 

@@ -99,6 +99,7 @@ fn trained_masks_keep_lower_losses_than_magnitude_and_magnitude_than_chance() {
             assert!(trained < magnitude - margin, "{loss}: {trained} is not clearly below {magnitude}");
             assert!(magnitude < random, "{loss}: {magnitude} is not below {random}");
         }
+        assert!(imp.mlm < magnitude.mlm, "the MLM loss of imp, {}, is not below {}", imp.mlm, magnitude.mlm);
         let frequencies = frequency_loss(&texts, base.tokenizer.vocab_size());
         assert!(dense < frequencies - 0.2, "the model learned too little to lose any: {dense}, {frequencies}");
     }

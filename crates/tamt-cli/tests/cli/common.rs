@@ -222,10 +222,14 @@ impl Tensors {
         Self { header, data: bytes[8 + length..].to_vec() }
     }
 
-    pub(crate) fn write(&self, path: impl AsRef<Path>) {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let header = Value::Object(self.header.clone()).to_string();
         let length = (header.len() as u64).to_le_bytes();
-        fs::write(path, [&length, header.as_bytes(), &self.data].concat()).unwrap();
+        [&length, header.as_bytes(), &self.data].concat()
+    }
+
+    pub(crate) fn write(&self, path: impl AsRef<Path>) {
+        fs::write(path, self.to_bytes()).unwrap();
     }
 
     pub(crate) fn shape(&self, name: &str) -> Vec<usize> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Map, Value, json};
 
@@ -12,6 +13,11 @@ use crate::study_plans::runs;
 
 fn line(output: &str) -> String {
     format!("demo --tiny --output-dir {output} --threads 2")
+}
+
+/// The page of a demonstration's report.
+fn page_of(output: &str) -> String {
+    format!("{output}/report/report.html")
 }
 
 /// What does not depend on the place of the output.
@@ -35,6 +41,7 @@ fn a_demonstration_ends_with_a_report_and_the_same_command_touches_no_run() {
         assert_eq!(runs(&study).iter().filter(|name| name.starts_with(kind)).count(), count, "{kind}");
     }
     let order = first["order"].as_array().unwrap();
+    assert!(!order.is_empty());
     assert!(
         order.iter().all(|step| step["pairs"] == 1 && step["outcome"] == "open"),
         "one pair shows nothing: {order:?}"
@@ -42,6 +49,11 @@ fn a_demonstration_ends_with_a_report_and_the_same_command_touches_no_run() {
 
     let again = object(&tamt(&format!("{} --json --quiet", line(&output))).success());
     assert_eq!(first, again);
+    // The same for a reader: the order of scores in a sentence, and the table of methods.
+    tamt(&line(&output))
+        .success()
+        .stdout(contains("* At 80 % the scores do not tell apart"))
+        .stdout(contains("magnitude").and(contains("random")).and(contains(page_of(&output))));
     // On every processor, so that the numbers are those of the README.
     let record = fs::read_to_string(format!("{output}/config.toml")).unwrap();
     assert!(record.contains("precision = \"f32\""), "{record}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use predicates::str::{contains, is_empty};
 
-use crate::common::{Tensors, at, bert, corpus, keeps, object, tamt, tamt_reading};
+use crate::common::{Tensors, at, bert, corpus, golden, keeps, object, tamt, tamt_reading};
 
 fn ticket(directory: &tempfile::TempDir) -> String {
     let run = at(directory, "ticket");
@@ -29,6 +29,33 @@ fn the_dense_model_is_at_no_distance_from_itself_and_a_ticket_is() {
 
     let sparse = object(&tamt(&format!("{} --ticket {}", evaluation(), ticket(&directory))).success());
     assert!(sparse["kd_cosine"].as_f64().unwrap() > 0.001 && sparse["mlm_loss"] != dense["mlm_loss"], "{sparse:?}");
+}
+
+#[test]
+fn losses_are_those_that_pytorch_computed() {
+    // The column "PyTorch" of tests/golden/check_losses.py: MLM loss, share of masked tokens that are predicted, 1 - cos
+    // and squared difference of hidden states; dense and with magnitude masks at 70 %.
+    let expected = [
+        ("bert", None, [4.967_037_38, 1.0 / 243.0, 0.0, 0.0]),
+        ("bert", Some(0.7), [4.944_920_05, 3.0 / 243.0, 0.088_895_321_6, 0.191_403_341]),
+        ("roberta", None, [5.811_626_70, 0.0, 0.0, 0.0]),
+        ("roberta", Some(0.7), [5.789_326_96, 8.0 / 386.0, 0.110_010_669, 0.222_299_275]),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, sparsity, losses) in expected {
+        let mut line = format!("eval --model {} --corpus {} --block-size 16 --precision f32", golden(kind), corpus());
+        if let Some(sparsity) = sparsity {
+            let run = at(&directory, kind);
+            let find = format!("find --model {} --method magnitude --sparsity {sparsity}", golden(kind));
+            tamt(&format!("{find} --output-dir {run}")).success();
+            line.push_str(&format!(" --ticket {run}"));
+        }
+        let found = object(&tamt(&format!("{line} --json")).success());
+        for (key, expected) in ["mlm_loss", "mlm_accuracy", "kd_cosine", "kd_mse"].into_iter().zip(losses) {
+            let value = found[key].as_f64().unwrap();
+            assert!((value - expected).abs() < 1e-6, "{kind} {sparsity:?} {key}: {value}, not {expected}");
+        }
+    }
 }
 
 #[test]

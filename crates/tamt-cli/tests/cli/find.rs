@@ -219,6 +219,23 @@ fn masks_start_from_the_ticket_that_was_given() {
 }
 
 #[test]
+fn a_denser_ticket_loses_its_smallest_weights_and_a_sparser_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let ticket = |sparsity: &str| {
+        let run = at(&directory, sparsity);
+        tamt(&one_shot("magnitude", &run).replace("--sparsity 0.7", &format!("--sparsity {sparsity}"))).success();
+        run
+    };
+    // The learning rate is too small to change a mask.
+    let still = |run: &str| training("tamt-kd", &at(&directory, run)).replace("2e-3", "1e-30");
+    tamt(&format!("{} --init {}", still("from-half"), ticket("0.5"))).success();
+    let data = |run: String| Tensors::read(run + "/ticket.safetensors").data;
+    assert_eq!(data(at(&directory, "from-half")), data(ticket("0.7")));
+    let sparser = format!("{} --init {}", still("from-sparser"), ticket("0.8"));
+    tamt(&sparser).failure().stderr(contains("is already sparser than 0.7"));
+}
+
+#[test]
 fn scores_that_do_not_give_the_start_mask_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let line = training("tamt-kd", &at(&directory, "run"));

@@ -44,8 +44,8 @@ fn encode(directory: &tempfile::TempDir, arguments: &str) -> (Vec<Vec<f32>>, Str
 #[track_caller]
 fn assert_start_with(vectors: &[Vec<f32>], expected: [[f32; 4]; 2]) {
     for (vector, expected) in vectors.iter().zip(expected) {
-        let far = vector.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(far < 1e-5, "{vector:?} is not {expected:?}");
+        let is_near = vector.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(is_near, "{vector:?} is not {expected:?}");
     }
 }
 

@@ -1,13 +1,15 @@
 //! Studies whose workers are killed end in the same numbers as undisturbed ones.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
+use std::thread;
 
 use predicates::str::contains;
 
-use crate::common::{Seen, at, has_result, long_enough, reaches, signal, start, tamt};
-use crate::study_plans::{numbers, plan, record, run, runs, tasks};
+use crate::common::{Seen, at, has_result, long_enough, newest_checkpoint, object, reaches, signal, start, tamt};
+use crate::study_plans::{json, names, numbers, plan, record, run, runs, tasks};
 
 /// 3 methods, 2 sparsities, 2 seeds, 3 tasks, 2 tuning seeds: 87 runs, of which magnitude's have one seed.
 const PLAN: &str = "[tickets]\nmethods = ['random', 'magnitude', 'tamt-mlm']\nsparsities = [0.5, 0.7]\nseeds = [1, 2]\n\
@@ -123,4 +125,34 @@ fn a_signal_stops_a_study_after_a_checkpoint_and_the_same_command_goes_on() {
         }
         Some(())
     });
+}
+
+#[test]
+fn a_worker_that_was_thought_dead_stops_and_leaves_the_run_to_the_one_that_took_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nseeds = [1]\nmax-steps = 100000000\n\
+        save-every = 50\nbatch-size = 2\nblock-size = 12\n";
+    let plan = plan(&directory, "plan.toml", text);
+    let store = at(&directory, "out");
+    let line = format!("study {plan} --output-dir {store}");
+    let planned = object(&tamt(&format!("{line} --status --json")).success());
+    let name = planned["runs"][0]["run"].as_str().unwrap();
+    let (search, leases) = (Path::new(&store).join(name), Path::new(&store).join(".study/leases"));
+    let ended = thread::scope(|scope| {
+        let worker = scope.spawn(|| tamt(&format!("{line} --worker --quiet --threads 1")));
+        while newest_checkpoint(&search).is_none() {
+            assert!(!worker.is_finished(), "it ended ahead of its first checkpoint");
+            thread::yield_now();
+        }
+        let lease = leases.join(&names(&leases)[0]);
+        let mut holder = json(lease.join("1"));
+        (holder["worker"], holder["attempt"]) = ("another".into(), 2.into());
+        fs::write(lease.join("2"), holder.to_string()).unwrap();
+        worker.join().unwrap()
+    });
+    let name = name.strip_prefix("tickets/").unwrap();
+    ended.code(1).stderr(contains(format!("another worker has taken {name}: ")));
+    assert!(!search.join("study-run.json").exists());
+    // Neither its own number nor that of the other worker is free.
+    assert_eq!(names(leases.join(&names(&leases)[0])), ["1", "2"]);
 }

@@ -74,6 +74,14 @@ impl Connection {
         self.read.is_empty()
     }
 
+    /// Whether the connection is open and nothing has come.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        self.read.is_empty() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn more(&mut self) -> io::Result<()> {
         let mut part = [0; 16 << 10];
         match self.stream.read(&mut part)? {

@@ -146,6 +146,39 @@ fn clients_that_do_not_send_are_not_waited_for() {
     assert_eq!(floats(&answer.result()["data"][0]["embedding"]), encoded(&[TEXT], "")[0]);
 }
 
+#[test]
+fn a_client_that_takes_no_answer_is_not_waited_for() {
+    let server = Running::start(&format!("--model {} --write-timeout 1", bert()));
+    let mut silent = server.connect();
+    assert_eq!(silent.ask("GET", "/health", "", "").unwrap().status, 200);
+    // Each answer has some 400 kB, all together more than the buffers of the operating system hold.
+    let whole = request("POST", "/embed", "", &json!({ "inputs": vec![""; 2048] }).to_string());
+    for _ in 0..64 {
+        // The server may have ended the connection.
+        let _ = silent.send(&whole);
+    }
+    server.wait_for("tamt_connections", 1);
+    server.wait_for("tamt_queue_bytes", 0);
+    works(&server);
+}
+
+#[test]
+fn a_connection_beyond_the_most_is_served_when_an_earlier_one_has_ended() {
+    let server = Running::start(&format!("--model {} --max-connections 1", bert()));
+    let mut first = server.connect();
+    assert_eq!(first.ask("GET", "/health", "", "").unwrap().status, 200);
+    let mut second = server.connect();
+    second.send(&request("GET", "/health", "", "")).unwrap();
+    // A server without the limit would have answered the second client by the last of these answers.
+    for _ in 0..200 {
+        let metrics = first.ask("GET", "/metrics", "", "").unwrap().body;
+        assert!(metrics.lines().any(|line| line == "tamt_connections 1"), "{metrics}");
+        assert!(second.is_unanswered());
+    }
+    drop(first);
+    assert_eq!(second.answer().unwrap().status, 200);
+}
+
 /// Requests whose bytes are enough to refuse them.
 fn refused() -> Vec<Vec<u8>> {
     let heads = [

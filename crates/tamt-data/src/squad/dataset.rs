@@ -170,7 +170,7 @@ impl Dataset {
                 let stated = answer.answer_start.0.and_then(|start| usize::try_from(start).ok());
                 let stated = stated.and_then(|start| starts.get(start).copied());
                 let span = locate_answer(&text, &answer.text, stated);
-                self.moved += usize::from(span.as_ref().is_some_and(|span| Some(span.start) != stated));
+                self.moved += usize::from(span.as_ref().is_some_and(|span| !is_at(span.start, &answer.text, stated)));
                 answers.push(Answer { text: answer.text, span });
             }
             let question = Question { id: qa.id.0, text: qa.question, context, answers, impossible };
@@ -207,15 +207,26 @@ fn locate_answer(context: &str, answer: &str, stated: Option<usize>) -> Option<R
     if trimmed.is_empty() {
         return None;
     }
-    let lead = answer.len() - answer.trim_start().len();
     if let Some(start) = stated
         && context[start..].starts_with(answer)
     {
-        return Some(start + lead..start + lead + trimmed.len());
+        let start = start + lead(answer);
+        return Some(start..start + trimmed.len());
     }
     let from = stated.unwrap_or(0);
     let (start, _) = context.match_indices(trimmed).min_by_key(|(at, _)| at.abs_diff(from))?;
     Some(start..start + trimmed.len())
+}
+
+/// Bytes of white space at the start of an answer.
+fn lead(answer: &str) -> usize {
+    answer.len() - answer.trim_start().len()
+}
+
+/// Whether an answer that begins at byte `start`, its white space left out, stands where a file says: at `stated`, with its
+/// white space or without.
+fn is_at(start: usize, answer: &str, stated: Option<usize>) -> bool {
+    stated.is_some_and(|stated| start == stated || start == stated + lead(answer))
 }
 
 #[cfg(test)]

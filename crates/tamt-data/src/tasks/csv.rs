@@ -1,21 +1,25 @@
 //! The parser of comma-separated values with quotation marks (RFC 4180).
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Error, Result, bad_file};
 use crate::line_blocks::Block;
-use crate::tasks::layout::Layout;
+use crate::tasks::layout::{EMPTY_LINE, Layout};
 use crate::tasks::table::{RequestedColumn, Table};
 
 /// The byte order mark. The `csv` crate skips a mark at the start of a text, and counts positions from behind the mark.
 const MARK: char = '\u{feff}';
 
-/// Reads the requested columns. Empty lines are ignored; a record with another number of columns than the first record is
-/// unusable.
+/// Reads the requested columns. A record with another number of columns than the first record is unusable. Empty lines are
+/// ignored in a file of several columns. In a file of one column, where an empty line is a record with an empty value,
+/// they are unusable, but for those at the end of the file.
 #[derive(Debug)]
 pub(super) struct Parser {
     layout: Layout,
+    /// Empty lines that are unusable if the file has one column and another record follows.
+    empty: Vec<usize>,
     /// The lines of a record whose end is in a later block. The number of the first line counts from 1.
     begun: Block,
     /// The state at the end of the begun lines.
@@ -25,7 +29,7 @@ pub(super) struct Parser {
 impl Parser {
     pub(super) fn new(header: bool, columns: Vec<RequestedColumn>) -> Self {
         let begun = Block { text: String::new(), line: 1 };
-        Self { layout: Layout::new(header, columns), begun, state: State::ValueStart }
+        Self { layout: Layout::new(header, columns), empty: Vec::new(), begun, state: State::ValueStart }
     }
 
     /// Adds the records that end in the next block.
@@ -62,21 +66,27 @@ impl Parser {
 
     /// Adds whole records.
     fn records(&mut self, records: &Block, path: &Path, table: &mut Table) -> Result<()> {
-        // Elsewhere in the file a mark is part of a value. An empty line ahead, which is ignored, keeps such a mark.
+        // Elsewhere in the file a mark is part of a value. A line end ahead, which is skipped, keeps such a mark.
         let is_marked = records.text.starts_with(MARK);
         let text = if is_marked { Cow::Owned(format!("\n{}", records.text)) } else { Cow::Borrowed(&*records.text) };
         let text = text.as_ref();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
         let bad = bad_file(path, "CSV");
         let mut record = csv::StringRecord::new();
-        let mut cursor = Cursor { text, at: 0, line: records.line - usize::from(is_marked) };
+        let mut cursor = Cursor { text, at: usize::from(is_marked), line: records.line };
         while reader.read_record(&mut record).map_err(|e| bad(e.to_string()))? {
-            let line = cursor.advance_to(record.position().map_or(0, |at| at.byte() as usize));
+            self.empty.extend(cursor.skip_empty_lines());
             let fields: Vec<&str> = record.iter().collect();
             if let Some(layout) = self.layout.next(path, &fields)? {
-                layout.add(line, &fields, table);
+                if layout.width() == 1 {
+                    self.empty.iter().for_each(|&empty| table.skip(empty, EMPTY_LINE.to_owned()));
+                }
+                layout.add(cursor.line, &fields, table);
             }
+            self.empty.clear();
+            cursor.advance_to(reader.position().byte() as usize);
         }
+        self.empty.extend(cursor.skip_empty_lines());
         Ok(())
     }
 }
@@ -91,14 +101,22 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Moves to the record that starts at byte `start`, and returns its line. The reader counts preceding empty lines as
-    /// part of the record, so the function skips them.
-    fn advance_to(&mut self, start: usize) -> usize {
-        let rest = &self.text[start..];
-        let start = start + rest.len() - rest.trim_start_matches(['\r', '\n']).len();
-        self.line += self.text[self.at..start].matches('\n').count();
-        self.at = start;
-        self.line
+    /// Moves to byte `end`, the end of a record.
+    fn advance_to(&mut self, end: usize) {
+        self.line += self.text[self.at..end].matches('\n').count();
+        self.at = end;
+    }
+
+    /// Moves from the end of a record to the start of the next one or to the end of the text, and returns the numbers of the
+    /// empty lines in between.
+    fn skip_empty_lines(&mut self) -> Range<usize> {
+        let rest = &self.text[self.at..];
+        let between = &rest[..rest.len() - rest.trim_start_matches(['\r', '\n']).len()];
+        // The reader ends a record at the first character of `\r\n`, and leaves the second one to the next record.
+        let is_in_line = !matches!(self.text[..self.at].bytes().next_back(), None | Some(b'\n'));
+        let first = self.line + usize::from(is_in_line);
+        self.advance_to(self.at + between.len());
+        first..self.line
     }
 }
 
@@ -141,7 +159,40 @@ fn end_of_last_record(text: &str, state: &mut State) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::table::Need;
+    use crate::tasks::source::Column;
+    use crate::tasks::table::{Cell, Need};
+
+    /// The lines and the values of the first column, or the reasons why records are unusable, of a text in these blocks.
+    fn first_column(blocks: &[&str], header: Option<&str>) -> Vec<(usize, Result<String, String>)> {
+        let column = header.map_or(Column::Index(0), Column::from);
+        let mut parser = Parser::new(header.is_some(), vec![RequestedColumn { column, need: Need::EveryValue }]);
+        let (mut table, mut line) = (Table::default(), 1);
+        for text in blocks {
+            parser.parse(&Block { text: (*text).to_owned(), line }, Path::new("x"), &mut table).unwrap();
+            line += text.matches('\n').count();
+        }
+        parser.finish(Path::new("x"), &mut table).unwrap();
+        let value = |mut cells: Vec<Cell>| cells.swap_remove(0).into_text().unwrap();
+        table.rows.into_iter().map(|row| (row.line, row.cells.map(value))).collect()
+    }
+
+    #[test]
+    fn an_empty_line_of_a_file_of_one_column_is_an_unusable_record_but_at_the_end() {
+        let (text, empty) = (|text: &str| Ok(text.to_owned()), || Err("the line is empty".to_owned()));
+        let expected =
+            vec![(3, empty()), (4, text("a")), (5, empty()), (6, empty()), (7, text("")), (8, text("b\n\nc"))];
+        let lines = ["\n", "text\n", "\n", "a\n", "\n", "\n", "\"\"\n", "\"b\n\nc\"\n", "\n", "\n"];
+        assert_eq!(first_column(&[&lines.concat()], Some("text")), expected);
+        assert_eq!(first_column(&lines, Some("text")), expected);
+        let windows = lines.concat().replace('\n', "\r\n").replace("b\r\n\r\nc", "b\n\nc");
+        assert_eq!(first_column(&[&windows], Some("text")), expected);
+        // Without a header, the first record tells the number of columns.
+        let expected = [(1, empty()), (2, empty()), (3, text("a")), (4, empty()), (5, text("b"))];
+        assert_eq!(first_column(&["\n\n", "a\n", "\nb"], None), expected);
+        // Line ends that were translated twice, as by Python's `csv` in a text file of Windows, make no empty lines.
+        assert_eq!(first_column(&["text\r\r\na\r\r\nb\r\r\n"], Some("text")), [(2, text("a")), (3, text("b"))]);
+        assert_eq!(first_column(&["a,b\n\n1,2\n\n3,4\n"], Some("a")), [(3, text("1")), (5, text("3"))]);
+    }
 
     #[test]
     fn quotation_marks_are_closed_or_not() {

@@ -5,6 +5,9 @@ use std::path::Path;
 use crate::error::Result;
 use crate::tasks::table::{Cell, RequestedColumn, Table, positions};
 
+/// The reason why an empty line is unusable.
+pub(super) const EMPTY_LINE: &str = "the line is empty";
+
 /// The requested columns of a file, and their places once the first record is read.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -62,6 +65,11 @@ impl Layout {
 }
 
 impl Known<'_> {
+    /// Number of columns of the first record.
+    pub(super) fn width(&self) -> usize {
+        self.first.width
+    }
+
     /// Adds a record to the table, as unusable if the number of its columns is not that of the first record.
     pub(super) fn add(&self, line: usize, fields: &[&str], table: &mut Table) {
         let Self { columns, first } = self;

@@ -1,5 +1,6 @@
 //! The search for the files of a split.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,8 @@ pub(crate) struct Located<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::MissingShards`], [`Error::Io`].
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::OneShard`], [`Error::RepeatedShard`],
+/// [`Error::MissingShards`], [`Error::Io`].
 pub fn files_of(task: &Task, dir: &Path, split: Split) -> Result<Vec<PathBuf>> {
     Ok(locate(task, dir, split)?.files)
 }
@@ -29,7 +31,8 @@ pub fn files_of(task: &Task, dir: &Path, split: Split) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::MissingShards`], [`Error::Io`].
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::OneShard`], [`Error::RepeatedShard`],
+/// [`Error::MissingShards`], [`Error::Io`].
 pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Located<'a>> {
     if !task.has(split) {
         return Err(Error::NoSuchSplit { task: task.name.clone(), split: split.name() });
@@ -49,13 +52,20 @@ pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Loc
 }
 
 /// The files in `folder` that match `pattern`, in the order of their names. The pattern may start with directory names.
+/// Files whose names number them must be all of their number, each once.
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let path = folder.join(pattern);
     let (Some(folder), Some(pattern)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
     };
     if !pattern.contains('*') {
-        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        if let Some(Shard { start, of, rest, .. }) = shard(pattern).filter(|shard| shard.of > 1) {
+            return Err(Error::OneShard { pattern: format!("{start}*{rest}"), path, of });
+        }
+        return Ok(vec![path]);
     }
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -72,10 +82,17 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
         }
     }
     names.sort_unstable();
-    if let Some((name, expected)) = names.iter().find_map(|name| Some((name, shards(name)?)))
-        && expected != names.len()
-    {
-        return Err(Error::MissingShards { path: folder.join(name), found: names.len(), expected });
+    let mut by_number = HashMap::new();
+    for name in &names {
+        if let Some(Shard { number, of, .. }) = shard(name)
+            && let Some(other) = by_number.insert((number, of), name)
+        {
+            return Err(Error::RepeatedShard { path: folder.join(name), other: folder.join(other), number, of });
+        }
+    }
+    let mut shards = names.iter().filter_map(|name| Some((name, shard(name)?)));
+    if let Some((name, Shard { of, .. })) = shards.find(|(_, shard)| shard.of != names.len()) {
+        return Err(Error::MissingShards { path: folder.join(name), found: names.len(), expected: of });
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
@@ -98,11 +115,27 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// The number of shards in a file name like `train-00000-of-00002.parquet`; a checksum may follow the number.
-fn shards(name: &str) -> Option<usize> {
-    let (_, count) = name.rsplit_once("-of-")?;
+/// What a file name like `train-00000-of-00002.parquet` says.
+#[derive(Clone, Copy, Debug)]
+struct Shard<'a> {
+    /// The name up to the file's number.
+    start: &'a str,
+    number: u64,
+    /// Number of all files.
+    of: usize,
+    /// The name behind the file's number.
+    rest: &'a str,
+}
+
+/// Reads the name of a numbered file; a checksum may follow the number of all files.
+fn shard(name: &str) -> Option<Shard<'_>> {
+    const OF: &str = "-of-";
+    let (before, rest) = name.split_at(name.rfind(OF)?);
+    let start = before.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = before[start.len()..].parse().ok()?;
+    let count = &rest[OF.len()..];
     let digits = count.find(|c: char| !c.is_ascii_digit()).unwrap_or(count.len());
-    count[..digits].parse().ok()
+    Some(Shard { start, number, of: count[..digits].parse().ok()?, rest })
 }
 
 #[cfg(test)]
@@ -126,14 +159,20 @@ mod tests {
     }
 
     #[test]
-    fn a_shards_name_says_how_many_there_are() {
-        for (name, count) in [
-            ("train-00000-of-00002.parquet", Some(2)),
-            ("train-00000-of-00013-a09b74b3ef9c3b56.parquet", Some(13)),
+    fn a_shards_name_says_which_it_is_and_how_many_there_are() {
+        for (name, expected) in [
+            ("train-00000-of-00002.parquet", Some(("train-", 0, 2, "-of-00002.parquet"))),
+            (
+                "train-00012-of-00013-a09b74b3ef9c3b56.parquet",
+                Some(("train-", 12, 13, "-of-00013-a09b74b3ef9c3b56.parquet")),
+            ),
+            ("1-of-2.csv", Some(("", 1, 2, "-of-2.csv"))),
             ("part-1.parquet", None),
             ("words-of-wisdom.csv", None),
+            ("best-of-3.csv", None),
         ] {
-            assert_eq!(shards(name), count, "{name}");
+            let found = shard(name).map(|Shard { start, number, of, rest }| (start, number, of, rest));
+            assert_eq!(found, expected, "{name}");
         }
     }
 }

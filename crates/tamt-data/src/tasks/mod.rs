@@ -33,7 +33,7 @@ pub use features::{Feature, encode, encode_one, subset};
 pub use input_layout::{IdColumn, InputLayout, TextColumns};
 pub use locate::files_of;
 pub(crate) use locate::{Located, locate};
-pub use read::read;
+pub use read::{read, read_noted};
 pub use records::{Record, Records};
 pub use source::{Column, Columns, Format, Layout, Source, Split};
 pub use submission::submission;

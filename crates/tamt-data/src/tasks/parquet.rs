@@ -109,6 +109,11 @@ fn leaf(schema: &SchemaDescriptor, name: &str) -> Result<usize, String> {
 fn cells(group: &dyn RowGroupReader, leaf: usize, budget: &mut Budget) -> Result<Vec<Cell>, String> {
     let metadata = group.metadata().column(leaf);
     let column = metadata.column_descr_ptr();
+    let rows = group.metadata().num_rows();
+    // The type of a column without values, whatever the type in which it is stored: pyarrow's `null`.
+    if column.logical_type_ref() == Some(&LogicalType::Unknown) {
+        return nulls(rows, budget).map_err(|problem| format!("column {:?}: {problem}", column.name()));
+    }
     let (start, len) = metadata.byte_range();
     let Some(end) = start.checked_add(len).filter(|&end| end <= budget.bytes) else {
         return Err(format!("column {:?} goes on past the end of the file", column.name()));
@@ -128,11 +133,17 @@ fn cells(group: &dyn RowGroupReader, leaf: usize, budget: &mut Budget) -> Result
     let pages = group.get_column_page_reader(leaf).map_err(|e| e.to_string())?;
     let pages = CheckedPages::new(pages, &column);
     let cells = decode(get_column_reader(column.clone(), Box::new(pages)), &column, budget)?;
-    let rows = group.metadata().num_rows();
     if usize::try_from(rows) != Ok(cells.len()) {
         return Err(format!("column {:?} has {} values in {rows} rows", column.name(), cells.len()));
     }
     Ok(cells)
+}
+
+/// A null for each row.
+fn nulls(rows: i64, budget: &mut Budget) -> Result<Vec<Cell>, String> {
+    let rows = usize::try_from(rows).map_err(|_| format!("its row group has {rows} rows"))?;
+    // A damaged file has any number of rows, so that the cells are counted one by one.
+    (0..rows).map(|_| budget.spend(&Cell::Missing).map(|()| Cell::Missing)).collect()
 }
 
 /// Decodes all values of a column chunk by the column's type.

@@ -16,21 +16,33 @@ use crate::tasks::task::Task;
 ///
 /// Ragged and empty lines are skipped and listed in [`Examples::skipped`]: QQP's own files have some. If more than a
 /// tenth of a file's rows are unusable, the file is refused. Rows without a label, in a split that needs labels, are
-/// skipped and listed in [`Examples::unlabelled`], however many there are.
+/// skipped and listed in [`Examples::unlabelled`], however many there are. In a split without labels, an unknown label is
+/// none: test files have placeholders.
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::MissingShards`], [`Error::MissingColumn`],
-/// [`Error::UnknownLabel`], [`Error::BadRow`], [`Error::Unusable`], [`Error::NoExamples`], [`Error::NoLabels`],
-/// [`Error::BadFile`], [`Error::NotText`], [`Error::Io`]; [`Error::WrongKind`] for a span task, whose files are no
-/// tables.
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::OneShard`], [`Error::RepeatedShard`],
+/// [`Error::MissingShards`], [`Error::MissingColumn`], [`Error::UnknownLabel`], [`Error::BadRow`], [`Error::Unusable`],
+/// [`Error::NoExamples`], [`Error::NoLabels`], [`Error::BadFile`], [`Error::NotText`], [`Error::Io`];
+/// [`Error::WrongKind`] for a span task, whose files are no tables.
 pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
+    Ok(read_noted(task, dir, split)?.0)
+}
+
+/// [`read()`], with what a user should know about the files, a sentence each: a TSV file with values that are quoted as in
+/// CSV, whose quotation marks are part of the texts.
+///
+/// # Errors
+///
+/// Those of [`read()`].
+pub fn read_noted(task: &Task, dir: &Path, split: Split) -> Result<(Examples, Vec<String>)> {
     let Located { source, files } = locate(task, dir, split)?;
     let Layout::Table { format, header, columns, integer_labels } = &source.layout else {
         return Err(Error::WrongKind { what: "a table of examples", given: "SQuAD's JSON" });
     };
     let labels = LabelReader { head: &task.head, names: integer_labels };
     let reader = Reader { labels, columns, split };
+    let mut notes = Vec::new();
     let mut examples = Examples { items: Vec::new(), skipped: Vec::new(), unlabelled: Vec::new(), files: Vec::new() };
     for path in files {
         let columns: Vec<RequestedColumn> = reader.columns().into_iter().flatten().collect();
@@ -38,6 +50,7 @@ pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
         let mut unusable = UnusableRows::default();
         table.rows.iter().for_each(|row| unusable.count(row));
         unusable.check(&path)?;
+        notes.extend(table.quoted.map(|line| quoted_note(&path, line)));
         examples.items.reserve(table.rows.len());
         for Row { line, cells } in table.rows {
             let skipped = |reason| Skipped { path: path.clone(), line, reason };
@@ -64,7 +77,16 @@ pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
             rows => Error::NoLabels { path, rows },
         });
     }
-    Ok(examples)
+    Ok((examples, notes))
+}
+
+/// The note on a TSV file that is quoted as in CSV in a line.
+fn quoted_note(path: &Path, line: usize) -> String {
+    let path = path.display();
+    format!(
+        "{path}:{line}: a value is quoted as in CSV, and in TSV quotation marks are part of the text; write the file without \
+         them, or as CSV"
+    )
 }
 
 /// Converts the rows of a split into examples.
@@ -97,12 +119,14 @@ impl Reader<'_> {
         let first = next(true).into_text();
         let second = next(self.columns.second.is_some()).into_text();
         let cell = next(self.columns.label.is_some());
-        let label = self.labels.read(&cell).map_err(|known| Error::UnknownLabel {
-            path: path.to_owned(),
-            line,
-            label: cell.into_text().unwrap_or_default(),
-            known,
-        })?;
+        let label = match self.labels.read(&cell) {
+            Ok(label) => label,
+            Err(_) if !self.split.is_labelled() => None,
+            Err(known) => {
+                let label = cell.into_text().unwrap_or_default();
+                return Err(Error::UnknownLabel { path: path.to_owned(), line, label, known });
+            }
+        };
         Ok(Example { id: id.unwrap_or_else(|| number.to_string()), first: first.unwrap_or_default(), second, label })
     }
 }

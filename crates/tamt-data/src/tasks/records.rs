@@ -43,7 +43,7 @@ enum Layout {
     /// A text on each line.
     Lines,
     Table {
-        parser: Parser,
+        parser: Box<Parser>,
         columns: TextColumns,
     },
 }
@@ -81,7 +81,8 @@ impl Records {
             let mut table = Table::default();
             match parser.parse(block.as_ref(), path, &mut table) {
                 Ok(()) => {
-                    let mut records = Self::new(blocks, Layout::Table { parser, columns: columns.clone() });
+                    let mut records =
+                        Self::new(blocks, Layout::Table { parser: Box::new(parser), columns: columns.clone() });
                     records.is_at_end = block.is_none();
                     records.add(table);
                     // A record may be longer than the first block.
@@ -268,6 +269,17 @@ mod tests {
             assert!(record.texts == Ok((value(i), None)) && record.id == Some(i.to_string()), "{i}");
             assert_eq!(record.line, 2 + 3 * i);
         }
+    }
+
+    #[test]
+    fn short_lines_of_more_than_one_part_all_come_in_their_order() {
+        let lines: String = (0..10_000).map(|i| format!("{i}\n")).collect();
+        let records = all(Records::lines(source(&lines), Path::new("x")).unwrap()).unwrap();
+        let expected: Vec<String> = (0..10_000).map(|i| i.to_string()).collect();
+        assert_eq!(first_texts(&records), expected.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
+        let rows = format!("text\n{lines}");
+        let records = all(table(&rows, Format::Csv, &[TextColumns::named("text", None)]).unwrap()).unwrap();
+        assert_eq!(first_texts(&records), expected.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(super) struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
+    /// The line of the first value of a TSV file that is quoted as in CSV.
+    pub(super) quoted: Option<usize>,
 }
 
 impl Table {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::line_blocks::Block;
-use crate::tasks::layout::Layout;
+use crate::tasks::layout::{EMPTY_LINE, Layout};
 use crate::tasks::table::{RequestedColumn, Table};
 
 /// Reads the requested columns. Empty lines at the end are ignored; another empty line, or a line with another number of
@@ -43,9 +43,41 @@ impl Parser {
                 self.empty.push(number);
                 continue;
             }
-            self.empty.drain(..).for_each(|empty| table.skip(empty, "the line is empty".to_owned()));
+            if table.quoted.is_none() && fields.iter().any(|field| is_quoted(field)) {
+                table.quoted = Some(number);
+            }
+            self.empty.drain(..).for_each(|empty| table.skip(empty, EMPTY_LINE.to_owned()));
             layout.add(number, &fields, table);
         }
         Ok(())
+    }
+}
+
+/// Whether a value is written as in CSV: in quotation marks, with two marks for one inside.
+fn is_quoted(value: &str) -> bool {
+    let inside = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.is_some_and(|inside| inside.contains("\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_in_quotation_marks_with_doubled_ones_inside_is_quoted() {
+        for (value, quoted) in [
+            (r#""she said ""no"".""#, true),
+            (r#""""no"" she said""#, true),
+            (r#""""""#, true),
+            (r#""she said no""#, false),
+            (r#"she said ""no"""#, false),
+            (r#""no"" she said"#, false),
+            (r#"""""#, false),
+            (r#""""#, false),
+            (r#"""#, false),
+            ("", false),
+        ] {
+            assert_eq!(is_quoted(value), quoted, "{value}");
+        }
     }
 }

@@ -154,13 +154,22 @@ fn named_class(file: &JsonFile) -> Result<Option<Class>> {
     };
     match Class::from_name(name) {
         Some(class) => Ok(Some(class)),
-        None => Err(bad(
-            &file.path,
-            format!(
+        None => {
+            let as_it_stands = if file.path.with_file_name("tokenizer.json").is_file() {
+                format!(
+                    "; `\"tokenizer_class\": \"{}\"` in tokenizer_config.json reads the tokenizer.json as it stands",
+                    Class::File.name()
+                )
+            } else {
+                String::new()
+            };
+            let reason = format!(
                 "tokenizer_class is {name:?}, and only the tokenizers of BERT and RoBERTa (BertTokenizer, \
-                 DistilBertTokenizer, ElectraTokenizer, RobertaTokenizer) and a PreTrainedTokenizerFast are supported"
-            ),
-        )),
+                 DistilBertTokenizer, ElectraTokenizer, RobertaTokenizer) and a PreTrainedTokenizerFast are \
+                 supported{as_it_stands}"
+            );
+            Err(bad(&file.path, reason))
+        }
     }
 }
 

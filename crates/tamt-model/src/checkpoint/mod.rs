@@ -103,8 +103,8 @@ impl Checkpoint {
     /// The function reads only headers, and checks that each tensor lies within its file.
     ///
     /// # Errors
-    /// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::NoWeights`], [`Error::Read`], [`Error::Malformed`],
-    /// [`Error::Unsupported`] or [`Error::DuplicateTensor`].
+    /// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::NoWeights`], [`Error::Read`], [`Error::LfsPointer`],
+    /// [`Error::Malformed`], [`Error::Unsupported`] or [`Error::DuplicateTensor`].
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::no_directory(dir));

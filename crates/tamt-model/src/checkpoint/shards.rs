@@ -1,12 +1,12 @@
 //! The index of a sharded checkpoint.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result, read_error};
+use crate::error::{Error, Result};
+use crate::text::read_text;
 
 /// The file of each tensor, by the tensor's name in the file.
 #[derive(Deserialize)]
@@ -18,10 +18,10 @@ impl ShardIndex {
     /// Reads an index.
     ///
     /// # Errors
-    /// [`Error::Read`], or [`Error::Malformed`] also for a shard outside the model's directory.
+    /// [`Error::Read`], [`Error::LfsPointer`], or [`Error::Malformed`] also for a shard outside the model's directory.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let malformed = |problem| Error::Malformed { path: path.to_owned(), problem };
-        let text = fs::read_to_string(path).map_err(read_error(path))?;
+        let text = read_text(path)?;
         let index: Self = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
         for shard in index.weight_map.values() {
             // A downloaded index is not trusted.
@@ -38,5 +38,22 @@ impl ShardIndex {
         shards.sort_unstable();
         shards.dedup();
         shards
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_index_may_have_a_byte_order_mark_and_is_no_git_lfs_pointer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors.index.json");
+        fs::write(&path, "\u{feff}{\"weight_map\": {\"a\": \"1.safetensors\"}}").unwrap();
+        assert_eq!(ShardIndex::read(&path).unwrap().shards(), ["1.safetensors"]);
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
+        assert!(matches!(ShardIndex::read(&path), Err(Error::LfsPointer { path: p }) if p == path));
     }
 }

@@ -1,5 +1,7 @@
 //! Unit tests of the configuration.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::*;
@@ -169,4 +171,14 @@ fn a_file_that_cannot_be_used_is_named() {
     assert!(matches!(Config::read(&path), Err(Error::ConfigFile { path: p, .. }) if p == path));
     fs::write(&path, b"\xff\xfe").unwrap();
     assert!(matches!(Config::read(&path), Err(Error::Read { .. })));
+    fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
+    assert!(matches!(Config::read(&path), Err(Error::LfsPointer { path: p }) if p == path));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    fs::write(&path, format!("\u{feff}{}", base())).unwrap();
+    assert_eq!(Config::read(&path).unwrap(), with(&json!({})).unwrap());
 }

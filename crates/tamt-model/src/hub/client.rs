@@ -169,7 +169,8 @@ impl Client {
         })
     }
 
-    /// Downloads the file at `path`, of `size` bytes, into `part`, after the bytes that `part` holds.
+    /// Downloads the file at `path`, of `size` bytes, into `part`, after the bytes that `part` holds, and flushes it to
+    /// disk.
     pub(super) fn download(&self, path: &str, part: &Path, size: u64) -> Result<(), Failure> {
         let url = format!("{}/{path}", self.endpoint);
         let failed = |source| Failure::Write { path: part.to_owned(), source };
@@ -179,6 +180,8 @@ impl Client {
         loop {
             let before = file.metadata().map_err(failed)?.len();
             if before == size {
+                // A file of the cache is trusted by its name from now on, also after a crash.
+                file.sync_all().map_err(failed)?;
                 bar.finish_and_clear();
                 return Ok(());
             }

@@ -198,24 +198,25 @@ fn draw_marker(root: &Root<'_>, (x, y): (i32, i32), look: Look) -> Result<(), St
     root.draw(&Polygon::new(corners, look.colour.rgb().filled())).map_err(|error| error.to_string())
 }
 
-/// The error band of a curve, or the error bars of points.
+/// The error bands of a curve where neighbouring points have deviations, and the error bars of other points.
 fn band(chart: &mut Context<'_>, series: &Series, (x, y): (&Scale, &Scale)) -> Result<(), String> {
     let ends = |point: &Point| {
         let half = point.deviation.unwrap_or(0.0);
         (x.place(point.x), y.place(point.y - half), y.place(point.y + half))
     };
-    if series.points.iter().all(|point| point.deviation.is_none()) {
-        return Ok(());
-    }
-    if series.joined && series.points.len() > 1 {
-        let lower = series.points.iter().map(ends).map(|(x, low, _)| (x, low));
-        let upper = series.points.iter().rev().map(ends).map(|(x, _, high)| (x, high));
-        let style: ShapeStyle = series.look.colour.rgb().mix(0.16).filled();
-        let polygon = Polygon::new(lower.chain(upper).collect::<Vec<_>>(), style);
-        return chart.draw_series(std::iter::once(polygon)).map(|_| ()).map_err(|error| error.to_string());
-    }
+    // A band that shrinks to nothing where a point has a single run would look like certainty.
+    let stretches = series.points.split(|point| point.deviation.is_none());
+    let (wide, single): (Vec<&[Point]>, Vec<&[Point]>) =
+        stretches.filter(|points| !points.is_empty()).partition(|points| series.joined && points.len() > 1);
+    let style: ShapeStyle = series.look.colour.rgb().mix(0.16).filled();
+    let bands = wide.into_iter().map(|points| {
+        let lower = points.iter().map(ends).map(|(x, low, _)| (x, low));
+        let upper = points.iter().rev().map(ends).map(|(x, _, high)| (x, high));
+        Polygon::new(lower.chain(upper).collect::<Vec<_>>(), style)
+    });
+    chart.draw_series(bands).map_err(|error| error.to_string())?;
     let style = series.look.colour.rgb().mix(0.55).stroke_width(SCALE as u32 * 5 / 4);
-    let bars = series.points.iter().filter(|point| point.deviation.is_some()).map(ends);
+    let bars = single.into_iter().flatten().map(ends);
     let bars = bars.map(|(x, low, high)| PathElement::new(vec![(x, low), (x, high)], style));
     chart.draw_series(bars).map(|_| ()).map_err(|error| error.to_string())
 }

@@ -22,6 +22,8 @@ pub struct Found {
     pub runs: Vec<PathBuf>,
     /// Whether a study wrote them, so that a run without `study-run.json` has not finished.
     pub of_study: bool,
+    /// Runs that the study lists and that have no directory.
+    pub not_begun: usize,
 }
 
 /// Finds the runs of `root`: the run itself, the runs that a `study.json` names, or every run below.
@@ -33,11 +35,9 @@ pub fn find(root: &Path) -> Result<Found> {
     let mut found = Found::default();
     let study = root.join(STUDY_FILE);
     if study.exists() {
-        let bytes = fs::read(&study).map_err(Error::io("read", &study))?;
-        let damaged = |reason: String| Error::Damaged { path: study.clone(), reason };
-        let object: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let object = read(&study)?;
         found.study = object.get("name").and_then(Value::as_str).map(str::to_owned);
-        found.runs = listed(&object, root);
+        (found.runs, found.not_begun) = listed(&object, root);
         found.of_study = !found.runs.is_empty();
     }
     if found.runs.is_empty() {
@@ -48,9 +48,15 @@ pub fn find(root: &Path) -> Result<Found> {
     if found.runs.is_empty() { Err(Error::NoRuns { path: root.to_owned() }) } else { Ok(found) }
 }
 
-/// The run directories that a `study.json` lists under `runs`, below its `store`. A store that has moved with its study
-/// is looked for beside the file.
-fn listed(study: &Value, root: &Path) -> Vec<PathBuf> {
+/// A `study.json`.
+fn read(path: &Path) -> Result<Value> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// The run directories that a `study.json` lists under `runs`, below its `store`, and the number of runs without one. A
+/// store that has moved with its study is looked for beside the file.
+fn listed(study: &Value, root: &Path) -> (Vec<PathBuf>, usize) {
     let entries = study.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let store = study.get("store").and_then(Value::as_str).map(Path::new);
     let below = |base: Option<PathBuf>, path: &str| base.map(|base| base.join(path)).filter(|path| path.is_dir());
@@ -60,11 +66,22 @@ fn listed(study: &Value, root: &Path) -> Vec<PathBuf> {
             .or_else(|| below(Some(root.to_owned()), path))
     };
     // A run that has not begun has no directory.
-    entries.iter().filter_map(|entry| directory(entry.as_str()?)).collect()
+    let begun: Vec<PathBuf> = entries.iter().filter_map(|entry| directory(entry.as_str()?)).collect();
+    let not_begun = entries.len() - begun.len();
+    (begun, not_begun)
 }
 
 /// Adds the runs of a directory and those below it. The runs of several seeds lie below the directory of their summary.
+/// A study adds what it lists: its store may have runs of other plans.
 fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
+    let study = directory.join(STUDY_FILE);
+    if study.exists() {
+        let (listed, _) = listed(&read(&study)?, directory);
+        if !listed.is_empty() {
+            runs.extend(listed);
+            return Ok(());
+        }
+    }
     let Holds { run, others } = look(directory);
     if run {
         runs.push(directory.to_owned());

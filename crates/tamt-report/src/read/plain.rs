@@ -89,13 +89,27 @@ fn of_ticket(
     reader: &dyn TicketReader,
 ) -> Result<Labels, String> {
     let known = settings.get("ticket-sha256").and_then(|digest| tickets.get(digest));
-    let directory = known.cloned().unwrap_or_else(|| PathBuf::from(path));
-    let file = if directory.is_dir() { directory.join(TICKET_FILE) } else { directory.clone() };
+    let given = known.cloned().unwrap_or_else(|| PathBuf::from(path));
+    let (directory, file) = match given.parent() {
+        Some(parent) if !given.is_dir() => (parent.to_owned(), given.clone()),
+        _ => (given.clone(), given.join(TICKET_FILE)),
+    };
     let ticket = reader.read(&file).map_err(|reason| format!("its ticket {path} cannot be read: {reason}"))?;
     // A ticket does not say which masks its search started from.
     let own_and_outer = directory.ancestors().take(2);
     let start = own_and_outer.map(settings::read).find_map(|settings| start(&settings.ok()?));
-    Ok(Labels { ticket: Some(last_part(&directory.display().to_string())), start, ..ticket.labels })
+    Ok(Labels { ticket: Some(search_name(&directory)), start, ..ticket.labels })
+}
+
+/// The name of the search in a directory, with the folder of a ticket that is not the final one.
+fn search_name(directory: &Path) -> String {
+    let folder = last_part(&directory.display().to_string());
+    match directory.parent() {
+        Some(search) if ["step-", "sparsity-"].iter().any(|start| folder.starts_with(start)) => {
+            format!("{}/{folder}", last_part(&search.display().to_string()))
+        }
+        _ => folder,
+    }
 }
 
 /// The last part of a path.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::document::{Block, Cell, Column, Number, Section, Statistic, Table, duration, scientific};
-use crate::names::count;
+use crate::names::{Level, Method, count};
 use crate::run::{Kind, Machine, Run};
 use crate::sections::work::Works;
 use crate::study::Study;
@@ -52,13 +52,13 @@ fn whole(value: f64) -> String {
 }
 
 fn searches(study: &Study, works: &Works) -> Table {
-    let mut groups: BTreeMap<(String, _, _), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, _, _, u64), Vec<usize>> = BTreeMap::new();
     for file in study.tickets.iter().filter(|file| study.runs[file.run].labels.steps.unwrap_or(0) == file.ticket.steps)
     {
-        let key = (file.ticket.base.clone(), file.ticket.method.clone(), file.ticket.level);
+        let key = (file.ticket.base.clone(), file.ticket.method.clone(), file.ticket.level, file.ticket.steps);
         groups.entry(key).or_default().push(file.run);
     }
-    let row = |((base, method, level), runs): (&(String, crate::names::Method, crate::names::Level), &Vec<usize>)| {
+    let row = |((base, method, level, _), runs): (&(String, Method, Level, u64), &Vec<usize>)| {
         let of = |value: &dyn Fn(usize) -> Option<f64>| runs.iter().filter_map(|&run| value(run)).collect::<Vec<f64>>();
         let steps = |run: usize| study.runs[run].number("steps");
         let work = |run: usize| Some((works.of(run)?, steps(run)?));

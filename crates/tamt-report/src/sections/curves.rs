@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::figure::chart::{Chart, Point};
 use crate::figure::ticks::Axis;
 use crate::names::{Level, Method, Task};
+use crate::run::Kind;
 use crate::sections::view::{LossKind, View, mean_of_tasks, slug, with_deviation};
 use crate::stats::summary::Summary;
 
@@ -48,11 +49,14 @@ fn conditions(views: &[View<'_>]) -> Option<String> {
     let mut found = BTreeSet::new();
     for loss in views.iter().flat_map(View::losses) {
         let results = &loss_results(&views[0], loss.run);
-        found.insert(KEYS.map(|key| results.get(key).map(ToString::to_string)));
+        let run = &views[0].study.runs[loss.run];
+        let text = if run.kind == Kind::Find { "eval-corpus-sha256" } else { "corpus-sha256" };
+        let settings = [text, "precision"].map(|key| run.settings.get(key).cloned());
+        found.insert((KEYS.map(|key| results.get(key).map(ToString::to_string)), settings));
     }
     (found.len() > 1).then(|| {
         format!(
-            "Losses were measured in {} ways (text, block size, masked positions): compare them with care.",
+            "Losses were measured in {} ways (text, block size, masked positions, precision): compare them with care.",
             found.len()
         )
     })

@@ -5,11 +5,13 @@ use crate::document::{Block, Cell, Column, Number, Statistic, Table, fixed, prob
 use crate::names::{Level, Method, Task};
 use crate::sections::view::{View, mean_of_tasks};
 use crate::stats::paired::{PairedT, holm, wilcoxon};
+use crate::stats::summary::Summary;
 
 /// Two methods at a sparsity, the one with the higher average first.
 struct Comparison {
     better: Method,
     worse: Method,
+    /// The mean over pairs; without a pair, that of the averages.
     difference: f64,
     /// Number of pairs of runs.
     pairs: usize,
@@ -52,9 +54,10 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
     let table = Table {
         id: view.id("comparisons"),
         caption: format!(
-            "Differences of {what} between methods{}, with the 95 % interval of the paired t test. Runs are paired by \
-             ticket seed and tuning seed, or by tuning seed alone where a method draws nothing. Holm's p is corrected \
-             for all pairs of a sparsity; Wilcoxon's signed-rank p is exact, and cannot be below 2/2ⁿ with n pairs.",
+            "Differences of {what} between methods{}, means over pairs, with the 95 % interval of the paired t test. A \
+             pair is a ticket seed, with runs averaged over tuning seeds; where the methods have one common ticket \
+             seed, or one of them draws nothing, it is a tuning seed. Holm's p is corrected for all pairs of methods at \
+             a sparsity; Wilcoxon's signed-rank p is exact, and cannot be below 2/2ⁿ with n pairs.",
             view.of_base()
         ),
         columns: [
@@ -87,7 +90,7 @@ fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
             found.push(Comparison {
                 better: better.clone(),
                 worse: worse.clone(),
-                difference: a.summary.mean - b.summary.mean,
+                difference: Summary::of(&pairs).map_or(a.summary.mean - b.summary.mean, |pairs| pairs.mean),
                 pairs: pairs.len(),
                 test: PairedT::of(&pairs),
                 wilcoxon: if pairs.len() > 1 { wilcoxon(&pairs) } else { None },
@@ -112,7 +115,8 @@ fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
     for pair in averages.windows(2) {
         let comparison = comparisons.iter().find(|c| c.better == pair[0].0 && c.worse == pair[1].0);
         let test = comparison.and_then(|comparison| comparison.test);
-        let is_clear = test.is_some_and(|test| test.is_clear());
+        // The order is that of the means over all runs; those of the pairs alone may have another.
+        let is_clear = test.is_some_and(|test| test.is_clear() && test.mean > 0.0);
         // Equal scores in all pairs have no test statistic, and differ by no more than noise.
         order.tested += usize::from(comparison.is_some_and(|comparison| comparison.pairs > 1));
         order.clear += usize::from(is_clear);
@@ -133,7 +137,8 @@ fn sentence(
     let what = if tasks > 1 { format!("by the average over {tasks} tasks") } else { "by score".to_owned() };
     let neighbours = averages.len() - 1;
     let verdict = if tested == 0 {
-        "No two methods have two pairs of runs: no test is possible, and this order is an observation only".to_owned()
+        "No two neighbours have two pairs of runs: no test is possible, and this order is an observation only"
+            .to_owned()
     } else if clear == neighbours {
         "Every step is more than noise (paired t test over seeds, p < 0.05)".to_owned()
     } else if clear == 0 {
@@ -149,7 +154,7 @@ fn sentence(
 fn distant(averages: &[(Method, Average)], comparisons: &[Comparison], wanted: bool) -> String {
     let (first, last) = (&averages[0].0, &averages[averages.len() - 1].0);
     let ends = comparisons.iter().find(|c| c.better == *first && c.worse == *last && averages.len() > 2 && wanted);
-    match ends.and_then(|ends| Some((ends.difference, ends.test?))) {
+    match ends.and_then(|ends| Some((ends.difference, ends.test?))).filter(|(difference, _)| *difference > 0.0) {
         Some((difference, test)) => {
             let verdict = if test.is_clear() { "which is" } else { "which is not" };
             format!("; {first} is {} points above {last}, {verdict} more than noise", fixed(difference, 1))

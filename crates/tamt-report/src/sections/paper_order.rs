@@ -6,11 +6,9 @@ use crate::aggregate::{Seeds, differences};
 use crate::document::{fixed, signed};
 use crate::names::{Level, Method, count};
 use crate::sections::view::{LossKind, View, mean_of_tasks};
+use crate::stats::paired::PairedT;
 use crate::stats::summary::Summary;
 use crate::study::Study;
-
-/// A step counts as shown where its difference is more than this number of standard errors.
-pub const STANDARD_ERRORS: f64 = 2.0;
 
 /// What a step compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +74,18 @@ pub struct Step {
     pub error: Option<f64>,
     /// Number of pairs of runs.
     pub pairs: usize,
+    /// Whether `gain` is more than noise: by the paired t test (p < 0.05), or since the losses of all pairs differ equally.
+    pub is_clear: bool,
 }
 
 /// What a step shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The paper's order, by more than [`STANDARD_ERRORS`].
+    /// The paper's order, by more than noise.
     Shown,
-    /// The opposite order, by more than [`STANDARD_ERRORS`].
+    /// The opposite order, by more than noise.
     Reversed,
-    /// A difference within [`STANDARD_ERRORS`], or a single pair.
+    /// A difference that may be noise, or a single pair.
     Open,
 }
 
@@ -93,10 +93,10 @@ impl Step {
     /// What the step shows.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        match self.error {
-            Some(error) if self.gain > STANDARD_ERRORS * error => Outcome::Shown,
-            Some(error) if self.gain < -STANDARD_ERRORS * error => Outcome::Reversed,
-            _ => Outcome::Open,
+        match self.is_clear {
+            true if self.gain > 0.0 => Outcome::Shown,
+            true => Outcome::Reversed,
+            false => Outcome::Open,
         }
     }
 
@@ -139,7 +139,10 @@ fn at(view: &View<'_>, measure: Measure, level: Level) -> Vec<Step> {
             };
             let Summary { n, mean, deviation } = Summary::of(&pairs)?;
             let (higher, lower, error) = (higher.clone(), lower.clone(), deviation.map(|d| d / (n as f64).sqrt()));
-            Some(Step { measure, level, higher, lower, gain: mean, error, pairs: n })
+            // Scores lie on a grid, so that equal differences say nothing about noise; losses do not.
+            let is_constant = measure.is_loss() && error == Some(0.0) && mean != 0.0;
+            let is_clear = is_constant || PairedT::of(&pairs).is_some_and(|test| test.is_clear());
+            Some(Step { measure, level, higher, lower, gain: mean, error, pairs: n, is_clear })
         })
         .collect()
 }

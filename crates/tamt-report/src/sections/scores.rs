@@ -1,13 +1,14 @@
 //! The main table: methods by tasks and average, at each sparsity.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::aggregate::{Row, differences};
+use crate::aggregate::{Row, Seeds, differences};
 use crate::document::{Block, Cell, Column, Number, Section, Table, fixed};
 use crate::names::{self, Level, Method, Task, count, list};
 use crate::sections::order::{Orders, compare};
 use crate::sections::view::{View, average_number, mean_of_tasks, score_number};
 use crate::stats::paired::PairedT;
+use crate::stats::summary::Summary;
 
 const HOW: &str = "Scores are the best evaluation on the development set, in percent points: mean over ticket seeds × \
 tuning seeds, ± sample deviation. Below stands the difference to the dense model, with a star (*) where a paired t \
@@ -41,7 +42,7 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
     let mut how = Vec::new();
     if stars.1 > 0 {
         how.push(Block::Text(format!(
-            "{} of {} differences to the dense model have a star; chance alone would give about {}.",
+            "{} of {} tested differences to the dense model have a star; chance alone would give about {}.",
             stars.0,
             stars.1,
             fixed(0.05 * stars.1 as f64, 0)
@@ -55,11 +56,11 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
     Some((section, findings))
 }
 
-/// The number of differences with a star, and of all differences.
+/// The number of differences with a star, and of all differences of several runs.
 fn stars(block: &Block) -> (usize, usize) {
     let Block::Table(table) = block else { return (0, 0) };
     let differences = table.rows.iter().flatten().filter_map(|cell| match cell {
-        Cell::Number(Number { difference: Some((_, clear)), .. }) => Some(*clear),
+        Cell::Number(Number { difference: Some((_, clear)), n: 2.., .. }) => Some(*clear),
         _ => None,
     });
     differences.fold((0, 0), |(stars, all), clear| (stars + usize::from(clear), all + 1))
@@ -99,21 +100,31 @@ fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool) -> Cell {
         return Cell::Empty;
     };
     let mut number = score_number(summary, cell.runs());
-    if let Some(reference) = dense.get(task).filter(|_| !is_dense) {
-        let clear =
-            PairedT::of(&differences(&cell.by_seeds(), &reference.by_seeds())).is_some_and(|test| test.is_clear());
-        number.difference = reference.summary().map(|other| (summary.mean - other.mean, clear));
+    if let Some((reference, other)) =
+        dense.get(task).and_then(|cell| Some((cell, cell.summary()?))).filter(|_| !is_dense)
+    {
+        number.difference = Some(to_dense((summary.mean, &cell.by_seeds()), (other.mean, &reference.by_seeds())));
     }
     Cell::Number(number)
+}
+
+/// The difference to the dense model, of means and scores by seeds, and whether it is more than noise. It is the mean
+/// over pairs, so that the two are of the same runs; without a pair, the difference of the means.
+fn to_dense(
+    (mean, scores): (f64, &BTreeMap<Seeds, f64>),
+    (dense_mean, dense): (f64, &BTreeMap<Seeds, f64>),
+) -> (f64, bool) {
+    let pairs = differences(scores, dense);
+    let difference = Summary::of(&pairs).map_or(mean - dense_mean, |pairs| pairs.mean);
+    (difference, PairedT::of(&pairs).is_some_and(|test| test.is_clear()))
 }
 
 fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool) -> Cell {
     let Some(average) = mean_of_tasks(row, tasks) else { return Cell::Empty };
     let mut number = average_number(&average);
     if let Some(reference) = mean_of_tasks(dense, tasks).filter(|_| !is_dense) {
-        let clear =
-            PairedT::of(&differences(&average.by_seeds, &reference.by_seeds)).is_some_and(|test| test.is_clear());
-        number.difference = Some((average.summary.mean - reference.summary.mean, clear));
+        number.difference =
+            Some(to_dense((average.summary.mean, &average.by_seeds), (reference.summary.mean, &reference.by_seeds)));
     }
     Cell::Number(number)
 }

@@ -137,7 +137,7 @@ impl Wins<'_> {
     fn sentence(&self, view: &View<'_>) -> String {
         let all = |method: &&Method, level: Level| {
             let (won, tried, _) = self.count(method, level);
-            tried > 0 && won == tried
+            tried == self.bars.len() && won == tried
         };
         let mut parts = Vec::new();
         for level in self.rows.keys().rev() {

@@ -100,7 +100,7 @@ fn every_score_and_loss_of_the_page_follows_from_the_results_of_its_runs() {
         let exact: f64 = shown.attribute("value").parse().unwrap();
         let values: Vec<f64> = match statistic {
             "mean" | "mean-of-tasks" => runs.iter().map(|&run| of_result(&results[run], key)).collect(),
-            // Differences, tests and sums have tests of their own; their runs must exist.
+            // `chosen.rs` has the differences, tests and sums; their runs must exist.
             _ => {
                 assert!(runs.iter().all(|&run| run < results.len()));
                 continue;

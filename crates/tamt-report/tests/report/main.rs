@@ -2,6 +2,8 @@
 
 mod browser;
 mod cells;
+mod chosen;
 mod order;
+mod reading;
 mod sections;
 mod study;

@@ -1,31 +1,19 @@
 //! Whether methods are in the paper's order, of scores and losses that the test chooses.
 
-use std::fs;
 use std::path::Path;
 
-use serde_json::{Value, json};
 use tamt_report::document::{Cell, Table};
 use tamt_report::report::report;
 use tamt_report::sections::overview::overview;
 use tamt_report::sections::paper_order::{Measure, Outcome, Step, sentences, steps};
 
-use crate::study::{Builder, DENSE, Of, Reader};
-
-/// Gives a finished run another result.
-fn set(directory: &Path, values: &[(&str, f64)]) {
-    let path = directory.join("eval_results.json");
-    let mut results: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    for (key, value) in values {
-        results[*key] = json!(value);
-    }
-    fs::write(path, results.to_string()).unwrap();
-}
+use crate::study::{Builder, DENSE, Of, Reader, set};
 
 /// Three seeds of three methods at 90 % on two tasks. Per seed, the accuracy of `tamt-mlm` is above that of magnitude by
-/// 1, 2 and 4 points, and magnitude above random by 3, 0 and -3.
+/// 1, 1.5 and 2 points, and magnitude above random by 3, 0 and -3.
 fn study(root: &Path) {
     let mut study = Builder::new(root);
-    for (seed, gain, luck) in [(1, 0.01, 0.03), (2, 0.02, 0.0), (3, 0.04, -0.03)] {
+    for (seed, gain, luck) in [(1, 0.01, 0.03), (2, 0.015, 0.0), (3, 0.02, -0.03)] {
         for (task, level) in [("sst2", 0.7), ("rte", 0.5)] {
             let mut tuned = |of: &Of, score: f64| set(&study.tune(of, task, seed, 8000), &[("best_accuracy", score)]);
             tuned(&DENSE, 0.9);
@@ -41,7 +29,7 @@ fn study(root: &Path) {
     };
     lost(&DENSE, 2.0, 0.0);
     lost(&Of::new("magnitude", 0.9, 1), 4.0, 0.5);
-    for (seed, mlm) in [(1, 3.0), (2, 2.0), (3, 0.0)] {
+    for (seed, mlm) in [(1, 3.0), (2, 2.5), (3, 2.0)] {
         lost(&Of::new("tamt-mlm", 0.9, seed), mlm, 0.6);
         lost(&Of::new("random", 0.9, seed), 6.0, 0.9);
     }
@@ -56,23 +44,23 @@ fn close(a: f64, b: f64) -> bool {
 }
 
 #[test]
-fn a_step_is_shown_where_it_is_more_than_two_standard_errors() {
+fn a_step_is_shown_where_it_is_more_than_noise() {
     let directory = tempfile::tempdir().unwrap();
     study(directory.path());
     let report = report(&[directory.path().to_owned()], &directory.path().join("out"), &Reader).unwrap();
     let steps = steps(&report.study);
 
-    // numpy.mean([1, 2, 4]), scipy.stats.sem([1, 2, 4])
+    // numpy.mean([1, 1.5, 2]), scipy.stats.sem([1, 1.5, 2]); p = 0.035
     let trained = found(&steps, Measure::Score, "tamt-mlm");
-    assert!(close(trained.gain, 2.333_333_333_333) && close(trained.error.unwrap(), 0.881_917_103_688), "{trained:?}");
+    assert!(close(trained.gain, 1.5) && close(trained.error.unwrap(), 0.288_675_134_595), "{trained:?}");
     assert_eq!((trained.pairs, trained.outcome()), (3, Outcome::Shown));
     // numpy.mean([3, 0, -3]), scipy.stats.sem([3, 0, -3])
     let magnitude = found(&steps, Measure::Score, "magnitude");
     assert!(close(magnitude.gain, 0.0) && close(magnitude.error.unwrap(), 1.732_050_807_569), "{magnitude:?}");
     assert_eq!((magnitude.lower.name.as_str(), magnitude.outcome()), ("random", Outcome::Open));
-    // Magnitude draws nothing: its one loss stands beside each of the other's, 4 - [3, 2, 0].
+    // Magnitude draws nothing: its one loss stands beside each of the other's, 4 - [3, 2.5, 2].
     let mlm = found(&steps, Measure::MlmLoss, "tamt-mlm");
-    assert!(close(mlm.gain, 2.333_333_333_333) && close(mlm.error.unwrap(), 0.881_917_103_688), "{mlm:?}");
+    assert!(close(mlm.gain, 1.5) && close(mlm.error.unwrap(), 0.288_675_134_595), "{mlm:?}");
     assert_eq!((mlm.pairs, mlm.outcome()), (3, Outcome::Shown));
     // A method is judged by the losses that it trains on.
     let of_kd: Vec<&str> =
@@ -81,9 +69,9 @@ fn a_step_is_shown_where_it_is_more_than_two_standard_errors() {
     assert_eq!(
         sentences(&steps),
         [
-            "At 90 % the scores do not tell apart magnitude and random: tamt-mlm − magnitude +2.3 ± 0.9, \
+            "At 90 % the scores do not tell apart magnitude and random: tamt-mlm − magnitude +1.5 ± 0.3, \
              magnitude − random 0.0 ± 1.7 (3 pairs)",
-            "At 90 % the MLM losses are in the order trained < magnitude < random: tamt-mlm − magnitude −2.33 ± 0.88, \
+            "At 90 % the MLM losses are in the order trained < magnitude < random: tamt-mlm − magnitude −1.50 ± 0.29, \
              magnitude − random −2.00 ± 0.00 (3 pairs)",
             "At 90 % the KD losses are in the order magnitude < random: magnitude − random −0.400 ± 0.000 \
              (3 pairs)",
@@ -104,7 +92,7 @@ fn a_step_is_shown_where_it_is_more_than_two_standard_errors() {
         .collect();
     assert_eq!(
         shown,
-        ["dense 2.00 0.000 90.0", "random 6.00 0.900 60.0", "magnitude 4.00 0.500 60.0", "tamt-mlm 1.67 0.600 62.3"]
+        ["dense 2.00 0.000 90.0", "random 6.00 0.900 60.0", "magnitude 4.00 0.500 60.0", "tamt-mlm 2.50 0.600 61.5"]
     );
 }
 

@@ -96,7 +96,13 @@ fn every_run_has_a_line_with_what_it_measured() {
         assert_eq!(line["method"], run.labels.method);
         assert_eq!(number(&line["sparsity"]), run.labels.sparsity);
         assert_eq!(number(&line["mlm_loss"]), run.results.get("mlm_loss").and_then(Value::as_f64));
-        assert_eq!(number(&line["best_score"]), run.score());
+        assert_eq!((number(&line["best_score"]), number(&line["last_score"])), (run.score(), run.final_score()));
+        assert_eq!(number(&line["kd_loss"]), run.results.get("kd_cosine").and_then(Value::as_f64));
+        let whole = |column: &str| line[column].parse::<u64>().ok();
+        assert_eq!((whole("ticket_seed"), whole("tuning_seed")), (run.labels.ticket_seed, run.labels.seed));
+        assert_eq!((whole("ticket_steps"), whole("train_examples")), (run.labels.steps, run.train_examples()));
+        assert_eq!(line["task"], run.labels.task.clone().unwrap_or_default());
+        assert_eq!(line["metric"], run.metric().unwrap_or_default());
         assert_eq!(line["digest"], run.id.clone().unwrap_or_default());
     }
     let measured = |column: &str| lines.iter().filter(|line| !line[column].is_empty()).count();

@@ -207,6 +207,16 @@ impl Builder {
     }
 }
 
+/// Gives a finished run another result.
+pub(crate) fn set(directory: &Path, values: &[(&str, f64)]) {
+    let path = directory.join("eval_results.json");
+    let mut results: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for (key, value) in values {
+        results[*key] = json!(value);
+    }
+    fs::write(path, results.to_string()).unwrap();
+}
+
 /// A name without folders.
 fn flat(name: &str) -> String {
     name.replace('/', "-")

@@ -48,7 +48,7 @@ impl Inputs {
     /// Reads and tokenizes a split from the task's directory.
     ///
     /// # Errors
-    /// Those of [`tamt_data::tasks::read`], [`Dataset::read`], [`encode`] and [`Windows::new`].
+    /// Those of [`tamt_data::tasks::read_noted`], [`Dataset::read`], [`encode`] and [`Windows::new`].
     pub fn read(
         task: &Task,
         dir: &Path,
@@ -66,8 +66,9 @@ impl Inputs {
             let windows = windows(&dataset, tokenizer, settings)?;
             return Ok(Self { split, files, notes, items: Items::Spans { dataset, windows } });
         }
-        let read = tasks::read(task, dir, split)?;
-        let notes = [&read.skipped, &read.unlabelled].into_iter().filter_map(|rows| skipped_note(rows)).collect();
+        let (read, quoted) = tasks::read_noted(task, dir, split)?;
+        let skipped = [&read.skipped, &read.unlabelled].into_iter().filter_map(|rows| skipped_note(rows));
+        let notes = skipped.chain(quoted).collect();
         let items = sequences(read.items, tokenizer, settings)?;
         Ok(Self { split, files: read.files, notes, items })
     }

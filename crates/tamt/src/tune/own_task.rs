@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use tamt_data::tasks::{Head, InputLayout, Task};
-use tamt_model::{Checkpoint, Config, OTHER_HEADS};
+use tamt_model::{Checkpoint, Config, Family, TaskKind};
 
 use crate::error::{Error, Result};
 use crate::tune::labels::output_names;
@@ -15,6 +15,17 @@ use crate::tune::task_record::TaskRecord;
 /// BERT's classifier, RoBERTa's classifier, the head of spans.
 const HEAD_WEIGHTS: [(&str, bool); 3] =
     [("classifier.weight", false), ("classifier.out_proj.weight", false), ("qa_outputs.weight", true)];
+
+/// The matrix without which a classifier reads no sequences: BERT's pooler, the dense layer of RoBERTa's classifier.
+fn below_classifier(family: Family) -> &'static str {
+    match family {
+        Family::Bert => "pooler.dense.weight",
+        Family::Roberta => "classifier.dense.weight",
+    }
+}
+
+/// The outputs of a head of spans for a token: start and end.
+const SPAN_OUTPUTS: usize = 2;
 
 /// The most names of tensors in an error.
 const NAMED_TENSORS: usize = 6;
@@ -68,10 +79,37 @@ impl OwnTask {
         let settings = record.map_or(settings, |record| record.settings());
         Ok(Self { task, settings, inputs })
     }
+
+    /// The head of the model in `directory` by the rule of [`OwnTask::read`]; `None` if the model has no head for a task.
+    ///
+    /// # Errors
+    /// [`Error::UnusableHead`] if the head is neither one of sequences nor one of spans, [`Error::Model`] if `config.json`
+    /// or the weights cannot be read.
+    pub(crate) fn stored_head(directory: &Path) -> Result<Option<TaskKind>> {
+        let config = Config::read(directory.join("config.json"))?;
+        let checkpoint = Checkpoint::open(directory)?;
+        let reason = match head_of(directory, &checkpoint, &config) {
+            Ok((true, SPAN_OUTPUTS)) => return Ok(Some(TaskKind::Span)),
+            Ok((true, outputs)) => format!("its head of spans has {outputs} outputs for a token, not {SPAN_OUTPUTS}"),
+            Ok((false, outputs)) => {
+                let below = below_classifier(config.family);
+                if checkpoint.contains(below) {
+                    return Ok(Some(TaskKind::Sequence { outputs }));
+                }
+                format!("its classifier stands on no {below}, as a classifier of tokens does")
+            }
+            Err(Error::NoHead { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Err(Error::UnusableHead { path: directory.to_owned(), reason })
+    }
 }
 
 /// Tokens in a window of a span model that does not say how it was tuned, as in BERT's own script.
 const SPAN_LENGTH: usize = 384;
+
+/// Classes of `transformers` whose heads have the tensor names of a sequence head and another meaning.
+const OTHER_HEADS: [&str; 3] = ["ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction"];
 
 /// The number of outputs of the head in a checkpoint, for spans or for sequences.
 pub(super) fn outputs(checkpoint: &Checkpoint, is_span: bool) -> Option<usize> {
@@ -148,5 +186,79 @@ fn sequence_head(directory: &Path, config: &Config, outputs: usize, labels: Opti
         (None, _) => Ok(Head::Classification { labels: names }),
         (Some((_, name)), Some(_)) => Err(Error::setting("labels", format!("{name:?} is given twice"))),
         (Some((_, name)), None) => unusable(format!("its id2label calls two outputs {name:?}; labels can be given")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tamt_model::write::write_model;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::testing::tiny_model;
+
+    /// A small BERT of a class of `transformers`, with or without its pooler, and with these matrices.
+    fn directory(class: &str, pooler: bool, heads: &[(&str, [usize; 2])]) -> TempDir {
+        let model = tiny_model();
+        let mut config = model.config.clone();
+        config.set_extra("architectures", json!([class]));
+        let zeros = [0.0; 64];
+        let values: Vec<_> = model.params.ids().map(|id| model.params.get(id)).collect();
+        let own = model.params.ids().map(|id| model.params.spec(id)).zip(&values);
+        let own = own.map(|(spec, values)| (spec.checkpoint_name.as_str(), spec.shape.as_slice(), values.as_ref()));
+        let heads = heads.iter().map(|(name, shape)| (*name, shape.as_slice(), &zeros[..shape[0] * shape[1]]));
+        let tensors: Vec<(&str, &[usize], &[f32])> =
+            own.filter(|(name, ..)| pooler || !name.contains("pooler")).chain(heads).collect();
+        let directory = tempfile::tempdir().unwrap();
+        write_model(directory.path(), &config, &tensors).unwrap();
+        directory
+    }
+
+    const CLASSIFIER: (&str, [usize; 2]) = ("classifier.weight", [3, 16]);
+    const SPANS: (&str, [usize; 2]) = ("qa_outputs.weight", [2, 16]);
+
+    #[test]
+    fn the_stored_head_is_the_one_that_predicts() {
+        let sequence = Some(TaskKind::Sequence { outputs: 3 });
+        for (class, heads, expected) in [
+            ("BertForSequenceClassification", &[CLASSIFIER][..], sequence),
+            ("BertForQuestionAnswering", &[SPANS], Some(TaskKind::Span)),
+            ("BertForSequenceClassification", &[SPANS, CLASSIFIER], sequence),
+            ("BertModel", &[SPANS, CLASSIFIER], sequence),
+            ("BertForQuestionAnswering", &[SPANS, CLASSIFIER], Some(TaskKind::Span)),
+            ("BertForMaskedLM", &[], None),
+        ] {
+            let directory = directory(class, true, heads);
+            let stored = OwnTask::stored_head(directory.path()).unwrap();
+            assert_eq!(stored, expected, "{class} {heads:?}");
+            let checkpoint = Checkpoint::open(directory.path()).unwrap();
+            match OwnTask::read(directory.path(), &checkpoint, None) {
+                Ok(own) => {
+                    let is_span = matches!(own.task.head, Head::Span { .. });
+                    assert!(stored.is_some() && is_span == (stored == Some(TaskKind::Span)), "{class} {heads:?}");
+                }
+                Err(error) => assert!(stored.is_none() && matches!(error, Error::NoHead { .. }), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_not_known_is_refused_with_its_class_or_its_shape() {
+        for (class, pooler, head, reason) in [
+            (
+                "BertForTokenClassification",
+                true,
+                CLASSIFIER,
+                "its head is that of a BertForTokenClassification; known are",
+            ),
+            ("BertForMultipleChoice", true, ("classifier.weight", [1, 16]), "that of a BertForMultipleChoice"),
+            ("BertModel", false, CLASSIFIER, "its classifier stands on no pooler.dense.weight"),
+            ("BertForQuestionAnswering", true, ("qa_outputs.weight", [3, 16]), "3 outputs for a token, not 2"),
+        ] {
+            let directory = directory(class, pooler, &[head]);
+            let error = OwnTask::stored_head(directory.path()).unwrap_err();
+            assert!(matches!(error, Error::UnusableHead { .. }) && error.to_string().contains(reason), "{error}");
+        }
     }
 }

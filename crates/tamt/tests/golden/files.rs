@@ -111,7 +111,9 @@ pub(crate) fn assert_close(name: &str, ours: &[f32], golden: &[f64], tolerance: 
 pub(crate) fn assert_close_above(name: &str, ours: &[f32], golden: &[f64], tolerance: f64, floor: f64) {
     assert_eq!(ours.len(), golden.len(), "{name}");
     let scale = golden.iter().fold(floor, |max, g| max.max(g.abs()));
-    let worst = ours.iter().zip(golden).map(|(&a, &b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+    let errors = ours.iter().zip(golden).map(|(&a, &b)| (f64::from(a) - b).abs());
+    // NaN, which `f64::max` drops, stays.
+    let worst = errors.fold(0.0, |worst: f64, error| if error > worst || error.is_nan() { error } else { worst });
     assert!(worst <= tolerance * scale, "{name}: off by {worst:.3e} where the largest value is {scale:.3e}");
     println!("  {name}: {:.1e} of the largest value", worst / scale);
 }

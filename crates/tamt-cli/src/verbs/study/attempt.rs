@@ -57,7 +57,7 @@ impl<'a> Attempt<'a> {
             files::remove(&directory)?;
         }
         let mut outcome = self.execute(&directory, &steps);
-        if is_old && outcome.as_ref().is_err_and(may_be_of_old_files) {
+        if is_old && outcome.as_ref().is_err_and(is_of_old_files) {
             self.printer.progress(&format!("{}: {}; the run begins anew", self.run.name, told(outcome.as_ref())));
             self.store.set_aside(self.run)?;
             outcome = self.execute(&directory, &steps);
@@ -188,13 +188,13 @@ fn precision(words: &[String]) -> tamt_kernels::Precision {
     }
 }
 
-/// Whether an error may come from the files of an earlier attempt, and not from the run: a loss that is not finite stays
-/// so, and a signal or another process is no failure.
-fn may_be_of_old_files(error: &anyhow::Error) -> bool {
-    use tamt::Error::{Locked, NonFinite, NonFiniteEvaluation, Stopped};
-    !matches!(
+/// Whether an error says that the files of an earlier attempt cannot be gone on with. Any other error (a full disk, a text
+/// that cannot be read) is no reason to begin anew: the checkpoints stay for the next attempt.
+fn is_of_old_files(error: &anyhow::Error) -> bool {
+    use tamt::Error::{Damaged, NothingToResume, Occupied, SettingsDiffer};
+    matches!(
         error.downcast_ref::<tamt::Error>(),
-        Some(Locked { .. } | NonFinite { .. } | NonFiniteEvaluation { .. } | Stopped { .. })
+        Some(Damaged { .. } | NothingToResume { .. } | Occupied { .. } | SettingsDiffer { .. })
     )
 }
 

@@ -91,7 +91,7 @@ pub(super) fn submit(study: &Study, args: &StudyArgs, flags: &str, open: usize, 
     let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let job = answer.split(';').next().unwrap_or(&answer);
     let text = format!(
-        "submitted job {job} for {open} runs: {}\nits output: {}; progress: the same command with --status\n",
+        "submitted job {job} for {open} runs: {}\nits output: {}; progress: the same command with --status in place of --slurm\n",
         path.display(),
         study.directory.join(LOGS).display()
     );

@@ -1,189 +1,19 @@
-//! Downloads from a loopback server that imitates the hub.
+//! Downloads from a loopback server that imitates the hub, and what is found in the cache without it.
 
-use std::collections::BTreeMap;
+mod server;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use safetensors::tensor::{Dtype, TensorView, serialize};
 use tamt_files::digest::sha256_hex;
 use tamt_model::hub::{Hub, Patience};
-use tamt_model::{Checkpoint, Error};
+use tamt_model::{Checkpoint, Config, Error, HeadStart, Model, Parts, TaskKind};
 use tempfile::TempDir;
 
-const MODEL: &str = "org/tiny";
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-const WEIGHTS: &str = "model.safetensors";
-
-/// A fault of the server.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    None,
-    /// Answers all requests with this status.
-    Status(u16),
-    /// Closes the connection after this number of bytes of the weights.
-    Cut(usize),
-    /// Changes a byte of the weights.
-    Damage,
-    /// Ignores the requested range and sends the whole weights.
-    IgnoreRange,
-    /// Sends a commit or an entity tag with a path out of the cache.
-    EvilCommit,
-    EvilEtag,
-}
-
-#[derive(Clone, Debug)]
-struct Request {
-    path: String,
-    range: Option<String>,
-    authorization: Option<String>,
-}
-
-struct State {
-    files: BTreeMap<String, Vec<u8>>,
-    fault: Fault,
-    /// Number of requests until the fault is gone, if it goes.
-    failing: Option<usize>,
-    requests: Vec<Request>,
-}
-
-/// A hub with one model.
-struct FakeHub {
-    address: SocketAddr,
-    state: Arc<Mutex<State>>,
-}
-
-impl FakeHub {
-    fn new(files: &[(&str, &[u8])]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let files = files.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
-        let state = Arc::new(Mutex::new(State { files, fault: Fault::None, failing: None, requests: Vec::new() }));
-        let served = Arc::clone(&state);
-        // The thread ends with the process.
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                // A client may close its connection.
-                let _ = answer(&stream.unwrap(), &mut served.lock().unwrap());
-            }
-        });
-        Self { address, state }
-    }
-
-    fn fail_with(&self, fault: Fault) {
-        self.state.lock().unwrap().fault = fault;
-    }
-
-    /// Fails `times` requests.
-    fn fail(&self, fault: Fault, times: usize) {
-        let mut state = self.state.lock().unwrap();
-        (state.fault, state.failing) = (fault, Some(times));
-    }
-
-    /// The requests since the last call.
-    fn requests(&self) -> Vec<Request> {
-        std::mem::take(&mut self.state.lock().unwrap().requests)
-    }
-
-    fn client(&self, cache: &TempDir) -> Hub {
-        Hub {
-            endpoint: format!("http://{}", self.address),
-            cache: cache.path().to_owned(),
-            token: None,
-            offline: false,
-            progress: false,
-            patience: Patience { timeout: Duration::from_secs(60), attempts: 1, pause: Duration::from_millis(1) },
-        }
-    }
-
-    /// A client that repeats failed requests.
-    fn patient(&self, cache: &TempDir, attempts: u32) -> Hub {
-        let hub = self.client(cache);
-        Hub { patience: Patience { attempts, ..hub.patience }, ..hub }
-    }
-}
-
-fn answer(stream: &TcpStream, state: &mut State) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    let mut headers = BTreeMap::new();
-    for line in lines {
-        let line = line?;
-        let Some((name, value)) = line.split_once(':') else {
-            break;
-        };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let range = headers.remove("range");
-    state.requests.push(Request {
-        path: path.clone(),
-        range: range.clone(),
-        authorization: headers.remove("authorization"),
-    });
-
-    if let Some(left) = &mut state.failing {
-        if *left == 0 {
-            state.fault = Fault::None;
-        } else {
-            *left -= 1;
-        }
-    }
-
-    let mut out = stream;
-    if let Fault::Status(status) = state.fault {
-        return write!(out, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    if path.starts_with("/api/models/") {
-        let siblings: Vec<String> = state.files.keys().map(|name| format!(r#"{{"rfilename":"{name}"}}"#)).collect();
-        let commit = if state.fault == Fault::EvilCommit { "../../../evil" } else { COMMIT };
-        let body = format!(r#"{{"sha":"{commit}","siblings":[{}]}}"#, siblings.join(","));
-        return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-    }
-    let name = path.strip_prefix(&format!("/{MODEL}/resolve/{COMMIT}/")).unwrap_or_default();
-    let Some(bytes) = state.files.get(name) else {
-        return write!(out, "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    };
-    let (start, end) = match range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.split_once('-')) {
-        Some(_) if state.fault == Fault::IgnoreRange && range.as_deref() != Some("bytes=0-0") => (0, bytes.len()),
-        Some((start, end)) => (start.parse().unwrap(), end.parse().map_or(bytes.len(), |e: usize| e + 1)),
-        None => (0, bytes.len()),
-    };
-    if start >= bytes.len() {
-        return write!(out, "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    let etag = if state.fault == Fault::EvilEtag { "../../evil".to_owned() } else { sha256_hex([bytes.as_slice()]) };
-    let mut body = bytes[start..end].to_vec();
-    write!(
-        out,
-        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{}\r\nETag: \"{etag}\"\r\n\
-         X-Repo-Commit: {COMMIT}\r\nConnection: close\r\n\r\n",
-        body.len(),
-        end - 1,
-        bytes.len(),
-    )?;
-    if name == WEIGHTS && range.as_deref() != Some("bytes=0-0") {
-        match state.fault {
-            Fault::Cut(len) => body.truncate(len),
-            Fault::Damage => body[len_of_header(bytes) + 1] ^= 1,
-            _ => {}
-        }
-    }
-    out.write_all(&body)
-}
-
-fn len_of_header(safetensors: &[u8]) -> usize {
-    8 + u64::from_le_bytes(*safetensors.first_chunk().unwrap()) as usize
-}
-
-fn weights(name: &str) -> Vec<u8> {
-    let data: Vec<u8> = (0..1000).flat_map(|i| (i as f32).to_le_bytes()).collect();
-    serialize([(name, TensorView::new(Dtype::F32, vec![1000], &data).unwrap())], None).unwrap()
-}
+use server::{COMMIT, FakeHub, Fault, MODEL, WEIGHTS, weights};
 
 fn tiny() -> FakeHub {
     FakeHub::new(&[
@@ -360,6 +190,67 @@ fn a_complete_cache_replaces_a_hub_that_does_not_answer() {
     assert!(matches!(hub.fetch(MODEL), Err(Error::Hub { .. })));
 }
 
+/// The files of a model that can be loaded.
+fn real() -> TempDir {
+    let text = r#"{"model_type": "bert", "vocab_size": 5, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 4, "max_position_embeddings": 5, "type_vocab_size": 1}"#;
+    let directory = tempfile::tempdir().unwrap();
+    Model::random(Config::from_json(text).unwrap(), Parts::default(), 1).save(directory.path()).unwrap();
+    directory
+}
+
+#[test]
+fn a_snapshot_of_another_program_is_used_with_a_note_of_what_it_may_lack() {
+    let (files, cache) = (real(), tempfile::tempdir().unwrap());
+    let repository = cache.path().join("models--org--tiny");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    for name in ["config.json", WEIGHTS] {
+        fs::copy(files.path().join(name), snapshot.join(name)).unwrap();
+    }
+    fs::write(snapshot.join("tokenizer.json"), "{}").unwrap();
+    fs::create_dir(repository.join("refs")).unwrap();
+    fs::write(repository.join("refs/main"), COMMIT).unwrap();
+
+    let server = tiny();
+    let hub = server.client(&cache);
+    server.fail_with(Fault::Status(503));
+    for dir in [offline(&hub).unwrap(), hub.fetch(MODEL).unwrap()] {
+        let notes = Model::load(&dir).unwrap().notes;
+        let [note] = &notes[..] else { panic!("{notes:?}") };
+        for name in ["tokenizer_config.json", "modules.json"] {
+            assert!(note.contains(name), "{note}");
+        }
+        assert!(!note.contains("tokenizer.json"), "{note}");
+        let sequence = TaskKind::Sequence { outputs: 2 };
+        let with_head = Model::load_for_task(&dir, sequence, HeadStart::Random(1)).unwrap();
+        assert_eq!(with_head.notes, notes);
+    }
+
+    // What Python's `huggingface_hub` keeps of files that the hub did not have.
+    let absent = repository.join(".no_exist").join(COMMIT);
+    fs::create_dir_all(&absent).unwrap();
+    for name in ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "modules.json"] {
+        fs::write(absent.join(name), "").unwrap();
+    }
+    assert_eq!(Model::load(&offline(&hub).unwrap()).unwrap().notes, [""; 0]);
+}
+
+#[test]
+fn a_model_that_was_downloaded_whole_has_no_note_offline() {
+    let (files, cache) = (real(), tempfile::tempdir().unwrap());
+    let [config, weights] = ["config.json", WEIGHTS].map(|name| fs::read(files.path().join(name)).unwrap());
+    let server = FakeHub::new(&[("config.json", &config), (WEIGHTS, &weights), ("vocab.txt", b"[PAD]\n")]);
+    let hub = server.client(&cache);
+    hub.fetch(MODEL).unwrap();
+    let dir = offline(&hub).unwrap();
+    assert_eq!(Model::load(&dir).unwrap().notes, [""; 0]);
+    let absent = cache.path().join("models--org--tiny/.no_exist").join(COMMIT);
+    assert!(absent.join("modules.json").is_file() && !absent.join("vocab.txt").exists());
+    fs::remove_file(dir.join("vocab.txt")).unwrap();
+    assert_eq!(Model::load(&dir).unwrap().notes, [""; 0], "a tokenizer without a vocabulary is an error of its own");
+}
+
 #[test]
 fn offline_without_a_cached_model_is_an_error_that_says_so() {
     let cache = tempfile::tempdir().unwrap();
@@ -389,6 +280,17 @@ fn a_complete_partial_file_of_an_earlier_attempt_does_no_harm() {
     fs::create_dir_all(&blobs).unwrap();
     let bytes = weights("a");
     fs::write(blobs.join(sha256_hex([bytes.as_slice()])).with_extension("part"), bytes).unwrap();
+    assert_is_tiny(&server.client(&cache).fetch(MODEL).unwrap());
+}
+
+#[test]
+fn a_blob_that_a_crash_has_cut_is_downloaded_again() {
+    let (server, cache) = (tiny(), tempfile::tempdir().unwrap());
+    let blobs = cache.path().join("models--org--tiny/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    let bytes = weights("a");
+    let blob = blobs.join(sha256_hex([bytes.as_slice()]));
+    fs::write(&blob, &bytes[..1000]).unwrap();
     assert_is_tiny(&server.client(&cache).fetch(MODEL).unwrap());
 }
 
