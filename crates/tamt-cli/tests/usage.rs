@@ -1,13 +1,18 @@
 //! Usage, help and configuration files, through the real binary.
 
+#[allow(dead_code, reason = "the tests of the verbs use the rest")]
+#[path = "cli/common.rs"]
+mod common;
+
 use std::fs;
 use std::path::PathBuf;
 
-use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use predicates::prelude::{PredicateBooleanExt, predicate};
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
+
+use crate::common::tamt_command;
 
 const VERBS: [&str; 18] = [
     "demo", "pretrain", "find", "tune", "inspect", "eval", "predict", "encode", "serve", "apply", "pack", "unpack",
@@ -19,7 +24,7 @@ const FIND: [&str; 9] =
     ["find", "--model", "./no-such-model", "--method", "random", "--sparsity", "0.7", "--output-dir", "run"];
 
 fn tamt<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Assert {
-    Command::cargo_bin("tamt").unwrap().args(arguments).assert()
+    tamt_command().args(arguments).assert()
 }
 
 fn find_with(arguments: &[&str]) -> Assert {
@@ -31,7 +36,7 @@ fn with_config(toml: &str, line: &[&str]) -> (Assert, TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("flags.toml");
     fs::write(&path, toml).unwrap();
-    let mut command = Command::cargo_bin("tamt").unwrap();
+    let mut command = tamt_command();
     command.current_dir(&directory).args(line).arg("--config").arg(&path);
     (command.assert(), directory, path)
 }

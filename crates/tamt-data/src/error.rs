@@ -184,21 +184,6 @@ pub enum Error {
         expected: usize,
     },
 
-    /// The name of a split's file is that of one of several numbered files.
-    #[error(
-        "{}: its name says that it is one of {of} files, and a split is all of them: write * in place of its number, \
-         {pattern}",
-        path.display()
-    )]
-    OneShard {
-        /// The file.
-        path: PathBuf,
-        /// Number of files stated by the name.
-        of: usize,
-        /// The name with `*` in place of its number.
-        pattern: String,
-    },
-
     /// Two files of a split have the same number: one is a copy, or the directory mixes two downloads.
     #[error(
         "{} and {}: by their names both are number {number} of {of} files; only one of them can stay",

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use tamt_files::text::Place;
+
 use crate::error::{Result, io_error};
-use crate::text::{Place, checked_part};
+use crate::text::checked_part;
 
 /// Bytes of a block; a longer line makes a longer block.
 const BLOCK: usize = 256 << 10;

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use tamt_files::text::{Fault, Place, refuse_pointer};
+
 use crate::error::{Error, Result, io_error};
-use crate::text::{Place, not_text, refuse_pointer};
+use crate::text::fault_of;
 
 /// The longest line, in bytes, that is tokenized as a whole. The memory that a tokenizer needs is some hundred times that
 /// of a line.
@@ -93,7 +95,7 @@ impl<'a> Lines<'a> {
             return Ok(None);
         }
         if self.ahead.0 == 0 {
-            refuse_pointer(&self.buffer, self.path)?;
+            refuse_pointer(&self.buffer).map_err(|fault| fault_of(self.path, fault))?;
         }
         let text = checked(&self.buffer, self.at_end).map_err(|offset| self.not_text(offset))?;
         let mark = if self.ahead.0 == 0 && text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
@@ -119,7 +121,7 @@ impl<'a> Lines<'a> {
 
     fn not_text(&self, offset: usize) -> Error {
         let place = Place { line: 1 + self.ahead.1, offset: self.ahead.0 };
-        not_text(self.path, &self.buffer, offset, place)
+        fault_of(self.path, Fault::of_byte(&self.buffer, offset, place))
     }
 }
 

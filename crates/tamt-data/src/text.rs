@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
-use tamt_files::kind::is_lfs_pointer;
+use tamt_files::text::{self, Fault, Place};
 
 use crate::error::{Error, Result, io_error};
 
@@ -21,58 +21,22 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 }
 
 /// `bytes` as UTF-8 text, without a leading byte order mark.
-///
-/// NUL bytes are valid UTF-8, but occur only in binary files and in UTF-16, so the function refuses them.
 pub(crate) fn checked_text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> {
     checked_part(bytes, path, Place::START)
 }
 
-/// The place of a part of a text in its file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    /// The line of the first byte, from 1.
-    pub(crate) line: usize,
-    /// The offset of the first byte.
-    pub(crate) offset: usize,
-}
-
-impl Place {
-    pub(crate) const START: Self = Self { line: 1, offset: 0 };
-
-    /// The place after these bytes.
-    pub(crate) fn after(self, bytes: &[u8]) -> Self {
-        let lines = bytes.iter().filter(|&&b| b == b'\n').count();
-        Self { line: self.line + lines, offset: self.offset + bytes.len() }
-    }
-}
-
-/// Refuses a Git LFS pointer: a text, but never the one that is wanted.
-pub(crate) fn refuse_pointer(start: &[u8], path: &Path) -> Result<()> {
-    if is_lfs_pointer(start) { Err(Error::LfsPointer { path: path.to_owned() }) } else { Ok(()) }
-}
-
 /// As [`checked_text`], for the part of a file at `place`. Only the first part can begin with a byte order mark.
 pub(crate) fn checked_part<'a>(bytes: &'a [u8], path: &Path, place: Place) -> Result<&'a str> {
-    if place.offset == 0 {
-        refuse_pointer(bytes, path)?;
-    }
-    let text = std::str::from_utf8(bytes).map_err(|e| not_text(path, bytes, e.valid_up_to(), place))?;
-    if let Some(offset) = bytes.iter().position(|&b| b == 0) {
-        return Err(not_text(path, bytes, offset, place));
-    }
-    let unmarked = text.strip_prefix('\u{feff}').filter(|_| place.offset == 0);
-    Ok(unmarked.unwrap_or(text))
+    text::checked(bytes, place).map_err(|fault| fault_of(path, fault))
 }
 
-/// The error about the byte `at` of the part of a file at `place`.
-pub(crate) fn not_text(path: &Path, bytes: &[u8], at: usize, place: Place) -> Error {
-    let Place { line, offset } = place.after(&bytes[..at]);
-    let what = match bytes.get(at) {
-        Some(0) => "a NUL byte".to_owned(),
-        Some(byte) => format!("an invalid byte 0x{byte:02x}"),
-        None => "an unfinished character".to_owned(),
-    };
-    Error::NotText { path: path.to_owned(), line, offset, what }
+/// The error of a file that is no text.
+pub(crate) fn fault_of(path: &Path, fault: Fault) -> Error {
+    let path = path.to_owned();
+    match fault {
+        Fault::LfsPointer => Error::LfsPointer { path },
+        Fault::Byte { line, offset, what } => Error::NotText { path, line, offset, what },
+    }
 }
 
 /// Parses JSON. A lone surrogate, half of a character that was cut in two, is read as U+FFFD.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tamt_data::Error;
 use tamt_data::metrics::Metric;
-use tamt_data::tasks::{Defaults, Example, Head, Label, Split, Task, read};
+use tamt_data::tasks::{Defaults, Example, Head, Label, Split, Task, read, read_noted};
 use tempfile::TempDir;
 
 fn fixtures() -> PathBuf {
@@ -221,18 +221,22 @@ fn a_pattern_may_go_into_directories_and_have_several_stars() {
 }
 
 #[test]
-fn a_name_of_one_of_several_shards_is_refused_with_a_pattern_of_all() {
+fn a_file_that_is_one_of_several_by_its_name_is_read_with_a_note() {
     let row = "text,stars\na,yes\n";
     let dir = dir(&[("part-0-of-2.csv", row), ("part-1-of-2.csv", row), ("best-of-3.csv", row), ("0-of-1.csv", row)]);
-    let of = |file: &str| read(&own(&OWN.replace("data.FORMAT", file)).unwrap(), dir.path(), Split::Train);
-    let error = of("part-0-of-2.csv").unwrap_err();
-    assert!(matches!(error, Error::OneShard { of: 2, .. }), "{error}");
-    let message = error.to_string();
-    assert!(message.contains("part-0-of-2.csv: its name says that it is one of 2 files"), "{message}");
-    assert!(message.ends_with("write * in place of its number, part-*-of-2.csv"), "{message}");
-    assert_eq!(of("part-*-of-2.csv").unwrap().items.len(), 2);
+    let of = |file: &str| {
+        let (read, notes) =
+            read_noted(&own(&OWN.replace("data.FORMAT", file)).unwrap(), dir.path(), Split::Train).unwrap();
+        (read.items.len(), notes)
+    };
+    let (count, notes) = of("part-0-of-2.csv");
+    assert_eq!((count, notes.len()), (1, 1));
+    let expected =
+        "part-0-of-2.csv: it is one of 2 files by its name, and the only one that is read; part-*-of-*.csv names";
+    assert!(notes[0].contains(expected), "{}", notes[0]);
+    assert_eq!(of("part-*-of-*.csv"), (2, Vec::new()));
     for whole in ["0-of-1.csv", "best-of-3.csv"] {
-        assert_eq!(of(whole).unwrap().items.len(), 1, "{whole}");
+        assert_eq!(of(whole), (1, Vec::new()), "{whole}");
     }
 }
 

@@ -1,8 +1,9 @@
-//! Files that appear whole or not at all, and their digests. The workspace's crates write their results by
+//! Files that appear whole or not at all, their digests, and what a file is by its bytes. The workspace's crates write their results by
 //! [`atomic_write`]; logs and downloads grow, and leases of a study have a protocol of their own.
 
 pub mod digest;
 pub mod kind;
+pub mod text;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -1,6 +1,6 @@
-//! Shared helpers of the tests: random inputs, comparisons, and finite differences in f64.
+//! Shared helpers of the tests: random inputs, comparisons, and formulas and finite differences in f64.
 
-use crate::base::{Purpose, Stream};
+use crate::base::{Precision, Purpose, Stream, bf16_bits};
 use crate::masks::BitMask;
 
 /// `natively`, or `in_miri` under Miri, which takes a thousand times as long. Shapes for Miri have the fewest elements
@@ -38,6 +38,27 @@ pub(crate) fn random_mask(rows: usize, cols: usize, kept: f32) -> BitMask {
 /// `x` in f64.
 pub(crate) fn to_f64(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// `x` in the precision.
+pub(crate) fn rounded(x: f32, precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => f32::from_bits(bf16_bits(x) << 16),
+    }
+}
+
+/// `y = x (W ∘ B)ᵀ + b` in f64.
+pub(crate) fn naive_linear(x: &[f64], w: &[f64], mask: Option<&BitMask>, bias: &[f64], cols: usize) -> Vec<f64> {
+    let rows = bias.len();
+    let mut y = Vec::new();
+    for x in x.chunks_exact(cols) {
+        for n in 0..rows {
+            let kept = |c: usize| mask.is_none_or(|m| m.get(n, c));
+            y.push(bias[n] + (0..cols).filter(|&c| kept(c)).map(|c| x[c] * w[n * cols + c]).sum::<f64>());
+        }
+    }
+    y
 }
 
 /// Asserts `|actual - expected| <= tolerance * max(|expected|, rms(expected), 1)` for every element.

@@ -233,7 +233,7 @@ impl Session<'_> {
         // Another process that downloads the file holds the lock.
         let lock = blob.with_extension("lock");
         let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(write_error(&lock))?;
-        // A crash may have cut the blob of a program that does not wait for the disk.
+        // A crash may have cut a blob that no snapshot has yet, of a program that does not wait for the disk.
         let is_whole = fs::metadata(&blob).is_ok_and(|blob| blob.is_file() && blob.len() == size);
         if !is_whole {
             self.download_blob(client, &at_hub, file, &blob, size)?;

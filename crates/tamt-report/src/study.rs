@@ -1,9 +1,10 @@
 //! The scores, losses and tickets of all runs, by what they are about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tamt_files::digest::sha256_file;
+use tamt_study::labels::Labels;
 use tamt_study::store::TICKET_FILE;
 
 use crate::names::{Level, Method, Task};
@@ -117,7 +118,7 @@ impl Study {
                 Kind::Pretrain => {}
             }
         }
-        study.tickets_on_the_way(&runs);
+        study.tickets_on_the_way(&runs, &searches);
         // What a search measured at its end counts where no run measured it again.
         let measured: BTreeSet<TicketKey> = study.losses.iter().map(|loss| loss.ticket.clone()).collect();
         for file in study.tickets.iter().filter(|file| !measured.contains(&file.ticket)) {
@@ -130,18 +131,16 @@ impl Study {
     }
 
     /// Adds the tickets that searches wrote ahead of their end, and that other runs name: `NAME/step-200`.
-    fn tickets_on_the_way(&mut self, runs: &[Run]) {
-        let searches: HashMap<String, usize> =
-            self.tickets.iter().map(|file| (directory_name(&runs[file.run]), file.run)).collect();
+    fn tickets_on_the_way(&mut self, runs: &[Run], searches: &Searches) {
         let losses = self.losses.iter().map(|loss| (loss.run, &loss.ticket));
         let used = self.scores.iter().map(|score| (score.run, &score.ticket)).chain(losses);
         let mut known: BTreeSet<TicketKey> = self.tickets.iter().map(|file| file.ticket.clone()).collect();
         let mut added = Vec::new();
         for (run, ticket) in used {
-            let Some((name, folder)) = runs[run].labels.ticket.as_deref().and_then(|name| name.split_once('/')) else {
+            let Some((_, folder)) = runs[run].labels.ticket.as_deref().and_then(|name| name.split_once('/')) else {
                 continue;
             };
-            let Some(&search) = searches.get(name) else { continue };
+            let Some(search) = searches.search(&runs[run]) else { continue };
             let path = runs[search].directory.join(folder).join(TICKET_FILE);
             if path.exists() && known.insert(ticket.clone()) {
                 added.push(TicketFile { run: search, ticket: ticket.clone(), path });
@@ -220,34 +219,30 @@ fn directory_name(run: &Run) -> String {
     run.directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The directory of the search that wrote the ticket of a run.
-fn search_name(run: &Run) -> Option<&str> {
-    run.labels.ticket.as_deref().map(|name| name.split_once('/').map_or(name, |(search, _)| search))
-}
-
 /// The searches of a report, as the runs of their tickets name them.
 struct Searches {
-    /// Positions of searches by the names of their directories, each with the digest of its ticket where a name is that of
-    /// several.
-    named: HashMap<String, Vec<(usize, Option<String>)>>,
-    /// Digests of tickets whose search is no part of the report, by the labels of the runs.
+    /// Directories of searches with their positions, by the names of the directories.
+    named: HashMap<String, Vec<(PathBuf, usize)>>,
+    /// Digests of tickets whose search is no part of the report, by what is known of the tickets.
     unknown: HashMap<String, BTreeSet<String>>,
+}
+
+/// What a run without its search says of its ticket.
+fn known_of_ticket(run: &Run) -> String {
+    format!("{:?}", Labels { ticket: None, task: None, seed: None, train_examples: None, ..run.labels.clone() })
 }
 
 impl Searches {
     fn of(runs: &[Run]) -> Self {
-        let mut named: HashMap<String, Vec<(usize, Option<String>)>> = HashMap::new();
+        let mut named: HashMap<String, Vec<(PathBuf, usize)>> = HashMap::new();
         for (i, run) in runs.iter().enumerate().filter(|(_, run)| run.kind == Kind::Find) {
-            named.entry(directory_name(run)).or_default().push((i, None));
-        }
-        for (i, digest) in named.values_mut().filter(|searches| searches.len() > 1).flatten() {
-            *digest = sha256_file(&runs[*i].directory.join(TICKET_FILE)).ok();
+            named.entry(directory_name(run)).or_default().push((run.directory.clone(), i));
         }
         let searches = Self { named, unknown: HashMap::new() };
         let mut unknown: HashMap<String, BTreeSet<String>> = HashMap::new();
         for run in runs.iter().filter(|run| run.kind != Kind::Find && searches.search(run).is_none()) {
             if let Some(digest) = run.settings.get(TICKET_DIGEST) {
-                unknown.entry(format!("{:?}", run.labels)).or_default().insert(digest.clone());
+                unknown.entry(known_of_ticket(run)).or_default().insert(digest.clone());
             }
         }
         Self { unknown, ..searches }
@@ -255,11 +250,16 @@ impl Searches {
 
     /// The search of a run's ticket: by the name of its directory, and among several of a name by the ticket's digest.
     fn search(&self, run: &Run) -> Option<usize> {
-        match self.named.get(search_name(run)?)?.as_slice() {
-            [(only, _)] => Some(*only),
+        let name = run.labels.ticket.as_deref()?;
+        let (search, folder) = name.split_once('/').unwrap_or((name, ""));
+        match self.named.get(search)?.as_slice() {
+            [(_, only)] => Some(*only),
             several => {
                 let digest = run.settings.get(TICKET_DIGEST)?;
-                several.iter().find(|(_, own)| own.as_ref() == Some(digest)).map(|(i, _)| *i)
+                let is_of = |directory: &Path| {
+                    sha256_file(&directory.join(folder).join(TICKET_FILE)).is_ok_and(|own| own == *digest)
+                };
+                several.iter().find(|(directory, _)| is_of(directory)).map(|(_, i)| *i)
             }
         }
     }
@@ -270,7 +270,7 @@ impl Searches {
         if let Some(search) = self.search(run) {
             return variants[search].clone();
         }
-        let several = self.unknown.get(&format!("{:?}", run.labels)).is_some_and(|digests| digests.len() > 1);
+        let several = self.unknown.get(&known_of_ticket(run)).is_some_and(|digests| digests.len() > 1);
         match run.settings.get(TICKET_DIGEST).filter(|_| several) {
             Some(digest) => format!("ticket {}", first_digits(digest)),
             None => String::new(),

@@ -38,8 +38,8 @@ const NAMES: [&str; 11] = [
     "eval-corpus",
 ];
 
-/// Settings that change no result.
-const WITHOUT_EFFECT: [&str; 14] = [
+/// Settings that change no result. How often a fine-tuning is evaluated is none of them: its score is the best evaluation.
+const WITHOUT_EFFECT: [&str; 13] = [
     "tool-version",
     "threads",
     "kernel",
@@ -48,13 +48,15 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "logging-steps",
     "save-every",
     "save-minutes",
-    "eval-every",
     "allow-other-base",
     "train.save-every",
     "train.save-minutes",
     "train.logging-steps",
     "train.eval-every",
 ];
+
+/// Inputs of which each seed may have its own: another one is another setting only where the seeds are equal.
+const OF_SEEDS: [&str; 2] = ["teacher-sha256", "start-sha256"];
 
 /// The end of the names of inputs' digests.
 const DIGEST: &str = "-sha256";
@@ -80,19 +82,25 @@ pub(crate) fn identity(run: &Run) -> String {
 /// Runs of one kind, base and method (of a task: base and task) are compared. Where two of them have labels that are
 /// equal but for seeds, and different settings, the names of these settings become part of the names of all.
 pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
-    let mut groups: BTreeMap<(Family, String), Vec<usize>> = BTreeMap::new();
-    for (i, run) in runs.iter().enumerate() {
-        let labels = Labels { ticket: None, ticket_seed: None, seed: None, ..run.labels.clone() };
-        groups.entry((family(run), format!("{labels:?}"))).or_default().push(i);
-    }
     let mut telling: HashMap<Family, BTreeSet<&str>> = HashMap::new();
-    for ((family, _), members) in &groups {
-        let first = &runs[members[0]].settings;
-        for run in &members[1..] {
-            let other = &runs[*run].settings;
-            let keys = first.keys().chain(other.keys()).map(String::as_str);
-            let differing = keys.filter(|key| first.get(*key) != other.get(*key) && is_telling(key));
-            telling.entry(family.clone()).or_default().extend(differing);
+    for with_seeds in [false, true] {
+        let mut groups: BTreeMap<(Family, String), Vec<usize>> = BTreeMap::new();
+        for (i, run) in runs.iter().enumerate() {
+            let mut labels = Labels { ticket: None, ..run.labels.clone() };
+            if !with_seeds {
+                (labels.ticket_seed, labels.seed) = (None, None);
+            }
+            groups.entry((family(run), format!("{labels:?}"))).or_default().push(i);
+        }
+        for ((family, _), members) in &groups {
+            let first = &runs[members[0]].settings;
+            for run in &members[1..] {
+                let other = &runs[*run].settings;
+                let keys = first.keys().chain(other.keys()).map(String::as_str);
+                let differing = keys.filter(|key| first.get(*key) != other.get(*key));
+                let telling = telling.entry(family.clone()).or_default();
+                telling.extend(differing.filter(|key| is_telling(key) && OF_SEEDS.contains(key) == with_seeds));
+            }
         }
     }
     let variant = |run: &Run| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::common::signal;
+use crate::common::{files, signal};
 use crate::random::Random;
 use crate::runs::{Ended, Finished, Runs, ended, remove};
 use crate::tree;
@@ -222,7 +222,7 @@ pub(crate) fn mend(what: Disturbance, runs: &Runs, random: &mut Random) {
         Disturbance::FullDisk => fs::remove_file(runs.place().join("filler")).unwrap(),
         Disturbance::ModelRemoved => fs::rename(runs.at("model-elsewhere"), runs.at("model")).unwrap(),
         Disturbance::ClockSetBack if runs.run().exists() => {
-            for path in tree::files(&runs.run()).into_values() {
+            for path in files(&runs.run()).into_values() {
                 let seconds = random.below(3_000_000_000);
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
                 let file = File::options().append(true).open(path).unwrap();

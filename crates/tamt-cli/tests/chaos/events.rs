@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::tree;
+use crate::common::files;
 
 /// How the names of event files begin.
 pub(crate) const PREFIX: &str = "events.out.tfevents.";
@@ -102,7 +102,7 @@ fn take<'a>(message: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
 /// of their names, and where a run starts again it forgets that step and the later ones.
 pub(crate) fn shown(root: &Path) -> BTreeMap<(String, u64, String), u32> {
     let mut shown: BTreeMap<(String, u64, String), u32> = BTreeMap::new();
-    for (name, path) in tree::files(root) {
+    for (name, path) in files(root) {
         let (folder, file) = name.rsplit_once('/').unwrap_or(("", &name));
         if !file.starts_with(PREFIX) {
             continue;

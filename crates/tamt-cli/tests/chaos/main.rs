@@ -139,7 +139,7 @@ fn meet_at(
 /// Asserts that a run that ended by itself without a step has left no directory.
 fn assert_no_trace_without_steps(runs: &Runs, ended: &Ended) {
     let has_steps = runs.run().exists() && {
-        let files = tree::files(&runs.run());
+        let files = common::files(&runs.run());
         let is_output = |name: &String| ["safetensors", "tsv"].iter().any(|end| name.ends_with(end));
         files.keys().any(is_output)
             || files.iter().any(|(name, path)| name.ends_with("log.jsonl") && fs::metadata(path).unwrap().len() > 0)

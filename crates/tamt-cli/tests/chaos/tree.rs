@@ -6,28 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::common::files;
 use crate::events;
 
 /// Keys of wall-clock fields in JSON.
 const CLOCKS: [&str; 1] = ["seconds"];
-
-/// The files below `root` by their relative path.
-pub(crate) fn files(root: &Path) -> BTreeMap<String, PathBuf> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                found.insert(name, path);
-            }
-        }
-    }
-    found
-}
 
 /// Whether the file or a folder above it has a temporary name, under which nothing needs to be whole.
 pub(crate) fn is_temporary(name: &str) -> bool {

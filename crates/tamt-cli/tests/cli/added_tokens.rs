@@ -5,9 +5,9 @@ use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::{Tensors, at, bert, corpus, golden, tamt};
+use crate::common::{Tensors, at, bert, corpus, golden, json_file, magnitude, tamt};
 use crate::task_files::cola;
 
 const TRAINING: &str = "--max-steps 2 --batch-size 4 --block-size 16";
@@ -16,7 +16,7 @@ const TRAINING: &str = "--max-steps 2 --batch-size 4 --block-size 16";
 fn tokenizer(directory: &Path) {
     let vocabulary = fs::read_to_string(Path::new(&bert()).join("vocab.txt")).unwrap();
     let pieces = vocabulary.lines().count();
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(bert() + "/config.json").unwrap()).unwrap();
+    let mut config = json_file(bert() + "/config.json");
     config["vocab_size"] = json!(pieces + 1);
     for (name, content) in [
         ("vocab.txt", vocabulary),
@@ -37,7 +37,7 @@ fn added_tokens_are_written_with_every_model() {
     let source = at(&directory, "");
     let line = format!("pretrain --new {source}/config.json --tokenizer {source} --corpus {}", corpus());
     tamt(&format!("{line} --output-dir {model} {TRAINING} --quiet")).success();
-    tamt(&format!("find --model {model} --method magnitude --sparsity 0.5 --output-dir {ticket} --quiet")).success();
+    magnitude(&model, 0.5, &ticket);
     tamt(&format!("apply --model {model} --ticket {ticket} --output-dir {applied} --quiet")).success();
     let data = cola(&directory.path().join("tasks/CoLA"));
     let line = format!("tune --model {model} --ticket {ticket} --task cola --data {data} --max-steps 2");

@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
 use serde_json::{Value, json};
 
-use crate::common::{Tensors, at, bert, bytes, copy_of_bert, corpus, golden, split, stderr, tamt};
+use crate::common::{
+    DEADLINE, Tensors, at, bert, bytes, change_json, copy_of_bert, corpus, golden, magnitude, magnitude_line, split,
+    stderr, tamt,
+};
 
 const QUERY: &str = "bert.encoder.layer.0.attention.self.query.weight";
 /// The same matrix as tickets name it.
@@ -22,10 +26,6 @@ fn refused(assert: Assert, code: i32, expected: &str) {
         .code(code)
         .stdout(is_empty())
         .stderr(starts_with("error: ").and(contains(expected)).and(contains("panicked").not()));
-}
-
-fn magnitude(model: &str, output: &str) -> String {
-    format!("find --model {model} --method magnitude --sparsity 0.7 --output-dir {output} --quiet")
 }
 
 fn training(output: &str) -> String {
@@ -43,7 +43,7 @@ fn spoiled(spoil: impl FnOnce(&Path), expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let model = copy_of_bert(&directory.path().join("model"));
     spoil(Path::new(&model));
-    refused(tamt(&magnitude(&model, &at(&directory, "run"))), 1, expected);
+    refused(tamt(&magnitude_line(&model, 0.7, &at(&directory, "run"))), 1, expected);
     assert!(!Path::new(&at(&directory, "run/ticket.safetensors")).exists());
 }
 
@@ -60,13 +60,7 @@ fn spoiled_weights(spoil: impl FnOnce(&mut Tensors), expected: &str) {
 
 #[track_caller]
 fn spoiled_config(key: &str, value: Value, expected: &str) {
-    let change = |model: &Path| {
-        let path = model.join("config.json");
-        let mut config: Value = serde_json::from_slice(&bytes(&path)).unwrap();
-        config[key] = value;
-        fs::write(&path, config.to_string()).unwrap();
-    };
-    spoiled(change, expected);
+    spoiled(|model| change_json(model.join("config.json"), |config| config[key] = value), expected);
 }
 
 #[test]
@@ -148,12 +142,13 @@ fn model_directories_that_lack_a_part() {
     spoiled(untokenized, "no tokenizer in");
     spoiled(|model| fs::write(model.join("tokenizer.json"), "{}").unwrap(), "tokenizer.json");
     let directory = tempfile::tempdir().unwrap();
-    refused(tamt(&magnitude("./no/such/model", &at(&directory, "run"))), 1, "no such directory: ./no/such/model");
+    let line = |model: &str| magnitude_line(model, 0.7, &at(&directory, "run"));
+    refused(tamt(&line("./no/such/model")), 1, "no such directory: ./no/such/model");
     let (missing, file) = (at(&directory, "runs/kd"), bert() + "/config.json");
     let parent = format!("no such directory: {missing}; {} is the last part that exists", directory.path().display());
-    refused(tamt(&magnitude(&missing, &at(&directory, "run"))), 1, &parent);
-    refused(tamt(&magnitude(&file, &at(&directory, "run"))), 1, "config.json is a file; a model is the directory");
-    refused(tamt(&magnitude(&corpus(), &at(&directory, "run"))), 1, "corpus.txt");
+    refused(tamt(&line(&missing)), 1, &parent);
+    refused(tamt(&line(&file)), 1, "config.json is a file; a model is the directory");
+    refused(tamt(&line(&corpus())), 1, "corpus.txt");
 }
 
 #[test]
@@ -206,7 +201,7 @@ fn output_directories_that_cannot_be() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(at(&directory, "file"), "precious").unwrap();
     for output in ["file", "file/run", "file/a/b"] {
-        refused(tamt(&magnitude(&bert(), &at(&directory, output))), 1, "cannot create directory");
+        refused(tamt(&magnitude_line(&bert(), 0.7, &at(&directory, output))), 1, "cannot create directory");
         let line = format!("pretrain --model {} --corpus {} --max-steps 3 --output-dir", bert(), corpus());
         refused(tamt(&format!("{line} {}", at(&directory, output))), 1, "cannot create directory");
     }
@@ -218,18 +213,18 @@ fn with_little_disk(blocks: u32, line: &str) -> Assert {
     // Without the trap, the signal ends the program ahead of the error.
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let binary = assert_cmd::cargo::cargo_bin("tamt");
-    assert_cmd::Command::new("sh").args(["-c", &script]).arg(binary).args(split(line)).assert()
+    Command::new("sh").args(["-c", &script]).arg(binary).args(split(line)).timeout(DEADLINE).assert()
 }
 
 #[test]
 fn a_full_disk_is_reported_with_the_file_and_leaves_none() {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    refused(with_little_disk(4, &magnitude(&bert(), &run)), 1, "cannot write");
+    refused(with_little_disk(4, &magnitude_line(&bert(), 0.7, &run)), 1, "cannot write");
     assert!(!Path::new(&run).join("ticket.safetensors").exists());
     assert!(!Path::new(&run).exists(), "a run without output leaves no directory");
     // Without the limit, the run goes on.
-    tamt(&format!("{} --resume", magnitude(&bert(), &run))).success();
+    tamt(&format!("{} --resume", magnitude_line(&bert(), 0.7, &run))).success();
 
     let vectors = at(&directory, "vectors.safetensors");
     let line = format!("encode --model {} --input {} --output {vectors}", bert(), corpus());
@@ -241,11 +236,12 @@ fn a_full_disk_is_reported_with_the_file_and_leaves_none() {
 #[test]
 fn a_result_that_cannot_be_printed_is_a_failure_and_a_closed_pipe_is_none() {
     let directory = tempfile::tempdir().unwrap();
-    tamt(&magnitude(&bert(), &at(&directory, "run"))).success();
+    magnitude(&bert(), 0.7, &at(&directory, "run"));
     let binary = assert_cmd::cargo::cargo_bin("tamt");
     let inspect = |redirection: &str| {
         let script = format!("\"$0\" inspect \"$1\" {redirection}");
-        assert_cmd::Command::new("sh").args(["-c", &script]).arg(&binary).arg(at(&directory, "run")).assert()
+        let run = at(&directory, "run");
+        Command::new("sh").args(["-c", &script]).arg(&binary).arg(run).timeout(DEADLINE).assert()
     };
     if Path::new("/dev/full").exists() {
         refused(inspect("> /dev/full"), 1, "cannot write to stdout");
@@ -258,7 +254,7 @@ fn a_result_that_cannot_be_printed_is_a_failure_and_a_closed_pipe_is_none() {
 fn spoiled_ticket(spoil: impl FnOnce(&str), code: i32, expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let run = at(&directory, "run");
-    tamt(&magnitude(&bert(), &run)).success();
+    magnitude(&bert(), 0.7, &run);
     spoil(&format!("{run}/ticket.safetensors"));
     let (model, text, output) = (bert(), corpus(), at(&directory, "out"));
     for line in [
@@ -345,7 +341,7 @@ fn tickets_with_other_names_or_shapes() {
 fn a_ticket_of_other_weights_is_refused_unless_only_the_weights_are_others() {
     let directory = tempfile::tempdir().unwrap();
     let (run, other) = (at(&directory, "run"), copy_of_bert(&directory.path().join("other")));
-    tamt(&magnitude(&bert(), &run)).success();
+    magnitude(&bert(), 0.7, &run);
     let mut weights = Tensors::read(format!("{other}/model.safetensors"));
     weights.bytes_mut(QUERY)[..4].copy_from_slice(&0.5f32.to_le_bytes());
     weights.write(format!("{other}/model.safetensors"));
@@ -382,8 +378,8 @@ fn a_ticket_of_other_weights_is_refused_unless_only_the_weights_are_others() {
 fn tickets_of_different_matrices_are_not_compared() {
     let directory = tempfile::tempdir().unwrap();
     let (all, one) = (at(&directory, "all"), at(&directory, "one"));
-    tamt(&magnitude(&bert(), &all)).success();
-    tamt(&format!("{} --layers 1", magnitude(&bert(), &one))).success();
+    magnitude(&bert(), 0.7, &all);
+    tamt(&format!("{} --layers 1", magnitude_line(&bert(), 0.7, &one))).success();
     for (ticket, other) in [(&all, &one), (&one, &all)] {
         refused(tamt(&format!("inspect {ticket} --against {other} --json")), 1, "does not fit at encoder.layer.0");
     }

@@ -4,7 +4,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::common::{at, bert, object, tamt};
+use crate::common::{at, bert, magnitude, object, tamt};
 
 const SHAPE: &str = "--layers 1 --hidden 16 --heads 2 --vocab 50 --batch-size 2 --length 8 --steps 2";
 
@@ -62,8 +62,7 @@ fn shapes_that_no_encoder_has_are_refused() {
 #[test]
 fn whole_steps_of_a_model_and_its_ticket_are_timed() {
     let directory = tempfile::tempdir().unwrap();
-    let run = at(&directory, "run");
-    tamt(&format!("find --model {} --method magnitude --sparsity 0.6 --output-dir {run}", bert())).success();
+    let run = magnitude(&bert(), 0.6, &at(&directory, "run"));
     let line = format!("bench --model {} --ticket {run} --batch-size 2 --steps 2", bert());
     let report = object(&tamt(&format!("{line} --json --quiet")).success());
     // The golden model has 40 positions, fewer than the 128 tokens of the default.

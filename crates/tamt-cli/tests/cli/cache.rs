@@ -3,18 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{at, bert, bytes, corpus, object, split, stderr};
+use crate::common::{at, bert, bytes, corpus, object, split, stderr, tamt_command};
 
 /// Runs the binary with `directory/cache` as its cache directory.
 fn tamt(directory: &TempDir, size: &str, line: &str) -> Assert {
-    let mut command = Command::cargo_bin("tamt").unwrap();
+    let mut command = tamt_command();
     command.env("TAMT_CACHE", directory.path().join("cache")).env("TAMT_CACHE_SIZE", size);
     command.args(split(line)).assert()
 }

@@ -8,26 +8,14 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::common::{Tensors, at, bert, copy_of_bert, corpus, object, tamt};
+use crate::common::{
+    Tensors, at, bert, change_json, copy_of_bert, corpus, json_file, magnitude, object, split, tamt, tamt_command,
+};
 use crate::task_files::{cola, with_pooler};
-
-fn json_file(path: impl AsRef<Path>) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
-
-fn set(path: &str, change: impl FnOnce(&mut Value)) {
-    let mut value = json_file(path);
-    change(&mut value);
-    fs::write(path, value.to_string()).unwrap();
-}
 
 /// The flags of a small task.
 fn task(directory: &tempfile::TempDir) -> String {
     format!("--task cola --data {}", cola(&directory.path().join("data")))
-}
-
-fn magnitude(model: &str, output: &str) {
-    tamt(&format!("find --model {model} --method magnitude --sparsity 0.5 --output-dir {output} --quiet")).success();
 }
 
 #[test]
@@ -38,7 +26,7 @@ fn an_applied_ticket_of_a_tuned_model_evaluates_as_model_and_ticket_do() {
     let [tuned, ticket, applied] = ["tuned", "ticket", "applied"].map(|name| at(&directory, name));
     let course = "--learning-rate 5e-3 --batch-size 8 --max-steps 20";
     tamt(&format!("tune --model {base} {task} {course} --output-dir {tuned} --quiet")).success();
-    magnitude(&tuned, &ticket);
+    magnitude(&tuned, 0.5, &ticket);
     tamt(&format!("apply --model {tuned} --ticket {ticket} --output-dir {applied}")).success();
     assert_eq!(json_file(format!("{applied}/config.json")), json_file(format!("{tuned}/config.json")));
     let evaluation = |model: &str| object(&tamt(&format!("eval --model {model} {task} --json --quiet")).success());
@@ -53,13 +41,13 @@ fn an_applied_ticket_of_a_tuned_model_evaluates_as_model_and_ticket_do() {
 fn the_type_of_written_weights_is_said_in_all_places() {
     let directory = tempfile::tempdir().unwrap();
     let base = with_pooler(&bert(), &directory.path().join("base"));
-    set(&format!("{base}/config.json"), |config| config["torch_dtype"] = json!("bfloat16"));
+    change_json(format!("{base}/config.json"), |config| config["torch_dtype"] = json!("bfloat16"));
     let dtypes = |output: &str| {
         let config = json_file(format!("{output}/config.json"));
         (config["dtype"].clone(), config["torch_dtype"].clone())
     };
     let ticket = at(&directory, "ticket");
-    magnitude(&base, &ticket);
+    magnitude(&base, 0.5, &ticket);
     let mut outputs = Vec::new();
     for (dtype, in_file, name) in
         [("", "F32", "float32"), ("--dtype bf16", "BF16", "bfloat16"), ("--dtype f16", "F16", "float16")]
@@ -74,7 +62,7 @@ fn the_type_of_written_weights_is_said_in_all_places() {
     }
     // A ticket of the copy prunes the same weights: zeros are the smallest magnitudes.
     let again = at(&directory, "again");
-    magnitude(&outputs[1], &again);
+    magnitude(&outputs[1], 0.5, &again);
     let bits = |run: &str| Tensors::read(format!("{run}/ticket.safetensors")).data;
     assert_eq!(bits(&again), bits(&ticket));
 
@@ -105,7 +93,7 @@ fn a_decoder_of_its_own_matters_only_where_something_is_decoded() {
     let note = "the MLM head is left out, because its `cls.predictions.decoder.weight` is not tied";
     let [vectors, run, kd, applied] = ["v.safetensors", "run", "kd", "applied"].map(|name| at(&directory, name));
     tamt(&format!("encode --model {model} --input {} --output {vectors}", corpus())).success().stdout(contains(note));
-    magnitude(&model, &run);
+    magnitude(&model, 0.5, &run);
     let course = format!("--sparsity 0.5 --corpus {} --max-steps 1 --batch-size 2 --block-size 16", corpus());
     tamt(&format!("find --model {model} --method tamt-kd {course} --output-dir {kd}")).success();
     let refusal = "MLM decoder cls.predictions.decoder.weight of its own";
@@ -140,8 +128,8 @@ fn paths_that_are_not_utf_8_are_read_and_written() {
     let model = root.join("model");
     fs::rename(&base, &model).unwrap();
     let run = |line: &str, paths: &[(&str, &Path)]| {
-        let mut command = assert_cmd::Command::cargo_bin("tamt").unwrap();
-        command.args(line.split_whitespace()).arg("--json");
+        let mut command = tamt_command();
+        command.args(split(line)).arg("--json");
         for (flag, path) in paths {
             command.arg(flag).arg(path);
         }

@@ -1,8 +1,9 @@
-//! Running the binary to the end or to a moment in its middle, a model to run it on, and safetensors files to read and to
+//! Running the binary to the end or to a moment in its middle, models and tickets to run it on, and files to read and to
 //! spoil.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use serde_json::{Map, Value};
+use toml::Table;
 
 /// The time limit of a command that takes a second on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(600);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Times that a run becomes twice as long, if it ends ahead of what is to happen in its middle.
 const DOUBLINGS: u32 = 8;
@@ -43,14 +45,26 @@ pub(crate) fn split(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+/// The binary, without arguments yet, which is killed at the deadline.
+pub(crate) fn tamt_command() -> Command {
+    let mut command = Command::cargo_bin("tamt").unwrap();
+    command.timeout(DEADLINE);
+    command
+}
+
 /// Runs the binary with the words of `line`.
 pub(crate) fn tamt(line: &str) -> Assert {
-    Command::cargo_bin("tamt").unwrap().args(split(line)).timeout(DEADLINE).assert()
+    tamt_command().args(split(line)).assert()
+}
+
+/// Runs the binary with the words of `line` in a directory.
+pub(crate) fn tamt_in(directory: impl AsRef<Path>, line: &str) -> Assert {
+    tamt_command().current_dir(directory).args(split(line)).assert()
 }
 
 /// Runs the binary with the words of `line` and gives it `input` on stdin.
 pub(crate) fn tamt_reading(line: &str, input: &[u8]) -> Assert {
-    Command::cargo_bin("tamt").unwrap().args(split(line)).write_stdin(input).timeout(DEADLINE).assert()
+    tamt_command().args(split(line)).write_stdin(input).assert()
 }
 
 /// Starts the binary with the words of `line`; its output can be collected with `wait_with_output`.
@@ -186,13 +200,40 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
+/// Copies the files of a directory, without its folders.
+pub(crate) fn copy_files(from: impl AsRef<Path>, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
 /// A copy of the small BERT to spoil.
 pub(crate) fn copy_of_bert(to: &Path) -> String {
-    fs::create_dir_all(to).unwrap();
-    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"] {
-        fs::copy(Path::new(&bert()).join(name), to.join(name)).unwrap();
-    }
+    copy_files(bert(), to);
     to.to_str().unwrap().to_owned()
+}
+
+/// A copy of the classifier of three outputs of `tests/golden`, of the family `bert` or `roberta`, with its tokenizer.
+pub(crate) fn copy_of_classifier(family: &str, to: &Path) -> String {
+    copy_files(golden(family), to);
+    copy_files(golden(&format!("{family}/classifier")), to);
+    to.to_str().unwrap().to_owned()
+}
+
+/// The command line that finds a ticket by magnitude, which needs no text.
+pub(crate) fn magnitude_line(model: &str, sparsity: impl Display, output: &str) -> String {
+    format!("find --model {model} --method magnitude --sparsity {sparsity} --output-dir {output} --quiet")
+}
+
+/// Finds a ticket by magnitude and returns its directory.
+#[track_caller]
+pub(crate) fn magnitude(model: &str, sparsity: impl Display, output: &str) -> String {
+    tamt(&magnitude_line(model, sparsity, output)).success();
+    output.to_owned()
 }
 
 /// A path below `directory` as an argument.
@@ -202,6 +243,60 @@ pub(crate) fn at(directory: &tempfile::TempDir, name: impl AsRef<OsStr>) -> Stri
 
 pub(crate) fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
     fs::read(path.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+}
+
+/// The files below a directory by their relative paths.
+pub(crate) fn files(root: &Path) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, path);
+            }
+        }
+    }
+    found
+}
+
+pub(crate) fn json_file(path: impl AsRef<Path>) -> Value {
+    serde_json::from_slice(&bytes(path)).unwrap()
+}
+
+/// Changes a JSON file.
+pub(crate) fn change_json(path: impl AsRef<Path>, change: impl FnOnce(&mut Value)) {
+    let mut value = json_file(&path);
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+/// The record of a run.
+pub(crate) fn record_of(run: impl AsRef<Path>) -> Table {
+    toml::from_str(&fs::read_to_string(run.as_ref().join("config.toml")).unwrap()).unwrap()
+}
+
+/// The logged lines of a run, without their seconds.
+pub(crate) fn log_of(run: impl AsRef<Path>) -> Vec<Value> {
+    let log = fs::read_to_string(run.as_ref().join("log.jsonl")).unwrap();
+    let lines = log.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line["seconds"].take();
+        line
+    });
+    lines.collect()
+}
+
+/// The result of a run, without its seconds and its directory.
+pub(crate) fn result_of(run: impl AsRef<Path>) -> Value {
+    let mut result = json_file(run.as_ref().join("eval_results.json"));
+    for key in ["seconds", "output_dir"] {
+        result[key].take();
+    }
+    result
 }
 
 /// A safetensors file in its two parts.
@@ -264,6 +359,12 @@ impl Tensors {
     pub(crate) fn names(&self) -> Vec<String> {
         self.header.keys().filter(|name| *name != "__metadata__").cloned().collect()
     }
+}
+
+/// Each mask of a ticket: the name of its tensor, and its bytes.
+pub(crate) fn masks(ticket: &str) -> Vec<(String, Vec<u8>)> {
+    let ticket = Tensors::read(format!("{ticket}/ticket.safetensors"));
+    ticket.names().into_iter().map(|name| (name.clone(), ticket.bytes(&name).to_vec())).collect()
 }
 
 /// The tensor of a checkpoint with a head that a ticket's tensor masks.

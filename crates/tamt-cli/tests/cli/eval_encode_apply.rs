@@ -5,13 +5,7 @@ use std::path::Path;
 
 use predicates::str::{contains, is_empty};
 
-use crate::common::{Tensors, at, bert, corpus, golden, keeps, object, tamt, tamt_reading};
-
-fn ticket(directory: &tempfile::TempDir) -> String {
-    let run = at(directory, "ticket");
-    tamt(&format!("find --model {} --method magnitude --sparsity 0.7 --output-dir {run}", bert())).success();
-    run
-}
+use crate::common::{Tensors, at, bert, corpus, golden, json_file, keeps, magnitude, object, tamt, tamt_reading};
 
 fn evaluation() -> String {
     format!("eval --model {} --corpus {} --block-size 16 --json", bert(), corpus())
@@ -27,7 +21,8 @@ fn the_dense_model_is_at_no_distance_from_itself_and_a_ticket_is() {
     let loss = dense["mlm_loss"].as_f64().unwrap();
     assert_eq!(dense["perplexity"], loss.exp());
 
-    let sparse = object(&tamt(&format!("{} --ticket {}", evaluation(), ticket(&directory))).success());
+    let ticket = magnitude(&bert(), 0.7, &at(&directory, "ticket"));
+    let sparse = object(&tamt(&format!("{} --ticket {ticket}", evaluation())).success());
     assert!(sparse["kd_cosine"].as_f64().unwrap() > 0.001 && sparse["mlm_loss"] != dense["mlm_loss"], "{sparse:?}");
 }
 
@@ -45,9 +40,7 @@ fn losses_are_those_that_pytorch_computed() {
     for (kind, sparsity, losses) in expected {
         let mut line = format!("eval --model {} --corpus {} --block-size 16 --precision f32", golden(kind), corpus());
         if let Some(sparsity) = sparsity {
-            let run = at(&directory, kind);
-            let find = format!("find --model {} --method magnitude --sparsity {sparsity}", golden(kind));
-            tamt(&format!("{find} --output-dir {run}")).success();
+            let run = magnitude(&golden(kind), sparsity, &at(&directory, kind));
             line.push_str(&format!(" --ticket {run}"));
         }
         let found = object(&tamt(&format!("{line} --json")).success());
@@ -61,11 +54,10 @@ fn losses_are_those_that_pytorch_computed() {
 #[test]
 fn a_result_is_kept_with_the_settings_that_measure_it_again_and_is_not_written_over() {
     let directory = tempfile::tempdir().unwrap();
-    let (ticket, kept) = (ticket(&directory), at(&directory, "kept"));
+    let (ticket, kept) = (magnitude(&bert(), 0.7, &at(&directory, "ticket")), at(&directory, "kept"));
     let line = format!("{} --ticket {ticket} --max-tokens 500 --output-dir {kept}", evaluation());
     let printed = object(&tamt(&line).success());
-    let mut written: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(format!("{kept}/eval_results.json")).unwrap()).unwrap();
+    let mut written = json_file(format!("{kept}/eval_results.json"));
     assert_eq!(written.as_object_mut().unwrap().remove("output_dir"), Some(kept.clone().into()));
     assert_eq!(written, serde_json::Value::Object(printed));
     let again = object(&tamt(&format!("eval --config {kept}/config.toml --json")).success());
@@ -175,7 +167,7 @@ fn texts_are_cut_to_the_length_asked_for() {
 #[test]
 fn an_applied_ticket_is_a_model_with_zeros_that_encodes_as_model_and_ticket_do() {
     let directory = tempfile::tempdir().unwrap();
-    let (ticket, applied) = (ticket(&directory), at(&directory, "applied"));
+    let (ticket, applied) = (magnitude(&bert(), 0.7, &at(&directory, "ticket")), at(&directory, "applied"));
     let line = format!("apply --model {} --ticket {ticket} --output-dir {applied}", bert());
     let result = object(&tamt(&format!("{line} --json")).success());
     assert_eq!(result["output_dir"], applied);

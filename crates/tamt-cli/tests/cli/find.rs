@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::common::{Tensors, at, bert, bytes, corpus, golden, keeps, masked, object, tamt};
+use crate::common::{Tensors, at, bert, bytes, corpus, golden, json_file, keeps, masked, object, result_of, tamt};
 use crate::task_files::cola;
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
@@ -117,7 +117,7 @@ fn with_json_stdout_is_one_object_whatever_the_method_and_text_goes_to_stderr() 
         {
             assert!(!result[key].is_null(), "{method}: {key} in {result:?}");
         }
-        let written: Value = serde_json::from_slice(&bytes(at(&directory, method) + "/eval_results.json")).unwrap();
+        let written = json_file(at(&directory, method) + "/eval_results.json");
         assert_eq!(written, Value::Object(result), "{method}");
     }
 }
@@ -147,14 +147,8 @@ fn training_moves_masks_and_the_number_of_threads_does_not() {
             tamt(&format!("{line} --threads {threads} --eval-every 10 --eval-corpus {}", corpus())).success();
         }
         assert_eq!(files(&format!("{method}-1"), names), files(&format!("{method}-2"), names), "{method}");
-        let results = |run| -> Value {
-            let mut value: Value = serde_json::from_slice(&files(run, &["eval_results.json"])[0]).unwrap();
-            for key in ["seconds", "output_dir"] {
-                value[key].take();
-            }
-            value
-        };
-        assert_eq!(results(&format!("{method}-1")), results(&format!("{method}-2")), "{method}");
+        let [one, two] = [1, 2].map(|threads| result_of(at(&directory, format!("{method}-{threads}"))));
+        assert_eq!(one, two, "{method}");
         let trained = Tensors::read(at(&directory, format!("{method}-1/ticket.safetensors")));
         let start = Tensors::read(at(&directory, "magnitude/ticket.safetensors"));
         let moved = trained.names().iter().filter(|name| trained.bytes(name) != start.bytes(name)).count();

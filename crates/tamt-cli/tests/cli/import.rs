@@ -7,7 +7,7 @@ use predicates::str::contains;
 use serde_json::Value;
 use tamt_model::TensorFile;
 
-use crate::common::{Tensors, at, bert, copy_of_bert, golden, object, tamt};
+use crate::common::{Tensors, at, bert, copy_of_bert, golden, magnitude, masks, object, tamt};
 use crate::task_files::cola;
 
 /// The shape and the elements of a tensor.
@@ -19,12 +19,6 @@ fn fixture(name: &str) -> String {
 
 fn import(file: &str, output: &str) -> serde_json::Map<String, Value> {
     object(&tamt(&format!("import --model {} {file} --output-dir {output} --json", bert())).success())
-}
-
-/// Each mask of a ticket: the name of the matrix, and its bytes.
-fn masks(ticket: &str) -> Vec<(String, Vec<u8>)> {
-    let ticket = Tensors::read(format!("{ticket}/ticket.safetensors"));
-    ticket.names().into_iter().map(|name| (name.clone(), ticket.bytes(&name).to_vec())).collect()
 }
 
 /// The matrices of the small BERT in the order of the reference, with their shapes.
@@ -127,8 +121,8 @@ fn a_ticket_for_pytorch_is_imported_with_the_same_bits() {
 #[test]
 fn a_pruned_checkpoint_is_the_base_model_under_its_ticket() {
     let directory = tempfile::tempdir().unwrap();
-    let (run, pruned, text) = (at(&directory, "run"), at(&directory, "pruned"), golden("corpus.txt"));
-    tamt(&format!("find --model {} --method magnitude --sparsity 0.5 --output-dir {run}", bert())).success();
+    let (pruned, text) = (at(&directory, "pruned"), golden("corpus.txt"));
+    let run = magnitude(&bert(), 0.5, &at(&directory, "run"));
     let line = format!("export --model {} --ticket {run} --format torch-prune --output-dir {pruned}", bert());
     tamt(&line).success();
     let encode = |model: &str, out: &str| {
@@ -146,7 +140,7 @@ fn a_head_and_the_zeros_are_in_the_exported_model() {
     let data = cola(&directory.path().join("CoLA"));
     let tune = format!("tune --model {} --task cola --data {data} --max-steps 1 --keep final", bert());
     tamt(&format!("{tune} --output-dir {tuned} --quiet")).success();
-    tamt(&format!("find --model {tuned} --method magnitude --sparsity 0.5 --output-dir {run}")).success();
+    magnitude(&tuned, 0.5, &run);
     let line = format!("export --model {tuned} --ticket {run} --format transformers");
     tamt(&format!("{line} --output-dir {out}")).success();
     tamt(&format!("apply --model {tuned} --ticket {run} --output-dir {out}-applied")).success();

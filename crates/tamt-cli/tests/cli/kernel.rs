@@ -3,14 +3,10 @@
 
 use predicates::str::{contains, is_empty};
 
-use crate::common::{at, bert, bytes, corpus, object, tamt};
+use crate::common::{at, bert, bytes, corpus, magnitude, object, tamt};
 use crate::task_files::cola;
 
 const KERNELS: [&str; 3] = ["dense", "sparse", "auto"];
-
-fn ticket(output: &str) {
-    tamt(&format!("find --model {} --method magnitude --sparsity 0.7 --output-dir {output} --quiet", bert())).success();
-}
 
 #[test]
 fn mask_training_finds_the_same_ticket_with_either_kernel() {
@@ -33,7 +29,7 @@ fn mask_training_finds_the_same_ticket_with_either_kernel() {
 fn a_ticket_and_its_checkpoint_with_zeros_give_the_same_numbers_with_either_kernel() {
     let directory = tempfile::tempdir().unwrap();
     let (half, applied) = (at(&directory, "ticket"), at(&directory, "applied"));
-    ticket(&half);
+    magnitude(&bert(), 0.7, &half);
     tamt(&format!("apply --model {} --ticket {half} --output-dir {applied}", bert())).success();
     let mut results = Vec::new();
     for kernel in KERNELS {
@@ -60,7 +56,7 @@ fn a_ticket_and_its_checkpoint_with_zeros_give_the_same_numbers_with_either_kern
 fn fine_tuning_by_the_sparse_kernel_learns_the_same_and_depends_on_no_thread() {
     let directory = tempfile::tempdir().unwrap();
     let (half, data) = (at(&directory, "ticket"), cola(&directory.path().join("CoLA")));
-    ticket(&half);
+    magnitude(&bert(), 0.7, &half);
     let tune = |name: &str, flags: &str| {
         let run = at(&directory, name);
         let line = format!(

@@ -8,7 +8,7 @@ use predicates::str::{contains, is_empty};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::common::{Tensors, at, bert, bytes, copy_of_bert, golden, object, stderr, tamt};
+use crate::common::{Tensors, at, bert, bytes, change_json, copy_of_classifier, object, stderr, tamt};
 use crate::task_files::{cola, is_marked, pairs, questions, write};
 
 const COURSE: &str = "--batch-size 8 --max-steps 2 --keep none";
@@ -17,14 +17,11 @@ const GUESS: &str = "the order of labels is a guess";
 
 /// The golden classifier of three outputs with these names, in a directory of this name.
 fn classifier(directory: &TempDir, name: &str, names: [&str; 3]) -> String {
-    let to = directory.path().join(name);
-    let model = copy_of_bert(&to);
-    let golden = golden("bert/classifier");
-    fs::copy(Path::new(&golden).join("model.safetensors"), to.join("model.safetensors")).unwrap();
-    let mut config: Value = serde_json::from_slice(&bytes(Path::new(&golden).join("config.json"))).unwrap();
-    config["id2label"] = json!({"0": names[0], "1": names[1], "2": names[2]});
-    config["label2id"] = json!({names[0]: 0, names[1]: 1, names[2]: 2});
-    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    let model = copy_of_classifier("bert", &directory.path().join(name));
+    change_json(format!("{model}/config.json"), |config| {
+        config["id2label"] = json!({"0": names[0], "1": names[1], "2": names[2]});
+        config["label2id"] = json!({names[0]: 0, names[1]: 1, names[2]: 2});
+    });
     model
 }
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::{Tensors, bert, bytes, copy_of_bert, corpus, split};
+use crate::common::{DEADLINE, Tensors, bert, change_json, copy_of_bert, corpus, json_file, split};
 
 const QUERY: &str = "bert.encoder.layer.0.attention.self.query.weight";
 
@@ -23,6 +23,7 @@ fn refused(directory: &Path, line: &str, expected: &str) {
         .args(["-c", script])
         .arg(assert_cmd::cargo::cargo_bin("tamt"))
         .args(split(&line))
+        .timeout(DEADLINE)
         .assert()
         .code(1)
         .stdout(is_empty())
@@ -64,12 +65,12 @@ fn sizes_of_a_configuration() {
         ("num_hidden_layers", 1000, "has no tensor `encoder.layer.2"),
     ] {
         let spoil = |model: &Path| {
-            let mut config: Value = serde_json::from_slice(&bytes(model.join("config.json"))).unwrap();
-            config[key] = value.into();
-            if key == "hidden_size" {
-                config["num_attention_heads"] = json!(1);
-            }
-            write(model, "config.json", config.to_string());
+            change_json(model.join("config.json"), |config| {
+                config[key] = value.into();
+                if key == "hidden_size" {
+                    config["num_attention_heads"] = json!(1);
+                }
+            });
         };
         spoiled(spoil, expected);
     }
@@ -78,7 +79,7 @@ fn sizes_of_a_configuration() {
 #[test]
 fn sizes_of_a_new_model() {
     let directory = tempfile::tempdir().unwrap();
-    let mut config: Value = serde_json::from_slice(&bytes(bert() + "/config.json")).unwrap();
+    let mut config = json_file(bert() + "/config.json");
     config["vocab_size"] = json!(100_000_000);
     write(directory.path(), "config.json", config.to_string());
     refused(
@@ -124,9 +125,9 @@ fn depth_of_json() {
 #[test]
 fn a_tokenizer_with_an_enormous_id() {
     let spoil = |model: &Path| {
-        let mut tokenizer: Value = serde_json::from_slice(&bytes(model.join("tokenizer.json"))).unwrap();
-        tokenizer["model"]["vocab"]["enormous"] = json!(u32::MAX - 1);
-        write(model, "tokenizer.json", tokenizer.to_string());
+        change_json(model.join("tokenizer.json"), |tokenizer| {
+            tokenizer["model"]["vocab"]["enormous"] = json!(u32::MAX - 1);
+        });
     };
     spoiled(spoil, "knows 4294967295 tokens and the model's embeddings have 96 rows");
 }

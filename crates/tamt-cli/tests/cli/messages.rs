@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use assert_cmd::Command;
+use assert_cmd::assert::Assert;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty};
 
-use crate::common::{bert, corpus, split};
+use crate::common::{bert, corpus, tamt_in};
 use crate::task_files::cola;
 
 /// A working directory with a ticket `tk`, a tuned model `tuned`, a pre-trained model `pre`, task files `cola`, and files
@@ -30,9 +30,8 @@ fn place() -> tempfile::TempDir {
     directory
 }
 
-fn tamt(directory: &tempfile::TempDir, line: &str) -> assert_cmd::assert::Assert {
-    let line = line.replace("BERT", &bert()).replace("CORPUS", &corpus());
-    Command::cargo_bin("tamt").unwrap().current_dir(directory).args(split(&line)).assert()
+fn tamt(directory: &tempfile::TempDir, line: &str) -> Assert {
+    tamt_in(directory, &line.replace("BERT", &bert()).replace("CORPUS", &corpus()))
 }
 
 /// Runs the head of a line with each of its ends, and expects the text beside the end on stderr.

@@ -1,25 +1,18 @@
 //! What `export --format onnx` writes for models with heads, by the names in the file: no program reads it here.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::json;
 
-use crate::common::{Tensors, at, bert, bytes, golden, tamt};
+use crate::common::{Tensors, at, bytes, change_json, copy_of_classifier, tamt};
 
 /// A copy of the golden BERT with a classifier and its tokenizer, of another class of `transformers`.
 fn classifier(to: &Path, class: &str) -> String {
-    fs::create_dir_all(to).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "vocab.txt"] {
-        fs::copy(Path::new(&bert()).join(name), to.join(name)).unwrap();
-    }
-    let own = PathBuf::from(golden("bert/classifier"));
-    fs::copy(own.join("model.safetensors"), to.join("model.safetensors")).unwrap();
-    let config = fs::read_to_string(own.join("config.json")).unwrap();
-    fs::write(to.join("config.json"), config.replace("BertForSequenceClassification", class)).unwrap();
-    to.to_str().unwrap().to_owned()
+    let model = copy_of_classifier("bert", to);
+    change_json(format!("{model}/config.json"), |config| config["architectures"] = json!([class]));
+    model
 }
 
 /// Whether the file of an export names a value.

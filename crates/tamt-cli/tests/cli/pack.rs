@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::common::{Tensors, at, bert, bytes, corpus, object, tamt};
+use crate::common::{Tensors, at, bert, bytes, corpus, magnitude, object, tamt};
 use crate::task_files::{cola, sentence};
 
 const WEIGHTS: &str = "model.packed.safetensors";
@@ -24,8 +24,7 @@ impl Place {
     fn new(sparsity: f32, precision: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [ticket, packed, applied] = ["ticket", "packed", "applied"].map(|name| at(&directory, name));
-        let find = format!("find --model {} --method magnitude --sparsity {sparsity}", bert());
-        tamt(&format!("{find} --output-dir {ticket} --quiet")).success();
+        magnitude(&bert(), sparsity, &ticket);
         let of = format!("--model {} --ticket {ticket}", bert());
         tamt(&format!("pack {of} --precision {precision} --output-dir {packed} --quiet")).success();
         tamt(&format!("apply {of} --dtype {precision} --output-dir {applied} --quiet")).success();
@@ -180,8 +179,8 @@ fn every_verb_makes_the_same_of_a_packed_model_as_of_the_applied_one() {
     let zeros = |model: &str, name: &str| imported(&format!("--zeros-of {model}"), name);
     assert!(zeros(&place.packed, "of-zeros") == zeros(&place.applied, "of-applied-zeros"));
     // Tickets of a packed model itself fit it.
-    let (model, own) = (&place.packed, place.at("own"));
-    tamt(&format!("find --model {model} --method magnitude --sparsity 0.9 --output-dir {own}")).success();
+    let model = &place.packed;
+    let own = magnitude(model, 0.9, &place.at("own"));
     tamt(&format!("inspect {own} --model {model}")).success();
     tamt(&format!("apply --model {model} --ticket {own} --output-dir {own}-applied")).success();
     tamt(&format!("pack --model {model} --ticket {own} --precision f32 --output-dir {own}-packed")).success();

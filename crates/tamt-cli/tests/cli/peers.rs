@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::common::{at, golden, tamt};
+use crate::common::{at, golden, magnitude, tamt};
 use crate::task_files::{cola, squad};
 
 /// A Python with these packages.
@@ -58,7 +58,7 @@ fn pytorch_reads_masks_and_pruned_checkpoints() {
         let path = |name: &str| at(&directory, format!("{kind}-{name}"));
         let (run, masks, pruned, states) = (path("run"), path("masks"), path("pruned"), path("states.safetensors"));
         let model = golden(kind);
-        tamt(&format!("find --model {model} --method magnitude --sparsity 0.6 --output-dir {run}")).success();
+        magnitude(&model, 0.6, &run);
         let line = format!("export --model {model} --ticket {run}");
         tamt(&format!("{line} --format torch-mask --output-dir {masks}")).success();
         tamt(&format!("{line} --format torch-prune --output-dir {pruned}")).success();
@@ -93,8 +93,7 @@ fn onnx_files_compute_the_hidden_states_of_encode() {
     let directory = tempfile::tempdir().unwrap();
     let texts = texts(&directory);
     for kind in ["bert", "roberta"] {
-        let run = at(&directory, format!("{kind}-run"));
-        tamt(&format!("find --model {} --method magnitude --sparsity 0.7 --output-dir {run}", golden(kind))).success();
+        let run = magnitude(&golden(kind), 0.7, &at(&directory, format!("{kind}-run")));
         for (pool, ticket) in [("mean", ""), ("cls", "--ticket"), ("mean", "--ticket")] {
             let path = |name: &str| at(&directory, format!("{kind}-{pool}{ticket}-{name}"));
             let (onnx, states, vectors) = (path("onnx"), path("states.safetensors"), path("vectors.safetensors"));

@@ -10,7 +10,9 @@ use predicates::str::{contains, is_empty};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::common::{at, bert, bytes, copy_of_bert, golden, object, signal, split, tamt, tamt_reading};
+use crate::common::{
+    at, bert, bytes, copy_of_bert, copy_of_classifier, json_file, magnitude, object, signal, split, tamt, tamt_reading,
+};
 use crate::task_files::{cola, is_marked, pairs, sentence, squad, write};
 
 /// Long enough for predictions that differ from text to text.
@@ -43,21 +45,6 @@ fn predicted(directory: &TempDir, line: &str) -> (Vec<Value>, Map<String, Value>
     let lines = json_lines(&output);
     assert_eq!(summary["records"], json!(lines.len()));
     (lines, summary)
-}
-
-/// The copy of the golden classifier with its tokenizer.
-fn classifier(to: &Path, kind: &str) -> String {
-    fs::create_dir_all(to).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"] {
-        let from = Path::new(&golden(kind)).join(name);
-        if from.exists() {
-            fs::copy(from, to.join(name)).unwrap();
-        }
-    }
-    for name in ["config.json", "model.safetensors"] {
-        fs::copy(Path::new(&golden(kind)).join("classifier").join(name), to.join(name)).unwrap();
-    }
-    to.to_str().unwrap().to_owned()
 }
 
 #[test]
@@ -187,8 +174,8 @@ fn answers_are_those_that_an_evaluation_scores_with_their_places() {
         fs::write(&input, &marked).unwrap();
         let run = tuned(&directory, &format!("--task {name} --data {data} --doc-stride 6 --max-length 24 --n-best 3"));
         let (lines, summary) = predicted(&directory, &format!("--model {run} --input {input}"));
-        let predictions: Value = serde_json::from_slice(&bytes(format!("{run}/predictions.json"))).unwrap();
-        let nbest: Value = serde_json::from_slice(&bytes(format!("{run}/nbest_predictions.json"))).unwrap();
+        let predictions = json_file(format!("{run}/predictions.json"));
+        let nbest = json_file(format!("{run}/nbest_predictions.json"));
         let questions: Value = serde_json::from_str(&marked).unwrap();
         let paragraphs = questions["data"][0]["paragraphs"].as_array().unwrap();
         assert_eq!((lines.len(), paragraphs.len()), (12, 12));
@@ -254,7 +241,7 @@ fn a_model_of_transformers_has_the_probabilities_of_its_pipeline() {
     };
     for (kind, single, pair) in expected {
         let directory = tempfile::tempdir().unwrap();
-        let model = classifier(&directory.path().join("model"), kind);
+        let model = copy_of_classifier(kind, &directory.path().join("model"));
         fs::write(at(&directory, "texts.txt"), "taltul lordil basgen\n\nDurbastan, rolstir! folsta lis").unwrap();
         fs::write(at(&directory, "pairs.tsv"), "b\ta\nbasgen starkel lis\ttaltul lordil\n").unwrap();
         let of = |line: &str| predicted(&directory, &format!("--model {model} --precision f32 {line}")).0;
@@ -274,7 +261,7 @@ fn a_model_of_transformers_has_the_probabilities_of_its_pipeline() {
 #[test]
 fn every_record_has_a_line_in_order_whatever_the_form() {
     let directory = tempfile::tempdir().unwrap();
-    let model = classifier(&directory.path().join("model"), "bert");
+    let model = copy_of_classifier("bert", &directory.path().join("model"));
     // Lengths in no order, so that batches of similar lengths mix the records.
     let texts: Vec<String> = (0..40).map(|i| if i % 7 == 3 { String::new() } else { sentence(i) }).collect();
     let write = |name: &str, text: String| {
@@ -332,7 +319,7 @@ fn a_model_of_ones_own_task_knows_its_columns() {
     write(&folder, "task.toml", task);
     let folder = folder.display();
     let run = tuned(&directory, &format!("--task-file {folder}/task.toml --data {folder}"));
-    let config: Value = serde_json::from_slice(&bytes(format!("{run}/config.json"))).unwrap();
+    let config = json_file(format!("{run}/config.json"));
     let columns =
         json!({"header": true, "id": {"column": "key", "required": true}, "first": "left", "second": "right"});
     let inputs = json!([{"files": ["dev.csv", "train.csv"], "format": "csv", "columns": columns}]);
@@ -360,9 +347,9 @@ fn a_model_of_ones_own_task_knows_its_columns() {
 #[test]
 fn what_cannot_be_predicted_is_refused_and_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let model = classifier(&directory.path().join("model"), "bert");
+    let model = copy_of_classifier("bert", &directory.path().join("model"));
     let bare = copy_of_bert(&directory.path().join("bare"));
-    let tokens = classifier(&directory.path().join("tokens"), "bert");
+    let tokens = copy_of_classifier("bert", &directory.path().join("tokens"));
     let config = text_of(format!("{tokens}/config.json"));
     fs::write(format!("{tokens}/config.json"), config.replace("ForSequenceClassification", "ForTokenClassification"))
         .unwrap();
@@ -410,7 +397,7 @@ fn what_cannot_be_predicted_is_refused_and_leaves_no_file() {
 #[test]
 fn a_signal_ends_predictions_at_once_and_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let model = classifier(&directory.path().join("model"), "bert");
+    let model = copy_of_classifier("bert", &directory.path().join("model"));
     let out = directory.path().join("out");
     fs::create_dir(&out).unwrap();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
@@ -442,9 +429,8 @@ fn a_signal_ends_predictions_at_once_and_leaves_no_file() {
 #[test]
 fn a_ticket_and_the_model_that_it_was_applied_to_predict_alike() {
     let directory = tempfile::tempdir().unwrap();
-    let model = classifier(&directory.path().join("model"), "bert");
-    let (ticket, applied) = (at(&directory, "ticket"), at(&directory, "applied"));
-    tamt(&format!("find --model {model} --method magnitude --sparsity 0.5 --output-dir {ticket} --quiet")).success();
+    let model = copy_of_classifier("bert", &directory.path().join("model"));
+    let (ticket, applied) = (magnitude(&model, 0.5, &at(&directory, "ticket")), at(&directory, "applied"));
     tamt(&format!("apply --model {model} --ticket {ticket} --output-dir {applied} --quiet")).success();
     fs::write(at(&directory, "texts.txt"), (0..20).map(|i| sentence(i) + "\n").collect::<String>()).unwrap();
     let input = format!("--input {} --precision f32 --kernel dense", at(&directory, "texts.txt"));

@@ -6,7 +6,7 @@ use std::path::Path;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use crate::common::{Tensors, at, bert, copy_of_bert, corpus, object, tamt};
+use crate::common::{Tensors, at, bert, copy_of_bert, corpus, json_file, object, tamt};
 
 const TRAINING: &str = "--max-steps 30 --batch-size 4 --block-size 16 --learning-rate 5e-3";
 
@@ -20,9 +20,7 @@ fn a_new_model_is_trained_and_can_be_used_at_once() {
     // A uniform prediction over 96 word pieces has a loss of ln 96 = 4.56.
     let loss = result["mlm_loss"].as_f64().unwrap();
     assert!(loss < 4.4, "{loss}");
-    let written: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(format!("{model}/config.json")).unwrap()).unwrap();
-    assert_eq!(written["architectures"][0], "BertForMaskedLM");
+    assert_eq!(json_file(format!("{model}/config.json"))["architectures"][0], "BertForMaskedLM");
 
     let evaluated =
         object(&tamt(&format!("eval --model {model} --corpus {} --block-size 16 --json", corpus())).success());

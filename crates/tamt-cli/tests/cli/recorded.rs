@@ -3,12 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use toml::Table;
 
-use crate::common::{at, bert, bytes, corpus, long_enough, split, stopped_at, tamt};
+use crate::common::{at, bert, bytes, copy_files, corpus, long_enough, record_of, stopped_at, tamt, tamt_in};
 use crate::task_files::{cola, squad};
 
 fn find(method: &str, output: &str, steps: u64) -> String {
@@ -18,10 +16,6 @@ fn find(method: &str, output: &str, steps: u64) -> String {
         bert(),
         corpus()
     )
-}
-
-fn record(run: &str) -> Table {
-    toml::from_str(&fs::read_to_string(format!("{run}/config.toml")).unwrap()).unwrap()
 }
 
 /// Runs with flags of every kind, all but the output directory.
@@ -75,7 +69,7 @@ fn the_record_of_a_run_is_a_configuration_file_for_a_run_like_it() {
         tamt(&format!("{verb} --config {first}/config.toml --output-dir {second}"))
             .success()
             .stdout(contains("no effect").not());
-        assert_eq!(record(&first), record(&second), "{line}");
+        assert_eq!(record_of(&first), record_of(&second), "{line}");
         // The same settings are those of the same run.
         tamt(&format!("{verb} --output-dir {first} --resume")).success();
     }
@@ -205,16 +199,10 @@ fn a_run_that_an_earlier_version_began_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (fixture, run) = (root.join("tests/fixtures/run-0.1.0"), directory.path().join("run"));
-    fs::create_dir_all(run.join("checkpoint-45")).unwrap();
-    for entry in fs::read_dir(fixture.join("checkpoint-45")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, run.join("checkpoint-45").join(path.file_name().unwrap())).unwrap();
-    }
-    for name in ["config.toml", "log.jsonl"] {
-        fs::copy(fixture.join(name), run.join(name)).unwrap();
-    }
+    copy_files(&fixture, &run);
+    copy_files(fixture.join("checkpoint-45"), &run.join("checkpoint-45"));
     let line = format!("find --output-dir {} --resume", run.display());
-    let resume = || Command::cargo_bin("tamt").unwrap().current_dir(root.join("../..")).args(split(&line)).assert();
+    let resume = || tamt_in(root.join("../.."), &line);
     resume()
         .success()
         .stderr(contains("version 0.1.0 began this run").and(contains("resuming from").and(contains("checkpoint-45"))));

@@ -1,34 +1,23 @@
 //! Records of runs that were edited, that are read in another directory, and that hold paths which are not UTF-8.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use assert_cmd::Command;
-use assert_cmd::assert::Assert;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use toml::Table;
 
-use crate::common::{at, bert, bytes, copy_of_bert, corpus, long_enough, split, stopped_child, tamt};
+use crate::common::{
+    DEADLINE, at, bert, bytes, copy_files, copy_of_bert, corpus, json_file, long_enough, record_of, result_of, split,
+    stopped_child, tamt, tamt_command, tamt_in,
+};
 use crate::task_files::cola;
 
 const SMALL: &str = "--batch-size 2 --block-size 12";
-
-/// Runs the binary in a directory.
-fn tamt_in(directory: &Path, words: &[OsString]) -> Assert {
-    Command::cargo_bin("tamt").unwrap().current_dir(directory).args(words).assert()
-}
-
-fn words(line: &str) -> Vec<OsString> {
-    split(line).into_iter().map(OsString::from).collect()
-}
-
-fn record(run: impl AsRef<Path>) -> Table {
-    toml::from_str(&fs::read_to_string(run.as_ref().join("config.toml")).unwrap()).unwrap()
-}
 
 /// The line, from 1, on which `part` stands.
 fn line_with(text: &str, part: &str) -> usize {
@@ -116,11 +105,11 @@ fn a_recorded_setting_without_a_flag_keeps_the_value_that_the_verb_gives_it() {
             assert!(!Path::new(&other).exists(), "{to}");
         }
         // A digest is of what was read: a new run has its own.
-        let digest = self::record(&run)["base-sha256"].as_str().unwrap().to_owned();
+        let digest = record_of(&run)["base-sha256"].as_str().unwrap().to_owned();
         fs::write(&edited, record.replace(&digest, &"0".repeat(64)).replace("beta1 = 0.9\n", "beta1 = 0.90\n"))
             .unwrap();
         tamt(&format!("{verb} --config {edited} --output-dir {other}")).success();
-        assert_eq!(self::record(&run), self::record(&other));
+        assert_eq!(record_of(&run), record_of(&other));
     }
 }
 
@@ -144,9 +133,9 @@ fn workplace(directory: &Path) -> PathBuf {
     copy_of_bert(&place.join("models/bert"));
     fs::copy(corpus(), place.join("text.txt")).unwrap();
     cola(&place.join("cola"));
-    tamt_in(&place, &words("find --model models/bert --method random --sparsity 0.5 --output-dir ticket")).success();
+    tamt_in(&place, "find --model models/bert --method random --sparsity 0.5 --output-dir ticket").success();
     let teacher = "tune --model models/bert --task cola --data cola --max-steps 1 --output-dir teacher";
-    tamt_in(&place, &words(teacher)).success();
+    tamt_in(&place, teacher).success();
     place
 }
 
@@ -171,37 +160,32 @@ fn a_record_holds_in_every_directory() {
     {
         let verb = line.split_once(' ').unwrap().0;
         let run = place.join(format!("run-{i}"));
-        tamt_in(&place, &words(&format!("{line} --output-dir run-{i}"))).success();
+        tamt_in(&place, &format!("{line} --output-dir run-{i}")).success();
         let (shown, other) = (run.display(), elsewhere.join(format!("other-{i}")));
         let results = || {
             let files = ["ticket.safetensors", "model.safetensors"].map(|name| fs::read(run.join(name)).ok());
-            let json: serde_json::Value = serde_json::from_slice(&bytes(run.join("eval_results.json"))).unwrap();
-            (files, json["model"].clone())
+            (files, json_file(run.join("eval_results.json"))["model"].clone())
         };
         let first = results();
         // A run without a result is no finished one.
         fs::remove_file(run.join("eval_results.json")).unwrap();
-        tamt_in(&elsewhere, &words(&format!("{verb} --output-dir {shown} --resume"))).success();
+        tamt_in(&elsewhere, &format!("{verb} --output-dir {shown} --resume")).success();
         assert!(first == results(), "{verb}");
-        tamt_in(&elsewhere, &words(&format!("{verb} --config {shown}/config.toml --output-dir other-{i}"))).success();
+        tamt_in(&elsewhere, &format!("{verb} --config {shown}/config.toml --output-dir other-{i}")).success();
         // The name of the model in tickets is as typed.
         let without_name =
-            |run: &Path| record(run).into_iter().filter(|(key, _)| key != "base-model").collect::<Table>();
+            |run: &Path| record_of(run).into_iter().filter(|(key, _)| key != "base-model").collect::<Table>();
         assert_eq!(without_name(&run), without_name(&other), "{verb}");
         // Relative paths are still those of the working directory.
-        tamt_in(&place, &words(&format!("{line} --output-dir run-{i} --resume")))
-            .success()
-            .stdout(contains("has finished"));
+        tamt_in(&place, &format!("{line} --output-dir run-{i} --resume")).success().stdout(contains("has finished"));
 
         // So are those of a record that has them, as records of version 0.1.0 do.
         let text = fs::read_to_string(run.join("config.toml")).unwrap();
         let relative = text.replace(&format!("{}/", place.display()), "");
         assert_ne!(relative, text);
         fs::write(run.join("config.toml"), relative).unwrap();
-        tamt_in(&place, &words(&format!("{verb} --output-dir run-{i} --resume")))
-            .success()
-            .stdout(contains("has finished"));
-        tamt_in(&place, &words(&format!("{line} --output-dir run-{i} --resume"))).success();
+        tamt_in(&place, &format!("{verb} --output-dir run-{i} --resume")).success().stdout(contains("has finished"));
+        tamt_in(&place, &format!("{line} --output-dir run-{i} --resume")).success();
     }
     for (i, line) in [
         "--model models/bert --ticket ticket --corpus text.txt --block-size 12 --allow-other-base",
@@ -210,17 +194,12 @@ fn a_record_holds_in_every_directory() {
     .into_iter()
     .enumerate()
     {
-        tamt_in(&place, &words(&format!("eval {line} --output-dir measured-{i}"))).success();
+        tamt_in(&place, &format!("eval {line} --output-dir measured-{i}")).success();
         let again = format!("eval --config {}/measured-{i}/config.toml --output-dir again-{i}", place.display());
-        tamt_in(&elsewhere, &words(&again)).success();
+        tamt_in(&elsewhere, &again).success();
         let (measured, again) = (place.join(format!("measured-{i}")), elsewhere.join(format!("again-{i}")));
-        assert_eq!(record(&measured), record(&again));
-        let mut results = [measured, again].map(|run| {
-            let text = fs::read_to_string(run.join("eval_results.json")).unwrap();
-            serde_json::from_str::<serde_json::Value>(&text).unwrap()
-        });
-        results.iter_mut().for_each(|result| result["output_dir"] = serde_json::Value::Null);
-        assert_eq!(results[0], results[1], "{line}");
+        assert_eq!(record_of(&measured), record_of(&again));
+        assert_eq!(result_of(&measured), result_of(&again), "{line}");
     }
 }
 
@@ -230,13 +209,14 @@ fn paths_that_are_not_utf8_come_back_from_a_record_and_from_the_printed_command(
     let strange = |name: &[u8]| OsString::from_vec(name.to_vec());
     let place = directory.path().join(strange(b"w\xff%'s"));
     let (model, text) = (strange(b"m\xfe"), strange(b"c\xff0.txt"));
-    copy_of_bert_at(&place.join(&model));
+    copy_files(bert(), &place.join(&model));
     fs::copy(corpus(), place.join(&text)).unwrap();
     let find = |output: &str, steps: u64| {
         let line = "find --method tamt-kd --sparsity 0.7 --save-every 15";
-        let mut find = words(&format!("{line} --max-steps {steps} --output-dir {output} {SMALL} --model"));
-        find.extend([model.clone(), "--corpus".into(), text.clone()]);
-        find
+        let line = format!("{line} --max-steps {steps} --output-dir {output} {SMALL} --model");
+        let mut words: Vec<OsString> = split(&line).into_iter().map(OsString::from).collect();
+        words.extend([model.clone(), "--corpus".into(), text.clone()]);
+        words
     };
     // The names of the runs, their steps, and the printed command of the first.
     let ([by_command, by_record], steps, command) = long_enough(400, |steps| {
@@ -255,31 +235,19 @@ fn paths_that_are_not_utf8_come_back_from_a_record_and_from_the_printed_command(
         let command = said.lines().find_map(|line| line.strip_prefix("hint: to go on: ")).unwrap().to_owned();
         Some((runs, steps, command))
     });
-    tamt_in(&place, &find("whole", steps)).success();
+    tamt_command().current_dir(&place).args(find("whole", steps)).assert().success();
 
     assert!(command.contains(r"$'c\xff0.txt'"), "{command}");
-    let resumed = std::process::Command::new("bash").current_dir(&place).arg("-c").arg(&command).output().unwrap();
+    let resumed = Command::new("bash").current_dir(&place).arg("-c").arg(&command).timeout(DEADLINE).output().unwrap();
     assert!(resumed.status.success(), "{command}");
 
     let run = place.join(&by_record);
-    let mut resume = words("find --resume --output-dir");
-    resume.push(run.clone().into_os_string());
-    tamt_in(directory.path(), &resume).success();
+    let mut resume = tamt_command();
+    resume.current_dir(directory.path()).args(["find", "--resume", "--output-dir"]).arg(&run).assert().success();
     for name in [by_command.as_str(), by_record.as_str()] {
         let ticket = |run: &str| bytes(place.join(run).join("ticket.safetensors"));
         assert_eq!(ticket("whole"), ticket(name), "{name}");
     }
-    let recorded = record(&run)["corpus"][0].as_str().unwrap().to_owned();
+    let recorded = record_of(&run)["corpus"][0].as_str().unwrap().to_owned();
     assert!(recorded.starts_with("file:///") && recorded.ends_with("/w%FF%25%27s/c%FF0.txt"), "{recorded}");
-}
-
-/// [`copy_of_bert`], which shows the path as text.
-fn copy_of_bert_at(to: &Path) {
-    let plain = tempfile::tempdir().unwrap();
-    copy_of_bert(plain.path());
-    fs::create_dir_all(to).unwrap();
-    for file in fs::read_dir(plain.path()).unwrap() {
-        let path = file.unwrap().path();
-        fs::copy(&path, to.join(path.file_name().unwrap_or(OsStr::from_bytes(b"")))).unwrap();
-    }
 }

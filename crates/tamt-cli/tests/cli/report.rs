@@ -6,7 +6,7 @@ use std::path::Path;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::common::{at, bert, corpus, object, tamt};
+use crate::common::{at, bert, corpus, json_file, object, tamt};
 use crate::task_files::cola;
 
 /// Finds two tickets, and fine-tunes both and the dense model with two seeds.
@@ -33,8 +33,7 @@ fn runs(directory: &tempfile::TempDir) {
 }
 
 fn score(directory: &Path) -> f64 {
-    let result: Value = serde_json::from_slice(&fs::read(directory.join("eval_results.json")).unwrap()).unwrap();
-    100.0 * result["best_matthews_correlation"].as_f64().unwrap()
+    100.0 * json_file(directory.join("eval_results.json"))["best_matthews_correlation"].as_f64().unwrap()
 }
 
 #[test]

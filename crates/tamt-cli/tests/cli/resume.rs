@@ -8,8 +8,8 @@ use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
 use crate::common::{
-    at, bert, bytes, copy_of_bert, corpus, is_killed_at, long_enough, object, start, stderr, stopped_at, tamt,
-    wait_for_step,
+    at, bert, bytes, copy_of_bert, corpus, is_killed_at, json_file, log_of, long_enough, object, start, stderr,
+    stopped_at, tamt, wait_for_step,
 };
 
 /// Long enough to be interrupted on most machines, short enough for a test.
@@ -36,18 +36,6 @@ fn pretraining(output: &str, steps: u64) -> String {
     )
 }
 
-/// The logged lines without the seconds.
-fn log(run: &str) -> Vec<Value> {
-    let text = fs::read_to_string(format!("{run}/log.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut value: Value = serde_json::from_str(line).unwrap();
-            value["seconds"].take();
-            value
-        })
-        .collect()
-}
-
 #[test]
 fn a_run_that_was_killed_ends_as_one_that_was_not() {
     let directory = tempfile::tempdir().unwrap();
@@ -69,9 +57,9 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
         for file in files {
             assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{method}: {file}");
         }
-        assert_eq!(log(&whole), log(&killed), "{method}");
+        assert_eq!(log_of(&whole), log_of(&killed), "{method}");
         // The time of a resumed run is that of all its parts, as in its log.
-        let result: Value = serde_json::from_slice(&bytes(format!("{killed}/eval_results.json"))).unwrap();
+        let result = json_file(format!("{killed}/eval_results.json"));
         let logged = fs::read_to_string(format!("{killed}/log.jsonl")).unwrap();
         let last: Value = serde_json::from_str(logged.lines().last().unwrap()).unwrap();
         let seconds = |value: &Value| value["seconds"].as_f64().unwrap();

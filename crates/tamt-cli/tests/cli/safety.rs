@@ -7,11 +7,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use serde_json::Value;
 
 use crate::common::{
-    at, bert, bytes, copy_of_bert, corpus, has_result, is_killed_at, long_enough, newest_checkpoint, reaches, signal,
-    split, start, stderr, stopped_at, tamt, wait_for_step,
+    at, bert, bytes, copy_of_bert, corpus, has_result, is_killed_at, log_of, long_enough, magnitude, newest_checkpoint,
+    reaches, signal, split, start, stderr, stopped_at, tamt, wait_for_step,
 };
 use crate::task_files::cola;
 
@@ -104,18 +103,7 @@ fn a_run_killed_or_stopped_in_its_last_evaluation_goes_on_from_its_last_step() {
     for file in ["ticket.safetensors", "mlm_head.safetensors"] {
         assert_eq!(bytes(format!("{whole}/{file}")), bytes(format!("{killed}/{file}")), "{file}");
     }
-    assert_eq!(losses(&whole), losses(&killed));
-}
-
-/// The logged lines of a run, without their seconds.
-fn losses(run: &str) -> Vec<Value> {
-    let log = fs::read_to_string(format!("{run}/log.jsonl")).unwrap();
-    let lines = log.lines().map(|line| {
-        let mut line: Value = serde_json::from_str(line).unwrap();
-        line["seconds"].take();
-        line
-    });
-    lines.collect()
+    assert_eq!(log_of(&whole), log_of(&killed));
 }
 
 #[test]
@@ -131,7 +119,7 @@ fn a_signal_in_an_evaluation_between_two_steps_leaves_the_evaluation_to_the_resu
     tamt(&format!("{} --resume", line(&stopped))).success().stderr(contains("evaluated at step 3"));
     let whole = at(&directory, "whole");
     tamt(&line(&whole)).success();
-    assert_eq!(losses(&whole), losses(&stopped));
+    assert_eq!(log_of(&whole), log_of(&stopped));
     assert_eq!(bytes(format!("{whole}/ticket.safetensors")), bytes(format!("{stopped}/ticket.safetensors")));
 }
 
@@ -175,8 +163,7 @@ fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
 fn weights_are_written_ahead_of_the_files_that_are_copied() {
     let directory = tempfile::tempdir().unwrap();
     let (base, data) = (copy_of_bert(&directory.path().join("base")), cola(&directory.path().join("data")));
-    let ticket = at(&directory, "ticket");
-    tamt(&format!("find --model {base} --method magnitude --sparsity 0.5 --output-dir {ticket}")).success();
+    let ticket = magnitude(&base, 0.5, &at(&directory, "ticket"));
     let lines = [
         format!("apply --model {base} --ticket {ticket}"),
         format!("pack --model {base} --ticket {ticket}"),

@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::common::{Tensors, at, copy_of_bert, corpus, tamt};
+use crate::common::{Tensors, at, copy_of_bert, corpus, json_file, magnitude, tamt};
 
 const TEXTS: &str = "Rolstir rinir taltul!\nLordil vo vo nepe lis gerser vilgus starkel vo len folsta lis?\n";
 
@@ -187,16 +187,13 @@ fn an_applied_ticket_keeps_the_modules() {
         .unwrap();
 
     for model in [new, old] {
-        let (ticket, applied) = (format!("{model}-ticket"), format!("{model}-applied"));
-        tamt(&format!("find --model {model} --method magnitude --sparsity 0.5 --output-dir {ticket} --quiet"))
-            .success();
+        let (ticket, applied) = (magnitude(&model, 0.5, &format!("{model}-ticket")), format!("{model}-applied"));
         tamt(&format!("apply --model {model} --ticket {ticket} --output-dir {applied} --quiet")).success();
         let packed = format!("{model}-packed");
         tamt(&format!("pack --model {model} --ticket {ticket} --precision f32 --output-dir {packed} --quiet"))
             .success();
         assert_eq!(encode(&directory, &packed).0, encode(&directory, &applied).0);
-        let read =
-            |name: &str| -> Value { serde_json::from_slice(&fs::read(format!("{applied}/{name}")).unwrap()).unwrap() };
+        let read = |name: &str| json_file(format!("{applied}/{name}"));
         assert_eq!(read("modules.json")[0]["path"], "");
         assert_eq!(read("modules.json")[2]["path"], "2_Normalize");
         assert_eq!(read("1_Pooling/config.json"), pooling);

@@ -11,8 +11,8 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::common::{at, bert, bytes, object, stderr, tamt};
-use crate::study_plans::{base, json as read_json, names, numbers, plan, record, run, runs, tasks};
+use crate::common::{at, bert, bytes, files, json_file, magnitude, object, result_of, stderr, tamt, tamt_command};
+use crate::study_plans::{base, names, numbers, plan, record, run, runs, tasks};
 
 /// A search of a few steps.
 const TICKETS: &str = "[tickets]\nmethods = ['random', 'magnitude', 'tamt-mlm']\nsparsities = [0.5]\nseeds = [1, 2]\n\
@@ -23,20 +23,9 @@ const TASKS: &str = "[tasks]\nnames = ['cola']\nseeds = [1, 2]\nmax-steps = 4\nb
 
 /// Every file below `root` with the time of its last change, but for the store's own.
 fn times(root: &Path) -> BTreeMap<PathBuf, SystemTime> {
-    let mut times = BTreeMap::new();
-    for entry in fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path();
-        if path.ends_with(".study") {
-            continue;
-        }
-        if path.is_dir() {
-            times.extend(self::times(&path));
-        } else {
-            let modified = path.metadata().unwrap().modified().unwrap();
-            times.insert(path, modified);
-        }
-    }
-    times
+    let own = |name: &str| name.split('/').any(|part| part == ".study");
+    let found = files(root).into_iter().filter(|(name, _)| !own(name));
+    found.map(|(_, path)| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
 }
 
 #[test]
@@ -62,9 +51,9 @@ fn every_combination_is_a_run_with_its_labels_and_a_second_call_touches_no_file(
     assert_eq!(tuned["labels"], labels);
     let dense = record(run(&store, "losses/dense-"));
     assert_eq!((&dense["labels"]["method"], &dense["labels"]["ticket"]), (&json!("dense"), &Value::Null));
-    assert_eq!(read_json(run(&store, "losses/dense-").join("eval_results.json"))["block_size"], 12);
+    assert_eq!(json_file(run(&store, "losses/dense-").join("eval_results.json"))["block_size"], 12);
 
-    let study = read_json(format!("{store}/study.json"));
+    let study = json_file(format!("{store}/study.json"));
     assert_eq!(study["runs"].as_array().unwrap().len(), 35);
     let before = times(directory.path());
     tamt(&line).success().stdout(contains("35 of 35 runs are done"));
@@ -90,14 +79,7 @@ fn the_recorded_command_makes_the_same_numbers_again() {
             false => word.clone(),
         });
         tamt(&format!("{} --quiet", words.collect::<Vec<_>>().join(" "))).success();
-        let [mut one, mut other] =
-            [done.to_str().unwrap(), &again].map(|run| read_json(format!("{run}/eval_results.json")));
-        for result in [&mut one, &mut other] {
-            for key in ["seconds", "output_dir"] {
-                result[key].take();
-            }
-        }
-        assert_eq!(one, other, "{prefix}");
+        assert_eq!(result_of(&done), result_of(&again), "{prefix}");
     }
 }
 
@@ -186,9 +168,7 @@ fn tickets_on_the_way_are_of_one_run_and_equal_those_of_shorter_runs() {
         .success();
     assert_eq!(bytes(search.join("step-5/ticket.safetensors")), bytes(format!("{short}/ticket.safetensors")));
     let similarity = format!("inspect {} --against {} --json", search.join("step-0").display(), at(&directory, "omp"));
-    let magnitude =
-        format!("find --model {} --method magnitude --sparsity 0.6 --output-dir {}", bert(), at(&directory, "omp"));
-    tamt(&magnitude).success();
+    magnitude(&bert(), 0.6, &at(&directory, "omp"));
     assert_eq!(object(&tamt(&similarity).success())["jaccard"], 1.0);
 
     // Another step is written by the same run, done again; the losses that are there stay.
@@ -419,8 +399,7 @@ fn a_directory_whose_name_is_not_utf_8_is_refused_ahead_of_any_run() {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(&directory, "plan.toml", TICKETS);
     let out = directory.path().join(OsStr::from_bytes(b"o\xff"));
-    let mut command = assert_cmd::Command::cargo_bin("tamt").unwrap();
-    let told = stderr(&command.args(["study", &plan, "--output-dir"]).arg(&out).assert().code(1));
+    let told = stderr(&tamt_command().args(["study", &plan, "--output-dir"]).arg(&out).assert().code(1));
     assert!(told.contains("needs a name in UTF-8"), "{told}");
     assert_eq!(names(directory.path()), ["plan.toml"]);
 }

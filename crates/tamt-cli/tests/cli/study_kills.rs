@@ -8,8 +8,11 @@ use std::thread;
 
 use predicates::str::contains;
 
-use crate::common::{Seen, at, has_result, long_enough, newest_checkpoint, object, reaches, signal, start, tamt};
-use crate::study_plans::{json, names, numbers, plan, record, run, runs, tasks};
+use crate::common::{
+    Seen, at, has_result, json_file, long_enough, newest_checkpoint, object, reaches, signal, start, tamt,
+};
+use crate::study_plans::{names, numbers, plan, record, run, runs, tasks};
+use crate::task_files::mixed;
 
 /// 3 methods, 2 sparsities, 2 seeds, 3 tasks, 2 tuning seeds: 87 runs, of which magnitude's have one seed.
 const PLAN: &str = "[tickets]\nmethods = ['random', 'magnitude', 'tamt-mlm']\nsparsities = [0.5, 0.7]\nseeds = [1, 2]\n\
@@ -18,13 +21,6 @@ const PLAN: &str = "[tickets]\nmethods = ['random', 'magnitude', 'tamt-mlm']\nsp
     batch-size = 4\nmax-length = 16\nlearning-rate = 2e-3\n\
     [tasks.cola]\ndata = 'one'\n[tasks.two]\ntask-file = 'task.toml'\ndata = 'two'\n\
     [tasks.three]\ntask-file = 'task.toml'\ndata = 'three'\n";
-
-/// A number without a pattern.
-fn mixed(i: u64) -> u64 {
-    let z = i.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z ^ (z >> 29)
-}
 
 /// Runs the study of `plan` with `workers`, kills workers `kills` times at moments that `seed` draws, and starts them again,
 /// but for one that stays dead. The number of kills that hit a worker at work: the study may end ahead of others.
@@ -145,7 +141,7 @@ fn a_worker_that_was_thought_dead_stops_and_leaves_the_run_to_the_one_that_took_
             thread::yield_now();
         }
         let lease = leases.join(&names(&leases)[0]);
-        let mut holder = json(lease.join("1"));
+        let mut holder = json_file(lease.join("1"));
         (holder["worker"], holder["attempt"]) = ("another".into(), 2.into());
         fs::write(lease.join("2"), holder.to_string()).unwrap();
         worker.join().unwrap()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::common::{bert, bytes, corpus};
+use crate::common::{bert, bytes, corpus, json_file, log_of, result_of};
 use crate::task_files::{cola_rows, is_marked, sentence, write};
 
 /// Below `directory`: `cola`'s files in `one`, and a task file `task.toml` for the data in `two` and `three`.
@@ -66,13 +66,9 @@ pub(crate) fn run(store: &str, prefix: &str) -> PathBuf {
     Path::new(store).join(&found[0])
 }
 
-pub(crate) fn json(path: impl AsRef<Path>) -> Value {
-    serde_json::from_slice(&bytes(path)).unwrap()
-}
-
 /// The record of a run.
 pub(crate) fn record(directory: impl AsRef<Path>) -> Value {
-    json(directory.as_ref().join("study-run.json"))
+    json_file(directory.as_ref().join("study-run.json"))
 }
 
 /// The numbers of a run.
@@ -89,17 +85,8 @@ pub(crate) fn numbers(store: &str) -> BTreeMap<String, Numbers> {
     let mut numbers = BTreeMap::new();
     for name in runs(store) {
         let directory = Path::new(store).join(&name);
-        let mut result = json(directory.join("eval_results.json"));
-        ["seconds", "output_dir"].iter().for_each(|key| {
-            result.as_object_mut().unwrap().remove(*key);
-        });
-        let log = fs::read_to_string(directory.join("log.jsonl")).unwrap_or_default();
-        let log = log.lines().map(|line| {
-            let mut value: Value = serde_json::from_str(line).unwrap();
-            value["seconds"].take();
-            value
-        });
-        let log = log.collect();
+        let result = result_of(&directory);
+        let log = if directory.join("log.jsonl").is_file() { log_of(&directory) } else { Vec::new() };
         let mut record = record(&directory);
         assert_eq!(record["status"], "done", "{name}: {record}");
         let inside = names(&directory).into_iter().map(|name| directory.join(name));

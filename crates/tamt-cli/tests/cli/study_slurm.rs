@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{at, has_result, long_enough, reaches, signal, split, tamt};
+use crate::common::{at, has_result, long_enough, reaches, signal, split, tamt, tamt_command};
 use crate::study_plans::{names, numbers, plan, record, run, runs, tasks};
 
 /// The plan of one search.
@@ -20,12 +20,10 @@ fn search(steps: u64, save_every: u64) -> String {
     )
 }
 
-/// The command with the words of `line`, under a `PATH` that begins with `programs`.
-fn with_programs(line: &str, programs: &Path) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tamt"));
+/// Runs the binary with the words of `line`, under a `PATH` that begins with `programs`.
+fn with_programs(line: &str, programs: &Path) -> Output {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    command.args(split(line)).env("PATH", path).stdin(Stdio::null());
-    command
+    tamt_command().args(split(line)).env("PATH", path).output().unwrap()
 }
 
 /// Writes a program of the shell and returns its directory.
@@ -51,10 +49,8 @@ fn object(output: &Output) -> Value {
 fn without_sbatch_nothing_is_written_and_the_message_says_what_else_there_is() {
     let directory = tempfile::tempdir().unwrap();
     let (plan, out) = (plan(&directory, "plan.toml", &search(4, 2)), at(&directory, "out"));
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tamt"));
-    let command =
-        command.args(split(&format!("study {plan} --output-dir {out} --slurm"))).env("PATH", directory.path());
-    let output = command.output().unwrap();
+    let line = format!("study {plan} --output-dir {out} --slurm");
+    let output = tamt_command().args(split(&line)).env("PATH", directory.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
     assert!(told.contains("there is no `sbatch` on this machine") && told.contains("--jobs N"), "{told}");
@@ -67,7 +63,7 @@ fn a_dry_run_prints_the_script_and_writes_nothing() {
     let plan = plan(&directory, "my plan.toml", &search(4, 2));
     let out = at(&directory, "it's out");
     let call = |flags: &[&str]| {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin("tamt"));
+        let mut command = tamt_command();
         let output = command.args(["study", &plan, "--output-dir", &out, "--dry-run"]).args(flags).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).to_owned()
@@ -105,7 +101,7 @@ fn what_is_open_is_submitted_and_the_words_of_sbatch_are_told() {
     let stub = format!("[ \"$1\" = --version ] && exit\necho \"$@\" > {given}\necho '17;cluster'\necho note >&2");
     let programs = program(directory.path(), "sbatch", &stub);
     let line = format!("study {plan} --output-dir {out} --slurm --json");
-    let output = with_programs(&line, &programs).output().unwrap();
+    let output = with_programs(&line, &programs);
     let script = format!("{out}/slurm.sh");
     let logs = format!("{out}/slurm");
     assert_eq!(object(&output), json!({"job": "17", "script": script, "logs": logs, "runs": 5, "open": 5}));
@@ -116,18 +112,18 @@ fn what_is_open_is_submitted_and_the_words_of_sbatch_are_told() {
     // What is done is no task, and when all is done nothing is submitted.
     tamt(&format!("study {plan} --output-dir {out} --quiet")).success();
     fs::remove_file(&given).unwrap();
-    assert_eq!(object(&with_programs(&line, &programs).output().unwrap())["done"], 5);
+    assert_eq!(object(&with_programs(&line, &programs))["done"], 5);
     assert!(!Path::new(&given).exists());
 
     program(directory.path(), "sbatch", "[ \"$1\" = --version ] && exit\necho 'invalid partition' >&2; exit 1");
-    let output = with_programs(&line.replace("/out", "/other"), &programs).output().unwrap();
+    let output = with_programs(&line.replace("/out", "/other"), &programs);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("invalid partition"), "{}", text(&output.stderr));
 }
 
 /// The task of the script that `study` would submit, as Slurm starts it, with these programs.
 fn task(study: &str, programs: &Path) -> Command {
-    let dry = with_programs(&format!("{study} --slurm --dry-run"), programs).output().unwrap();
+    let dry = with_programs(&format!("{study} --slurm --dry-run"), programs);
     let script = programs.join("script.sh");
     fs::write(&script, &dry.stdout).unwrap();
     let mut command = Command::new("bash");

@@ -3,16 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use crate::common::{copy_of_bert, corpus, split, stderr};
+use crate::common::{copy_of_bert, corpus, split, stderr, tamt_command};
 
 /// Runs the binary in a directory, without a network: with a hub that nobody answers for, or with its cache only.
 fn tamt(directory: &Path, offline: bool, line: &str) -> Assert {
-    let mut command = Command::cargo_bin("tamt").unwrap();
+    let mut command = tamt_command();
     command.current_dir(directory).env("HF_HUB_CACHE", directory.join("hub")).env_remove("TRANSFORMERS_OFFLINE");
     if offline {
         command.env("HF_HUB_OFFLINE", "1");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::common::{Tensors, bert, bytes};
+use crate::common::{Tensors, bert, bytes, copy_files};
 
 /// Words of the invented language of `tests/golden`.
 const WORDS: [&str; 8] = ["taltul", "lordil", "basgen", "starkel", "durbastan", "rolstir", "folsta", "lis"];
@@ -15,7 +15,7 @@ const WORDS: [&str; 8] = ["taltul", "lordil", "basgen", "starkel", "durbastan", 
 const MARK: &str = "lordil";
 
 /// A number without a pattern.
-fn mixed(i: u64) -> u64 {
+pub(crate) fn mixed(i: u64) -> u64 {
     let z = (i.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z ^ (z >> 29)
@@ -133,13 +133,7 @@ pub(crate) fn scores(predictions: &Path, positive: &str) -> (f64, f64, f64) {
 
 /// A copy of a small model with a pooler, which it lacks.
 pub(crate) fn with_pooler(model: &str, to: &Path) -> String {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(model).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    copy_files(model, to);
     let prefix = if model == bert() { "bert" } else { "roberta" };
     let path = to.join("model.safetensors");
     let mut tensors = Tensors::read(&path);

@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Map, Value};
 
-use crate::common::{Tensors, at, bert, copy_of_bert, corpus, object, tamt};
+use crate::common::{Tensors, at, bert, copy_of_bert, corpus, magnitude, masks, object, tamt};
 use crate::task_files::cola;
 
 /// A ticket of the small BERT at 0.7 by magnitude that names matrices as the checkpoint and has the digest of the file
@@ -31,16 +31,6 @@ fn bare_encoder(directory: &tempfile::TempDir) -> String {
     path
 }
 
-fn magnitude(model: &str, output: &str) -> String {
-    tamt(&format!("find --model {model} --method magnitude --sparsity 0.7 --output-dir {output} --quiet")).success();
-    output.to_owned()
-}
-
-fn masks(ticket: &str) -> Vec<(String, Vec<u8>)> {
-    let ticket = Tensors::read(format!("{ticket}/ticket.safetensors"));
-    ticket.names().into_iter().map(|name| (name.clone(), ticket.bytes(&name).to_vec())).collect()
-}
-
 #[test]
 fn a_ticket_fits_the_same_encoder_bare_with_a_head_and_as_a_classifier() {
     let directory = tempfile::tempdir().unwrap();
@@ -53,7 +43,7 @@ fn a_ticket_fits_the_same_encoder_bare_with_a_head_and_as_a_classifier() {
 
     let models = [("bare", encoder), ("mlm", bert()), ("class", classifier)];
     let tickets: Vec<String> =
-        models.iter().map(|(name, model)| magnitude(model, &at(&directory, format!("t-{name}")))).collect();
+        models.iter().map(|(name, model)| magnitude(model, 0.7, &at(&directory, format!("t-{name}")))).collect();
     // The pooler of a classifier is pruned as well; all else is equal.
     assert_eq!(masks(&tickets[0]), masks(&tickets[1]));
     let same = object(&tamt(&format!("inspect {} --against {} --json", tickets[0], tickets[1])).success());
@@ -89,7 +79,7 @@ fn a_ticket_fits_the_same_encoder_bare_with_a_head_and_as_a_classifier() {
 #[test]
 fn a_ticket_has_the_digest_of_the_matrices_that_it_masks() {
     let directory = tempfile::tempdir().unwrap();
-    let ticket = magnitude(&bert(), &at(&directory, "run"));
+    let ticket = magnitude(&bert(), 0.7, &at(&directory, "run"));
     let shown = object(&tamt(&format!("inspect {ticket} --json")).success());
     let digest = "ae4969214ef31d5451eb53c32aae84072b2d60222d253cfab462cb733b9460b4";
     assert_eq!(shown["metadata"]["pruned_sha256"], digest);
@@ -98,7 +88,7 @@ fn a_ticket_has_the_digest_of_the_matrices_that_it_masks() {
 #[test]
 fn tickets_of_the_first_format_are_read_and_belong_to_their_weights_file() {
     let directory = tempfile::tempdir().unwrap();
-    let new = magnitude(&bert(), &at(&directory, "new"));
+    let new = magnitude(&bert(), 0.7, &at(&directory, "new"));
     let same = object(&tamt(&format!("inspect {FIRST_FORMAT} --against {new} --model {} --json", bert())).success());
     assert_eq!((&same["jaccard"], &same["metadata"]["method"]), (&1.0.into(), &"magnitude".into()));
 

@@ -7,19 +7,11 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Map, Value, json};
 
-use crate::common::{Tensors, at, bert, bytes, golden, keeps, masked, object, tamt};
+use crate::common::{Tensors, at, bert, bytes, golden, json_file, keeps, magnitude, masked, object, record_of, tamt};
 use crate::task_files::{cola, is_marked, pairs, scores, sentence, squad, with_pooler, write};
 
 /// Long enough to learn a word, short enough for a test.
 const COURSE: &str = "--learning-rate 5e-3 --batch-size 8 --max-steps 60 --eval-every 20 --logging-steps 10";
-
-fn ticket(model: &str, output: &str) {
-    tamt(&format!("find --model {model} --method magnitude --sparsity 0.5 --output-dir {output} --quiet")).success();
-}
-
-fn json_file(path: impl AsRef<Path>) -> Value {
-    serde_json::from_slice(&bytes(path)).unwrap()
-}
 
 /// Fine-tunes and returns the result, after a comparison with `eval_results.json`.
 #[track_caller]
@@ -79,7 +71,7 @@ fn a_tuned_ticket_is_a_model_that_evaluates_as_was_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (run, half) = (at(&directory, "run"), at(&directory, "half"));
     let data = cola(&directory.path().join("tasks/CoLA"));
-    ticket(&bert(), &half);
+    magnitude(&bert(), 0.5, &half);
     // The directory of the task, or one of several tasks.
     let line = format!("--model {} --ticket {half} --task CoLA --data {} {COURSE}", bert(), at(&directory, "tasks"));
     let result = tune(&line, &run);
@@ -172,8 +164,7 @@ fn several_seeds_have_a_run_each_and_a_mean_and_a_deviation() {
 
     // One seed of --seeds is the seed of the run, in its record too.
     tamt(&format!("{line} --seeds 2 --output-dir {alone}")).success();
-    let record: toml::Table = fs::read_to_string(format!("{alone}/config.toml")).unwrap().parse().unwrap();
-    assert_eq!(record["seed"], 2.into());
+    assert_eq!(record_of(&alone)["seed"], 2.into());
     let weights = |directory: &str| bytes(format!("{directory}/model.safetensors"));
     assert_eq!(weights(&alone), weights(&format!("{run}/seed-2")));
     let again = object(&tamt(&format!("{line} --seeds 1,2 --output-dir {run} --resume")).success());
@@ -189,7 +180,7 @@ fn a_small_training_set_is_the_same_for_a_ticket_and_for_the_dense_model() {
     let rows: String = (1..=30).map(|i| format!("made\t{}\t\t{}\n", i % 2, vec!["lis"; i].join(" "))).collect();
     write(&folder, "train.tsv", &rows);
     let half = at(&directory, "half");
-    ticket(&bert(), &half);
+    magnitude(&bert(), 0.5, &half);
     let seen = |name: &str, flags: &str| {
         let run = at(&directory, name);
         let data = folder.display();
@@ -399,7 +390,7 @@ fn a_task_of_ones_own_in_csv_and_in_json_lines() {
 fn a_teacher_pulls_the_student_to_itself() {
     let directory = tempfile::tempdir().unwrap();
     let (data, half) = (cola(directory.path()), at(&directory, "half"));
-    ticket(&bert(), &half);
+    magnitude(&bert(), 0.5, &half);
     let task = format!("--task cola --data {data}");
     let teacher = at(&directory, "teacher");
     let dense = tune(&format!("--model {} {task} {COURSE}", bert()), &teacher);
@@ -436,7 +427,7 @@ fn both_families_learn_sentences_and_spans_with_a_ticket_that_masks_the_pooler()
     for family in ["bert", "roberta"] {
         let (model, half) = (at(&directory, format!("{family}-model")), at(&directory, format!("{family}-half")));
         with_pooler(&golden(family), Path::new(&model));
-        ticket(&model, &half);
+        magnitude(&model, 0.5, &half);
         let bits = Tensors::read(format!("{half}/ticket.safetensors"));
         assert!(bits.header.contains_key("pooler.dense.weight.bitmask"), "{:?}", bits.names());
         for (task, pooled) in

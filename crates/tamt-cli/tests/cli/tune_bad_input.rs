@@ -5,9 +5,11 @@ use std::path::Path;
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::{contains, is_empty, starts_with};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::{Tensors, at, bert, bytes, copy_of_bert, golden, object, stderr, tamt};
+use crate::common::{
+    Tensors, at, bert, bytes, change_json, copy_of_bert, copy_of_classifier, json_file, magnitude, object, stderr, tamt,
+};
 use crate::task_files::{cola, cola_rows, questions, sentence, squad, write};
 
 const COURSE: &str = "--batch-size 8 --max-steps 4";
@@ -35,16 +37,6 @@ fn refused(directory: &tempfile::TempDir, line: &str, code: i32, expected: &[&st
         assert!(said.contains(expected), "no {expected:?} in: {said}");
     }
     assert_eq!(entries(&run), [""; 0]);
-}
-
-/// The golden classifier, whose head has three outputs, with a tokenizer.
-fn classifier(directory: &tempfile::TempDir) -> String {
-    let to = directory.path().join("classifier");
-    let model = copy_of_bert(&to);
-    for name in ["config.json", "model.safetensors"] {
-        fs::copy(Path::new(&golden("bert/classifier")).join(name), to.join(name)).unwrap();
-    }
-    model
 }
 
 #[test]
@@ -120,11 +112,11 @@ fn answers_that_do_not_occur_in_their_context_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let (data, run) = (squad(directory.path(), false), at(&directory, "run"));
     let spoil = |name: &str, which: std::ops::Range<usize>| {
-        let mut file: Value = serde_json::from_slice(&bytes(format!("{data}/{name}"))).unwrap();
-        for i in which {
-            file["data"][0]["paragraphs"][i]["qas"][0]["answers"][0]["text"] = json!("nowhere");
-        }
-        fs::write(format!("{data}/{name}"), file.to_string()).unwrap();
+        change_json(format!("{data}/{name}"), |file| {
+            for i in which {
+                file["data"][0]["paragraphs"][i]["qas"][0]["answers"][0]["text"] = json!("nowhere");
+            }
+        });
     };
     spoil("train-v1.1.json", 3..5);
     spoil("dev-v1.1.json", 2..3);
@@ -164,8 +156,7 @@ fn a_ticket_of_another_model_is_refused_with_both_digests() {
     let mut tensors = Tensors::read(&path);
     tensors.bytes_mut("bert.encoder.layer.0.attention.self.query.weight")[..4].copy_from_slice(&0.25f32.to_le_bytes());
     tensors.write(&path);
-    let half = at(&directory, "half");
-    tamt(&format!("find --model {other} --method magnitude --sparsity 0.5 --output-dir {half} --quiet")).success();
+    let half = magnitude(&other, 0.5, &at(&directory, "half"));
     let digest = |model: &str| -> String {
         let output =
             std::process::Command::new("sha256sum").arg(format!("{model}/model.safetensors")).output().unwrap();
@@ -184,7 +175,7 @@ fn a_ticket_of_another_model_is_refused_with_both_digests() {
 fn a_head_with_another_number_of_labels_is_refused_and_can_be_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let data = cola(&directory.path().join("data"));
-    let model = classifier(&directory);
+    let model = copy_of_classifier("bert", &directory.path().join("classifier"));
     let line = format!("--model {model} --task cola --data {data} {COURSE}");
     refused(&directory, &line, 1, &[&format!("{model}: its head has 3 outputs, and cola needs 2"), "--new-head"]);
     let with_teacher = line.replace(&model, &bert());
@@ -291,7 +282,7 @@ fn declarations_of_tasks_that_mean_nothing() {
     // Nothing is compared, so that nothing ends the run early; and there is no test set to predict.
     let patient = at(&directory, "patient");
     let early = format!("tune {line} --output-dir {patient} --early-stopping 1 --eval-every 1 --json");
-    let told = |run: &str| serde_json::from_slice::<Value>(&bytes(format!("{run}/eval_results.json"))).unwrap();
+    let told = |run: &str| json_file(format!("{run}/eval_results.json"));
     tamt(&early).success();
     assert_eq!(told(&patient)["steps"], told(&blind)["steps"]);
     tamt(&format!("tune {line} --predict-test --output-dir {}", at(&directory, "never")))
@@ -321,10 +312,7 @@ fn a_teacher_that_cannot_teach_is_refused_before_anything_is_written() {
     let data = cola(&directory.path().join("data"));
     // The number of layers is no multiple of the student's.
     let shallow = copy_of_bert(&directory.path().join("shallow"));
-    let path = Path::new(&shallow).join("config.json");
-    let mut config: Value = serde_json::from_slice(&bytes(&path)).unwrap();
-    config["num_hidden_layers"] = json!(1);
-    fs::write(&path, config.to_string()).unwrap();
+    change_json(format!("{shallow}/config.json"), |config| config["num_hidden_layers"] = json!(1));
     let (task, teacher) = (format!("--task cola --data {data} {COURSE}"), at(&directory, "teacher"));
     tamt(&format!("tune --model {shallow} {task} --output-dir {teacher}")).success();
     let line = format!("--model {} {task} --teacher {teacher}", bert());

@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::common::{at, bert, bytes, is_killed_at, long_enough, object, stopped_at, tamt};
+use crate::common::{at, bert, bytes, is_killed_at, log_of, long_enough, object, result_of, stopped_at, tamt};
 use crate::task_files::{cola, squad};
 
 /// Long enough to be interrupted on most machines, short enough for a test.
@@ -21,29 +21,14 @@ fn line(task: &str, output: &str, steps: u64) -> String {
     )
 }
 
-/// The files of a run, without its seconds and its directory.
+/// Expects two runs to have these files, the log and the result alike, but for seconds and directories.
 #[track_caller]
 fn same(one: &str, other: &str, files: &[&str]) {
     for file in files {
         assert_eq!(bytes(format!("{one}/{file}")), bytes(format!("{other}/{file}")), "{file}");
     }
-    let without = |text: String| -> Vec<Value> {
-        let lines = text.lines().map(|line| {
-            let mut value: Value = serde_json::from_str(line).unwrap();
-            ["seconds", "output_dir"].iter().for_each(|key| {
-                value.as_object_mut().unwrap().remove(*key);
-            });
-            value
-        });
-        lines.collect()
-    };
-    let log = |run: &str| without(fs::read_to_string(format!("{run}/log.jsonl")).unwrap());
-    assert_eq!(log(one), log(other));
-    let results = |run: &str| {
-        let results: Value = serde_json::from_slice(&bytes(format!("{run}/eval_results.json"))).unwrap();
-        without(results.to_string())
-    };
-    assert_eq!(results(one), results(other));
+    assert_eq!(log_of(one), log_of(other));
+    assert_eq!(result_of(one), result_of(other));
 }
 
 /// Runs `line`, a command line by its output directory and its steps, in three directories: killed by SIGKILL and resumed,

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use assert_cmd::Command;
 use serde_json::Value;
 
-use crate::common::{Tensors, bert, copy_of_bert, corpus, golden, split};
+use crate::common::{
+    Tensors, bert, bytes, copy_of_bert, copy_of_classifier, corpus, files, golden, split, tamt_command,
+};
 use crate::task_files::{cola, cola_rows, is_marked, pairs, questions, squad, write};
 
 /// The end, the output and the files of a run.
@@ -99,9 +100,10 @@ fn run_all(lines: &[&str]) -> Outcome {
 
 fn run(root: &Path, line: &str) -> Outcome {
     let line = line.replace("{bert}", &bert()).replace("{roberta}", &golden("roberta")).replace("{corpus}", &corpus());
-    let output = Command::cargo_bin("tamt").unwrap().current_dir(root).args(split(&line)).output().unwrap();
+    let output = tamt_command().current_dir(root).args(split(&line)).output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    Outcome { code: output.status.code().unwrap(), stdout, stderr, files: files(root) }
+    let files = files(root).into_iter().map(|(name, path)| (name, bytes(path))).collect();
+    Outcome { code: output.status.code().unwrap(), stdout, stderr, files }
 }
 
 /// Task files, halves of the small models' text, models, configurations and flags.
@@ -126,7 +128,7 @@ fn inputs(root: &Path) {
     write(root, "one-layer.json", &config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"));
     write(root, "seed.toml", "seed = 7\n");
     other_weights(&root.join("other-bert"));
-    classifier(&root.join("classifier"));
+    copy_of_classifier("bert", &root.join("classifier"));
 }
 
 /// Questions of three words.
@@ -155,14 +157,6 @@ fn own_task(root: &Path) {
     }
 }
 
-/// The small classifier of three outputs.
-fn classifier(to: &Path) {
-    copy_of_bert(to);
-    for name in ["config.json", "model.safetensors"] {
-        fs::copy(Path::new(&golden("bert/classifier")).join(name), to.join(name)).unwrap();
-    }
-}
-
 /// The small BERT with one weight of its first query matrix replaced.
 fn other_weights(to: &Path) {
     copy_of_bert(to);
@@ -171,21 +165,4 @@ fn other_weights(to: &Path) {
     let query = "bert.encoder.layer.0.attention.self.query.weight";
     tensors.bytes_mut(query)[..4].copy_from_slice(&0.5f32.to_le_bytes());
     tensors.write(&path);
-}
-
-fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                files.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    files
 }

@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::client::{Answer, Connection};
-use crate::common::{Tensors, at, bert, golden, split, tamt};
+use crate::common::{Tensors, at, bert, split, tamt};
 
 /// The time limit of a wait that takes a second on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -125,27 +123,4 @@ pub(crate) fn encoded(texts: &[&str], flags: &str) -> Vec<Vec<f32>> {
     let tensors = Tensors::read(&output);
     let width = tensors.shape("embeddings")[1];
     tensors.floats("embeddings").chunks(width).map(<[f32]>::to_vec).collect()
-}
-
-/// A ticket of the small BERT.
-pub(crate) fn ticket(directory: &TempDir, sparsity: &str) -> String {
-    let ticket = at(directory, format!("ticket-{sparsity}"));
-    let line = format!("find --model {} --method magnitude --sparsity {sparsity} --output-dir {ticket}", bert());
-    tamt(&line).success();
-    ticket
-}
-
-/// The small BERT with a head for three labels, and its tokenizer.
-pub(crate) fn classifier(directory: &TempDir) -> String {
-    let to = directory.path().join("classifier");
-    fs::create_dir_all(&to).unwrap();
-    for (from, names) in [
-        (golden("bert"), &["tokenizer.json", "tokenizer_config.json", "vocab.txt"][..]),
-        (golden("bert/classifier"), &["config.json", "model.safetensors"]),
-    ] {
-        for name in names {
-            fs::copy(Path::new(&from).join(name), to.join(name)).unwrap();
-        }
-    }
-    to.to_str().unwrap().to_owned()
 }

@@ -8,8 +8,8 @@ use std::thread;
 use serde_json::json;
 
 use crate::client::Connection;
-use crate::common::{bert, signal};
-use crate::fixture::{Running, encoded, floats, ticket};
+use crate::common::{at, bert, magnitude, signal};
+use crate::fixture::{Running, encoded, floats};
 use crate::task_files::sentence;
 
 const CLIENTS: usize = 8;
@@ -18,7 +18,7 @@ const REQUESTS: usize = 30;
 #[test]
 fn requests_of_many_clients_share_batches_and_get_their_own_vectors() {
     let directory = tempfile::tempdir().unwrap();
-    let ticket = ticket(&directory, "0.8");
+    let ticket = magnitude(&bert(), 0.8, &at(&directory, "ticket"));
     let flags = format!("--ticket sparse={ticket} --dense --name dense --max-batch-tokens 64 --max-wait 5");
     let server = Running::start(&format!("--model {} {flags}", bert()));
     let texts: Vec<String> =

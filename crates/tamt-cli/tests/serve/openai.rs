@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::bert;
-use crate::fixture::{Running, classifier, encoded, floats, ticket};
+use crate::common::{at, bert, copy_of_classifier, magnitude};
+use crate::fixture::{Running, encoded, floats};
 
 const TEXTS: [&str; 4] = ["taltul lordil basgen", "", "lis", "durbastan rolstir folsta lis taltul starkel"];
 
@@ -56,7 +56,7 @@ fn an_answer_counts_tokens_and_names_its_model() {
 #[test]
 fn requests_choose_tickets_of_one_model_by_name() {
     let directory = tempfile::tempdir().unwrap();
-    let (half, most) = (ticket(&directory, "0.5"), ticket(&directory, "0.9"));
+    let [half, most] = [0.5, 0.9].map(|sparsity| magnitude(&bert(), sparsity, &at(&directory, sparsity.to_string())));
     let flags = format!("--ticket half={half} --ticket most/90={most} --dense --name dense");
     let server = Running::start(&format!("--model {} {flags}", bert()));
     let expected = [format!("--ticket {half}"), format!("--ticket {most}"), String::new()].map(|f| encoded(&TEXTS, &f));
@@ -100,7 +100,8 @@ fn refused(server: &Running, body: &str, status: u16) -> Value {
 #[test]
 fn requests_with_mistakes_are_refused_with_openai_s_error_object() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Running::start(&format!("--model {} --head labels={}", bert(), classifier(&directory)));
+    let model = copy_of_classifier("bert", &directory.path().join("classifier"));
+    let server = Running::start(&format!("--model {} --head labels={model}", bert()));
     for (body, status, said) in [
         ("", 400, "EOF"),
         ("{", 400, "EOF"),

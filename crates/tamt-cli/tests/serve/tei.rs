@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{at, bert, object, tamt};
-use crate::fixture::{Running, classifier, encoded, floats};
+use crate::common::{at, bert, copy_of_classifier, object, tamt};
+use crate::fixture::{Running, encoded, floats};
 
 const TEXTS: [&str; 3] = ["taltul lordil basgen", "lis", "durbastan rolstir folsta lis taltul starkel"];
 
@@ -65,7 +65,7 @@ fn scores(entries: &Value) -> Vec<(String, f64)> {
 #[test]
 fn predictions_have_the_probabilities_of_predict() {
     let directory = tempfile::tempdir().unwrap();
-    let model = classifier(&directory);
+    let model = copy_of_classifier("bert", &directory.path().join("classifier"));
     let server = Running::start(&format!("--head labels={model}"));
     let single = predicted(&model, &TEXTS.map(|text| (text, "")));
     let expected = |line: &Value| -> Vec<(String, f64)> {
@@ -97,7 +97,8 @@ fn predictions_have_the_probabilities_of_predict() {
 #[test]
 fn mistakes_are_refused_with_the_error_object_of_the_form() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Running::start(&format!("--model {} --head labels={}", bert(), classifier(&directory)));
+    let model = copy_of_classifier("bert", &directory.path().join("classifier"));
+    let server = Running::start(&format!("--model {} --head labels={model}", bert()));
     for (path, body, status, said) in [
         ("/embed", "{", 400, "EOF"),
         ("/embed", "{}", 422, "missing field `inputs`"),
@@ -131,7 +132,8 @@ fn mistakes_are_refused_with_the_error_object_of_the_form() {
 #[test]
 fn a_server_describes_itself_and_counts() {
     let directory = tempfile::tempdir().unwrap();
-    let flags = format!("--head labels={} --max-batch-tokens 100 --max-inputs 7", classifier(&directory));
+    let model = copy_of_classifier("bert", &directory.path().join("classifier"));
+    let flags = format!("--head labels={model} --max-batch-tokens 100 --max-inputs 7");
     let server = Running::start(&format!("--model {} {flags}", bert()));
     let info = server.get("/info").result();
     for (key, value) in [

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result, bad_file};
 use crate::line_blocks::Block;
-use crate::tasks::layout::{EMPTY_LINE, Layout};
-use crate::tasks::table::{RequestedColumn, Table};
+use crate::tasks::layout::Layout;
+use crate::tasks::table::{EMPTY_LINE, RequestedColumn, Table};
 
 /// The byte order mark. The `csv` crate skips a mark at the start of a text, and counts positions from behind the mark.
 const MARK: char = '\u{feff}';

@@ -5,9 +5,6 @@ use std::path::Path;
 use crate::error::Result;
 use crate::tasks::table::{Cell, RequestedColumn, Table, positions};
 
-/// The reason why an empty line is unusable.
-pub(super) const EMPTY_LINE: &str = "the line is empty";
-
 /// The requested columns of a file, and their places once the first record is read.
 #[derive(Debug)]
 pub(super) struct Layout {

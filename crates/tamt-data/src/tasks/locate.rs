@@ -21,8 +21,7 @@ pub(crate) struct Located<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::OneShard`], [`Error::RepeatedShard`],
-/// [`Error::MissingShards`], [`Error::Io`].
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::RepeatedShard`], [`Error::MissingShards`], [`Error::Io`].
 pub fn files_of(task: &Task, dir: &Path, split: Split) -> Result<Vec<PathBuf>> {
     Ok(locate(task, dir, split)?.files)
 }
@@ -31,8 +30,7 @@ pub fn files_of(task: &Task, dir: &Path, split: Split) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::OneShard`], [`Error::RepeatedShard`],
-/// [`Error::MissingShards`], [`Error::Io`].
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::RepeatedShard`], [`Error::MissingShards`], [`Error::Io`].
 pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Located<'a>> {
     if !task.has(split) {
         return Err(Error::NoSuchSplit { task: task.name.clone(), split: split.name() });
@@ -51,21 +49,27 @@ pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Loc
     Err(Error::MissingSplit { task: task.name.clone(), split: split.name(), files, folders })
 }
 
+/// The note on a source whose file, named without `*`, is one of several by its name: a fold that was chosen, or a part of
+/// what the split should be.
+pub(crate) fn one_shard_note(located: &Located<'_>) -> Option<String> {
+    let (path, name) = (located.files.first()?, Path::new(&located.source.file).file_name()?.to_str()?);
+    let Shard { start, of, rest, .. } = shard(name).filter(|shard| shard.of > 1 && !name.contains('*'))?;
+    let end = rest.rfind('.').map_or("", |dot| &rest[dot..]);
+    Some(format!(
+        "{}: it is one of {of} files by its name, and the only one that is read; {start}*-of-*{end} names them all",
+        path.display()
+    ))
+}
+
 /// The files in `folder` that match `pattern`, in the order of their names. The pattern may start with directory names.
-/// Files whose names number them must be all of their number, each once.
+/// Files of a pattern whose names number them must be all of their number, each once.
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let path = folder.join(pattern);
     let (Some(folder), Some(pattern)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
     };
     if !pattern.contains('*') {
-        if !path.is_file() {
-            return Ok(Vec::new());
-        }
-        if let Some(Shard { start, of, rest, .. }) = shard(pattern).filter(|shard| shard.of > 1) {
-            return Err(Error::OneShard { pattern: format!("{start}*{rest}"), path, of });
-        }
-        return Ok(vec![path]);
+        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
     }
     if !folder.is_dir() {
         return Ok(Vec::new());

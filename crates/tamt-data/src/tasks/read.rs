@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::tasks::example::{Example, Examples, Skipped};
 use crate::tasks::label::LabelReader;
-use crate::tasks::locate::{Located, locate};
+use crate::tasks::locate::{Located, locate, one_shard_note};
 use crate::tasks::source::{Column, Columns, Layout, Split};
 use crate::tasks::table::{Cell, Need, RequestedColumn, Row, UnusableRows};
 use crate::tasks::table_blocks;
@@ -15,34 +15,35 @@ use crate::tasks::task::Task;
 /// formats, the first one in the task's declaration is read: TSV for GLUE.
 ///
 /// Ragged and empty lines are skipped and listed in [`Examples::skipped`]: QQP's own files have some. If more than a
-/// tenth of a file's rows are unusable, the file is refused. Rows without a label, in a split that needs labels, are
+/// tenth of a file's rows are unusable for another reason than an empty line, the file is refused. Rows without a label, in a split that needs labels, are
 /// skipped and listed in [`Examples::unlabelled`], however many there are. In a split without labels, an unknown label is
 /// none: test files have placeholders.
 ///
 /// # Errors
 ///
-/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::OneShard`], [`Error::RepeatedShard`],
-/// [`Error::MissingShards`], [`Error::MissingColumn`], [`Error::UnknownLabel`], [`Error::BadRow`], [`Error::Unusable`],
-/// [`Error::NoExamples`], [`Error::NoLabels`], [`Error::BadFile`], [`Error::NotText`], [`Error::Io`];
-/// [`Error::WrongKind`] for a span task, whose files are no tables.
+/// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::RepeatedShard`], [`Error::MissingShards`],
+/// [`Error::MissingColumn`], [`Error::UnknownLabel`], [`Error::BadRow`], [`Error::Unusable`], [`Error::NoExamples`],
+/// [`Error::NoLabels`], [`Error::BadFile`], [`Error::NotText`], [`Error::Io`]; [`Error::WrongKind`] for a span task, whose
+/// files are no tables.
 pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     Ok(read_noted(task, dir, split)?.0)
 }
 
-/// [`read()`], with what a user should know about the files, a sentence each: a TSV file with values that are quoted as in
-/// CSV, whose quotation marks are part of the texts.
+/// [`read()`], with what a user should know about the files, a sentence each: a file that is one of several by its name, and
+/// a TSV file with values that are quoted as in CSV, whose quotation marks are part of the texts.
 ///
 /// # Errors
 ///
 /// Those of [`read()`].
 pub fn read_noted(task: &Task, dir: &Path, split: Split) -> Result<(Examples, Vec<String>)> {
-    let Located { source, files } = locate(task, dir, split)?;
+    let located = locate(task, dir, split)?;
+    let mut notes: Vec<String> = one_shard_note(&located).into_iter().collect();
+    let Located { source, files } = located;
     let Layout::Table { format, header, columns, integer_labels } = &source.layout else {
         return Err(Error::WrongKind { what: "a table of examples", given: "SQuAD's JSON" });
     };
     let labels = LabelReader { head: &task.head, names: integer_labels };
     let reader = Reader { labels, columns, split };
-    let mut notes = Vec::new();
     let mut examples = Examples { items: Vec::new(), skipped: Vec::new(), unlabelled: Vec::new(), files: Vec::new() };
     for path in files {
         let columns: Vec<RequestedColumn> = reader.columns().into_iter().flatten().collect();

@@ -78,7 +78,11 @@ impl Table {
     }
 }
 
-/// The number of unusable rows among all rows of a file.
+/// The reason why an empty line is unusable.
+pub(super) const EMPTY_LINE: &str = "the line is empty";
+
+/// The number of unusable rows among all rows of a file. Empty lines, which some programs write between rows, are unusable
+/// and say nothing about the file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnusableRows {
     rows: usize,
@@ -91,7 +95,9 @@ impl UnusableRows {
     /// Counts a row.
     pub(super) fn count(&mut self, row: &Row) {
         self.rows += 1;
-        if let Err(reason) = &row.cells {
+        if let Err(reason) = &row.cells
+            && reason != EMPTY_LINE
+        {
             self.unusable += 1;
             self.first.get_or_insert_with(|| (row.line, reason.clone()));
         }

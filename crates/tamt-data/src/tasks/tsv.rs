@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::line_blocks::Block;
-use crate::tasks::layout::{EMPTY_LINE, Layout};
-use crate::tasks::table::{RequestedColumn, Table};
+use crate::tasks::layout::Layout;
+use crate::tasks::table::{EMPTY_LINE, RequestedColumn, Table};
 
 /// Reads the requested columns. Empty lines at the end are ignored; another empty line, or a line with another number of
 /// columns than the first line, is unusable.

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::base::{Number, Precision, Scratch, Write, bf16_bits};
+use crate::base::{Number, Precision, Scratch, Write};
 use crate::linear::ffn::{ActivatedGradient, backward_activated, forward_activated};
 use crate::linear::forward::{Projection, forward, forward_each, forward_packed};
 use crate::linear::input_gradient::{backward_input_packed, backward_input_rows};
@@ -14,15 +14,7 @@ use crate::linear::weight_gradient::{backward_weight, weight_gradient};
 use crate::masks::{GradEpilogue, Weight};
 use crate::ops::activation;
 use crate::ops::activation::functions::Activation;
-use crate::reference::{random, unless_miri};
-
-/// `x` in the precision.
-pub(super) fn rounded(x: f32, precision: Precision) -> f32 {
-    match precision {
-        Precision::F32 => x,
-        Precision::Bf16 => f32::from_bits(bf16_bits(x) << 16),
-    }
-}
+use crate::reference::{random, rounded, unless_miri};
 
 /// A packed weight gives the bits `y` of [`forward`], and packed activations give the bits of the next layer's
 /// [`forward`].

@@ -9,26 +9,15 @@ use crate::base::{Precision, Scratch, Values, Write, round, widen};
 use crate::gemm::{DEEP, is_one_portion};
 use crate::linear::bias_gradient::{backward_bias, bias_gradient};
 use crate::linear::forward::{Projection, forward, forward_each};
-use crate::linear::fused_tests::{check_packed, rounded};
+use crate::linear::fused_tests::check_packed;
 use crate::linear::input_gradient::{backward_input, backward_input_packed};
 use crate::linear::packed_factor::{Factor, PackedFactor};
 use crate::linear::packed_weight::{PackedFor, PackedWeight, WeightOperand};
 use crate::linear::weight_gradient::{backward_weight, weight_gradient, weight_gradient_bf16};
 use crate::masks::{BitMask, CompactWeight, GradEpilogue, RankedMask, Weight, gather};
-use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64, unless_miri};
-
-/// `y = x (W ∘ B)ᵀ + b` in f64.
-fn naive(x: &[f64], w: &[f64], mask: Option<&BitMask>, bias: &[f64], cols: usize) -> Vec<f64> {
-    let rows = bias.len();
-    let mut y = Vec::new();
-    for x in x.chunks_exact(cols) {
-        for n in 0..rows {
-            let kept = |c: usize| mask.is_none_or(|m| m.get(n, c));
-            y.push(bias[n] + (0..cols).filter(|&c| kept(c)).map(|c| x[c] * w[n * cols + c]).sum::<f64>());
-        }
-    }
-    y
-}
+use crate::reference::{
+    assert_close, assert_gradient, naive_linear, random, random_mask, rounded, to_f64, unless_miri,
+};
 
 /// `out[i, j] = Σ_k a(i, k) b(k, j)` in f64.
 fn sums(m: usize, n: usize, depth: usize, term: impl Fn(usize, usize, usize) -> f64) -> Vec<f64> {
@@ -79,7 +68,7 @@ impl<'a> Case<'a> {
         let (x, w, weight, bias) = (to_f64(&self.x), to_f64(&self.w), self.weight(), Some(&self.bias[..]));
         let mut y = vec![9.0; tokens * rows];
         forward(&self.x, weight, bias, &mut y, scratch);
-        assert_close(&y, &naive(&x, &w, mask, &to_f64(&self.bias), cols), tolerance);
+        assert_close(&y, &naive_linear(&x, &w, mask, &to_f64(&self.bias), cols), tolerance);
         if let Some(compact) = &self.compact {
             let mut again = vec![9.0; y.len()];
             forward(&self.x, compact, bias, &mut again, scratch);
@@ -92,7 +81,7 @@ impl<'a> Case<'a> {
         check_packed(&self.x, weight, &self.bias, &y, scratch);
         check_in_bf16(&self.x, &self.dy, weight, scratch);
         forward(&self.x, weight, None, &mut y, scratch);
-        assert_close(&y, &naive(&x, &w, mask, &vec![0.0; rows], cols), tolerance);
+        assert_close(&y, &naive_linear(&x, &w, mask, &vec![0.0; rows], cols), tolerance);
     }
 
     fn check_input_gradient(&self, scratch: &mut Scratch) {
@@ -313,7 +302,7 @@ fn gradients_match_finite_differences() {
     backward_bias(&dy, &mut db, Write::Store, &mut Scratch::default());
     let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
     let loss = |x: &[f64], w: &[f64], bias: &[f64]| {
-        naive(x, w, Some(&mask), bias, cols).iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum::<f64>()
+        naive_linear(x, w, Some(&mask), bias, cols).iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum::<f64>()
     };
     assert_gradient(&x, &dx, 1e-5, |x| loss(x, &w, &bias));
     assert_gradient(&w, &dw, 1e-5, |w| loss(&x, w, &bias));
@@ -339,7 +328,7 @@ fn the_score_gradient_is_that_of_a_real_valued_mask() {
     let mask: Vec<f64> = (0..w.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
     assert_gradient(&mask, &ds, 1e-5, |mask| {
         let masked: Vec<f64> = mask.iter().zip(&w).map(|(b, w)| b * f64::from(*w)).collect();
-        let y = naive(&to_f64(&x), &masked, None, &vec![0.0; rows], cols);
+        let y = naive_linear(&to_f64(&x), &masked, None, &vec![0.0; rows], cols);
         y.iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum()
     });
 }

@@ -7,7 +7,9 @@ use crate::base::parallel::tests::same_for_any_pool;
 use crate::base::{Precision, Scratch, Write};
 use crate::linear;
 use crate::masks::{BitMask, CompactWeight, GradEpilogue, Weight, gather};
-use crate::reference::{assert_close, assert_gradient, random, random_mask, to_f64, unless_miri};
+use crate::reference::{
+    assert_close, assert_gradient, naive_linear, random, random_mask, rounded, to_f64, unless_miri,
+};
 use crate::sparse::product::{backward_input, backward_input_to_panels, forward, forward_to_panels};
 use crate::sparse::token_panels::{TokenPanels, TokenPanelsPart};
 use crate::sparse::weight::{PreparedFor, SparseWeight};
@@ -29,19 +31,6 @@ fn unpacked(cols: usize, tokens: usize, write: impl FnOnce(&mut TokenPanelsPart<
     let mut rows = vec![9.0; tokens * cols];
     part.view().unpack(&mut rows);
     rows
-}
-
-/// `y = x (W ∘ B)ᵀ + b` in f64.
-fn naive(x: &[f64], w: &[f64], mask: &BitMask, bias: &[f64]) -> Vec<f64> {
-    let (rows, cols) = (mask.rows(), mask.cols());
-    let mut y = Vec::new();
-    for x in x.chunks_exact(cols) {
-        for n in 0..rows {
-            let kept = (0..cols).filter(|&c| mask.get(n, c));
-            y.push(bias[n] + kept.map(|c| x[c] * w[n * cols + c]).sum::<f64>());
-        }
-    }
-    y
 }
 
 /// `dw[n, c] = Σ_t dy[t, n] x[t, c]` in f64, zero where dropped.
@@ -68,12 +57,8 @@ fn survivors_of(dense: &[f64], mask: &BitMask) -> Vec<f64> {
 
 /// `x` rounded as the operands of sparse products in a precision.
 fn as_read(x: &[f32], precision: Precision) -> Vec<f32> {
-    let (mut halves, mut widened) = (vec![bf16::ZERO; x.len()], x.to_vec());
-    if precision.sparse_in_bf16() {
-        crate::round(x, &mut halves);
-        crate::widen(&halves, &mut widened);
-    }
-    widened
+    let precision = if precision.sparse_in_bf16() { Precision::Bf16 } else { Precision::F32 };
+    x.iter().map(|&v| rounded(v, precision)).collect()
 }
 
 /// Compares every product with the formula in f64 and with the dense product, in f32 bit by bit.
@@ -97,7 +82,7 @@ fn check_all(tokens: usize, mask: &BitMask, precision: Precision) {
     for bias in [None, Some(bias.as_slice())] {
         let (mut y, mut dense) = (vec![9.0; tokens * rows], vec![9.0; tokens * rows]);
         forward(packed_x.view(), &sparse, bias, &mut y);
-        let expected = naive(&x_read, &w_read, mask, &bias.map_or(vec![0.0; rows], to_f64));
+        let expected = naive_linear(&x_read, &w_read, Some(mask), &bias.map_or(vec![0.0; rows], to_f64), cols);
         assert_close(&y, &expected, tolerance);
         linear::forward(&x, weight, bias, &mut dense, scratch);
         assert_same(&y, &dense);
@@ -204,8 +189,9 @@ fn gradients_match_finite_differences() {
     backward_input(packed_dy.view(), &sparse, &mut dx, Write::Store);
     backward_weight(&packed_dy, &packed_x, &sparse, GradLayout::Dense, &mut dw, Write::Store);
     let [x, w, bias] = [&x, &w, &bias].map(|v| to_f64(v));
-    let loss =
-        |x: &[f64], w: &[f64]| naive(x, w, &mask, &bias).iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum::<f64>();
+    let loss = |x: &[f64], w: &[f64]| {
+        naive_linear(x, w, Some(&mask), &bias, cols).iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum::<f64>()
+    };
     assert_gradient(&x, &dx, 1e-5, |x| loss(x, &w));
     assert_gradient(&w, &dw, 1e-5, |w| loss(&x, w));
 }

@@ -64,7 +64,7 @@ pub(crate) fn missing_note(dir: &Path) -> Option<String> {
     let missing: Vec<&str> = wanted.into_iter().filter(is_unknown).collect();
     (!missing.is_empty()).then(|| {
         let (path, names) = (dir.display(), missing.join(", "));
-        format!("{path}: the cache lacks files that the model may have: {names}; a run that reaches the hub gets them")
+        format!("{path}: the cache lacks files that the model may have: {names}; where the hub can be reached, the model's id gets them")
     })
 }
 

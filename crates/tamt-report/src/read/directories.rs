@@ -1,5 +1,6 @@
 //! Which directories below a given one hold runs.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,8 @@ pub struct Found {
     pub runs: Vec<PathBuf>,
     /// Whether a study wrote them, so that a run without `study-run.json` has not finished.
     pub of_study: bool,
-    /// Runs that the study lists and that have no directory.
-    pub not_begun: usize,
+    /// Number of runs that the study lists and that have no directory, and of all that it lists.
+    pub not_begun: (usize, usize),
 }
 
 /// Finds the runs of `root`: the run itself, the runs that a `study.json` names, or every run below.
@@ -37,14 +38,18 @@ pub fn find(root: &Path) -> Result<Found> {
     if study.exists() {
         let object = read(&study)?;
         found.study = object.get("name").and_then(Value::as_str).map(str::to_owned);
-        (found.runs, found.not_begun) = listed(&object, root);
+        let listed = listed(&object, root);
+        found.runs = listed.begun;
+        found.not_begun = (listed.all - found.runs.len(), listed.all);
         found.of_study = !found.runs.is_empty();
     }
     if found.runs.is_empty() {
         search(root, DEPTH, &mut found.runs)?;
     }
+    // The store of one study may lie beside another study, which lists its runs by absolute paths.
+    let mut seen = HashSet::new();
+    found.runs.retain(|run| seen.insert(run.canonicalize().unwrap_or_else(|_| run.clone())));
     found.runs.sort();
-    found.runs.dedup();
     if found.runs.is_empty() { Err(Error::NoRuns { path: root.to_owned() }) } else { Ok(found) }
 }
 
@@ -54,9 +59,17 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path: path.to_owned(), reason: error.to_string() })
 }
 
-/// The run directories that a `study.json` lists under `runs`, below its `store`, and the number of runs without one. A
-/// store that has moved with its study is looked for beside the file.
-fn listed(study: &Value, root: &Path) -> (Vec<PathBuf>, usize) {
+/// The runs that a `study.json` lists.
+struct Listed {
+    /// The directories of those that have begun.
+    begun: Vec<PathBuf>,
+    /// Their number.
+    all: usize,
+}
+
+/// The runs that a `study.json` lists under `runs`, below its `store`. A store that has moved with its study is looked for
+/// beside the file.
+fn listed(study: &Value, root: &Path) -> Listed {
     let entries = study.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let store = study.get("store").and_then(Value::as_str).map(Path::new);
     let below = |base: Option<PathBuf>, path: &str| base.map(|base| base.join(path)).filter(|path| path.is_dir());
@@ -66,19 +79,18 @@ fn listed(study: &Value, root: &Path) -> (Vec<PathBuf>, usize) {
             .or_else(|| below(Some(root.to_owned()), path))
     };
     // A run that has not begun has no directory.
-    let begun: Vec<PathBuf> = entries.iter().filter_map(|entry| directory(entry.as_str()?)).collect();
-    let not_begun = entries.len() - begun.len();
-    (begun, not_begun)
+    let begun = entries.iter().filter_map(|entry| directory(entry.as_str()?)).collect();
+    Listed { begun, all: entries.len() }
 }
 
 /// Adds the runs of a directory and those below it. The runs of several seeds lie below the directory of their summary.
 /// A study adds what it lists: its store may have runs of other plans.
 fn search(directory: &Path, depth: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
-    let study = directory.join(STUDY_FILE);
-    if study.exists() {
-        let (listed, _) = listed(&read(&study)?, directory);
-        if !listed.is_empty() {
-            runs.extend(listed);
+    // Another program may have a file of this name.
+    if let Ok(study) = read(&directory.join(STUDY_FILE)) {
+        let Listed { begun, .. } = listed(&study, directory);
+        if !begun.is_empty() {
+            runs.extend(begun);
             return Ok(());
         }
     }

@@ -105,7 +105,11 @@ fn of_ticket(
 fn search_name(directory: &Path) -> String {
     let folder = last_part(&directory.display().to_string());
     match directory.parent() {
-        Some(search) if ["step-", "sparsity-"].iter().any(|start| folder.starts_with(start)) => {
+        // A directory with settings of its own is that of a search.
+        Some(search)
+            if ["step-", "sparsity-"].iter().any(|start| folder.starts_with(start))
+                && !directory.join("config.toml").exists() =>
+        {
             format!("{}/{folder}", last_part(&search.display().to_string()))
         }
         _ => folder,

@@ -74,7 +74,7 @@ pub struct Step {
     pub error: Option<f64>,
     /// Number of pairs of runs.
     pub pairs: usize,
-    /// Whether `gain` is more than noise: by the paired t test (p < 0.05), or since the losses of all pairs differ equally.
+    /// Whether `gain` is more than noise by the paired t test, p < 0.05.
     pub is_clear: bool,
 }
 
@@ -139,9 +139,7 @@ fn at(view: &View<'_>, measure: Measure, level: Level) -> Vec<Step> {
             };
             let Summary { n, mean, deviation } = Summary::of(&pairs)?;
             let (higher, lower, error) = (higher.clone(), lower.clone(), deviation.map(|d| d / (n as f64).sqrt()));
-            // Scores lie on a grid, so that equal differences say nothing about noise; losses do not.
-            let is_constant = measure.is_loss() && error == Some(0.0) && mean != 0.0;
-            let is_clear = is_constant || PairedT::of(&pairs).is_some_and(|test| test.is_clear());
+            let is_clear = PairedT::of(&pairs).is_some_and(|test| test.is_clear());
             Some(Step { measure, level, higher, lower, gain: mean, error, pairs: n, is_clear })
         })
         .collect()

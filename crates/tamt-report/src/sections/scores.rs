@@ -22,12 +22,14 @@ the tasks' deviations.";
 
 /// The section; `None` without scores of tickets.
 pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
-    let (mut blocks, mut findings) = (Vec::new(), Vec::new());
+    let (mut blocks, mut findings, mut tested) = (Vec::new(), Vec::new(), 0);
     for view in views {
         let tasks = view.average_tasks();
         let mut tables = Vec::new();
         for level in view.score_levels() {
-            tables.push(Block::Table(table(view, level, &tasks)));
+            let (table, tests) = table(view, level, &tasks);
+            tested += tests;
+            tables.push(Block::Table(table));
         }
         let Orders { sentences, short, table } = compare(view, &tasks);
         blocks.extend(sentences.into_iter().map(Block::Finding));
@@ -38,14 +40,13 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
     if !blocks.iter().any(|block| matches!(block, Block::Table(_))) {
         return None;
     }
-    let stars = blocks.iter().map(stars).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
     let mut how = Vec::new();
-    if stars.1 > 0 {
+    if tested > 0 {
         how.push(Block::Text(format!(
             "{} of {} tested differences to the dense model have a star; chance alone would give about {}.",
-            stars.0,
-            stars.1,
-            fixed(0.05 * stars.1 as f64, 0)
+            blocks.iter().map(stars).sum::<usize>(),
+            tested,
+            fixed(0.05 * tested as f64, 0)
         )));
     }
     let reading = [HOW, AVERAGE].map(|text| Block::Text(text.to_owned()));
@@ -56,17 +57,15 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
     Some((section, findings))
 }
 
-/// The number of differences with a star, and of all differences of several runs.
-fn stars(block: &Block) -> (usize, usize) {
-    let Block::Table(table) = block else { return (0, 0) };
-    let differences = table.rows.iter().flatten().filter_map(|cell| match cell {
-        Cell::Number(Number { difference: Some((_, clear)), n: 2.., .. }) => Some(*clear),
-        _ => None,
-    });
-    differences.fold((0, 0), |(stars, all), clear| (stars + usize::from(clear), all + 1))
+/// The number of differences with a star.
+fn stars(block: &Block) -> usize {
+    let Block::Table(table) = block else { return 0 };
+    let is_clear = |cell: &&Cell| matches!(cell, Cell::Number(Number { difference: Some((_, true)), .. }));
+    table.rows.iter().flatten().filter(is_clear).count()
 }
 
-fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> Table {
+/// The table of a sparsity, and the number of its differences that were tested.
+fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usize) {
     let (dense, rows) = (view.dense(), view.rows(level));
     let tasks: BTreeSet<&Task> = rows.iter().flat_map(|(_, row)| row.keys().copied()).collect();
     let mut columns = vec![Column::new("method")];
@@ -77,12 +76,13 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> Table {
         columns.push(Column::with_note("average", count(average_tasks.len(), "task")));
     }
     let mut lines: Vec<Vec<Cell>> = Vec::new();
+    let mut tested = 0;
     let all = [(Method::dense(), dense.clone())].into_iter().filter(|(_, row)| !row.is_empty()).chain(rows);
     for (method, row) in all {
         let mut line = vec![Cell::text(method.to_string())];
-        line.extend(tasks.iter().map(|task| score(&row, task, &dense, method.is_dense())));
+        line.extend(tasks.iter().map(|task| score(&row, task, &dense, method.is_dense(), &mut tested)));
         if has_average {
-            line.push(average(&row, &dense, average_tasks, method.is_dense()));
+            line.push(average(&row, &dense, average_tasks, method.is_dense(), &mut tested));
         }
         lines.push(line);
     }
@@ -92,10 +92,10 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> Table {
     } else {
         format!("Scores at {level} sparsity{}.", view.of_base())
     };
-    Table { id: view.id(&format!("scores-{}", level.slug())), caption, columns, rows: lines }
+    (Table { id: view.id(&format!("scores-{}", level.slug())), caption, columns, rows: lines }, tested)
 }
 
-fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool) -> Cell {
+fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool, tested: &mut usize) -> Cell {
     let Some((cell, summary)) = row.get(task).and_then(|cell| Some((cell, cell.summary()?))) else {
         return Cell::Empty;
     };
@@ -103,28 +103,36 @@ fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool) -> Cell {
     if let Some((reference, other)) =
         dense.get(task).and_then(|cell| Some((cell, cell.summary()?))).filter(|_| !is_dense)
     {
-        number.difference = Some(to_dense((summary.mean, &cell.by_seeds()), (other.mean, &reference.by_seeds())));
+        number.difference =
+            Some(to_dense((summary.mean, &cell.by_seeds()), (other.mean, &reference.by_seeds()), tested));
     }
     Cell::Number(number)
 }
 
 /// The difference to the dense model, of means and scores by seeds, and whether it is more than noise. It is the mean
-/// over pairs, so that the two are of the same runs; without a pair, the difference of the means.
+/// over pairs, so that the two are of the same runs; without a pair, the difference of the means. `tested` counts the
+/// differences with a test.
 fn to_dense(
     (mean, scores): (f64, &BTreeMap<Seeds, f64>),
     (dense_mean, dense): (f64, &BTreeMap<Seeds, f64>),
+    tested: &mut usize,
 ) -> (f64, bool) {
     let pairs = differences(scores, dense);
     let difference = Summary::of(&pairs).map_or(mean - dense_mean, |pairs| pairs.mean);
-    (difference, PairedT::of(&pairs).is_some_and(|test| test.is_clear()))
+    let test = PairedT::of(&pairs);
+    *tested += usize::from(test.is_some());
+    (difference, test.is_some_and(|test| test.is_clear()))
 }
 
-fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool) -> Cell {
+fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool, tested: &mut usize) -> Cell {
     let Some(average) = mean_of_tasks(row, tasks) else { return Cell::Empty };
     let mut number = average_number(&average);
     if let Some(reference) = mean_of_tasks(dense, tasks).filter(|_| !is_dense) {
-        number.difference =
-            Some(to_dense((average.summary.mean, &average.by_seeds), (reference.summary.mean, &reference.by_seeds)));
+        number.difference = Some(to_dense(
+            (average.summary.mean, &average.by_seeds),
+            (reference.summary.mean, &reference.by_seeds),
+            tested,
+        ));
     }
     Cell::Number(number)
 }

@@ -149,8 +149,7 @@ impl<'a> View<'a> {
         let rows: Vec<&Row<'a>> = rows.iter().filter(|row| !row.is_empty()).collect();
         let mut tasks = common_tasks(&rows);
         // Several recipes of a task are one task: the one with most runs stands for it, the first one of equals.
-        let runs =
-            |task: &Task| self.scores().filter(|score| score.ticket.base == self.base && score.task == *task).count();
+        let runs = |task: &Task| self.scores().filter(|score| score.task == *task).count();
         let beaten = |task: &Task, other: &Task| other.name == task.name && other.variant < task.variant;
         let all = tasks.clone();
         tasks.retain(|task| {

@@ -53,6 +53,12 @@ impl Wins<'_> {
         self.rows.values().flatten().map(|(method, _)| method).collect()
     }
 
+    /// The number of tasks with a bar and a ticket's score.
+    fn tasks(&self) -> usize {
+        let has_score = |task: &Task| self.rows.values().flatten().any(|(_, row)| row.contains_key(task));
+        self.bars.keys().filter(|task| has_score(task)).count()
+    }
+
     fn cell(&self, method: &Method, level: Level, task: &Task) -> Option<&Scores<'_>> {
         let (_, row) = self.rows.get(&level)?.iter().find(|(other, _)| other == method)?;
         row.get(task)
@@ -137,7 +143,7 @@ impl Wins<'_> {
     fn sentence(&self, view: &View<'_>) -> String {
         let all = |method: &&Method, level: Level| {
             let (won, tried, _) = self.count(method, level);
-            tried == self.bars.len() && won == tried
+            tried == self.tasks() && won == tried
         };
         let mut parts = Vec::new();
         for level in self.rows.keys().rev() {

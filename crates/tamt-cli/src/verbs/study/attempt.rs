@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
@@ -57,7 +58,7 @@ impl<'a> Attempt<'a> {
             files::remove(&directory)?;
         }
         let mut outcome = self.execute(&directory, &steps);
-        if is_old && outcome.as_ref().is_err_and(is_of_old_files) {
+        if is_old && outcome.as_ref().is_err_and(|error| is_of_old_files(error, &directory)) {
             self.printer.progress(&format!("{}: {}; the run begins anew", self.run.name, told(outcome.as_ref())));
             self.store.set_aside(self.run)?;
             outcome = self.execute(&directory, &steps);
@@ -102,11 +103,14 @@ impl<'a> Attempt<'a> {
     /// Runs the command.
     fn execute(&mut self, directory: &Path, steps: &[u64]) -> Result<()> {
         let mut words = self.command(directory, steps)?;
-        if self.run.kind != Kind::Losses && directory.is_dir() {
+        let resumes = self.run.kind != Kind::Losses && directory.is_dir();
+        if resumes {
             words.push("--resume".to_owned());
         }
         let line: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-        let cli = command_line::parse(&line).map_err(|error| anyhow!("{}", error.render()))?;
+        let cli = command_line::parse(&line).map_err(|error| anyhow!("{}", error.render()));
+        // The words are those of the plan; what a resumed run adds to them is its record.
+        let cli = if resumes { cli.map_err(|error| unreadable_record(directory, &error)) } else { cli }?;
         let printer = self.printer.nested();
         let verb = || match &cli.verb {
             Verb::Find(args) => find::run(args, printer),
@@ -188,14 +192,20 @@ fn precision(words: &[String]) -> tamt_kernels::Precision {
     }
 }
 
-/// Whether an error says that the files of an earlier attempt cannot be gone on with. Any other error (a full disk, a text
-/// that cannot be read) is no reason to begin anew: the checkpoints stay for the next attempt.
-fn is_of_old_files(error: &anyhow::Error) -> bool {
-    use tamt::Error::{Damaged, NothingToResume, Occupied, SettingsDiffer};
-    matches!(
-        error.downcast_ref::<tamt::Error>(),
-        Some(Damaged { .. } | NothingToResume { .. } | Occupied { .. } | SettingsDiffer { .. })
-    )
+/// The error of a record that the command line does not take, as one that another version wrote.
+fn unreadable_record(directory: &Path, error: &anyhow::Error) -> anyhow::Error {
+    tamt::Error::Damaged { path: directory.join("config.toml"), reason: error.to_string() }.into()
+}
+
+/// Whether an error says that the files of an earlier attempt in `directory` cannot be gone on with. Any other error (a full
+/// disk, a text that cannot be read) is no reason to begin anew: the checkpoints stay for the next attempt.
+fn is_of_old_files(error: &anyhow::Error, directory: &Path) -> bool {
+    use tamt::Error::{Damaged, Io, NothingToResume, Occupied, SettingsDiffer};
+    match error.downcast_ref::<tamt::Error>() {
+        Some(Damaged { .. } | NothingToResume { .. } | Occupied { .. } | SettingsDiffer { .. }) => true,
+        Some(Io { path, source, .. }) => source.kind() == ErrorKind::NotFound && path.starts_with(directory),
+        _ => false,
+    }
 }
 
 /// An error with its causes, in a line.
