@@ -71,6 +71,7 @@ pub fn main() -> ExitCode {
     match run(&verb, common, printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            signals::wait_if_ending();
             printer.error(&error, &line);
             exit::code(&error)
         }

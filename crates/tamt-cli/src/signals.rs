@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -47,6 +48,16 @@ struct AtStop {
 impl Default for AtStop {
     fn default() -> Self {
         Self { said: "stopping after this step; once more to stop at once, without saving", act: None }
+    }
+}
+
+/// Whether a signal ends the process.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Waits for the end of the process, where a signal ends it: an error that a verb meets meanwhile is none of its own.
+pub(crate) fn wait_if_ending() {
+    while IS_ENDING.load(Ordering::SeqCst) {
+        thread::park();
     }
 }
 
@@ -103,6 +114,8 @@ impl Signals {
                     printer.progress(&format!("{}{}", line_start(), at_stop.said));
                     continue;
                 }
+                // What a run finds in its directory from here on is the work of this thread, which ends the process.
+                IS_ENDING.store(true, Ordering::SeqCst);
                 if is_first {
                     let new_runs = new_runs.lock().unwrap_or_else(PoisonError::into_inner);
                     new_runs.iter().rev().for_each(NewRun::discard);

@@ -1,5 +1,6 @@
 //! The scores, losses and tickets of all runs, by what they are about.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -223,6 +224,8 @@ fn directory_name(run: &Run) -> String {
 struct Searches {
     /// Directories of searches with their positions, by the names of the directories.
     named: HashMap<String, Vec<(PathBuf, usize)>>,
+    /// Digests of tickets that were looked at, by path.
+    digests: RefCell<HashMap<PathBuf, Option<String>>>,
     /// Digests of tickets whose search is no part of the report, by what is known of the tickets.
     unknown: HashMap<String, BTreeSet<String>>,
 }
@@ -238,7 +241,7 @@ impl Searches {
         for (i, run) in runs.iter().enumerate().filter(|(_, run)| run.kind == Kind::Find) {
             named.entry(directory_name(run)).or_default().push((run.directory.clone(), i));
         }
-        let searches = Self { named, unknown: HashMap::new() };
+        let searches = Self { named, digests: RefCell::default(), unknown: HashMap::new() };
         let mut unknown: HashMap<String, BTreeSet<String>> = HashMap::new();
         for run in runs.iter().filter(|run| run.kind != Kind::Find && searches.search(run).is_none()) {
             if let Some(digest) = run.settings.get(TICKET_DIGEST) {
@@ -257,7 +260,10 @@ impl Searches {
             several => {
                 let digest = run.settings.get(TICKET_DIGEST)?;
                 let is_of = |directory: &Path| {
-                    sha256_file(&directory.join(folder).join(TICKET_FILE)).is_ok_and(|own| own == *digest)
+                    let path = directory.join(folder).join(TICKET_FILE);
+                    let mut digests = self.digests.borrow_mut();
+                    let own = digests.entry(path).or_insert_with_key(|path| sha256_file(path).ok());
+                    own.as_ref() == Some(digest)
                 };
                 several.iter().find(|(directory, _)| is_of(directory)).map(|(_, i)| *i)
             }

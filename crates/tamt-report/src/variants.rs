@@ -83,25 +83,19 @@ pub(crate) fn identity(run: &Run) -> String {
 /// equal but for seeds, and different settings, the names of these settings become part of the names of all.
 pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
     let mut telling: HashMap<Family, BTreeSet<&str>> = HashMap::new();
-    for with_seeds in [false, true] {
-        let mut groups: BTreeMap<(Family, String), Vec<usize>> = BTreeMap::new();
-        for (i, run) in runs.iter().enumerate() {
-            let mut labels = Labels { ticket: None, ..run.labels.clone() };
-            if !with_seeds {
-                (labels.ticket_seed, labels.seed) = (None, None);
-            }
-            groups.entry((family(run), format!("{labels:?}"))).or_default().push(i);
+    for (family, members) in groups(runs, |labels| Labels { ticket_seed: None, seed: None, ..labels }) {
+        let first = &members[0].settings;
+        for other in members[1..].iter().map(|run| &run.settings) {
+            let keys = first.keys().chain(other.keys()).map(String::as_str).filter(|key| !OF_SEEDS.contains(key));
+            let differing = keys.filter(|key| first.get(*key) != other.get(*key) && is_telling(key));
+            telling.entry(family.clone()).or_default().extend(differing);
         }
-        for ((family, _), members) in &groups {
-            let first = &runs[members[0]].settings;
-            for run in &members[1..] {
-                let other = &runs[*run].settings;
-                let keys = first.keys().chain(other.keys()).map(String::as_str);
-                let differing = keys.filter(|key| first.get(*key) != other.get(*key));
-                let telling = telling.entry(family.clone()).or_default();
-                telling.extend(differing.filter(|key| is_telling(key) && OF_SEEDS.contains(key) == with_seeds));
-            }
-        }
+    }
+    for (family, members) in groups(runs, |labels| labels) {
+        // A run without such an input differs in other settings, too.
+        let values = |key: &str| members.iter().filter_map(|run| run.settings.get(key)).collect::<BTreeSet<_>>();
+        let differing = OF_SEEDS.into_iter().filter(|key| values(key).len() > 1);
+        telling.entry(family).or_default().extend(differing);
     }
     let variant = |run: &Run| {
         let keys = telling.get(&family(run))?;
@@ -120,6 +114,16 @@ pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
         Some(texts.collect::<Vec<_>>().join(", "))
     };
     runs.iter().map(|run| variant(run).unwrap_or_default()).collect()
+}
+
+/// The runs of each family whose labels are equal but for the name of their ticket and for what `blurred` leaves out.
+fn groups(runs: &[Run], blurred: impl Fn(Labels) -> Labels) -> Vec<(Family, Vec<&Run>)> {
+    let mut groups: BTreeMap<(Family, String), Vec<&Run>> = BTreeMap::new();
+    for run in runs {
+        let labels = blurred(Labels { ticket: None, ..run.labels.clone() });
+        groups.entry((family(run), format!("{labels:?}"))).or_default().push(run);
+    }
+    groups.into_iter().map(|((family, _), members)| (family, members)).collect()
 }
 
 /// The runs among which settings are compared.

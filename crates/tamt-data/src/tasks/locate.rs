@@ -52,12 +52,15 @@ pub(crate) fn locate<'a>(task: &'a Task, dir: &Path, split: Split) -> Result<Loc
 /// The note on a source whose file, named without `*`, is one of several by its name: a fold that was chosen, or a part of
 /// what the split should be.
 pub(crate) fn one_shard_note(located: &Located<'_>) -> Option<String> {
-    let (path, name) = (located.files.first()?, Path::new(&located.source.file).file_name()?.to_str()?);
+    let (path, file) = (located.files.first()?, Path::new(&located.source.file));
+    let name = file.file_name()?.to_str()?;
     let Shard { start, of, rest, .. } = shard(name).filter(|shard| shard.of > 1 && !name.contains('*'))?;
     let end = rest.rfind('.').map_or("", |dot| &rest[dot..]);
+    let all = file.with_file_name(format!("{start}*-of-*{end}"));
     Some(format!(
-        "{}: it is one of {of} files by its name, and the only one that is read; {start}*-of-*{end} names them all",
-        path.display()
+        "{}: it is one of {of} files by its name, and the only one that is read; {} names them all",
+        path.display(),
+        all.display()
     ))
 }
 

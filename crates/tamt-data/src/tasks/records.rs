@@ -117,7 +117,7 @@ impl Records {
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::NotText`], [`Error::BadRow`], [`Error::BadFile`]; at the end [`Error::Unusable`] if more
-    /// than a tenth of the rows were unusable.
+    /// than a tenth of the rows, empty lines not counted, were unusable.
     pub fn next_part(&mut self) -> Result<Vec<Record>> {
         while self.read.is_empty() && self.read_block()? {}
         if self.read.is_empty() {

@@ -81,8 +81,8 @@ impl Table {
 /// The reason why an empty line is unusable.
 pub(super) const EMPTY_LINE: &str = "the line is empty";
 
-/// The number of unusable rows among all rows of a file. Empty lines, which some programs write between rows, are unusable
-/// and say nothing about the file.
+/// The number of unusable rows among all rows of a file. Empty lines, which some programs write between rows, are no rows
+/// here: they say nothing about the file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnusableRows {
     rows: usize,
@@ -94,13 +94,14 @@ pub(super) struct UnusableRows {
 impl UnusableRows {
     /// Counts a row.
     pub(super) fn count(&mut self, row: &Row) {
-        self.rows += 1;
-        if let Err(reason) = &row.cells
-            && reason != EMPTY_LINE
-        {
+        if let Err(reason) = &row.cells {
+            if reason == EMPTY_LINE {
+                return;
+            }
             self.unusable += 1;
             self.first.get_or_insert_with(|| (row.line, reason.clone()));
         }
+        self.rows += 1;
     }
 
     /// Refuses a table with more than a tenth of unusable rows.

@@ -23,8 +23,10 @@ pub struct Found {
     pub runs: Vec<PathBuf>,
     /// Whether a study wrote them, so that a run without `study-run.json` has not finished.
     pub of_study: bool,
-    /// Number of runs that the study lists and that have no directory, and of all that it lists.
-    pub not_begun: (usize, usize),
+    /// Number of runs that the study lists.
+    pub listed: usize,
+    /// Number of these that have no directory.
+    pub not_begun: usize,
 }
 
 /// Finds the runs of `root`: the run itself, the runs that a `study.json` names, or every run below.
@@ -38,18 +40,18 @@ pub fn find(root: &Path) -> Result<Found> {
     if study.exists() {
         let object = read(&study)?;
         found.study = object.get("name").and_then(Value::as_str).map(str::to_owned);
-        let listed = listed(&object, root);
-        found.runs = listed.begun;
-        found.not_begun = (listed.all - found.runs.len(), listed.all);
+        let Listed { begun, all } = listed(&object, root);
+        (found.listed, found.not_begun) = (all, all - begun.len());
+        found.runs = begun;
         found.of_study = !found.runs.is_empty();
     }
     if found.runs.is_empty() {
         search(root, DEPTH, &mut found.runs)?;
     }
     // The store of one study may lie beside another study, which lists its runs by absolute paths.
+    found.runs.sort();
     let mut seen = HashSet::new();
     found.runs.retain(|run| seen.insert(run.canonicalize().unwrap_or_else(|_| run.clone())));
-    found.runs.sort();
     if found.runs.is_empty() { Err(Error::NoRuns { path: root.to_owned() }) } else { Ok(found) }
 }
 

@@ -34,9 +34,10 @@ pub fn read(found: &[Found], reader: &dyn TicketReader) -> (Vec<Run>, Vec<LeftOu
             Err(reason) => left_out.push(LeftOut { name, reason }),
         }
     }
-    for found in found.iter().filter(|found| found.not_begun.0 > 0) {
-        let ((not_begun, all), name) = (found.not_begun, found.study.clone().unwrap_or_default());
-        left_out.push(LeftOut { name, reason: format!("{not_begun} of the {all} runs of the study have not begun") });
+    for Found { study, listed, not_begun, .. } in found.iter().filter(|found| found.not_begun > 0) {
+        let name = study.clone().unwrap_or_default();
+        left_out
+            .push(LeftOut { name, reason: format!("{not_begun} of the {listed} runs of the study have not begun") });
     }
     (runs, left_out)
 }

@@ -143,7 +143,7 @@ impl Wins<'_> {
     fn sentence(&self, view: &View<'_>) -> String {
         let all = |method: &&Method, level: Level| {
             let (won, tried, _) = self.count(method, level);
-            tried == self.tasks() && won == tried
+            tried > 0 && tried == self.tasks() && won == tried
         };
         let mut parts = Vec::new();
         for level in self.rows.keys().rev() {

@@ -97,6 +97,19 @@ fn a_step_is_shown_where_it_is_more_than_noise() {
 }
 
 #[test]
+fn differences_that_do_not_vary_show_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    study(directory.path());
+    for seed in 1..=3 {
+        let name = Of::new("random", 0.9, seed).name();
+        set(&directory.path().join("losses").join(name), &[("mlm_loss", 6.0)]);
+    }
+    let report = report(&[directory.path().to_owned()], &directory.path().join("out"), &Reader).unwrap();
+    let random = found(&steps(&report.study), Measure::MlmLoss, "magnitude");
+    assert_eq!((random.error, random.outcome()), (Some(0.0), Outcome::Open));
+}
+
+#[test]
 fn the_opposite_order_is_said_as_well() {
     let directory = tempfile::tempdir().unwrap();
     study(directory.path());

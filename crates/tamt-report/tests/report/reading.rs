@@ -43,6 +43,46 @@ fn another_setting_with_another_seed_is_a_column_of_its_own() {
     }
 }
 
+/// Adds a line to the settings of a run.
+fn add(run: &Path, line: &str) {
+    let path = run.join("config.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(path, format!("{line}\n{config}")).unwrap();
+}
+
+#[test]
+fn a_teacher_of_its_own_for_each_seed_sets_no_seeds_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let mut study = Builder::new(root);
+    for seed in 1..=3 {
+        for of in [DENSE, Of::new("tamt-mlm", 0.7, 1)] {
+            add(&study.tune(&of, "sst2", seed, 8000), &format!("teacher-sha256 = \"{}\"", seed.to_string().repeat(64)));
+        }
+    }
+    study.finish("teachers");
+    written(root);
+    assert!(heading(root).starts_with("method,SST-2 (accuracy),"), "{}", heading(root));
+}
+
+#[test]
+fn tickets_of_unknown_searches_are_told_apart_by_their_digests() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let mut study = small(root);
+    let first = study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 2, 8000);
+    let second = study.tune(&Of::new("tamt-mlm", 0.7, 1), "sst2", 3, 8000);
+    study.finish("small");
+    for (run, digit) in [(&first, "a"), (&second, "b")] {
+        add(run, &format!("ticket-sha256 = \"{}\"", digit.repeat(64)));
+    }
+    written(root);
+    let table = fs::read_to_string(root.join("out/tables/scores-70.csv")).unwrap();
+    for ticket in ["\"tamt-mlm, ticket aaaaaaaa\"", "\"tamt-mlm, ticket bbbbbbbb\""] {
+        assert!(table.contains(ticket), "{table}");
+    }
+}
+
 #[test]
 fn runs_that_have_not_begun_are_counted() {
     let directory = tempfile::tempdir().unwrap();

@@ -66,9 +66,9 @@ impl Inputs {
             let windows = windows(&dataset, tokenizer, settings)?;
             return Ok(Self { split, files, notes, items: Items::Spans { dataset, windows } });
         }
-        let (read, quoted) = tasks::read_noted(task, dir, split)?;
+        let (read, on_files) = tasks::read_noted(task, dir, split)?;
         let skipped = [&read.skipped, &read.unlabelled].into_iter().filter_map(|rows| skipped_note(rows));
-        let notes = skipped.chain(quoted).collect();
+        let notes = skipped.chain(on_files).collect();
         let items = sequences(read.items, tokenizer, settings)?;
         Ok(Self { split, files: read.files, notes, items })
     }

@@ -194,7 +194,12 @@ fn precision(words: &[String]) -> tamt_kernels::Precision {
 
 /// The error of a record that the command line does not take, as one that another version wrote.
 fn unreadable_record(directory: &Path, error: &anyhow::Error) -> anyhow::Error {
-    tamt::Error::Damaged { path: directory.join("config.toml"), reason: error.to_string() }.into()
+    let path = directory.join("config.toml");
+    let text = error.to_string();
+    // The usage follows the first line, and the path stands ahead of the reason.
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let reason = first.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ").to_owned();
+    tamt::Error::Damaged { path, reason }.into()
 }
 
 /// Whether an error says that the files of an earlier attempt in `directory` cannot be gone on with. Any other error (a full
@@ -203,7 +208,9 @@ fn is_of_old_files(error: &anyhow::Error, directory: &Path) -> bool {
     use tamt::Error::{Damaged, Io, NothingToResume, Occupied, SettingsDiffer};
     match error.downcast_ref::<tamt::Error>() {
         Some(Damaged { .. } | NothingToResume { .. } | Occupied { .. } | SettingsDiffer { .. }) => true,
-        Some(Io { path, source, .. }) => source.kind() == ErrorKind::NotFound && path.starts_with(directory),
+        Some(Io { path, source, .. }) => {
+            source.kind() == ErrorKind::NotFound && path.starts_with(directory) && directory.is_dir()
+        }
         _ => false,
     }
 }

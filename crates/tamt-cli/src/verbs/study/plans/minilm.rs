@@ -152,8 +152,9 @@ fn what_is_done_of_the_full_plan_is_a_smaller_study_at_any_time() {
     for task in TASKS {
         let of_task = runs.iter().filter(|(run, _)| run.labels.task.as_deref() == Some(task));
         let full = of_task.filter(|(run, _)| run.labels.train_examples.is_none());
-        let recipes: BTreeSet<String> =
-            full.map(|(_, s)| json!([s["duration"], s["optimizer"], s["batch-size"]]).to_string()).collect();
+        let recipes: BTreeSet<String> = full
+            .map(|(_, s)| json!([s["duration"], s["optimizer"], s["batch-size"], s["warmup-steps"]]).to_string())
+            .collect();
         assert_eq!(recipes.len(), 1, "{task}: {recipes:?}");
     }
 }
