@@ -147,19 +147,17 @@ impl<'a> View<'a> {
         let mut rows = vec![self.dense()];
         rows.extend(self.score_levels().into_iter().flat_map(|level| self.rows(level)).map(|(_, row)| row));
         let rows: Vec<&Row<'a>> = rows.iter().filter(|row| !row.is_empty()).collect();
-        let mut tasks = common_tasks(&rows);
         // Several recipes of a task are one task: the one with most runs stands for it, the first one of equals.
         let runs = |task: &Task| self.scores().filter(|score| score.task == *task).count();
-        let beaten = |task: &Task, other: &Task| other.name == task.name && other.variant < task.variant;
-        let all = tasks.clone();
-        tasks.retain(|task| {
-            let own = runs(task);
-            !all.iter().any(|other| {
-                let theirs = if other.name == task.name { runs(other) } else { 0 };
-                theirs > own || (theirs == own && beaten(task, other))
-            })
-        });
-        tasks
+        let mut recipes: BTreeMap<&str, &'a Task> = BTreeMap::new();
+        for task in common_tasks(&rows) {
+            let kept = recipes.entry(&task.name).or_insert(task);
+            if runs(task) > runs(kept) {
+                *kept = task;
+            }
+        }
+        // In the order of tables.
+        recipes.into_values().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The loss of the dense model, with its runs.

@@ -108,9 +108,9 @@ impl<'a> Attempt<'a> {
             words.push("--resume".to_owned());
         }
         let line: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-        let cli = command_line::parse(&line).map_err(|error| anyhow!("{}", error.render()));
         // The words are those of the plan; what a resumed run adds to them is its record.
-        let cli = if resumes { cli.map_err(|error| unreadable_record(directory, &error)) } else { cli }?;
+        let refused = |text: String| if resumes { unreadable_record(directory, &text) } else { anyhow!(text) };
+        let cli = command_line::parse(&line).map_err(|error| refused(error.render().to_string()))?;
         let printer = self.printer.nested();
         let verb = || match &cli.verb {
             Verb::Find(args) => find::run(args, printer),
@@ -193,9 +193,8 @@ fn precision(words: &[String]) -> tamt_kernels::Precision {
 }
 
 /// The error of a record that the command line does not take, as one that another version wrote.
-fn unreadable_record(directory: &Path, error: &anyhow::Error) -> anyhow::Error {
+fn unreadable_record(directory: &Path, text: &str) -> anyhow::Error {
     let path = directory.join("config.toml");
-    let text = error.to_string();
     // The usage follows the first line, and the path stands ahead of the reason.
     let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     let reason = first.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ").to_owned();
