@@ -155,11 +155,6 @@ impl Observer for Told {
         });
     }
 
-    fn advance(&mut self, done: u64) {
-        let (stage, total) = (&self.stage, self.total);
-        self.audience.tell(|| json!({ "event": "step", "stage": stage, "step": done, "total": total }));
-    }
-
     fn evaluating(&mut self, done: u64, total: u64) {
         let stage = &self.stage;
         self.audience.tell(|| json!({ "event": "evaluating", "stage": stage, "done": done, "total": total }));

@@ -127,15 +127,6 @@ impl Observer for Progress {
         }
     }
 
-    fn advance(&mut self, done: u64) {
-        present::at(done, None);
-        if let Display::Bar(bar) = &self.display {
-            bar.set_position(done);
-        } else if self.display.line_is_due(done == self.total) {
-            self.printer.progress(&format!("{}: {done}/{}", self.stage, self.total));
-        }
-    }
-
     fn evaluates_on(&mut self, tokens: u64, block_size: usize) {
         self.evaluated_on = format!("  {}", text_of(tokens, block_size as u64));
     }

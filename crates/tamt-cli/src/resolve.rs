@@ -3,10 +3,10 @@
 use anyhow::{Result, bail};
 use tamt::Compute;
 use tamt::find::{FindSettings, MaskInit, Method, Preset, imp_rounds};
-use tamt::objective::{KdSettings, ObjectiveSettings};
+use tamt::objective::{KdSettings, ObjectiveSettings, Relation, Representation};
 use tamt::pretrain::PretrainSettings;
 use tamt::prune::Sparsity;
-use tamt::scores::ScoreInit;
+use tamt::scores::{Binarizer, ScoreInit};
 use tamt::train::{OptimizerKind, OptimizerSettings, TrainSettings};
 use tamt::tune::{DistillSettings, InputSettings, TrainingLength, TuneSettings};
 use tamt_data::tasks::{Head, Task};
@@ -278,34 +278,40 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
     let (kd, imp) = (method.objective().kd.is_some(), method == Method::Imp);
     let FindArgs { masks: m, distillation: d, pruning: p, training: t, .. } = args;
     let o = &t.optimizer;
-    let text = trains || !t.eval_corpus.is_empty();
+    let evaluates = !t.eval_corpus.is_empty();
+    let text = trains || evaluates;
+    let (init, binarizer) = (m.score_init.unwrap_or_default(), m.binarizer.unwrap_or_default());
+    let random_signs = (init, binarizer) == (ScoreInit::TwoLevel, Binarizer::Sign);
+    let probabilities = binarizer == Binarizer::Bernoulli;
+    let hidden_states = d.kd_representation != Some(Representation::None);
+    let relates = d.kd_relation.is_some_and(|relation| relation != Relation::None);
     let flags = [
         ("--corpus", !args.corpus.is_empty(), trains),
         ("--max-steps", args.max_steps.is_some(), trains),
         ("--preset", args.preset.is_some(), text),
-        ("--init", m.init.is_some(), masks && m.score_init != Some(ScoreInit::Uniform)),
+        ("--init", m.init.is_some(), masks),
         ("--allow-other-base", args.allow_other_base, matches!(m.init, Some(MaskInit::Ticket(_)))),
         ("--score-init", m.score_init.is_some(), masks),
-        ("--init-scale", m.init_scale.is_some(), masks),
+        ("--init-scale", m.init_scale.is_some(), masks && (init == ScoreInit::Uniform || random_signs)),
         ("--binarizer", m.binarizer.is_some(), masks),
-        ("--threshold", m.threshold.is_some(), masks),
+        ("--threshold", m.threshold.is_some(), masks && !random_signs && !probabilities),
         ("--rethreshold-every", m.rethreshold_every.is_some(), masks),
         ("--ticket-steps", !m.ticket_steps.is_empty(), masks),
         ("--freeze-head", m.freeze_head, masks && method.uses_mlm()),
         ("--kd-weight", d.kd_weight.is_some(), kd),
         ("--kd-representation", d.kd_representation.is_some(), kd),
-        ("--kd-distance", d.kd_distance.is_some(), kd),
+        ("--kd-distance", d.kd_distance.is_some(), kd && hidden_states),
         ("--kd-attention", d.kd_attention, kd),
         ("--kd-relation", d.kd_relation.is_some(), kd),
-        ("--kd-relation-layers", d.kd_relation_layers.is_some(), kd),
+        ("--kd-relation-layers", d.kd_relation_layers.is_some(), kd && relates),
         ("--rewind", p.rewind.is_some(), imp),
         ("--steps-per-round", p.steps_per_round.is_some(), imp),
         ("--batch-size", t.batch_size.is_some(), trains),
         ("--block-size", t.block_size.is_some(), text),
-        ("--mlm-probability", t.mlm_probability.is_some(), text),
+        ("--mlm-probability", t.mlm_probability.is_some(), method.uses_mlm() || evaluates),
         ("--dropout", t.dropout.is_some(), trains),
         ("--seed", t.seed.is_some(), trains || method == Method::Random),
-        ("--eval-every", t.eval_every.is_some(), trains),
+        ("--eval-every", t.eval_every.is_some(), trains && evaluates),
         ("--save-every", t.run.save_every.is_some(), trains),
         ("--save-minutes", t.run.save_minutes.is_some(), trains),
         ("--logging-steps", t.run.logging_steps.is_some(), trains),

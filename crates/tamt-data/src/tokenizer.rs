@@ -245,6 +245,11 @@ impl Tokenizer {
         Ok(sha256_hex([description.as_bytes(), &settings, unknown.as_bytes()]))
     }
 
+    /// Whether texts that are too long lose tokens at their beginning.
+    pub fn truncates_left(&self) -> bool {
+        self.truncate_left
+    }
+
     /// Removes all but `keep` tokens, at the side that the tokenizer truncates.
     fn truncate(&self, ids: &mut Vec<u32>, keep: usize) {
         if self.truncate_left {

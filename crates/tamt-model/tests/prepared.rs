@@ -331,19 +331,22 @@ fn gradients_of_groups_add_up() {
     }
 }
 
-/// Products in bf16 round their matrices, so matrices stored in bf16 give the same bits.
+/// Products in bf16 round their matrices, dense or sparse, so matrices stored in bf16 give the same bits.
 #[test]
 fn rounded_matrices_change_no_product_in_bf16() {
-    let mut model = model();
-    let masks = masks(&model, |n| 1 + n % 6);
-    let batch = batch(&model);
-    let states = |model: &Model| {
-        let (mut activations, mut workspace) = (Activations::new(Save::Hidden), Workspace::new(Precision::Bf16));
-        model.forward(&batch, Pass::new(Some(&masks), None), &mut activations, &mut workspace);
-        activations.last_hidden().to_vec()
-    };
-    let expected = states(&model);
-    let matrices: Vec<ParamId> = model.layer_matrices().collect();
-    matrices.into_iter().for_each(|id| model.params.round(id));
-    assert_eq!(states(&model), expected);
+    let masks = masks(&model(), |n| 1 + n % 6);
+    for choice in [KernelChoice::DENSE, KernelChoice::SPARSE] {
+        let mut model = model();
+        let batch = batch(&model);
+        let states = |model: &Model| {
+            let (mut activations, mut workspace) = (Activations::new(Save::Hidden), Workspace::new(Precision::Bf16));
+            let prepared = PreparedWeights::for_inference(model, Some(&masks), choice, Precision::Bf16);
+            model.forward(&batch, Pass::new(Some(&masks), Some(&prepared)), &mut activations, &mut workspace);
+            activations.last_hidden().to_vec()
+        };
+        let expected = states(&model);
+        let matrices: Vec<ParamId> = model.layer_matrices().collect();
+        matrices.into_iter().for_each(|id| model.params.round(id));
+        assert_eq!(states(&model), expected, "{choice:?}");
+    }
 }

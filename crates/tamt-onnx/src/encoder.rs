@@ -13,7 +13,7 @@ use crate::weights::{Matrix, Values};
 /// The axes of tokens.
 pub(crate) const TOKENS: [Axis; 2] = [Axis::Dynamic("batch_size"), Axis::Dynamic("sequence_length")];
 
-/// How weights of the pruned matrices are stored.
+/// How weights of the layers' matrices and of the word embeddings are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weights {
     /// Single precision.
@@ -166,8 +166,8 @@ impl<'a> Builder<'a> {
         let matrix = Matrix::new(self.model, self.masks, dense.weight);
         let [rows, cols] = matrix.shape();
         let name = matrix.name();
-        let is_pruned = self.model.layer_of(dense.weight).is_some();
-        let weight = if self.weights == Weights::F32 || !is_pruned {
+        let is_in_layer = self.model.layer_of(dense.weight).is_some();
+        let weight = if self.weights == Weights::F32 || !is_in_layer {
             self.graph.tensor(name, &[cols, rows], Values::Transposed(matrix))
         } else {
             let int8 = Values::QuantizedTransposed(matrix);

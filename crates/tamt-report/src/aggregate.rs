@@ -55,6 +55,8 @@ pub struct Average {
     pub summary: Summary,
     /// The average of each pair of seeds with a run on every task.
     pub by_seeds: BTreeMap<Seeds, f64>,
+    /// The mean of each task over all seeds, in the order of the tasks.
+    pub by_task: Vec<f64>,
     /// All runs.
     pub runs: Vec<usize>,
 }
@@ -72,7 +74,7 @@ pub fn average(row: &Row<'_>, tasks: &[&Task]) -> Option<Average> {
     let by_seeds: BTreeMap<Seeds, f64> = of_seeds.first()?.keys().filter_map(complete).collect();
     let deviation = Summary::of(&by_seeds.values().copied().collect::<Vec<_>>()).and_then(|summary| summary.deviation);
     let summary = Summary { n: by_seeds.len(), deviation, ..Summary::of(&means)? };
-    Some(Average { summary, by_seeds, runs: cells.iter().flat_map(|cell| cell.runs()).collect() })
+    Some(Average { summary, by_seeds, by_task: means, runs: cells.iter().flat_map(|cell| cell.runs()).collect() })
 }
 
 /// The tasks over which rows are averaged: those that each row has, of the rows with at least half as many tasks as the
@@ -113,7 +115,7 @@ pub fn differences(a: &BTreeMap<Seeds, f64>, b: &BTreeMap<Seeds, f64>) -> Vec<f6
 }
 
 /// A difference without the rounding of its last digits, which would make equal differences vary.
-fn rounded(difference: f64) -> f64 {
+pub fn rounded(difference: f64) -> f64 {
     (difference * 1e10).round() / 1e10
 }
 

@@ -36,13 +36,11 @@ fn pass(models: &Models, batch: &[Item], buffers: &mut PassBuffers) {
             let encoded = encoder.encode_tokens(sequences, settings.pool, false, buffers);
             batch.iter().zip(encoded.vectors()).for_each(|(item, vector)| item.job.put(item.index, vector));
         }
-        Kind::Classifier(classifier) => match classifier.logits(batch.iter().map(|item| &item.tokens), buffers) {
-            Ok(logits) => {
-                let outputs = logits.chunks_exact(classifier.outputs());
-                batch.iter().zip(outputs).for_each(|(item, logits)| item.job.put(item.index, logits));
-            }
-            Err(_) => batch.iter().for_each(|item| item.job.fail()),
-        },
+        Kind::Classifier(classifier) => {
+            let logits = classifier.logits(batch.iter().map(|item| &item.tokens), buffers);
+            let outputs = logits.chunks_exact(classifier.outputs());
+            batch.iter().zip(outputs).for_each(|(item, logits)| item.job.put(item.index, logits));
+        }
     }
 }
 
@@ -62,8 +60,7 @@ pub(crate) fn warm_up(app: &App) -> PassBuffers {
                     encoder.encode_tokens(sequences, settings.pool, false, &mut buffers);
                 }
                 Kind::Classifier(classifier) => {
-                    // The outputs do not matter.
-                    let _ = classifier.logits(sequences, &mut buffers);
+                    classifier.logits(sequences, &mut buffers);
                 }
             }
         }

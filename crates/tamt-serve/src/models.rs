@@ -3,7 +3,7 @@
 use tamt::encode::{EncodeSettings, Encoder};
 use tamt::predict::Classifier;
 use tamt::{Compute, Result as EngineResult};
-use tamt_data::Pair;
+use tamt_data::{Pair, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -55,6 +55,18 @@ impl Served {
         }
     }
 
+    fn tokenizer(&self) -> &Tokenizer {
+        match &self.kind {
+            Kind::Encoder { encoder, .. } => &encoder.base().tokenizer,
+            Kind::Classifier(classifier) => &classifier.model().tokenizer,
+        }
+    }
+
+    /// The side at which texts are cut.
+    pub(crate) fn cut_side(&self) -> &'static str {
+        if self.tokenizer().truncates_left() { "left" } else { "right" }
+    }
+
     /// The tokens of a text or a pair, cut to the maximal length.
     pub(crate) fn tokens(&self, first: &str, second: Option<&str>) -> EngineResult<Pair> {
         match &self.kind {
@@ -67,9 +79,10 @@ impl Served {
 
     /// The number of tokens that a text or a pair has without a cut.
     pub(crate) fn full_length(&self, first: &str, second: Option<&str>) -> EngineResult<usize> {
-        let (tokenizer, first) = match &self.kind {
-            Kind::Encoder { encoder, settings } => (&encoder.base().tokenizer, settings.prompted(first)),
-            Kind::Classifier(classifier) => (&classifier.model().tokenizer, first.into()),
+        let tokenizer = self.tokenizer();
+        let first = match &self.kind {
+            Kind::Encoder { settings, .. } => settings.prompted(first),
+            Kind::Classifier(_) => first.into(),
         };
         let second = second.map(|second| Ok::<_, tamt_data::Error>(tokenizer.ids(second)?.len())).transpose()?;
         let specials = 2 + second.map_or(0, |length| tokenizer.specials().pair_separators + length);
@@ -78,10 +91,7 @@ impl Served {
 
     /// The id of a token that every tokenizer of such a model has.
     pub(crate) fn some_token(&self) -> u32 {
-        match &self.kind {
-            Kind::Encoder { encoder, .. } => encoder.base().tokenizer.specials().cls,
-            Kind::Classifier(classifier) => classifier.model().tokenizer.specials().cls,
-        }
+        self.tokenizer().specials().cls
     }
 }
 

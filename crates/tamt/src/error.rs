@@ -103,7 +103,7 @@ pub enum Error {
     },
 
     /// A loss on held-out text, or an output for a task, is infinite or not a number.
-    #[error("{} is not finite on the held-out text: the model's weights overflow", label(.what))]
+    #[error("{} is not finite: the model's weights overflow", label(.what))]
     NonFiniteEvaluation {
         /// The quantity, as results name it: `mlm_loss`, `kd_cosine`.
         what: &'static str,

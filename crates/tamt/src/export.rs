@@ -26,7 +26,7 @@ pub const MASK_FILE: &str = "mask.pt";
 /// the names of the prunable matrices that the ticket does not mask, which the file lacks.
 ///
 /// # Errors
-/// If the ticket masks no matrix of the model, or a file cannot be written.
+/// If a file cannot be written.
 pub fn torch_masks(base: &Base, ticket: &Ticket, directory: &Path) -> Result<Vec<String>> {
     let wanted = Wanted::of(&base.model);
     let mut masks: Vec<(&str, &BitMask)> = ticket.matrices.iter().map(|(name, mask)| (name.as_str(), mask)).collect();

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tamt_model::{GradKind, Model, ParamId, Trainable};
 
 use crate::error::Result;
-use crate::evaluate::{EvalLosses, EvalText};
+use crate::evaluate::{EvalLosses, EvalText, Evaluation};
 use crate::find::search::{FoundMasks, Search, ticket_after};
 use crate::find::settings::Rewind;
 use crate::magnitude::{magnitude, magnitude_of_survivors};
@@ -66,13 +66,14 @@ pub(crate) fn find(search: &mut Search<'_>, session: &mut Session<'_>) -> Result
         pretrained,
         provenance: search.provenance(),
         directory: session.directory.path().to_owned(),
+        last_evaluation: None,
     };
     let (model, optimizer) = (&mut search.base.model, settings.train.optimizer);
     let mut learner = Learner::of_masked_weights(model, masks, &trainable, optimizer, settings.compute);
     let trained = train(&mut task, &mut learner, &settings.train, settings.method.name(), session)?;
     let masks = learner.exact_masks();
     search.base.model = task.pretrained;
-    Ok(FoundMasks { masks, steps: max_steps, trained: Some(trained), evaluation: None })
+    Ok(FoundMasks { masks, steps: max_steps, trained: Some(trained), evaluation: task.last_evaluation })
 }
 
 struct Imp {
@@ -89,6 +90,7 @@ struct Imp {
     pretrained: Model,
     provenance: Provenance,
     directory: PathBuf,
+    last_evaluation: Option<Evaluation>,
 }
 
 impl Imp {
@@ -158,6 +160,7 @@ impl TrainingTask for Imp {
         let Some(text) = &self.eval else { return Ok(Vec::new()) };
         let progress = |done| watch(done, text.tokens());
         let evaluation = text.evaluate(&mut self.pretrained, learner.mode.masks(), self.losses, None, progress)?;
+        self.last_evaluation = Some(evaluation);
         Ok(named(evaluation.metrics()))
     }
 
@@ -214,6 +217,7 @@ mod tests {
             pretrained: pretrained.clone(),
             provenance: provenance(),
             directory: directory.to_owned(),
+            last_evaluation: None,
         }
     }
 

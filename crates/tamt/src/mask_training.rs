@@ -82,6 +82,9 @@ pub(crate) fn find(search: &mut Search<'_>, session: &mut Session<'_>) -> Result
     for name in untouched(model, settings)? {
         session.observer.note(&format!("{name}: no objective reaches it, so it keeps the mask it starts from"));
     }
+    if !settings.scores.follow_the_mask() {
+        session.observer.note("these first scores are the same for every start mask");
+    }
     let pooler = model.pooler.map(|pooler| pooler.weight);
     let ids: Vec<ParamId> = search.ids.iter().copied().filter(|&id| Some(id) != pooler).collect();
     let scores = Scores::new(model, &ids, &masks, settings.scores, settings.sparsity, settings.scope, settings.seed);

@@ -60,6 +60,14 @@ impl Default for ScoreSettings {
 }
 
 impl ScoreSettings {
+    /// Whether the first scores differ with the start mask.
+    pub(crate) fn follow_the_mask(&self) -> bool {
+        match (self.init, self.binarizer) {
+            (ScoreInit::TwoLevel, Binarizer::Threshold | Binarizer::Sign) | (ScoreInit::DoubleUniform, _) => true,
+            (ScoreInit::TwoLevel, Binarizer::Bernoulli) | (ScoreInit::Uniform, _) => false,
+        }
+    }
+
     /// Checks that the scores give the start mask.
     ///
     /// # Errors

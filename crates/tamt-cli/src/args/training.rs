@@ -87,7 +87,7 @@ pub(crate) struct OptimizerArgs {
     pub(crate) lr_schedule: Option<Shape>,
 
     /// Step at which the learning rate reaches zero [default: the number of steps; with `--preset paper`, two epochs of
-    /// the text]
+    /// the text if they are longer]
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) lr_horizon_steps: Option<u64>,
 

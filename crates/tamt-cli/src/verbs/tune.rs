@@ -187,6 +187,7 @@ impl Tuning<'_> {
             signals.watch(|| RunDir::create_with_defaults(root, record.table(), record.defaults(), resume))?;
         self.announce(record)?;
         let mut runs = Vec::with_capacity(seeds.len());
+        let sha256 = first.sha256.clone();
         let mut first = Some(first);
         for &seed in seeds {
             // The opening of a seed's directory would bring a removed one back.
@@ -204,6 +205,9 @@ impl Tuning<'_> {
             self.printer.info(&format!("seed {seed}"))?;
             let model =
                 first.take().filter(|_| seed == seeds[0]).map_or_else(|| load(self.args, self.task, seed), Ok)?;
+            if model.sha256 != sha256 {
+                bail!("{}: its weights are no longer those that the first seed was tuned from", model.name);
+            }
             runs.push(self.run(model, seed, run, signals.stop())?);
         }
         directory.check_held()?;

@@ -177,6 +177,35 @@ fn flags_that_the_method_has_no_use_for_are_named_and_not_recorded() {
         .stdout(contains("no effect with --method magnitude: --corpus, --max-steps, --kd-weight, --rewind\n"));
     let recorded = fs::read_to_string(format!("{run}/config.toml")).unwrap();
     assert!(!recorded.contains("no-such-file") && recorded.contains("max-steps = 0\n"), "{recorded}");
+
+    // Flags that only others give an effect.
+    for (i, (flags, unused)) in [
+        ("--init-scale 0.1", "--init-scale"),
+        ("--init-scale 0.1 --binarizer sign --threshold 0.1", "--threshold"),
+        ("--threshold 0.1 --binarizer bernoulli", "--threshold"),
+        ("--kd-relation-layers last-layer --eval-every 12", "--kd-relation-layers, --eval-every"),
+        ("--kd-distance mse --kd-representation none --kd-attention", "--kd-distance"),
+        ("--mlm-probability 0.3", "--mlm-probability"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        tamt(&format!("{} {flags}", training("tamt-kd", &at(&directory, format!("trained-{i}")))))
+            .success()
+            .stdout(contains(format!("no effect with --method tamt-kd: {unused}\n")));
+    }
+}
+
+#[test]
+fn first_scores_that_do_not_follow_the_start_mask_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let told = contains("these first scores are the same for every start mask");
+    for (run, flags) in [("uniform", "--score-init uniform"), ("bernoulli", "--binarizer bernoulli")] {
+        let line = format!("{} {flags}", training("tamt-kd", &at(&directory, run)));
+        tamt(&line).success().stderr(told.clone());
+    }
+    let line = format!("{} --binarizer sign", training("tamt-kd", &at(&directory, "sign")));
+    tamt(&line).success().stderr(told.not());
 }
 
 #[test]
@@ -226,7 +255,12 @@ fn a_denser_ticket_loses_its_smallest_weights_and_a_sparser_one_is_refused() {
     let data = |run: String| Tensors::read(run + "/ticket.safetensors").data;
     assert_eq!(data(at(&directory, "from-half")), data(ticket("0.7")));
     let sparser = format!("{} --init {}", still("from-sparser"), ticket("0.8"));
-    tamt(&sparser).failure().stderr(contains("is already sparser than 0.7"));
+    tamt(&sparser).failure().stderr(contains("drops more than 0.7 of "));
+    // Of a ticket with the same sparsity in all, single matrices may be sparser.
+    let global = at(&directory, "global");
+    tamt(&(one_shot("magnitude", &global) + " --scope global")).success();
+    let local = format!("{} --init {global}", still("from-global"));
+    tamt(&local).failure().stderr(contains("drops more than 0.7 of "));
 }
 
 #[test]
@@ -238,6 +272,7 @@ fn scores_that_do_not_give_the_start_mask_are_refused() {
         ("--threshold -0.01", "--threshold: -0.01 is not above 0"),
         ("--threshold -0.01 --score-init double-uniform --binarizer sign", "--threshold: -0.01 is not above 0"),
         ("--score-init double-uniform --binarizer bernoulli", "--score-init: these scores are no probabilities"),
+        ("--kd-representation none", "--kd-representation: with `none`, --kd-attention or --kd-relation must say"),
     ] {
         tamt(&format!("{line} {flags}")).code(2).stderr(contains(said));
     }

@@ -129,7 +129,9 @@ fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
     let (ticket, model) = (at(&directory, "ticket"), at(&directory, "model"));
     // The only step is of finite losses, and its update makes the weights too large to evaluate.
     let find = line("tamt-mlm", &ticket, 1).replace("1e-3", "1e38");
-    tamt(&format!("{find} --eval-corpus {}", corpus())).code(1).stderr(contains("is not finite on the held-out text"));
+    tamt(&format!("{find} --eval-corpus {}", corpus()))
+        .code(1)
+        .stderr(contains("is not finite: the model's weights overflow"));
     assert!(Path::new(&ticket).join("ticket.safetensors").is_file());
     // Between two steps, such an evaluation does not end the run; the next step does.
     let midway = at(&directory, "midway");
@@ -144,7 +146,7 @@ fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
         bert(),
         corpus()
     );
-    tamt(&pretrain).code(1).stderr(contains("is not finite on the held-out text"));
+    tamt(&pretrain).code(1).stderr(contains("is not finite: the model's weights overflow"));
     assert!(Path::new(&model).join("model.safetensors").is_file());
     assert_eq!(resumable(&model), [1]);
 
@@ -154,7 +156,7 @@ fn a_last_evaluation_that_fails_does_not_discard_what_was_trained() {
          --learning-rate 1e38",
         bert()
     );
-    tamt(&tune).code(1).stderr(contains("is not finite on the held-out text"));
+    tamt(&tune).code(1).stderr(contains("is not finite: the model's weights overflow"));
     assert!(Path::new(&tuned).join("model.safetensors").is_file());
     assert_eq!(resumable(&tuned), [1]);
 }

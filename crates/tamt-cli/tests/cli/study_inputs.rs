@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{Tensors, at, bytes, copy_of_bert, corpus, object, tamt};
+use crate::common::{Tensors, at, bert, bytes, copy_of_bert, corpus, magnitude, object, tamt};
 use crate::task_files::{cola_rows, write};
 
 /// Two searches, of which one trains; the losses and fine-tunings of their tickets and of the dense model.
@@ -82,4 +82,27 @@ fn a_changed_file_makes_new_the_runs_that_depend_on_it_and_no_other() {
     fs::rename(path("train.txt"), path("same.txt")).unwrap();
     write(directory.path(), "plan.toml", &PLAN.replace("train.txt", "same.txt"));
     assert!(new_runs(&line).is_empty());
+}
+
+#[test]
+fn a_search_starts_from_a_ticket_of_other_weights_where_the_plan_allows_that_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    magnitude(&bert(), 0.5, &at(&directory, "start"));
+    let weights = copy_of_bert(&directory.path().join("model")) + "/model.safetensors";
+    let mut tensors = Tensors::read(&weights);
+    tensors.bytes_mut("bert.encoder.layer.0.attention.self.query.weight")[..4].copy_from_slice(&0.5f32.to_le_bytes());
+    tensors.write(weights);
+    fs::copy(corpus(), directory.path().join("train.txt")).unwrap();
+    let plan = "[base]\nmodel = 'model'\ncorpus = ['train.txt']\n[tickets]\nmethods = ['tamt-kd']\nsparsities = [0.5]\n\
+        starts = ['magnitude', 'start']\nmax-steps = 2\nbatch-size = 2\nblock-size = 12\n";
+    for (name, flag) in [("refused", ""), ("allowed", "allow-other-base = true\n")] {
+        write(directory.path(), "plan.toml", &format!("{plan}{flag}"));
+        let study = format!("study {} --output-dir {} --quiet", at(&directory, "plan.toml"), at(&directory, name));
+        let done = tamt(&study);
+        if flag.is_empty() {
+            done.failure()
+        } else {
+            done.success()
+        };
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{at, bert, copy_of_classifier, object, tamt};
+use crate::common::{at, bert, copy_of_bert, copy_of_classifier, json_file, object, tamt};
 use crate::fixture::{Running, encoded, floats};
 
 const TEXTS: [&str; 3] = ["taltul lordil basgen", "lis", "durbastan rolstir folsta lis taltul starkel"];
@@ -35,6 +35,22 @@ fn long_texts_are_cut_as_in_encode_or_refused_as_the_request_says() {
     assert_eq!((refused.status, refused.json()["error_type"].clone()), (413, json!("validation")));
     assert!(refused.body.contains("tokens; the model takes 5"), "{}", refused.body);
     assert_eq!(embedded(&server, &json!({ "inputs": "lis", "truncate": false })).len(), 1);
+}
+
+#[test]
+fn texts_are_cut_at_the_side_of_the_tokenizer_and_no_other_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = copy_of_bert(&directory.path().join("left"));
+    let config = directory.path().join("left/tokenizer_config.json");
+    let mut settings = if config.is_file() { json_file(&config) } else { json!({}) };
+    settings["truncation_side"] = json!("left");
+    fs::write(&config, settings.to_string()).unwrap();
+    let server = Running::start(&format!("--model {model} --max-length 5"));
+    let ask = |side: &str| server.post("/embed", &json!({ "inputs": TEXTS[2], "truncation_direction": side }));
+    assert_eq!(ask("right").status, 422);
+    assert_eq!(ask("Left").result(), server.post("/embed", &json!({ "inputs": TEXTS[2] })).result());
+    let end = encoded(&[TEXTS[2]], "--normalize --max-length 5");
+    assert_ne!(floats(&ask("left").result()[0]), end[0], "the beginning is cut");
 }
 
 /// The probabilities that `tamt predict` gives for the records of a TSV file with the columns `a` and `b`.
@@ -106,9 +122,19 @@ fn mistakes_are_refused_with_the_error_object_of_the_form() {
         ("/embed", r#"{"inputs": [["a"]]}"#, 422, "lists of texts"),
         ("/embed", r#"{"inputs": "a", "normalize": 1}"#, 422, "invalid type"),
         ("/embed", r#"{"inputs": "a", "prompt_name": "query"}"#, 422, "prompts have no names"),
-        ("/embed", r#"{"inputs": "a", "truncation_direction": "left"}"#, 422, "cut at their end"),
+        (
+            "/embed",
+            r#"{"inputs": "a", "truncation_direction": "left"}"#,
+            422,
+            "cuts texts at the other side, \"right\"",
+        ),
         ("/embed", r#"{"inputs": "a", "dimensions": 3}"#, 422, "has vectors of 16 numbers, not 3"),
-        ("/predict", r#"{"inputs": "a", "truncation_direction": "Left"}"#, 422, "cut at their end"),
+        (
+            "/predict",
+            r#"{"inputs": "a", "truncation_direction": "Left"}"#,
+            422,
+            "cuts texts at the other side, \"right\"",
+        ),
         ("/embed", r#"{"inputs": "a", "model": "labels"}"#, 422, "ask /predict"),
         ("/embed", r#"{"inputs": "a", "model": "x"}"#, 404, "there is no model x"),
         ("/embed?model=x", r#"{"inputs": "a"}"#, 404, "there is no model x"),

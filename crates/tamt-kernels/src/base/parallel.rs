@@ -45,10 +45,15 @@ thread_local! {
 /// Runs `f` as one of many parallel jobs that occupy all threads. Products inside `f` are cut into jobs of the best
 /// size for the caches instead of into more, smaller jobs for idle threads. The results have the same bits.
 pub fn inside_parallel_job<R>(f: impl FnOnce() -> R) -> R {
-    let before = INSIDE_PARALLEL_JOB.replace(true);
-    let result = f();
-    INSIDE_PARALLEL_JOB.set(before);
-    result
+    /// Restores the mark, after a panic too: the thread may serve on.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE_PARALLEL_JOB.set(self.0);
+        }
+    }
+    let _restore = Restore(INSIDE_PARALLEL_JOB.replace(true));
+    f()
 }
 
 /// Whether this thread runs inside [`inside_parallel_job`].
@@ -129,6 +134,13 @@ pub(crate) mod tests {
             let lengths = map_chunks(n, 10, |range| range.len());
             assert_eq!(lengths.iter().sum::<usize>(), n);
         }
+    }
+
+    #[test]
+    fn a_panic_inside_a_parallel_job_ends_the_job() {
+        let panicked = std::panic::catch_unwind(|| inside_parallel_job(|| panic!("a job")));
+        assert!(panicked.is_err() && !is_inside_parallel_job());
+        assert!(inside_parallel_job(|| inside_parallel_job(is_inside_parallel_job) && is_inside_parallel_job()));
     }
 
     #[test]

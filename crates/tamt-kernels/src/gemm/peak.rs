@@ -105,7 +105,7 @@ mod tests {
     fn a_processor_does_a_hundred_million_operations_a_second_at_least() {
         for precision in [Precision::F32, Precision::Bf16] {
             let flops = measure_peak_flops(precision);
-            assert!((1e8..1e14).contains(&flops), "{flops:e}");
+            assert!(flops.is_finite() && flops >= 1e8, "{flops:e}");
         }
     }
 }

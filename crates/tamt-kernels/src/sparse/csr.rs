@@ -4,7 +4,7 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-use crate::base::{Isa, Precision, Shared, Write, isa, round, with_buffer, with_parts};
+use crate::base::{Isa, Precision, Shared, Write, isa, round, round_in_place, with_buffer, with_parts};
 use crate::gemm::DEPTH_BLOCK;
 use crate::masks::{WeightRef, count_bits, gather_row};
 use crate::sparse::token_panels::panel_tokens;
@@ -36,6 +36,8 @@ pub(crate) struct Csr {
     pub(super) cols: usize,
     /// Whether products are computed in bf16.
     pub(super) is_bf16: bool,
+    /// Whether values in f32 are rounded to bf16.
+    rounds: bool,
     /// First entry of each row of each block, and the number of entries.
     row_starts: Vec<u32>,
     pub(super) offsets: Vec<u16>,
@@ -129,6 +131,7 @@ impl Csr {
     /// [`Csr::set_values`].
     pub(super) fn set_structure(&mut self, mask: MaskBits<'_>, precision: Precision) {
         (self.rows, self.cols, self.is_bf16) = (mask.rows, mask.cols, precision.sparse_in_bf16());
+        self.rounds = precision == Precision::Bf16 && !self.is_bf16;
         let columns = self.block_columns();
         self.row_starts.clear();
         self.row_starts.resize(self.blocks() * self.rows + 1, 0);
@@ -176,6 +179,9 @@ impl Csr {
         match &mut values {
             EntryValues::F32(values) => self.for_each_job(values, |block, rows, values| {
                 self.gather(mask, weights, orientation, block, rows, values);
+                if self.rounds {
+                    round_in_place(values);
+                }
             }),
             EntryValues::Bf16(halves) => self.for_each_job(halves, |block, rows, halves| {
                 with_buffer(halves.len(), |values| {

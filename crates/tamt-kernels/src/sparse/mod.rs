@@ -18,9 +18,9 @@
 //! for the terms that are zero: with finite activations the results are equal, on every processor. [`backward_weight`]
 //! adds in another order and differs in the last bits.
 //!
-//! [`Precision::Bf16`](crate::Precision::Bf16) rounds the operands on processors that have AVX-512-BF16 and no AMX,
-//! where bf16 is faster; the sums differ from those of the dense product in the last bits. On other processors the
-//! products are those of f32.
+//! [`Precision::Bf16`](crate::Precision::Bf16) rounds the weights. On processors that have AVX-512-BF16 and no AMX,
+//! where bf16 is faster, it rounds the other operands too, and the sums differ from those of the dense product in the
+//! last bits. On other processors the products are those of f32 with the rounded weights.
 //!
 //! # Example
 //!

@@ -1,8 +1,8 @@
 //! Which order of methods holds beyond noise.
 
-use crate::aggregate::{Average, differences};
+use crate::aggregate::{Average, differences, rounded};
 use crate::document::{Block, Cell, Column, Number, Statistic, Table, fixed, probability};
-use crate::names::{Level, Method, Task};
+use crate::names::{Level, Method, Task, list};
 use crate::sections::view::{View, mean_of_tasks};
 use crate::stats::paired::{PairedT, holm, wilcoxon};
 use crate::stats::summary::Summary;
@@ -17,6 +17,8 @@ struct Comparison {
     pairs: usize,
     test: Option<PairedT>,
     wilcoxon: Option<f64>,
+    /// The difference of the means on each task.
+    by_task: Vec<f64>,
     runs: Vec<usize>,
 }
 
@@ -46,39 +48,37 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
         let comparisons = comparisons(&averages);
         let order = order(&averages, &comparisons);
         let note = if short.is_empty() { LEGEND } else { "" };
-        short.push(format!("At {level}{}: {}{note}", view.of_base(), order.text));
-        sentences.push(sentence(view, level, &averages, &comparisons, (&order, tasks.len())));
-        rows.extend(lines(level, &comparisons));
+        let others = order.others.iter().map(|other| format!("; {other}")).collect::<String>();
+        short.push(format!("At {level}{}: {}{others}{note}", view.of_base(), order.text));
+        sentences.push(sentence(view, level, &order, (averages.len(), tasks.len())));
+        rows.extend(lines(level, &comparisons, tasks.len() > 1));
     }
     let what = if tasks.len() > 1 { "averages" } else { "scores" };
+    let (task_columns, by_task) = if tasks.len() > 1 { (&TASK_COLUMNS[..], BY_TASK) } else { (&[][..], "") };
     let table = Table {
         id: view.id("comparisons"),
         caption: format!(
             "Differences of {what} between methods{}, means over pairs, with the 95 % interval of the paired t test. A \
              pair is a ticket seed, with runs averaged over tuning seeds; where the methods have one common ticket \
              seed, or one of them draws nothing, it is a tuning seed. Holm's p is corrected for all pairs of methods at \
-             a sparsity; Wilcoxon's signed-rank p is exact, and cannot be below 2/2ⁿ with n pairs.",
+             a sparsity; Wilcoxon's signed-rank p is exact, and cannot be below 2/2ⁿ with n pairs.{by_task}",
             view.of_base()
         ),
-        columns: [
-            "higher",
-            "lower",
-            "sparsity",
-            "difference",
-            "95 % interval",
-            "pairs",
-            "p (t)",
-            "p (t, Holm)",
-            "p (Wilcoxon)",
-        ]
-        .map(Column::new)
-        .into(),
+        columns: COLUMNS.iter().chain(task_columns).copied().map(Column::new).collect(),
         rows,
     };
     let block = (!table.rows.is_empty())
         .then(|| Block::Details("All comparisons of methods".to_owned(), vec![Block::Table(table)]));
     Orders { sentences, short, table: block }
 }
+
+const COLUMNS: [&str; 9] =
+    ["higher", "lower", "sparsity", "difference", "95 % interval", "pairs", "p (t)", "p (t, Holm)", "p (Wilcoxon)"];
+
+const TASK_COLUMNS: [&str; 2] = ["higher on", "p (tasks)"];
+
+const BY_TASK: &str = " The last two columns are about tasks instead of seeds: on how many the mean is higher, \
+and Wilcoxon's exact p of the differences of these means.";
 
 const LEGEND: &str = " (\">\": more than noise by a paired t test over seeds, p < 0.05; \"≈\": not)";
 
@@ -87,6 +87,7 @@ fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
     for (i, (better, a)) in averages.iter().enumerate() {
         for (worse, b) in &averages[i + 1..] {
             let pairs = differences(&a.by_seeds, &b.by_seeds);
+            let by_task = a.by_task.iter().zip(&b.by_task).map(|(a, b)| rounded(a - b)).collect();
             found.push(Comparison {
                 better: better.clone(),
                 worse: worse.clone(),
@@ -94,6 +95,7 @@ fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
                 pairs: pairs.len(),
                 test: PairedT::of(&pairs),
                 wilcoxon: if pairs.len() > 1 { wilcoxon(&pairs) } else { None },
+                by_task,
                 runs: a.runs.iter().chain(&b.runs).copied().collect(),
             });
         }
@@ -108,34 +110,39 @@ struct Order {
     tested: usize,
     /// Number of neighbours that differ by more than noise.
     clear: usize,
+    /// The methods that are above others than their neighbour by more than noise, where a step between neighbours is not:
+    /// `imp > random`.
+    others: Vec<String>,
 }
 
 fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
-    let mut order = Order { text: averages[0].0.to_string(), tested: 0, clear: 0 };
+    let mut order = Order { text: averages[0].0.to_string(), tested: 0, clear: 0, others: Vec::new() };
+    // The order is that of the means over all runs; those of the pairs alone may have another.
+    let is_clear = |comparison: &Comparison| comparison.test.is_some_and(|test| test.is_clear() && test.mean > 0.0);
     for pair in averages.windows(2) {
         let comparison = comparisons.iter().find(|c| c.better == pair[0].0 && c.worse == pair[1].0);
-        let test = comparison.and_then(|comparison| comparison.test);
-        // The order is that of the means over all runs; those of the pairs alone may have another.
-        let is_clear = test.is_some_and(|test| test.is_clear() && test.mean > 0.0);
+        let is_clear = comparison.is_some_and(is_clear);
         // Equal scores in all pairs have no test statistic, and differ by no more than noise.
         order.tested += usize::from(comparison.is_some_and(|comparison| comparison.pairs > 1));
         order.clear += usize::from(is_clear);
         order.text.push_str(&format!(" {} {}", if is_clear { ">" } else { "≈" }, pair[1].0));
     }
+    if order.clear < averages.len() - 1 {
+        for (i, (better, _)) in averages.iter().enumerate() {
+            let next = averages.get(i + 1).map(|(method, _)| method);
+            let below = comparisons.iter().filter(|c| c.better == *better && Some(&c.worse) != next && is_clear(c));
+            let below: Vec<&Method> = below.map(|comparison| &comparison.worse).collect();
+            order.others.extend((!below.is_empty()).then(|| format!("{better} > {}", list(&below))));
+        }
+    }
     order
 }
 
-fn sentence(
-    view: &View<'_>,
-    level: Level,
-    averages: &[(Method, Average)],
-    comparisons: &[Comparison],
-    (order, tasks): (&Order, usize),
-) -> String {
-    let Order { text, tested, clear } = order;
+fn sentence(view: &View<'_>, level: Level, order: &Order, (methods, tasks): (usize, usize)) -> String {
+    let Order { text, tested, clear, others } = order;
     let (tested, clear) = (*tested, *clear);
     let what = if tasks > 1 { format!("by the average over {tasks} tasks") } else { "by score".to_owned() };
-    let neighbours = averages.len() - 1;
+    let neighbours = methods - 1;
     let verdict = if tested == 0 {
         "No two neighbours have two pairs of runs: no test is possible, and this order is an observation only"
             .to_owned()
@@ -146,24 +153,15 @@ fn sentence(
     } else {
         format!("{clear} of {neighbours} steps are more than noise (\">\": paired t test over seeds, p < 0.05)")
     };
-    let distant = distant(averages, comparisons, clear < neighbours && tested > 0);
-    format!("At {level}{}, {what}: {text}. {verdict}{distant}.", view.of_base())
+    let others = match others.as_slice() {
+        [] if tested > 0 && clear < neighbours && methods > 2 => "; of the other pairs, none is".to_owned(),
+        [] => String::new(),
+        others => format!("; of the other pairs, these are: {}", others.join("; ")),
+    };
+    format!("At {level}{}, {what}: {text}. {verdict}{others}.", view.of_base())
 }
 
-/// The difference of the first and the last method, where neighbours say little.
-fn distant(averages: &[(Method, Average)], comparisons: &[Comparison], wanted: bool) -> String {
-    let (first, last) = (&averages[0].0, &averages[averages.len() - 1].0);
-    let ends = comparisons.iter().find(|c| c.better == *first && c.worse == *last && averages.len() > 2 && wanted);
-    match ends.and_then(|ends| Some((ends.difference, ends.test?))).filter(|(difference, _)| *difference > 0.0) {
-        Some((difference, test)) => {
-            let verdict = if test.is_clear() { "which is" } else { "which is not" };
-            format!("; {first} is {} points above {last}, {verdict} more than noise", fixed(difference, 1))
-        }
-        None => String::new(),
-    }
-}
-
-fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
+fn lines(level: Level, comparisons: &[Comparison], by_task: bool) -> Vec<Vec<Cell>> {
     let tested: Vec<f64> = comparisons.iter().filter_map(|comparison| Some(comparison.test?.p)).collect();
     let mut corrected = holm(&tested).into_iter();
     let line = |comparison: &Comparison| {
@@ -180,7 +178,7 @@ fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
             None => (String::new(), String::new()),
         };
         let corrected = comparison.test.and_then(|_| corrected.next());
-        vec![
+        let mut line = vec![
             Cell::text(comparison.better.to_string()),
             Cell::text(comparison.worse.to_string()),
             Cell::text(level.to_string()),
@@ -190,7 +188,12 @@ fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
             p(comparison.test.map(|test| test.p)),
             p(corrected),
             p(comparison.wilcoxon),
-        ]
+        ];
+        if by_task {
+            let (tasks, higher) = (&comparison.by_task, comparison.by_task.iter().filter(|d| **d > 0.0).count());
+            line.extend([Cell::text(format!("{higher} of {}", tasks.len())), p(wilcoxon(tasks))]);
+        }
+        line
     };
     comparisons.iter().map(line).collect()
 }

@@ -133,7 +133,32 @@ fn comparisons_have_both_ps_and_the_interval_of_the_paired_test() {
         close(row, "difference", difference);
         close(row, "p (t)", p);
         close(row, "p (t, Holm)", corrected);
+        assert_eq!(row["higher on"], "2 of 2");
+        close(row, "p (tasks)", 0.5);
     }
+}
+
+#[test]
+fn methods_that_are_no_neighbours_are_told_apart_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let mut study = Builder::new(root);
+    for (method, scores) in
+        [("tamt-mlm", [0.80, 0.82, 0.81]), ("imp", [0.79, 0.80, 0.815]), ("magnitude", [0.78, 0.78, 0.78])]
+    {
+        for (seed, score) in (1..).zip(scores) {
+            set(&study.tune(&Of::new(method, 0.7, 1), "sst2", seed, 8000), &[("best_accuracy", score)]);
+        }
+    }
+    let report = report(&[root.to_owned()], &root.join("out"), &Reader).unwrap();
+    // p 0.37 (tamt-mlm and imp), 0.097 (imp and magnitude), 0.035 (tamt-mlm and magnitude).
+    let finding = &report.findings[0];
+    assert!(finding.starts_with("At 70 %: tamt-mlm ≈ imp ≈ magnitude; tamt-mlm > magnitude ("), "{finding}");
+    let page = fs::read_to_string(root.join("out/report.md")).unwrap();
+    let sentence = "noise (paired t test over seeds); of the other pairs, these are: tamt-mlm > magnitude.";
+    assert!(page.contains(sentence), "{page}");
+    let rows = table(root, "comparisons.csv");
+    assert!(rows.iter().all(|row| !row.contains_key("higher on")), "one task is no sample of tasks");
 }
 
 #[test]

@@ -29,11 +29,15 @@ struct EmbedBody {
     dimensions: Option<u64>,
 }
 
-/// Refuses to cut texts at their beginning.
-fn check_direction(direction: Option<&str>) -> Result<(), Refusal> {
+/// Refuses to cut texts at another side than the tokenizer of a model does.
+fn check_direction(app: &App, model: usize, direction: Option<&str>) -> Result<(), Refusal> {
+    let side = app.models.all[model].cut_side();
     match direction {
-        None | Some("right" | "Right") => Ok(()),
-        Some(_) => Err(Refusal::of("truncation_direction", "texts are cut at their end, \"right\"")),
+        Some(other) if !other.eq_ignore_ascii_case(side) => {
+            let reason = format!("the model's tokenizer cuts texts at the other side, \"{side}\"");
+            Err(Refusal::of("truncation_direction", reason))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -41,7 +45,7 @@ fn parse_embed(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<()>
     let EmbedBody { inputs, model: own, normalize, truncate, truncation_direction, prompt_name, dimensions } =
         serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], true)?;
-    check_direction(truncation_direction.as_deref())?;
+    check_direction(app, model, truncation_direction.as_deref())?;
     if prompt_name.is_some() {
         return Err(Refusal::of("prompt_name", "prompts have no names here; put the prompt before each text"));
     }
@@ -89,7 +93,7 @@ struct Predictions {
 fn parse_predict(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<Predictions>, Refusal> {
     let PredictBody { inputs, model: own, raw_scores, truncate, truncation_direction } = serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], false)?;
-    check_direction(truncation_direction.as_deref())?;
+    check_direction(app, model, truncation_direction.as_deref())?;
     let shape = "a text, a pair [a, b], or a list of [a] and [a, b]";
     let pair = |texts: Vec<String>| -> Result<Text, Refusal> {
         let mut texts = texts.into_iter();

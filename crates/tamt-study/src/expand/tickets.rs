@@ -110,6 +110,9 @@ impl Expander<'_> {
         let any = flags.combinations().swap_remove(0).1;
         let mut words = extended(command(Verb::Find, base), &any);
         words.extend([format!("--method={}", method.text), "--sparsity=0.5".to_owned()]);
+        // What matters to a ticket that a search starts from matters to the axis, if one of its values is a ticket.
+        let start = grid.values("starts").iter().find(|start| !["magnitude", "random"].contains(&start.text.as_str()));
+        words.extend(start.map(|start| format!("--init={}", start.text)));
         for name in self.commands.without_effect(&words) {
             if let Some(flag) = own.get(&name) {
                 self.problems.add(flag.line, format!("`{name}` has no effect with {}", method.text));

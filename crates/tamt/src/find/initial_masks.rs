@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::find::search::Search;
 use crate::find::settings::{FindSettings, MaskInit};
 use crate::magnitude::{magnitude, magnitude_of_survivors};
+use crate::prune::Scope;
 use crate::random::random;
 use crate::ticket::Ticket;
 
@@ -40,7 +41,11 @@ fn fit(search: &Search<'_>, path: &Path, masks: &Masks) -> Result<Masks> {
             Error::setting("init", format!("{} masks {name}, which this run does not prune", path.display()))
         })?;
         if kept.intersection_count(mask) != kept.count_ones() {
-            let reason = format!("{} is already sparser than {}", path.display(), sparsity.share());
+            let (path, share) = (path.display(), sparsity.share());
+            let reason = match scope {
+                Scope::Local => format!("{path} drops more than {share} of {}", model.params.spec(id).name),
+                Scope::Global => format!("{path} drops more than {share}"),
+            };
             return Err(Error::setting("init", reason));
         }
     }

@@ -190,6 +190,10 @@ pub fn check(settings: &FindSettings) -> Result<()> {
     if settings.method.trains_masks() {
         settings.scores.check()?;
     }
+    if settings.objective.kd.is_some_and(|kd| kd.is_of_nothing()) {
+        let reason = "with `none`, --kd-attention or --kd-relation must say what is distilled";
+        return needs("kd-representation", reason.to_owned());
+    }
     let rounds = imp_rounds(settings.sparsity);
     if settings.method == Method::Imp && rounds == 0 {
         let reason = "imp prunes its first tenth before it trains, so here it would be magnitude; give that method";

@@ -97,6 +97,13 @@ impl Default for KdSettings {
     }
 }
 
+impl KdSettings {
+    /// Whether nothing is compared, so that the loss is 0 for every mask.
+    pub(crate) fn is_of_nothing(&self) -> bool {
+        self.representation == Representation::None && !self.attention && self.relation == Relation::None
+    }
+}
+
 /// A distillation objective with its buffers.
 #[derive(Debug)]
 pub(crate) struct Distillation {

@@ -67,18 +67,11 @@ impl Classifier {
     }
 
     /// The outputs of the head for each sequence, `[sequences, outputs]`, as one batch. The outputs of a sequence do not
-    /// depend on the other sequences of the batch.
-    ///
-    /// # Errors
-    /// [`Error::NonFiniteEvaluation`] if an output is not finite.
+    /// depend on the other sequences of the batch. Where the model's numbers overflow, they are not finite.
     ///
     /// # Panics
     /// If a sequence is empty or longer than the model has positions for, or an id is no row of the embeddings.
-    pub fn logits<'a>(
-        &self,
-        sequences: impl IntoIterator<Item = &'a Pair>,
-        buffers: &mut PassBuffers,
-    ) -> Result<Vec<f32>> {
+    pub fn logits<'a>(&self, sequences: impl IntoIterator<Item = &'a Pair>, buffers: &mut PassBuffers) -> Vec<f32> {
         let PassBuffers { batch, activations, workspace } = buffers;
         let config = &self.model.model.config;
         // A model with one segment has no row for segment 1.
@@ -92,8 +85,8 @@ impl Classifier {
         batch.locate(config);
         let mut logits = Vec::new();
         let pass = Pass::new(None, Some(&self.prepared));
-        head_outputs(&self.model.model, pass, (batch, activations, workspace), &mut logits)?;
-        Ok(logits)
+        head_outputs(&self.model.model, pass, (batch, activations, workspace), &mut logits);
+        logits
     }
 
     /// The probabilities of the classes for the outputs of one sequence; a regression's number stays as it is.

@@ -13,7 +13,7 @@ pub struct StepReport<'a> {
     pub tokens: u64,
     /// Wall-clock seconds of this step.
     pub seconds: f64,
-    /// Further quantities by name: the parts of a summed loss, the sparsity, the gradient norm.
+    /// Further quantities by name: the parts of a summed loss.
     pub extras: &'a [(&'a str, f64)],
 }
 
@@ -29,11 +29,6 @@ pub trait Observer {
     /// An optimiser step has ended.
     fn step(&mut self, report: &StepReport<'_>) {
         let _ = report;
-    }
-
-    /// `done` units of a stage without optimiser steps of its own have ended.
-    fn advance(&mut self, done: u64) {
-        let _ = done;
     }
 
     /// The run's evaluations are on `tokens` tokens in blocks of `block_size`, special tokens included.

@@ -109,7 +109,11 @@ impl<'a> Predictor<'a> {
         let pass = Pass::new(self.masks, Some(&self.prepared));
         inputs.fill(chosen, &self.model.config, &mut self.batch);
         let Self { model, batch, activations, workspace, .. } = self;
-        head_outputs(model, pass, (batch, activations, workspace), &mut self.logits)
+        head_outputs(model, pass, (batch, activations, workspace), &mut self.logits);
+        if self.logits.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NonFiniteEvaluation { what: "the task head's output" });
+        }
+        Ok(())
     }
 
     fn options(&self) -> PredictOptions {
@@ -124,21 +128,14 @@ impl<'a> Predictor<'a> {
 }
 
 /// The outputs of the model's head for a located batch.
-///
-/// # Errors
-/// [`Error::NonFiniteEvaluation`] if they are not finite.
 pub(crate) fn head_outputs(
     model: &Model,
     pass: Pass<'_>,
     (batch, activations, workspace): (&Batch, &mut Activations, &mut Workspace),
     logits: &mut Vec<f32>,
-) -> Result<()> {
+) {
     model.forward(batch, pass, activations, workspace);
     model.task_forward(activations.last_hidden(), batch, pass, logits, workspace);
-    if logits.iter().any(|v| !v.is_finite()) {
-        return Err(Error::NonFiniteEvaluation { what: "the task head's output" });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
