@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,17 @@ def test_unit_length_pooling_and_prompts_are_settings(model):
     assert np.array_equal(tamt.Encoder(model, pool="cls").encode(texts), [states[0] for states in tokens])
     assert np.allclose([states.mean(axis=0) for states in tokens], plain, atol=1e-6)
     assert len(tamt.Encoder(model, pool="none", max_length=4).encode(texts[0])) == 4
+
+
+def test_vectors_that_are_not_finite_are_an_error(model, tmp_path):
+    copy = shutil.copytree(model, tmp_path / "copy")
+    data = bytearray((copy / "model.safetensors").read_bytes())
+    begin = 8 + int.from_bytes(data[:8], "little")
+    start, end = json.loads(data[8:begin])["bert.encoder.layer.0.attention.self.value.weight"]["data_offsets"]
+    data[begin + start : begin + end] = np.full((end - start) // 4, 3e38, "<f4").tobytes()
+    (copy / "model.safetensors").write_bytes(data)
+    with pytest.raises(tamt.ModelError, match="the encoding of a text is not finite"):
+        tamt.Encoder(copy).encode(sentences(3))
 
 
 def test_keywords_of_sentence_transformers_are_taken_or_refused(model):

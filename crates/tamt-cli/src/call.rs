@@ -271,7 +271,7 @@ fn kind_of(error: &(dyn StdError + 'static)) -> Option<FailureKind> {
         | Error::NonFiniteEvaluation { .. }
         | Error::Model(_) => FailureKind::Model,
         Error::Data(_) => FailureKind::Data,
-        Error::Io { .. } | Error::Damaged { .. } => FailureKind::File,
+        Error::Io { .. } | Error::Damaged { .. } | Error::OtherContent { .. } => FailureKind::File,
         Error::Occupied { .. }
         | Error::NothingToResume { .. }
         | Error::SettingsDiffer { .. }

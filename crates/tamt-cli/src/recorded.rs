@@ -157,6 +157,7 @@ fn leave_out_unused(own: &[Flat], flags: &mut Table) {
     let evaluates = flags.contains_key("eval-corpus");
     let is_uniform = flags.get("score-init").and_then(Value::as_str) == Some("uniform");
     let has_ticket = !matches!(flags.get("init").and_then(Value::as_str), Some("magnitude" | "random"));
+    let clips = flags.get("clip").and_then(Value::as_str) != Some("none");
     let is_unused = |name: &str| {
         (!has_masks && OF_MASKS.contains(&name))
             || (!trains && OF_TRAINING.contains(&name))
@@ -164,6 +165,7 @@ fn leave_out_unused(own: &[Flat], flags: &mut Table) {
             || (name == "seed" && !trains && method != "random")
             || (name == "rewind" && method != "imp")
             || (name == "freeze-head" && method == "tamt-kd")
+            || (name == "max-grad-norm" && !clips)
             || (name == "init" && is_uniform)
             || (name == "allow-other-base" && !has_ticket)
     };
@@ -236,5 +238,11 @@ mod tests {
         assert_eq!(flags_of(record), ["method \"magnitude\"", "sparsity 0.5"]);
         let edited = record.replace("5e-5", "5e-4").replace("42", "43");
         assert_eq!(flags_of(&edited), ["learning-rate 0.0005", "method \"magnitude\"", "seed 43", "sparsity 0.5"]);
+        let record = "verb = 'find'\nmethod = 'tamt-kd'\nsparsity = 0.5\n[train]\nmax-steps = 3\n\
+            optimizer.clip = 'none'\noptimizer.max-grad-norm = 1.0";
+        let used = ["clip \"none\"", "max-steps 3", "method \"tamt-kd\"", "sparsity 0.5"];
+        assert_eq!(flags_of(record), used);
+        let edited = record.replace("1.0", "2.0");
+        assert_eq!(flags_of(&edited), [used[0], "max-grad-norm 2.0", used[1], used[2], used[3]]);
     }
 }

@@ -7,7 +7,7 @@ use tamt::objective::{KdSettings, ObjectiveSettings, Relation, Representation};
 use tamt::pretrain::PretrainSettings;
 use tamt::prune::Sparsity;
 use tamt::scores::{Binarizer, ScoreInit};
-use tamt::train::{OptimizerKind, OptimizerSettings, TrainSettings};
+use tamt::train::{Clip, OptimizerKind, OptimizerSettings, Shape, TrainSettings};
 use tamt::tune::{DistillSettings, InputSettings, TrainingLength, TuneSettings};
 use tamt_data::tasks::{Head, Task};
 
@@ -285,6 +285,7 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
     let probabilities = binarizer == Binarizer::Bernoulli;
     let hidden_states = d.kd_representation != Some(Representation::None);
     let relates = d.kd_relation.is_some_and(|relation| relation != Relation::None);
+    let (falls, clips) = (o.lr_schedule != Some(Shape::Constant), o.clip != Some(Clip::None));
     let flags = [
         ("--corpus", !args.corpus.is_empty(), trains),
         ("--max-steps", args.max_steps.is_some(), trains),
@@ -318,12 +319,12 @@ pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static st
         ("--optimizer", o.optimizer.is_some(), trains),
         ("--learning-rate", o.learning_rate.is_some(), trains),
         ("--lr-schedule", o.lr_schedule.is_some(), trains),
-        ("--lr-horizon-steps", o.lr_horizon_steps.is_some(), trains),
+        ("--lr-horizon-steps", o.lr_horizon_steps.is_some(), trains && falls),
         ("--warmup-steps", o.warmup_steps.is_some(), trains),
         ("--weight-decay", o.weight_decay.is_some(), trains),
         ("--adam-epsilon", o.adam_epsilon.is_some(), trains),
         ("--clip", o.clip.is_some(), trains),
-        ("--max-grad-norm", o.max_grad_norm.is_some(), trains),
+        ("--max-grad-norm", o.max_grad_norm.is_some(), trains && clips),
     ];
     flags.into_iter().filter(|(_, given, used)| *given && !used).map(|(name, ..)| name).collect()
 }

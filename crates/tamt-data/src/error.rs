@@ -214,6 +214,17 @@ pub enum Error {
         present: Vec<String>,
     },
 
+    /// The header of a table has a declared column more than once.
+    #[error("{}{}: column {column} stands twice in the header", path.display(), at_line(*line))]
+    RepeatedColumn {
+        /// The file.
+        path: PathBuf,
+        /// The line of the header, from 1; `None` for a parquet file.
+        line: Option<usize>,
+        /// The column's name.
+        column: String,
+    },
+
     /// A row's label is not one of the task's.
     #[error(
         "{}:{line}: unknown label {label:?}; expected {}{}",
@@ -337,6 +348,11 @@ pub(crate) fn same_count(what: &'static str, expected: usize, found: usize) -> R
 /// The end of a phrase: in which file.
 fn place(file: Option<&Path>) -> String {
     file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+}
+
+/// The end of a place in a file: at which line, where it is known.
+fn at_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(":{line}"))
 }
 
 /// The subject and verb of "... only blank lines".

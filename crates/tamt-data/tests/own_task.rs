@@ -197,12 +197,32 @@ fn a_wrong_declaration_is_refused_with_the_reason() {
         ("[\"no\", \"yes\"]", "[\"no\", \"yes \"]", "the label \"yes \" cannot be told from others"),
         ("name = \"reviews\"", "name = \"../reviews\"", "must be of letters, digits, - and _"),
         ("data.tsv", "*/data.tsv", "* can stand in a file's name, not in a directory's"),
+        ("first = \"text\"", "first = \"stars\"", "first and label are the same column, \"stars\""),
+        ("first = \"text\"", "first = \"text\"\nsecond = \"stars\"", "second and label are the same column, \"stars\""),
         ("epochs = 5", "epochs = 0", "must be at least 1"),
         ("epochs = 5", "learning_rate = -1.0", "learning_rate = -1 must be above 0"),
         ("name = \"reviews\"", "name = ", "TOML parse error at line 2"),
     ] {
         let message = own(from, to);
         assert!(message.contains("task.toml: not a usable task file") && message.contains(reason), "{message}");
+    }
+}
+
+#[test]
+fn a_column_that_stands_twice_in_the_header_is_refused_if_it_is_read() {
+    for (format, separator) in [("tsv", "\t"), ("csv", ",")] {
+        let task = own(&OWN.replace("FORMAT", format)).unwrap();
+        let read = |table: &str| {
+            let dir = dir(&[(&format!("data.{format}"), &table.replace('|', separator))]);
+            read(&task, dir.path(), Split::Train)
+        };
+        for (header, column) in [("text|text |stars", "text"), ("stars|text|stars", "stars")] {
+            let error = read(&format!("{header}\na|b|yes\n")).unwrap_err().to_string();
+            let expected = format!("data.{format}:1: column {column:?} stands twice in the header");
+            assert!(error.ends_with(&expected), "{error}");
+        }
+        let examples = read("other|text|other|stars\na|b|c|yes\n").unwrap();
+        assert_eq!(examples.items[0].first, "b");
     }
 }
 

@@ -78,6 +78,20 @@ pub fn atomic_write_seeking(
     }
 }
 
+/// Whether two paths lead to the same file: by one name, by links, or by two names of one file. False where nothing is.
+#[cfg(unix)]
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+/// Whether two paths lead to the same file: by one name or by symbolic links. False where nothing is.
+#[cfg(not(unix))]
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
+}
+
 /// Symbolic links that are followed one after the other, as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
@@ -221,6 +235,21 @@ mod tests {
         assert!(atomic_write(&at("circle"), |_| Ok(())).is_err());
         assert_eq!(names(dir.path()), ["circle", "dangling", "far", "first"]);
         assert_eq!(names(&at("far")), ["file", "new", "second"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_the_same_by_each_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "content").unwrap();
+        fs::copy(at("file"), at("copy")).unwrap();
+        fs::hard_link(at("file"), at("second")).unwrap();
+        std::os::unix::fs::symlink("second", at("link")).unwrap();
+        for (name, is_same) in [("file", true), ("second", true), ("link", true), ("copy", false), ("gone", false)] {
+            assert_eq!(same_file(&at("file"), &at(name)), is_same, "{name}");
+        }
+        assert!(!same_file(&at("gone"), &at("gone")));
     }
 
     #[cfg(unix)]

@@ -192,6 +192,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A model's directory, its configuration or its weights are a symbolic link that leads to nothing.
+    #[error("{} is a link to {}, which does not exist", path.display(), target.display())]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// What the link says.
+        target: PathBuf,
+    },
+
     /// A directory is no Hugging Face model directory.
     #[error("{} is no model directory: it has no config.json{}", path.display(), but(found))]
     NotAModel {
@@ -278,9 +287,18 @@ impl Error {
         if path.exists() {
             return Self::NotADirectory { path: path.to_owned() };
         }
+        if let Some(broken) = Self::broken_link(path) {
+            return broken;
+        }
         let mut parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
         let existing = parents.find(|parent| parent.exists()).map(Path::to_owned);
         Self::NoSuchDirectory { path: path.to_owned(), existing }
+    }
+
+    /// The error for a symbolic link at `path` that leads to nothing; `None` for anything else.
+    pub(crate) fn broken_link(path: &Path) -> Option<Self> {
+        let target = std::fs::read_link(path).ok().filter(|_| !path.exists())?;
+        Some(Self::BrokenLink { path: path.to_owned(), target })
     }
 }
 

@@ -34,8 +34,8 @@ const CONFIG_FILE: &str = "config.json";
 /// [`Hub::from_env`].
 ///
 /// # Errors
-/// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::NotAModel`], [`Error::ModelName`], and those of
-/// [`Hub::fetch`].
+/// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::BrokenLink`], [`Error::NotAModel`],
+/// [`Error::ModelName`], and those of [`Hub::fetch`].
 pub fn resolve(model: impl AsRef<OsStr>) -> Result<PathBuf> {
     let model = model.as_ref();
     match local(model)? {
@@ -61,13 +61,15 @@ fn local(model: &OsStr) -> Result<Option<PathBuf>> {
     let id = model.split_once('@').map_or(model, |(id, _)| id);
     let begins_here = id.split_once('/').is_some_and(|(first, _)| !first.is_empty() && Path::new(first).exists());
     let looks_like_a_path = model.starts_with(['.', '/', '~']) || model.ends_with('/') || id.contains('\\');
-    let is_path = looks_like_a_path || id.matches('/').count() > 1 || begins_here || path.exists();
+    let is_here = path.exists() || path.is_symlink();
+    let is_path = looks_like_a_path || id.matches('/').count() > 1 || begins_here || is_here;
     if is_path { Err(Error::no_directory(&path)) } else { Ok(None) }
 }
 
 /// The model directory `path`, or the directory below it that `modules.json` names.
 fn model_in(path: PathBuf) -> Result<PathBuf> {
-    if path.join(CONFIG_FILE).is_file() {
+    let config = path.join(CONFIG_FILE);
+    if config.is_file() {
         return Ok(path);
     }
     if let Some(encoder) = SentenceModules::read(&path)?.and_then(|modules| modules.encoder())
@@ -75,8 +77,7 @@ fn model_in(path: PathBuf) -> Result<PathBuf> {
     {
         return Ok(encoder);
     }
-    let found = names_in(&path);
-    Err(Error::NotAModel { path, found })
+    Err(Error::broken_link(&config).unwrap_or_else(|| Error::NotAModel { found: names_in(&path), path }))
 }
 
 impl Hub {
@@ -354,6 +355,30 @@ mod tests {
             message(&file)
         );
         assert_eq!(message(&format!("{file}/x")), format!("no such directory: {file}/x; {file} is a file"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_to_nothing_is_named_with_its_target() {
+        use std::os::unix::fs::symlink;
+
+        use crate::checkpoint::Checkpoint;
+
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["model", CONFIG_FILE, WEIGHT_FILES[0]] {
+            symlink("gone", at(name)).unwrap();
+        }
+        let refused = |error: Error, name: &str| {
+            let expected = format!("{} is a link to gone, which does not exist", at(name).display());
+            assert_eq!(error.to_string(), expected);
+        };
+        refused(resolve(at("model")).unwrap_err(), "model");
+        refused(resolve(dir.path()).unwrap_err(), CONFIG_FILE);
+        fs::remove_file(at(CONFIG_FILE)).unwrap();
+        fs::write(at(CONFIG_FILE), "{}").unwrap();
+        assert_eq!(resolve(dir.path()).unwrap(), dir.path());
+        refused(Checkpoint::open(dir.path()).unwrap_err(), WEIGHT_FILES[0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Reading and writing models in Hugging Face layout.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -63,7 +64,7 @@ impl Model {
         let mut model = Self::declare(config, parts, |name| checkpoint.original_name(name).map(str::to_owned));
         let ids: Vec<ParamId> = model.params.ids().collect();
         model.read_params(&checkpoint, &ids, storage)?;
-        model.notes = notes_on(dir, &checkpoint);
+        model.notes = notes_on(dir, &checkpoint, &model.config);
         let path = dir.display();
         let name = mlm_names(model.config.family).decoder;
         let left_out = if model.mlm_head.is_some() && is_untied(&model.config) && !checkpoint.contains(&name) {
@@ -149,7 +150,7 @@ impl Model {
             model.params.fill_with_zeros(id);
             model.start_head_tensor(id, seed);
         }
-        model.notes = notes_on(dir, &checkpoint);
+        model.notes = notes_on(dir, &checkpoint, &model.config);
         Ok(model)
     }
 
@@ -225,8 +226,20 @@ impl Model {
 }
 
 /// What a user should know about the reading of a model, a sentence each.
-fn notes_on(dir: &Path, checkpoint: &Checkpoint) -> Vec<String> {
-    checkpoint.notes().iter().cloned().chain(missing_note(dir)).collect()
+fn notes_on(dir: &Path, checkpoint: &Checkpoint, config: &Config) -> Vec<String> {
+    let notes = checkpoint.notes().iter().cloned();
+    notes.chain(layers_note(dir, checkpoint, config)).chain(missing_note(dir)).collect()
+}
+
+/// A note on stored layers that the configuration does not count, whose absence would change results without an error.
+fn layers_note(dir: &Path, checkpoint: &Checkpoint, config: &Config) -> Option<String> {
+    let number = |name: &str| name.strip_prefix("encoder.layer.")?.split('.').next()?.parse::<usize>().ok();
+    let stored: BTreeSet<usize> = checkpoint.names().filter_map(number).collect();
+    let counted = config.num_hidden_layers;
+    stored.last().filter(|last| **last >= counted).map(|_| {
+        let (path, stored) = (dir.display(), stored.len());
+        format!("{path}: the checkpoint has {stored} layers, and config.json says {counted}: the others are left out")
+    })
 }
 
 /// Refuses word embeddings that are stored only as a decoder that is not tied to them.
@@ -244,6 +257,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::write::write_config;
 
     fn config(kind: &str) -> Config {
         let config = json!({
@@ -261,6 +275,27 @@ mod tests {
             let read = Model::load(dir.path()).unwrap();
             assert_eq!(read.mlm_head.is_some(), mlm_head, "{kind}: {:?}", read.notes);
             assert_eq!(is_untied(&read.config), !mlm_head, "{kind}");
+        }
+    }
+
+    #[test]
+    fn layers_that_the_configuration_does_not_count_have_a_note() {
+        for (kind, mlm_head) in [("bert", false), ("bert", true), ("roberta", true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = config(kind);
+            config.num_hidden_layers = 3;
+            let mut model = Model::random(config, Parts { mlm_head, ..Parts::default() }, 1);
+            model.use_default_names();
+            model.save(dir.path()).unwrap();
+            assert_eq!(Model::load(dir.path()).unwrap().notes, [""; 0], "{kind}");
+            let mut fewer = model.written_config();
+            fewer.num_hidden_layers = 1;
+            write_config(dir.path(), &fewer).unwrap();
+            let task = Model::load_for_task(dir.path(), TaskKind::Span, HeadStart::Fresh(1)).unwrap();
+            let expected = "the checkpoint has 3 layers, and config.json says 1: the others are left out";
+            for notes in [Model::load(dir.path()).unwrap().notes, task.notes] {
+                assert!(notes.len() == 1 && notes[0].ends_with(expected), "{kind}: {notes:?}");
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use tamt_model::{Masks, Pass, PreparedWeights};
 use crate::base::{Base, check_length};
 use crate::buffers::PassBuffers;
 use crate::compute::Compute;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor_file::{self, Tensor};
 
 /// How the hidden states of a text's tokens become its encoding.
@@ -132,7 +132,7 @@ impl Encoder {
     }
 
     /// The vectors of token sequences ([`EncodeSettings::tokens`]), as one batch. A vector does not depend on the other
-    /// sequences of the batch.
+    /// sequences of the batch. Where the model's numbers overflow, its values are not finite.
     ///
     /// # Panics
     /// If a sequence is empty or longer than the model has positions for, or an id is no row of the embeddings.
@@ -156,7 +156,7 @@ impl Encoder {
 ///
 /// # Errors
 /// If the maximal length is more than the model has positions for or leaves no room for text, or a text cannot be
-/// tokenized; those of `progress`.
+/// tokenized; [`Error::NonFiniteEvaluation`] if a vector is not finite; those of `progress`.
 pub fn encode<T: AsRef<str>>(
     base: &Base,
     masks: Option<&Masks>,
@@ -195,7 +195,11 @@ fn run<T: AsRef<str>>(
             let Some(text) = texts.next() else { break };
             buffers.batch.push(&settings.tokens(base, text.as_ref())?);
         }
+        let first = encoded.values.len();
         encoded.push_batch(base, pass, &mut buffers);
+        if encoded.values[first..].iter().any(|value| !value.is_finite()) {
+            return Err(Error::NonFiniteEvaluation { what: "the encoding of a text" });
+        }
         tokens = next_tokens(buffers.batch.tokens(), started.elapsed());
         progress(encoded.texts() as u64)?;
     }

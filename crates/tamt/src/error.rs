@@ -78,6 +78,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file that would be written is there with another content: it belongs to somebody else.
+    #[error("{} is there with another content; choose another directory, or move the file away", .path.display())]
+    OtherContent {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// The run obeyed a stop request, after it saved a checkpoint to continue from.
     #[error("stopped by signal {signal} after step {step}; {}",
         path_or(.checkpoint.as_deref(), "saved", "there was nothing to save"))]
@@ -102,7 +109,7 @@ pub enum Error {
         last_good: Option<PathBuf>,
     },
 
-    /// A loss on held-out text, or an output for a task, is infinite or not a number.
+    /// A loss on held-out text, an output for a task, or the encoding of a text is infinite or not a number.
     #[error("{} is not finite: the model's weights overflow", label(.what))]
     NonFiniteEvaluation {
         /// The quantity, as results name it: `mlm_loss`, `kd_cosine`.

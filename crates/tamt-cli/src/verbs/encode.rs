@@ -16,7 +16,7 @@ use crate::resolve;
 use crate::verbs::shared;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
-    shared::check_output(&args.output)?;
+    shared::check_output(&args.output, &args.subject, &args.input, None)?;
     let base = shared::base_as(&args.subject.model, shared::storage(&args.subject), printer)?;
     let choices = args.vectors.choices(args.pool);
     let (settings, notes) = encode_settings(&base, choices)?;

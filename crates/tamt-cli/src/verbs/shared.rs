@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,11 +16,14 @@ use tamt::metrics::{EVALUATION, label};
 use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
-use tamt_model::{Masks, Model, Storage, hub};
+use tamt_files::same_file;
+use tamt_model::{Checkpoint, Masks, Model, Storage, hub};
 
 use crate::args::common::{Common, SubjectArgs};
+use crate::args::values::TextSource;
 use crate::audience::Audience;
 use crate::cache;
+use crate::exit::UsageError;
 use crate::places::{nearest_directory, what_is_at};
 use crate::printer::{Printer, Table, grouped, metric};
 use crate::progress::{Heartbeat, Reading, duration, text_of};
@@ -145,12 +149,30 @@ pub(super) fn note_kernel(common: &Common, printer: Printer) -> Result<()> {
     }
 }
 
-/// Refuses an output that is not a regular file, such as a device: the atomic rename would replace it.
-pub(super) fn check_output(path: &Path) -> Result<()> {
+/// Refuses an output that is not a regular file, such as a device, or that the verb reads by whatever name: the atomic
+/// rename would replace it.
+///
+/// # Errors
+/// [`UsageError`] for a file that the verb reads: the text, the task file, or one of the subject.
+pub(super) fn check_output(
+    path: &Path,
+    subject: &SubjectArgs,
+    input: &TextSource,
+    task_file: Option<&Path>,
+) -> Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => bail!("--output: {} is a directory", path.display()),
         Ok(metadata) if !metadata.is_file() => bail!("--output: {} is no regular file", path.display()),
-        _ => {}
+        Ok(_) => {
+            let mut read = subject_files(subject);
+            read.push(("--input", file_of(input).to_owned()));
+            read.extend(task_file.map(|file| ("--task-file", file.to_owned())));
+            if let Some((flag, _)) = read.iter().find(|(_, file)| same_file(path, file)) {
+                let path = path.display();
+                bail!(UsageError(format!("--output: {path} is a file of {flag}, which it would replace")));
+            }
+        }
+        Err(_) => {}
     }
     let directory = match path.parent() {
         Some(directory) if directory != Path::new("") => directory,
@@ -160,6 +182,30 @@ pub(super) fn check_output(path: &Path) -> Result<()> {
         bail!("--output: there is no directory {}; {}", directory.display(), what_is_at(directory));
     }
     Ok(())
+}
+
+/// The file of a source of texts.
+fn file_of(source: &TextSource) -> &Path {
+    match source {
+        // Where a shell reads stdin from a file, this name leads to the file.
+        TextSource::Stdin => Path::new("/dev/stdin"),
+        TextSource::File(path) => path,
+    }
+}
+
+/// The ticket's file, and the configuration and the weights of a model in a directory, each with its flag. What is no
+/// model has none: its reading fails with the reason. Files of the hub's cache are left out.
+fn subject_files(subject: &SubjectArgs) -> Vec<(&'static str, PathBuf)> {
+    let mut files: Vec<_> = subject.ticket.iter().map(|path| ("--ticket", Ticket::locate(path))).collect();
+    if hub::is_hub_id(&subject.model) {
+        return files;
+    }
+    let Ok(directory) = hub::resolve(&subject.model) else { return files };
+    files.push(("--model", directory.join("config.json")));
+    if let Ok(weights) = Checkpoint::open(&directory) {
+        files.extend(iter::once(weights.path()).chain(weights.files()).map(|file| ("--model", file.to_owned())));
+    }
+    files
 }
 
 /// The masks of the ticket at `path` for `base`; `None` without a path.

@@ -8,7 +8,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Map, Value, json};
 
-use crate::common::{Seen, at, object, start, tamt};
+use crate::common::{Seen, at, bytes, files, object, start, tamt};
 use crate::study_plans::runs;
 
 fn line(output: &str) -> String {
@@ -104,4 +104,30 @@ fn a_demonstration_that_is_killed_goes_on_to_the_same_numbers() {
     let parts = object(&tamt(&format!("{} --resume --json --quiet", line(&output))).success());
     assert_eq!(numbers(&parts), numbers(&expected));
     assert!(Path::new(&output).join("report/report.html").is_file());
+}
+
+#[test]
+fn a_language_is_not_written_over_files_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    for (i, name) in ["train.txt", "tokenizer/vocab.txt", "tasks/RTE/dev.tsv"].into_iter().enumerate() {
+        let output = at(&directory, i.to_string());
+        let path = Path::new(&output).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "a text of somebody else\n").unwrap();
+        for flag in ["--data-only", "--output-dir"] {
+            tamt(&format!("demo --tiny {flag} {output}"))
+                .code(1)
+                .stderr(contains(format!("{} is there with another content;", path.display())));
+            assert_eq!(bytes(&path), b"a text of somebody else\n");
+            assert_eq!(files(Path::new(&output)).len(), 1, "{name} {flag}");
+        }
+    }
+    let output = at(&directory, "language");
+    let written = || {
+        tamt(&format!("demo --tiny --data-only {output} --quiet")).success();
+        files(Path::new(&output)).into_iter().map(|(name, path)| (name, bytes(path))).collect::<Vec<_>>()
+    };
+    let first = written();
+    assert!(first.len() > 20, "{}", first.len());
+    assert!(first == written(), "the second call writes other bytes");
 }

@@ -1,11 +1,16 @@
 //! A model under a ticket: evaluated, used to encode texts, and written as a checkpoint.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use predicates::str::{contains, is_empty};
 
-use crate::common::{Tensors, at, bert, corpus, golden, json_file, keeps, magnitude, object, tamt, tamt_reading};
+use crate::common::{
+    Tensors, at, bert, bytes, change_json, copy_of_bert, copy_of_classifier, corpus, golden, json_file, keeps,
+    magnitude, magnitude_line, object, split, tamt, tamt_reading,
+};
 
 fn evaluation() -> String {
     format!("eval --model {} --corpus {} --block-size 16 --json", bert(), corpus())
@@ -214,4 +219,69 @@ fn vectors_are_not_written_over_what_is_no_file() {
         encode("/dev/full").code(1).stderr(contains("is no regular file"));
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_command_reads_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = copy_of_classifier("bert", &directory.path().join("model"));
+    let ticket = magnitude(&model, 0.5, &at(&directory, "ticket"));
+    let [texts, link, second] = ["texts.tsv", "link.tsv", "second.tsv"].map(|name| at(&directory, name));
+    fs::write(&texts, "text\ntaltul lordil\n").unwrap();
+    symlink(&texts, &link).unwrap();
+    fs::hard_link(&texts, &second).unwrap();
+    let (weights, masks) = (format!("{model}/model.safetensors"), format!("{ticket}/ticket.safetensors"));
+    let read = [&texts, &weights, &masks];
+    let content = read.map(bytes);
+    let outputs =
+        [(&texts, "--input"), (&link, "--input"), (&second, "--input"), (&weights, "--model"), (&masks, "--ticket")];
+    for verb in ["encode", "predict"] {
+        let line = format!("{verb} --model {model} --ticket {ticket}");
+        for (output, flag) in outputs {
+            let expected = format!("--output: {output} is a file of {flag}");
+            tamt(&format!("{line} --input {texts} --output {output}"))
+                .code(2)
+                .stdout(is_empty())
+                .stderr(contains(expected));
+        }
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("tamt"));
+        command.args(split(&format!("{line} --input - --output {texts}"))).stdin(File::open(&texts).unwrap());
+        assert_eq!(command.output().unwrap().status.code(), Some(2), "{verb}");
+    }
+    assert_eq!(read.map(bytes), content);
+    // What a command wrote itself is no input.
+    for _ in 0..2 {
+        let output = format!("{model}/vectors.safetensors");
+        tamt(&format!("encode --model {model} --input {texts} --output {output}")).success();
+    }
+}
+
+#[test]
+fn vectors_that_are_not_finite_are_no_result() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = copy_of_bert(&directory.path().join("model"));
+    let mut weights = Tensors::read(format!("{model}/model.safetensors"));
+    let row = &mut weights.bytes_mut("bert.encoder.layer.0.attention.self.value.weight")[..4 * 16];
+    row.as_chunks_mut::<4>().0.fill(3e38_f32.to_le_bytes());
+    weights.write(format!("{model}/model.safetensors"));
+    for pool in ["none", "cls", "mean"] {
+        let output = at(&directory, format!("{pool}.safetensors"));
+        tamt(&format!("encode --model {model} --input {} --output {output} --pool {pool}", corpus()))
+            .code(1)
+            .stderr(contains("the encoding of a text is not finite: the model's weights overflow"));
+        assert!(!Path::new(&output).exists());
+    }
+}
+
+#[test]
+fn layers_that_the_configuration_leaves_out_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = copy_of_bert(&directory.path().join("model"));
+    change_json(format!("{model}/config.json"), |config| config["num_hidden_layers"] = 1.into());
+    let told =
+        contains(format!("{model}: the checkpoint has 2 layers, and config.json says 1: the others are left out"));
+    let output = at(&directory, "vectors.safetensors");
+    tamt(&format!("encode --model {model} --input {} --output {output}", corpus())).success().stdout(told.clone());
+    let find = magnitude_line(&model, 0.5, &at(&directory, "ticket"));
+    tamt(find.trim_end_matches(" --quiet")).success().stdout(told);
 }

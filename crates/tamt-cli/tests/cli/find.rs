@@ -186,6 +186,8 @@ fn flags_that_the_method_has_no_use_for_are_named_and_not_recorded() {
         ("--kd-relation-layers last-layer --eval-every 12", "--kd-relation-layers, --eval-every"),
         ("--kd-distance mse --kd-representation none --kd-attention", "--kd-distance"),
         ("--mlm-probability 0.3", "--mlm-probability"),
+        ("--lr-schedule constant --lr-horizon-steps 5", "--lr-horizon-steps"),
+        ("--clip none --max-grad-norm 1e-9", "--max-grad-norm"),
     ]
     .into_iter()
     .enumerate()

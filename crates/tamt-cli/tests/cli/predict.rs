@@ -359,6 +359,7 @@ fn what_cannot_be_predicted_is_refused_and_leaves_no_file() {
     };
     let text = file("texts.txt", "taltul\n");
     let csv = file("texts.csv", "a,b\ntaltul,lordil\n");
+    let twice = file("twice.tsv", "a\tb\ta\ntaltul\tlordil\tlis\n");
     let broken = file("broken.csv", &("text,n\n".to_owned() + &"taltul,1\n".repeat(50) + "\"lordil\n"));
     let ragged = file("ragged.tsv", &("a\tb\n".to_owned() + &"x\n".repeat(3) + &"x\ty\n".repeat(20)));
     let output = at(&directory, "out/labels.tsv");
@@ -368,6 +369,11 @@ fn what_cannot_be_predicted_is_refused_and_leaves_no_file() {
         (format!("--model {tokens} --input {text}"), 1, "its head is that of a BertForTokenClassification"),
         (format!("--model {model} --input {csv}"), 2, "--columns: nothing says which column"),
         (format!("--model {model} --input {csv} --columns c"), 1, "no column \"c\"; its columns are \"a\", \"b\""),
+        (
+            format!("--model {model} --input {twice} --columns a"),
+            1,
+            "twice.tsv:1: column \"a\" stands twice in the header",
+        ),
         (format!("--model {model} --input {csv} --columns a,b,c"), 2, "name one column, or the two of a pair"),
         (format!("--model {model} --input {text} --columns a"), 2, "is no table"),
         (format!("--model {model} --input {text} --format squad"), 2, "SQuAD's JSON holds questions"),

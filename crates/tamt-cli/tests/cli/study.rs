@@ -11,7 +11,9 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::{Value, json};
 
-use crate::common::{at, bert, bytes, files, json_file, magnitude, object, result_of, stderr, tamt, tamt_command};
+use crate::common::{
+    at, bert, bytes, files, json_file, magnitude, object, record_of, result_of, stderr, tamt, tamt_command,
+};
 use crate::study_plans::{base, names, numbers, plan, record, run, runs, tasks};
 
 /// A search of a few steps.
@@ -339,6 +341,18 @@ fn each_of_several_values_of_a_setting_is_for_runs_of_its_own_that_the_report_te
         let told = stderr(&tamt(&format!("study {path} --output-dir {out}")).code(2));
         assert!(told.contains(mistake), "{told}");
     }
+}
+
+#[test]
+fn a_setting_that_matters_beside_one_of_several_values_is_kept_beside_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let tickets = "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nmax-steps = 1\nbatch-size = 2\n\
+        block-size = 12\nlr-schedule = ['constant', 'linear']\nlr-horizon-steps = 50\n";
+    let (path, out) = (plan(&directory, "plan.toml", tickets), at(&directory, "out"));
+    tamt(&format!("study {path} --output-dir {out} --quiet")).success();
+    let horizon =
+        |name: String| record_of(format!("{out}/{name}"))["train"]["schedule"]["horizon"].as_integer().unwrap();
+    assert_eq!(runs(&out).into_iter().map(horizon).collect::<Vec<_>>(), [50, 50]);
 }
 
 #[test]

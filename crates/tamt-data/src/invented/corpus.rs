@@ -23,13 +23,9 @@ impl World {
         special.chain([".".to_owned()]).chain(endings).chain(self.lexicon().words.iter().cloned()).collect()
     }
 
-    /// Writes `vocab.txt` and `tokenizer_config.json` into the existing directory `dir`: a tokenizer for
-    /// [`Tokenizer`](crate::Tokenizer) and for the `BertTokenizer` of `transformers`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`](crate::Error::Io).
-    pub fn write_tokenizer(&self, dir: &Path) -> Result<()> {
+    /// `vocab.txt` and `tokenizer_config.json` with their content: a tokenizer for [`Tokenizer`](crate::Tokenizer) and
+    /// for the `BertTokenizer` of `transformers`.
+    pub fn tokenizer_files(&self) -> [(&'static str, String); 2] {
         let mut vocab = self.vocab().join("\n");
         vocab.push('\n');
         let config = serde_json::json!({
@@ -41,7 +37,16 @@ impl World {
             "sep_token": "[SEP]",
             "mask_token": "[MASK]",
         });
-        for (name, content) in [("vocab.txt", vocab), ("tokenizer_config.json", format!("{config:#}\n"))] {
+        [("vocab.txt", vocab), ("tokenizer_config.json", format!("{config:#}\n"))]
+    }
+
+    /// Writes [`World::tokenizer_files`] into the existing directory `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn write_tokenizer(&self, dir: &Path) -> Result<()> {
+        for (name, content) in self.tokenizer_files() {
             atomic_write(&dir.join(name), |out| out.write_all(content.as_bytes()))?;
         }
         Ok(())
@@ -78,25 +83,29 @@ impl World {
         (0..n as u64).map(|i| self.paragraph(seed, split, i).0).collect()
     }
 
-    /// Writes paragraphs of a split, one per line, until they have at least `tokens` word pieces. Returns the number of
-    /// word pieces.
+    /// Paragraphs of a split, one per line, until they have at least `tokens` word pieces, and the number of word
+    /// pieces.
+    pub fn corpus(&self, tokens: usize, seed: u64, split: Split) -> (String, usize) {
+        let (mut lines, mut pieces, mut index) = (String::new(), 0, 0);
+        while pieces < tokens {
+            let (paragraph, its_pieces) = self.paragraph(seed, split, index);
+            lines += &paragraph;
+            lines.push('\n');
+            pieces += its_pieces;
+            index += 1;
+        }
+        (lines, pieces)
+    }
+
+    /// Writes [`World::corpus`], and returns the number of word pieces.
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io).
     pub fn write_corpus(&self, path: &Path, tokens: usize, seed: u64, split: Split) -> Result<usize> {
-        let mut written = 0;
-        atomic_write(path, |out| {
-            let mut index = 0;
-            while written < tokens {
-                let (paragraph, pieces) = self.paragraph(seed, split, index);
-                writeln!(out, "{paragraph}")?;
-                written += pieces;
-                index += 1;
-            }
-            Ok(())
-        })?;
-        Ok(written)
+        let (lines, pieces) = self.corpus(tokens, seed, split);
+        atomic_write(path, |out| out.write_all(lines.as_bytes()))?;
+        Ok(pieces)
     }
 }
 

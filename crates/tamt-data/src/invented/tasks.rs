@@ -15,7 +15,7 @@
 //! Labels follow from meanings, not from words. A hash of the text determines the split, so the splits share no text.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Result, io_error};
 use crate::invented::change::{Part, bare, changed, entails, weakened};
@@ -111,28 +111,37 @@ const TASKS: [TaskFiles; 6] = [
 ];
 
 impl World {
-    /// Writes `CoLA`, `SST-2`, `MRPC`, `STS-B`, `RTE`, `Topic` (train, dev and test) and `squad` (train and dev)
-    /// into `dir`, in the formats of the real tasks. An example is a function of the world, the seed, its split and its number.
+    /// The files of `CoLA`, `SST-2`, `MRPC`, `STS-B`, `RTE`, `Topic` (train, dev and test) and `squad` (train and dev),
+    /// by folder and name, in the formats of the real tasks. An example is a function of the world, the seed, its split
+    /// and its number.
+    pub fn task_files(&self, sizes: TaskSizes, seed: u64) -> Vec<(PathBuf, String)> {
+        let mut files = Vec::new();
+        let mut add = |folder: &str, name: &str, content| files.push((Path::new(folder).join(name), content));
+        for (i, task) in TASKS.iter().enumerate() {
+            for (split, name) in [(Split::Train, "train.tsv"), (Split::Valid, "dev.tsv"), (Split::Test, "test.tsv")] {
+                let site = site::TASKS + 3 * i as u32 + split as u32;
+                add(task.folder, name, self.table(task, site, seed, split, sizes.of(split)));
+            }
+        }
+        add("Topic", "topic.toml", topic_file());
+        for (split, name) in [(Split::Train, "train-v1.1.json"), (Split::Valid, "dev-v1.1.json")] {
+            let site = site::QUESTIONS + split as u32;
+            add("squad", name, questions::json(self, site, seed, split, sizes.of(split)));
+        }
+        files
+    }
+
+    /// Writes [`World::task_files`] into `dir`.
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io).
     pub fn write_tasks(&self, dir: &Path, sizes: TaskSizes, seed: u64) -> Result<()> {
-        let write = |folder: &str, name: &str, content: &str| {
-            let folder = dir.join(folder);
-            fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
-            atomic_write(&folder.join(name), |out| out.write_all(content.as_bytes()))
-        };
-        for (i, task) in TASKS.iter().enumerate() {
-            for (split, name) in [(Split::Train, "train.tsv"), (Split::Valid, "dev.tsv"), (Split::Test, "test.tsv")] {
-                let site = site::TASKS + 3 * i as u32 + split as u32;
-                write(task.folder, name, &self.table(task, site, seed, split, sizes.of(split)))?;
-            }
-        }
-        write("Topic", "topic.toml", &topic_file())?;
-        for (split, name) in [(Split::Train, "train-v1.1.json"), (Split::Valid, "dev-v1.1.json")] {
-            let site = site::QUESTIONS + split as u32;
-            write("squad", name, &questions::json(self, site, seed, split, sizes.of(split)))?;
+        for (name, content) in self.task_files(sizes, seed) {
+            let path = dir.join(name);
+            let folder = path.parent().unwrap_or(dir);
+            fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+            atomic_write(&path, |out| out.write_all(content.as_bytes()))?;
         }
         Ok(())
     }

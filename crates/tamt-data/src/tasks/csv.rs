@@ -36,7 +36,7 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// [`Error::BadFile`], [`Error::MissingColumn`].
+    /// [`Error::BadFile`], [`Error::MissingColumn`], [`Error::RepeatedColumn`].
     pub(super) fn parse(&mut self, block: &Block, path: &Path, table: &mut Table) -> Result<()> {
         // Further marks at the start of the file.
         let text = if block.line == 1 { block.text.trim_start_matches(MARK) } else { &block.text };
@@ -77,7 +77,7 @@ impl Parser {
         while reader.read_record(&mut record).map_err(|e| bad(e.to_string()))? {
             self.empty.extend(cursor.skip_empty_lines());
             let fields: Vec<&str> = record.iter().collect();
-            if let Some(layout) = self.layout.next(path, &fields)? {
+            if let Some(layout) = self.layout.next(path, cursor.line, &fields)? {
                 if layout.width() == 1 {
                     self.empty.iter().for_each(|&empty| table.skip(empty, EMPTY_LINE.to_owned()));
                 }

@@ -39,17 +39,19 @@ impl Layout {
         self.first.is_some()
     }
 
-    /// The layout for the next record of the file; `None` if the record is the first one and has the names of the columns.
+    /// The layout for the next record of the file, which begins in `line`; `None` if the record is the first one and
+    /// has the names of the columns.
     ///
     /// # Errors
     ///
-    /// [`Error::MissingColumn`](crate::Error::MissingColumn) at the first record.
-    pub(super) fn next(&mut self, path: &Path, fields: &[&str]) -> Result<Option<Known<'_>>> {
+    /// At the first record [`Error::MissingColumn`](crate::Error::MissingColumn) and
+    /// [`Error::RepeatedColumn`](crate::Error::RepeatedColumn).
+    pub(super) fn next(&mut self, path: &Path, line: usize, fields: &[&str]) -> Result<Option<Known<'_>>> {
         let first = match &mut self.first {
             Some(first) => first,
             first @ None => {
                 let names = self.header.then_some(fields);
-                let positions = positions(path, &self.columns, names, fields.len())?;
+                let positions = positions(path, &self.columns, names, fields.len(), Some(line))?;
                 let first = first.insert(FirstRecord { width: fields.len(), positions });
                 if self.header {
                     return Ok(None);

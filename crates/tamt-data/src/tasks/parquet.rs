@@ -36,7 +36,7 @@ const MOST_PER_BYTE: u64 = 1000;
 /// # Errors
 ///
 /// [`Error::BadFile`](crate::Error::BadFile), [`Error::MissingColumn`](crate::Error::MissingColumn),
-/// [`Error::Io`](crate::Error::Io).
+/// [`Error::RepeatedColumn`](crate::Error::RepeatedColumn), [`Error::Io`](crate::Error::Io).
 pub(super) fn read(path: &Path, requested: &[RequestedColumn]) -> Result<Table> {
     let bad = bad_file(path, "parquet");
     let mut file = File::open(path).map_err(io_error("read", path))?;
@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path, requested: &[RequestedColumn]) -> Result<Table> 
         let reader = SerializedFileReader::new(file).map_err(|e| bad(e.to_string()))?;
         let schema = reader.metadata().file_metadata().schema_descr();
         let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
-        let positions = positions(path, requested, Some(&names), names.len())?;
+        let positions = positions(path, requested, Some(&names), names.len(), None)?;
         let leaf = |position: &Option<usize>| position.map(|i| leaf(schema, names[i])).transpose();
         let leaves: Vec<Option<usize>> = positions.iter().map(leaf).collect::<Result<_, _>>().map_err(&bad)?;
         let mut table = Table::default();

@@ -22,9 +22,9 @@ use crate::tasks::task::Task;
 /// # Errors
 ///
 /// [`Error::NoSuchSplit`], [`Error::MissingSplit`], [`Error::RepeatedShard`], [`Error::MissingShards`],
-/// [`Error::MissingColumn`], [`Error::UnknownLabel`], [`Error::BadRow`], [`Error::Unusable`], [`Error::NoExamples`],
-/// [`Error::NoLabels`], [`Error::BadFile`], [`Error::NotText`], [`Error::Io`]; [`Error::WrongKind`] for a span task, whose
-/// files are no tables.
+/// [`Error::MissingColumn`], [`Error::RepeatedColumn`], [`Error::UnknownLabel`], [`Error::BadRow`],
+/// [`Error::Unusable`], [`Error::NoExamples`], [`Error::NoLabels`], [`Error::BadFile`], [`Error::NotText`],
+/// [`Error::Io`]; [`Error::WrongKind`] for a span task, whose files are no tables.
 pub fn read(task: &Task, dir: &Path, split: Split) -> Result<Examples> {
     Ok(read_noted(task, dir, split)?.0)
 }

@@ -65,8 +65,8 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// [`Error::MissingColumn`] of the first candidate if none fits; [`Error::WrongKind`] for Parquet, or without
-    /// candidates; those of [`Records::next_part`].
+    /// [`Error::MissingColumn`] of the first candidate if none fits; [`Error::RepeatedColumn`]; [`Error::WrongKind`]
+    /// for Parquet, or without candidates; those of [`Records::next_part`].
     pub fn table(
         source: Box<dyn Read + Send>,
         path: &Path,

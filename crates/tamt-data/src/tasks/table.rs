@@ -124,20 +124,31 @@ impl UnusableRows {
 }
 
 /// The positions of the requested columns in a file with these column names, or in a file without names and with `width`
-/// columns. `None` stands for an absent column that is not needed.
+/// columns. `None` stands for an absent column that is not needed. `line` is that of the names, for errors.
 ///
 /// # Errors
 ///
-/// [`Error::MissingColumn`] if a needed column is absent.
+/// [`Error::MissingColumn`] if a needed column is absent, [`Error::RepeatedColumn`] if the name of a requested column
+/// stands for several.
 pub(super) fn positions(
     path: &Path,
     columns: &[RequestedColumn],
     names: Option<&[&str]>,
     width: usize,
+    line: Option<usize>,
 ) -> crate::error::Result<Vec<Option<usize>>> {
     let position = |requested: &RequestedColumn| {
         let found = match &requested.column {
-            Column::Name(name) => names.and_then(|names| names.iter().position(|n| n.trim() == name)),
+            Column::Name(name) => {
+                let is_named = |at: &usize| names.is_some_and(|names| names[*at].trim() == name);
+                let mut places = (0..width).filter(is_named);
+                let first = places.next();
+                if places.next().is_some() {
+                    let (path, column) = (path.to_owned(), requested.column.to_string());
+                    return Err(Error::RepeatedColumn { path, line, column });
+                }
+                first
+            }
             Column::Index(index) => (*index < width).then_some(*index),
         };
         if found.is_none() && requested.need != Need::Nothing {

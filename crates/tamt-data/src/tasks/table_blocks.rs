@@ -31,8 +31,8 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// [`Error::MissingColumn`](crate::Error::MissingColumn), [`Error::BadRow`](crate::Error::BadRow),
-    /// [`Error::BadFile`](crate::Error::BadFile).
+    /// [`Error::MissingColumn`](crate::Error::MissingColumn), [`Error::RepeatedColumn`](crate::Error::RepeatedColumn),
+    /// [`Error::BadRow`](crate::Error::BadRow), [`Error::BadFile`](crate::Error::BadFile).
     pub(super) fn parse(&mut self, block: Option<&Block>, path: &Path, table: &mut Table) -> Result<()> {
         match (self, block) {
             (Self::Tsv(parser), Some(block)) => parser.parse(block, path, table),

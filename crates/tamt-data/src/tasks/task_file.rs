@@ -110,6 +110,7 @@ fn task(declaration: Declaration) -> Result<Task, String> {
     }
     let head = head(kind, labels, range)?;
     let (metrics, primary) = task_metrics(metrics, primary, &head)?;
+    check_label(&columns)?;
     let sources = sources(files, format, header.unwrap_or(true), &columns)?;
     check_defaults(&defaults)?;
     let submissions = vec![(Split::Test, format!("{name}.tsv"))];
@@ -212,6 +213,16 @@ fn format_of(file: &str) -> Option<Format> {
         "jsonl" | "ndjson" => Some(Format::JsonLines),
         "parquet" => Some(Format::Parquet),
         _ => None,
+    }
+}
+
+/// Refuses a label that is a text, too: the model would read the answer.
+fn check_label(columns: &Columns) -> Result<(), String> {
+    let Columns { first, second, label, .. } = columns;
+    let Some(label) = label else { return Ok(()) };
+    match [("first", Some(first)), ("second", second.as_ref())].into_iter().find(|(_, text)| *text == Some(label)) {
+        Some((key, _)) => Err(format!("{key} and label are the same column, {label}")),
+        None => Ok(()),
     }
 }
 

@@ -26,7 +26,7 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// [`Error::MissingColumn`](crate::Error::MissingColumn).
+    /// [`Error::MissingColumn`](crate::Error::MissingColumn), [`Error::RepeatedColumn`](crate::Error::RepeatedColumn).
     pub(super) fn parse(&mut self, block: &Block, path: &Path, table: &mut Table) -> Result<()> {
         // A text of blank lines is empty, whatever the columns.
         if !self.layout.is_known() && block.text.trim().is_empty() {
@@ -37,8 +37,8 @@ impl Parser {
             let line = line.strip_suffix('\r').unwrap_or(line);
             fields.clear();
             fields.extend(line.split('\t'));
-            let Some(layout) = self.layout.next(path, &fields)? else { continue };
             let number = block.line + i;
+            let Some(layout) = self.layout.next(path, number, &fields)? else { continue };
             if line.is_empty() {
                 self.empty.push(number);
                 continue;

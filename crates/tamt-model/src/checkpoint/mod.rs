@@ -103,14 +103,17 @@ impl Checkpoint {
     /// The function reads only headers, and checks that each tensor lies within its file.
     ///
     /// # Errors
-    /// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::NoWeights`], [`Error::Read`], [`Error::LfsPointer`],
-    /// [`Error::Malformed`], [`Error::Unsupported`] or [`Error::DuplicateTensor`].
+    /// [`Error::NoSuchDirectory`], [`Error::NotADirectory`], [`Error::BrokenLink`], [`Error::NoWeights`],
+    /// [`Error::Read`], [`Error::LfsPointer`], [`Error::Malformed`], [`Error::Unsupported`] or
+    /// [`Error::DuplicateTensor`].
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::no_directory(dir));
         }
-        let Some(path) = WEIGHT_FILES.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
-            return Err(Error::NoWeights { dir: dir.to_owned(), looked_for: &WEIGHT_FILES, found: names_in(dir) });
+        let mut paths = WEIGHT_FILES.iter().map(|name| dir.join(name));
+        let Some(path) = paths.clone().find(|path| path.exists()) else {
+            let none = || Error::NoWeights { dir: dir.to_owned(), looked_for: &WEIGHT_FILES, found: names_in(dir) };
+            return Err(paths.find_map(|path| Error::broken_link(&path)).unwrap_or_else(none));
         };
         Self::open_weights(path)
     }

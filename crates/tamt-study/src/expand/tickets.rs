@@ -107,13 +107,17 @@ impl Expander<'_> {
             let setting = Setting::Values(base.corpus.clone());
             flags.set(Flag { name: "corpus".to_owned(), line: base.line, setting });
         }
-        let any = flags.combinations().swap_remove(0).1;
-        let mut words = extended(command(Verb::Find, base), &any);
-        words.extend([format!("--method={}", method.text), "--sparsity=0.5".to_owned()]);
         // What matters to a ticket that a search starts from matters to the axis, if one of its values is a ticket.
         let start = grid.values("starts").iter().find(|start| !["magnitude", "random"].contains(&start.text.as_str()));
-        words.extend(start.map(|start| format!("--init={}", start.text)));
-        for name in self.commands.without_effect(&words) {
+        let without_effect = |flags: &Flags| -> BTreeSet<String> {
+            let mut words = extended(command(Verb::Find, base), flags);
+            words.extend([format!("--method={}", method.text), "--sparsity=0.5".to_owned()]);
+            words.extend(start.map(|start| format!("--init={}", start.text)));
+            self.commands.without_effect(&words).into_iter().collect()
+        };
+        // A flag that has an effect beside one of the choices of another flag stays beside all of them.
+        let unused = flags.combinations().iter().map(|(_, flags)| without_effect(flags)).reduce(|all, one| &all & &one);
+        for name in unused.unwrap_or_default() {
             if let Some(flag) = own.get(&name) {
                 self.problems.add(flag.line, format!("`{name}` has no effect with {}", method.text));
             }

@@ -29,7 +29,7 @@ pub(super) fn run(args: &PredictArgs, printer: Printer) -> Result<()> {
     let started = Instant::now();
     let printer = match &args.output {
         LineTarget::File(path) => {
-            shared::check_output(path)?;
+            shared::check_output(path, &args.subject, &args.input, args.task_file.as_deref())?;
             printer
         }
         LineTarget::Stdout if args.common.json => {
