@@ -155,9 +155,10 @@ fn leave_out_unused(own: &[Flat], flags: &mut Table) {
     let has_masks = method.starts_with("tamt-");
     let trains = has_masks || method == "imp";
     let evaluates = flags.contains_key("eval-corpus");
-    let is_uniform = flags.get("score-init").and_then(Value::as_str) == Some("uniform");
-    let has_ticket = !matches!(flags.get("init").and_then(Value::as_str), Some("magnitude" | "random"));
-    let clips = flags.get("clip").and_then(Value::as_str) != Some("none");
+    let is = |name: &str, value: &str| flags.get(name).and_then(Value::as_str) == Some(value);
+    let is_uniform = is("score-init", "uniform");
+    let random_signs = is("binarizer", "sign") && is("score-init", "two-level");
+    let has_ticket = !is("init", "magnitude") && !is("init", "random");
     let is_unused = |name: &str| {
         (!has_masks && OF_MASKS.contains(&name))
             || (!trains && OF_TRAINING.contains(&name))
@@ -165,8 +166,12 @@ fn leave_out_unused(own: &[Flat], flags: &mut Table) {
             || (name == "seed" && !trains && method != "random")
             || (name == "rewind" && method != "imp")
             || (name == "freeze-head" && method == "tamt-kd")
-            || (name == "max-grad-norm" && !clips)
-            || (name == "init" && is_uniform)
+            || (name == "mlm-probability" && method == "tamt-kd" && !evaluates)
+            || (name == "kd-distance" && is("kd-representation", "none"))
+            || (name == "kd-relation-layers" && is("kd-relation", "none"))
+            || (name == "max-grad-norm" && is("clip", "none"))
+            || (name == "init-scale" && !is_uniform && !random_signs)
+            || (name == "threshold" && (random_signs || is("binarizer", "bernoulli")))
             || (name == "allow-other-base" && !has_ticket)
     };
     // The model, which the record does not hold, decides the longest block.
