@@ -13,7 +13,7 @@ use tamt::import::of_masks;
 use tamt::run::Stop;
 use tamt::sentence::{EncodeChoices, encode_settings};
 use tamt::{Compute, Error, Kernel};
-use tamt_cli::call::{Failure, FailureKind, failure_of};
+use tamt_cli::call::{Failure, FailureKind, MOST_THREADS, failure_of};
 use tamt_kernels::Precision;
 
 use crate::errors::raised;
@@ -68,6 +68,17 @@ fn positive(setting: &str, number: Option<i64>) -> Result<Option<NonZeroUsize>, 
     positive.map(Some).ok_or(Failure { kind: FailureKind::Setting, message })
 }
 
+/// The threads of an encoder of its own; `None` without a number.
+fn own_threads(number: Option<i64>) -> Result<Option<ThreadPool>, Failure> {
+    if let Some(many) = number.filter(|number| *number > MOST_THREADS) {
+        let message = format!("invalid value '{many}' for 'threads': it is a whole number from 1 to {MOST_THREADS}");
+        return Err(Failure { kind: FailureKind::Setting, message });
+    }
+    let Some(threads) = positive("threads", number)? else { return Ok(None) };
+    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build();
+    pool.map(Some).map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })
+}
+
 #[pymethods]
 impl Encoder {
     #[new]
@@ -88,11 +99,7 @@ impl Encoder {
             let compute = compute(precision, kernel)?;
             let max_length = positive("max_length", max_length)?.map(usize::from);
             let choices = EncodeChoices { pool: pooling(pool)?, max_length, normalize: None };
-            let threads = positive("threads", threads)?.map(|threads| {
-                let pool = ThreadPoolBuilder::new().num_threads(threads.get()).build();
-                pool.map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })
-            });
-            let threads = threads.transpose()?;
+            let threads = own_threads(threads)?;
             let load = || -> Result<_, Error> {
                 let base = Base::load(&model)?;
                 let (settings, mut notes) = encode_settings(&base, choices)?;

@@ -58,7 +58,7 @@ class Encoder:
         kernel: Kernel for masked matrices, "dense" or "sparse"; "auto" chooses the faster one for each matrix.
         pool: How token vectors become the text's: "mean", "cls", or "none" for a vector of each token.
         max_length: Cut texts to this many tokens, special tokens included.
-        threads: Number of threads; `None` for one per core, which all work of the process shares.
+        threads: Number of threads, at most 1024; `None` for one per core, which all work of the process shares.
 
     Raises:
         TamtError: If the model or the ticket cannot be read, or the ticket belongs to another model.

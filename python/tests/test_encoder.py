@@ -105,7 +105,7 @@ def test_keywords_of_sentence_transformers_are_taken_or_refused(model):
 
 def test_wrong_values_are_errors_that_name_the_keyword(model, tmp_path):
     for keywords in ({"precision": "f64"}, {"kernel": "fast"}, {"pool": "max"}, {"threads": 0}, {"threads": -1},
-                     {"max_length": 33}, {"max_length": -1}):
+                     {"threads": 100_000}, {"max_length": 33}, {"max_length": 2}, {"max_length": -1}):
         with pytest.raises(tamt.SettingError, match=next(iter(keywords)).replace("_", "[_-]")):
             tamt.Encoder(model, **keywords).encode("the cat")
     with pytest.raises(tamt.SettingError, match="batch_size"):

@@ -17,7 +17,7 @@ use tamt::Error;
 use tamt::run::Stop;
 use tamt_data::nearest;
 
-use crate::args::Cli;
+use crate::args::{Cli, values};
 use crate::audience::{Attending, Listener};
 use crate::exit::UsageError;
 use crate::keywords::{keyword, reworded};
@@ -26,6 +26,9 @@ use crate::{command_line, config_file, hints, messages, verbs};
 
 /// The verbs that can be called.
 pub const VERBS: [&str; 5] = ["find", "tune", "eval", "predict", "pretrain"];
+
+/// Most threads of a verb, or of an encoder.
+pub const MOST_THREADS: i64 = values::MOST_THREADS;
 
 /// Flags that concern the streams of the command.
 const OF_THE_COMMAND: [&str; 4] = ["json", "quiet", "help", "version"];
@@ -156,7 +159,7 @@ pub fn call(name: &str, given: &toml::Table, listener: Arc<dyn Listener>, stop: 
     if outcome.is_err() && stop.requested().is_some() {
         attending.discard_new_runs();
     }
-    outcome.map_err(|error| failure(&error, &verb_definition))?;
+    outcome.map_err(|error| failure(&error, &verb_definition, &line))?;
     Ok(attending.result().unwrap_or(Value::Null))
 }
 
@@ -170,7 +173,7 @@ pub fn failure_of(error: Error) -> Failure {
         Error::Setting { name, reason } => {
             setting_failure(FailureKind::Setting, format!("{}: {}", keyword(name), reworded(reason, encode)))
         }
-        _ => failure(&error.into(), encode),
+        _ => failure(&error.into(), encode, &[]),
     }
 }
 
@@ -228,12 +231,13 @@ fn not_parsed(error: &clap::Error, verb: &Command) -> Failure {
     setting_failure(FailureKind::Setting, message)
 }
 
-fn failure(error: &anyhow::Error, verb: &Command) -> Failure {
-    let causes = error.chain().map(messages::message).map(|cause| reworded(&cause, verb));
+/// The failure of a verb. `line` is the command line that has the settings.
+fn failure(error: &anyhow::Error, verb: &Command, line: &[OsString]) -> Failure {
+    let causes = error.chain().map(|cause| reworded(&messages::message(cause, verb), verb));
     let mut message = causes.collect::<Vec<_>>().join("\n  caused by: ");
     let stopped = matches!(error.downcast_ref(), Some(Error::Stopped { .. }));
     // A stopped run is resumed by the same call, which the command line does not show.
-    if let Some(hint) = hints::hint(error, &[]).filter(|_| !stopped) {
+    if let Some(hint) = hints::hint(error, line, verb).filter(|_| !stopped) {
         message.push_str(&format!("\nhint: {}", reworded(&hint, verb)));
     }
     Failure { kind: kind(error), message }

@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, io, slice};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -17,49 +17,94 @@ use tamt_data::nearest;
 use toml::Value;
 
 use crate::flat::flattened;
+use crate::keywords::name_of_flag;
 use crate::places::what_is_at;
 use crate::recorded::{self, TYPED_ONLY};
 use crate::recorded_keys::flag_of;
 use crate::recorded_path;
 use crate::toml_lines::place;
 
+/// The record of a run in its directory.
+pub(crate) const RECORD: &str = "config.toml";
+
 /// The command line `line` (the program's name first), with the flags of its `--config` file inserted after the verb.
 /// The parser of the result reports mistakes in typed flags.
 pub(crate) fn merge(command: &Command, mut line: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
+    if let Some((_, flags)) = of_file(command, &line)? {
+        // The verb is argument 1: no flag precedes the verb.
+        line.splice(2..2, flags);
+    }
+    Ok(line)
+}
+
+/// The file that completes a command line, with the words of its flags; `None` for a line without such a file.
+fn of_file(command: &Command, line: &[OsString]) -> Result<Option<(PathBuf, Vec<OsString>)>, clap::Error> {
     // Flags of the file are still missing here, so that required flags must not be errors.
-    let typed = command.clone().ignore_errors(true).try_get_matches_from(&line)?;
+    let typed = command.clone().ignore_errors(true).try_get_matches_from(line)?;
     let Some((verb, typed)) = typed.subcommand() else {
-        return Ok(line);
+        return Ok(None);
     };
     let file = typed.try_get_one::<PathBuf>("config").ok().flatten().cloned();
     let Some(path) = file.or_else(|| record_to_resume(verb, typed)) else {
-        return Ok(line);
+        return Ok(None);
     };
 
     let mut command = command.clone();
     command.build();
     let Some(command) = command.find_subcommand_mut(verb) else {
-        return Ok(line);
+        return Ok(None);
     };
     let flags = read(&path)
         .and_then(|(text, table)| flags(command, typed, &text, &table))
         .map_err(|problem| command.error(ErrorKind::InvalidValue, format!("{}: {problem}", path.display())))?;
-    // The verb is argument 1: no flag precedes the verb.
-    line.splice(2..2, flags);
-    Ok(line)
+    Ok(Some((path, flags)))
 }
 
-/// Adds to an error about missing flags why `--resume` does not supply them, if it was given.
+/// The file from which a command line has the flag `name`; `None` for a typed flag, and for one that is not given.
+pub(crate) fn origin(command: &Command, line: &[OsString], name: &str) -> Option<PathBuf> {
+    let (path, flags) = of_file(command, line).ok()??;
+    let is_flag = |word: &OsString| name_of_flag(&word.to_string_lossy()) == Some(name);
+    flags.iter().any(is_flag).then_some(path)
+}
+
+/// Adds to an error of the parser the files of the flags that nobody typed, and to one about missing flags why
+/// `--resume` does not supply them, if it was given.
 pub(crate) fn explain(command: &Command, line: &[OsString], mut error: clap::Error) -> clap::Error {
-    let typed = command.clone().ignore_errors(true).try_get_matches_from(line);
-    let typed = typed.as_ref().ok().and_then(ArgMatches::subcommand);
-    let directory = typed.and_then(|(_, typed)| directory_to_resume(typed));
-    if let (ErrorKind::MissingRequiredArgument, Some(directory)) = (error.kind(), directory) {
-        let there = what_is_at(&directory);
-        let text = format!("--resume takes the flags from the record of a run, config.toml; {there}");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![text.into()]));
+    let texts: Vec<String> = match error.kind() {
+        ErrorKind::MissingRequiredArgument => without_record(command, line).into_iter().collect(),
+        _ => origins(command, line, &error),
+    };
+    if !texts.is_empty() {
+        let texts = texts.into_iter().map(Into::into).collect();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(texts));
     }
     error
+}
+
+/// Why `--resume` supplies no flags, if it was given.
+fn without_record(command: &Command, line: &[OsString]) -> Option<String> {
+    let typed = command.clone().ignore_errors(true).try_get_matches_from(line).ok()?;
+    let directory = directory_to_resume(typed.subcommand()?.1)?;
+    let there = what_is_at(&directory);
+    Some(format!("--resume takes the flags from the record of a run, {RECORD}; {there}"))
+}
+
+/// The files of the flags that an error names, if files and not the command line give them.
+fn origins(command: &Command, line: &[OsString], error: &clap::Error) -> Vec<String> {
+    let named = [ContextKind::InvalidArg, ContextKind::PriorArg].into_iter().filter_map(|kind| error.get(kind));
+    let in_file = |flag: &String| {
+        let name = name_of_flag(flag)?;
+        Some(format!("--{name} is in {}", origin(command, line, name)?.display()))
+    };
+    named.flat_map(strings).filter_map(in_file).collect()
+}
+
+fn strings(value: &ContextValue) -> &[String] {
+    match value {
+        ContextValue::String(text) => slice::from_ref(text),
+        ContextValue::Strings(texts) => texts,
+        _ => &[],
+    }
 }
 
 /// The directory of the run that `--resume` goes on with.
@@ -70,7 +115,7 @@ fn directory_to_resume(typed: &ArgMatches) -> Option<PathBuf> {
 
 /// The record of the run that `--resume` goes on with; `None` where it is missing or damaged, which the verb reports.
 fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
-    let path = directory_to_resume(typed)?.join("config.toml");
+    let path = directory_to_resume(typed)?.join(RECORD);
     let (_, table) = read(&path).ok()?;
     (verb != "demo" && recorded::verb(&table).is_some()).then_some(path)
 }
@@ -78,7 +123,7 @@ fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
 /// The text of a file, and its content.
 fn read(path: &Path) -> Result<(String, toml::Table), String> {
     if path.is_dir() {
-        let record = path.join("config.toml");
+        let record = path.join(RECORD);
         let advice = if record.is_file() { format!("; it holds {}", record.display()) } else { String::new() };
         return Err(format!("it is a directory, not a file{advice}"));
     }

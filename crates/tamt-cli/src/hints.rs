@@ -5,34 +5,59 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
+use clap::{Command, CommandFactory};
 use tamt::Error;
 use tamt::ticket::Ticket;
 
+use crate::advice::{fitting, has, has_optional};
+use crate::args::Cli;
+use crate::config_file;
+use crate::keywords::name_of_flag;
+use crate::messages::message;
 use crate::places::{nearest_directory, what_is_at};
 use crate::shell;
 
-/// Advice on `error`, in one sentence that names flags. `line` is the typed command line.
-pub(crate) fn hint(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
-    known_remedy(error, line).or_else(|| error.chain().find_map(place))
+/// Advice on `error`, in one sentence that names flags of `verb`. `line` is the typed command line.
+pub(crate) fn hint(error: &anyhow::Error, line: &[OsString], verb: &Command) -> Option<String> {
+    let known = known_remedy(error, line, verb).or_else(|| error.chain().find_map(place));
+    known.or_else(|| error.chain().find_map(|cause| file_of_flag(&message(cause, verb), line)))
 }
 
-fn known_remedy(error: &anyhow::Error, line: &[OsString]) -> Option<String> {
-    let text = match error.downcast_ref::<Error>()? {
-        Error::Occupied { .. } => "give --resume to go on with that run, or another --output-dir",
-        Error::NothingToResume { .. } => "give another --output-dir",
-        Error::SettingsDiffer { .. } => "give --resume with the recorded settings, or another --output-dir",
-        Error::Locked { .. } => "wait for the other process to end, or give another --output-dir",
-        Error::Gone { .. } => "--resume goes on once the directory is back, and starts over without it",
-        Error::Stopped { checkpoint: Some(_), .. } => return Some(format!("to go on: {}", resuming(line))),
-        Error::Head { found: Some(_), .. } => "`tamt tune --new-head` replaces the head of --model by a new one",
-        Error::Head { found: None, .. } | Error::NoHead { .. } => "`tamt tune` gives a model a head for a task",
-        Error::TicketOfPacked { .. } => "leave --ticket out, or give the model that the ticket belongs to",
-        Error::NonFinite { .. } => "a lower --learning-rate may help",
-        Error::Model(tamt_model::Error::NotAMask { .. }) => "`tamt import --zeros-of` reads the zeros of a checkpoint",
-        Error::Model(tamt_model::Error::NoMlmHead) => "`tamt pretrain --train head` fits one",
+fn known_remedy(error: &anyhow::Error, line: &[OsString], verb: &Command) -> Option<String> {
+    // Of several texts, the first one that fits the verb.
+    let texts: &[&str] = match error.downcast_ref::<Error>()? {
+        Error::Occupied { found, .. } if found == config_file::RECORD => {
+            &["give --resume to go on with that run, or another --output-dir", "give another --output-dir"]
+        }
+        Error::Occupied { .. } | Error::NothingToResume { .. } => &["give another --output-dir"],
+        Error::SettingsDiffer { .. } => &["give --resume with the recorded settings, or another --output-dir"],
+        Error::Locked { .. } => {
+            &["wait for the other process to end, or give another --output-dir", "wait for the other process to end"]
+        }
+        Error::Gone { .. } => &["--resume goes on once the directory is back, and starts over without it"],
+        Error::Stopped { checkpoint: Some(_), .. } => {
+            return has(verb, "resume").then(|| format!("to go on: {}", resuming(line)));
+        }
+        Error::Head { found: Some(_), .. } => &["`tamt tune --new-head` replaces the head of --model by a new one"],
+        Error::Head { found: None, .. } | Error::NoHead { .. } => &["`tamt tune` gives a model a head for a task"],
+        Error::TicketOfPacked { .. } if has_optional(verb, "ticket") => {
+            &["leave --ticket out, or give the model that the ticket belongs to"]
+        }
+        Error::TicketOfPacked { .. } => &["give the model that the ticket belongs to"],
+        Error::NonFinite { .. } => &["a lower --learning-rate may help"],
+        Error::Model(tamt_model::Error::NotAMask { .. }) => {
+            &["`tamt import --zeros-of` reads the zeros of a checkpoint"]
+        }
         _ => return None,
     };
-    Some(text.to_owned())
+    fitting(verb, texts).map(str::to_owned)
+}
+
+/// The file of the flag that a message begins with, if a file and not the command line gives the flag.
+fn file_of_flag(message: &str, line: &[OsString]) -> Option<String> {
+    let name = name_of_flag(message)?;
+    let path = config_file::origin(&Cli::command(), line, name)?;
+    Some(format!("--{name} is in {}", path.display()))
 }
 
 /// What is at the path of an error about a file that is missing or of another kind.
@@ -60,6 +85,15 @@ fn place(error: &(dyn StdError + 'static)) -> Option<String> {
         }
         _ => None,
     };
+    let of_study = |error: &tamt_study::Error| match error {
+        tamt_study::Error::Io { path, source, .. } => misplaced(path, source),
+        _ => None,
+    };
+    let of_report = |error: &tamt_report::error::Error| match error {
+        tamt_report::error::Error::Io { path, source, .. } => misplaced(path, source),
+        tamt_report::error::Error::NoRuns { path } => Some(what_is_at(path)),
+        _ => None,
+    };
     match error.downcast_ref::<Error>() {
         Some(Error::Io { path, source, .. }) => misplaced(path, source),
         Some(Error::NotATicket { path, .. }) if path.is_dir() => Some(what_is_at(path)),
@@ -68,7 +102,9 @@ fn place(error: &(dyn StdError + 'static)) -> Option<String> {
         _ => error
             .downcast_ref::<tamt_data::Error>()
             .and_then(of_data)
-            .or_else(|| error.downcast_ref::<tamt_model::Error>().and_then(of_model)),
+            .or_else(|| error.downcast_ref::<tamt_model::Error>().and_then(of_model))
+            .or_else(|| error.downcast_ref::<tamt_study::Error>().and_then(of_study))
+            .or_else(|| error.downcast_ref::<tamt_report::error::Error>().and_then(of_report)),
     }
 }
 

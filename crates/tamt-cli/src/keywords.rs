@@ -8,7 +8,7 @@ pub(crate) fn reworded(text: &str, verb: &Command) -> String {
     let mut rest = text;
     while let Some(at) = rest.find("--") {
         let (before, flag) = rest.split_at(at);
-        let name: &str = flag[2..].split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next().unwrap_or_default();
+        let name = name_of_flag(flag).unwrap_or_default();
         let is_start = !before.ends_with(|c: char| c.is_alphanumeric() || c == '-');
         let known = verb.get_arguments().find(|argument| argument.get_long() == Some(name));
         reworded.push_str(before);
@@ -25,6 +25,11 @@ pub(crate) fn reworded(text: &str, verb: &Command) -> String {
         }
     }
     reworded + rest
+}
+
+/// The name of the flag at the start of a text: `max-steps` of `--max-steps <N>`.
+pub(crate) fn name_of_flag(text: &str) -> Option<&str> {
+    text.strip_prefix("--")?.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next()
 }
 
 /// The keyword of a flag's name: `max_steps` of `max-steps`.

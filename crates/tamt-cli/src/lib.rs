@@ -11,11 +11,12 @@
 //!    stop request from `signals`.
 //! 4. The verb formats the result and gives it to the `printer`, the only module that writes to stdout and stderr.
 //! 5. An error returns to `main`: the `printer` shows the error in the words of `messages`, where settings are flags,
-//!    with advice from `hints`, and `exit` chooses the exit code.
+//!    with advice from `hints`, and `exit` chooses the exit code. `advice` keeps both to the flags of the verb.
 //!
 //! A verb that another program calls has an `audience` instead of a terminal, which hears what the `printer` and
 //! `progress` would show; `keywords` words messages for a program in which flags are keywords.
 
+mod advice;
 pub mod allocator;
 mod args;
 mod audience;

@@ -2,18 +2,24 @@
 
 use std::error::Error as StdError;
 
+use clap::Command;
 use tamt::Error;
 
-/// The text of an error. Texts that name settings name their flags.
-pub(crate) fn message(error: &(dyn StdError + 'static)) -> String {
+use crate::advice::{fitting, has};
+
+/// The text of an error of a verb. Texts that name settings name their flags, where the verb has them.
+pub(crate) fn message(error: &(dyn StdError + 'static), verb: &Command) -> String {
     if let Some(tamt_serve::Error::Setting { name, reason }) = error.downcast_ref() {
         return format!("--{name}: {reason}");
     }
     match error.downcast_ref::<Error>() {
-        Some(Error::Setting { name, reason }) => format!("--{name}: {reason}"),
-        Some(Error::TeacherStates { reason }) => format!("--teacher: {reason}; give --kd-hidden-weight 0"),
+        Some(Error::Setting { name, reason }) if has(verb, name) => format!("--{name}: {reason}"),
+        Some(Error::TeacherStates { reason }) if has(verb, "teacher") => {
+            format!("--teacher: {reason}; give --kd-hidden-weight 0")
+        }
         Some(Error::OtherBase { .. }) => {
-            format!("{error}; give that model, or --allow-other-base if the difference is meant")
+            let texts = ["give that model, or --allow-other-base if the difference is meant", "give that model"];
+            format!("{error}; {}", fitting(verb, &texts).unwrap_or_default())
         }
         Some(Error::Model(tamt_model::Error::NoMlmHead)) => {
             "the model has no MLM head; fit one with `tamt pretrain --train head`".to_owned()
@@ -25,17 +31,20 @@ pub(crate) fn message(error: &(dyn StdError + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::verb_of;
+
+    fn told(verb: &str, error: &Error) -> String {
+        message(error, &verb_of(&["tamt", verb]))
+    }
 
     #[test]
-    fn settings_are_named_by_their_flags() {
+    fn settings_are_named_by_the_flags_of_the_verb() {
         let error = Error::Setting { name: "block-size", reason: "too long".to_owned() };
-        assert_eq!(
-            (error.to_string(), message(&error)),
-            ("block-size: too long".into(), "--block-size: too long".into())
-        );
+        assert_eq!(told("find", &error), "--block-size: too long");
+        assert_eq!(told("demo", &error), "block-size: too long");
         let error = Error::TeacherStates { reason: "its layers differ".to_owned() };
-        assert_eq!(message(&error), "--teacher: its layers differ; give --kd-hidden-weight 0");
-        let message = message(&Error::from(tamt_model::Error::NoMlmHead));
-        assert_eq!(message, "the model has no MLM head; fit one with `tamt pretrain --train head`");
+        assert_eq!(told("tune", &error), "--teacher: its layers differ; give --kd-hidden-weight 0");
+        let error = Error::from(tamt_model::Error::NoMlmHead);
+        assert_eq!(told("eval", &error), "the model has no MLM head; fit one with `tamt pretrain --train head`");
     }
 }

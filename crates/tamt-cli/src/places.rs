@@ -1,6 +1,7 @@
 //! What is at a path, for errors about files: a reader sees what is there, not only what is missing.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tamt_data::nearest;
@@ -26,6 +27,9 @@ pub(crate) fn what_is_at(path: &Path) -> String {
 /// What is near `path`, where nothing is.
 fn nothing_at(path: &Path) -> String {
     let shown = path.display();
+    if let Some(link) = path.ancestors().find_map(broken_link) {
+        return link;
+    }
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -41,15 +45,28 @@ fn nothing_at(path: &Path) -> String {
     if !parent.is_dir() {
         return format!("{} is a file", parent.display());
     }
-    let names = names(parent);
+    let all = names(parent);
+    let names: Vec<String> = all.iter().filter(|name| parent.join(name).exists()).cloned().collect();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let place =
         if parent == Path::new(".") { "the working directory".to_owned() } else { parent.display().to_string() };
     match nearest(&name, names.iter().map(String::as_str)) {
         Some(near) => format!("{place} has no {name}; did you mean {}?", path.with_file_name(near).display()),
-        None if names.is_empty() => format!("{place} is empty"),
+        None if all.is_empty() => format!("{place} is empty"),
+        None if names.is_empty() => format!("{place} has no {name}"),
         None => format!("{place} has no {name}, but {}", listed(&names)),
     }
+}
+
+/// What is wrong with a link that leads to nothing; `None` for other paths.
+fn broken_link(path: &Path) -> Option<String> {
+    let target = fs::read_link(path).ok()?;
+    let error = fs::metadata(path).err()?;
+    let (shown, target) = (path.display(), target.display());
+    Some(match error.kind() {
+        ErrorKind::NotFound => format!("{shown} is a link to {target}, which does not exist"),
+        _ => format!("{shown} is a link to {target}, which cannot be followed: {error}"),
+    })
 }
 
 /// The end of a description of `path`: the nearest path that exists, or nothing.
@@ -102,6 +119,8 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -128,6 +147,15 @@ mod tests {
         assert_eq!(nearest_directory(Path::new("scr/verbs")), Some("src/verbs".into()));
         fs::remove_dir_all(root.join("empty/kd-70")).unwrap();
         assert_eq!(said("wiki.txt/ticket"), "R/wiki.txt is a file");
+        symlink("missing", root.join("link")).unwrap();
+        symlink("turn", root.join("turn")).unwrap();
+        assert_eq!(said("link"), "R/link is a link to missing, which does not exist");
+        assert_eq!(said("link/ticket"), "R/link is a link to missing, which does not exist");
+        assert!(said("turn").starts_with("R/turn is a link to turn, which cannot be followed: "), "{}", said("turn"));
+        assert_eq!(said("lnk"), "R has no lnk, but empty, none, wiki.txt");
+        symlink("missing", root.join("empty/link")).unwrap();
+        assert_eq!(said("empty/ticket"), "R/empty has no ticket");
+        fs::remove_file(root.join("empty/link")).unwrap();
         (0..9).for_each(|i| fs::write(root.join("empty").join(i.to_string()), "").unwrap());
         assert_eq!(said("empty"), "R/empty is a directory with 0, 1, 2, 3, 4, 5, 6, 7 and 1 more");
     }

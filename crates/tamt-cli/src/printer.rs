@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::advice::verb_of;
 use crate::audience::Audience;
 use crate::hints::hint;
 use crate::messages::message;
@@ -121,10 +122,11 @@ impl Printer {
 }
 
 fn error_text(error: &anyhow::Error, line: &[OsString]) -> String {
+    let verb = verb_of(line);
     let labels = ["error"].into_iter().chain(std::iter::repeat("  caused by"));
-    let causes = labels.zip(error.chain()).map(|(label, cause)| format!("{label}: {}\n", message(cause)));
+    let causes = labels.zip(error.chain()).map(|(label, cause)| format!("{label}: {}\n", message(cause, &verb)));
     let mut text: String = causes.collect();
-    if let Some(hint) = hint(error, line) {
+    if let Some(hint) = hint(error, line, &verb) {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
@@ -236,7 +238,7 @@ mod tests {
         let error = Err::<(), _>(error).context("cannot start").unwrap_err();
         let expected = "error: cannot start\n  caused by: run is being written by another process\n\
             hint: wait for the other process to end, or give another --output-dir\n";
-        assert_eq!(error_text(&error, &[]), expected);
+        assert_eq!(error_text(&error, &["tamt", "find"].map(OsString::from)), expected);
     }
 
     #[test]

@@ -63,12 +63,17 @@ fn the_version_is_printed() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 21] = [
         (&["fnd"], "find"),
         (&["find", "--sparsity", "0.7"], "--model <MODEL>"),
         (&["inspect"], "<TICKET>"),
         (&["inspect", "ticket", "--colour"], "--colour"),
-        (&["demo", "--threads", "0"], "--threads"),
+        (&["demo", "--threads", "0"], "for '--threads <N>': it must be at least 1"),
+        (&["find", "--threads", "100000"], "for '--threads <N>': it is a whole number from 1 to 1024"),
+        (&["study", "--jobs", "100000"], "for '--jobs <N>': it is a whole number from 1 to 1024"),
+        (&["tune", "--learning-rate", "-1"], "for '--learning-rate <X>': it must be above 0"),
+        (&["find", "--dropout", "-0.1"], "for '--dropout <P>': it must be at least 0 and below 1"),
+        (&["predict", "--n-best", "0"], "for '--n-best <N>': it must be at least 1"),
         (&["demo", "--precision", "f64"], "bf16"),
         (&["find", "--dropout", "0.99999999"], "in single precision it is 1"),
         (&["tune", "--learning-rate", "1e-50"], "in single precision it is 0"),
@@ -155,7 +160,9 @@ fn steps_and_seeds_that_no_run_can_have_are_refused() {
         ("--seed", "9223372036854775808"),
         ("--warmup-steps", "many"),
     ] {
-        find_with(&[&format!("{flag}={value}")]).code(2).stdout(is_empty()).stderr(contains(flag));
+        let expected = format!("for '{flag} <");
+        find_with(&[&format!("{flag}={value}")]).code(2).stdout(is_empty()).stderr(contains(&expected));
+        find_with(&[flag, value]).code(2).stdout(is_empty()).stderr(contains(&expected));
     }
 }
 
@@ -175,6 +182,17 @@ fn the_command_line_wins_over_the_configuration_file() {
     assert.stderr(contains("did you mean").not().and(contains("--sparsity").not()));
     let (assert, ..) = with_config("sparsity = 0.5", &["find", "--sparsity", "50"]);
     assert.code(2).stderr(contains("'50'"));
+}
+
+#[test]
+fn a_wrong_value_that_nobody_typed_is_told_with_its_file() {
+    let (assert, _directory, path) = with_config("seed = -1", &FIND);
+    let told = format!("tip: --seed is in {}", path.display());
+    assert.code(2).stderr(contains("for '--seed <N>': it must be at least 0").and(contains(told)));
+    let (assert, ..) = with_config("steps_per_round = 3", &[&FIND[..], &["--max-steps", "2"]].concat());
+    assert.code(2).stderr(contains("cannot be used with").and(contains("tip: --steps-per-round is in ")));
+    let (assert, ..) = with_config("dropout = 0.1", &[&FIND[..], &["--seed", "-1"]].concat());
+    assert.code(2).stderr(contains("'--seed <N>'").and(contains("tip:").not()));
 }
 
 #[test]

@@ -147,8 +147,9 @@ impl Config {
             return invalid("hidden_size", problem);
         }
         if self.matrix_weights().is_none_or(|n| n > MAX_WEIGHTS) {
-            let problem = format!("is {hidden_size}, which with the other sizes makes more than {MAX_WEIGHTS} weights");
-            return invalid("hidden_size", problem);
+            let (key, size) = self.heaviest();
+            let problem = format!("is {size}, which with the other sizes makes more than {MAX_WEIGHTS} weights");
+            return invalid(key, problem);
         }
         if pad_token_id as usize >= vocab_size {
             return invalid("pad_token_id", format!("is {pad_token_id}, outside a vocabulary of {vocab_size}"));
@@ -172,6 +173,21 @@ impl Config {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ]
+    }
+
+    /// The size, with its key, that brings most of the rows of all matrices. Each row is as wide as a hidden state.
+    fn heaviest(&self) -> (&'static str, usize) {
+        let [vocabulary, width, (_, layers), _, inner, positions, types] = self.sizes();
+        let of_width = width.1.saturating_mul(layers.saturating_mul(4).saturating_add(1));
+        let of_inner = inner.1.saturating_mul(layers.saturating_mul(2));
+        let rows = [
+            (vocabulary, vocabulary.1),
+            (positions, positions.1),
+            (types, types.1),
+            (inner, of_inner),
+            (width, of_width),
+        ];
+        rows.into_iter().max_by_key(|&(_, rows)| rows).map_or(width, |(size, _)| size)
     }
 
     /// Maximum number of tokens of a sequence, special tokens included.

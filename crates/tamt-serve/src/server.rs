@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// Serves until [`Ending::end`] and the last answer. The engine computes on the calling thread and on those of its
-    /// `rayon` pool. Returns the number of requests that got a result.
+    /// `rayon` pool. Returns the number of answered requests, whatever their status.
     ///
     /// # Errors
     /// [`Error::Threads`].
@@ -122,7 +122,7 @@ impl Server {
         compute::run(&app, buffers);
         let ended = http.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
         ended.map_err(Error::Threads)?;
-        Ok(app.metrics.successes())
+        Ok(app.metrics.requests())
     }
 }
 
@@ -158,7 +158,7 @@ fn check(settings: &Settings, models: &Models) -> Result<()> {
 /// Accepts connections until the end is asked for, then answers what has been taken.
 async fn serve(app: &Arc<App>, listener: StdListener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let room = Arc::new(Semaphore::new(app.settings.max_connections));
+    let room = Arc::new(Semaphore::new(app.settings.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut ending = app.ending.subscribe();
     let connections = Connections { app: app.clone(), router: router(app), graceful: GracefulShutdown::new() };
     loop {

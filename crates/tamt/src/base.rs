@@ -9,6 +9,9 @@ use tamt_model::{Checkpoint, Masks, Model, Storage};
 use crate::error::{Error, Result};
 use crate::ticket::{BaseCheck, Ticket};
 
+/// Special tokens of every sequence: the first one and the last one.
+const SPECIALS: usize = 2;
+
 /// A base model and its tokenizer.
 #[derive(Clone, Debug)]
 pub struct Base {
@@ -87,12 +90,24 @@ pub(crate) fn of_packed(masks: Result<Masks>, name: &str, is_packed: bool) -> Re
     }
 }
 
-/// Checks that a model has positions for sequences of `tokens` tokens, the value of `setting`.
+/// Checks that sequences of `tokens` tokens, the value of `setting`, have room for text, and that a model has positions
+/// for them.
 ///
 /// # Errors
-/// [`Error::Setting`] if the sequences are too long.
+/// [`Error::Setting`] if the sequences are too short or too long.
 pub fn check_length(setting: &'static str, tokens: usize, model: &Model) -> Result<()> {
-    let longest = model.config.max_length();
+    check_length_up_to(setting, tokens, model.config.max_length())
+}
+
+/// As [`check_length`], for a model that has positions for `longest` tokens.
+///
+/// # Errors
+/// As [`check_length`].
+pub fn check_length_up_to(setting: &'static str, tokens: usize, longest: usize) -> Result<()> {
+    if tokens <= SPECIALS {
+        let reason = format!("{tokens} tokens leave no room for text beside {SPECIALS} special tokens");
+        return Err(Error::setting(setting, reason));
+    }
     if tokens > longest {
         let reason = format!("{tokens} tokens do not fit the model, which has {longest} positions");
         return Err(Error::setting(setting, reason));

@@ -15,11 +15,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The output directory holds files that a new run overwrites.
-    #[error("{} already holds a run ({found}); resume that run or choose another directory", .path.display())]
+    #[error("{} already holds {} ({found})", .path.display(), occupant(found))]
     Occupied {
         /// The output directory.
         path: PathBuf,
-        /// The name of one such file.
+        /// The name of one such file: `config.toml`, the record of a run, where it is there.
         found: String,
     },
 
@@ -295,6 +295,16 @@ fn wrong_head(path: &Path, task: &str, outputs: usize, found: Option<usize>) -> 
     match found {
         Some(found) => format!("{path}: its head has {found} outputs, and {task} needs {outputs}"),
         None => format!("{path}: it has no head for {task}; it was not fine-tuned"),
+    }
+}
+
+/// What a directory with the file `found` holds.
+fn occupant(found: &str) -> &'static str {
+    match found {
+        "config.toml" => "a run",
+        "config.json" | "model.safetensors" => "a model",
+        "ticket.safetensors" => "a ticket",
+        _ => "files of a run",
     }
 }
 

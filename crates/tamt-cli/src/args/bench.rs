@@ -42,31 +42,31 @@ pub(crate) struct BenchArgs {
     pub(crate) allow_other_base: bool,
 
     /// Transformer layers
-    #[arg(long, value_name = "N", default_value = "6")]
+    #[arg(long, value_name = "N", default_value = "6", value_parser = values::count)]
     pub(crate) layers: NonZeroUsize,
 
     /// Width of a token's hidden state
-    #[arg(long, value_name = "N", default_value = "384")]
+    #[arg(long, value_name = "N", default_value = "384", value_parser = values::count)]
     pub(crate) hidden: NonZeroUsize,
 
     /// Attention heads; divides the width
-    #[arg(long, value_name = "N", default_value = "12")]
+    #[arg(long, value_name = "N", default_value = "12", value_parser = values::count)]
     pub(crate) heads: NonZeroUsize,
 
     /// Width of the feed-forward network's inner layer [default: 4 times the width]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) ffn: Option<NonZeroUsize>,
 
     /// Tokens of the vocabulary
-    #[arg(long, value_name = "N", default_value = "30522")]
+    #[arg(long, value_name = "N", default_value = "30522", value_parser = values::count)]
     pub(crate) vocab: NonZeroUsize,
 
     /// Sequences in a batch
-    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = values::count)]
     pub(crate) batch_size: NonZeroUsize,
 
     /// Tokens in a sequence [default: 128, or what the model holds if less]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) length: Option<NonZeroUsize>,
 
     /// Dropout rate in training

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tamt::Kernel;
 
 use crate::args::choices::{self, GetPrecision};
+use crate::args::values;
 
 /// The flags of every verb.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,8 +17,8 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Number of threads; results do not depend on it [default: one per core]
-    #[arg(long, value_name = "N")]
+    /// Number of threads, at most 1024; results do not depend on it [default: one per core]
+    #[arg(long, value_name = "N", value_parser = values::threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
     /// Precision of the operands of dense products; auto is bf16 where the CPU has AVX-512-BF16, else f32

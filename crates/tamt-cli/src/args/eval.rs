@@ -54,12 +54,12 @@ pub(crate) struct EvalArgs {
     pub(crate) mlm_head: EvalHead,
 
     /// Evaluate only the first N tokens of the text [default: all]
-    #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK)]
+    #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK, value_parser = values::count)]
     pub(crate) max_tokens: Option<NonZeroUsize>,
 
     /// Tokens per sequence, specials included [default: as `find` evaluated the ticket; else 512, or what the model holds if
     /// less]
-    #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK)]
+    #[arg(long, value_name = "N", conflicts_with_all = OF_A_TASK, value_parser = values::count)]
     pub(crate) block_size: Option<NonZeroUsize>,
 
     /// Share of tokens that masked language modelling predicts [default: as `find` evaluated the ticket; else 0.15]

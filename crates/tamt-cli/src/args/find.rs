@@ -32,6 +32,9 @@ Examples:
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("lr_horizon_steps", |arg| arg
+    .help("Step at which the learning rate reaches zero [default: the number of steps; with `--preset paper`, two \
+           epochs of the text if they are longer]")))]
 pub(crate) struct FindArgs {
     /// Directory in Hugging Face layout, or a hub id
     #[arg(long, value_name = "MODEL")]
@@ -42,7 +45,7 @@ pub(crate) struct FindArgs {
     pub(crate) method: Method,
 
     /// Fraction of each prunable matrix to set to zero
-    #[arg(long, value_name = "FRACTION", value_parser = values::sparsity, allow_negative_numbers = true)]
+    #[arg(long, value_name = "FRACTION", value_parser = values::sparsity)]
     pub(crate) sparsity: f64,
 
     /// Run directory
@@ -68,7 +71,7 @@ pub(crate) struct FindArgs {
     pub(crate) scope: Option<Scope>,
 
     /// Prune only these encoder layers, counted from 0 [default: all]
-    #[arg(long, value_name = "0,1,..", value_delimiter = ',')]
+    #[arg(long, value_name = "0,1,..", value_delimiter = ',', value_parser = values::index)]
     pub(crate) layers: Vec<usize>,
 
     /// Accept a ticket for --init that was found in other weights
@@ -114,7 +117,7 @@ pub(crate) struct MaskArgs {
     pub(crate) binarizer: Option<Binarizer>,
 
     /// Score above which a weight is kept at the start [default: 0.01]
-    #[arg(long, value_name = "X", value_parser = values::single_number, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = values::single_number)]
     pub(crate) threshold: Option<f64>,
 
     /// Re-set the thresholds to the exact sparsity every N steps (0: never) [default: 100]

@@ -26,7 +26,7 @@ pub(crate) mod tune;
 pub(crate) mod values;
 pub(crate) mod vectors;
 
-use clap::{Parser, Subcommand};
+use clap::{Command, Parser, Subcommand};
 
 use crate::args::apply::ApplyArgs;
 use crate::args::bench::BenchArgs;
@@ -51,6 +51,7 @@ use crate::args::tune::TuneArgs;
 /// Finds small, sparse, transferable subnetworks inside pre-trained language models
 #[derive(Debug, Parser)]
 #[command(name = "tamt", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(mut_subcommands(with_negative_numbers))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -108,6 +109,15 @@ pub(crate) enum Verb {
     Man(ManArgs),
 }
 
+/// The verb with flags whose values may be negative numbers: a number that a flag does not take is refused with the
+/// flag's bound, instead of as an unknown flag.
+fn with_negative_numbers(verb: Command) -> Command {
+    verb.mut_args(|argument| {
+        let takes_values = argument.get_action().takes_values();
+        argument.allow_negative_numbers(takes_values)
+    })
+}
+
 impl Verb {
     /// The flags that all verbs of the engine have in common.
     pub(crate) fn common(&self) -> Option<&Common> {
@@ -138,11 +148,53 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     use super::*;
+
+    /// The placeholders of numbers.
+    const NUMBERS: [&str; 11] =
+        ["N", "X", "P", "MS", "SECONDS", "BYTES", "FRACTION", "0,1,..", "0,100,..", "1,2,..", "0.5,.."];
+    /// Flags that take any number.
+    const OF_ANY_SIGN: [&str; 2] = ["threshold", "null-threshold"];
 
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The text of the error about the value of a flag; `None` for a value that the flag takes.
+    fn refusal(verb: &str, flag: &str, value: &str) -> Option<String> {
+        let parsed = Cli::try_parse_from(["tamt", verb, &format!("--{flag}"), value]);
+        let error = parsed.err()?;
+        // A value is checked ahead of the combination of flags.
+        assert!(![ErrorKind::UnknownArgument, ErrorKind::InvalidValue].contains(&error.kind()), "{error}");
+        (error.kind() == ErrorKind::ValueValidation).then(|| error.to_string())
+    }
+
+    #[test]
+    fn a_number_that_a_flag_does_not_take_is_refused_with_the_flag_and_its_bound() {
+        let mut command = Cli::command();
+        command.build();
+        let mut seen = 0;
+        for verb in command.get_subcommands() {
+            for argument in verb.get_arguments() {
+                let number = argument.get_value_names().filter(|names| NUMBERS.contains(&names[0].as_str()));
+                let (Some(_), Some(flag)) = (number, argument.get_long()) else { continue };
+                seen += 1;
+                let refused = ["-1", "0", "-0.5"].map(|value| refusal(verb.get_name(), flag, value));
+                assert_eq!(refused[0].is_none(), OF_ANY_SIGN.contains(&flag), "--{flag} -1");
+                for text in refused.into_iter().flatten() {
+                    let line = text.lines().next().unwrap_or_default();
+                    let bound = ["it must be at least ", "it must be above ", "it must not be negative", "it is "];
+                    assert!(line.contains(&format!("for '--{flag} <")), "{text}");
+                    assert!(bound.iter().any(|bound| line.contains(&format!(">': {bound}"))), "{text}");
+                }
+            }
+        }
+        assert!(seen > 80, "{seen} flags take numbers");
+        for (verb, flag) in [("find", "batch-size"), ("predict", "n-best"), ("bench", "vocab"), ("study", "jobs")] {
+            assert!(refusal(verb, flag, "0").is_some_and(|text| text.contains("it must be at least 1")), "--{flag} 0");
+        }
     }
 }

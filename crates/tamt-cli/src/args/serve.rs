@@ -7,7 +7,7 @@ use tamt::encode::Pool;
 
 use crate::args::choices;
 use crate::args::common::Common;
-use crate::args::values::{Named, named, not_negative, positive};
+use crate::args::values::{Named, address, count, named, not_negative, positive};
 use crate::args::vectors::VectorArgs;
 
 const EXAMPLES: &str = "\
@@ -54,7 +54,7 @@ pub(crate) struct ServeArgs {
     pub(crate) allow_other_base: bool,
 
     /// Where to listen
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) address: String,
 
     /// Answer only requests with `Authorization: Bearer KEY` [default: the variable `TAMT_API_KEY`, else everyone]
@@ -81,7 +81,7 @@ pub(crate) struct ServeArgs {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
     /// Tokens of a batch, which takes texts of several requests [default: 4096]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_batch_tokens: Option<NonZeroUsize>,
 
     /// Milliseconds that a batch waits for texts that are being tokenized [default: 2]
@@ -89,27 +89,27 @@ pub(crate) struct LimitArgs {
     pub(crate) max_wait: Option<f64>,
 
     /// Tokens of all requests that wait or are computed; beyond, 429 with Retry-After [default: 131072]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_queue_tokens: Option<NonZeroUsize>,
 
     /// Bytes that the bodies and the answers of all requests take in memory; beyond, 429 [default: 134217728]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = count)]
     pub(crate) max_queue_bytes: Option<NonZeroUsize>,
 
     /// Bytes of the body of a request; beyond, 413 [default: 2097152]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = count)]
     pub(crate) max_body_bytes: Option<NonZeroUsize>,
 
     /// Bytes of a text; beyond, 413 [default: 65536]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = count)]
     pub(crate) max_text_bytes: Option<NonZeroUsize>,
 
     /// Texts of a request; beyond, 413 [default: 2048]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_inputs: Option<NonZeroUsize>,
 
     /// Open connections; further ones wait [default: 512]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
     /// Seconds in which a client sends the head of a request, and again its body; idle connections end as late

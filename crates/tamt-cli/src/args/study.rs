@@ -8,6 +8,7 @@ use tamt_kernels::Precision;
 
 use crate::args::choices::GetPrecision;
 use crate::args::common::Common;
+use crate::args::values;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +63,7 @@ pub(crate) struct StudyArgs {
     pub(crate) worker: bool,
 
     /// Run N workers on this machine, which share the threads
-    #[arg(long, value_name = "N", conflicts_with_all = ["instead", "worker"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["instead", "worker"], value_parser = values::threads)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Submit an array job whose tasks are workers, with these flags of sbatch [default: 8 tasks at most]

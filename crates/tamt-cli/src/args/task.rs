@@ -37,27 +37,27 @@ pub(crate) struct TaskArgs {
 pub(crate) struct InputArgs {
     /// Tokens per sequence, specials included [default: the task's, or what the model holds if less;
     /// `eval` and `predict` take a tuned model's own settings, here and below]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) max_length: Option<NonZeroUsize>,
 
     /// Spans: tokens from the start of a window to the start of the next [default: 128]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) doc_stride: Option<NonZeroUsize>,
 
     /// Spans: tokens of the question that are kept [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) max_query_length: Option<NonZeroUsize>,
 
     /// Spans: candidates per window and per question [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) n_best: Option<NonZeroUsize>,
 
     /// Spans: tokens in the longest answer [default: 30]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) max_answer_length: Option<NonZeroUsize>,
 
     /// Spans: predict no answer if its score exceeds the best answer's by more than X [default: 0]
-    #[arg(long, value_name = "X", value_parser = values::number, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = values::number)]
     pub(crate) null_threshold: Option<f64>,
 }
 

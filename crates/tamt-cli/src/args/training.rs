@@ -16,11 +16,11 @@ pub(crate) struct TrainingArgs {
     pub(crate) eval_corpus: Vec<PathBuf>,
 
     /// Sequences per step [default: 16]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) batch_size: Option<NonZeroUsize>,
 
     /// Tokens per sequence, specials included [default: 512, in pretrain 128, or what the model holds if less]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) block_size: Option<NonZeroUsize>,
 
     /// Share of tokens that masked language modelling predicts [default: 0.15]
@@ -86,8 +86,7 @@ pub(crate) struct OptimizerArgs {
     #[arg(long, value_parser = choices::LR_SCHEDULE)]
     pub(crate) lr_schedule: Option<Shape>,
 
-    /// Step at which the learning rate reaches zero [default: the number of steps; with `--preset paper`, two epochs of
-    /// the text if they are longer]
+    /// Step at which the learning rate reaches zero [default: the number of steps]
     #[arg(long, value_name = "N", value_parser = values::steps)]
     pub(crate) lr_horizon_steps: Option<u64>,
 

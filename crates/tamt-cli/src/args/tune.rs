@@ -74,11 +74,11 @@ pub(crate) struct FittingArgs {
     pub(crate) max_steps: Option<u64>,
 
     /// Train on N examples only (questions, for spans), the same ones for every method
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) train_examples: Option<NonZeroUsize>,
 
     /// Examples (windows, for spans) per step
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) batch_size: Option<NonZeroUsize>,
 
     /// Seed of head, data order, subset and dropout [default: 42]

@@ -1,11 +1,17 @@
 //! Parsers of numbers and paths.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use tamt::find::MaskInit;
 use tamt_data::nearest;
 use tamt_data::tasks::Format;
+
+/// Most threads of a verb: each takes memory and time to start, whatever it computes.
+pub(crate) const MOST_THREADS: i64 = 1024;
 
 /// The MLM head that `eval` predicts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +94,17 @@ pub(crate) fn named(text: &str) -> Result<Named, String> {
     }
 }
 
+/// `HOST:PORT`.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let is_name = |host: &str| !host.is_empty() && !host.contains(':');
+    let of_name = text.rsplit_once(':').is_some_and(|(host, port)| is_name(host) && port.parse::<u16>().is_ok());
+    if of_name || text.parse::<SocketAddr>().is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it is a host, :, and a port from 0 to {}", u16::MAX))
+    }
+}
+
 /// The mask that mask training starts from.
 pub(crate) fn initial_mask(text: OsString) -> Result<MaskInit, String> {
     match text.to_str() {
@@ -142,19 +159,44 @@ pub(crate) fn open_probability(text: &str) -> Result<f64, String> {
     single(checked(text, |value| value > 0.0 && value < 1.0, "it must be above 0 and below 1")?)
 }
 
-/// A whole number from 0 on. `config.toml` records it, and TOML has signed integers only.
+/// A whole number from 0 on.
 pub(crate) fn whole(text: &str) -> Result<u64, String> {
-    match text.parse::<i64>() {
-        Ok(value) => u64::try_from(value).map_err(|_| "it must not be negative".to_owned()),
-        Err(_) => Err(format!("it is a whole number from 0 to {}", i64::MAX)),
-    }
+    within(text, 0..=i64::MAX)
 }
 
 /// A number of steps, at least 1.
 pub(crate) fn steps(text: &str) -> Result<u64, String> {
-    match whole(text) {
-        Ok(0) => Err("it must be at least 1".to_owned()),
-        other => other,
+    within(text, 1..=i64::MAX)
+}
+
+/// A place in a list, counted from 0.
+pub(crate) fn index(text: &str) -> Result<usize, String> {
+    within(text, 0..=i64::MAX)
+}
+
+/// A number of things, at least 1.
+pub(crate) fn count(text: &str) -> Result<NonZeroUsize, String> {
+    at_least_one(text, i64::MAX)
+}
+
+/// A number of threads, or of workers, each of which has a thread at least.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    at_least_one(text, MOST_THREADS)
+}
+
+fn at_least_one(text: &str, most: i64) -> Result<NonZeroUsize, String> {
+    let number: usize = within(text, 1..=most)?;
+    NonZeroUsize::try_from(number).map_err(|error| error.to_string())
+}
+
+/// A whole number of a range. `config.toml` records it, and TOML has signed integers only.
+fn within<T: TryFrom<i64>>(text: &str, range: RangeInclusive<i64>) -> Result<T, String> {
+    let (least, most) = range.into_inner();
+    let outside = || format!("it is a whole number from {least} to {most}");
+    match text.parse::<i64>() {
+        Ok(number) if number < least => Err(format!("it must be at least {least}")),
+        Ok(number) if number <= most => T::try_from(number).map_err(|_| outside()),
+        _ => Err(outside()),
     }
 }
 
@@ -222,6 +264,38 @@ mod tests {
         assert!(open_probability("0.15").is_ok() && open_probability("1").is_err());
         assert!(dropout("0").is_ok() && dropout("1").is_err());
         assert!(number("-3.5").is_ok() && number("inf").is_err());
+    }
+
+    #[test]
+    fn whole_numbers_are_refused_with_the_bound_that_they_pass() {
+        let largest = i64::MAX;
+        assert_eq!((whole("0"), steps("1"), index("0")), (Ok(0), Ok(1), Ok(0)));
+        assert_eq!(count("7").map(usize::from), Ok(7));
+        assert_eq!(count(&largest.to_string()).map(usize::from), Ok(largest as usize));
+        assert_eq!(threads("1024").map(usize::from), Ok(1024));
+        for typed in ["-1", "-9223372036854775808"] {
+            assert_eq!(whole(typed), Err("it must be at least 0".to_owned()));
+            assert_eq!(index(typed), Err("it must be at least 0".to_owned()));
+        }
+        for typed in ["-1", "0"] {
+            assert_eq!(steps(typed), Err("it must be at least 1".to_owned()));
+            assert_eq!(count(typed), Err("it must be at least 1".to_owned()));
+            assert_eq!(threads(typed), Err("it must be at least 1".to_owned()));
+        }
+        for typed in ["18446744073709551615", "9223372036854775808", "1.5", "many", ""] {
+            assert_eq!(count(typed), Err(format!("it is a whole number from 1 to {largest}")), "{typed}");
+        }
+        assert_eq!(threads("1025"), Err("it is a whole number from 1 to 1024".to_owned()));
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for typed in ["127.0.0.1:8080", "localhost:0", "[::1]:65535"] {
+            assert_eq!(address(typed), Ok(typed.to_owned()));
+        }
+        for typed in ["nonsense", "127.0.0.1:99999", "127.0.0.1:x", "127.0.0.1:", ":8080", "::1", "::1:8080x", ""] {
+            assert!(address(typed).unwrap_err().contains("a port from 0 to 65535"), "{typed}");
+        }
     }
 
     #[test]

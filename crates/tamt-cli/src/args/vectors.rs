@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use tamt::encode::Pool;
 use tamt::sentence::EncodeChoices;
 
+use crate::args::values;
+
 /// The length of texts and of vectors, in `tamt encode` and `tamt serve`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct VectorArgs {
@@ -18,7 +20,7 @@ pub(crate) struct VectorArgs {
 
     /// Cut texts to this many tokens, specials included
     /// [default: as the model's sentence-transformers files say, else what the model holds]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) max_length: Option<NonZeroUsize>,
 }
 

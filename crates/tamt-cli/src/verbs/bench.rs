@@ -11,6 +11,7 @@ use tamt::ticket::Ticket;
 use tamt_model::Config;
 
 use crate::args::bench::BenchArgs;
+use crate::exit::UsageError;
 use crate::printer::{Printer, Table};
 use crate::progress::Heartbeat;
 use crate::resolve;
@@ -72,7 +73,24 @@ fn random_config(args: &BenchArgs) -> Result<Config> {
         "max_position_embeddings": args.length.map_or(LENGTH, usize::from).max(512),
         "type_vocab_size": 2,
     });
-    Ok(Config::from_json(&config.to_string())?)
+    Config::from_json(&config.to_string()).map_err(of_flag)
+}
+
+/// An error about a size of a random model, with the flag of that size.
+fn of_flag(error: tamt_model::Error) -> anyhow::Error {
+    let (key, problem) = match error {
+        tamt_model::Error::ConfigValue { key, problem } => (key, problem),
+        other => return other.into(),
+    };
+    let flag = match key {
+        "vocab_size" => "vocab",
+        "num_hidden_layers" => "layers",
+        "num_attention_heads" => "heads",
+        "intermediate_size" => "ffn",
+        "max_position_embeddings" => "length",
+        _ => "hidden",
+    };
+    UsageError(format!("--{flag}: it {problem}")).into()
 }
 
 fn text(report: &Report, settings: &BenchSettings) -> String {

@@ -10,12 +10,16 @@ use tamt::sentence::encode_settings;
 
 use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
+use crate::exit::UsageError;
 use crate::printer::{Printer, grouped};
 use crate::progress::{Counter, Heartbeat};
 use crate::resolve;
 use crate::verbs::shared;
 
 pub(super) fn run(args: &EncodeArgs, printer: Printer) -> Result<()> {
+    if args.output.as_os_str() == "-" {
+        bail!(UsageError("--output: vectors are written to a file, not to stdout".to_owned()));
+    }
     shared::check_output(&args.output, &args.subject, &args.input, None)?;
     let base = shared::base_as(&args.subject.model, shared::storage(&args.subject), printer)?;
     let choices = args.vectors.choices(args.pool);

@@ -74,8 +74,6 @@ fn models(args: &ServeArgs, compute: Compute, printer: Printer) -> Result<Vec<Se
         let (settings, notes) = encode_settings(&base, choices)?;
         notes.iter().try_for_each(|note| printer.info(note))?;
         tamt::base::check_length("max-length", settings.max_length, &base.model)?;
-        // The shortest text must fit, ahead of the first request.
-        settings.tokens(&base, "")?;
         for Named { name, path } in &args.ticket {
             let masks = base.masks_of(&Ticket::read(path)?, args.allow_other_base)?;
             let ticket = Some(sha256_file(&Ticket::locate(path))?);

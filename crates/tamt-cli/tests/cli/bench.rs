@@ -48,9 +48,14 @@ fn one_step_as_a_run_would_do_it_is_timed_alone() {
 #[test]
 fn shapes_that_no_encoder_has_are_refused() {
     tamt("bench --hidden 16 --heads 3")
-        .code(1)
+        .code(2)
         .stdout(is_empty())
-        .stderr(contains("not divisible by 3 attention heads"));
+        .stderr(contains("--hidden: it is 16, not divisible by 3 attention heads"));
+    tamt("bench --length 100000000")
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("--length: it is 100000000, which with the other sizes makes more than"));
+    tamt("bench --layers 2000").code(2).stdout(is_empty()).stderr(contains("--layers: it is 2000, more than 1024"));
     tamt("bench --batch-size 1000000000000")
         .code(2)
         .stdout(is_empty())

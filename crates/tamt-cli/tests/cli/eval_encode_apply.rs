@@ -9,7 +9,7 @@ use predicates::str::{contains, is_empty};
 
 use crate::common::{
     Tensors, at, bert, bytes, change_json, copy_of_bert, copy_of_classifier, corpus, golden, json_file, keeps,
-    magnitude, magnitude_line, object, split, tamt, tamt_reading,
+    magnitude, magnitude_line, object, split, tamt, tamt_in, tamt_reading,
 };
 
 fn evaluation() -> String {
@@ -166,7 +166,10 @@ fn texts_are_cut_to_the_length_asked_for() {
     let cut = Tensors::read(output);
     assert!(cut.names().iter().all(|name| cut.shape(name)[0] <= 5));
     tamt(&format!("{line} --max-length 41")).code(2).stderr(contains("--max-length: 41 tokens do not fit the model"));
-    tamt(&format!("{line} --max-length 2")).code(1).stderr(contains("a length of 2 tokens leaves no room"));
+    for length in [1, 2] {
+        let expected = format!("--max-length: {length} tokens leave no room for text beside 2 special tokens");
+        tamt(&format!("{line} --max-length {length}")).code(2).stderr(contains(expected));
+    }
 }
 
 #[test]
@@ -218,6 +221,10 @@ fn vectors_are_not_written_over_what_is_no_file() {
     if Path::new("/dev/full").exists() {
         encode("/dev/full").code(1).stderr(contains("is no regular file"));
     }
+    tamt_in(&directory, &format!("encode --model {} --input {} --output -", bert(), corpus()))
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("--output: vectors are written to a file, not to stdout"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 

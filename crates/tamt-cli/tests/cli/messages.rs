@@ -1,6 +1,7 @@
 //! Errors about files and names: what is there, and what was meant, as a stranger reads it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use assert_cmd::assert::Assert;
 use predicates::prelude::PredicateBooleanExt;
@@ -83,6 +84,8 @@ fn what_is_no_ticket_is_told() {
         "find --model BERT --method tamt-kd --sparsity 0.5 --corpus CORPUS --max-steps 1 --output-dir out --init";
     say(&directory, find, &cases);
     say(&directory, find, &[("magnitud", "there is no such file; did you mean magnitude?")]);
+    symlink("missing", directory.path().join("tkl")).unwrap();
+    say(&directory, "inspect", &[("tkl", "hint: tkl is a link to missing, which does not exist")]);
 }
 
 #[test]
@@ -155,15 +158,38 @@ fn what_is_no_head_is_told() {
 }
 
 #[test]
+fn what_is_no_study_is_told() {
+    let directory = place();
+    let cases = [
+        ("nosuch.toml", "hint: the working directory has no nosuch.toml, but cola, empty"),
+        ("void", "hint: void is an empty directory"),
+    ];
+    say(&directory, "study --output-dir out", &cases);
+    say(
+        &directory,
+        "report",
+        &[
+            ("nosuch", "hint: the working directory has no nosuch, but cola, empty"),
+            ("tkk", "hint: the working directory has no tkk; did you mean tk?"),
+            ("void", "hint: void is an empty directory"),
+            ("text.txt", "hint: text.txt is a file"),
+        ],
+    );
+}
+
+#[test]
 fn what_is_no_place_for_a_run_is_told() {
     let directory = place();
+    fs::create_dir(directory.path().join("plain")).unwrap();
+    fs::write(directory.path().join("plain/config.json"), "{}").unwrap();
     say(
         &directory,
         "find --model BERT --method magnitude --sparsity 0.7 --output-dir",
         &[
             ("empty", "hint: empty is an empty file"),
             ("text.txt/run", "hint: text.txt is a file"),
-            ("tk", "tk already holds a run (config.toml)"),
+            ("tk", "tk already holds a run (config.toml)\nhint: give --resume to go on with that run, or another"),
+            ("plain", "plain already holds a model (config.json)\nhint: give another --output-dir\n"),
             ("tuned --resume", "tuned/config.toml: it records a `tamt tune`, and this is `tamt find`"),
         ],
     );
@@ -175,6 +201,11 @@ fn what_is_no_place_for_a_run_is_told() {
             ("tkk", "config.toml; the working directory has no tkk; did you mean tk?"),
             ("tuned", "it records a `tamt tune`"),
         ],
+    );
+    say(
+        &directory,
+        "eval --model BERT --corpus CORPUS --block-size 16 --output-dir",
+        &[("tk", "tk already holds a run (config.toml)\nhint: give another --output-dir\n")],
     );
     say(&directory, "apply --model BERT --ticket tk --output-dir", &[("tuned", "tuned already holds config.json")]);
     tamt(&directory, "demo --output-dir empty").failure().stderr(contains("hint: empty is an empty file"));

@@ -179,6 +179,11 @@ fn a_connection_beyond_the_most_is_served_when_an_earlier_one_has_ended() {
     assert_eq!(second.answer().unwrap().status, 200);
 }
 
+#[test]
+fn the_largest_number_of_connections_is_a_number_like_others() {
+    works(&Running::start(&format!("--model {} --max-connections {}", bert(), i64::MAX)));
+}
+
 /// Requests whose bytes are enough to refuse them.
 fn refused() -> Vec<Vec<u8>> {
     let heads = [
@@ -271,8 +276,11 @@ fn wrong_flags_are_refused_in_the_words_of_the_command_line() {
         (format!("{model} --max-inputs 100000"), 2, "--max-inputs: it is at most 16384"),
         (format!("{model} --max-queue-bytes 100"), 2, "--max-queue-bytes: the largest body"),
         (format!("{model} --max-length 41"), 2, "--max-length"),
-        (format!("{model} --max-length 2"), 1, "no room"),
-        (format!("{model} --address 127.0.0.1:x"), 1, "cannot listen on 127.0.0.1:x"),
+        (format!("{model} --max-length 2"), 2, "--max-length: 2 tokens leave no room for text"),
+        (format!("{model} --address 127.0.0.1:x"), 2, "for '--address <HOST:PORT>': it is a host, :, and a port"),
+        (format!("{model} --address 127.0.0.1:99999"), 2, "for '--address <HOST:PORT>'"),
+        (format!("{model} --address nonsense"), 2, "for '--address <HOST:PORT>'"),
+        (format!("{model} --max-wait -1"), 2, "for '--max-wait <MS>': it must not be negative"),
         (format!("{model} --head h={}", bert()), 1, "head"),
         (format!("{model} --ticket a=no-such-ticket"), 1, "no-such-ticket"),
     ] {

@@ -92,6 +92,18 @@ fn activations_go_by_all_of_their_names() {
 }
 
 #[test]
+fn too_many_weights_are_the_fault_of_the_size_that_brings_most_of_them() {
+    for (key, size) in [
+        ("vocab_size", 2_000_000_000),
+        ("max_position_embeddings", 2_000_000_000),
+        ("intermediate_size", 2_000_000_000),
+        ("hidden_size", 3_000_000),
+    ] {
+        assert!(refusal(key, &json!(size)).contains("makes more than"), "{key}");
+    }
+}
+
+#[test]
 fn values_that_no_encoder_has_are_refused_with_the_value() {
     for (key, value) in [
         ("model_type", json!("t5")),

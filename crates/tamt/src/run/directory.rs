@@ -198,7 +198,9 @@ fn refuse_if_occupied(path: &Path, resume: bool) -> Result<()> {
             || checkpoint_step(name).is_some()
             || name.starts_with(tensorboard::FILE_PREFIX)
     };
-    match names.iter().find(of_a_run).cloned() {
+    // A record says more than other files: the directory is that of a run, which can be resumed.
+    let record = names.get(settings::FILE);
+    match record.or_else(|| names.iter().find(of_a_run)).cloned() {
         None => Ok(()),
         Some(found) if resume => Err(Error::NothingToResume { path: path.to_owned(), found }),
         Some(found) => Err(Error::Occupied { path: path.to_owned(), found }),
@@ -279,6 +281,21 @@ mod tests {
             let error = RunDir::create(root.path(), &settings(""), false).unwrap_err();
             assert!(matches!(&error, Error::Occupied { found, .. } if found == name), "{error}");
             assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_occupies_a_directory_is_told_by_its_record_or_else_by_a_file() {
+        let root = tempfile::tempdir().unwrap();
+        let told = || RunDir::check(root.path(), false).unwrap_err().to_string();
+        for (name, holds) in [
+            ("model.safetensors", "already holds a model (model.safetensors)"),
+            ("config.json", "already holds a model (config.json)"),
+            ("checkpoint-3", "already holds files of a run (checkpoint-3)"),
+            ("config.toml", "already holds a run (config.toml)"),
+        ] {
+            fs::write(root.path().join(name), "").unwrap();
+            assert!(told().ends_with(holds), "{}", told());
         }
     }
 

@@ -14,6 +14,7 @@ use tamt_study::record::{FORMAT, Machine, Outcome, RESULTS_FILE, Record, Written
 use tamt_study::run::{Run, Source};
 use tamt_study::store::{State, Store, TICKET_FILE};
 
+use crate::advice::verb_of;
 use crate::args::Verb;
 use crate::command_line;
 use crate::messages::message;
@@ -58,8 +59,9 @@ impl<'a> Attempt<'a> {
             files::remove(&directory)?;
         }
         let mut outcome = self.execute(&directory, &steps);
-        if is_old && outcome.as_ref().is_err_and(|error| is_of_old_files(error, &directory)) {
-            self.printer.progress(&format!("{}: {}; the run begins anew", self.run.name, told(outcome.as_ref())));
+        let of_old_files = outcome.as_ref().err().filter(|error| is_old && is_of_old_files(error, &directory));
+        if let Some(error) = of_old_files {
+            self.printer.progress(&format!("{}: {}; the run begins anew", self.run.name, self.told(error)));
             self.store.set_aside(self.run)?;
             outcome = self.execute(&directory, &steps);
         }
@@ -72,9 +74,18 @@ impl<'a> Attempt<'a> {
             Err(error) => match error.downcast_ref::<tamt::Error>() {
                 Some(tamt::Error::Stopped { signal, .. }) => Ok(Ended::Stopped(*signal)),
                 Some(tamt::Error::Locked { .. }) => Ok(Ended::Busy),
-                _ => self.record(&directory, Some(told(Err(&error)))),
+                _ => {
+                    let told = self.told(&error);
+                    self.record(&directory, Some(told))
+                }
             },
         }
+    }
+
+    /// An error with its causes, in a line.
+    fn told(&self, error: &anyhow::Error) -> String {
+        let verb = verb_of(&self.run.command);
+        error.chain().map(|cause| message(cause, &verb)).collect::<Vec<_>>().join(": ")
     }
 
     /// The files without which the run is not done.
@@ -212,11 +223,6 @@ fn is_of_old_files(error: &anyhow::Error, directory: &Path) -> bool {
         }
         _ => false,
     }
-}
-
-/// An error with its causes, in a line.
-fn told(outcome: Result<&(), &anyhow::Error>) -> String {
-    outcome.err().map_or_else(String::new, |error| error.chain().map(message).collect::<Vec<_>>().join(": "))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

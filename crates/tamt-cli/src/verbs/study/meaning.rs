@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tamt::base::check_length_up_to;
 use tamt::evaluate::{EvalConditions, EvalLosses};
 use tamt::find::MaskInit;
 use tamt::ticket::Ticket;
@@ -16,6 +17,7 @@ use tamt_data::tasks::{Split, Task, files_of};
 use tamt_model::{Checkpoint, Config};
 use tamt_study::commands::{Input, Resolved};
 
+use crate::advice::verb_of;
 use crate::args::Verb;
 use crate::args::eval::EvalArgs;
 use crate::args::find::FindArgs;
@@ -36,7 +38,10 @@ pub(super) fn of(verb: &Verb, words: &[String], models: &Models) -> Result<Resol
         Verb::Tune(args) => tune(args, words, models),
         _ => Err(anyhow::anyhow!("a study runs find, eval and tune")),
     };
-    resolved.map_err(|error| error.chain().map(message).collect::<Vec<_>>().join(": "))
+    resolved.map_err(|error| {
+        let verb = verb_of(words);
+        error.chain().map(|cause| message(cause, &verb)).collect::<Vec<_>>().join(": ")
+    })
 }
 
 /// Input files by what they are for.
@@ -100,7 +105,7 @@ fn find(args: &FindArgs, words: &[String], models: &Models) -> Result<Resolved> 
     tamt::find::check(&settings)?;
     if goal.method.trains() {
         inputs.all("corpus", &args.corpus);
-        check_length("block-size", settings.block_size, longest)?;
+        check_length_up_to("block-size", settings.block_size, longest)?;
     }
     inputs.all("eval-corpus", &args.training.eval_corpus);
     let mut settings_json = decisive(&settings, words)?;
@@ -129,7 +134,7 @@ fn eval(args: &EvalArgs, words: &[String], models: &Models) -> Result<Resolved> 
     };
     let usual = EvalConditions::default();
     let block_size = args.block_size.map_or(usual.block_size.min(longest), usize::from);
-    check_length("block-size", block_size, longest)?;
+    check_length_up_to("block-size", block_size, longest)?;
     let compute = decisive(&resolve::compute(&args.common), words)?;
     let mut settings = compute;
     settings.extend([
@@ -169,13 +174,6 @@ fn task_files(task: &Task, directory: &Path, predict_test: bool, inputs: &mut In
     let dev = task.dev_splits().filter(|&split| task.has(split));
     for split in std::iter::once(Split::Train).chain(dev).chain(tests) {
         inputs.all(split.name(), &files_of(task, directory, split)?);
-    }
-    Ok(())
-}
-
-fn check_length(flag: &str, tokens: usize, longest: usize) -> Result<()> {
-    if tokens > longest {
-        bail!("--{flag}: {tokens} tokens do not fit the model, which has {longest} positions");
     }
     Ok(())
 }
