@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use tamt::find::Texts;
 use tamt::run::VerbSettings;
@@ -12,7 +12,7 @@ use tamt_data::Tokenizer;
 use tamt_files::digest::sha256_hex;
 use toml::{Table, Value};
 
-use crate::flat::flattened;
+use crate::flat::{flattened, table};
 use crate::printer::{Printer, grouped};
 use crate::recorded_path;
 
@@ -125,26 +125,6 @@ pub(crate) fn model_of_ticket(directory: &Path) -> Option<String> {
 /// The first digits of a digest.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
-}
-
-/// The settings as a record has them.
-pub(crate) fn table<S: Serialize>(settings: &S) -> Result<Table> {
-    let mut table = Table::try_from(settings).context("the settings cannot be recorded")?;
-    table.iter_mut().for_each(|(_, value)| shorten(value));
-    Ok(table)
-}
-
-/// Replaces each number that is exact in single precision by the shortest decimal of the same single-precision value:
-/// a single-precision 0.15 is 0.15000000596046448 in double precision.
-fn shorten(value: &mut Value) {
-    match value {
-        Value::Float(number) if f64::from(*number as f32) == *number => {
-            *number = (*number as f32).to_string().parse().unwrap_or(*number);
-        }
-        Value::Array(values) => values.iter_mut().for_each(shorten),
-        Value::Table(table) => table.iter_mut().for_each(|(_, value)| shorten(value)),
-        _ => {}
-    }
 }
 
 /// The settings that differ from the defaults, as `name value`, ordered by name. The names of two tables are left out.

@@ -14,8 +14,7 @@ use tamt_data::nearest;
 use tamt_data::tasks::{Split, Task};
 use toml::{Table, Value};
 
-use crate::flat::{Flat, flattened, joined};
-use crate::record;
+use crate::flat::{Flat, flattened, joined, table};
 
 /// Settings whose flag has another name than the last part of their path.
 const RENAMED: [(&str, &str); 19] = [
@@ -47,7 +46,7 @@ pub(crate) fn flag_of(path: &str) -> &str {
 }
 
 fn flat_of<S: Serialize>(settings: &S) -> Flat {
-    record::table(settings).map(|table| flattened(&table)).unwrap_or_default()
+    table(settings).map(|table| flattened(&table)).unwrap_or_default()
 }
 
 /// Whether the key at `path` describes a run of `verb` and sets nothing: the verb itself, the version, what the machine

@@ -140,7 +140,8 @@ fn a_column_of_the_null_type_has_a_null_in_every_row() {
     let error = read(&task, dir.path(), Split::Train).unwrap_err();
     assert!(matches!(error, Error::NoLabels { rows: 2, .. }), "{error}");
     // Texts have to be there.
-    fs::write(&path, declaration.replace("first = \"text\"", "first = \"label\"")).unwrap();
+    let exchanged = declaration.replace("first = \"text\"\nlabel = \"label\"", "first = \"label\"\nlabel = \"text\"");
+    fs::write(&path, exchanged).unwrap();
     let error = read(&Task::from_file(&path).unwrap(), dir.path(), Split::Test).unwrap_err();
     assert!(error.to_string().ends_with(":1: no value in column \"label\"; 2 of 2 rows are like that"), "{error}");
 }

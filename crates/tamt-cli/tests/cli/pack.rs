@@ -254,7 +254,7 @@ fn what_cannot_be_packed_or_unpacked_is_told() {
     let with_ticket = format!("--model {} --ticket {}", place.packed, place.ticket);
     let told = "is packed, with the zeros of the ticket it was made of; the given ticket is of";
     refused(&format!("pack {with_ticket}"), 1, told);
-    refused(&format!("apply {with_ticket}"), 1, "hint: leave --ticket out");
+    refused(&format!("apply {with_ticket}"), 1, "hint: give the model that the ticket belongs to");
     tamt(&format!("encode {with_ticket} --input {} --output {out}", corpus())).code(1).stderr(contains(told));
     tamt(&format!("pack --model {} --output-dir {}", bert(), place.packed))
         .code(1)

@@ -23,7 +23,7 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("tamt-data", &["tamt-files", "tamt-kernels"]),
     ("tamt-onnx", &["tamt-kernels", "tamt-model"]),
     ("tamt", &["tamt-files", "tamt-kernels", "tamt-model", "tamt-data", "tamt-onnx"]),
-    ("tamt-serve", &["tamt-kernels", "tamt-data", "tamt"]),
+    ("tamt-serve", &["tamt-kernels", "tamt-model", "tamt-data", "tamt"]),
     ("tamt-study", &["tamt-files"]),
     ("tamt-report", &["tamt-files", "tamt-study"]),
     (
