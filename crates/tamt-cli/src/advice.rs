@@ -7,7 +7,8 @@ use clap::{Command, CommandFactory};
 use crate::args::Cli;
 use crate::keywords::name_of_flag;
 
-/// The definition of the verb of a command line; that of the whole command, which has no such flags, for a line without.
+/// The definition of the verb of a command line; that of the whole command, which has no such flags, for a line without
+/// one.
 pub(crate) fn verb_of(line: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Cli::command();
     command.build();

@@ -297,7 +297,8 @@ impl Error {
 
     /// The error for a symbolic link at `path` that leads to nothing; `None` for anything else.
     pub(crate) fn broken_link(path: &Path) -> Option<Self> {
-        let target = std::fs::read_link(path).ok().filter(|_| !path.exists())?;
+        let missing = std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let target = std::fs::read_link(path).ok().filter(|_| missing)?;
         Some(Self::BrokenLink { path: path.to_owned(), target })
     }
 }

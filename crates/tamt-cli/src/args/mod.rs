@@ -109,8 +109,8 @@ pub(crate) enum Verb {
     Man(ManArgs),
 }
 
-/// The verb with flags whose values may be negative numbers: a number that a flag does not take is refused with the
-/// flag's bound, instead of as an unknown flag.
+/// The verb with flags whose values may be negative numbers (not lists of them): a number that a flag does not take is
+/// refused with the flag's bound, instead of as an unknown flag.
 fn with_negative_numbers(verb: Command) -> Command {
     verb.mut_args(|argument| {
         let takes_values = argument.get_action().takes_values();

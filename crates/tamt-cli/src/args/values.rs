@@ -101,7 +101,7 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     if of_name || text.parse::<SocketAddr>().is_ok() {
         Ok(text.to_owned())
     } else {
-        Err(format!("it is a host, :, and a port from 0 to {}", u16::MAX))
+        Err(format!("it is a host (an IPv6 address in brackets), :, and a port from 0 to {}", u16::MAX))
     }
 }
 

@@ -73,24 +73,25 @@ fn random_config(args: &BenchArgs) -> Result<Config> {
         "max_position_embeddings": args.length.map_or(LENGTH, usize::from).max(512),
         "type_vocab_size": 2,
     });
-    Config::from_json(&config.to_string()).map_err(of_flag)
+    Config::from_json(&config.to_string()).map_err(|error| of_flag(error, args))
 }
 
-/// An error about a size of a random model, with the flag of that size.
-fn of_flag(error: tamt_model::Error) -> anyhow::Error {
+/// An error about a size of a random model, with the flag that decides the size.
+fn of_flag(error: tamt_model::Error, args: &BenchArgs) -> anyhow::Error {
     let (key, problem) = match error {
         tamt_model::Error::ConfigValue { key, problem } => (key, problem),
         other => return other.into(),
     };
-    let flag = match key {
-        "vocab_size" => "vocab",
-        "num_hidden_layers" => "layers",
-        "num_attention_heads" => "heads",
-        "intermediate_size" => "ffn",
-        "max_position_embeddings" => "length",
-        _ => "hidden",
+    let (flag, subject) = match key {
+        "vocab_size" => ("vocab", "it"),
+        "num_hidden_layers" => ("layers", "it"),
+        "num_attention_heads" => ("heads", "it"),
+        "intermediate_size" if args.ffn.is_none() => ("hidden", "four times it, the inner size of the FFN,"),
+        "intermediate_size" => ("ffn", "it"),
+        "max_position_embeddings" => ("length", "it"),
+        _ => ("hidden", "it"),
     };
-    UsageError(format!("--{flag}: it {problem}")).into()
+    UsageError(format!("--{flag}: {subject} {problem}")).into()
 }
 
 fn text(report: &Report, settings: &BenchSettings) -> String {

@@ -45,7 +45,8 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     }
     record.announce(printer, &headline(&settings), &args.output_dir)?;
     let unused = resolve::without_effect(args, settings.method);
-    if !unused.is_empty() {
+    // A resumed run has the flags of its record, some of which follow from others.
+    if !unused.is_empty() && !resume {
         printer.info(&format!("no effect with --method {}: {}", settings.method.name(), unused.join(", ")))?;
     }
 

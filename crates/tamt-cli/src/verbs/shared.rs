@@ -17,6 +17,7 @@ use tamt::run::{RunDir, read_eval_results};
 use tamt::ticket::Ticket;
 use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
 use tamt_files::same_file;
+use tamt_model::sentence::{MODULES_FILE, SENTENCE_FILE};
 use tamt_model::{Checkpoint, Masks, Model, Storage, hub};
 
 use crate::args::common::{Common, SubjectArgs};
@@ -193,15 +194,16 @@ fn file_of(source: &TextSource) -> &Path {
     }
 }
 
-/// The ticket's file, and the configuration and the weights of a model in a directory, each with its flag. What is no
-/// model has none: its reading fails with the reason. Files of the hub's cache are left out.
+/// The ticket's file, and the configuration, the tokenizer and the weights of a model in a directory, each with its
+/// flag. What is no model has none: its reading fails with the reason. Files of the hub's cache are left out.
 fn subject_files(subject: &SubjectArgs) -> Vec<(&'static str, PathBuf)> {
     let mut files: Vec<_> = subject.ticket.iter().map(|path| ("--ticket", Ticket::locate(path))).collect();
     if hub::is_hub_id(&subject.model) {
         return files;
     }
     let Ok(directory) = hub::resolve(&subject.model) else { return files };
-    files.push(("--model", directory.join("config.json")));
+    let settings = ["config.json", MODULES_FILE, SENTENCE_FILE].map(|name| directory.join(name));
+    files.extend(settings.into_iter().chain(Tokenizer::files_in(&directory)).map(|file| ("--model", file)));
     if let Ok(weights) = Checkpoint::open(&directory) {
         files.extend(iter::once(weights.path()).chain(weights.files()).map(|file| ("--model", file.to_owned())));
     }

@@ -55,6 +55,10 @@ fn shapes_that_no_encoder_has_are_refused() {
         .code(2)
         .stdout(is_empty())
         .stderr(contains("--length: it is 100000000, which with the other sizes makes more than"));
+    tamt("bench --hidden 60000 --heads 100")
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("--hidden: four times it, the inner size of the FFN, is 240000, which"));
     tamt("bench --layers 2000").code(2).stdout(is_empty()).stderr(contains("--layers: it is 2000, more than 1024"));
     tamt("bench --batch-size 1000000000000")
         .code(2)

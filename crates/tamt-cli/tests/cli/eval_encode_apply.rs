@@ -238,10 +238,17 @@ fn what_a_command_reads_is_not_written_over() {
     symlink(&texts, &link).unwrap();
     fs::hard_link(&texts, &second).unwrap();
     let (weights, masks) = (format!("{model}/model.safetensors"), format!("{ticket}/ticket.safetensors"));
-    let read = [&texts, &weights, &masks];
+    let tokenizer = format!("{model}/tokenizer.json");
+    let read = [&texts, &weights, &masks, &tokenizer];
     let content = read.map(bytes);
-    let outputs =
-        [(&texts, "--input"), (&link, "--input"), (&second, "--input"), (&weights, "--model"), (&masks, "--ticket")];
+    let outputs = [
+        (&texts, "--input"),
+        (&link, "--input"),
+        (&second, "--input"),
+        (&weights, "--model"),
+        (&tokenizer, "--model"),
+        (&masks, "--ticket"),
+    ];
     for verb in ["encode", "predict"] {
         let line = format!("{verb} --model {model} --ticket {ticket}");
         for (output, flag) in outputs {

@@ -416,7 +416,7 @@ fn a_teacher_pulls_the_student_to_itself() {
     let nothing = at(&directory, "nothing");
     tamt(&format!("tune {line} --teacher {teacher} --kd-logits-weight 0 --kd-hidden-weight 0 --output-dir {nothing}"))
         .code(2)
-        .stderr(contains("--kd-logits-weight: with kd-hidden-weight 0 too, the teacher teaches nothing"));
+        .stderr(contains("--kd-logits-weight: with --kd-hidden-weight 0 too, the teacher teaches nothing"));
     assert!(!Path::new(&nothing).exists());
 }
 

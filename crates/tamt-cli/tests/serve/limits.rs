@@ -277,7 +277,7 @@ fn wrong_flags_are_refused_in_the_words_of_the_command_line() {
         (format!("{model} --max-queue-bytes 100"), 2, "--max-queue-bytes: the largest body"),
         (format!("{model} --max-length 41"), 2, "--max-length"),
         (format!("{model} --max-length 2"), 2, "--max-length: 2 tokens leave no room for text"),
-        (format!("{model} --address 127.0.0.1:x"), 2, "for '--address <HOST:PORT>': it is a host, :, and a port"),
+        (format!("{model} --address 127.0.0.1:x"), 2, "for '--address <HOST:PORT>': it is a host (an IPv6"),
         (format!("{model} --address 127.0.0.1:99999"), 2, "for '--address <HOST:PORT>'"),
         (format!("{model} --address nonsense"), 2, "for '--address <HOST:PORT>'"),
         (format!("{model} --max-wait -1"), 2, "for '--max-wait <MS>': it must not be negative"),

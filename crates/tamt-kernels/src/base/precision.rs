@@ -17,8 +17,8 @@ pub fn processor(precision: Precision) -> String {
 }
 
 /// The precision that operands of products are rounded to. It applies to all dense products of linear layers and to the
-/// weights of sparse ones, and to products of attention and the other operands of sparse products where the processor has
-/// fast instructions for it. Sums, softmax, normalisation, losses and optimisers are always in f32.
+/// weights of sparse ones, and to products of attention and the other operands of sparse products where the processor
+/// has fast instructions for it. Sums, softmax, normalisation, losses and optimisers are always in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -43,8 +43,8 @@ impl Precision {
         self == Self::Bf16 && bf16() > Bf16Unit::F32
     }
 
-    /// Whether sparse products are computed in bf16: where AVX-512-BF16 has twice the throughput of f32, which no processor
-    /// with AMX offers.
+    /// Whether sparse products are computed in bf16: where AVX-512-BF16 has twice the throughput of f32, which no
+    /// processor with AMX offers.
     #[inline]
     pub(crate) fn sparse_in_bf16(self) -> bool {
         self == Self::Bf16 && bf16() == Bf16Unit::Avx512

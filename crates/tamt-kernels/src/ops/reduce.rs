@@ -68,7 +68,6 @@ kernel! {
     fn sum_squares_bf16_part<FMA>(x: &[bf16]) -> f64 {
         sum_wide(x, |v| v * v)
     }
-
 }
 
 /// `Σ term(x)` in f64, in 16 partial sums.

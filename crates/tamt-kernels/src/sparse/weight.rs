@@ -36,8 +36,8 @@ pub enum PreparedFor {
 }
 
 impl SparseWeight {
-    /// Prepares a matrix for products in a precision. [`Precision::Bf16`] rounds the weights, and the other operands only
-    /// on processors that have AVX-512-BF16 and no AMX, where bf16 is faster.
+    /// Prepares a matrix for products in a precision. [`Precision::Bf16`] rounds the weights, and the other operands
+    /// only on processors that have AVX-512-BF16 and no AMX, where bf16 is faster.
     ///
     /// # Panics
     /// If the matrix has 2^32 survivors or more.

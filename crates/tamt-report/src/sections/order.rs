@@ -75,10 +75,10 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
 const COLUMNS: [&str; 9] =
     ["higher", "lower", "sparsity", "difference", "95 % interval", "pairs", "p (t)", "p (t, Holm)", "p (Wilcoxon)"];
 
-const TASK_COLUMNS: [&str; 2] = ["higher on", "p (tasks)"];
+const TASK_COLUMNS: [&str; 3] = ["higher on", "95 % interval (tasks)", "p (tasks)"];
 
-const BY_TASK: &str = " The last two columns are about tasks instead of seeds: on how many the mean is higher, \
-and Wilcoxon's exact p of the differences of these means.";
+const BY_TASK: &str = " The last three columns are about tasks instead of seeds: on how many the mean is higher, \
+and the interval of the t test and Wilcoxon's exact p of the differences of these means.";
 
 const LEGEND: &str = " (\">\": more than noise by a paired t test over seeds, p < 0.05; \"≈\": not)";
 
@@ -110,13 +110,16 @@ struct Order {
     tested: usize,
     /// Number of neighbours that differ by more than noise.
     clear: usize,
-    /// The methods that are above others than their neighbour by more than noise, where a step between neighbours is not:
-    /// `imp > random`.
+    /// Number of other pairs of methods that a test compares.
+    tested_others: usize,
+    /// The methods that are above others than their neighbour by more than noise, where a step between neighbours is
+    /// not: `imp > random`.
     others: Vec<String>,
 }
 
 fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
-    let mut order = Order { text: averages[0].0.to_string(), tested: 0, clear: 0, others: Vec::new() };
+    let text = averages[0].0.to_string();
+    let mut order = Order { text, tested: 0, clear: 0, tested_others: 0, others: Vec::new() };
     // The order is that of the means over all runs; those of the pairs alone may have another.
     let is_clear = |comparison: &Comparison| comparison.test.is_some_and(|test| test.is_clear() && test.mean > 0.0);
     for pair in averages.windows(2) {
@@ -130,8 +133,9 @@ fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
     if order.clear < averages.len() - 1 {
         for (i, (better, _)) in averages.iter().enumerate() {
             let next = averages.get(i + 1).map(|(method, _)| method);
-            let below = comparisons.iter().filter(|c| c.better == *better && Some(&c.worse) != next && is_clear(c));
-            let below: Vec<&Method> = below.map(|comparison| &comparison.worse).collect();
+            let others = comparisons.iter().filter(|c| c.better == *better && Some(&c.worse) != next);
+            order.tested_others += others.clone().filter(|comparison| comparison.pairs > 1).count();
+            let below: Vec<&Method> = others.filter(|c| is_clear(c)).map(|comparison| &comparison.worse).collect();
             order.others.extend((!below.is_empty()).then(|| format!("{better} > {}", list(&below))));
         }
     }
@@ -139,8 +143,8 @@ fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
 }
 
 fn sentence(view: &View<'_>, level: Level, order: &Order, (methods, tasks): (usize, usize)) -> String {
-    let Order { text, tested, clear, others } = order;
-    let (tested, clear) = (*tested, *clear);
+    let Order { text, others, .. } = order;
+    let (tested, clear) = (order.tested, order.clear);
     let what = if tasks > 1 { format!("by the average over {tasks} tasks") } else { "by score".to_owned() };
     let neighbours = methods - 1;
     let verdict = if tested == 0 {
@@ -154,7 +158,7 @@ fn sentence(view: &View<'_>, level: Level, order: &Order, (methods, tasks): (usi
         format!("{clear} of {neighbours} steps are more than noise (\">\": paired t test over seeds, p < 0.05)")
     };
     let others = match others.as_slice() {
-        [] if tested > 0 && clear < neighbours && methods > 2 => "; of the other pairs, none is".to_owned(),
+        [] if tested > 0 && order.tested_others > 0 => "; of the other pairs, none is".to_owned(),
         [] => String::new(),
         others => format!("; of the other pairs, these are: {}", others.join("; ")),
     };
@@ -171,19 +175,18 @@ fn lines(level: Level, comparisons: &[Comparison], by_task: bool) -> Vec<Vec<Cel
             p.map_or(Cell::Empty, |p| Cell::Number(Number { text: Some(probability(p)), ..number(p, 3) }))
         };
         let difference = Number { signed: true, ..number(comparison.difference, 1) };
-        let (interval, pairs) = match &comparison.test {
-            Some(PairedT { interval: (low, high), n, .. }) => {
-                (format!("{} to {}", fixed(*low, 1), fixed(*high, 1)), n.to_string())
-            }
-            None => (String::new(), String::new()),
+        let interval = |test: Option<PairedT>| {
+            let text = |PairedT { interval: (low, high), .. }| format!("{} to {}", fixed(low, 1), fixed(high, 1));
+            Cell::text(test.map_or_else(String::new, text))
         };
+        let pairs = comparison.test.map_or_else(String::new, |test| test.n.to_string());
         let corrected = comparison.test.and_then(|_| corrected.next());
         let mut line = vec![
             Cell::text(comparison.better.to_string()),
             Cell::text(comparison.worse.to_string()),
             Cell::text(level.to_string()),
             Cell::Number(difference),
-            Cell::text(interval),
+            interval(comparison.test),
             Cell::text(pairs),
             p(comparison.test.map(|test| test.p)),
             p(corrected),
@@ -191,7 +194,8 @@ fn lines(level: Level, comparisons: &[Comparison], by_task: bool) -> Vec<Vec<Cel
         ];
         if by_task {
             let (tasks, higher) = (&comparison.by_task, comparison.by_task.iter().filter(|d| **d > 0.0).count());
-            line.extend([Cell::text(format!("{higher} of {}", tasks.len())), p(wilcoxon(tasks))]);
+            let higher = Cell::text(format!("{higher} of {}", tasks.len()));
+            line.extend([higher, interval(PairedT::of(tasks)), p(wilcoxon(tasks))]);
         }
         line
     };

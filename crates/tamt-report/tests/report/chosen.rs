@@ -126,14 +126,18 @@ fn comparisons_have_both_ps_and_the_interval_of_the_paired_test() {
         ("tamt-mlm", "random", 30.25 / 3.0, "6.8 to 13.4", 0.005_626_628_574_452, 0.011_253_257_148_905),
         ("magnitude", "random", 2.5, "0.0 to 5.0", 0.049_413_624_213_283, 0.049_413_624_213_283),
     ];
+    // The mean of the differences on the two tasks, and 12.706 times half their distance.
+    let over_tasks = ["−16.8 to 31.9", "9.0 to 11.1", "−20.8 to 25.8"];
     assert_eq!(rows.len(), expected.len());
-    for (row, (higher, lower, difference, interval, p, corrected)) in rows.into_iter().zip(expected) {
+    for ((row, over_tasks), (higher, lower, difference, interval, p, corrected)) in
+        rows.into_iter().zip(over_tasks).zip(expected)
+    {
         assert_eq!((row["higher"].as_str(), row["lower"].as_str()), (higher, lower));
         assert_eq!((row["95 % interval"].as_str(), row["pairs"].as_str()), (interval, "3"));
         close(row, "difference", difference);
         close(row, "p (t)", p);
         close(row, "p (t, Holm)", corrected);
-        assert_eq!(row["higher on"], "2 of 2");
+        assert_eq!((row["higher on"].as_str(), row["95 % interval (tasks)"].as_str()), ("2 of 2", over_tasks));
         close(row, "p (tasks)", 0.5);
     }
 }

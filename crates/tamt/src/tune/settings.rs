@@ -216,7 +216,10 @@ impl TuneSettings {
             return Err(Error::setting("batch-size", "a batch holds at least one example"));
         }
         if self.distillation.is_some_and(|kd| kd.logits_weight == 0.0 && kd.hidden_weight == 0.0) {
-            return Err(Error::setting("kd-logits-weight", "with kd-hidden-weight 0 too, the teacher teaches nothing"));
+            return Err(Error::setting(
+                "kd-logits-weight",
+                "with --kd-hidden-weight 0 too, the teacher teaches nothing",
+            ));
         }
         match self.duration {
             TrainingLength::Epochs(epochs) if !(epochs > 0.0 && epochs.is_finite()) => {

@@ -20,8 +20,8 @@ const PIECES: usize = 32;
 /// Width of a piece.
 const WIDTH: f32 = 0.1875;
 
-/// Upper bound of the argument, the centre of the last piece: `|g|` is below 2e-8 and `|h|` below 1.1e-7 there, and both
-/// count as constant from there on.
+/// Upper bound of the argument, the centre of the last piece: `|g|` is below 2e-8 and `|h|` below 1.1e-7 there, and
+/// both count as constant from there on.
 pub(crate) const END: f32 = WIDTH * (PIECES as f32 - 1.0);
 
 /// The coefficients of one cubic per piece, `[power][piece]`.
