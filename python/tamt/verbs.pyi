@@ -61,7 +61,6 @@ def find(
     optimizer: Literal["adamw", "bert-adam"] | None = None,
     learning_rate: _Value | None = None,
     lr_schedule: Literal["constant", "linear", "cosine"] | None = None,
-    lr_horizon_steps: _Value | None = None,
     warmup_steps: _Value | None = None,
     weight_decay: _Value | None = None,
     adam_epsilon: _Value | None = None,
@@ -71,6 +70,7 @@ def find(
     precision: Literal["auto", "f32", "bf16"] | None = None,
     kernel: Literal["auto", "dense", "sparse"] | None = None,
     config: _Value | None = None,
+    lr_horizon_steps: _Value | None = None,
 ) -> Run: ...
 
 def tune(
