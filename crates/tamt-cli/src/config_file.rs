@@ -13,6 +13,7 @@ use std::{fs, io, slice};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tamt::run::SETTINGS_FILE;
 use tamt_data::nearest;
 use toml::Value;
 
@@ -23,9 +24,6 @@ use crate::recorded::{self, TYPED_ONLY};
 use crate::recorded_keys::flag_of;
 use crate::recorded_path;
 use crate::toml_lines::place;
-
-/// The record of a run in its directory.
-pub(crate) const RECORD: &str = "config.toml";
 
 /// The command line `line` (the program's name first), with the flags of its `--config` file inserted after the verb.
 /// The parser of the result reports mistakes in typed flags.
@@ -86,7 +84,7 @@ fn without_record(command: &Command, line: &[OsString]) -> Option<String> {
     let typed = command.clone().ignore_errors(true).try_get_matches_from(line).ok()?;
     let directory = directory_to_resume(typed.subcommand()?.1)?;
     let there = what_is_at(&directory);
-    Some(format!("--resume takes the flags from the record of a run, {RECORD}; {there}"))
+    Some(format!("--resume takes the flags from the record of a run, {SETTINGS_FILE}; {there}"))
 }
 
 /// The files of the flags that an error names, if files and not the command line give them.
@@ -115,7 +113,7 @@ fn directory_to_resume(typed: &ArgMatches) -> Option<PathBuf> {
 
 /// The record of the run that `--resume` goes on with; `None` where it is missing or damaged, which the verb reports.
 fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
-    let path = directory_to_resume(typed)?.join(RECORD);
+    let path = directory_to_resume(typed)?.join(SETTINGS_FILE);
     let (_, table) = read(&path).ok()?;
     (verb != "demo" && recorded::verb(&table).is_some()).then_some(path)
 }
@@ -123,7 +121,7 @@ fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
 /// The text of a file, and its content.
 fn read(path: &Path) -> Result<(String, toml::Table), String> {
     if path.is_dir() {
-        let record = path.join(RECORD);
+        let record = path.join(SETTINGS_FILE);
         let advice = if record.is_file() { format!("; it holds {}", record.display()) } else { String::new() };
         return Err(format!("it is a directory, not a file{advice}"));
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use clap::{Command, CommandFactory};
 use tamt::Error;
+use tamt::run::SETTINGS_FILE;
 use tamt::ticket::Ticket;
 
 use crate::advice::{fitting, has, has_optional};
@@ -26,7 +27,7 @@ pub(crate) fn hint(error: &anyhow::Error, line: &[OsString], verb: &Command) -> 
 fn known_remedy(error: &anyhow::Error, line: &[OsString], verb: &Command) -> Option<String> {
     // Of several texts, the first one that fits the verb.
     let texts: &[&str] = match error.downcast_ref::<Error>()? {
-        Error::Occupied { found, .. } if found == config_file::RECORD => {
+        Error::Occupied { found, .. } if found == SETTINGS_FILE => {
             &["give --resume to go on with that run, or another --output-dir", "give another --output-dir"]
         }
         Error::Occupied { .. } | Error::NothingToResume { .. } => &["give another --output-dir"],

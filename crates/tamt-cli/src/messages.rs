@@ -1,11 +1,12 @@
 //! Errors of the library in the words of the command line, where settings are flags.
 
 use std::error::Error as StdError;
+use std::ffi::OsStr;
 
 use clap::Command;
 use tamt::Error;
 
-use crate::advice::{fitting, has};
+use crate::advice::{fitting, has, verb_of};
 
 /// The text of an error of a verb. Texts that name settings name their flags, where the verb has them.
 pub(crate) fn message(error: &(dyn StdError + 'static), verb: &Command) -> String {
@@ -28,10 +29,15 @@ pub(crate) fn message(error: &(dyn StdError + 'static), verb: &Command) -> Strin
     }
 }
 
+/// An error of a command line with its causes, in a line.
+pub(crate) fn with_causes(error: &anyhow::Error, line: &[impl AsRef<OsStr>]) -> String {
+    let verb = verb_of(line);
+    error.chain().map(|cause| message(cause, &verb)).collect::<Vec<_>>().join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advice::verb_of;
 
     fn told(verb: &str, error: &Error) -> String {
         message(error, &verb_of(&["tamt", verb]))

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tamt_data::nearest;
+use tamt_files::broken_link;
 
 /// Number of names that a description of a directory shows.
 const NAMES_SHOWN: usize = 8;
@@ -27,7 +28,7 @@ pub(crate) fn what_is_at(path: &Path) -> String {
 /// What is near `path`, where nothing is.
 fn nothing_at(path: &Path) -> String {
     let shown = path.display();
-    if let Some(link) = path.ancestors().find_map(broken_link) {
+    if let Some(link) = path.ancestors().find_map(wrong_link) {
         return link;
     }
     let parent = match path.parent() {
@@ -59,9 +60,8 @@ fn nothing_at(path: &Path) -> String {
 }
 
 /// What is wrong with a link that leads to nothing; `None` for other paths.
-fn broken_link(path: &Path) -> Option<String> {
-    let target = fs::read_link(path).ok()?;
-    let error = fs::metadata(path).err()?;
+fn wrong_link(path: &Path) -> Option<String> {
+    let (target, error) = broken_link(path)?;
     let (shown, target) = (path.display(), target.display());
     Some(match error.kind() {
         ErrorKind::NotFound => format!("{shown} is a link to {target}, which does not exist"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 use tamt::find::Texts;
-use tamt::run::VerbSettings;
+use tamt::run::{SETTINGS_FILE, VerbSettings};
 use tamt_data::Tokenizer;
 use tamt_files::digest::sha256_hex;
 use toml::{Table, Value};
@@ -117,7 +117,7 @@ impl Record {
 /// The name that the tickets of the run in `directory` have for their model; `None` without a record of that name. A
 /// resumed run writes the same tickets, however the model is given to it.
 pub(crate) fn model_of_ticket(directory: &Path) -> Option<String> {
-    let text = fs::read_to_string(directory.join("config.toml")).ok()?;
+    let text = fs::read_to_string(directory.join(SETTINGS_FILE)).ok()?;
     let table: Table = toml::from_str(&text).ok()?;
     Some(table.get(MODEL_OF_TICKET)?.as_str()?.to_owned())
 }

@@ -92,6 +92,13 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
     fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
+/// Where the symbolic link at `path` points to, and why it cannot be followed; `None` for links that can be, and for paths
+/// that are no links.
+pub fn broken_link(path: &Path) -> Option<(PathBuf, io::Error)> {
+    let target = fs::read_link(path).ok()?;
+    Some((target, fs::metadata(path).err()?))
+}
+
 /// Symbolic links that are followed one after the other, as many as Linux follows.
 const MAX_LINKS: usize = 40;
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tamt_files::broken_link;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -297,8 +299,7 @@ impl Error {
 
     /// The error for a symbolic link at `path` that leads to nothing; `None` for anything else.
     pub(crate) fn broken_link(path: &Path) -> Option<Self> {
-        let missing = std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-        let target = std::fs::read_link(path).ok().filter(|_| missing)?;
+        let (target, _) = broken_link(path).filter(|(_, error)| error.kind() == io::ErrorKind::NotFound)?;
         Some(Self::BrokenLink { path: path.to_owned(), target })
     }
 }

@@ -335,13 +335,14 @@ fn gradients_of_groups_add_up() {
 #[test]
 fn rounded_matrices_change_no_product_in_bf16() {
     let masks = masks(&model(), |n| 1 + n % 6);
-    for choice in [KernelChoice::DENSE, KernelChoice::SPARSE] {
+    for choice in [None, Some(KernelChoice::DENSE), Some(KernelChoice::SPARSE)] {
         let mut model = model();
         let batch = batch(&model);
         let states = |model: &Model| {
             let (mut activations, mut workspace) = (Activations::new(Save::Hidden), Workspace::new(Precision::Bf16));
-            let prepared = PreparedWeights::for_inference(model, Some(&masks), choice, Precision::Bf16);
-            model.forward(&batch, Pass::new(Some(&masks), Some(&prepared)), &mut activations, &mut workspace);
+            let prepare = |choice| PreparedWeights::for_inference(model, Some(&masks), choice, Precision::Bf16);
+            let prepared = choice.map(prepare);
+            model.forward(&batch, Pass::new(Some(&masks), prepared.as_ref()), &mut activations, &mut workspace);
             activations.last_hidden().to_vec()
         };
         let expected = states(&model);

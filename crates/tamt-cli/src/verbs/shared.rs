@@ -13,8 +13,8 @@ use tamt::base::Base;
 use tamt::find::Texts;
 use tamt::inspect::Rates;
 use tamt::metrics::{EVALUATION, label};
-use tamt::run::{RunDir, read_eval_results};
-use tamt::ticket::Ticket;
+use tamt::run::{RunDir, SETTINGS_FILE, read_eval_results};
+use tamt::ticket::{TICKET_FILE, Ticket};
 use tamt_data::{Corpus, LONGEST_LINE, ReadOptions, Tokenizer};
 use tamt_files::same_file;
 use tamt_model::sentence::{MODULES_FILE, SENTENCE_FILE};
@@ -32,7 +32,7 @@ use crate::record::Record;
 use crate::signals::Signals;
 
 /// Files of a run; a directory with one of them takes no new ticket.
-pub(super) const RUN_FILES: &[&str] = &["config.toml", "ticket.safetensors"];
+pub(super) const RUN_FILES: &[&str] = &[SETTINGS_FILE, TICKET_FILE];
 /// Files of a model, an export or a run; a directory with one of them takes no new model.
 pub(super) const MODEL_FILES: &[&str] = &[
     "config.json",
@@ -41,8 +41,8 @@ pub(super) const MODEL_FILES: &[&str] = &[
     "pytorch_model.bin",
     "model.onnx",
     "mask.pt",
-    "config.toml",
-    "ticket.safetensors",
+    SETTINGS_FILE,
+    TICKET_FILE,
 ];
 
 /// Refuses a directory that holds one of these files.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{at, bert, copy_of_bert, copy_of_classifier, json_file, object, tamt};
+use crate::common::{at, bert, change_json, copy_of_bert, copy_of_classifier, object, tamt};
 use crate::fixture::{Running, encoded, floats};
 
 const TEXTS: [&str; 3] = ["taltul lordil basgen", "lis", "durbastan rolstir folsta lis taltul starkel"];
@@ -41,10 +41,7 @@ fn long_texts_are_cut_as_in_encode_or_refused_as_the_request_says() {
 fn texts_are_cut_at_the_side_of_the_tokenizer_and_no_other_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let model = copy_of_bert(&directory.path().join("left"));
-    let config = directory.path().join("left/tokenizer_config.json");
-    let mut settings = if config.is_file() { json_file(&config) } else { json!({}) };
-    settings["truncation_side"] = json!("left");
-    fs::write(&config, settings.to_string()).unwrap();
+    change_json(format!("{model}/tokenizer_config.json"), |config| config["truncation_side"] = json!("left"));
     let server = Running::start(&format!("--model {model} --max-length 5"));
     let ask = |side: &str| server.post("/embed", &json!({ "inputs": TEXTS[2], "truncation_direction": side }));
     assert_eq!(ask("right").status, 422);

@@ -51,10 +51,10 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
         let others = order.others.iter().map(|other| format!("; {other}")).collect::<String>();
         short.push(format!("At {level}{}: {}{others}{note}", view.of_base(), order.text));
         sentences.push(sentence(view, level, &order, (averages.len(), tasks.len())));
-        rows.extend(lines(level, &comparisons, tasks.len() > 1));
+        rows.extend(lines(level, &comparisons));
     }
-    let what = if tasks.len() > 1 { "averages" } else { "scores" };
-    let (task_columns, by_task) = if tasks.len() > 1 { (&TASK_COLUMNS[..], BY_TASK) } else { (&[][..], "") };
+    let (what, task_columns, by_task) =
+        if tasks.len() > 1 { ("averages", &TASK_COLUMNS[..], BY_TASK) } else { ("scores", &[][..], "") };
     let table = Table {
         id: view.id("comparisons"),
         caption: format!(
@@ -165,7 +165,7 @@ fn sentence(view: &View<'_>, level: Level, order: &Order, (methods, tasks): (usi
     format!("At {level}{}, {what}: {text}. {verdict}{others}.", view.of_base())
 }
 
-fn lines(level: Level, comparisons: &[Comparison], by_task: bool) -> Vec<Vec<Cell>> {
+fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
     let tested: Vec<f64> = comparisons.iter().filter_map(|comparison| Some(comparison.test?.p)).collect();
     let mut corrected = holm(&tested).into_iter();
     let line = |comparison: &Comparison| {
@@ -192,8 +192,9 @@ fn lines(level: Level, comparisons: &[Comparison], by_task: bool) -> Vec<Vec<Cel
             p(corrected),
             p(comparison.wilcoxon),
         ];
-        if by_task {
-            let (tasks, higher) = (&comparison.by_task, comparison.by_task.iter().filter(|d| **d > 0.0).count());
+        let tasks = &comparison.by_task;
+        if tasks.len() > 1 {
+            let higher = tasks.iter().filter(|difference| **difference > 0.0).count();
             let higher = Cell::text(format!("{higher} of {}", tasks.len()));
             line.extend([higher, interval(PairedT::of(tasks)), p(wilcoxon(tasks))]);
         }

@@ -12,6 +12,7 @@ use crate::run::files::{
 };
 use crate::run::new_run::NewRun;
 use crate::run::results::RESULTS_FILE;
+use crate::run::settings::SETTINGS_FILE;
 use crate::run::trainer_state::STATE_FILE;
 use crate::run::{log, settings, tensorboard};
 use crate::ticket::TICKET_FILE;
@@ -20,7 +21,7 @@ const MODEL_FILE: &str = "model.safetensors";
 
 /// Files that a run writes; their presence marks a directory as occupied.
 const RUN_FILES: [&str; 7] =
-    [settings::FILE, TICKET_FILE, MODEL_FILE, "config.json", STATE_FILE, RESULTS_FILE, log::FILE];
+    [SETTINGS_FILE, TICKET_FILE, MODEL_FILE, "config.json", STATE_FILE, RESULTS_FILE, log::FILE];
 
 /// Whether the run in a directory can take more steps: it has not finished, or a checkpoint to go on from is there.
 fn can_go_on(directory: &Path) -> bool {
@@ -75,7 +76,7 @@ impl RunDir {
         // under the lock.
         let opened = refuse_if_occupied(path, resume).and_then(|()| NewRun::new(path, created.clone()));
         let new = opened.inspect_err(|_| remove_empty(&created))?;
-        let had_run = [LOCK_FILE, settings::FILE].iter().any(|name| path.join(name).exists());
+        let had_run = [LOCK_FILE, SETTINGS_FILE].iter().any(|name| path.join(name).exists());
         let lock = lock(path).inspect_err(|_| remove_empty(&created))?;
         refuse_if_occupied(path, resume)?;
         // In a directory without a run, a temporary file may belong to another program.
@@ -190,7 +191,7 @@ impl Drop for RunDir {
 
 fn refuse_if_occupied(path: &Path, resume: bool) -> Result<()> {
     let names = entries(path)?;
-    if resume && names.contains(settings::FILE) {
+    if resume && names.contains(SETTINGS_FILE) {
         return Ok(());
     }
     let of_a_run = |name: &&String| {
@@ -199,7 +200,7 @@ fn refuse_if_occupied(path: &Path, resume: bool) -> Result<()> {
             || name.starts_with(tensorboard::FILE_PREFIX)
     };
     // A record says more than other files: the directory is that of a run, which can be resumed.
-    let record = names.get(settings::FILE);
+    let record = names.get(SETTINGS_FILE);
     match record.or_else(|| names.iter().find(of_a_run)).cloned() {
         None => Ok(()),
         Some(found) if resume => Err(Error::NothingToResume { path: path.to_owned(), found }),

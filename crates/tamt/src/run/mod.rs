@@ -41,7 +41,7 @@ pub use new_run::NewRun;
 pub use observer::{Observer, Silent, StepReport};
 pub(crate) use results::number;
 pub use results::{read_eval_results, write_eval_results};
-pub use settings::VerbSettings;
+pub use settings::{SETTINGS_FILE, VerbSettings};
 pub use stop::{Hold, Stop};
 pub use tensorboard::EventWriter;
 pub use trainer_state::TrainerState;

@@ -30,7 +30,8 @@ impl NewRun {
     pub fn discard(&self) {
         let Ok(names) = entries(&self.path) else { return };
         let is_trace = |name: &str| {
-            [LOCK_FILE, settings::FILE, log::FILE].contains(&name) || name.starts_with(tensorboard::FILE_PREFIX)
+            [LOCK_FILE, settings::SETTINGS_FILE, log::FILE].contains(&name)
+                || name.starts_with(tensorboard::FILE_PREFIX)
         };
         let is_empty = fs::metadata(self.path.join(log::FILE)).map_or(true, |file| file.len() == 0);
         let new: Vec<&String> = names.iter().filter(|name| !self.before.contains(*name)).collect();

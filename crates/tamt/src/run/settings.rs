@@ -12,7 +12,7 @@ use crate::error::{Error, Result, SettingDifference};
 use crate::run::extension::{self, Extension};
 
 /// The record of a run's settings, in its directory.
-pub(super) const FILE: &str = "config.toml";
+pub const SETTINGS_FILE: &str = "config.toml";
 
 /// Settings with no effect on a result, in whichever table: the display, the threads, names and paths, since `config.toml`
 /// has the digests of their contents. A name matches in snake case and in kebab case.
@@ -67,7 +67,7 @@ pub(super) fn table<S: Serialize + ?Sized>(settings: &S) -> Result<toml::Table> 
 
 /// The settings that `directory` records, if there are any.
 pub(super) fn read(directory: &Path) -> Result<Option<toml::Table>> {
-    let path = directory.join(FILE);
+    let path = directory.join(SETTINGS_FILE);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
     match fs::read_to_string(&path) {
         Ok(text) => toml::from_str(&text).map(Some).map_err(|error| damaged(error.to_string())),
@@ -80,7 +80,7 @@ pub(super) fn read(directory: &Path) -> Result<Option<toml::Table>> {
 /// Writes `config.toml` into `directory`.
 pub(super) fn write(directory: &Path, settings: &toml::Table) -> Result<()> {
     let text = settings.to_string();
-    atomic_write(&directory.join(FILE), |file| file.write_all(text.as_bytes()))?;
+    atomic_write(&directory.join(SETTINGS_FILE), |file| file.write_all(text.as_bytes()))?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tamt::demo::{DemoSettings, PretrainedBase, TASKS_DIR, TRAIN_FILE, VALID_FILE, pretrain_base, write_data};
-use tamt::run::{RunDir, VerbSettings};
+use tamt::run::{RunDir, SETTINGS_FILE, VerbSettings};
 
 use crate::args::demo::DemoArgs;
 use crate::args::study::StudyArgs;
@@ -18,9 +18,6 @@ use crate::resolve;
 use crate::signals::Signals;
 use crate::verbs::demo::plan::{PLAN_FILE, REPORT_DIR, STUDY_DIR};
 use crate::verbs::{report, study};
-
-/// The settings of a run directory.
-const SETTINGS_FILE: &str = "config.toml";
 
 pub(super) fn run(args: &DemoArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;

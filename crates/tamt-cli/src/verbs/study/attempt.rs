@@ -8,16 +8,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use tamt::run::SETTINGS_FILE;
 use tamt_study::files;
 use tamt_study::labels::{Kind, Labels};
 use tamt_study::record::{FORMAT, Machine, Outcome, RESULTS_FILE, Record, WrittenFile};
 use tamt_study::run::{Run, Source};
 use tamt_study::store::{State, Store, TICKET_FILE};
 
-use crate::advice::verb_of;
 use crate::args::Verb;
 use crate::command_line;
-use crate::messages::message;
+use crate::messages::with_causes;
 use crate::printer::Printer;
 use crate::verbs::{eval, find, tune};
 
@@ -84,8 +84,7 @@ impl<'a> Attempt<'a> {
 
     /// An error with its causes, in a line.
     fn told(&self, error: &anyhow::Error) -> String {
-        let verb = verb_of(&self.run.command);
-        error.chain().map(|cause| message(cause, &verb)).collect::<Vec<_>>().join(": ")
+        with_causes(error, &self.run.command)
     }
 
     /// The files without which the run is not done.
@@ -205,7 +204,7 @@ fn precision(words: &[String]) -> tamt_kernels::Precision {
 
 /// The error of a record that the command line does not take, as one that another version wrote.
 fn unreadable_record(directory: &Path, text: &str) -> anyhow::Error {
-    let path = directory.join("config.toml");
+    let path = directory.join(SETTINGS_FILE);
     // The usage follows the first line, and the path stands ahead of the reason.
     let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     let reason = first.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ").to_owned();

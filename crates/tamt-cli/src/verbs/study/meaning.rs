@@ -17,13 +17,12 @@ use tamt_data::tasks::{Split, Task, files_of};
 use tamt_model::{Checkpoint, Config};
 use tamt_study::commands::{Input, Resolved};
 
-use crate::advice::verb_of;
 use crate::args::Verb;
 use crate::args::eval::EvalArgs;
 use crate::args::find::FindArgs;
 use crate::args::tune::TuneArgs;
 use crate::args::values::EvalHead;
-use crate::messages::message;
+use crate::messages::with_causes;
 use crate::resolve;
 use crate::verbs::task;
 
@@ -38,10 +37,7 @@ pub(super) fn of(verb: &Verb, words: &[String], models: &Models) -> Result<Resol
         Verb::Tune(args) => tune(args, words, models),
         _ => Err(anyhow::anyhow!("a study runs find, eval and tune")),
     };
-    resolved.map_err(|error| {
-        let verb = verb_of(words);
-        error.chain().map(|cause| message(cause, &verb)).collect::<Vec<_>>().join(": ")
-    })
+    resolved.map_err(|error| with_causes(&error, words))
 }
 
 /// Input files by what they are for.
