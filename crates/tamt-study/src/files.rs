@@ -92,7 +92,11 @@ pub fn entries(directory: &Path) -> Result<Vec<String>> {
         entries => entries.map_err(list)?,
     };
     let names = entries.filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose());
-    let mut names: Vec<String> = names.collect::<io::Result<_>>().map_err(list)?;
+    let mut names: Vec<String> = match names.collect::<io::Result<_>>() {
+        // Another process removed the directory meanwhile.
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
+        names => names.map_err(list)?,
+    };
     names.sort_unstable();
     Ok(names)
 }

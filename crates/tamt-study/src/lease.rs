@@ -107,7 +107,7 @@ impl Leases {
     /// # Errors
     /// [`Error::Io`].
     pub fn forget(&self, run: &str) -> Result<()> {
-        files::remove(&self.directory.join(run))
+        remove(&self.directory.join(run))
     }
 
     /// Takes the lease of a run whose newest checkpoint is `checkpoint`; `None` if another worker has it.
@@ -120,10 +120,19 @@ impl Leases {
             return Ok(None);
         }
         let directory = self.directory.join(run);
-        create_directory(&directory)?;
+        match create_directory(&directory) {
+            // Another worker ends the lease at this moment: the directory was there, and is gone.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            outcome => outcome?,
+        }
         let number = status.attempts + 1;
         let content = Holder { worker: self.worker.id().to_owned(), attempt: number, checkpoint };
-        if publish(&directory, number, &content)? { Ok(Some(Lease { directory, number, content })) } else { Ok(None) }
+        if publish(&directory, number, &content)? {
+            return Ok(Some(Lease { directory, number, content }));
+        }
+        // The temporary file may have kept the worker that ended the lease from removing the directory.
+        let _ = fs::remove_dir(&directory);
+        Ok(None)
     }
 }
 
@@ -157,7 +166,7 @@ impl Lease {
     /// # Errors
     /// [`Error::Io`].
     pub fn end(self) -> Result<()> {
-        files::remove(&self.directory)
+        remove(&self.directory)
     }
 }
 
@@ -178,6 +187,15 @@ impl Numbers {
 
 fn read(directory: &Path, number: u64) -> Result<Option<Holder>> {
     files::read_json(&directory.join(number.to_string()))
+}
+
+/// Removes the directory of a lease. A file that appears there meanwhile is the lease of another worker, which finds that the
+/// run has ended, and removes the directory.
+fn remove(directory: &Path) -> Result<()> {
+    match files::remove(directory) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Creates the file of a number, with its content at once; false if the number is taken.
@@ -234,6 +252,25 @@ mod tests {
             });
             assert_eq!(taken, 1);
         }
+    }
+
+    #[test]
+    fn a_lease_that_ends_while_another_worker_takes_it_is_no_error() {
+        let root = tempfile::tempdir().unwrap();
+        let all: Vec<_> = (0..4).map(|_| leases(root.path())).collect();
+        let take_and_end = |leases: &Leases| {
+            for _ in 0..300 {
+                if let Some(lease) = leases.take("run", None).unwrap() {
+                    lease.end().unwrap();
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for (_, leases) in &all {
+                scope.spawn(|| take_and_end(leases));
+            }
+        });
+        assert!(all[0].1.known().unwrap().is_empty());
     }
 
     #[test]
