@@ -24,6 +24,7 @@ mod cache;
 pub mod call;
 mod command_line;
 mod config_file;
+mod effects;
 mod exit;
 mod flat;
 mod hints;

@@ -19,6 +19,11 @@ use crate::recorded_path;
 /// The key of the name that tickets have for their model: as typed, unlike the recorded path.
 const MODEL_OF_TICKET: &str = "base-model";
 
+/// The SHA-256 of a tokenizer's files, one after the other.
+pub(crate) fn tokenizer_digest(tokenizer: &Tokenizer) -> String {
+    sha256_hex(tokenizer.files().iter().map(|file| file.bytes.as_slice()))
+}
+
 /// All resolved settings of a run.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -77,8 +82,7 @@ impl Record {
 
     /// Records the digest of a tokenizer, which decides the tokens of a text.
     pub(crate) fn tokenizer(&mut self, tokenizer: &Tokenizer) {
-        let files = tokenizer.files().iter();
-        self.set("tokenizer-sha256", sha256_hex(files.map(|file| file.bytes.as_slice())));
+        self.set("tokenizer-sha256", tokenizer_digest(tokenizer));
     }
 
     /// Records the texts of a run and the digests of their files.

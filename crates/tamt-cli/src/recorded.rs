@@ -6,46 +6,13 @@ use clap::{Arg, Command};
 use tamt::train::SAVE_MINUTES;
 use toml::{Table, Value};
 
+use crate::effects::Effects;
 use crate::flat::{Flat, flattened};
 use crate::recorded_keys::{Keys, describes, flag_of, own, same};
 use crate::toml_lines::place;
 
 /// Flags without a meaning in a file.
 pub(crate) const TYPED_ONLY: [&str; 3] = ["config", "help", "version"];
-
-/// Flags that only methods with masks to train take, in `find`.
-const OF_MASKS: [&str; 9] = [
-    "init",
-    "score-init",
-    "init-scale",
-    "binarizer",
-    "threshold",
-    "rethreshold-every",
-    "freeze-head",
-    "allow-other-base",
-    "ticket-steps",
-];
-
-/// Flags that only methods with steps to take have, in `find`, beside those of masks.
-const OF_TRAINING: [&str; 17] = [
-    "corpus",
-    "max-steps",
-    "batch-size",
-    "dropout",
-    "eval-every",
-    "save-every",
-    "save-minutes",
-    "logging-steps",
-    "optimizer",
-    "learning-rate",
-    "lr-schedule",
-    "lr-horizon-steps",
-    "warmup-steps",
-    "weight-decay",
-    "adam-epsilon",
-    "clip",
-    "max-grad-norm",
-];
 
 /// The verb that recorded `table`; `None` for a file that a person wrote.
 pub(crate) fn verb(table: &Table) -> Option<&str> {
@@ -148,35 +115,12 @@ fn leave_out_consequences(verb: &str, table: &Table, own: &[Flat], flags: &mut T
     }
 }
 
-/// Leaves out the settings that a method of `find` has no use for, unless somebody set them: then the run says that they
-/// have no effect.
+/// Leaves out the settings of a search without an effect, unless somebody set them: then the run says that they have none.
 fn leave_out_unused(own: &[Flat], flags: &mut Table) {
-    let method = flags.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let has_masks = method.starts_with("tamt-");
-    let trains = has_masks || method == "imp";
-    let evaluates = flags.contains_key("eval-corpus");
-    let is = |name: &str, value: &str| flags.get(name).and_then(Value::as_str) == Some(value);
-    let is_uniform = is("score-init", "uniform");
-    let random_signs = is("binarizer", "sign") && is("score-init", "two-level");
-    let has_ticket = !is("init", "magnitude") && !is("init", "random");
-    let is_unused = |name: &str| {
-        (!has_masks && OF_MASKS.contains(&name))
-            || (!trains && OF_TRAINING.contains(&name))
-            || (!trains && !evaluates && ["block-size", "mlm-probability"].contains(&name))
-            || (name == "seed" && !trains && method != "random")
-            || (name == "rewind" && method != "imp")
-            || (name == "freeze-head" && method == "tamt-kd")
-            || (name == "mlm-probability" && method == "tamt-kd" && !evaluates)
-            || (name == "kd-distance" && is("kd-representation", "none"))
-            || (name == "kd-relation-layers" && is("kd-relation", "none"))
-            || (name == "max-grad-norm" && is("clip", "none"))
-            || (name == "init-scale" && !is_uniform && !random_signs)
-            || (name == "threshold" && (random_signs || is("binarizer", "bernoulli")))
-            || (name == "allow-other-base" && !has_ticket)
-    };
+    let Some(effects) = Effects::of_record(flags) else { return };
     // The model, which the record does not hold, decides the longest block.
-    let unused = |name: &&String| is_unused(name) && (is_own(own, flags, name) || *name == "block-size");
-    let unused: Vec<String> = flags.keys().filter(unused).cloned().collect();
+    let follows = |name: &str| name == "block-size" || is_own(own, flags, name);
+    let unused: Vec<String> = flags.keys().filter(|name| !effects.has(name) && follows(name)).cloned().collect();
     unused.iter().for_each(|name| {
         flags.remove(name);
     });

@@ -57,11 +57,12 @@ pub(crate) fn describes(verb: &str, path: &str) -> bool {
         "find" => &["base", "tokenizer", "corpus", "eval-corpus", "start"],
         "pretrain" => &["base", "tokenizer", "corpus", "eval-corpus"],
         "tune" => &["base", "tokenizer", "ticket", "teacher", "task-file"],
-        "eval" => &["base", "corpus", "ticket"],
+        "eval" => &["base", "tokenizer", "corpus", "mlm-head", "ticket", "task-file"],
         _ => &[],
     };
+    let reads_task = ["tune", "eval"].contains(&verb);
     let is_input =
-        |name: &str| inputs.contains(&name) || verb == "tune" && Split::ALL.iter().any(|split| split.name() == name);
+        |name: &str| inputs.contains(&name) || reads_task && Split::ALL.iter().any(|split| split.name() == name);
     // The number of threads is that of the machine, where `--threads` does not say otherwise.
     let has_threads = ["find", "pretrain", "tune"].contains(&verb);
     ["verb", "tool-version"].contains(&path)

@@ -2,12 +2,11 @@
 
 use anyhow::{Result, bail};
 use tamt::Compute;
-use tamt::find::{FindSettings, MaskInit, Method, Preset, imp_rounds};
-use tamt::objective::{KdSettings, ObjectiveSettings, Relation, Representation};
+use tamt::find::{FindSettings, Method, Preset, imp_rounds};
+use tamt::objective::{KdSettings, ObjectiveSettings};
 use tamt::pretrain::PretrainSettings;
 use tamt::prune::Sparsity;
-use tamt::scores::{Binarizer, ScoreInit};
-use tamt::train::{Clip, OptimizerKind, OptimizerSettings, Shape, TrainSettings};
+use tamt::train::{OptimizerKind, OptimizerSettings, TrainSettings};
 use tamt::tune::{DistillSettings, InputSettings, TrainingLength, TuneSettings};
 use tamt_data::tasks::{Head, Task};
 
@@ -270,61 +269,4 @@ pub(crate) fn without_effect_on_task(args: &InputArgs, task: &Task) -> Vec<&'sta
     ];
     let has_spans = matches!(task.head, Head::Span { .. });
     flags.into_iter().filter(|(_, given)| *given && !has_spans).map(|(name, _)| name).collect()
-}
-
-/// Given flags without effect on the method.
-pub(crate) fn without_effect(args: &FindArgs, method: Method) -> Vec<&'static str> {
-    let (trains, masks) = (method.trains(), method.trains_masks());
-    let (kd, imp) = (method.objective().kd.is_some(), method == Method::Imp);
-    let FindArgs { masks: m, distillation: d, pruning: p, training: t, .. } = args;
-    let o = &t.optimizer;
-    let evaluates = !t.eval_corpus.is_empty();
-    let text = trains || evaluates;
-    let (init, binarizer) = (m.score_init.unwrap_or_default(), m.binarizer.unwrap_or_default());
-    let random_signs = (init, binarizer) == (ScoreInit::TwoLevel, Binarizer::Sign);
-    let probabilities = binarizer == Binarizer::Bernoulli;
-    let hidden_states = d.kd_representation != Some(Representation::None);
-    let relates = d.kd_relation.is_some_and(|relation| relation != Relation::None);
-    let (falls, clips) = (o.lr_schedule != Some(Shape::Constant), o.clip != Some(Clip::None));
-    let flags = [
-        ("--corpus", !args.corpus.is_empty(), trains),
-        ("--max-steps", args.max_steps.is_some(), trains),
-        ("--preset", args.preset.is_some(), text),
-        ("--init", m.init.is_some(), masks),
-        ("--allow-other-base", args.allow_other_base, matches!(m.init, Some(MaskInit::Ticket(_)))),
-        ("--score-init", m.score_init.is_some(), masks),
-        ("--init-scale", m.init_scale.is_some(), masks && (init == ScoreInit::Uniform || random_signs)),
-        ("--binarizer", m.binarizer.is_some(), masks),
-        ("--threshold", m.threshold.is_some(), masks && !random_signs && !probabilities),
-        ("--rethreshold-every", m.rethreshold_every.is_some(), masks),
-        ("--ticket-steps", !m.ticket_steps.is_empty(), masks),
-        ("--freeze-head", m.freeze_head, masks && method.uses_mlm()),
-        ("--kd-weight", d.kd_weight.is_some(), kd),
-        ("--kd-representation", d.kd_representation.is_some(), kd),
-        ("--kd-distance", d.kd_distance.is_some(), kd && hidden_states),
-        ("--kd-attention", d.kd_attention, kd),
-        ("--kd-relation", d.kd_relation.is_some(), kd),
-        ("--kd-relation-layers", d.kd_relation_layers.is_some(), kd && relates),
-        ("--rewind", p.rewind.is_some(), imp),
-        ("--steps-per-round", p.steps_per_round.is_some(), imp),
-        ("--batch-size", t.batch_size.is_some(), trains),
-        ("--block-size", t.block_size.is_some(), text),
-        ("--mlm-probability", t.mlm_probability.is_some(), method.uses_mlm() || evaluates),
-        ("--dropout", t.dropout.is_some(), trains),
-        ("--seed", t.seed.is_some(), trains || method == Method::Random),
-        ("--eval-every", t.eval_every.is_some(), trains && evaluates),
-        ("--save-every", t.run.save_every.is_some(), trains),
-        ("--save-minutes", t.run.save_minutes.is_some(), trains),
-        ("--logging-steps", t.run.logging_steps.is_some(), trains),
-        ("--optimizer", o.optimizer.is_some(), trains),
-        ("--learning-rate", o.learning_rate.is_some(), trains),
-        ("--lr-schedule", o.lr_schedule.is_some(), trains),
-        ("--lr-horizon-steps", o.lr_horizon_steps.is_some(), trains && falls),
-        ("--warmup-steps", o.warmup_steps.is_some(), trains),
-        ("--weight-decay", o.weight_decay.is_some(), trains),
-        ("--adam-epsilon", o.adam_epsilon.is_some(), trains),
-        ("--clip", o.clip.is_some(), trains),
-        ("--max-grad-norm", o.max_grad_norm.is_some(), trains && clips),
-    ];
-    flags.into_iter().filter(|(_, given, used)| *given && !used).map(|(name, ..)| name).collect()
 }

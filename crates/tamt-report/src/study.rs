@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tamt_files::digest::sha256_file;
 use tamt_study::labels::Labels;
-use tamt_study::store::TICKET_FILE;
+use tamt_study::record::TICKET_FILE;
 
 use crate::names::{Level, Method, Task};
 use crate::run::{Kind, LeftOut, Run};

@@ -259,8 +259,8 @@ mod tests {
 
     use super::*;
     use crate::labels::Labels;
+    use crate::record::TICKET_FILE;
     use crate::record::{FORMAT, Machine, Outcome, Record};
-    use crate::store::TICKET_FILE;
     use crate::worker::Worker;
 
     fn search(id: &str) -> Run {

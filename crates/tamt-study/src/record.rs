@@ -15,6 +15,9 @@ pub const RECORD_FILE: &str = "study-run.json";
 /// The result of a run, a JSON object.
 pub const RESULTS_FILE: &str = "eval_results.json";
 
+/// The file of a ticket in its folder.
+pub const TICKET_FILE: &str = "ticket.safetensors";
+
 /// The version of the format.
 pub const FORMAT: u64 = 1;
 
@@ -78,7 +81,7 @@ pub struct WrittenFile {
     pub path: String,
     /// The size.
     pub bytes: u64,
-    /// SHA-256, for `eval_results.json`, from which numbers are read.
+    /// SHA-256, for `eval_results.json`, from which numbers are read, and for tickets.
     pub sha256: Option<String>,
 }
 
@@ -88,7 +91,8 @@ impl WrittenFile {
     pub fn of(directory: &Path, path: &str) -> Option<Self> {
         let file = directory.join(path);
         let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-        let sha256 = if path == RESULTS_FILE { Some(sha256_file(&file).ok()?) } else { None };
+        let has_digest = path == RESULTS_FILE || file.ends_with(TICKET_FILE);
+        let sha256 = if has_digest { Some(sha256_file(&file).ok()?) } else { None };
         Some(Self { path: path.to_owned(), bytes, sha256 })
     }
 }
@@ -120,7 +124,10 @@ impl Record {
                 Some(found) if found.bytes != written.bytes => {
                     Some(format!("{path} has {} bytes and was written with {}", found.bytes, written.bytes))
                 }
-                Some(found) if found.sha256 != written.sha256 => Some(format!("{path} is not as it was written")),
+                // Records of older versions have no digests of tickets.
+                Some(found) if written.sha256.is_some() && found.sha256 != written.sha256 => {
+                    Some(format!("{path} is not as it was written"))
+                }
                 Some(_) => None,
             }
         })

@@ -15,11 +15,8 @@ use crate::error::{Error, Result};
 use crate::files::{create_directory, entries};
 use crate::identity::Digests;
 use crate::labels::Kind;
-use crate::record::{Outcome, Record};
+use crate::record::{Outcome, Record, TICKET_FILE};
 use crate::run::{Run, Source, Ticket};
-
-/// The file of a ticket in its folder.
-pub const TICKET_FILE: &str = "ticket.safetensors";
 
 /// The folder of the store's own files.
 pub const OWN: &str = ".study";

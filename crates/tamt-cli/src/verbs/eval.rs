@@ -11,6 +11,7 @@ use tamt::mlm_head::{HEAD_FILE, HeadWeights};
 use tamt::ticket::{EvalRecord, Ticket};
 use tamt_data::Corruption;
 use tamt_model::Model;
+use tamt_model::digest::sha256_file;
 use toml::Table;
 
 use crate::args::eval::EvalArgs;
@@ -34,13 +35,13 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
     let masks = ticket.as_ref().map(masks_of).transpose()?;
     let recorded = ticket.as_ref().and_then(|ticket| ticket.provenance.evaluation.as_ref());
     let conditions = conditions(args, recorded, &base, printer)?;
-    if let Some(path) = head {
+    if let Some(path) = &head {
         if base.model.untied_decoder.is_some() {
             base.model.decoding_head().map_err(tamt::Error::from)?;
         }
         // A model without a head needs one to swap with.
         base.model = base.model.with_new_mlm_head(conditions.seed);
-        HeadWeights::read(&base.model, &path)?.swap(&mut base.model);
+        HeadWeights::read(&base.model, path)?.swap(&mut base.model);
     }
     let wanted = wanted(args.objective, &base.model)?;
     let text = text(args, conditions, &base, printer)?;
@@ -60,12 +61,18 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
         printer.info("no token was chosen to be predicted, so there is no MLM loss; give more text")?;
     }
     let result = serde_json::to_value(evaluation)?;
-    kept::write(args, settings(args, &base, &text, wanted)?, &result)?;
+    kept::write(args, settings(args, &base, &text, wanted, head.as_deref())?, &result)?;
     printer.result(&result, &result_text(&evaluation))
 }
 
 /// The settings of a measurement, for its directory.
-fn settings(args: &EvalArgs, base: &Base, text: &EvalText, wanted: EvalLosses) -> Result<Table> {
+fn settings(
+    args: &EvalArgs,
+    base: &Base,
+    text: &EvalText,
+    wanted: EvalLosses,
+    head_file: Option<&Path>,
+) -> Result<Table> {
     let conditions = Table::try_from(text.conditions())?;
     let mut settings: Table = conditions.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect();
     let objective = match (wanted.mlm, wanted.kd) {
@@ -73,17 +80,20 @@ fn settings(args: &EvalArgs, base: &Base, text: &EvalText, wanted: EvalLosses) -
         (true, false) => "mlm",
         (false, _) => "kd",
     };
-    let head = match &args.mlm_head {
+    let named_head = match &args.mlm_head {
         EvalHead::Pretrained => "pretrained".to_owned(),
         EvalHead::Ticket => "ticket".to_owned(),
         EvalHead::File(path) => recorded_path::path(path),
     };
     settings.insert("objective".to_owned(), objective.into());
-    settings.insert("mlm-head".to_owned(), head.into());
+    settings.insert("mlm-head".to_owned(), named_head.into());
+    if let Some(path) = head_file {
+        settings.insert("mlm-head-sha256".to_owned(), sha256_file(path)?.into());
+    }
     if let Some(limit) = args.max_tokens {
         settings.insert("max-tokens".to_owned(), i64::try_from(limit.get()).unwrap_or(i64::MAX).into());
     }
-    settings.insert("base-sha256".to_owned(), base.sha256.clone().into());
+    kept::add_digests_of_model(&mut settings, &base.sha256, &base.tokenizer);
     settings.insert("corpus".to_owned(), recorded_path::paths(&args.corpus));
     settings.insert("corpus-sha256".to_owned(), text.corpus().digest.clone().into());
     Ok(settings)

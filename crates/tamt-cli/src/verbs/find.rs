@@ -13,6 +13,7 @@ use tamt_model::digest::sha256_file;
 use toml::Table;
 
 use crate::args::find::FindArgs;
+use crate::effects::without_effect;
 use crate::printer::Printer;
 use crate::record::{self, Record};
 use crate::recorded_path;
@@ -44,7 +45,7 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
         return printer.result(&Value::Object(json), &text);
     }
     record.announce(printer, &headline(&settings), &args.output_dir)?;
-    let unused = resolve::without_effect(args, settings.method);
+    let unused: Vec<String> = without_effect(args).into_iter().map(|name| format!("--{name}")).collect();
     // A resumed run has the flags of its record, some of which follow from others.
     if !unused.is_empty() && !resume {
         printer.info(&format!("no effect with --method {}: {}", settings.method.name(), unused.join(", ")))?;

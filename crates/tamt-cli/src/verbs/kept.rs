@@ -4,16 +4,24 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 use tamt::run::{RunDir, VerbSettings, write_eval_results};
 use tamt::ticket::Ticket;
+use tamt_data::Tokenizer;
 use tamt_model::digest::sha256_file;
 use toml::Table;
 
 use crate::args::eval::EvalArgs;
+use crate::record;
 use crate::recorded_path;
 use crate::resolve;
 
 /// Refuses a directory that holds a run, ahead of the work.
 pub(super) fn check(args: &EvalArgs) -> Result<()> {
     args.output_dir.as_deref().map_or(Ok(()), |directory| Ok(RunDir::check(directory, false)?))
+}
+
+/// Adds the digests of the model's weights and of its tokenizer.
+pub(super) fn add_digests_of_model(settings: &mut Table, weights: &str, tokenizer: &Tokenizer) {
+    settings.insert("base-sha256".to_owned(), weights.into());
+    settings.insert("tokenizer-sha256".to_owned(), record::tokenizer_digest(tokenizer).into());
 }
 
 /// Writes a result where the flags ask for it. `settings` are those of the measurement, with digests of its inputs.

@@ -10,6 +10,7 @@ use tamt::tune::{Answers, Inputs, LabelOrder, TaskModel};
 use tamt_data::nearest;
 use tamt_data::tasks::{Split, Task};
 use tamt_model::HeadStart;
+use tamt_model::digest::sha256_file;
 
 use crate::args::eval::EvalArgs;
 use crate::args::task::{InputArgs, TaskArgs};
@@ -93,6 +94,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let compute = resolve::compute(&args.common);
     let mut examples = 0;
     let mut result = Map::new();
+    let mut digests = toml::Table::new();
     let mut table = Table::new(&["measure", "value"]);
     if !task.has(Split::Dev) {
         return Err(tamt_data::Error::NoSuchSplit { task: task.name.clone(), split: Split::Dev.name() }.into());
@@ -105,6 +107,8 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
             printer.info(note)?;
         }
         examples += inputs.examples();
+        let of_files = inputs.files.iter().map(|path| sha256_file(path)).collect::<Result<Vec<_>, _>>()?;
+        digests.insert(format!("{}-sha256", split.name()), of_files.into());
         let mut counter = Counter::new(printer, "eval", "sequences", inputs.sequences());
         let answers = Answers::predict(&model.model, masks.as_ref(), compute, &task, &inputs, &settings, |done| {
             counter.at(done)
@@ -123,6 +127,11 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     result.insert("examples".into(), json!(examples));
     let result = Value::Object(result);
     let mut kept = toml::Table::try_from(settings)?;
+    kept::add_digests_of_model(&mut kept, &model.sha256, &model.tokenizer);
+    kept.extend(digests);
+    if let Some(path) = &args.task.task_file {
+        kept.insert("task-file-sha256".to_owned(), sha256_file(path)?.into());
+    }
     let name = args
         .task
         .task_file

@@ -9,7 +9,7 @@ use predicates::str::{contains, is_empty};
 
 use crate::common::{
     Tensors, at, bert, bytes, change_json, copy_of_bert, copy_of_classifier, corpus, golden, json_file, keeps,
-    magnitude, magnitude_line, object, split, tamt, tamt_in, tamt_reading,
+    magnitude, magnitude_line, object, record_of, split, tamt, tamt_in, tamt_reading,
 };
 
 fn evaluation() -> String {
@@ -65,6 +65,10 @@ fn a_result_is_kept_with_the_settings_that_measure_it_again_and_is_not_written_o
     let mut written = json_file(format!("{kept}/eval_results.json"));
     assert_eq!(written.as_object_mut().unwrap().remove("output_dir"), Some(kept.clone().into()));
     assert_eq!(written, serde_json::Value::Object(printed));
+    let (record, search) = (record_of(&kept), record_of(&ticket));
+    for input in ["base-sha256", "tokenizer-sha256"] {
+        assert_eq!(record[input], search[input], "{input}");
+    }
     let again = object(&tamt(&format!("eval --config {kept}/config.toml --json")).success());
     assert_eq!(written, serde_json::Value::Object(again));
     tamt(&line).code(1).stderr(contains("already holds a run"));

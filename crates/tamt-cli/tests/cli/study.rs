@@ -242,12 +242,18 @@ fn damaged_results_are_told_and_made_again() {
     spoil("losses/random-0.5-seed2", "study-run.json", &half);
     fs::remove_file(run(&store, "tickets/tamt-mlm-0.5-seed2").join("ticket.safetensors")).unwrap();
     spoil("tickets/tamt-mlm-0.5-seed1", "ticket.safetensors", &half);
+    // Another mask of the same size.
+    let flipped = |mut content: Vec<u8>| {
+        *content.last_mut().unwrap() ^= 1;
+        content
+    };
+    spoil("tickets/random-0.5-seed1", "ticket.safetensors", &flipped);
 
     let status = object(&tamt(&format!("{line} --status --json")).success());
     let damaged = status["runs"].as_array().unwrap().iter().filter(|run| run["state"] == "damaged").count();
-    assert_eq!(damaged, 5, "{status:?}");
+    assert_eq!(damaged, 6, "{status:?}");
     let told = stderr(&tamt(&line).success());
-    assert_eq!(told.matches("the run is done again").count(), 5, "{told}");
+    assert_eq!(told.matches("the run is done again").count(), 6, "{told}");
     assert_eq!(numbers(&store), whole);
     assert_eq!(names(format!("{store}/.study/aside/losses")).len(), 3);
     tamt(&format!("{line} --prune")).success();

@@ -85,6 +85,13 @@ fn a_tuned_ticket_is_a_model_that_evaluates_as_was_reported() {
 
     let evaluated = evaluates_as(&result, "best_", &run, &format!("--task cola --data {data}"));
     assert_eq!((&evaluated["task"], &evaluated["examples"]), (&json!("cola"), &json!(40)));
+    let kept = at(&directory, "kept");
+    tamt(&format!("eval --model {run} --task cola --data {data} --output-dir {kept}")).success();
+    let (measured, tuned) = (record_of(&kept), record_of(&run));
+    for input in ["tokenizer-sha256", "dev-sha256"] {
+        assert_eq!(measured[input], tuned[input], "{input}");
+    }
+    assert_eq!(object(&tamt(&format!("eval --config {kept}/config.toml --json --quiet")).success()), evaluated);
     pruned_weights_are_zero(&half, &bert(), &run);
 
     let config = json_file(format!("{run}/config.json"));

@@ -30,7 +30,7 @@ pub(crate) const JOB_COLS: Range<usize> = 96..384;
 /// Least number of jobs of a product whose shape allows that many: enough to balance many cores.
 const JOBS: usize = 48;
 
-/// Words of an operand that are packed at a time: 8 MB, a part of the last-level cache.
+/// Elements of an operand that are packed at a time: 8 MB in f32, a part of the last-level cache.
 const PORTION: usize = 2 << 20;
 
 /// Rows of a job, a multiple of every panel width. In f32, 96 rows of `A` take 147 KB for a depth block, a part of L2.
@@ -158,7 +158,7 @@ fn packed_product(
     });
 }
 
-/// Cuts `lanes` of an operand into portions of about [`PORTION`] words, multiples of `unit` lanes.
+/// Cuts `lanes` of an operand into portions of about [`PORTION`] elements, multiples of `unit` lanes.
 fn portions(lanes: usize, depth: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (lanes * depth).div_ceil(PORTION).max(1);
     let size = lanes.div_ceil(count).next_multiple_of(unit).max(1);

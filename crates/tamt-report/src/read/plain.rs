@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tamt_files::digest::sha256_file;
 use tamt_study::labels::{DENSE, Labels};
-use tamt_study::record::RECORD_FILE;
-use tamt_study::store::TICKET_FILE;
+use tamt_study::record::{RECORD_FILE, TICKET_FILE};
 
 use crate::read::settings;
 use crate::run::Kind;

@@ -11,9 +11,9 @@ use anyhow::{Result, anyhow};
 use tamt::run::SETTINGS_FILE;
 use tamt_study::files;
 use tamt_study::labels::{Kind, Labels};
-use tamt_study::record::{FORMAT, Machine, Outcome, RESULTS_FILE, Record, WrittenFile};
+use tamt_study::record::{FORMAT, Machine, Outcome, RESULTS_FILE, Record, TICKET_FILE, WrittenFile};
 use tamt_study::run::{Run, Source};
-use tamt_study::store::{State, Store, TICKET_FILE};
+use tamt_study::store::{State, Store};
 
 use crate::args::Verb;
 use crate::command_line;

@@ -10,7 +10,7 @@ use tamt_study::commands::{Commands, Form, MethodTraits, PathKind, Resolved, Ver
 
 use crate::args::{Cli, Verb};
 use crate::config_file::exclude_each_other;
-use crate::resolve;
+use crate::effects;
 use crate::verbs::study::meaning::{self, Models};
 
 /// Flags whose values are files or directories.
@@ -112,10 +112,7 @@ impl Commands for OwnCommands {
 
     fn without_effect(&self, words: &[String]) -> Vec<String> {
         match parse(words) {
-            Ok(Verb::Find(args)) => {
-                let flags = resolve::without_effect(&args, args.method);
-                flags.into_iter().map(|flag| flag.trim_start_matches('-').to_owned()).collect()
-            }
+            Ok(Verb::Find(args)) => effects::without_effect(&args).into_iter().map(str::to_owned).collect(),
             _ => Vec::new(),
         }
     }
