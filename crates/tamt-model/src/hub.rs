@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use hf_hub::{Cache, Repo, RepoType};
+use tamt_files::atomic_write;
 
 use crate::checkpoint::WEIGHT_FILES;
 use crate::checkpoint::shards::ShardIndex;
@@ -211,9 +212,20 @@ impl Session<'_> {
             }
         }
         // The reference is written last, so an incomplete snapshot is never used.
-        let reference = self.cache.repo(self.repo(self.revision));
-        reference.create_ref(&info.sha).map_err(write_error(self.cache.path()))?;
+        self.refer_to(&info.sha)?;
         Ok(dir)
+    }
+
+    /// Records the commit of the revision, whole: another process may read the file at any time.
+    fn refer_to(&self, commit: &str) -> Result<()> {
+        let folder = self.cache.path().join(self.repo(self.revision).folder_name()).join("refs");
+        let reference = folder.join(self.revision);
+        if fs::read_to_string(&reference).is_ok_and(|recorded| recorded == commit) {
+            return Ok(());
+        }
+        // The name of a branch may have slashes.
+        fs::create_dir_all(reference.parent().unwrap_or(&folder)).map_err(write_error(&folder))?;
+        atomic_write(&reference, |file| file.write_all(commit.as_bytes())).map_err(write_error(&reference))
     }
 
     /// Downloads one file of a commit into the snapshot `dir`, unless the file exists. The file appears after a check of
@@ -234,6 +246,9 @@ impl Session<'_> {
         // Another process that downloads the file holds the lock.
         let lock = blob.with_extension("lock");
         let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(write_error(&lock))?;
+        if path.is_file() {
+            return Ok(());
+        }
         // A crash may have cut a blob that no snapshot has yet, of a program that does not wait for the disk.
         let is_whole = fs::metadata(&blob).is_ok_and(|blob| blob.is_file() && blob.len() == size);
         if !is_whole {

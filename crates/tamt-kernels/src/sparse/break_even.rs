@@ -1,5 +1,7 @@
 //! The density below which sparse products are faster than dense products on this machine.
 
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::base::{Precision, Purpose, Scratch, Stream, Write, inside_parallel_job};
@@ -24,10 +26,16 @@ const ROUNDS: usize = 16;
 /// in `precision`. The times include the packing of activations, but not that of weights, which a pass packs once for
 /// all groups of sequences. The measurement uses one thread and takes about 300 ms.
 pub fn break_even(precision: Precision) -> f32 {
-    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+    let on_one_thread = || match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(|| inside_parallel_job(|| measure(precision, time))),
         Err(_) => inside_parallel_job(|| measure(precision, time)),
-    }
+    };
+    // A thread of a pool that waits for another pool runs other jobs of its own, which may wait for this measurement. It
+    // waits for a plain thread without that.
+    thread::scope(|scope| {
+        let measuring = thread::Builder::new().spawn_scoped(scope, on_one_thread);
+        measuring.map_or_else(|_| on_one_thread(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// The time of a sparse product is linear in the number of survivors. The times at densities 1/4 and 1/2 determine the
@@ -90,7 +98,20 @@ fn time(products: &mut dyn FnMut()) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[test]
+    fn a_thread_that_measures_runs_no_other_job_of_its_pool() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let has_run = AtomicBool::new(false);
+        pool.scope(|scope| {
+            scope.spawn(|_| has_run.store(true, Ordering::SeqCst));
+            break_even(Precision::F32);
+            assert!(!has_run.load(Ordering::SeqCst));
+        });
+    }
 
     #[test]
     fn the_break_even_density_lies_on_the_line_through_both_times() {

@@ -296,15 +296,18 @@ pub(super) fn link_blob(blob: &Path, link: &Path, file: &str) -> io::Result<()> 
     if let Some(directory) = link.parent() {
         fs::create_dir_all(directory)?;
     }
-    match fs::remove_file(link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     #[cfg(unix)]
     {
         let up = "../".repeat(2 + file.matches('/').count());
         let name = blob.file_name().unwrap_or_default();
-        std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), link)
+        // Another process may read the link that is there, or make one at the same moment.
+        let new = link.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), &new)?;
+        fs::rename(&new, link)
     }
     #[cfg(not(unix))]
     {

@@ -210,12 +210,16 @@ fn refuse_if_occupied(path: &Path, resume: bool) -> Result<()> {
 
 fn lock(path: &Path) -> Result<File> {
     let name = path.join(LOCK_FILE);
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&name).map_err(Error::io("create", &name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &name)(error)),
+    loop {
+        let open = File::options().create(true).truncate(false).write(true).open(&name);
+        let file = open.map_err(Error::io("create", &name))?;
+        match file.try_lock() {
+            Ok(()) if holds(&name, &file) => return Ok(file),
+            // A run that ended without output removed the file after it was opened here.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &name)(error)),
+        }
     }
 }
 
@@ -298,6 +302,21 @@ mod tests {
             fs::write(root.path().join(name), "").unwrap();
             assert!(told().ends_with(holds), "{}", told());
         }
+    }
+
+    #[test]
+    fn runs_that_begin_together_do_not_remove_each_others_parents() {
+        let root = tempfile::tempdir().unwrap();
+        let check = |thread: usize| {
+            for round in 0..100 {
+                RunDir::check(&root.path().join(format!("{round}/tasks/{thread}")), false).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                scope.spawn(move || check(thread));
+            }
+        });
     }
 
     #[test]

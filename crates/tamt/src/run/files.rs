@@ -32,12 +32,29 @@ pub(super) fn entries(directory: &Path) -> Result<BTreeSet<String>> {
         .map_err(list)
 }
 
+/// Attempts at a directory whose parents other processes create and remove.
+const TRIES: u32 = 100;
+
+/// Whether an error of [`fs::create_dir_all`] may be of a parent that disappeared meanwhile: it is missing, or it was there
+/// when it was to be created and is gone at the look at what it is.
+fn is_of_missing_parent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+}
+
 /// Creates a directory and its missing parents. Returns the created ones, the innermost first.
 pub(super) fn create_directories(path: &Path) -> Result<Vec<PathBuf>> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<PathBuf> = path.ancestors().take_while(is_missing).map(Path::to_owned).collect();
-    fs::create_dir_all(path).map_err(Error::io("create directory", path))?;
-    Ok(missing)
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match fs::create_dir_all(path) {
+            Ok(()) => return Ok(missing),
+            // Another run that begins removes the empty parent that it created ([`remove_empty`]).
+            Err(error) if is_of_missing_parent(&error) && tries < TRIES => {}
+            Err(error) => return Err(Error::io("create directory", path)(error)),
+        }
+    }
 }
 
 /// Creates the folder `name` in a run directory, which exists: a run does not bring a removed directory back.

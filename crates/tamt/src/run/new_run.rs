@@ -34,10 +34,12 @@ impl NewRun {
                 || name.starts_with(tensorboard::FILE_PREFIX)
         };
         let is_empty = fs::metadata(self.path.join(log::FILE)).map_or(true, |file| file.len() == 0);
-        let new: Vec<&String> = names.iter().filter(|name| !self.before.contains(*name)).collect();
+        let mut new: Vec<&String> = names.iter().filter(|name| !self.before.contains(*name)).collect();
         if !is_empty || !new.iter().all(|name| is_trace(name)) {
             return;
         }
+        // Until the lock is gone, no other run takes over a part of this one.
+        new.sort_by_key(|name| *name == LOCK_FILE);
         for name in new {
             // If a removal fails, the next run is refused with the advice to resume; no data is lost.
             let _ = fs::remove_file(self.path.join(name));
