@@ -74,7 +74,11 @@ pub fn create_directory(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`].
 pub fn remove(path: &Path) -> Result<()> {
-    let outcome = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    // Without an earlier look: another process may create a directory at the path after it.
+    let outcome = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
+        outcome => outcome,
+    };
     match outcome {
         Err(error) if !is_missing(&error) => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
@@ -104,4 +108,42 @@ pub fn entries(directory: &Path) -> Result<Vec<String>> {
 fn is_missing(error: &io::Error) -> bool {
     // A parent of the path may be a file, or removed by another process.
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn files_and_directories_are_removed_and_what_is_missing_is_no_error() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, directory) = (root.path().join("file"), root.path().join("directory"));
+        fs::write(&file, "text").unwrap();
+        create_directory(&directory.join("inner")).unwrap();
+        for path in [&file.join("below"), &file, &directory] {
+            remove(path).unwrap();
+        }
+        assert!(entries(root.path()).unwrap().is_empty());
+        remove(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_another_process_creates_meanwhile_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("run");
+        let create = || {
+            for _ in 0..2000 {
+                // The directory may be there still.
+                let _ = fs::create_dir(&path);
+            }
+        };
+        thread::scope(|scope| {
+            let creating = scope.spawn(create);
+            while !creating.is_finished() {
+                remove(&path).unwrap();
+            }
+        });
+    }
 }

@@ -9,9 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,9 @@ use crate::store::Store;
 use crate::worker::Worker;
 
 /// The content of a numbered file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
+    /// Empty if the file does not tell.
     worker: String,
     /// Tells the attempts of one worker apart.
     attempt: u64,
@@ -50,6 +52,8 @@ pub struct Leases {
     worker: Arc<Worker>,
     /// Deaths that had happened when this process first looked.
     earlier: Mutex<BTreeMap<String, u64>>,
+    /// Numbers whose files do not name the holder, by run, and when this process first saw them.
+    nameless: Mutex<BTreeMap<(String, u64), Instant>>,
 }
 
 /// A lease that this process holds.
@@ -64,7 +68,7 @@ impl Leases {
     /// The leases of a store, for a worker.
     #[must_use]
     pub fn new(store: &Store, worker: Arc<Worker>) -> Self {
-        Self { directory: store.own("leases"), worker, earlier: Mutex::default() }
+        Self { directory: store.own("leases"), worker, earlier: Mutex::default(), nameless: Mutex::default() }
     }
 
     /// The runs that have or had a lease and have not ended.
@@ -86,7 +90,7 @@ impl Leases {
         let mut checkpoint = None;
         for number in (1..=last).rev() {
             let Some(holder) = read(&directory, number)? else { break };
-            if number == last && !free.contains(&number) && self.worker.is_alive(&holder.worker)? {
+            if number == last && !free.contains(&number) && self.may_be_alive(run, number, &holder) {
                 status.holder = Some(holder.worker);
                 continue;
             }
@@ -100,6 +104,17 @@ impl Leases {
         let earlier = *earlier.entry(run.to_owned()).or_insert(status.deaths);
         status.witnessed = status.deaths.saturating_sub(earlier);
         Ok(status)
+    }
+
+    /// Whether the holder of a number may be alive. A file that does not name its holder gets the time that a silent
+    /// worker gets: its writer may be about to fill it.
+    fn may_be_alive(&self, run: &str, number: u64, holder: &Holder) -> bool {
+        if !holder.worker.is_empty() {
+            return self.worker.is_alive(&holder.worker);
+        }
+        let mut nameless = self.nameless.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = nameless.entry((run.to_owned(), number)).or_insert_with(Instant::now);
+        since.elapsed() < self.worker.patience()
     }
 
     /// Removes the lease of a run that has ended.
@@ -161,12 +176,13 @@ impl Lease {
         fs::write(&path, "").map_err(Error::io("write", &path))
     }
 
-    /// Ends the lease of a run that has ended: its record is written.
+    /// Ends the lease of a run that has ended: its record is written. A lease that another worker has taken is left to
+    /// that worker.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn end(self) -> Result<()> {
-        remove(&self.directory)
+        if self.is_held()? { remove(&self.directory) } else { Ok(()) }
     }
 }
 
@@ -185,8 +201,12 @@ impl Numbers {
     }
 }
 
+/// The holder of a number. A file that its writer has not filled, or never will since it was killed, names nobody.
 fn read(directory: &Path, number: u64) -> Result<Option<Holder>> {
-    files::read_json(&directory.join(number.to_string()))
+    match files::read_json(&directory.join(number.to_string())) {
+        Err(Error::Damaged { .. }) => Ok(Some(Holder::default())),
+        outcome => outcome,
+    }
 }
 
 /// Removes the directory of a lease. A file that appears there meanwhile is the lease of another worker, which finds that the
@@ -203,7 +223,11 @@ fn publish(directory: &Path, number: u64, content: &Holder) -> Result<bool> {
     let path = directory.join(number.to_string());
     let temporary = files::temporary(&path);
     let text = serde_json::to_vec(content).unwrap_or_default();
-    let written = fs::write(&temporary, &text);
+    let written = fs::File::create(&temporary).and_then(|mut file| {
+        file.write_all(&text)?;
+        // A power failure may keep the name, and must not lose the content.
+        file.sync_all()
+    });
     let outcome = written.and_then(|()| match fs::hard_link(&temporary, &path) {
         // A file system without links: the name is created first, and a reader may see the file empty for a moment.
         Err(error) if error.kind() == io::ErrorKind::Unsupported || error.kind() == io::ErrorKind::PermissionDenied => {
@@ -231,6 +255,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::worker::PATIENCE;
 
     /// A worker of the store in `root`, without patience for other machines.
     fn leases(root: &Path) -> (Arc<Worker>, Leases) {
@@ -287,6 +312,35 @@ mod tests {
         assert_eq!((taken.attempts(), held.is_held().unwrap(), taken.is_held().unwrap()), (2, false, true));
         taken.end().unwrap();
         assert!(of_second.known().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_lease_that_was_lost_leaves_that_of_the_successor() {
+        let root = tempfile::tempdir().unwrap();
+        let (_worker, leases) = leases(root.path());
+        let lost = leases.take("run", None).unwrap().unwrap();
+        let successor = root.path().join(".study/leases/run/2");
+        fs::write(&successor, "{}").unwrap();
+        lost.end().unwrap();
+        assert!(successor.exists());
+    }
+
+    #[test]
+    fn a_number_without_content_is_taken_over_where_patience_has_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let (_worker, hasty) = leases(root.path());
+        let store = Store::open(root.path()).unwrap();
+        let patient = Leases::new(&store, Arc::new(Worker::join(&store, PATIENCE).unwrap()));
+        // What a kill between the name and the content leaves on a file system without links.
+        let directory = root.path().join(".study/leases/run");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("1"), "").unwrap();
+        assert!(patient.take("run", None).unwrap().is_none());
+        let status = hasty.status("run").unwrap();
+        assert_eq!((status.holder, status.deaths), (None, 1));
+        let lease = hasty.take("run", None).unwrap().unwrap();
+        assert_eq!((lease.attempts(), lease.is_held().unwrap()), (2, true));
+        assert!(patient.take("run", None).unwrap().is_none());
     }
 
     #[test]

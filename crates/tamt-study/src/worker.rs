@@ -2,8 +2,8 @@
 //!
 //! A worker rewrites its file `workers/ID.json` every few seconds with a counter. On the same machine, a lock on
 //! `workers/ID.lock`, which ends with the process, says at once whether the worker lives. From another machine, a worker
-//! is taken for dead if its counter has not changed for a while by the clock of the one that looks: clocks of different
-//! machines are never compared.
+//! is taken for dead if its counter has not changed for a while by the clock of the one that looks, and that has looked
+//! all the while: clocks of different machines are never compared.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -28,6 +28,9 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// Time without a sign of life after which a worker on another machine is taken for dead.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest time between two looks at a worker under which an unchanged sign counts as its silence.
+const LONGEST_GAP: Duration = Duration::from_secs(20);
 
 /// The sign of life of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +64,34 @@ pub struct Work {
     pub seconds: f64,
 }
 
+/// Another worker as this process has seen it.
+#[derive(Debug)]
+struct Watched {
+    /// The sign at the last look.
+    sign: Sign,
+    /// The first of the looks without a gap that saw this sign.
+    since: Instant,
+    /// The last look.
+    looked: Instant,
+}
+
+impl Watched {
+    fn new(sign: Sign, now: Instant) -> Self {
+        Self { sign, since: now, looked: now }
+    }
+
+    /// Looks again, and says whether the worker has been silent for as long as `patience`.
+    fn is_silent(&mut self, sign: Sign, now: Instant, patience: Duration) -> bool {
+        // Of a gap nothing is known: if this process or the file system stood still, so may the other worker have done.
+        let is_same = self.sign == sign && now.duration_since(self.looked) <= LONGEST_GAP;
+        if !is_same {
+            (self.sign, self.since) = (sign, now);
+        }
+        self.looked = now;
+        is_same && now.duration_since(self.since) >= patience
+    }
+}
+
 /// This process among the workers of a store.
 #[derive(Debug)]
 pub struct Worker {
@@ -68,8 +99,8 @@ pub struct Worker {
     directory: PathBuf,
     sign: Mutex<Sign>,
     patience: Duration,
-    /// The last sign of each other worker, and when this process first saw it.
-    seen: Mutex<BTreeMap<String, (Sign, Instant)>>,
+    /// The other workers of whose life their signs alone tell.
+    seen: Mutex<BTreeMap<String, Watched>>,
     /// The lock ends with the process.
     _lock: File,
 }
@@ -134,35 +165,50 @@ impl Worker {
         self.directory.join(format!("{id}.json"))
     }
 
+    /// How long a worker may be silent.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Whether a worker may still be at work.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn is_alive(&self, id: &str) -> Result<bool> {
+    #[must_use]
+    pub fn is_alive(&self, id: &str) -> bool {
         if id == self.id {
-            return Ok(true);
+            return true;
         }
         let sign: Sign = match files::read_json(&self.file(id)) {
             Ok(Some(sign)) => sign,
-            Ok(None) => return Ok(false),
-            // A file in the middle of its renaming on a network file system.
-            Err(Error::Damaged { .. }) => Sign::default(),
-            Err(error) => return Err(error),
+            Ok(None) => {
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+                return false;
+            }
+            // On a network file system a file in the middle of its renaming may be damaged or out of reach.
+            Err(_) => Sign::default(),
         };
         let own = self.sign.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !sign.boot.is_empty()
             && (&sign.boot, &sign.host) == (&own.boot, &own.host)
             && let Some(alive) = holds_lock(&self.directory.join(format!("{id}.lock")))
         {
-            return Ok(alive);
+            return alive;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match seen.get(id) {
-            Some((last, since)) if *last == sign => Ok(since.elapsed() < self.patience),
-            _ => {
-                seen.insert(id.to_owned(), (sign, Instant::now()));
-                Ok(true)
+        let now = Instant::now();
+        match seen.get_mut(id) {
+            Some(watched) => !watched.is_silent(sign, now, self.patience),
+            None => {
+                seen.insert(id.to_owned(), Watched::new(sign, now));
+                true
             }
+        }
+    }
+
+    /// Looks at the workers that were seen, so that their silence counts also while this one is in a run of hours.
+    fn watch(&self) {
+        let seen: Vec<String> = self.seen.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        for id in seen {
+            // The look is remembered; what it says matters to whoever wants a run.
+            let _ = self.is_alive(&id);
         }
     }
 
@@ -173,7 +219,7 @@ impl Worker {
     pub fn clean_up(&self) -> Result<()> {
         for name in entries(&self.directory)? {
             let Some(id) = name.strip_suffix(".json") else { continue };
-            if !self.is_alive(id)? {
+            if !self.is_alive(id) {
                 files::remove(&self.file(id))?;
                 files::remove(&self.directory.join(format!("{id}.lock")))?;
             }
@@ -189,7 +235,8 @@ impl Worker {
     }
 }
 
-/// The signs of all workers of a store, by name.
+/// The signs of all workers of a store, by name. The dead workers of another machine are among them: one look does not
+/// show that a counter stands still.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -236,7 +283,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Begins. `work` tells the present work; `check` runs with each sign.
+    /// Begins. `work` tells the present work; `check` runs with each sign. The other workers are looked at as often.
     ///
     /// # Errors
     /// [`Error::Io`] if no thread can be started.
@@ -251,6 +298,7 @@ impl Heartbeat {
                 // A sign that cannot be written (a full disk, a network that is down) is tried again.
                 let _ = worker.beat(work());
                 check();
+                worker.watch();
             }
         };
         let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn(beat);
@@ -266,5 +314,40 @@ impl Drop for Heartbeat {
             // The thread does not panic, and its end has no result.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_silence_under_looks_without_a_gap_is_a_death() {
+        let (begin, sign) = (Instant::now(), Sign::default());
+        let mut other = Watched::new(sign.clone(), begin);
+        let mut is_silent_at = |after: Duration| other.is_silent(sign.clone(), begin + after, PATIENCE);
+        let stalled = PATIENCE * 2;
+        assert!(!is_silent_at(stalled), "between the two looks the file system may have stood still");
+        for beats in 1..12 {
+            assert!(!is_silent_at(stalled + BEAT * beats), "{beats}");
+        }
+        assert!(is_silent_at(stalled + PATIENCE));
+        assert!(!is_silent_at(stalled + PATIENCE * 2), "there was another gap");
+        assert!(!other.is_silent(Sign { beat: 1, ..sign }, begin + stalled + PATIENCE * 2 + BEAT, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_sign_that_cannot_be_read_is_an_unchanged_one_and_a_missing_one_is_a_death() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let [worker, other] = [(); 2].map(|()| Worker::join(&store, Duration::ZERO).unwrap());
+        let path = worker.file(&other.id);
+        fs::remove_file(&path).unwrap();
+        // Whoever reads a directory as a file gets an error.
+        fs::create_dir(&path).unwrap();
+        assert_eq!([(); 2].map(|()| worker.is_alive(&other.id)), [true, false], "there is no patience");
+        fs::remove_dir(&path).unwrap();
+        assert!(!worker.is_alive(&other.id));
+        assert!(worker.seen.lock().unwrap().is_empty());
     }
 }
