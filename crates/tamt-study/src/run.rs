@@ -1,6 +1,6 @@
 //! One run of a study.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::identity::ticket_on_the_way;
 use crate::labels::{Kind, Labels};
@@ -102,6 +102,11 @@ impl Run {
 /// The name of a directory: words for people, and the first digits of the identity.
 pub(crate) fn named(words: &str, id: &str) -> String {
     format!("{words}-{}", id.get(..DIGITS).unwrap_or(id))
+}
+
+/// Whether a directory has the name of a run with this identity, as far as the digits in the name tell.
+pub(crate) fn is_named_after(directory: &Path, id: &str) -> bool {
+    directory.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&named("", id)))
 }
 
 /// The words of a ticket's name: `tamt-mlm-0.7-seed1`.

@@ -9,6 +9,7 @@
 //! ```
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -165,10 +166,17 @@ impl Store {
     /// [`Error::Io`].
     pub fn set_aside(&self, run: &Run) -> Result<()> {
         let (from, folder) = (self.directory(run), self.own("aside").join(run.kind.folder()));
-        create_directory(&folder)?;
-        let free = (1..).map(|n| folder.join(format!("{}-{n}", run.name))).find(|path| !path.exists());
-        let to = free.unwrap_or_else(|| folder.join(&run.name));
-        fs::rename(&from, &to).map_err(Error::io("rename", &from))
+        let rename = || {
+            create_directory(&folder)?;
+            let free = (1..).map(|n| folder.join(format!("{}-{n}", run.name))).find(|path| !path.exists());
+            let to = free.unwrap_or_else(|| folder.join(&run.name));
+            fs::rename(&from, &to).map_err(Error::io("rename", &from))
+        };
+        match rename() {
+            // The --prune of another process has removed the folder between its creation and the renaming.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => rename(),
+            outcome => outcome,
+        }
     }
 
     /// Tickets on the way that the directory of a search has, by steps.

@@ -15,8 +15,9 @@ use crate::identity::Digests;
 use crate::labels::Kind;
 use crate::plan::Plan;
 use crate::problems::Problems;
-use crate::run::Run;
+use crate::run::{Run, is_named_after};
 use crate::store::{OWN, State, Store};
+use crate::worker::{Sign, signs};
 
 /// The name of the file in the directory of a study.
 pub const STUDY_FILE: &str = "study.json";
@@ -103,7 +104,8 @@ struct Registered {
 fn used_by_studies(store: &Store) -> Result<BTreeSet<PathBuf>> {
     let folder = store.own("studies");
     let mut used = BTreeSet::new();
-    for name in files::entries(&folder)? {
+    // Beside the studies stand files in the middle of their writing.
+    for name in files::entries(&folder)?.into_iter().filter(|name| name.ends_with(".json")) {
         let Some(Registered { directory }) = files::read_json(&folder.join(&name))? else { continue };
         let study: Option<StudyFile> = files::read_json(&directory.join(STUDY_FILE))?;
         // In doubt a study counts: what --prune removes is gone.
@@ -136,4 +138,49 @@ pub fn unused(store: &Store, runs: &[Run]) -> Result<Vec<PathBuf>> {
         unused.push(aside);
     }
     Ok(unused)
+}
+
+/// Whether a study names a directory of the store at this moment, or a living worker is at work in it: what [`unused`]
+/// lists may be in use when the turn of its removal comes.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn is_in_use(store: &Store, directory: &Path) -> Result<bool> {
+    let works_there = |sign: &Sign| sign.work.as_ref().is_some_and(|work| is_named_after(directory, &work.run));
+    Ok(used_by_studies(store)?.contains(directory) || signs(store)?.values().any(works_there))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{PATIENCE, Work, Worker};
+
+    #[test]
+    fn what_a_study_names_or_a_worker_works_on_is_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let directory = PathBuf::from("losses/dense-0123abcd");
+        let is_used = || is_in_use(&store, &directory).unwrap();
+        assert!(!is_used());
+        let worker = Worker::join(&store, PATIENCE).unwrap();
+        for (run, is_expected) in [("0123abcd4567", true), ("0123abce4567", false)] {
+            worker.beat(Some(Work { run: run.to_owned(), ..Work::default() })).unwrap();
+            assert_eq!(is_used(), is_expected, "{run}");
+        }
+        let (store_root, runs) = (store.root().to_owned(), vec![directory.clone()]);
+        let study = StudyFile { format: 1, name: "x".to_owned(), plan: "x.toml".into(), store: store_root, runs };
+        let of_study = root.path().join("study");
+        study.write(&of_study).unwrap();
+        study.register(&of_study).unwrap();
+        assert!(is_used());
+    }
+
+    #[test]
+    fn a_study_whose_name_is_being_written_does_not_disturb() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        files::create_directory(&store.own("studies")).unwrap();
+        fs::write(store.own("studies").join(".tmp-a1B2c3"), "{").unwrap();
+        assert!(unused(&store, &[]).unwrap().is_empty());
+    }
 }

@@ -18,7 +18,7 @@ use tamt_study::queue::Queue;
 use tamt_study::record::{Outcome, Record};
 use tamt_study::run::Run;
 use tamt_study::store::Store;
-use tamt_study::study::{runs_of, unused};
+use tamt_study::study::{is_in_use, runs_of, unused};
 
 use crate::args::study::StudyArgs;
 use crate::exit::Interrupted;
@@ -95,12 +95,17 @@ fn forget_failures(store: &Store, runs: &[Run]) -> Result<()> {
 
 /// Removes what no study of the store names.
 fn prune(store: &Store, runs: &[Run], printer: Printer) -> Result<()> {
-    let unused = unused(store, runs)?;
-    for directory in &unused {
+    let mut removed = Vec::new();
+    for directory in unused(store, runs)? {
+        // The removals take their time, in which a study may begin.
+        if is_in_use(store, &directory)? {
+            continue;
+        }
         printer.info(&format!("removing {}", directory.display()))?;
-        let path = store.root().join(directory);
+        let path = store.root().join(&directory);
         tamt_study::files::remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        removed.push(directory);
     }
-    let text = format!("removed {} directories\n", unused.len());
-    printer.result(&json!({ "removed": unused }), &text)
+    let text = format!("removed {} directories\n", removed.len());
+    printer.result(&json!({ "removed": removed }), &text)
 }
