@@ -1,6 +1,6 @@
 //! The choice of the next run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::files;
@@ -136,16 +136,21 @@ impl<'a> Queue<'a> {
             && !self.store.find(ticket).is_ok_and(|found| found.is_some())
     }
 
-    /// Takes the next run.
+    /// Takes the next run. Those at the positions `busy`, which another process writes without a lease, count as runs
+    /// of other workers.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).
-    pub fn next(&mut self, leases: &Leases) -> Result<Next> {
+    pub fn next(&mut self, leases: &Leases, busy: &BTreeSet<usize>) -> Result<Next> {
         let leased = leases.known()?;
         let mut waiting = false;
         let mut deferred = Vec::new();
         for at in 0..self.runs.len() {
             if has_ended(&self.states[at]) {
+                continue;
+            }
+            if busy.contains(&at) {
+                waiting = true;
                 continue;
             }
             match self.need(at)? {
@@ -314,7 +319,12 @@ mod tests {
 
     /// Takes the next run and returns its name.
     fn taken(queue: &mut Queue<'_>, leases: &Leases) -> String {
-        match queue.next(leases).unwrap() {
+        taken_beside(&[], queue, leases)
+    }
+
+    /// Takes the next run that is not at one of the positions `busy`, and returns its name.
+    fn taken_beside(busy: &[usize], queue: &mut Queue<'_>, leases: &Leases) -> String {
+        match queue.next(leases, &busy.iter().copied().collect()).unwrap() {
             Next::Run { run, .. } => queue.runs[run].name.clone(),
             Next::GiveUp { run, deaths, .. } => format!("{} after {deaths}", queue.runs[run].name),
             Next::Wait => "wait".to_owned(),
@@ -361,6 +371,18 @@ mod tests {
         let (mut of_one, mut of_other) = (Queue::new(&runs, &store).unwrap(), Queue::new(&runs, &store).unwrap());
         let got: Vec<String> = (0..3).flat_map(|_| [taken(&mut of_one, &one), taken(&mut of_other, &other)]).collect();
         assert_eq!(got, ["search-0", "search-1", "search-2", "search-3", "wait", "wait"]);
+    }
+
+    #[test]
+    fn a_busy_run_keeps_no_other_from_its_turn() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let runs = [search("busy"), search("free")];
+        let (mut queue, leases) = (Queue::new(&runs, &store).unwrap(), worker(&store));
+        assert_eq!(taken_beside(&[0], &mut queue, &leases), "search-free");
+        end(&store, &runs[1], Outcome::Done);
+        assert_eq!(taken_beside(&[0], &mut queue, &leases), "wait");
+        assert_eq!(taken(&mut queue, &leases), "search-busy");
     }
 
     #[test]

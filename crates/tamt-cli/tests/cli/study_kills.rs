@@ -5,11 +5,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
 use std::thread;
+use std::time::Instant;
 
 use predicates::str::contains;
 
 use crate::common::{
-    Seen, at, has_result, json_file, long_enough, newest_checkpoint, object, reaches, signal, start, tamt,
+    DEADLINE, Seen, at, has_result, json_file, long_enough, newest_checkpoint, object, reaches, signal, start, stderr,
+    stopped_at, tamt,
 };
 use crate::study_plans::{names, numbers, plan, record, run, runs, tasks};
 use crate::task_files::mixed;
@@ -151,4 +153,57 @@ fn a_worker_that_was_thought_dead_stops_and_leaves_the_run_to_the_one_that_took_
     assert!(!search.join("study-run.json").exists());
     // Neither its own number nor that of the other worker is free.
     assert_eq!(names(leases.join(&names(&leases)[0])), ["1", "2"]);
+}
+
+#[test]
+fn plans_with_other_steps_go_on_with_one_search_for_the_tickets_of_both() {
+    let directory = tempfile::tempdir().unwrap();
+    long_enough(1000, |steps| {
+        let store = at(&directory, format!("store-{steps}"));
+        let of = |early: u64| {
+            let text = format!(
+                "[tickets]\nmethods = ['tamt-mlm']\nsparsities = [0.5]\nseeds = [1]\nsteps = [{early}, {steps}]\n\
+                 save-every = 50\nbatch-size = 2\nblock-size = 12\n"
+            );
+            let plan = plan(&directory, &format!("{early}-of-{steps}.toml"), &text);
+            format!("study {plan} --store {store} --output-dir {}", at(&directory, format!("{early}-of-{steps}")))
+        };
+        let (one, other) = (of(steps - 2), of(steps - 1));
+        let planned = object(&tamt(&format!("{one} --status --json")).success());
+        let search = format!("{store}/{}", planned["runs"][0]["run"].as_str().unwrap());
+        stopped_at(&one, &search, 100, ("TERM", 143))?;
+        // A ticket that the plan asks for may belong to a step that is past.
+        tamt(&other).success().stderr(contains("the run begins anew"));
+        let told = stderr(&tamt(&one).success());
+        assert!(!told.contains("beginning tickets/") && !told.contains("again"), "{told}");
+        for early in [steps - 2, steps - 1] {
+            assert!(Path::new(&search).join(format!("step-{early}/ticket.safetensors")).is_file(), "{early}");
+        }
+        assert_eq!(names(format!("{store}/.study/aside/tickets")).len(), 1);
+        Some(())
+    });
+}
+
+#[test]
+fn a_run_that_another_process_writes_keeps_no_other_waiting_and_is_done_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&directory, "plan.toml", "[tickets]\nmethods = ['random', 'magnitude']\nsparsities = [0.5]\n");
+    let store = at(&directory, "out");
+    let line = format!("study {plan} --output-dir {store}");
+    let planned = object(&tamt(&format!("{line} --status --json")).success());
+    let directory_of = |run: usize| Path::new(&store).join(planned["runs"][run]["run"].as_str().unwrap());
+    let (first, second) = (directory_of(0), directory_of(1));
+    fs::create_dir_all(&first).unwrap();
+    let lock = fs::File::create(first.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let (mut child, started) = (start(&line), Instant::now());
+    while !second.join("study-run.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended ahead of the second run");
+        assert!(started.elapsed() < DEADLINE, "the second run waits for the first one");
+        thread::yield_now();
+    }
+    assert!(!first.join("study-run.json").exists());
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(record(&first)["status"], "done");
 }

@@ -19,6 +19,7 @@ use crate::args::Verb;
 use crate::command_line;
 use crate::messages::with_causes;
 use crate::printer::Printer;
+use crate::signals::wait_if_ending;
 use crate::verbs::{eval, find, tune};
 
 /// How an attempt ended.
@@ -27,8 +28,10 @@ pub(super) enum Ended {
     Recorded(Outcome),
     /// By this signal, after a checkpoint.
     Stopped(i32),
-    /// Another process still writes the run's directory.
+    /// Another process writes the run's directory, or makes the run's ticket anew: a later attempt ends otherwise.
     Busy,
+    /// Without a record: the lease is another worker's, which writes it.
+    Lost,
 }
 
 /// A run whose lease this process holds.
@@ -37,13 +40,21 @@ pub(super) struct Attempt<'a> {
     pub(super) store: &'a Store,
     pub(super) attempts: u64,
     pub(super) printer: Printer,
+    /// Whether another worker has taken the lease.
+    is_lost: &'a dyn Fn() -> bool,
     ticket: Option<Source>,
     started: Instant,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(run: &'a Run, store: &'a Store, attempts: u64, printer: Printer) -> Self {
-        Self { run, store, attempts, printer, ticket: None, started: Instant::now() }
+    pub(super) fn new(
+        run: &'a Run,
+        store: &'a Store,
+        attempts: u64,
+        printer: Printer,
+        is_lost: &'a dyn Fn() -> bool,
+    ) -> Self {
+        Self { run, store, attempts, printer, is_lost, ticket: None, started: Instant::now() }
     }
 
     /// Makes the attempt. `state` is the run's state ahead of it.
@@ -60,7 +71,10 @@ impl<'a> Attempt<'a> {
         }
         let mut outcome = self.execute(&directory, &steps);
         let of_old_files = outcome.as_ref().err().filter(|error| is_old && is_of_old_files(error, &directory));
-        if let Some(error) = of_old_files {
+        // A lost lease makes the files those of another worker.
+        if let Some(error) = of_old_files
+            && !(self.is_lost)()
+        {
             self.printer.progress(&format!("{}: {}; the run begins anew", self.run.name, self.told(error)));
             self.store.set_aside(self.run)?;
             outcome = self.execute(&directory, &steps);
@@ -71,15 +85,26 @@ impl<'a> Attempt<'a> {
                 let error = lost.map(|file| format!("it ended without {file}"));
                 self.record(&directory, error)
             }
-            Err(error) => match error.downcast_ref::<tamt::Error>() {
-                Some(tamt::Error::Stopped { signal, .. }) => Ok(Ended::Stopped(*signal)),
-                Some(tamt::Error::Locked { .. }) => Ok(Ended::Busy),
-                _ => {
-                    let told = self.told(&error);
-                    self.record(&directory, Some(told))
-                }
-            },
+            Err(error) => self.ended_by(&error, &directory, is_old),
         }
+    }
+
+    /// The end by an error: a recorded failure, unless the error is none of the run.
+    fn ended_by(self, error: &anyhow::Error, directory: &Path, is_old: bool) -> Result<Ended> {
+        if (self.is_lost)() {
+            return Ok(Ended::Lost);
+        }
+        if let Some(ended) = end_without_failure(error, is_old) {
+            return Ok(ended);
+        }
+        if let Some(ticket) = &self.run.ticket
+            && self.store.find(ticket)?.is_none()
+        {
+            // A worker of another plan has set the search aside to do it again.
+            return Ok(Ended::Busy);
+        }
+        let told = self.told(error);
+        self.record(directory, Some(told))
     }
 
     /// An error with its causes, in a line.
@@ -99,19 +124,26 @@ impl<'a> Attempt<'a> {
         self.record(&directory, Some(error)).map(|_| ())
     }
 
-    /// The steps whose tickets the search writes: those of the plan, and those that it has written for other plans.
+    /// The steps whose tickets the search writes: those of the plan, those that it has written for other plans, and
+    /// those of its record, without which it would not go on.
     fn steps(&self) -> Result<Vec<u64>> {
         let mut steps = self.run.ticket_steps.clone();
         if self.run.kind == Kind::Find {
             steps.extend(self.store.steps_in(self.run)?);
+            steps.extend(recorded_steps(&self.store.directory(self.run)));
         }
         steps.sort_unstable();
         steps.dedup();
         Ok(steps)
     }
 
-    /// Runs the command.
+    /// Runs the command. An error while a signal ends the process is the work of the signal: it is never returned.
     fn execute(&mut self, directory: &Path, steps: &[u64]) -> Result<()> {
+        self.call(directory, steps).inspect_err(|_| wait_if_ending())
+    }
+
+    /// Runs the command, whatever ends it.
+    fn call(&mut self, directory: &Path, steps: &[u64]) -> Result<()> {
         let mut words = self.command(directory, steps)?;
         let resumes = self.run.kind != Kind::Losses && directory.is_dir();
         if resumes {
@@ -148,7 +180,7 @@ impl<'a> Attempt<'a> {
         Ok(words)
     }
 
-    /// Writes the record of the end.
+    /// Writes the record of the end, unless the lease is lost.
     fn record(mut self, directory: &Path, error: Option<String>) -> Result<Ended> {
         let status = if error.is_some() { Outcome::Failed } else { Outcome::Done };
         let steps = self.steps()?;
@@ -165,7 +197,6 @@ impl<'a> Attempt<'a> {
             threads: rayon::current_num_threads(),
             precision: serde_json::to_value(precision)?.as_str().unwrap_or_default().to_owned(),
         };
-        files::create_directory(directory)?;
         let record = Record {
             format: FORMAT,
             kind: self.run.kind,
@@ -181,9 +212,23 @@ impl<'a> Attempt<'a> {
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             files,
         };
+        // The digests of the files have taken their time.
+        if (self.is_lost)() {
+            return Ok(Ended::Lost);
+        }
+        files::create_directory(directory)?;
         record.write(directory)?;
         Ok(Ended::Recorded(status))
     }
+}
+
+/// The steps in the record of the search in `directory`. A record that cannot be read has none: the search tells of it
+/// when it goes on.
+fn recorded_steps(directory: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(directory.join(SETTINGS_FILE)).unwrap_or_default();
+    let record: toml::Table = toml::from_str(&text).unwrap_or_default();
+    let steps = record.get("ticket-steps").and_then(toml::Value::as_array);
+    steps.into_iter().flatten().filter_map(|step| u64::try_from(step.as_integer()?).ok()).collect()
 }
 
 /// Seconds of training over all attempts, as the last line of the log has them; 0 without a log.
@@ -211,6 +256,17 @@ fn unreadable_record(directory: &Path, text: &str) -> anyhow::Error {
     tamt::Error::Damaged { path, reason }.into()
 }
 
+/// The end of an attempt whose error says nothing about the run; `is_old` as in [`Attempt::make`].
+fn end_without_failure(error: &anyhow::Error, is_old: bool) -> Option<Ended> {
+    match error.downcast_ref::<tamt::Error>()? {
+        tamt::Error::Stopped { signal, .. } => Some(Ended::Stopped(*signal)),
+        tamt::Error::Locked { .. } => Some(Ended::Busy),
+        // The directory held no run when the attempt began.
+        tamt::Error::Occupied { .. } if !is_old => Some(Ended::Busy),
+        _ => None,
+    }
+}
+
 /// Whether an error says that the files of an earlier attempt in `directory` cannot be gone on with. Any other error (a full
 /// disk, a text that cannot be read) is no reason to begin anew: the checkpoints stay for the next attempt.
 fn is_of_old_files(error: &anyhow::Error, directory: &Path) -> bool {
@@ -227,4 +283,65 @@ fn is_of_old_files(error: &anyhow::Error, directory: &Path) -> bool {
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run whose command is refused.
+    fn run(kind: Kind, name: &str) -> Run {
+        Run {
+            kind,
+            id: format!("{name}-id"),
+            name: name.to_owned(),
+            labels: Labels::default(),
+            choice: String::new(),
+            command: ["tamt", "find", "--no-such-flag"].map(str::to_owned).to_vec(),
+            ticket_steps: Vec::new(),
+            levels: Vec::new(),
+            alternatives: Vec::new(),
+            ticket: None,
+            line: 1,
+        }
+    }
+
+    fn attempt<'a>(run: &'a Run, store: &'a Store, is_lost: &'a dyn Fn() -> bool) -> Attempt<'a> {
+        Attempt::new(run, store, 1, Printer::new(false, true), is_lost)
+    }
+
+    #[test]
+    fn an_attempt_whose_lease_is_lost_writes_no_record() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let search = run(Kind::Find, "search");
+        let directory = store.directory(&search);
+        let failed = attempt(&search, &store, &|| true).make(&State::ToDo).unwrap();
+        assert!(matches!(failed, Ended::Lost));
+        let done = attempt(&search, &store, &|| true).record(&directory, None).unwrap();
+        assert!(matches!(done, Ended::Lost) && !directory.exists());
+        let failed = attempt(&search, &store, &|| false).make(&State::ToDo).unwrap();
+        assert!(matches!(failed, Ended::Recorded(Outcome::Failed)));
+        assert!(Record::read(&directory).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_run_whose_ticket_is_made_anew_has_not_failed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let ticket = run(Kind::Find, "search").ticket_after(None);
+        let losses = Run { ticket: Some(ticket), ..run(Kind::Losses, "losses") };
+        let ended = attempt(&losses, &store, &|| false).make(&State::ToDo).unwrap();
+        assert!(matches!(ended, Ended::Busy));
+        assert!(!store.directory(&losses).exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_empty_and_is_not_is_that_of_another_process() {
+        let occupied = tamt::Error::Occupied { path: "run".into(), found: SETTINGS_FILE.to_owned() };
+        let error = anyhow::Error::from(occupied);
+        assert!(matches!(end_without_failure(&error, false), Some(Ended::Busy)));
+        assert!(end_without_failure(&error, true).is_none());
+        assert!(end_without_failure(&anyhow!("another error"), false).is_none());
+    }
 }

@@ -1,7 +1,7 @@
 //! A worker: takes runs one after the other until all have ended.
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,6 +54,12 @@ pub(super) fn work(study: &Study, queue: &mut Queue<'_>, args: &StudyArgs, print
 /// The lease of the present run, and when it was taken.
 type Held = Arc<Mutex<Option<(Lease, String, Instant)>>>;
 
+/// Whether another worker has taken the present run. A lease that cannot be looked at is no sign of that.
+fn is_lost(held: &Held) -> bool {
+    let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    held.as_ref().is_some_and(|(lease, ..)| matches!(lease.is_held(), Ok(false)))
+}
+
 struct This<'a> {
     study: &'a Study,
     worker: Arc<Worker>,
@@ -74,27 +80,35 @@ impl This<'_> {
             }
             worker.leave();
         });
-        let lost = Arc::new(AtomicBool::new(false));
-        let _heartbeat = self.heartbeat(lost.clone())?;
+        let _heartbeat = self.heartbeat()?;
         self.worker.clean_up()?;
+        // Runs whose turn comes when another one has ended, or when there is no other.
+        let mut busy = BTreeSet::new();
         loop {
             self.stop_if_asked()?;
-            match queue.next(&leases)? {
+            match queue.next(&leases, &busy)? {
                 Next::Run { run, state, lease } => {
-                    self.one(queue, &self.study.runs[run], &state, lease, &lost)?;
+                    if self.one(queue, &self.study.runs[run], &state, lease)? {
+                        busy.clear();
+                    } else {
+                        busy.insert(run);
+                    }
                 }
                 Next::GiveUp { run, deaths, lease } => {
                     let run = &self.study.runs[run];
                     self.give_up(run, deaths, lease)?;
                 }
-                Next::Wait => thread::sleep(LOOK),
+                Next::Wait => {
+                    busy.clear();
+                    thread::sleep(LOOK);
+                }
                 Next::End => return Ok(()),
             }
         }
     }
 
     /// Signs of life, with a check that no other worker has taken the present run.
-    fn heartbeat(&self, lost: Arc<AtomicBool>) -> Result<Heartbeat> {
+    fn heartbeat(&self) -> Result<Heartbeat> {
         let (held, stop) = (self.held.clone(), self.signals.stop());
         let work = move || {
             let held = held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,19 +120,15 @@ impl This<'_> {
         };
         let held = self.held.clone();
         let check = move || {
-            let held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((lease, ..)) = &*held
-                && matches!(lease.is_held(), Ok(false))
-            {
-                lost.store(true, Ordering::SeqCst);
+            if is_lost(&held) {
                 stop.request(TERMINATE);
             }
         };
         Ok(Heartbeat::start(self.worker.clone(), work, check)?)
     }
 
-    /// Makes an attempt at a run.
-    fn one(&self, queue: &Queue<'_>, run: &Run, state: &State, lease: Lease, lost: &AtomicBool) -> Result<()> {
+    /// Makes an attempt at a run. False if another process writes the run's directory or its ticket.
+    fn one(&self, queue: &Queue<'_>, run: &Run, state: &State, lease: Lease) -> Result<bool> {
         let attempts = lease.attempts();
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((lease, run.id.clone(), Instant::now()));
         present::set(None);
@@ -126,7 +136,8 @@ impl This<'_> {
         self.worker.beat(Some(work))?;
         self.announce(queue, run, state);
         let started = Instant::now();
-        let ended = Attempt::new(run, &self.study.store, attempts, self.printer).make(state)?;
+        let lost = || is_lost(&self.held);
+        let ended = Attempt::new(run, &self.study.store, attempts, self.printer, &lost).make(state)?;
         match ended {
             Ended::Recorded(outcome) => {
                 if let Some((lease, ..)) = self.held.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -135,14 +146,13 @@ impl This<'_> {
                 let word = if outcome == Outcome::Done { "done" } else { "failed" };
                 let took = duration(started.elapsed().as_secs_f64());
                 self.progress.note(&format!("{}: {word} after {took}", run.directory().display()));
-                Ok(())
+                Ok(true)
             }
             Ended::Busy => {
                 self.free();
-                thread::sleep(LOOK);
-                Ok(())
+                Ok(false)
             }
-            Ended::Stopped(_) if lost.load(Ordering::SeqCst) => {
+            Ended::Lost => {
                 // The lease is another's, so there is none to free.
                 self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
                 bail!("another worker has taken {}: this process did not answer for too long", run.name);
@@ -165,7 +175,8 @@ impl This<'_> {
     }
 
     fn give_up(&self, run: &Run, deaths: u64, lease: Lease) -> Result<()> {
-        let attempt = Attempt::new(run, &self.study.store, lease.attempts(), self.printer);
+        let lost = || matches!(lease.is_held(), Ok(false));
+        let attempt = Attempt::new(run, &self.study.store, lease.attempts(), self.printer, &lost);
         attempt.fail(format!("it ended its worker {deaths} times"))?;
         lease.end()?;
         self.progress.note(&format!("{}: failed: it ended its worker {deaths} times", run.directory().display()));
