@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::Task;
+use crate::stats::paired::PairedT;
 use crate::stats::summary::Summary;
 use crate::study::Score;
 
@@ -92,26 +93,54 @@ pub fn common_tasks<'a>(rows: &[&Row<'a>]) -> Vec<&'a Task> {
 ///
 /// Where both sides have tickets of several common seeds, a pair is a seed of the tickets: fine-tunings of one ticket
 /// share its mask, and are averaged over the seeds that both sides have. Where they have one common seed, a pair is a
-/// seed of fine-tuning. Otherwise (the dense model and magnitude tickets have no seed) each side is averaged over its
-/// tickets and paired by the seed of fine-tuning: one run of the dense model beside several tickets is not several pairs.
+/// seed of fine-tuning.
+///
+/// The dense model and magnitude tickets have no seed. Beside such a side, a pair is a ticket of the other side or a seed
+/// of fine-tuning, whichever gives the larger p: tickets alone share the runs of the side without seeds, and seeds of
+/// fine-tuning alone share the tickets.
 #[must_use]
 pub fn differences(a: &BTreeMap<Seeds, f64>, b: &BTreeMap<Seeds, f64>) -> Vec<f64> {
-    let seeded = |scores: &BTreeMap<Seeds, f64>| scores.keys().all(|(ticket, _)| ticket.is_some());
-    let mut of_tickets: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
-    if seeded(a) && seeded(b) {
-        for (seeds, value) in a {
-            let difference = b.get(seeds).map(|other| rounded(value - other));
-            difference.into_iter().for_each(|difference| of_tickets.entry(seeds.0).or_default().push(difference));
+    match (has_ticket_seeds(a), has_ticket_seeds(b)) {
+        (true, true) => {
+            let pairs = a.iter().filter_map(|(seeds, value)| Some((seeds.0, value - b.get(seeds)?)));
+            let of_tickets = grouped(pairs);
+            if of_tickets.len() > 1 { means(&of_tickets) } else { of_tickets.into_values().flatten().collect() }
         }
+        (true, false) => beside_one_without_seeds(a, b),
+        (false, true) => beside_one_without_seeds(b, a).into_iter().map(|difference| -difference).collect(),
+        (false, false) => of_fine_tunings(a, b),
     }
-    match of_tickets.len() {
-        0 => {
-            let (a, b) = (over_tickets(a), over_tickets(b));
-            a.iter().filter_map(|(seed, value)| Some(rounded(value - b.get(seed)?))).collect()
-        }
-        1 => of_tickets.into_values().flatten().collect(),
-        _ => of_tickets.values().filter_map(|values| Some(rounded(Summary::of(values)?.mean))).collect(),
-    }
+}
+
+fn has_ticket_seeds(scores: &BTreeMap<Seeds, f64>) -> bool {
+    scores.keys().all(|(ticket, _)| ticket.is_some())
+}
+
+/// The differences of tickets with seeds to a side without.
+fn beside_one_without_seeds(seeded: &BTreeMap<Seeds, f64>, other: &BTreeMap<Seeds, f64>) -> Vec<f64> {
+    let fine_tunings = of_fine_tunings(seeded, other);
+    let other = over_tickets(other);
+    let pairs = seeded.iter().filter_map(|((ticket, tuning), value)| Some((*ticket, value - other.get(tuning)?)));
+    let tickets = means(&grouped(pairs));
+    let p = |pairs: &[f64]| PairedT::of(pairs).map_or(1.0, |test| test.p);
+    if fine_tunings.len() > 1 && tickets.len() > 1 && p(&tickets) > p(&fine_tunings) { tickets } else { fine_tunings }
+}
+
+/// The difference of each seed of fine-tuning, with each side averaged over its tickets.
+fn of_fine_tunings(a: &BTreeMap<Seeds, f64>, b: &BTreeMap<Seeds, f64>) -> Vec<f64> {
+    let (a, b) = (over_tickets(a), over_tickets(b));
+    a.iter().filter_map(|(seed, value)| Some(rounded(value - b.get(seed)?))).collect()
+}
+
+/// Differences by the seed of their ticket.
+fn grouped(pairs: impl Iterator<Item = (Option<u64>, f64)>) -> BTreeMap<Option<u64>, Vec<f64>> {
+    let mut groups: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
+    pairs.for_each(|(ticket, difference)| groups.entry(ticket).or_default().push(rounded(difference)));
+    groups
+}
+
+fn means(groups: &BTreeMap<Option<u64>, Vec<f64>>) -> Vec<f64> {
+    groups.values().filter_map(|values| Some(rounded(Summary::of(values)?.mean))).collect()
 }
 
 /// A difference without the rounding of its last digits, which would make equal differences vary.
@@ -169,5 +198,21 @@ mod tests {
         ]);
         let dense = BTreeMap::from([((None, Some(1)), 10.0), ((None, Some(2)), 11.0)]);
         assert_eq!(differences(&tickets, &dense), [-4.0, -3.0]);
+    }
+
+    #[test]
+    fn tickets_that_disagree_are_the_pairs_beside_a_side_without_seeds() {
+        let seeds = [(1, 1), (1, 2), (2, 1), (2, 2)].map(|(ticket, tuning)| (Some(ticket), Some(tuning)));
+        let of = |values: [f64; 4]| seeds.into_iter().zip(values).collect::<BTreeMap<Seeds, f64>>();
+        let magnitude = BTreeMap::from([((None, Some(1)), 76.0), ((None, Some(2)), 76.1)]);
+        // Both seeds of fine-tuning give +1.0, but one ticket is below magnitude.
+        let disagreeing = of([75.0, 75.1, 79.0, 79.1]);
+        assert_eq!(differences(&disagreeing, &magnitude), [-1.0, 3.0]);
+        assert_eq!(differences(&magnitude, &disagreeing), [1.0, -3.0]);
+        // Equal tickets, whose fine-tunings vary.
+        assert_eq!(differences(&of([75.0, 79.0, 75.0, 79.0]), &magnitude), [-1.0, 2.9]);
+        // One run of the other side beside several tickets is one pair.
+        let one = BTreeMap::from([((None, Some(1)), 76.0)]);
+        assert_eq!(differences(&disagreeing, &one), [1.0]);
     }
 }

@@ -170,8 +170,8 @@ pub struct Number {
     pub deviation: Option<f64>,
     /// Number of values.
     pub n: usize,
-    /// The difference to the dense model, and whether it is more than noise.
-    pub difference: Option<(f64, bool)>,
+    /// The difference to the dense model, and whether it is more than noise: `None` where no test is possible.
+    pub difference: Option<(f64, Option<bool>)>,
     /// Whether this is the best number of its column.
     pub best: bool,
     /// How the number follows from results.
@@ -219,8 +219,9 @@ impl Number {
     /// The difference as tables show it, with a star where it is more than noise.
     #[must_use]
     pub fn difference_shown(&self) -> Option<String> {
-        self.difference
-            .map(|(value, clear)| format!("{}{}", signed(value, self.decimals), if clear { "*" } else { "" }))
+        self.difference.map(|(value, clear)| {
+            format!("{}{}", signed(value, self.decimals), if clear == Some(true) { "*" } else { "" })
+        })
     }
 }
 

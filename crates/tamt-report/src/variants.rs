@@ -6,8 +6,8 @@ use tamt_study::labels::Labels;
 
 use crate::run::{Kind, Run};
 
-/// Settings that labels or seeds cover.
-const LABELLED: [&str; 13] = [
+/// Settings that labels or seeds cover. The tickets on the way of a search change nothing of the others.
+const LABELLED: [&str; 14] = [
     "verb",
     "seed",
     "seeds",
@@ -19,6 +19,7 @@ const LABELLED: [&str; 13] = [
     "ticket-sha256",
     "train-examples",
     "train.max-steps",
+    "ticket-steps",
     "test-sha256",
     "test-mismatched-sha256",
 ];

@@ -47,7 +47,11 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
         averages.sort_by(|a, b| b.1.summary.mean.total_cmp(&a.1.summary.mean));
         let comparisons = comparisons(&averages);
         let order = order(&averages, &comparisons);
-        let note = if short.is_empty() { LEGEND } else { "" };
+        let note = match order.tested {
+            0 => WITHOUT_TEST,
+            _ if short.iter().any(|finding: &String| finding.ends_with(LEGEND)) => "",
+            _ => LEGEND,
+        };
         let others = order.others.iter().map(|other| format!("; {other}")).collect::<String>();
         short.push(format!("At {level}{}: {}{others}{note}", view.of_base(), order.text));
         sentences.push(sentence(view, level, &order, (averages.len(), tasks.len())));
@@ -60,7 +64,7 @@ pub(super) fn compare(view: &View<'_>, tasks: &[&Task]) -> Orders {
         caption: format!(
             "Differences of {what} between methods{}, means over pairs, with the 95 % interval of the paired t test. A \
              pair is a ticket seed, with runs averaged over tuning seeds; where the methods have one common ticket \
-             seed, or one of them draws nothing, it is a tuning seed. Holm's p is corrected for all pairs of methods at \
+             seed, it is a tuning seed; where one of them draws nothing, whichever gives the larger p. Holm's p is corrected for all pairs of methods at \
              a sparsity; Wilcoxon's signed-rank p is exact, and cannot be below 2/2ⁿ with n pairs.{by_task}",
             view.of_base()
         ),
@@ -78,9 +82,11 @@ const COLUMNS: [&str; 9] =
 const TASK_COLUMNS: [&str; 3] = ["higher on", "95 % interval (tasks)", "p (tasks)"];
 
 const BY_TASK: &str = " The last three columns are about tasks instead of seeds: on how many the mean is higher, \
-and the interval of the t test and Wilcoxon's exact p of the differences of these means.";
+and, for these tickets, the interval of the t test and Wilcoxon's exact p of the differences of these means.";
 
 const LEGEND: &str = " (\">\": more than noise by a paired t test over seeds, p < 0.05; \"≈\": not)";
+
+const WITHOUT_TEST: &str = " (highest first; one pair of runs each, so that no test is possible)";
 
 fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
     let mut found = Vec::new();
@@ -103,7 +109,8 @@ fn comparisons(averages: &[(Method, Average)]) -> Vec<Comparison> {
     found
 }
 
-/// The order of methods: `>` where neighbours differ by more than noise, `≈` where they do not.
+/// The order of methods: `>` where neighbours differ by more than noise, `≈` where they do not, a comma where no test is
+/// possible.
 struct Order {
     text: String,
     /// Number of neighbours that a test compares.
@@ -126,9 +133,15 @@ fn order(averages: &[(Method, Average)], comparisons: &[Comparison]) -> Order {
         let comparison = comparisons.iter().find(|c| c.better == pair[0].0 && c.worse == pair[1].0);
         let is_clear = comparison.is_some_and(is_clear);
         // Equal scores in all pairs have no test statistic, and differ by no more than noise.
-        order.tested += usize::from(comparison.is_some_and(|comparison| comparison.pairs > 1));
+        let is_tested = comparison.is_some_and(|comparison| comparison.pairs > 1);
+        order.tested += usize::from(is_tested);
         order.clear += usize::from(is_clear);
-        order.text.push_str(&format!(" {} {}", if is_clear { ">" } else { "≈" }, pair[1].0));
+        let sign = match (is_clear, is_tested) {
+            (true, _) => " >",
+            (false, true) => " ≈",
+            (false, false) => ",",
+        };
+        order.text.push_str(&format!("{sign} {}", pair[1].0));
     }
     if order.clear < averages.len() - 1 {
         for (i, (better, _)) in averages.iter().enumerate() {
@@ -165,8 +178,13 @@ fn sentence(view: &View<'_>, level: Level, order: &Order, (methods, tasks): (usi
     format!("At {level}{}, {what}: {text}. {verdict}{others}.", view.of_base())
 }
 
+/// A test of differences that vary. Others come from scores on a coarse grid, and have neither a p nor an interval.
+fn varying(test: Option<PairedT>) -> Option<PairedT> {
+    test.filter(|test| test.t.is_finite())
+}
+
 fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
-    let tested: Vec<f64> = comparisons.iter().filter_map(|comparison| Some(comparison.test?.p)).collect();
+    let tested: Vec<f64> = comparisons.iter().filter_map(|comparison| Some(varying(comparison.test)?.p)).collect();
     let mut corrected = holm(&tested).into_iter();
     let line = |comparison: &Comparison| {
         let number =
@@ -179,16 +197,17 @@ fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
             let text = |PairedT { interval: (low, high), .. }| format!("{} to {}", fixed(low, 1), fixed(high, 1));
             Cell::text(test.map_or_else(String::new, text))
         };
-        let pairs = comparison.test.map_or_else(String::new, |test| test.n.to_string());
-        let corrected = comparison.test.and_then(|_| corrected.next());
+        let pairs = comparison.pairs.to_string();
+        let test = varying(comparison.test);
+        let corrected = test.and_then(|_| corrected.next());
         let mut line = vec![
             Cell::text(comparison.better.to_string()),
             Cell::text(comparison.worse.to_string()),
             Cell::text(level.to_string()),
             Cell::Number(difference),
-            interval(comparison.test),
+            interval(test),
             Cell::text(pairs),
-            p(comparison.test.map(|test| test.p)),
+            p(test.map(|test| test.p)),
             p(corrected),
             p(comparison.wilcoxon),
         ];
@@ -196,7 +215,7 @@ fn lines(level: Level, comparisons: &[Comparison]) -> Vec<Vec<Cell>> {
         if tasks.len() > 1 {
             let higher = tasks.iter().filter(|difference| **difference > 0.0).count();
             let higher = Cell::text(format!("{higher} of {}", tasks.len()));
-            line.extend([higher, interval(PairedT::of(tasks)), p(wilcoxon(tasks))]);
+            line.extend([higher, interval(varying(PairedT::of(tasks))), p(wilcoxon(tasks))]);
         }
         line
     };

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::aggregate::{Row, Seeds, differences};
+use crate::aggregate::{self, Row, Seeds, differences};
 use crate::document::{Block, Cell, Column, Number, Section, Table, fixed};
 use crate::names::{self, Level, Method, Task, count, list};
 use crate::sections::order::{Orders, compare};
 use crate::sections::view::{View, average_number, mean_of_tasks, score_number};
 use crate::stats::paired::PairedT;
 use crate::stats::summary::Summary;
+use crate::study::Score;
 
 const HOW: &str = "Scores are the best evaluation on the development set, in percent points: mean over ticket seeds × \
 tuning seeds, ± sample deviation. Below stands the difference to the dense model, with a star (*) where a paired t \
-test over seeds gives p < 0.05. The dense model has no ticket seed, so a ticket's runs are averaged over ticket seeds \
-before they are paired with the dense model's by tuning seed. Bold is the best ticket of a column.";
+test over seeds gives p < 0.05. The dense model has no ticket seed, so a method's runs are averaged over ticket seeds \
+before they are paired with the dense model's by tuning seed, or its tuning seeds are averaged and the pairs are \
+tickets, whichever gives the larger p. The dense model's row has the tuning seeds of the tickets in the table. Bold is the \
+best ticket of a column.";
 
 const AVERAGE: &str = "The average is GLUE's: the unweighted mean of one score a task, which is Matthews correlation \
 for CoLA, the mean of accuracy and F1 for MRPC and QQP, Pearson correlation for STS-B, F1 for SQuAD, accuracy \
@@ -60,13 +63,14 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
 /// The number of differences with a star.
 fn stars(block: &Block) -> usize {
     let Block::Table(table) = block else { return 0 };
-    let is_clear = |cell: &&Cell| matches!(cell, Cell::Number(Number { difference: Some((_, true)), .. }));
+    let is_clear = |cell: &&Cell| matches!(cell, Cell::Number(Number { difference: Some((_, Some(true))), .. }));
     table.rows.iter().flatten().filter(is_clear).count()
 }
 
 /// The table of a sparsity, and the number of its differences that were tested.
 fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usize) {
-    let (dense, rows) = (view.dense(), view.rows(level));
+    let rows = view.rows(level);
+    let dense = with_seeds_of(view.dense(), &rows);
     let tasks: BTreeSet<&Task> = rows.iter().flat_map(|(_, row)| row.keys().copied()).collect();
     let mut columns = vec![Column::new("method")];
     columns
@@ -95,6 +99,18 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usiz
     (Table { id: view.id(&format!("scores-{}", level.slug())), caption, columns, rows: lines }, tested)
 }
 
+/// The dense model's runs with the seeds of fine-tuning that the rows have, so that a row compares with the differences
+/// below it; all runs of a task where there is none with such a seed.
+fn with_seeds_of<'a>(dense: Row<'a>, rows: &[(Method, Row<'a>)]) -> Row<'a> {
+    let same_seeds = |(task, cell): (&'a Task, aggregate::Cell<'a>)| {
+        let of_rows = rows.iter().filter_map(|(_, row)| row.get(task)).flat_map(|cell| &cell.scores);
+        let seeds: BTreeSet<Option<u64>> = of_rows.map(|score| score.seed).collect();
+        let scores: Vec<&Score> = cell.scores.iter().copied().filter(|score| seeds.contains(&score.seed)).collect();
+        (task, if scores.is_empty() { cell } else { aggregate::Cell { scores } })
+    };
+    dense.into_iter().map(same_seeds).collect()
+}
+
 fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool, tested: &mut usize) -> Cell {
     let Some((cell, summary)) = row.get(task).and_then(|cell| Some((cell, cell.summary()?))) else {
         return Cell::Empty;
@@ -116,12 +132,12 @@ fn to_dense(
     (mean, scores): (f64, &BTreeMap<Seeds, f64>),
     (dense_mean, dense): (f64, &BTreeMap<Seeds, f64>),
     tested: &mut usize,
-) -> (f64, bool) {
+) -> (f64, Option<bool>) {
     let pairs = differences(scores, dense);
     let difference = Summary::of(&pairs).map_or(mean - dense_mean, |pairs| pairs.mean);
     let test = PairedT::of(&pairs);
     *tested += usize::from(test.is_some());
-    (difference, test.is_some_and(|test| test.is_clear()))
+    (difference, test.map(|test| test.is_clear()))
 }
 
 fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool, tested: &mut usize) -> Cell {

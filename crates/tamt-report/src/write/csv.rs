@@ -9,7 +9,7 @@ const BESIDE: [(&str, Beside); 4] = [
     ("deviation", |number| number.deviation.map(|value| value.to_string())),
     ("n", |number| number.deviation.map(|_| number.n.to_string())),
     ("difference to dense", |number| number.difference.map(|(value, _)| value.to_string())),
-    ("more than noise", |number| number.difference.map(|(_, clear)| clear.to_string())),
+    ("more than noise", |number| number.difference.and_then(|(_, clear)| Some(clear?.to_string()))),
 ];
 
 /// The table as CSV.
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn numbers_keep_their_digits_and_have_deviations_beside_them() {
         let number = Number::new(75.123_456, 1, Statistic::Mean, "score", vec![0, 1]);
-        let number = Number { deviation: Some(0.25), difference: Some((-7.5, true)), ..number };
+        let number = Number { deviation: Some(0.25), difference: Some((-7.5, Some(true))), ..number };
         let one = Table {
             columns: vec![Column::new("method"), Column::with_note("CoLA", "Matthews")],
             rows: vec![vec![Cell::text("imp, \"b\""), Cell::Number(number)], vec![Cell::text("random"), Cell::Empty]],
