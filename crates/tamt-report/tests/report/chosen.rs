@@ -143,6 +143,28 @@ fn comparisons_have_both_ps_and_the_interval_of_the_paired_test() {
 }
 
 #[test]
+fn a_table_of_fewer_seeds_has_the_dense_model_with_these_seeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let mut study = Builder::new(root);
+    for (seed, score) in (1..).zip([0.90, 0.91, 0.92]) {
+        set(&study.tune(&DENSE, "sst2", seed, 8000), &[("best_accuracy", score)]);
+        set(&study.tune(&Of::new("magnitude", 0.7, 1), "sst2", seed, 8000), &[("best_accuracy", 0.85)]);
+    }
+    for (method, score) in [("magnitude", 0.89), ("tamt-mlm", 0.905)] {
+        set(&study.tune(&Of::new(method, 0.8, 1), "sst2", 1, 8000), &[("best_accuracy", score)]);
+    }
+    report(&[root.to_owned()], &root.join("out"), &Reader).unwrap();
+    let (three, one) = (table(root, "scores-70.csv"), table(root, "scores-80.csv"));
+    close(row(&three, "dense"), "SST-2 (accuracy)", 91.0);
+    close(row(&one, "dense"), "SST-2 (accuracy)", 90.0);
+    close(row(&one, "tamt-mlm"), "SST-2 (accuracy) difference to dense", 0.5);
+    assert!(!row(&one, "tamt-mlm").contains_key("SST-2 (accuracy) more than noise"), "one pair has no test");
+    let pairs = table(root, "comparisons.csv");
+    assert_eq!((pairs[0]["pairs"].as_str(), pairs[0]["p (t)"].as_str()), ("1", ""));
+}
+
+#[test]
 fn methods_that_are_no_neighbours_are_told_apart_too() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
