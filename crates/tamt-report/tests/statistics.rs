@@ -35,6 +35,41 @@ fn the_bootstrap_interval_is_that_of_scipy_within_the_noise_of_resampling() {
 }
 
 #[test]
+fn the_bootstrap_draws_the_same_random_numbers_in_every_report() {
+    // The same generator and definitions in Python.
+    let (low, high) = RankCorrelation::of(&LOSSES, &AVERAGES).unwrap().interval.unwrap();
+    close(low, -0.942_028_985_507_246_3);
+    close(high, -0.136_212_503_681_563_12);
+}
+
+#[test]
+fn pairs_of_a_cluster_are_drawn_together() {
+    let plain = RankCorrelation::of(&LOSSES, &AVERAGES).unwrap();
+    let own: Vec<String> = (0..12).map(|pair| format!("cluster {pair}")).collect();
+    assert_eq!(RankCorrelation::of_clusters(&LOSSES, &AVERAGES, &own), Some(plain));
+    // Each pair twice is no more evidence than once.
+    let twice = |values: &[f64]| [values, values].concat();
+    let (losses, averages, clusters) = (twice(&LOSSES), twice(&AVERAGES), [own.clone(), own].concat());
+    let together = RankCorrelation::of_clusters(&losses, &averages, &clusters).unwrap();
+    assert_eq!((together.n, together.clusters), (24, 12));
+    let (found, expected) = (together.interval.unwrap(), plain.interval.unwrap());
+    close(found.0, expected.0);
+    close(found.1, expected.1);
+    let apart = RankCorrelation::of(&losses, &averages).unwrap().interval.unwrap();
+    assert!(expected.0 < apart.0 && apart.1 < expected.1, "{apart:?}");
+}
+
+#[test]
+fn fewer_than_six_clusters_have_no_interval() {
+    let of = |n: usize| RankCorrelation::of(&LOSSES[..n], &AVERAGES[..n]).unwrap();
+    assert!(of(5).interval.is_none() && of(6).interval.is_some());
+    let five: Vec<usize> = (0..12).map(|pair| pair % 5).collect();
+    let found = RankCorrelation::of_clusters(&LOSSES, &AVERAGES, &five).unwrap();
+    assert_eq!((found.n, found.clusters, found.interval), (12, 5, None));
+    assert_eq!(RankCorrelation::of_clusters(&LOSSES, &AVERAGES, &five[1..]), None);
+}
+
+#[test]
 fn the_paired_t_test_is_that_of_scipy() {
     type Expected = (f64, f64, (f64, f64));
     let cases: [(&[f64], Expected); 4] = [

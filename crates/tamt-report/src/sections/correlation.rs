@@ -9,24 +9,51 @@ use crate::figure::chart::{Chart, Point, Series};
 use crate::figure::ticks::Axis;
 use crate::names::{Level, Method, Task, count, list};
 use crate::sections::view::{LossKind, View, mean_of_tasks, slug};
-use crate::stats::rank::{RESAMPLES, RankCorrelation};
-use crate::study::{Score, TicketKey};
+use crate::stats::rank::{LEAST_CLUSTERS, RESAMPLES, RankCorrelation};
+use crate::study::{Loss, Score, TicketKey};
+
+/// The losses of a ticket.
+struct Losses {
+    mlm: Option<f64>,
+    kd: Option<f64>,
+    runs: Vec<usize>,
+}
+
+impl Losses {
+    /// The losses of a ticket; `None` where it has none.
+    fn of(view: &View<'_>, ticket: &TicketKey) -> Option<Self> {
+        let losses: Vec<&Loss> = view.all_losses().filter(|loss| loss.ticket == *ticket).collect();
+        let value = |kind: LossKind| losses.iter().find_map(|loss| kind.of(loss));
+        let (mlm, kd) = (value(LossKind::Mlm), value(LossKind::Kd));
+        (mlm.is_some() || kd.is_some()).then(|| Self { mlm, kd, runs: losses.iter().map(|loss| loss.run).collect() })
+    }
+
+    /// All digits of both losses; `None` where one is missing.
+    fn digits(&self) -> Option<(u64, u64)> {
+        Some((self.mlm?.to_bits(), self.kd?.to_bits()))
+    }
+}
 
 /// A ticket with its losses and its score.
 struct Ticket {
     key: TicketKey,
     score: f64,
-    mlm: Option<f64>,
-    kd: Option<f64>,
+    losses: Losses,
     runs: Vec<usize>,
 }
 
 impl Ticket {
     fn loss(&self, kind: LossKind) -> Option<f64> {
         match kind {
-            LossKind::Mlm => self.mlm,
-            LossKind::Kd => self.kd,
+            LossKind::Mlm => self.losses.mlm,
+            LossKind::Kd => self.losses.kd,
         }
+    }
+
+    /// What the ticket shares with those that it depends on: seeds of a method and steps of a search have masks that
+    /// are alike. The method includes the scope.
+    fn group(&self) -> (&Method, Level) {
+        (&self.key.method, self.key.level)
     }
 }
 
@@ -84,7 +111,7 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<(Section, Vec<String>
         blocks.extend(sentences.into_iter().chain(sentence_of_tasks(view, &tasks)).map(Block::Finding));
         let caption = format!(
             "Every ticket is a point: its score, the average over tasks and tuning seeds, against its loss on held-out \
-             text{}. Dashed: the average score of the dense model.",
+             text{}. Tickets with one mask are one point. Dashed: the average score of the dense model.",
             view.of_base()
         );
         blocks.push(Block::Figures(overall(view, &average)?, caption));
@@ -119,7 +146,8 @@ fn of_tasks(view: &View<'_>, tasks: &[Target<'_>]) -> Result<Block> {
     Ok(Block::Details(format!("Scores of single tasks against losses{}", view.of_base()), blocks))
 }
 
-/// Tickets of all methods, sparsities, seeds and steps with a loss and a score on each of `tasks`.
+/// Tickets of all methods, sparsities, seeds and steps with a loss and a score on each of `tasks`. Of tickets with one
+/// mask, as after no step of several searches, the first one stands for all.
 fn tickets(view: &View<'_>, tasks: &[&Task]) -> Vec<Ticket> {
     let mut scores: BTreeMap<&TicketKey, Vec<&Score>> = BTreeMap::new();
     for score in view.all_scores().filter(|score| view.study.has_main_examples(score)) {
@@ -127,18 +155,17 @@ fn tickets(view: &View<'_>, tasks: &[&Task]) -> Vec<Ticket> {
             scores.entry(&score.ticket).or_default().push(score);
         }
     }
-    let mut tickets = Vec::new();
+    let (mut tickets, mut known) = (Vec::new(), BTreeSet::new());
     for (key, scores) in scores {
         let row: Row<'_> = row(scores.iter().copied());
         let Some(average) = mean_of_tasks(&row, tasks) else { continue };
-        let losses: Vec<_> = view.all_losses().filter(|loss| loss.ticket == *key).collect();
-        let loss = |kind: LossKind| losses.iter().find_map(|loss| kind.of(loss));
-        let runs = average.runs.iter().copied().chain(losses.iter().map(|loss| loss.run)).collect();
-        let (mlm, kd) = (loss(LossKind::Mlm), loss(LossKind::Kd));
-        if mlm.is_some() || kd.is_some() {
+        let Some(losses) = Losses::of(view, key) else { continue };
+        // Two masks with both losses equal to the last digit are one mask.
+        if losses.digits().is_none_or(|digits| known.insert((key.level, digits))) {
+            let runs = average.runs.iter().chain(&losses.runs).copied().collect();
             // Equal means are ties, whatever the order of their terms leaves in the last bits.
             let score = (average.summary.mean * 1e9).round() / 1e9;
-            tickets.push(Ticket { key: key.clone(), score, mlm, kd, runs });
+            tickets.push(Ticket { key: key.clone(), score, losses, runs });
         }
     }
     tickets
@@ -168,13 +195,10 @@ fn correlations(tickets: &[Ticket]) -> Vec<Found> {
                 .collect();
             let losses: Vec<f64> = chosen.iter().filter_map(|ticket| ticket.loss(kind)).collect();
             let scores: Vec<f64> = chosen.iter().map(|ticket| ticket.score).collect();
+            let groups: Vec<(&Method, Level)> = chosen.iter().map(|ticket| ticket.group()).collect();
             let runs = chosen.iter().flat_map(|ticket| ticket.runs.iter().copied()).collect();
-            found.extend(RankCorrelation::of(&losses, &scores).map(|correlation| Found {
-                kind,
-                level,
-                correlation,
-                runs,
-            }));
+            let correlation = RankCorrelation::of_clusters(&losses, &scores, &groups);
+            found.extend(correlation.map(|correlation| Found { kind, level, correlation, runs }));
         }
     }
     found
@@ -183,7 +207,7 @@ fn correlations(tickets: &[Ticket]) -> Vec<Found> {
 fn sentences(view: &View<'_>, average: &Target<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
     for Found { kind, correlation, .. } in LossKind::ALL.into_iter().filter_map(|kind| average.overall(kind)) {
-        let RankCorrelation { n, rho, interval } = *correlation;
+        let RankCorrelation { n, clusters, rho, interval } = *correlation;
         let interval = match interval {
             Some((low, high)) => format!(" (95 % interval {} to {})", fixed(low, 2), fixed(high, 2)),
             None => String::new(),
@@ -194,8 +218,10 @@ fn sentences(view: &View<'_>, average: &Target<'_>) -> Vec<String> {
             (false, _) => "the interval includes 0 or cannot be computed, so that no relation is shown",
         };
         sentences.push(format!(
-            "Over {}{}, the rank correlation of score and {} is {}{interval}: {verdict}.",
+            "Over {} in {} of a method at a sparsity{}, the rank correlation of score and {} is {}{interval}: \
+             {verdict}.",
             count(n, "ticket"),
+            count(clusters, "group"),
             view.of_base(),
             kind.title(),
             fixed(rho, 2)
@@ -304,12 +330,13 @@ fn by_level(view: &View<'_>, average: &Target<'_>, levels: &BTreeSet<Level>) -> 
 fn table(view: &View<'_>, id: &str, targets: &[Target<'_>]) -> Table {
     let row = |target: &Target<'_>, found: &Found| {
         let number = |value| Number::new(value, 2, Statistic::Derived, found.kind.key(), found.runs.clone());
-        let RankCorrelation { n, rho, interval } = found.correlation;
+        let RankCorrelation { n, clusters, rho, interval } = found.correlation;
         vec![
             Cell::text(target.name()),
             Cell::text(found.kind.title()),
             Cell::text(found.level.map_or_else(|| "all".to_owned(), |level| level.to_string())),
             Cell::text(n.to_string()),
+            Cell::text(clusters.to_string()),
             Cell::Number(number(rho)),
             interval.map_or(Cell::Empty, |(low, high)| Cell::text(format!("{} to {}", fixed(low, 2), fixed(high, 2)))),
         ]
@@ -319,11 +346,15 @@ fn table(view: &View<'_>, id: &str, targets: &[Target<'_>]) -> Table {
         id: view.id(id),
         caption: format!(
             "Spearman's rank correlation of score and loss{}, with the 95 % interval of a percentile bootstrap \
-             over tickets ({} samples; from five tickets on). −1: a lower loss always means a higher score.",
+             ({} samples; from {LEAST_CLUSTERS} groups on). The bootstrap draws groups of tickets: those of a method \
+             at a sparsity, of all seeds and steps, as they depend on each other. Tickets with one mask count once. \
+             −1: a lower loss always means a higher score.",
             view.of_base(),
             fixed(RESAMPLES as f64, 0)
         ),
-        columns: ["score", "loss", "sparsity", "tickets", "rank correlation", "95 % interval"].map(Column::new).into(),
+        columns: ["score", "loss", "sparsity", "tickets", "groups", "rank correlation", "95 % interval"]
+            .map(Column::new)
+            .into(),
         rows: rows.collect(),
     }
 }

@@ -27,8 +27,9 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<Section>> {
         let scores = scores(view)?;
         if !scores.is_empty() {
             let caption = format!(
-                "Scores against sparsity{}, in percent points. Bands: ± one sample deviation over seeds. Dashed: the \
-                 dense model. Axes do not begin at 0.",
+                "Scores against sparsity{}, in percent points. A point is the mean over all seeds of its sparsity; \
+                 another sparsity may have others. Bands: ± one sample deviation over seeds. Dashed: the dense model. \
+                 Axes do not begin at 0.",
                 view.of_base()
             );
             blocks.push(Block::Figures(scores, caption));

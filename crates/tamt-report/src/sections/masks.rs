@@ -69,24 +69,31 @@ fn name(ticket: &TicketKey, seeds: bool) -> String {
     }
 }
 
-/// How alike the masks of two seeds, and of two methods, are; random masks left out.
+/// How alike the masks of two seeds of a method, and of two methods under one scope, are; random masks left out. A pair
+/// of methods counts once, whatever its number of seeds.
 fn sentence(view: &View<'_>, level: Level, tickets: &[(&TicketFile, Ticket)]) -> Option<String> {
     let shown: Vec<&(&TicketFile, Ticket)> = tickets
         .iter()
         .filter(|(file, _)| view.study.is_main(&file.ticket) && file.ticket.method.name != "random")
         .collect();
-    let (mut seeds, mut methods) = (Vec::new(), Vec::new());
+    let scope = |file: &TicketFile| view.study.runs[file.run].labels.scope.as_deref().unwrap_or("local");
+    let mut found: BTreeMap<(&Method, &Method), Vec<f64>> = BTreeMap::new();
     for (i, (a, mine)) in shown.iter().enumerate() {
         for (b, theirs) in &shown[i + 1..] {
-            let group = if a.ticket.method == b.ticket.method { &mut seeds } else { &mut methods };
-            group.extend(mine.jaccard(theirs));
+            let (first, second) = (&a.ticket.method, &b.ticket.method);
+            if first == second || (first.name != second.name && scope(a) == scope(b)) {
+                let pair = if first <= second { (first, second) } else { (second, first) };
+                found.entry(pair).or_default().extend(mine.jaccard(theirs));
+            }
         }
     }
-    let part = |values: &[f64], what: &str| {
-        Summary::of(values).map(|summary| format!("{} between {what}", fixed(summary.mean, 2)))
+    let part = |of_one: bool, what: &str| {
+        let pairs = found.iter().filter(|(pair, _)| (pair.0 == pair.1) == of_one);
+        let means: Vec<f64> = pairs.filter_map(|(_, values)| Some(Summary::of(values)?.mean)).collect();
+        Summary::of(&means).map(|summary| format!("{} between {what}", fixed(summary.mean, 2)))
     };
     let parts: Vec<String> =
-        part(&seeds, "two seeds of a method").into_iter().chain(part(&methods, "two methods")).collect();
+        part(true, "two seeds of a method").into_iter().chain(part(false, "two methods under one scope")).collect();
     let density = 1.0 - level.percent() / 100.0;
     let chance = fixed(density / (2.0 - density), 2);
     (!parts.is_empty()).then(|| {

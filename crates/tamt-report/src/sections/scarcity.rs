@@ -9,7 +9,7 @@ use crate::figure::chart::{Chart, Point};
 use crate::figure::ticks::Axis;
 use crate::names::{Level, Method, Task};
 use crate::sections::scores::mark_best;
-use crate::sections::view::{View, score_number, slug, with_deviation};
+use crate::sections::view::{View, common, pairs_of, score_number, seeds_of, slug, with_deviation};
 use crate::study::Score;
 
 /// Scores by number of examples and method.
@@ -28,8 +28,9 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<Section>> {
             let figures =
                 tasks.iter().map(|(task, found)| figure(view, level, task, found)).collect::<Result<Vec<_>>>()?;
             let caption = format!(
-                "Scores against the number of training examples at {level} sparsity{}. Bands: ± one sample deviation \
-                 over seeds. The horizontal axis is logarithmic.",
+                "Scores against the number of training examples at {level} sparsity{}, over the seeds that a method \
+                 has with each number of examples, or over all seeds where it has none in common. Bands: ± one sample \
+                 deviation over seeds. The horizontal axis is logarithmic.",
                 view.of_base()
             );
             blocks.push(Block::Figures(figures, caption));
@@ -57,9 +58,20 @@ fn tasks<'a>(view: &View<'a>, level: Level) -> BTreeMap<&'a Task, ByExamples<'a>
         let kept: BTreeSet<Method> = found.values().flat_map(BTreeMap::keys).filter(|m| several(m)).cloned().collect();
         found.values_mut().for_each(|methods| methods.retain(|method, _| kept.contains(method)));
         found.retain(|_, methods| methods.keys().any(|method| !method.is_dense()));
+        kept.iter().for_each(|method| keep_common_seeds(found, method));
     }
     tasks.retain(|_, found| found.len() > 1);
     tasks
+}
+
+/// Leaves the scores with the seeds that a method has with each number of examples: means over other seeds would differ
+/// for another reason than the examples. Where no seeds are common, all scores stay.
+fn keep_common_seeds(found: &mut ByExamples<'_>, method: &Method) {
+    let cells = found.values().filter_map(|methods| methods.get(method));
+    let Some(seeds) = common(cells.map(pairs_of)) else { return };
+    for cell in found.values_mut().filter_map(|methods| methods.get_mut(method)) {
+        cell.scores.retain(|score| seeds.contains(&seeds_of(score)));
+    }
 }
 
 fn figure(view: &View<'_>, level: Level, task: &Task, found: &ByExamples<'_>) -> Result<Figure> {

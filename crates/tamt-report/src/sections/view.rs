@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::aggregate::{Average, Row, average, common_tasks, row};
+use crate::aggregate::{Average, Cell, Row, Seeds, average, common_tasks, row};
 use crate::document::{Number, Statistic};
 use crate::figure::chart::{Point, Series};
 use crate::figure::theme::{Look, look};
@@ -147,17 +147,29 @@ impl<'a> View<'a> {
         let mut rows = vec![self.dense()];
         rows.extend(self.score_levels().into_iter().flat_map(|level| self.rows(level)).map(|(_, row)| row));
         let rows: Vec<&Row<'a>> = rows.iter().filter(|row| !row.is_empty()).collect();
-        // Several recipes of a task are one task: the one with most runs stands for it, the first one of equals.
+        self.one_recipe(common_tasks(&rows))
+    }
+
+    /// One recipe of each task, in the order of tables. Several recipes of a task are one task: the one with most runs
+    /// stands for it, the first one of equals.
+    pub(super) fn one_recipe(&self, tasks: impl IntoIterator<Item = &'a Task>) -> Vec<&'a Task> {
         let runs = |task: &Task| self.scores().filter(|score| score.task == *task).count();
         let mut recipes: BTreeMap<&str, &'a Task> = BTreeMap::new();
-        for task in common_tasks(&rows) {
+        for task in tasks {
             let kept = recipes.entry(&task.name).or_insert(task);
             if runs(task) > runs(kept) {
                 *kept = task;
             }
         }
-        // In the order of tables.
         recipes.into_values().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The dense model's average over tasks and these seeds of fine-tuning, or over all seeds where it lacks these.
+    pub(super) fn dense_average(&self, tasks: &[&Task], seeds: &BTreeSet<Option<u64>>) -> Option<f64> {
+        let dense = self.dense();
+        let chosen = row(dense.values().flat_map(|cell| of_seeds(cell, seeds).scores));
+        let average = mean_of_tasks(&chosen, tasks).or_else(|| mean_of_tasks(&dense, tasks))?;
+        Some(average.summary.mean)
     }
 
     /// The loss of the dense model, with its runs.
@@ -225,6 +237,31 @@ pub(super) fn average_number(average: &Average) -> Number {
 /// The average of a row; a short name for sections.
 pub(super) fn mean_of_tasks(row: &Row<'_>, tasks: &[&Task]) -> Option<Average> {
     if tasks.is_empty() { None } else { average(row, tasks) }
+}
+
+/// What all sets have; `None` where they have nothing in common.
+pub(super) fn common<T: Ord + Clone>(sets: impl IntoIterator<Item = BTreeSet<T>>) -> Option<BTreeSet<T>> {
+    sets.into_iter().reduce(|common, set| &common & &set).filter(|common| !common.is_empty())
+}
+
+/// The seeds of a score: of the ticket's search, and of fine-tuning.
+pub(super) fn seeds_of(score: &Score) -> Seeds {
+    (score.ticket.seed, score.seed)
+}
+
+/// The pairs of seeds of a cell.
+pub(super) fn pairs_of(cell: &Cell<'_>) -> BTreeSet<Seeds> {
+    cell.scores.iter().map(|score| seeds_of(score)).collect()
+}
+
+/// The seeds of fine-tuning of a cell.
+pub(super) fn tuning_seeds(cell: &Cell<'_>) -> BTreeSet<Option<u64>> {
+    cell.scores.iter().map(|score| score.seed).collect()
+}
+
+/// The scores of a cell with these seeds of fine-tuning.
+pub(super) fn of_seeds<'a>(cell: &Cell<'a>, seeds: &BTreeSet<Option<u64>>) -> Cell<'a> {
+    Cell { scores: cell.scores.iter().copied().filter(|score| seeds.contains(&score.seed)).collect() }
 }
 
 /// A name as part of a file name.

@@ -5,30 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::aggregate::{Cell as Scores, Row};
 use crate::document::{Block, Cell, Column, Number, Section, Statistic, Table};
 use crate::names::{Level, Method, Task, list};
-use crate::sections::view::View;
+use crate::sections::view::{View, of_seeds, tuning_seeds};
 
-const HOW: &str = "A ticket wins on a task where its mean score is at least the dense model's mean less one sample \
-deviation of the dense model over tuning seeds (Chen et al. 2020). Tasks on which the dense model has one seed have no \
-deviation, and are left out.";
+const HOW: &str = "The tickets of a method win on a task where the mean of their scores, over ticket seeds and tuning \
+seeds, is at least the dense model's mean over the same tuning seeds less one sample deviation of the dense model over \
+all of its tuning seeds (Chen et al. 2020); one of several tickets may score less. Tasks on which the dense model has \
+one seed have no deviation, and are left out.";
 
 /// The section; `None` where no task has several runs of the dense model.
 pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
     let (mut blocks, mut findings) = (vec![Block::Text(HOW.to_owned())], Vec::new());
     for view in views {
         let dense = view.dense();
-        let bars: BTreeMap<&Task, f64> = dense
-            .iter()
-            .filter_map(|(task, cell)| {
-                let summary = cell.summary()?;
-                Some((*task, summary.mean - summary.deviation?))
-            })
-            .collect();
+        let deviations: BTreeMap<&Task, f64> =
+            dense.iter().filter_map(|(task, cell)| Some((*task, cell.summary()?.deviation?))).collect();
         let rows: BTreeMap<Level, Vec<(Method, Row<'_>)>> =
             view.score_levels().into_iter().map(|level| (level, view.rows(level))).collect();
-        if bars.is_empty() || rows.is_empty() {
+        if deviations.is_empty() || rows.is_empty() {
             continue;
         }
-        let wins = Wins { bars, rows, dense };
+        let wins = Wins { deviations, rows, dense };
         let finding = wins.sentence(view);
         blocks.push(Block::Finding(finding.clone()));
         findings.push(finding);
@@ -42,8 +38,8 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
 }
 
 struct Wins<'a> {
-    /// The score that a ticket must reach, by task.
-    bars: BTreeMap<&'a Task, f64>,
+    /// The dense model's deviation over all of its tuning seeds, by task.
+    deviations: BTreeMap<&'a Task, f64>,
     rows: BTreeMap<Level, Vec<(Method, Row<'a>)>>,
     dense: Row<'a>,
 }
@@ -53,10 +49,10 @@ impl Wins<'_> {
         self.rows.values().flatten().map(|(method, _)| method).collect()
     }
 
-    /// The number of tasks with a bar and a ticket's score.
+    /// The number of tasks with a deviation and a ticket's score.
     fn tasks(&self) -> usize {
         let has_score = |task: &Task| self.rows.values().flatten().any(|(_, row)| row.contains_key(task));
-        self.bars.keys().filter(|task| has_score(task)).count()
+        self.deviations.keys().filter(|task| has_score(task)).count()
     }
 
     fn cell(&self, method: &Method, level: Level, task: &Task) -> Option<&Scores<'_>> {
@@ -64,12 +60,20 @@ impl Wins<'_> {
         row.get(task)
     }
 
+    /// The score that tickets must reach. Its mean is over their tuning seeds, which may be others at another sparsity;
+    /// the deviation is over all seeds, as one seed has none.
+    fn bar(&self, cell: &Scores<'_>, task: &Task) -> Option<f64> {
+        let dense = self.dense.get(task)?;
+        let summary = of_seeds(dense, &tuning_seeds(cell)).summary().or_else(|| dense.summary())?;
+        Some(summary.mean - self.deviations.get(task)?)
+    }
+
     fn wins(&self, cell: &Scores<'_>, task: &Task) -> bool {
-        let bar = self.bars.get(task).copied().unwrap_or(f64::INFINITY);
+        let bar = self.bar(cell, task).unwrap_or(f64::INFINITY);
         cell.summary().is_some_and(|summary| summary.mean >= bar)
     }
 
-    /// The highest sparsity with a winning ticket, and the runs that show it.
+    /// The highest sparsity at which a method wins, and the runs that show it.
     fn best(&self, method: &Method, task: &Task) -> Option<(Option<Level>, Vec<usize>)> {
         let cells: Vec<(Level, &Scores<'_>)> =
             self.rows.keys().filter_map(|level| Some((*level, self.cell(method, *level, task)?))).collect();
@@ -86,7 +90,7 @@ impl Wins<'_> {
 
     fn highest(&self, view: &View<'_>) -> Table {
         let mut columns = vec![Column::new("method")];
-        columns.extend(self.bars.keys().map(|task| Column::new(task.to_string())));
+        columns.extend(self.deviations.keys().map(|task| Column::new(task.to_string())));
         let row = |method: &Method| {
             let cell = |task: &Task| match self.best(method, task) {
                 Some((Some(level), runs)) => Cell::Number(Number {
@@ -99,11 +103,12 @@ impl Wins<'_> {
                 }),
                 None => Cell::Empty,
             };
-            std::iter::once(Cell::text(method.to_string())).chain(self.bars.keys().map(|task| cell(task))).collect()
+            let cells = self.deviations.keys().map(|task| cell(task));
+            std::iter::once(Cell::text(method.to_string())).chain(cells).collect()
         };
         let levels: Vec<&Level> = self.rows.keys().collect();
         let caption = format!(
-            "The highest sparsity, of {}, at which a method has a winning ticket{}.",
+            "The highest sparsity, of {}, at which the mean over a method's tickets wins{}.",
             list(&levels),
             view.of_base()
         );
@@ -113,7 +118,7 @@ impl Wins<'_> {
     /// The number of tasks won and tried by a method at a sparsity.
     fn count(&self, method: &Method, level: Level) -> (usize, usize, Vec<usize>) {
         let (mut won, mut tried, mut runs) = (0, 0, Vec::new());
-        for task in self.bars.keys() {
+        for task in self.deviations.keys() {
             if let Some(cell) = self.cell(method, level, task) {
                 tried += 1;
                 won += usize::from(self.wins(cell, task));
@@ -136,7 +141,8 @@ impl Wins<'_> {
             };
             std::iter::once(Cell::text(method.to_string())).chain(self.rows.keys().map(|level| cell(*level))).collect()
         };
-        let caption = format!("Tasks with a winning ticket, at each sparsity{}.", view.of_base());
+        let caption =
+            format!("Tasks on which the mean over a method's tickets wins, at each sparsity{}.", view.of_base());
         Table { id: view.id("winning-counts"), caption, columns, rows: self.methods().into_iter().map(row).collect() }
     }
 
@@ -155,10 +161,14 @@ impl Wins<'_> {
         }
         match parts.first() {
             Some(part) => format!(
-                "The highest sparsity with a ticket that wins on every measured task{}: {part}.",
+                "The highest sparsity with a method whose tickets win on every measured task, in the mean over \
+                 seeds{}: {part}.",
                 view.of_base()
             ),
-            None => format!("No method has a ticket that wins on every measured task{}.", view.of_base()),
+            None => format!(
+                "No method has tickets that win on every measured task, in the mean over seeds{}.",
+                view.of_base()
+            ),
         }
     }
 }

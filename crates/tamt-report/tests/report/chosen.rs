@@ -47,17 +47,17 @@ fn study(root: &Path) -> Report {
 }
 
 /// The rows of a table of the report, by the titles of its columns.
-fn table(root: &Path, name: &str) -> Vec<HashMap<String, String>> {
+pub(crate) fn table(root: &Path, name: &str) -> Vec<HashMap<String, String>> {
     let mut reader = csv::Reader::from_path(root.join("out/tables").join(name)).unwrap();
     reader.deserialize().map(Result::unwrap).collect()
 }
 
-fn row<'t>(rows: &'t [HashMap<String, String>], method: &str) -> &'t HashMap<String, String> {
+pub(crate) fn row<'t>(rows: &'t [HashMap<String, String>], method: &str) -> &'t HashMap<String, String> {
     rows.iter().find(|row| row["method"] == method).unwrap_or_else(|| panic!("no {method} in {rows:?}"))
 }
 
 #[track_caller]
-fn close(row: &HashMap<String, String>, column: &str, expected: f64) {
+pub(crate) fn close(row: &HashMap<String, String>, column: &str, expected: f64) {
     let found: f64 = row[column].parse().unwrap_or_else(|_| panic!("{column} of {row:?}"));
     assert!((found - expected).abs() < 1e-9, "{column}: {found}, not {expected}");
 }

@@ -1,5 +1,6 @@
 //! Reports of studies that are made by code.
 
+mod alike;
 mod browser;
 mod cells;
 mod chosen;
