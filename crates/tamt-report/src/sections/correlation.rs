@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::figure::chart::{Chart, Point, Series};
 use crate::figure::ticks::Axis;
 use crate::names::{Level, Method, Task, count, list};
-use crate::sections::view::{LossKind, View, mean_of_tasks, slug};
+use crate::sections::view::{LossKind, View, common, mean_of_tasks, row_of_seeds, slug, tuning_seeds};
 use crate::stats::rank::{LEAST_CLUSTERS, RESAMPLES, RankCorrelation};
 use crate::study::{Loss, Score, TicketKey};
 
@@ -57,30 +57,53 @@ impl Ticket {
     }
 }
 
+/// A ticket with its losses and its scores on the tasks of a target.
+struct Measured<'a> {
+    key: &'a TicketKey,
+    row: Row<'a>,
+    losses: Losses,
+}
+
+impl Measured<'_> {
+    /// The ticket with its average over tasks and these seeds of fine-tuning.
+    fn over(self, tasks: &[&Task], tunings: &BTreeSet<Option<u64>>) -> Option<Ticket> {
+        let average = mean_of_tasks(&row_of_seeds(&self.row, tunings), tasks)?;
+        // Equal means are ties, whatever the order of their terms leaves in the last bits.
+        let score = (average.summary.mean * 1e9).round() / 1e9;
+        let runs = average.runs.iter().chain(&self.losses.runs).copied().collect();
+        Some(Ticket { key: self.key.clone(), score, losses: self.losses, runs })
+    }
+}
+
 /// A score, the average over tasks or that of one task, with the tickets that have it.
 struct Target<'a> {
     task: Option<&'a Task>,
-    tasks: Vec<&'a Task>,
+    /// The dense model's score.
+    dense: Option<f64>,
     tickets: Vec<Ticket>,
     correlations: Vec<Found>,
 }
 
 impl<'a> Target<'a> {
     fn average(view: &View<'a>) -> Self {
-        Self::new(view, None, view.average_tasks())
+        Self::new(view, None, &view.average_tasks())
     }
 
     /// Each task by itself, with tickets that have no score on the others, too; none where a single task is the average.
     fn of_each_task(view: &View<'a>) -> Vec<Self> {
         let tasks: BTreeSet<&Task> = view.all_scores().map(|score| &score.task).collect();
-        let targets = tasks.into_iter().map(|task| Self::new(view, Some(task), vec![task]));
+        let targets = tasks.into_iter().map(|task| Self::new(view, Some(task), &[task]));
         let targets: Vec<Self> = targets.filter(Self::has_enough).collect();
         if targets.len() > 1 { targets } else { Vec::new() }
     }
 
-    fn new(view: &View<'a>, task: Option<&'a Task>, tasks: Vec<&'a Task>) -> Self {
-        let tickets = tickets(view, &tasks);
-        Self { task, tasks, correlations: correlations(&tickets), tickets }
+    fn new(view: &View<'a>, task: Option<&'a Task>, tasks: &[&Task]) -> Self {
+        let measured = measured(view, tasks);
+        // The luck of a seed that one sparsity has and another does not have would look like an effect of the sparsity.
+        let seeds = || measured.iter().flat_map(|ticket| ticket.row.values()).map(tuning_seeds);
+        let tunings = common(seeds()).unwrap_or_else(|| seeds().flatten().collect());
+        let tickets: Vec<Ticket> = measured.into_iter().filter_map(|ticket| ticket.over(tasks, &tunings)).collect();
+        Self { task, dense: view.dense_average(tasks, &tunings), correlations: correlations(&tickets), tickets }
     }
 
     fn has_enough(&self) -> bool {
@@ -110,8 +133,9 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<(Section, Vec<String>
         findings.extend(sentences.iter().take(2).cloned());
         blocks.extend(sentences.into_iter().chain(sentence_of_tasks(view, &tasks)).map(Block::Finding));
         let caption = format!(
-            "Every ticket is a point: its score, the average over tasks and tuning seeds, against its loss on held-out \
-             text{}. Tickets with one mask are one point. Dashed: the average score of the dense model.",
+            "Every ticket is a point: its score, the average over tasks and over the tuning seeds that all tickets \
+             have (over all of its own where they have none in common), against its loss on held-out text{}. Tickets \
+             with one mask are one point. Dashed: the average score of the dense model.",
             view.of_base()
         );
         blocks.push(Block::Figures(overall(view, &average)?, caption));
@@ -138,8 +162,8 @@ fn of_tasks(view: &View<'_>, tasks: &[Target<'_>]) -> Result<Block> {
         figures.extend(overall(view, target)?);
     }
     let caption = format!(
-        "Every ticket with a score on the task is a point: the mean over tuning seeds, against its loss on held-out \
-         text{}. Dashed: the score of the dense model.",
+        "Every ticket with a score on the task is a point: the mean over the tuning seeds that all of them have, \
+         against its loss on held-out text{}. Dashed: the score of the dense model.",
         view.of_base()
     );
     let blocks = vec![Block::Table(table(view, "rank-correlation-tasks", tasks)), Block::Figures(figures, caption)];
@@ -148,24 +172,20 @@ fn of_tasks(view: &View<'_>, tasks: &[Target<'_>]) -> Result<Block> {
 
 /// Tickets of all methods, sparsities, seeds and steps with a loss and a score on each of `tasks`. Of tickets with one
 /// mask, as after no step of several searches, the first one stands for all.
-fn tickets(view: &View<'_>, tasks: &[&Task]) -> Vec<Ticket> {
-    let mut scores: BTreeMap<&TicketKey, Vec<&Score>> = BTreeMap::new();
+fn measured<'a>(view: &View<'a>, tasks: &[&Task]) -> Vec<Measured<'a>> {
+    let mut scores: BTreeMap<&'a TicketKey, Vec<&'a Score>> = BTreeMap::new();
     for score in view.all_scores().filter(|score| view.study.has_main_examples(score)) {
-        if !score.ticket.method.is_dense() {
+        if !score.ticket.method.is_dense() && tasks.contains(&&score.task) {
             scores.entry(&score.ticket).or_default().push(score);
         }
     }
     let (mut tickets, mut known) = (Vec::new(), BTreeSet::new());
     for (key, scores) in scores {
-        let row: Row<'_> = row(scores.iter().copied());
-        let Some(average) = mean_of_tasks(&row, tasks) else { continue };
-        let Some(losses) = Losses::of(view, key) else { continue };
+        let row: Row<'a> = row(scores);
+        let Some(losses) = Losses::of(view, key).filter(|_| row.len() == tasks.len()) else { continue };
         // Two masks with both losses equal to the last digit are one mask.
         if losses.digits().is_none_or(|digits| known.insert((key.level, digits))) {
-            let runs = average.runs.iter().chain(&losses.runs).copied().collect();
-            // Equal means are ties, whatever the order of their terms leaves in the last bits.
-            let score = (average.summary.mean * 1e9).round() / 1e9;
-            tickets.push(Ticket { key: key.clone(), score, losses, runs });
+            tickets.push(Measured { key, row, losses });
         }
     }
     tickets
@@ -278,13 +298,12 @@ fn scatter(view: &View<'_>, target: &Target<'_>, title: String, tickets: &[&Tick
     let series = points(tickets, kind)
         .into_iter()
         .map(|(method, points)| Series { joined: false, ..view.curve(&method, points) });
-    let dense = mean_of_tasks(&view.dense(), &target.tasks).map(|average| average.summary.mean);
     let chart = Chart {
         title,
         x: Axis { label: format!("{}, {}", kind.title(), kind.unit()), ..Axis::default() },
         y: Axis { label: format!("{} score", target.name()), ..Axis::default() },
         series: series.collect(),
-        dense,
+        dense: target.dense,
     };
     chart.draw()
 }

@@ -167,8 +167,7 @@ impl<'a> View<'a> {
     /// The dense model's average over tasks and these seeds of fine-tuning, or over all seeds where it lacks these.
     pub(super) fn dense_average(&self, tasks: &[&Task], seeds: &BTreeSet<Option<u64>>) -> Option<f64> {
         let dense = self.dense();
-        let chosen = row(dense.values().flat_map(|cell| of_seeds(cell, seeds).scores));
-        let average = mean_of_tasks(&chosen, tasks).or_else(|| mean_of_tasks(&dense, tasks))?;
+        let average = mean_of_tasks(&row_of_seeds(&dense, seeds), tasks).or_else(|| mean_of_tasks(&dense, tasks))?;
         Some(average.summary.mean)
     }
 
@@ -262,6 +261,11 @@ pub(super) fn tuning_seeds(cell: &Cell<'_>) -> BTreeSet<Option<u64>> {
 /// The scores of a cell with these seeds of fine-tuning.
 pub(super) fn of_seeds<'a>(cell: &Cell<'a>, seeds: &BTreeSet<Option<u64>>) -> Cell<'a> {
     Cell { scores: cell.scores.iter().copied().filter(|score| seeds.contains(&score.seed)).collect() }
+}
+
+/// The scores of a row with these seeds of fine-tuning.
+pub(super) fn row_of_seeds<'a>(scores: &Row<'a>, seeds: &BTreeSet<Option<u64>>) -> Row<'a> {
+    row(scores.values().flat_map(|cell| of_seeds(cell, seeds).scores))
 }
 
 /// A name as part of a file name.
