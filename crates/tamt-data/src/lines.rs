@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use tamt_files::text::{Fault, Place, refuse_pointer};
+use tamt_files::text::{BYTE_ORDER_MARK, Fault, Place, refuse_pointer};
 
 use crate::error::{Error, Result, io_error};
 use crate::text::fault_of;
@@ -98,7 +98,8 @@ impl<'a> Lines<'a> {
             refuse_pointer(&self.buffer).map_err(|fault| fault_of(self.path, fault))?;
         }
         let text = checked(&self.buffer, self.at_end).map_err(|offset| self.not_text(offset))?;
-        let mark = if self.ahead.0 == 0 && text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let is_marked = self.ahead.0 == 0 && text.starts_with(BYTE_ORDER_MARK);
+        let mark = if is_marked { BYTE_ORDER_MARK.len_utf8() } else { 0 };
         let mut parts = Vec::new();
         let mut at = mark;
         while let Some((part, after, ends_line)) = next_part(&text[at..], self.at_end) {

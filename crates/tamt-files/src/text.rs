@@ -3,7 +3,7 @@
 use crate::kind::is_lfs_pointer;
 
 /// The byte order mark, which some programs write ahead of a text.
-const MARK: char = '\u{feff}';
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The place of a part of a text in its file.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ pub fn checked(bytes: &[u8], place: Place) -> Result<&str, Fault> {
     if let Some(at) = bytes.iter().position(|&b| b == 0) {
         return Err(Fault::of_byte(bytes, at, place));
     }
-    let unmarked = text.strip_prefix(MARK).filter(|_| place.offset == 0);
+    let unmarked = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| place.offset == 0);
     Ok(unmarked.unwrap_or(text))
 }
 

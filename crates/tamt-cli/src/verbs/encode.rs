@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tamt::encode::encode;
 use tamt::sentence::encode_settings;
+use tamt_files::text::BYTE_ORDER_MARK;
 
 use crate::args::encode::EncodeArgs;
 use crate::args::values::TextSource;
@@ -62,7 +63,7 @@ fn read(source: &TextSource) -> Result<String> {
     })?;
     match text.find('\0') {
         Some(offset) => Err(not_text(source, text.as_bytes(), offset, "a NUL byte").into()),
-        None => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        None => Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text)),
     }
 }
 

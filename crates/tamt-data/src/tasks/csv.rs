@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
+use tamt_files::text::BYTE_ORDER_MARK;
+
 use crate::error::{Error, Result, bad_file};
 use crate::line_blocks::Block;
 use crate::tasks::layout::Layout;
 use crate::tasks::table::{EMPTY_LINE, RequestedColumn, Table};
-
-/// The byte order mark. The `csv` crate skips a mark at the start of a text, and counts positions from behind the mark.
-const MARK: char = '\u{feff}';
 
 /// Reads the requested columns. A record with another number of columns than the first record is unusable. Empty lines are
 /// ignored in a file of several columns. In a file of one column, where an empty line is a record with an empty value,
@@ -39,7 +38,7 @@ impl Parser {
     /// [`Error::BadFile`], [`Error::MissingColumn`], [`Error::RepeatedColumn`].
     pub(super) fn parse(&mut self, block: &Block, path: &Path, table: &mut Table) -> Result<()> {
         // Further marks at the start of the file.
-        let text = if block.line == 1 { block.text.trim_start_matches(MARK) } else { &block.text };
+        let text = if block.line == 1 { block.text.trim_start_matches(BYTE_ORDER_MARK) } else { &block.text };
         let begun = self.begun.text.len();
         let ended = end_of_last_record(text, &mut self.state);
         self.begun.text.push_str(text);
@@ -66,8 +65,9 @@ impl Parser {
 
     /// Adds whole records.
     fn records(&mut self, records: &Block, path: &Path, table: &mut Table) -> Result<()> {
-        // Elsewhere in the file a mark is part of a value. A line end ahead, which is skipped, keeps such a mark.
-        let is_marked = records.text.starts_with(MARK);
+        // The `csv` crate skips a mark at the start of a text, and counts positions from behind the mark. Elsewhere in the
+        // file a mark is part of a value: a line end ahead, which is skipped, keeps such a mark.
+        let is_marked = records.text.starts_with(BYTE_ORDER_MARK);
         let text = if is_marked { Cow::Owned(format!("\n{}", records.text)) } else { Cow::Borrowed(&*records.text) };
         let text = text.as_ref();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());

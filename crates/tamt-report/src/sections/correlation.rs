@@ -228,14 +228,15 @@ fn sentences(view: &View<'_>, average: &Target<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
     for Found { kind, correlation, .. } in LossKind::ALL.into_iter().filter_map(|kind| average.overall(kind)) {
         let RankCorrelation { n, clusters, rho, interval } = *correlation;
-        let interval = match interval {
-            Some((low, high)) => format!(" (95 % interval {} to {})", fixed(low, 2), fixed(high, 2)),
-            None => String::new(),
-        };
         let verdict = match (correlation.is_clear(), rho < 0.0) {
             (true, true) => "tickets with a lower loss score higher",
             (true, false) => "tickets with a higher loss score higher, against the paper's claim",
-            (false, _) => "the interval includes 0 or cannot be computed, so that no relation is shown",
+            (false, _) if interval.is_some() => "the interval includes 0, so that no relation is shown",
+            (false, _) => "these are too few groups for an interval, so that no relation is shown",
+        };
+        let interval = match interval {
+            Some((low, high)) => format!(" (95 % interval {} to {})", fixed(low, 2), fixed(high, 2)),
+            None => String::new(),
         };
         sentences.push(format!(
             "Over {} in {} of a method at a sparsity{}, the rank correlation of score and {} is {}{interval}: \

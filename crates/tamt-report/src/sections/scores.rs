@@ -6,10 +6,9 @@ use crate::aggregate::{self, Row, Seeds, differences};
 use crate::document::{Block, Cell, Column, Number, Section, Table, fixed};
 use crate::names::{self, Level, Method, Task, count, list};
 use crate::sections::order::{Orders, compare};
-use crate::sections::view::{View, average_number, mean_of_tasks, score_number};
+use crate::sections::view::{View, average_number, mean_of_tasks, of_seeds, score_number, tuning_seeds};
 use crate::stats::paired::PairedT;
 use crate::stats::summary::Summary;
-use crate::study::Score;
 
 const HOW: &str = "Scores are the best evaluation on the development set, in percent points: mean over ticket seeds × \
 tuning seeds, ± sample deviation. Below stands the difference to the dense model, with a star (*) where a paired t \
@@ -103,10 +102,9 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usiz
 /// below it; all runs of a task where there is none with such a seed.
 fn with_seeds_of<'a>(dense: Row<'a>, rows: &[(Method, Row<'a>)]) -> Row<'a> {
     let same_seeds = |(task, cell): (&'a Task, aggregate::Cell<'a>)| {
-        let of_rows = rows.iter().filter_map(|(_, row)| row.get(task)).flat_map(|cell| &cell.scores);
-        let seeds: BTreeSet<Option<u64>> = of_rows.map(|score| score.seed).collect();
-        let scores: Vec<&Score> = cell.scores.iter().copied().filter(|score| seeds.contains(&score.seed)).collect();
-        (task, if scores.is_empty() { cell } else { aggregate::Cell { scores } })
+        let of_rows = rows.iter().filter_map(|(_, row)| row.get(task));
+        let same = of_seeds(&cell, &of_rows.flat_map(tuning_seeds).collect());
+        (task, if same.scores.is_empty() { cell } else { same })
     };
     dense.into_iter().map(same_seeds).collect()
 }
