@@ -102,7 +102,7 @@ pub fn common_tasks<'a>(rows: &[&Row<'a>]) -> Vec<&'a Task> {
 pub fn differences(a: &BTreeMap<Seeds, f64>, b: &BTreeMap<Seeds, f64>) -> Vec<f64> {
     match (has_ticket_seeds(a), has_ticket_seeds(b)) {
         (true, true) => {
-            let pairs = a.iter().filter_map(|(seeds, value)| Some((seeds.0, value - b.get(seeds)?)));
+            let pairs = a.iter().filter_map(|(seeds, value)| Some((seeds.0, rounded(value - b.get(seeds)?))));
             let of_tickets = grouped(pairs);
             if of_tickets.len() > 1 { means(&of_tickets) } else { of_tickets.into_values().flatten().collect() }
         }
@@ -120,7 +120,8 @@ fn has_ticket_seeds(scores: &BTreeMap<Seeds, f64>) -> bool {
 fn beside_one_without_seeds(seeded: &BTreeMap<Seeds, f64>, other: &BTreeMap<Seeds, f64>) -> Vec<f64> {
     let fine_tunings = of_fine_tunings(seeded, other);
     let other = over_tickets(other);
-    let pairs = seeded.iter().filter_map(|((ticket, tuning), value)| Some((*ticket, value - other.get(tuning)?)));
+    let difference = |tuning, value: &f64| Some(rounded(value - other.get(tuning)?));
+    let pairs = seeded.iter().filter_map(|((ticket, tuning), value)| Some((*ticket, difference(tuning, value)?)));
     let tickets = means(&grouped(pairs));
     let p = |pairs: &[f64]| PairedT::of(pairs).map_or(1.0, |test| test.p);
     if fine_tunings.len() > 1 && tickets.len() > 1 && p(&tickets) > p(&fine_tunings) { tickets } else { fine_tunings }
@@ -132,10 +133,10 @@ fn of_fine_tunings(a: &BTreeMap<Seeds, f64>, b: &BTreeMap<Seeds, f64>) -> Vec<f6
     a.iter().filter_map(|(seed, value)| Some(rounded(value - b.get(seed)?))).collect()
 }
 
-/// Differences by the seed of their ticket.
-fn grouped(pairs: impl Iterator<Item = (Option<u64>, f64)>) -> BTreeMap<Option<u64>, Vec<f64>> {
+/// Values by a seed.
+fn grouped(values: impl Iterator<Item = (Option<u64>, f64)>) -> BTreeMap<Option<u64>, Vec<f64>> {
     let mut groups: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
-    pairs.for_each(|(ticket, difference)| groups.entry(ticket).or_default().push(rounded(difference)));
+    values.for_each(|(seed, value)| groups.entry(seed).or_default().push(value));
     groups
 }
 
@@ -149,10 +150,7 @@ pub fn rounded(difference: f64) -> f64 {
 }
 
 fn over_tickets(scores: &BTreeMap<Seeds, f64>) -> BTreeMap<Option<u64>, f64> {
-    let mut groups: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
-    for ((_, seed), value) in scores {
-        groups.entry(*seed).or_default().push(*value);
-    }
+    let groups = grouped(scores.iter().map(|((_, tuning), value)| (*tuning, *value)));
     groups.into_iter().filter_map(|(seed, values)| Some((seed, Summary::of(&values)?.mean))).collect()
 }
 

@@ -74,7 +74,7 @@ pub fn create_directory(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`].
 pub fn remove(path: &Path) -> Result<()> {
-    // Without an earlier look: another process may create a directory at the path after it.
+    // A look at what the path is would come too early: another process may create a directory there after the look.
     let outcome = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         outcome => outcome,

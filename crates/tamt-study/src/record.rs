@@ -90,11 +90,16 @@ impl WrittenFile {
     #[must_use]
     pub fn of(directory: &Path, path: &str) -> Option<Self> {
         let file = directory.join(path);
-        let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+        let bytes = bytes_of(&file)?;
         let has_digest = path == RESULTS_FILE || file.ends_with(TICKET_FILE);
         let sha256 = if has_digest { Some(sha256_file(&file).ok()?) } else { None };
         Some(Self { path: path.to_owned(), bytes, sha256 })
     }
+}
+
+/// The size of a file; `None` if there is none.
+fn bytes_of(file: &Path) -> Option<u64> {
+    file.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len())
 }
 
 impl Record {
@@ -119,16 +124,19 @@ impl Record {
     pub fn damage(&self, directory: &Path) -> Option<String> {
         self.files.iter().find_map(|written| {
             let path = &written.path;
-            match WrittenFile::of(directory, path) {
-                None => Some(format!("{path} is missing")),
-                Some(found) if found.bytes != written.bytes => {
-                    Some(format!("{path} has {} bytes and was written with {}", found.bytes, written.bytes))
+            let file = directory.join(path);
+            match bytes_of(&file) {
+                None => return Some(format!("{path} is missing")),
+                Some(found) if found != written.bytes => {
+                    return Some(format!("{path} has {found} bytes and was written with {}", written.bytes));
                 }
-                // Records of older versions have no digests of tickets.
-                Some(found) if written.sha256.is_some() && found.sha256 != written.sha256 => {
-                    Some(format!("{path} is not as it was written"))
-                }
-                Some(_) => None,
+                Some(_) => {}
+            }
+            // Large files have no digest, and tickets in records of older versions.
+            let digest = written.sha256.as_ref()?;
+            match sha256_file(&file) {
+                Err(_) => Some(format!("{path} is missing")),
+                Ok(found) => (found != *digest).then(|| format!("{path} is not as it was written")),
             }
         })
     }

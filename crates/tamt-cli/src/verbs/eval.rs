@@ -61,7 +61,7 @@ pub(super) fn run(args: &EvalArgs, printer: Printer) -> Result<()> {
         printer.info("no token was chosen to be predicted, so there is no MLM loss; give more text")?;
     }
     let result = serde_json::to_value(evaluation)?;
-    kept::write(args, settings(args, &base, &text, wanted, head.as_deref())?, &result)?;
+    kept::write(args, || settings(args, &base, &text, wanted, head.as_deref()), &result)?;
     printer.result(&result, &result_text(&evaluation))
 }
 

@@ -24,10 +24,12 @@ pub(super) fn add_digests_of_model(settings: &mut Table, weights: &str, tokenize
     settings.insert("tokenizer-sha256".to_owned(), record::tokenizer_digest(tokenizer).into());
 }
 
-/// Writes a result where the flags ask for it. `settings` are those of the measurement, with digests of its inputs.
-pub(super) fn write(args: &EvalArgs, mut settings: Table, result: &Value) -> Result<()> {
+/// Writes a result where the flags ask for it. `settings` gives those of the measurement, with digests of its inputs, which
+/// are read for a record alone.
+pub(super) fn write(args: &EvalArgs, settings: impl FnOnce() -> Result<Table>, result: &Value) -> Result<()> {
     let Some(path) = &args.output_dir else { return Ok(()) };
     let Value::Object(result) = result else { return Ok(()) };
+    let mut settings = settings()?;
     settings.insert("model".to_owned(), recorded_path::model(&args.subject.model).into());
     if let Some(ticket) = &args.subject.ticket {
         settings.insert("ticket".to_owned(), recorded_path::path(ticket).into());

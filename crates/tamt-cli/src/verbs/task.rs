@@ -1,7 +1,7 @@
 //! The task of `tamt tune` and `tamt eval`: its declaration, its directory, and the evaluation of a tuned model.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -94,7 +94,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     let compute = resolve::compute(&args.common);
     let mut examples = 0;
     let mut result = Map::new();
-    let mut digests = toml::Table::new();
+    let mut files = Vec::new();
     let mut table = Table::new(&["measure", "value"]);
     if !task.has(Split::Dev) {
         return Err(tamt_data::Error::NoSuchSplit { task: task.name.clone(), split: Split::Dev.name() }.into());
@@ -107,8 +107,7 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
             printer.info(note)?;
         }
         examples += inputs.examples();
-        let of_files = inputs.files.iter().map(|path| sha256_file(path)).collect::<Result<Vec<_>, _>>()?;
-        digests.insert(format!("{}-sha256", split.name()), of_files.into());
+        files.push((split, inputs.files.clone()));
         let mut counter = Counter::new(printer, "eval", "sequences", inputs.sequences());
         let answers = Answers::predict(&model.model, masks.as_ref(), compute, &task, &inputs, &settings, |done| {
             counter.at(done)
@@ -126,22 +125,30 @@ pub(super) fn evaluate(args: &EvalArgs, printer: Printer) -> Result<()> {
     result.insert("task".into(), json!(task.name));
     result.insert("examples".into(), json!(examples));
     let result = Value::Object(result);
-    let mut kept = toml::Table::try_from(settings)?;
-    kept::add_digests_of_model(&mut kept, &model.sha256, &model.tokenizer);
-    kept.extend(digests);
-    if let Some(path) = &args.task.task_file {
-        kept.insert("task-file-sha256".to_owned(), sha256_file(path)?.into());
-    }
-    let name = args
-        .task
-        .task_file
-        .as_ref()
-        .map_or(("task", task.name.clone()), |path| ("task-file", recorded_path::path(path)));
-    kept.insert(name.0.to_owned(), name.1.into());
-    kept.insert("data".to_owned(), recorded_path::path(directory(&args.task)).into());
-    if let Some(labels) = labels(&args.task) {
-        kept.insert("labels".to_owned(), labels.to_vec().into());
-    }
-    kept::write(args, kept, &result)?;
+    let recorded = || {
+        let mut recorded = toml::Table::try_from(settings)?;
+        kept::add_digests_of_model(&mut recorded, &model.sha256, &model.tokenizer);
+        match &args.task.task_file {
+            Some(path) => {
+                recorded.insert("task-file".to_owned(), recorded_path::path(path).into());
+                recorded.insert("task-file-sha256".to_owned(), sha256_file(path)?.into());
+            }
+            None => drop(recorded.insert("task".to_owned(), task.name.clone().into())),
+        }
+        recorded.insert("data".to_owned(), recorded_path::path(directory(&args.task)).into());
+        for (split, files) in files {
+            recorded.insert(format!("{}-sha256", split.name()), digests(&files)?.into());
+        }
+        if let Some(labels) = labels(&args.task) {
+            recorded.insert("labels".to_owned(), labels.to_vec().into());
+        }
+        Ok(recorded)
+    };
+    kept::write(args, recorded, &result)?;
     printer.result(&result, &table.render())
+}
+
+/// The SHA-256 of each of the files of a split.
+pub(super) fn digests(files: &[PathBuf]) -> Result<Vec<String>> {
+    files.iter().map(|path| Ok(sha256_file(path)?)).collect()
 }

@@ -135,8 +135,7 @@ impl Tuning<'_> {
         }
         record.set("data", recorded_path::path(task::directory(&args.task)));
         for inputs in self.data.all() {
-            let digests = inputs.files.iter().map(|path| sha256_file(path)).collect::<Result<Vec<_>, _>>()?;
-            record.set(format!("{}-sha256", inputs.split.name()), digests);
+            record.set(format!("{}-sha256", inputs.split.name()), task::digests(&inputs.files)?);
             let files: Vec<String> = inputs.files.iter().map(|file| file.display().to_string()).collect();
             let count = grouped(inputs.examples() as u64);
             record.input(inputs.split.name(), format!("{} ({count} examples)", files.join(", ")));

@@ -30,8 +30,8 @@ pub fn break_even(precision: Precision) -> f32 {
         Ok(pool) => pool.install(|| inside_parallel_job(|| measure(precision, time))),
         Err(_) => inside_parallel_job(|| measure(precision, time)),
     };
-    // A thread of a pool that waits for another pool runs other jobs of its own, which may wait for this measurement. It
-    // waits for a plain thread without that.
+    // A thread of a pool that waits for another pool runs other jobs of its own pool meanwhile, and these may wait for this
+    // measurement. A thread that waits for a plain thread runs no jobs.
     thread::scope(|scope| {
         let measuring = thread::Builder::new().spawn_scoped(scope, on_one_thread);
         measuring.map_or_else(|_| on_one_thread(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))

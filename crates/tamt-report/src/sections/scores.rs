@@ -6,7 +6,7 @@ use crate::aggregate::{self, Row, Seeds, differences};
 use crate::document::{Block, Cell, Column, Number, Section, Table, fixed};
 use crate::names::{self, Level, Method, Task, count, list};
 use crate::sections::order::{Orders, compare};
-use crate::sections::view::{View, average_number, mean_of_tasks, of_seeds, score_number, tuning_seeds};
+use crate::sections::view::{View, average_number, mean_of_tasks, of_seeds_or_all, score_number, tuning_seeds};
 use crate::stats::paired::PairedT;
 use crate::stats::summary::Summary;
 
@@ -103,8 +103,7 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usiz
 fn with_seeds_of<'a>(dense: Row<'a>, rows: &[(Method, Row<'a>)]) -> Row<'a> {
     let same_seeds = |(task, cell): (&'a Task, aggregate::Cell<'a>)| {
         let of_rows = rows.iter().filter_map(|(_, row)| row.get(task));
-        let same = of_seeds(&cell, &of_rows.flat_map(tuning_seeds).collect());
-        (task, if same.scores.is_empty() { cell } else { same })
+        (task, of_seeds_or_all(&cell, &of_rows.flat_map(tuning_seeds).collect()))
     };
     dense.into_iter().map(same_seeds).collect()
 }

@@ -263,6 +263,12 @@ pub(super) fn of_seeds<'a>(cell: &Cell<'a>, seeds: &BTreeSet<Option<u64>>) -> Ce
     Cell { scores: cell.scores.iter().copied().filter(|score| seeds.contains(&score.seed)).collect() }
 }
 
+/// As [`of_seeds`]; the whole cell where it has none of these seeds.
+pub(super) fn of_seeds_or_all<'a>(cell: &Cell<'a>, seeds: &BTreeSet<Option<u64>>) -> Cell<'a> {
+    let same = of_seeds(cell, seeds);
+    if same.scores.is_empty() { cell.clone() } else { same }
+}
+
 /// The scores of a row with these seeds of fine-tuning.
 pub(super) fn row_of_seeds<'a>(scores: &Row<'a>, seeds: &BTreeSet<Option<u64>>) -> Row<'a> {
     row(scores.values().flat_map(|cell| of_seeds(cell, seeds).scores))

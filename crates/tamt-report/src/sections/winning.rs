@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::aggregate::{Cell as Scores, Row};
 use crate::document::{Block, Cell, Column, Number, Section, Statistic, Table};
 use crate::names::{Level, Method, Task, list};
-use crate::sections::view::{View, of_seeds, tuning_seeds};
+use crate::sections::view::{View, of_seeds_or_all, tuning_seeds};
 
 const HOW: &str = "The tickets of a method win on a task where the mean of their scores, over ticket seeds and tuning \
 seeds, is at least the dense model's mean over the same tuning seeds less one sample deviation of the dense model over \
@@ -64,7 +64,7 @@ impl Wins<'_> {
     /// the deviation is over all seeds, as one seed has none.
     fn bar(&self, cell: &Scores<'_>, task: &Task) -> Option<f64> {
         let dense = self.dense.get(task)?;
-        let summary = of_seeds(dense, &tuning_seeds(cell)).summary().or_else(|| dense.summary())?;
+        let summary = of_seeds_or_all(dense, &tuning_seeds(cell)).summary()?;
         Some(summary.mean - self.deviations.get(task)?)
     }
 

@@ -137,7 +137,7 @@ impl<'a> Attempt<'a> {
         Ok(steps)
     }
 
-    /// Runs the command. An error while a signal ends the process is the work of the signal: it is never returned.
+    /// Runs the command. A signal that ends the process causes errors, which are never returned.
     fn execute(&mut self, directory: &Path, steps: &[u64]) -> Result<()> {
         self.call(directory, steps).inspect_err(|_| wait_if_ending())
     }
