@@ -66,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, corpus: Path, cache: None) -
 @pytest.fixture(scope="session")
 def ticket(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """The directory of a ticket of 70 %."""
-    directory = tmp_path_factory.mktemp("ticket") / "omp70"
+    directory = tmp_path_factory.mktemp("ticket") / "magnitude70"
     tamt.find(model, method="magnitude", sparsity=0.7, output_dir=directory)
     return directory
 

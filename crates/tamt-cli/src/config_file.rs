@@ -118,6 +118,12 @@ fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
     (verb != "demo" && recorded::verb(&table).is_some()).then_some(path)
 }
 
+/// The verb of the run in a directory; `None` without a readable record.
+pub(crate) fn verb_of_run(directory: &Path) -> Option<String> {
+    let (_, table) = read(&directory.join(SETTINGS_FILE)).ok()?;
+    recorded::verb(&table).map(str::to_owned)
+}
+
 /// The text of a file, and its content.
 fn read(path: &Path) -> Result<(String, toml::Table), String> {
     if path.is_dir() {

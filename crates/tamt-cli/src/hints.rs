@@ -27,7 +27,7 @@ pub(crate) fn hint(error: &anyhow::Error, line: &[OsString], verb: &Command) -> 
 fn known_remedy(error: &anyhow::Error, line: &[OsString], verb: &Command) -> Option<String> {
     // Of several texts, the first one that fits the verb.
     let texts: &[&str] = match error.downcast_ref::<Error>()? {
-        Error::Occupied { found, .. } if found == SETTINGS_FILE => {
+        Error::Occupied { path, found } if found == SETTINGS_FILE && can_be_of(path, verb) => {
             &["give --resume to go on with that run, or another --output-dir", "give another --output-dir"]
         }
         Error::Occupied { .. } | Error::NothingToResume { .. } => &["give another --output-dir"],
@@ -52,6 +52,11 @@ fn known_remedy(error: &anyhow::Error, line: &[OsString], verb: &Command) -> Opt
         _ => return None,
     };
     fitting(verb, texts).map(str::to_owned)
+}
+
+/// Whether the run in a directory can be one of `verb`; a run without a readable record can be of any.
+fn can_be_of(directory: &Path, verb: &Command) -> bool {
+    config_file::verb_of_run(directory).is_none_or(|recorded| recorded == verb.get_name())
 }
 
 /// The file of the flag that a message begins with, if a file and not the command line gives the flag.

@@ -14,10 +14,10 @@ sentence-transformers files. An MLM decoder that is tied to the word embeddings 
 stores the two as one matrix, whereas find, eval and tune decode with the dense one.
 
 Examples:
-  tamt apply --model bert-base-uncased --ticket omp70 --output-dir bert-omp70
+  tamt apply --model bert-base-uncased --ticket magnitude70 --output-dir bert-70
 
   In Python then:
-    transformers.AutoModel.from_pretrained(\"bert-omp70\")";
+    transformers.AutoModel.from_pretrained(\"bert-70\")";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]

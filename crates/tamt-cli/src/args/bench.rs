@@ -17,7 +17,7 @@ Examples:
     tamt bench --layers 12 --hidden 768 --heads 12 --batch-size 8 --length 64 --work inference --sparsity 0.7
 
   A ticket of a model on this machine, beside the dense model:
-    tamt bench --model bert-base-uncased --ticket omp70 --batch-size 8 --length 64
+    tamt bench --model bert-base-uncased --ticket magnitude70 --batch-size 8 --length 64
 
   Mask training as a run would do it, for a script:
     tamt bench --work mask-training --sparsity 0.7 --kernel auto --no-operations --json";

@@ -12,7 +12,7 @@ use crate::args::vectors::VectorArgs;
 const EXAMPLES: &str = "\
 Examples:
   tamt encode --model bert-base-uncased --input texts.txt --output vectors.safetensors
-  echo 'a text' | tamt encode --model bert-base-uncased --ticket omp70 --pool cls \\
+  echo 'a text' | tamt encode --model bert-base-uncased --ticket magnitude70 --pool cls \\
     --input - --output vector.safetensors";
 
 #[derive(Debug, Clone, clap::Args)]

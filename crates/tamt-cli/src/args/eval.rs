@@ -18,7 +18,7 @@ Examples:
     tamt eval --model bert-base-uncased --corpus wiki.valid.raw
 
   A ticket, also by how far its hidden states are from the dense model's:
-    tamt eval --model bert-base-uncased --ticket omp70 --corpus wiki.valid.raw
+    tamt eval --model bert-base-uncased --ticket magnitude70 --corpus wiki.valid.raw
 
   Mask training also trains the MLM head; with that one instead of the model's:
     tamt eval --model bert-base-uncased --ticket mlm70 --mlm-head ticket --corpus wiki.valid.raw

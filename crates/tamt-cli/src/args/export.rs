@@ -11,10 +11,10 @@ use crate::args::common::{Common, SubjectArgs};
 
 const EXAMPLES: &str = "\
 Examples:
-  tamt export --model bert-base-uncased --ticket omp70 --format onnx --pool mean --output-dir onnx
+  tamt export --model bert-base-uncased --ticket magnitude70 --format onnx --pool mean --output-dir onnx
   tamt export --model runs/cola --format onnx --weights int8 --output-dir cola-onnx
-  tamt export --model bert-base-uncased --ticket omp70 --format torch-mask --output-dir masks
-  tamt export --model bert-base-uncased --ticket omp70 --format torch-prune --output-dir pruned
+  tamt export --model bert-base-uncased --ticket magnitude70 --format torch-mask --output-dir masks
+  tamt export --model bert-base-uncased --ticket magnitude70 --format torch-prune --output-dir pruned
 
   In Python then:
     masks = torch.load(\"masks/mask.pt\", weights_only=True)

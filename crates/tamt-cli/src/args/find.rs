@@ -17,7 +17,7 @@ use crate::args::values;
 const EXAMPLES: &str = "\
 Examples:
   One-shot magnitude pruning, each matrix to 70 % zeros:
-    tamt find --model bert-base-uncased --method magnitude --sparsity 0.7 --output-dir omp70
+    tamt find --model bert-base-uncased --method magnitude --sparsity 0.7 --output-dir magnitude70
 
   Mask training on text, in minutes for a small encoder:
     tamt find --model minilm-mlm --method tamt-kd --preset short --sparsity 0.7 \\
@@ -44,7 +44,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_parser = choices::METHOD)]
     pub(crate) method: Method,
 
-    /// Fraction of each prunable matrix to set to zero
+    /// Fraction of the prunable weights to drop, of each matrix or (--scope global) of all together
     #[arg(long, value_name = "FRACTION", value_parser = values::sparsity)]
     pub(crate) sparsity: f64,
 
@@ -70,7 +70,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_parser = choices::SCOPE)]
     pub(crate) scope: Option<Scope>,
 
-    /// Prune only these encoder layers, counted from 0 [default: all]
+    /// Encoder layers to prune, counted from 0 [default: all]; word embeddings and pooler are pruned in any case
     #[arg(long, value_name = "0,1,..", value_delimiter = ',', value_parser = values::index)]
     pub(crate) layers: Vec<usize>,
 

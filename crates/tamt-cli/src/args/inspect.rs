@@ -7,8 +7,8 @@ use crate::args::common::Common;
 
 const EXAMPLES: &str = "\
 Examples:
-  tamt inspect omp70
-  tamt inspect mlm70/checkpoint-1000 mlm70 --against omp70
+  tamt inspect magnitude70
+  tamt inspect mlm70/checkpoint-1000 mlm70 --against magnitude70
   tamt inspect mlm70 --json | jq .sparsity";
 
 #[derive(Debug, Clone, clap::Args)]

@@ -60,8 +60,8 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   tamt demo
-  tamt find --model bert-base-uncased --method magnitude --sparsity 0.7 --output-dir omp70
-  tamt inspect omp70
+  tamt find --model bert-base-uncased --method magnitude --sparsity 0.7 --output-dir magnitude70
+  tamt inspect magnitude70
 
 `tamt <COMMAND> --help` has more.";
 

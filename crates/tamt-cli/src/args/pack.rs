@@ -13,15 +13,15 @@ sentence-transformers files come along. Every verb takes the directory as --mode
 and eval never hold its dense matrices.
 
 Examples:
-  tamt pack --model bert-base-uncased --ticket omp70 --output-dir bert-omp70
+  tamt pack --model bert-base-uncased --ticket magnitude70 --output-dir bert-70
   tamt pack --model runs/cola --precision f32 --output-dir cola-packed
-  tamt encode --model bert-omp70 --input texts.txt --output vectors.safetensors";
+  tamt encode --model bert-70 --input texts.txt --output vectors.safetensors";
 
 const UNPACK_EXAMPLES: &str = "\
 The checkpoint is that of `tamt apply --dtype` with the precision of the packed values.
 
 Examples:
-  tamt unpack --model bert-omp70 --output-dir bert-omp70-dense";
+  tamt unpack --model bert-70 --output-dir bert-70-dense";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = PACK_EXAMPLES)]

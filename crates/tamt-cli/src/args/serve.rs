@@ -16,10 +16,10 @@ Examples:
     tamt serve --model bert-base-uncased
 
   Two tickets of one resident model and a fine-tuned one, chosen by the requests' `model`:
-    tamt serve --model bert-base-uncased --ticket omp70=omp70 --ticket omp90=omp90 --head sst2=runs/sst2
+    tamt serve --model bert-base-uncased --ticket mag70=mag70 --ticket mag90=mag90 --head sst2=runs/sst2
 
   Requests in OpenAI's form and in that of text-embeddings-inference:
-    curl localhost:8080/v1/embeddings -d '{\"model\": \"omp70\", \"input\": [\"a text\", \"another\"]}'
+    curl localhost:8080/v1/embeddings -d '{\"model\": \"mag70\", \"input\": [\"a text\", \"another\"]}'
     curl localhost:8080/embed -d '{\"inputs\": \"a text\"}'
     curl localhost:8080/predict -d '{\"inputs\": \"a fine film\", \"model\": \"sst2\"}'
 

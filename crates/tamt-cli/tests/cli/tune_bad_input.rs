@@ -300,7 +300,10 @@ fn an_occupied_directory_is_left_as_it_was() {
     let (names, ticket) = (entries(&run), bytes(format!("{run}/ticket.safetensors")));
     let line = format!("tune --model {} --task cola --data {data} {COURSE} --output-dir {run}", bert());
     for line in [line.clone(), format!("{line} --seeds 1,2")] {
-        tamt(&line).code(1).stdout(is_empty()).stderr(contains("already holds a run").and(contains("--resume")));
+        tamt(&line)
+            .code(1)
+            .stdout(is_empty())
+            .stderr(contains("already holds a run").and(contains("hint: give another")));
         tamt(&format!("{line} --resume")).code(2).stdout(is_empty()).stderr(contains("it records a `tamt find`"));
     }
     assert_eq!((entries(&run), bytes(format!("{run}/ticket.safetensors"))), (names, ticket));

@@ -161,7 +161,7 @@ pub(super) fn value(reader: &Reader<'_>, verb: Verb, name: &str, line: usize, te
     match reader.commands.path(verb, name) {
         Some(PathKind::PathOrKeyword(keywords)) if keywords.contains(&text) => {}
         Some(PathKind::PathOrId) if !path.exists() => {}
-        Some(_) if path.exists() => return absolute(),
+        Some(_) if path.exists() || !reader.needs_files => return absolute(),
         Some(_) => {
             reader.problems.add(line, format!("`{name}`: there is no {}", path.display()));
             return absolute();

@@ -75,7 +75,8 @@ impl Plan {
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
         let root = lines::parse(&text, problems);
         let path = std::path::absolute(path).map_err(Error::io("read", path))?;
-        let reader = Reader { directory: path.parent().unwrap_or(Path::new("/")), commands, problems };
+        let reader =
+            Reader { directory: path.parent().unwrap_or(Path::new("/")), commands, problems, needs_files: true };
         let known = ["name", "base", "tickets", "losses", "tasks"];
         for entry in root.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let known = known.map(str::to_owned);

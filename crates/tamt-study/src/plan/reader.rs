@@ -6,10 +6,13 @@ use crate::commands::Commands;
 use crate::problems::{Problems, advice};
 
 /// The plan's directory, the commands, and the mistakes so far.
+#[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) directory: &'a Path,
     pub(super) commands: &'a dyn Commands,
     pub(super) problems: &'a Problems,
+    /// Whether a missing file is a mistake.
+    pub(super) needs_files: bool,
 }
 
 impl Reader<'_> {

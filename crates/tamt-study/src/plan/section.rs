@@ -175,23 +175,23 @@ pub struct Section {
     pub grids: Vec<Grid>,
 }
 
+impl Section {
+    /// The names of the tasks that have runs.
+    fn tasks(&self) -> impl Iterator<Item = &str> {
+        self.grids.iter().flat_map(|grid| grid.values("names")).map(|word| word.text.as_str())
+    }
+}
+
 /// Reads a section.
 pub(super) fn read(reader: &Reader<'_>, shape: &Shape, table: &Table) -> Section {
     let mut section = Section { line: table.line, ..Section::default() };
     let mut own = Grid { line: table.line, ..Grid::default() };
-    let mut grids = Vec::new();
+    let (mut grids, mut overrides) = (Vec::new(), Vec::new());
     for entry in &table.entries {
         match &entry.item.value {
             Value::List(items) if entry.key == "grid" => grids.extend(items),
             Value::Table(_) if entry.key == "grid" => grids.push(&entry.item),
-            Value::Table(table) if shape.overrides.is_some() => {
-                let place = format!("[{}.{}]", shape.name, entry.key);
-                let mut flags = Flags::default();
-                for entry in &table.entries {
-                    read_key(reader, shape, entry, &place, None, &mut flags);
-                }
-                section.overrides.insert(entry.key.clone(), (entry.line.max(table.line), flags));
-            }
+            Value::Table(table) if shape.overrides.is_some() => overrides.push((entry, table)),
             _ => {
                 let place = format!("[{}]", shape.name);
                 read_key(reader, shape, entry, &place, Some(&mut own.axes), &mut section.flags);
@@ -201,6 +201,17 @@ pub(super) fn read(reader: &Reader<'_>, shape: &Shape, table: &Table) -> Section
     section.grids = grids.into_iter().filter_map(|item| read_grid(reader, shape, item, &own)).collect();
     if section.grids.is_empty() {
         section.grids.push(own);
+    }
+    for (entry, table) in overrides {
+        // A task without runs needs no files.
+        let needs_files = shape.overrides != Some("task") || section.tasks().any(|name| name == entry.key);
+        let reader = Reader { needs_files, ..*reader };
+        let place = format!("[{}.{}]", shape.name, entry.key);
+        let mut flags = Flags::default();
+        for entry in &table.entries {
+            read_key(&reader, shape, entry, &place, None, &mut flags);
+        }
+        section.overrides.insert(entry.key.clone(), (entry.line.max(table.line), flags));
     }
     match shape.overrides {
         Some("method") => check_methods(reader, &section),
@@ -309,8 +320,7 @@ fn check_methods(reader: &Reader<'_>, section: &Section) {
 
 /// Tables of [tasks] are named after tasks: those that grids name, or others, which a plan may keep without runs.
 fn check_tasks(reader: &Reader<'_>, section: &Section) {
-    let named = section.grids.iter().flat_map(|grid| grid.values("names"));
-    let named: BTreeSet<&str> = named.map(|word| word.text.as_str()).collect();
+    let named: BTreeSet<&str> = section.tasks().collect();
     for (name, (line, flags)) in &section.overrides {
         let is_task = reader.commands.has_task(name) || flags.get("task-file").is_some();
         if !is_task && !named.contains(name.as_str()) {

@@ -1,0 +1,279 @@
+//! The tables of docs/results.md and of the README have the numbers of the runs in docs/data.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The steps of the searches whose tickets the tables have where they name no others.
+const STEPS: u64 = 1000;
+
+/// The name of a task in `runs.csv` and in the tables.
+const TASKS: [(&str, &str); 7] = [
+    ("cola", "CoLA"),
+    ("mrpc", "MRPC"),
+    ("stsb", "STS-B"),
+    ("sst2", "SST-2"),
+    ("trec", "TREC"),
+    ("subj", "Subj"),
+    ("mr", "MR"),
+];
+
+fn task(shown: &str) -> Option<&'static str> {
+    TASKS.iter().find(|(_, name)| *name == shown).map(|(task, _)| *task)
+}
+
+fn read(path: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What a run measured, by the columns of `runs.csv`.
+#[derive(Debug, Deserialize)]
+struct Run {
+    kind: String,
+    method: String,
+    sparsity: Option<f64>,
+    ticket_seed: Option<u64>,
+    ticket_steps: Option<u64>,
+    task: Option<String>,
+    train_examples: Option<u64>,
+    tuning_seed: Option<u64>,
+    mlm_loss: Option<f64>,
+    kd_loss: Option<f64>,
+    best_score: Option<f64>,
+}
+
+/// Tickets of one method. The dense model has no sparsity, and tickets that are not searched for have no seed or steps.
+#[derive(Clone, Copy, Debug)]
+struct Tickets<'a> {
+    method: &'a str,
+    sparsity: f64,
+    steps: u64,
+    /// All seeds of tickets and of fine-tuning, or the first of each.
+    all_seeds: bool,
+}
+
+impl Tickets<'_> {
+    fn have(&self, run: &Run) -> bool {
+        run.method == self.method
+            && run.sparsity.is_none_or(|of| of == self.sparsity)
+            && run.ticket_steps.is_none_or(|of| of == self.steps)
+            && [run.ticket_seed, run.tuning_seed].iter().flatten().all(|seed| self.all_seeds || *seed == 1)
+    }
+}
+
+/// Scores in percent points by the seeds of ticket and of fine-tuning.
+type Scores = BTreeMap<(Option<u64>, Option<u64>), f64>;
+
+struct Runs(Vec<Run>);
+
+impl Runs {
+    fn read(path: &str) -> Self {
+        Self(csv::Reader::from_reader(read(path).as_bytes()).deserialize().map(Result::unwrap).collect())
+    }
+
+    fn loss(&self, tickets: Tickets<'_>, name: &str) -> f64 {
+        let runs = self.0.iter().filter(|run| run.kind == "losses" && tickets.have(run));
+        let losses = runs.map(|run| if name == "MLM loss" { run.mlm_loss } else { run.kd_loss });
+        mean(losses.map(Option::unwrap))
+    }
+
+    /// Scores of fine-tunings with so many examples, or with the most.
+    fn scores(&self, tickets: Tickets<'_>, task: &str, examples: Option<u64>) -> Scores {
+        let of_task = |run: &&Run| run.kind == "tune" && run.task.as_deref() == Some(task);
+        let most = self.0.iter().filter(of_task).filter_map(|run| run.train_examples).max();
+        let has_examples = |run: &&Run| run.train_examples == examples.or(most);
+        let runs = self.0.iter().filter(of_task).filter(has_examples).filter(|run| tickets.have(run));
+        runs.map(|run| ((run.ticket_seed, run.tuning_seed), run.best_score.unwrap())).collect()
+    }
+
+    fn score(&self, tickets: Tickets<'_>, task: &str, examples: Option<u64>) -> f64 {
+        mean(self.scores(tickets, task, examples).into_values())
+    }
+}
+
+fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.into_iter().collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values.iter().copied());
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)).sqrt()
+}
+
+/// A Markdown table with the paragraph above it.
+struct Table {
+    caption: String,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn has_deviations(&self) -> bool {
+        self.rows.iter().flatten().any(|cell| cell.contains('±'))
+    }
+
+    /// The cells with a number: name of the row, name of the column, text.
+    fn cells(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.rows.iter().flat_map(|row| {
+            let cells = self.header.iter().zip(row).skip(1).filter(|(_, text)| !text.is_empty());
+            cells.map(|(column, text)| (row[0].as_str(), column.as_str(), text.as_str()))
+        })
+    }
+}
+
+/// The tables below the heading `title`, up to the next heading.
+fn tables(path: &str, title: &str) -> Vec<Table> {
+    let text = read(path);
+    let is_title = |line: &&str| line.starts_with('#') && line.trim_start_matches('#').trim() == title;
+    let section = text.lines().skip_while(|line| !is_title(line)).skip(1).take_while(|line| !line.starts_with('#'));
+    let section: Vec<&str> = section.map(str::trim).collect();
+    let blocks: Vec<&[&str]> = section.split(|line| line.is_empty()).filter(|block| !block.is_empty()).collect();
+    let cells = |line: &&str| -> Vec<String> {
+        line.trim_matches('|').split('|').map(|cell| cell.replace(['*', '`'], "").trim().to_owned()).collect()
+    };
+    let pairs = blocks.windows(2).filter(|pair| pair[1][0].starts_with('|'));
+    let found = pairs.map(|pair| Table {
+        caption: pair[0].join(" "),
+        header: cells(&pair[1][0]),
+        rows: pair[1].iter().skip(2).map(cells).collect(),
+    });
+    found.collect()
+}
+
+/// The first percentage of a text as a share.
+fn sparsity(text: &str) -> f64 {
+    let number =
+        text.split(" %").next().and_then(|text| text.split(' ').next_back()).and_then(|text| text.parse().ok());
+    number.map_or_else(|| panic!("no percentage in {text:?}"), |percent: f64| percent / 100.0)
+}
+
+/// Printed numbers beside those that were measured.
+#[derive(Default)]
+struct Comparison {
+    compared: usize,
+    wrong: Vec<String>,
+}
+
+impl Comparison {
+    /// Expects a printed number to be `value`, rounded to as many decimals.
+    fn number(&mut self, printed: &str, value: f64, place: &str) {
+        self.compared += 1;
+        let plain = printed.replace('−', "-").replace(',', "");
+        let decimals = plain.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        let half = 0.5 * 10f64.powi(-i32::try_from(decimals).unwrap());
+        if plain.parse::<f64>().is_ok_and(|printed| (printed - value).abs() <= half + 1e-9) {
+            return;
+        }
+        self.wrong.push(format!("{place}: {printed} is printed, {value:.4} was measured"));
+    }
+
+    /// Expects the mean, and where one is printed the deviation of the values.
+    fn cell(&mut self, printed: &str, mean: f64, values: &[f64], place: &str) {
+        let (printed, spread) =
+            printed.split_once(" ± ").map_or((printed, None), |(mean, spread)| (mean, Some(spread)));
+        self.number(printed, mean, place);
+        if let Some(spread) = spread {
+            self.number(spread, deviation(values), place);
+        }
+    }
+
+    /// Expects the average of the mean scores of tasks; its deviation is that of the averages of each pair of seeds.
+    fn average(&mut self, printed: &str, scores: &[Scores], place: &str) {
+        let average = mean(scores.iter().map(|of_task| mean(of_task.values().copied())));
+        let of_seeds = scores[0].keys().map(|seeds| mean(scores.iter().map(|of_task| of_task[seeds])));
+        self.cell(printed, average, &of_seeds.collect::<Vec<_>>(), place);
+    }
+
+    /// Expects at least so many numbers, and all to be those that were measured.
+    #[track_caller]
+    fn finish(self, least: usize) {
+        assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
+        assert!(self.compared >= least, "only {} numbers", self.compared);
+    }
+}
+
+/// Compares tables of losses and scores: a row for each method, columns for losses, tasks, and the average of the tasks.
+fn compare_methods(comparison: &mut Comparison, runs: &Runs, table: &Table) {
+    let (sparsity, all_seeds) = (sparsity(&table.caption), table.has_deviations());
+    let tasks: Vec<&str> = table.header.iter().filter_map(|name| task(name)).collect();
+    for (method, column, printed) in table.cells() {
+        let tickets = Tickets { method, sparsity, steps: STEPS, all_seeds };
+        let place = format!("{column} of {method} at {sparsity}");
+        if column.ends_with("loss") {
+            comparison.number(printed, runs.loss(tickets, column), &place);
+        } else if let Some(task) = task(column) {
+            let scores: Vec<f64> = runs.scores(tickets, task, None).into_values().collect();
+            comparison.cell(printed, mean(scores.iter().copied()), &scores, &place);
+        } else {
+            let scores: Vec<Scores> = tasks.iter().map(|task| runs.scores(tickets, task, None)).collect();
+            comparison.average(printed, &scores, &place);
+        }
+    }
+}
+
+#[test]
+fn losses_and_scores_are_those_of_the_runs() {
+    let runs = Runs::read("docs/data/minilm.csv");
+    let mut comparison = Comparison::default();
+    let tables = tables("docs/results.md", "Losses and scores");
+    let of_methods = tables.iter().filter(|table| table.rows.iter().any(|row| row[0] == "tamt-kd"));
+    of_methods.for_each(|table| compare_methods(&mut comparison, &runs, table));
+    comparison.finish(150);
+}
+
+/// Compares a table with a row for each sparsity and a column for each method: average scores of `tasks`.
+fn compare_averages(runs: &Runs, table: &Table, tasks: &[(&str, &str)]) -> Comparison {
+    let mut comparison = Comparison::default();
+    for (row, method, printed) in table.cells() {
+        let tickets = Tickets { method, sparsity: sparsity(row), steps: STEPS, all_seeds: printed.contains('±') };
+        let scores: Vec<Scores> = tasks.iter().map(|(task, _)| runs.scores(tickets, task, None)).collect();
+        comparison.average(printed, &scores, &format!("{method} at {row}"));
+    }
+    comparison
+}
+
+#[test]
+fn averages_in_the_readme_are_those_of_the_runs() {
+    let runs = Runs::read("docs/data/minilm.csv");
+    compare_averages(&runs, &tables("README.md", "On a real encoder")[0], &TASKS[..6]).finish(20);
+}
+
+#[test]
+fn losses_and_scores_after_fewer_steps_are_those_of_the_runs() {
+    let runs = Runs::read("docs/data/minilm.csv");
+    let mut comparison = Comparison::default();
+    for (row, steps, printed) in tables("docs/results.md", "Fewer steps")[0].cells() {
+        let (method, what) = row.split_once(", ").unwrap();
+        let steps = steps.replace(',', "").parse().unwrap();
+        let tickets = Tickets { method, sparsity: 0.7, steps, all_seeds: false };
+        let value = match task(what) {
+            Some(task) => runs.score(tickets, task, None),
+            None => runs.loss(tickets, what),
+        };
+        comparison.number(printed, value, &format!("{row} after {steps} steps"));
+    }
+    comparison.finish(50);
+}
+
+#[test]
+fn scores_with_few_examples_are_those_of_the_runs() {
+    let runs = Runs::read("docs/data/minilm.csv");
+    let mut comparison = Comparison::default();
+    for (row, column, printed) in tables("docs/results.md", "Few examples")[0].cells() {
+        let (name, examples) = row.split_once(", ").unwrap();
+        let score = |method| {
+            let tickets = Tickets { method, sparsity: 0.7, steps: STEPS, all_seeds: false };
+            runs.score(tickets, task(name).unwrap(), examples.replace(',', "").parse().ok())
+        };
+        let value = match column.split_once(" − ") {
+            Some((one, other)) => score(one) - score(other),
+            None => score(column),
+        };
+        comparison.number(printed, value, &format!("{column}, {row}"));
+    }
+    comparison.finish(30);
+}
