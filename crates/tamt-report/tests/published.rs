@@ -43,6 +43,8 @@ struct Run {
     mlm_loss: Option<f64>,
     kd_loss: Option<f64>,
     best_score: Option<f64>,
+    /// The values of the flags that a plan gives several values.
+    settings: Option<String>,
 }
 
 /// Tickets of one method. The dense model has no sparsity, and tickets that are not searched for have no seed or steps.
@@ -225,21 +227,29 @@ fn losses_and_scores_are_those_of_the_runs() {
     comparison.finish(150);
 }
 
-/// Compares a table with a row for each sparsity and a column for each method: average scores of `tasks`.
-fn compare_averages(runs: &Runs, table: &Table, tasks: &[(&str, &str)]) -> Comparison {
-    let mut comparison = Comparison::default();
-    for (row, method, printed) in table.cells() {
-        let tickets = Tickets { method, sparsity: sparsity(row), steps: STEPS, all_seeds: printed.contains('±') };
-        let scores: Vec<Scores> = tasks.iter().map(|(task, _)| runs.scores(tickets, task, None)).collect();
-        comparison.average(printed, &scores, &format!("{method} at {row}"));
-    }
-    comparison
-}
-
 #[test]
 fn averages_in_the_readme_are_those_of_the_runs() {
     let runs = Runs::read("docs/data/minilm.csv");
-    compare_averages(&runs, &tables("README.md", "On a real encoder")[0], &TASKS[..6]).finish(20);
+    let mut comparison = Comparison::default();
+    for (row, method, printed) in tables("README.md", "On a real encoder")[0].cells() {
+        let tickets = Tickets { method, sparsity: sparsity(row), steps: STEPS, all_seeds: printed.contains('±') };
+        let scores: Vec<Scores> = TASKS[..6].iter().map(|(task, _)| runs.scores(tickets, task, None)).collect();
+        comparison.average(printed, &scores, &format!("{method} at {row}"));
+    }
+    comparison.finish(20);
+}
+
+#[test]
+fn scores_on_another_task_are_those_of_the_runs() {
+    let mut comparison = Comparison::default();
+    for (rate, method, printed) in tables("docs/results.md", "Another task")[0].cells() {
+        let settings = format!("learning-rate {}", rate.parse::<f64>().unwrap());
+        let mut runs = Runs::read("docs/data/minilm-mr.csv");
+        runs.0.retain(|run| run.settings.as_ref() == Some(&settings));
+        let tickets = Tickets { method, sparsity: 0.7, steps: STEPS, all_seeds: false };
+        comparison.number(printed, runs.score(tickets, "mr", None), &format!("{method} at {rate}"));
+    }
+    comparison.finish(10);
 }
 
 #[test]
