@@ -113,9 +113,8 @@ fn directory_to_resume(typed: &ArgMatches) -> Option<PathBuf> {
 
 /// The record of the run that `--resume` goes on with; `None` where it is missing or damaged, which the verb reports.
 fn record_to_resume(verb: &str, typed: &ArgMatches) -> Option<PathBuf> {
-    let path = directory_to_resume(typed)?.join(SETTINGS_FILE);
-    let (_, table) = read(&path).ok()?;
-    (verb != "demo" && recorded::verb(&table).is_some()).then_some(path)
+    let directory = directory_to_resume(typed)?;
+    (verb != "demo" && verb_of_run(&directory).is_some()).then(|| directory.join(SETTINGS_FILE))
 }
 
 /// The verb of the run in a directory; `None` without a readable record.

@@ -57,7 +57,12 @@ struct Tickets<'a> {
     all_seeds: bool,
 }
 
-impl Tickets<'_> {
+impl<'a> Tickets<'a> {
+    /// Those at 70 % with the first seeds.
+    fn first(method: &'a str, steps: u64) -> Self {
+        Self { method, sparsity: 0.7, steps, all_seeds: false }
+    }
+
     fn have(&self, run: &Run) -> bool {
         run.method == self.method
             && run.sparsity.is_none_or(|of| of == self.sparsity)
@@ -144,6 +149,11 @@ fn tables(path: &str, title: &str) -> Vec<Table> {
         rows: pair[1].iter().skip(2).map(cells).collect(),
     });
     found.collect()
+}
+
+/// A whole number as it is printed (1,000); `None` for a word.
+fn whole(text: &str) -> Option<u64> {
+    text.replace(',', "").parse().ok()
 }
 
 /// The first percentage of a text as a share.
@@ -246,7 +256,7 @@ fn scores_on_another_task_are_those_of_the_runs() {
         let settings = format!("learning-rate {}", rate.parse::<f64>().unwrap());
         let mut runs = Runs::read("docs/data/minilm-mr.csv");
         runs.0.retain(|run| run.settings.as_ref() == Some(&settings));
-        let tickets = Tickets { method, sparsity: 0.7, steps: STEPS, all_seeds: false };
+        let tickets = Tickets::first(method, STEPS);
         comparison.number(printed, runs.score(tickets, "mr", None), &format!("{method} at {rate}"));
     }
     comparison.finish(10);
@@ -258,8 +268,8 @@ fn losses_and_scores_after_fewer_steps_are_those_of_the_runs() {
     let mut comparison = Comparison::default();
     for (row, steps, printed) in tables("docs/results.md", "Fewer steps")[0].cells() {
         let (method, what) = row.split_once(", ").unwrap();
-        let steps = steps.replace(',', "").parse().unwrap();
-        let tickets = Tickets { method, sparsity: 0.7, steps, all_seeds: false };
+        let steps = whole(steps).unwrap();
+        let tickets = Tickets::first(method, steps);
         let value = match task(what) {
             Some(task) => runs.score(tickets, task, None),
             None => runs.loss(tickets, what),
@@ -276,8 +286,8 @@ fn scores_with_few_examples_are_those_of_the_runs() {
     for (row, column, printed) in tables("docs/results.md", "Few examples")[0].cells() {
         let (name, examples) = row.split_once(", ").unwrap();
         let score = |method| {
-            let tickets = Tickets { method, sparsity: 0.7, steps: STEPS, all_seeds: false };
-            runs.score(tickets, task(name).unwrap(), examples.replace(',', "").parse().ok())
+            let tickets = Tickets::first(method, STEPS);
+            runs.score(tickets, task(name).unwrap(), whole(examples))
         };
         let value = match column.split_once(" − ") {
             Some((one, other)) => score(one) - score(other),
