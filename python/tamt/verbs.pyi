@@ -92,6 +92,7 @@ def tune(
     null_threshold: _Value | None = None,
     output_dir: _Value | None = None,
     new_head: bool | None = None,
+    dense_pooler: bool | None = None,
     predict_test: bool | None = None,
     epochs: _Value | None = None,
     max_steps: _Value | None = None,

@@ -44,9 +44,10 @@ impl Rates {
     pub fn of(ticket: &Ticket, model: Option<&Model>) -> Self {
         let mut matrices: Vec<MatrixRate> = ticket.matrices.iter().map(|(name, mask)| rate(name, mask)).collect();
         if let Some(model) = model {
-            // The pooler of a model with a task head may be new, so it does not count.
-            let task_pooler = model.pooler.filter(|_| model.task_head.is_some()).map(|pooler| pooler.weight);
-            for id in model.prunable().into_iter().filter(|&id| Some(id) != task_pooler) {
+            // The pooler of a model with a task head may be new. It counts where the ticket's base has it.
+            let is_new = model.task_head.is_some() && ticket.provenance.pooler_sha256.is_none();
+            let new_pooler = model.pooler.filter(|_| is_new).map(|pooler| pooler.weight);
+            for id in model.prunable().into_iter().filter(|&id| Some(id) != new_pooler) {
                 let name = &model.params.spec(id).name;
                 if !matrices.iter().any(|m| m.name == *name) {
                     let [rows, cols] = model.params.matrix_shape(id);

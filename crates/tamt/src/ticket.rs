@@ -33,7 +33,7 @@ pub struct Provenance {
     pub base_sha256: String,
     /// Digest of the masked matrices but the pooler; `None` in tickets of the first format.
     pub pruned_sha256: Option<String>,
-    /// Digest of the pooler's matrix, where the ticket masks it.
+    /// Digest of the pooler's matrix, where the search masked it.
     pub pooler_sha256: Option<String>,
     /// The method's name: `magnitude`, `tamt-kd`.
     pub method: String,
@@ -231,6 +231,13 @@ impl Ticket {
             masks.set(id, fitting);
         }
         Ok(masks)
+    }
+
+    /// Leaves the pooler dense. Returns whether the ticket masked it.
+    pub fn unmask_pooler(&mut self) -> bool {
+        let masked = self.matrices.len();
+        self.matrices.retain(|(name, _)| name != POOLER);
+        self.matrices.len() < masked
     }
 
     /// Whether the masked matrices of `model` have the ticket's digests. The pooler of a model with a task head may be

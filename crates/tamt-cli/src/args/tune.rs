@@ -44,6 +44,10 @@ pub(crate) struct TuneArgs {
     #[arg(long)]
     pub(crate) new_head: bool,
 
+    /// Leave the pooler dense although the ticket masks it; no pre-training loss trains that mask
+    #[arg(long)]
+    pub(crate) dense_pooler: bool,
+
     /// Write predictions for the test splits too, in the form of the GLUE server
     #[arg(long)]
     pub(crate) predict_test: bool,

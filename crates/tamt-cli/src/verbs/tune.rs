@@ -30,6 +30,10 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let signals = Signals::listen(printer)?;
     let task = task::declaration(&args.task)?;
     let seeds = resolve::seeds(args)?;
+    // Not a rule of the command line: a study parses the flags of its plan without a ticket.
+    if args.dense_pooler && args.subject.ticket.is_none() {
+        bail!(UsageError("--dense-pooler: without --ticket nothing is masked".to_owned()));
+    }
     signals.quietly(|| RunDir::check(&args.output_dir, args.fitting.run.resume))?;
     for name in std::iter::once(&args.subject.model).chain(&args.teacher.teacher) {
         shared::note_hub_id(name, printer);
@@ -42,10 +46,8 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let longest = first.model.config.max_length();
     let settings = resolve::tune(args, &task, longest);
     settings.validate(longest)?;
-    let ticket = args.subject.ticket.as_deref().map(Ticket::read).transpose()?;
-    if let Some(ticket) = &ticket {
-        first.masks_of(ticket, args.subject.allow_other_base)?;
-    }
+    let mut notes = Vec::new();
+    let ticket = args.subject.ticket.as_deref().map(|path| read_ticket(args, path, &first, &mut notes)).transpose()?;
     let data = TaskData::read(&task, task::directory(&args.task), &first.tokenizer, &settings)?;
     let teacher = args.teacher.teacher.as_deref().map(|name| load_teacher(args, &task, name)).transpose()?;
     let is_new = |model: &TaskModel| model.label_order == LabelOrder::Task;
@@ -56,8 +58,8 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
         check_teacher(&teacher.model, &first.model, settings)?;
     }
     let classifiers = std::iter::once(&first).chain(&teacher);
-    let label_notes = classifiers.filter_map(|model| task::note_of_guessed_labels(model, &task)).collect();
-    let tuning = Tuning { args, task: &task, settings, ticket, teacher, data, label_notes, printer };
+    notes.extend(classifiers.filter_map(|model| task::note_of_guessed_labels(model, &task)));
+    let tuning = Tuning { args, task: &task, settings, ticket, teacher, data, notes, printer };
     let record = tuning.record(&first, longest)?;
     drop(heartbeat);
     if let [seed] = *seeds {
@@ -76,6 +78,21 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
 fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
     let head = if args.new_head { HeadStart::Fresh(seed) } else { HeadStart::Random(seed) };
     Ok(TaskModel::load(&args.subject.model, task, head, task::labels(&args.task), Storage::Dense)?)
+}
+
+/// Reads a ticket that fits `model`, with `--dense-pooler` without the mask of the pooler.
+fn read_ticket(args: &TuneArgs, path: &Path, model: &TaskModel, notes: &mut Vec<String>) -> Result<Ticket> {
+    let mut ticket = Ticket::read(path)?;
+    if args.dense_pooler {
+        let unmasked = model.model.pooler.is_some() && ticket.unmask_pooler();
+        notes.push(if unmasked {
+            "the pooler is dense, whatever the ticket's mask of it".to_owned()
+        } else {
+            "no effect: --dense-pooler (the ticket masks no pooler that this model has)".to_owned()
+        });
+    }
+    model.masks_of(&ticket, args.subject.allow_other_base)?;
+    Ok(ticket)
 }
 
 /// The teacher, whose own names of labels count more than `--labels`, which belong to the model in the first place.
@@ -97,8 +114,8 @@ struct Tuning<'a> {
     ticket: Option<Ticket>,
     teacher: Option<TaskModel>,
     data: TaskData,
-    /// Notices about classifiers whose order of labels is a guess.
-    label_notes: Vec<String>,
+    /// Notices about the models and the ticket.
+    notes: Vec<String>,
     printer: Printer,
 }
 
@@ -112,6 +129,9 @@ impl Tuning<'_> {
         record.tokenizer(&model.tokenizer);
         if args.new_head {
             record.set("new-head", true);
+        }
+        if args.dense_pooler {
+            record.set("dense-pooler", true);
         }
         if let Some(labels) = task::labels(&args.task) {
             record.set("labels", labels.to_vec());
@@ -161,7 +181,7 @@ impl Tuning<'_> {
         if self.data.dev.is_empty() {
             self.printer.info("the task has no dev split: nothing is evaluated, and the final model is written")?;
         }
-        for note in self.label_notes.iter().chain(self.data.all().flat_map(|inputs| &inputs.notes)) {
+        for note in self.notes.iter().chain(self.data.all().flat_map(|inputs| &inputs.notes)) {
             self.printer.info(note)?;
         }
         Ok(())

@@ -6,8 +6,10 @@ use std::path::Path;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use crate::common::{at, bert, bytes, copy_files, corpus, long_enough, record_of, stopped_at, tamt, tamt_in};
-use crate::task_files::{cola, squad};
+use crate::common::{
+    at, bert, bytes, copy_files, corpus, long_enough, magnitude, record_of, stopped_at, tamt, tamt_in,
+};
+use crate::task_files::{cola, squad, with_pooler};
 
 fn find(method: &str, output: &str, steps: u64) -> String {
     format!(
@@ -21,6 +23,8 @@ fn find(method: &str, output: &str, steps: u64) -> String {
 /// Runs with flags of every kind, all but the output directory.
 fn runs(directory: &tempfile::TempDir) -> Vec<String> {
     let (model, text) = (bert(), corpus());
+    let pooled = with_pooler(&model, &directory.path().join("pooled"));
+    let ticket = magnitude(&pooled, 0.5, &at(directory, "ticket"));
     let (cola, squad) = (cola(&directory.path().join("cola")), squad(&directory.path().join("squad"), true));
     let common =
         format!("--model {model} --corpus {text} --batch-size 2 --block-size 12 --precision f32 --kernel dense");
@@ -55,6 +59,10 @@ fn runs(directory: &tempfile::TempDir) -> Vec<String> {
         format!(
             "tune --model {model} --task squad2 --data {squad} --epochs 0.5 --max-length 24 --doc-stride 6 --n-best 3 \
              --max-query-length 9 --max-answer-length 4 --null-threshold 0.5 --new-head"
+        ),
+        format!(
+            "tune --model {pooled} --ticket {ticket} --dense-pooler --task cola --data {cola} --max-steps 2 \
+             --seeds 3,4 --batch-size 4"
         ),
     ]
 }

@@ -311,6 +311,21 @@ fn two_searches_that_labels_do_not_tell_apart_are_a_mistake() {
 }
 
 #[test]
+fn the_dense_model_lacks_flags_of_tickets() {
+    let directory = tempfile::tempdir().unwrap();
+    tasks(directory.path());
+    let masked = format!("[tickets]\nmethods = ['magnitude']\nsparsities = [0.5]\n{TASKS}");
+    let dense = masked.replace("[tasks]\n", "[tasks]\ndense-pooler = true\n");
+    let (store, out) = (at(&directory, "store"), at(&directory, "out"));
+    // The dense model and the ticket, with two seeds and two numbers of examples; then the ticket alone.
+    for (text, count) in [(masked, 8), (dense, 12)] {
+        let path = plan(&directory, "plan.toml", &text);
+        tamt(&format!("study {path} --output-dir {out} --store {store} --quiet")).success();
+        assert_eq!(runs(&store).iter().filter(|name| name.starts_with("tasks/")).count(), count);
+    }
+}
+
+#[test]
 fn each_of_several_values_of_a_setting_is_for_runs_of_its_own_that_the_report_tells_apart() {
     let directory = tempfile::tempdir().unwrap();
     tasks(directory.path());

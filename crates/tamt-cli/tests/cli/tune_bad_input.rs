@@ -172,6 +172,21 @@ fn a_ticket_of_another_model_is_refused_with_both_digests() {
 }
 
 #[test]
+fn a_dense_pooler_is_asked_for_beside_a_ticket_that_masks_the_pooler() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = cola(&directory.path().join("data"));
+    let line = format!("--model {} --task cola --data {data} {COURSE} --dense-pooler", bert());
+    refused(&directory, &line, 2, &["--dense-pooler: without --ticket nothing is masked"]);
+    // The checkpoint has no pooler, and the ticket masks none.
+    let ticket = at(&directory, "ticket");
+    magnitude(&bert(), 0.5, &ticket);
+    let run = at(&directory, "run");
+    tamt(&format!("tune {line} --ticket {ticket} --output-dir {run}"))
+        .success()
+        .stdout(contains("no effect: --dense-pooler"));
+}
+
+#[test]
 fn a_head_with_another_number_of_labels_is_refused_and_can_be_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let data = cola(&directory.path().join("data"));

@@ -39,6 +39,7 @@ flags! {
     "--null-threshold" the_threshold_decides_which_questions_have_no_answer => null_threshold();
     "--output-dir" the_run_is_in_the_directory_that_was_given => run_flags::output_dir(BASE, "model.safetensors");
     "--new-head" a_new_head_replaces_that_of_the_model_on_request => optimizer::other_first_loss(OWN, &["--new-head"]);
+    "--dense-pooler" the_pooler_is_dense_on_request => dense_pooler();
     "--predict-test" the_test_split_is_predicted_on_request =>
         differ(&[], BASE, &["--predict-test"], Shows::File("test_predictions/CoLA.tsv"));
     "--epochs" a_run_takes_the_epochs_asked_for => epochs();
@@ -87,6 +88,20 @@ fn ticket() {
     let query = "bert.encoder.layer.1.attention.self.query.weight";
     let zeros = |i: usize| outcomes[i].model().floats(query).iter().filter(|&&weight| weight == 0.0).count();
     assert_eq!((zeros(0), zeros(1)), (0, 16 * 16 / 2));
+}
+
+fn dense_pooler() {
+    let setup = TICKET.replace("{bert}", "classifier");
+    let outcomes = differ(&[&setup], &with(OWN, "--ticket ticket"), &["--dense-pooler"], Shows::Log("loss"));
+    let zeros = |i: usize, name: &str| {
+        let weights = outcomes[i].model().floats(name);
+        weights.iter().filter(|&&weight| weight == 0.0).count()
+    };
+    let (pooler, query) = ("bert.pooler.dense.weight", "bert.encoder.layer.1.attention.self.query.weight");
+    assert_eq!([zeros(0, pooler), zeros(1, pooler), zeros(1, query)], [16 * 16 / 2, 0, 16 * 16 / 2]);
+    let rate = |i: usize, name: &str| outcomes[i].result(name).as_f64().unwrap();
+    assert!(rate(1, "sparsity") < rate(0, "sparsity"), "the pooler counts among the kept weights");
+    assert_eq!(rate(1, "encoder_sparsity"), rate(0, "encoder_sparsity"));
 }
 
 fn allow_other_base() {

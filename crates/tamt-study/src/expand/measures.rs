@@ -14,13 +14,24 @@ const CONDITIONS: [&str; 3] = ["block-size", "mlm-probability", "seed"];
 /// The flag for the model that a fine-tuning writes. A study of many runs keeps scores only, unless its plan says more.
 const KEEP: (&str, &str) = ("keep", "none");
 
-/// Flags that belong to a ticket.
-const OF_A_TICKET: [&str; 1] = ["mlm-head"];
+/// Flags that belong to a ticket, which the command of the dense model lacks.
+const OF_A_TICKET: [&str; 2] = ["mlm-head", "dense-pooler"];
 
-/// A fine-tuning, or the measurement of losses, but for its ticket.
-struct Fitting {
+/// A command line with its meaning.
+struct Call {
     words: Vec<String>,
     resolved: Resolved,
+}
+
+/// The command lines for the dense model and, but for its path, for a ticket.
+struct Calls {
+    dense: Call,
+    ticket: Call,
+}
+
+/// A fine-tuning, or the measurement of losses, of the dense model and of tickets.
+struct Fitting {
+    calls: Calls,
     labels: Labels,
     choice: String,
     task_grid: usize,
@@ -47,16 +58,11 @@ impl Expander<'_> {
                 flags.set(flag("block-size", section.line, size));
             }
             let Some(flags) = self.with_conditions(base, grid, flags) else { continue };
+            let Some(calls) = self.calls(Verb::Eval, base, &flags, grid.line, "eval") else { continue };
             let labels = Labels { base: base.name.clone(), ..Labels::default() };
+            let (choice, task_grid, round, line) = (String::new(), 0, 0, grid.line);
+            let fitting = Fitting { calls, labels, choice, task_grid, round, line };
             for ticket in iter::once(None).chain(self.chosen(grid, planned).into_iter().map(Some)) {
-                let mut flags = flags.clone();
-                if ticket.is_none() {
-                    OF_A_TICKET.iter().for_each(|name| flags.remove(name));
-                }
-                let words = extended(command(Verb::Eval, base), &flags);
-                let Some(resolved) = self.resolve(&words, grid.line, "eval") else { continue };
-                let (task_grid, round, line, labels, choice) = (0, 0, grid.line, labels.clone(), String::new());
-                let fitting = Fitting { words, resolved, labels, choice, task_grid, round, line };
                 self.measure(Kind::Losses, base, &fitting, ticket, runs);
             }
         }
@@ -64,16 +70,25 @@ impl Expander<'_> {
 
     /// The flags with block size, share and seed of the masked positions as the dense model has them.
     fn with_conditions(&self, base: &Base, grid: &Grid, mut flags: Flags) -> Option<Flags> {
-        let mut dense = flags.clone();
-        OF_A_TICKET.iter().for_each(|name| dense.remove(name));
-        let words = extended(command(Verb::Eval, base), &dense);
-        let resolved = self.resolve(&words, grid.line, "eval")?;
+        let Calls { dense, .. } = self.calls(Verb::Eval, base, &flags, grid.line, "eval")?;
         for name in CONDITIONS {
-            if let Some(value) = resolved.settings.get(name) {
+            if let Some(value) = dense.resolved.settings.get(name) {
                 flags.set(flag(name, grid.line, value.to_string()));
             }
         }
         Some(flags)
+    }
+
+    /// The command lines with these flags.
+    fn calls(&self, verb: Verb, base: &Base, flags: &Flags, line: usize, what: &str) -> Option<Calls> {
+        let call = |flags: &Flags| {
+            let words = extended(command(verb, base), flags);
+            let resolved = self.resolve(&words, line, what)?;
+            Some(Call { words, resolved })
+        };
+        let mut dense = flags.clone();
+        OF_A_TICKET.iter().for_each(|name| dense.remove(name));
+        Some(Calls { dense: call(&dense)?, ticket: call(flags)? })
     }
 
     /// Adds the fine-tunings of a base and of its tickets.
@@ -108,8 +123,8 @@ impl Expander<'_> {
                         flags.set(flag("train-examples", examples.line, &examples.text));
                     }
                     for (choice, flags) in flags.combinations() {
-                        let words = extended(command(Verb::Tune, base), &flags);
-                        let Some(resolved) = self.resolve(&words, name.line, &name.text) else { continue };
+                        let calls = self.calls(Verb::Tune, base, &flags, name.line, &name.text);
+                        let Some(calls) = calls else { continue };
                         let labels = Labels {
                             base: base.name.clone(),
                             task: Some(name.text.clone()),
@@ -117,7 +132,8 @@ impl Expander<'_> {
                             train_examples: examples.text.parse().ok(),
                             ..Labels::default()
                         };
-                        fittings.push(Fitting { words, resolved, labels, choice, task_grid, round, line: name.line });
+                        let line = name.line;
+                        fittings.push(Fitting { calls, labels, choice, task_grid, round, line });
                     }
                 }
             }
@@ -143,7 +159,8 @@ impl Expander<'_> {
     fn measure(&self, kind: Kind, base: &Base, fitting: &Fitting, ticket: Option<&Planned>, runs: &mut Runs) {
         let verb = if kind == Kind::Tune { Verb::Tune } else { Verb::Eval };
         let ticket_id = ticket.map(|planned| planned.ticket.id.as_str());
-        let Some(id) = self.identity(verb, &fitting.resolved, ticket_id, base.line) else { return };
+        let call = if ticket.is_some() { &fitting.calls.ticket } else { &fitting.calls.dense };
+        let Some(id) = self.identity(verb, &call.resolved, ticket_id, base.line) else { return };
         let own = fitting.labels.clone();
         let labels = match ticket {
             Some(planned) => {
@@ -151,19 +168,19 @@ impl Expander<'_> {
             }
             None => Labels { method: DENSE.to_owned(), ..own },
         };
-        let of_ticket = ticket.map_or_else(|| DENSE.to_owned(), |planned| planned.words.clone());
-        let of_ticket = match labels.steps.filter(|_| ticket.is_some_and(is_on_the_way)) {
-            Some(steps) => format!("{of_ticket}-step{steps}"),
-            None => of_ticket,
+        let model = ticket.map_or_else(|| DENSE.to_owned(), |planned| planned.words.clone());
+        let model = match labels.steps.filter(|_| ticket.is_some_and(is_on_the_way)) {
+            Some(steps) => format!("{model}-step{steps}"),
+            None => model,
         };
-        let words = if kind == Kind::Tune { task_words(&labels, &of_ticket) } else { of_ticket };
+        let words = if kind == Kind::Tune { task_words(&labels, &model) } else { model };
         let order = Order {
             ticket_grid: ticket.map_or(0, |planned| planned.grid),
             task_grid: fitting.task_grid,
             round: fitting.round.max(ticket.map_or(0, |planned| planned.round)),
             kind,
         };
-        let (name, command, line) = (named(&words, &id), fitting.words.clone(), fitting.line);
+        let (name, command, line) = (named(&words, &id), call.words.clone(), fitting.line);
         let (ticket, choice) = (ticket.map(|planned| planned.ticket.clone()), fitting.choice.clone());
         let (ticket_steps, levels, alternatives) = (Vec::new(), Vec::new(), Vec::new());
         runs.add(

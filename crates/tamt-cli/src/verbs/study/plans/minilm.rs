@@ -1,4 +1,4 @@
-//! The plans `minilm.toml`, `minilm-full.toml`, `minilm-recipe.toml` and `minilm-search.toml`.
+//! The plans `minilm.toml`, `minilm-full.toml`, `minilm-recipe.toml`, `minilm-search.toml` and `minilm-pooler.toml`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,8 +48,8 @@ fn the_first_plan_is_a_part_of_the_full_one() {
     let (first, full) = (runs_of("minilm.toml"), runs_of("minilm-full.toml"));
     // Eleven tickets at 70 % and twelve at 50 and 80 %, twelve on the way of two and five of IMP with fewer steps, and the
     // losses of all and of the dense model; fine-tunings of twelve models with two seeds, of twelve with one, of the
-    // tickets of fewer steps, and of seven models on three numbers of examples.
-    assert_eq!(first.len(), (23 + 5) + (23 + 5 + 12 + 1) + (12 * 2 + 12) * TASKS.len() + (5 + 12) + 7 * 3);
+    // tickets of fewer steps, and of seven models on three numbers of examples of three tasks.
+    assert_eq!(first.len(), (23 + 5) + (23 + 5 + 12 + 1) + (12 * 2 + 12) * TASKS.len() + (5 + 12) + 7 * 3 * 3);
     for (run, _) in &first {
         let same = full.iter().find(|(other, _)| other.id == run.id);
         let (same, _) = same.unwrap_or_else(|| panic!("the full plan lacks {}", run.name));
@@ -65,7 +65,7 @@ fn another_task_is_one_edited_line() {
         text.replace(names, r#"names = ["mr"]"#)
     });
     let tasks: Vec<&str> = runs.iter().filter_map(|(run, _)| run.labels.task.as_deref()).collect();
-    // The tickets of fewer steps, with the dense model, and few examples stay on TREC.
+    // The grids of fewer steps, with the dense model, and of few examples have tasks of their own.
     assert_eq!(tasks.iter().filter(|task| **task == "mr").count(), 12 * 2 + 12);
     assert_eq!(tasks.iter().filter(|task| **task == "trec").count(), 1 + 5 + 12 + 7 * 3);
 }
@@ -100,6 +100,20 @@ fn the_searches_of_the_study_are_in_the_grid_of_searches() {
     // Those of 1,000 steps at 70 %.
     let shared: Vec<&str> = first.intersection(&grid).map(|(method, _)| method.as_str()).collect();
     assert_eq!(shared, ["imp", "tamt-kd", "tamt-mlm", "tamt-mlm-kd"]);
+}
+
+#[test]
+fn the_plan_of_dense_poolers_has_the_fine_tunings_of_the_study_and_its_dense_models() {
+    let (first, poolers) = (runs_of("minilm.toml"), runs_of("minilm-pooler.toml"));
+    let is_known = |run: &Run| first.iter().any(|(other, _)| other.id == run.id);
+    for (run, settings) in &poolers {
+        let is_new = run.kind == Kind::Tune && run.ticket.is_some();
+        assert_eq!(is_known(run), !is_new, "{}", run.name);
+        let says = run.command.iter().any(|word| word == "--dense-pooler");
+        assert_eq!((says, settings["dense-pooler"] == true), (is_new, is_new), "{}", run.name);
+    }
+    // Twelve tickets with their losses and those of the dense model; these thirteen models on six tasks.
+    assert_eq!(poolers.len(), 12 + 13 + 13 * TASKS.len());
 }
 
 #[test]
