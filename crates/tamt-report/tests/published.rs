@@ -32,11 +32,14 @@ fn read(path: &str) -> String {
 /// What a run measured, by the columns of `runs.csv`.
 #[derive(Debug, Deserialize)]
 struct Run {
+    run: String,
     kind: String,
     method: String,
     sparsity: Option<f64>,
     ticket_seed: Option<u64>,
     ticket_steps: Option<u64>,
+    /// The search that the measured ticket comes from.
+    ticket: Option<String>,
     task: Option<String>,
     train_examples: Option<u64>,
     tuning_seed: Option<u64>,
@@ -45,6 +48,12 @@ struct Run {
     best_score: Option<f64>,
     /// The values of the flags that a plan gives several values.
     settings: Option<String>,
+}
+
+impl Run {
+    fn loss(&self, name: &str) -> f64 {
+        if name == "MLM loss" { self.mlm_loss } else { self.kd_loss }.unwrap()
+    }
 }
 
 /// Tickets of one method. The dense model has no sparsity, and tickets that are not searched for have no seed or steps.
@@ -83,8 +92,7 @@ impl Runs {
 
     fn loss(&self, tickets: Tickets<'_>, name: &str) -> f64 {
         let runs = self.0.iter().filter(|run| run.kind == "losses" && tickets.have(run));
-        let losses = runs.map(|run| if name == "MLM loss" { run.mlm_loss } else { run.kd_loss });
-        mean(losses.map(Option::unwrap))
+        mean(runs.map(|run| run.loss(name)))
     }
 
     /// Scores of fine-tunings with so many examples, or with the most.
@@ -310,7 +318,28 @@ fn scores_of_recipes_are_those_of_the_runs() {
             comparison.number(printed, value, &format!("{method}, {}", row[0]));
         }
     }
-    comparison.finish(50);
+    comparison.finish(60);
+}
+
+#[test]
+fn losses_of_the_rates_of_imp_are_those_of_the_runs() {
+    let [study, grid] = ["docs/data/minilm.csv", "docs/data/minilm-search.csv"].map(Runs::read);
+    let mut comparison = Comparison::default();
+    let table = &tables("docs/results.md", "Settings of the searches")[0];
+    for (row, column, printed) in table.cells().filter(|(_, column, _)| column.ends_with("loss")) {
+        let rate = row.split(',').next().and_then(|rate| rate.parse::<f64>().ok());
+        let value = match rate.map(|rate| format!("learning-rate {rate}")) {
+            Some(rate) => {
+                let is_of_rate = |run: &&Run| run.kind == "find" && run.settings.as_ref() == Some(&rate);
+                let search = &grid.0.iter().find(is_of_rate).unwrap().run;
+                let losses = grid.0.iter().find(|run| run.kind == "losses" && run.ticket.as_ref() == Some(search));
+                losses.unwrap().loss(column)
+            }
+            None => study.loss(Tickets::first(row, STEPS), column),
+        };
+        comparison.number(printed, value, &format!("{column} at {row}"));
+    }
+    comparison.finish(10);
 }
 
 #[test]
