@@ -158,7 +158,7 @@ fn tune(args: &TuneArgs, words: &[String], models: &Models) -> Result<Resolved> 
     let mut settings = decisive(&settings, words)?;
     settings.insert("new-head".to_owned(), json!(args.new_head));
     settings.insert("labels".to_owned(), json!(task::labels(&args.task)));
-    // Each key changes the identity of all runs, and with it their places in stores.
+    // Left out where it is off: a new key would change the identity of each run, and with it its place in a store.
     if args.dense_pooler {
         settings.insert("dense-pooler".to_owned(), json!(true));
     }
