@@ -30,7 +30,7 @@ fn read(path: &str) -> String {
 }
 
 /// What a run measured, by the columns of `runs.csv`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Run {
     run: String,
     kind: String,
@@ -88,6 +88,11 @@ struct Runs(Vec<Run>);
 impl Runs {
     fn read(path: &str) -> Self {
         Self(csv::Reader::from_reader(read(path).as_bytes()).deserialize().map(Result::unwrap).collect())
+    }
+
+    /// The runs that `is_chosen` chooses.
+    fn chosen(&self, is_chosen: impl Fn(&Run) -> bool) -> Self {
+        Self(self.0.iter().filter(|run| is_chosen(run)).cloned().collect())
     }
 
     fn loss(&self, tickets: Tickets<'_>, name: &str) -> f64 {
@@ -216,6 +221,17 @@ impl Comparison {
     }
 }
 
+/// Expects each cell of the first table below the heading `title` of docs/results.md to be what `measured` says of its row
+/// and column, and the table to have at least so many numbers.
+#[track_caller]
+fn compare_cells(title: &str, least: usize, measured: impl Fn(&str, &str) -> f64) {
+    let mut comparison = Comparison::default();
+    for (row, column, printed) in tables("docs/results.md", title)[0].cells() {
+        comparison.number(printed, measured(row, column), &format!("{column}, {row}"));
+    }
+    comparison.finish(least);
+}
+
 /// Compares tables of losses and scores: a row for each method, columns for losses, tasks, and the average of the tasks.
 fn compare_methods(comparison: &mut Comparison, runs: &Runs, table: &Table) {
     let (sparsity, all_seeds) = (sparsity(&table.caption), table.has_deviations());
@@ -259,28 +275,23 @@ fn averages_in_the_readme_are_those_of_the_runs() {
 
 #[test]
 fn scores_on_another_task_are_those_of_the_runs() {
-    let mut comparison = Comparison::default();
-    for (rate, method, printed) in tables("docs/results.md", "Another task")[0].cells() {
+    let runs = Runs::read("docs/data/minilm-mr.csv");
+    compare_cells("Another task", 10, |rate, method| {
         let settings = format!("learning-rate {}", rate.parse::<f64>().unwrap());
-        let mut runs = Runs::read("docs/data/minilm-mr.csv");
-        runs.0.retain(|run| run.settings.as_ref() == Some(&settings));
-        let tickets = Tickets::first(method, STEPS);
-        comparison.number(printed, runs.score(tickets, "mr", None), &format!("{method} at {rate}"));
-    }
-    comparison.finish(10);
+        let of_rate = runs.chosen(|run| run.settings.as_ref() == Some(&settings));
+        of_rate.score(Tickets::first(method, STEPS), "mr", None)
+    });
 }
 
 #[test]
 fn scores_with_a_dense_pooler_are_those_of_the_runs() {
     let [masked, dense] = ["docs/data/minilm.csv", "docs/data/minilm-pooler.csv"].map(Runs::read);
-    let mut comparison = Comparison::default();
-    for (row, method, printed) in tables("docs/results.md", "The mask of the pooler")[0].cells() {
+    compare_cells("The mask of the pooler", 30, |row, method| {
         let (name, pooler) = row.split_once(", ").unwrap();
         let tickets = Tickets { sparsity: sparsity(pooler), ..Tickets::first(method, STEPS) };
         let runs = if pooler.ends_with("dense") { &dense } else { &masked };
-        comparison.number(printed, runs.score(tickets, task(name).unwrap(), None), &format!("{method}, {row}"));
-    }
-    comparison.finish(30);
+        runs.score(tickets, task(name).unwrap(), None)
+    });
 }
 
 /// The settings that a row of the recipes names, as `settings` of a run has them. "The same" is the recipe of the row above
@@ -297,7 +308,7 @@ fn recipe<'a>(row: &'a str, above: &BTreeMap<&'a str, f64>) -> BTreeMap<&'a str,
 #[test]
 fn scores_of_recipes_are_those_of_the_runs() {
     let table = &tables("docs/results.md", "Recipes of fine-tuning")[0];
-    let study = Runs::read("docs/data/minilm.csv");
+    let [study, grid] = ["docs/data/minilm.csv", "docs/data/minilm-recipe.csv"].map(Runs::read);
     let mut comparison = Comparison::default();
     let (mut name, mut settings) = ("", BTreeMap::new());
     for row in &table.rows {
@@ -308,12 +319,11 @@ fn scores_of_recipes_are_those_of_the_runs() {
             let mut named = run.settings.iter().flat_map(|text| text.split(", ")).filter_map(|one| one.split_once(' '));
             named.all(|(key, value)| settings.get(key).is_none_or(|expected| value.parse() == Ok(*expected)))
         };
-        let mut grid = Runs::read("docs/data/minilm-recipe.csv");
-        grid.0.retain(follows);
+        let of_recipe = grid.chosen(follows);
         for (method, printed) in table.header.iter().zip(row).skip(2).filter(|(_, printed)| !printed.is_empty()) {
             let tickets = Tickets::first(method, STEPS);
             // The grid lacks two methods in the recipes of the study.
-            let found = grid.scores(tickets, name, None);
+            let found = of_recipe.scores(tickets, name, None);
             let value = if found.is_empty() { study.score(tickets, name, None) } else { mean(found.into_values()) };
             comparison.number(printed, value, &format!("{method}, {}", row[0]));
         }
@@ -345,35 +355,25 @@ fn losses_of_the_rates_of_imp_are_those_of_the_runs() {
 #[test]
 fn losses_and_scores_after_fewer_steps_are_those_of_the_runs() {
     let runs = Runs::read("docs/data/minilm.csv");
-    let mut comparison = Comparison::default();
-    for (row, steps, printed) in tables("docs/results.md", "Fewer steps")[0].cells() {
+    compare_cells("Fewer steps", 50, |row, steps| {
         let (method, what) = row.split_once(", ").unwrap();
-        let steps = whole(steps).unwrap();
-        let tickets = Tickets::first(method, steps);
-        let value = match task(what) {
+        let tickets = Tickets::first(method, whole(steps).unwrap());
+        match task(what) {
             Some(task) => runs.score(tickets, task, None),
             None => runs.loss(tickets, what),
-        };
-        comparison.number(printed, value, &format!("{row} after {steps} steps"));
-    }
-    comparison.finish(50);
+        }
+    });
 }
 
 #[test]
 fn scores_with_few_examples_are_those_of_the_runs() {
     let runs = Runs::read("docs/data/minilm.csv");
-    let mut comparison = Comparison::default();
-    for (row, column, printed) in tables("docs/results.md", "Few examples")[0].cells() {
+    compare_cells("Few examples", 100, |row, column| {
         let (name, examples) = row.split_once(", ").unwrap();
-        let score = |method| {
-            let tickets = Tickets::first(method, STEPS);
-            runs.score(tickets, task(name).unwrap(), whole(examples))
-        };
-        let value = match column.split_once(" − ") {
+        let score = |method| runs.score(Tickets::first(method, STEPS), task(name).unwrap(), whole(examples));
+        match column.split_once(" − ") {
             Some((one, other)) => score(one) - score(other),
             None => score(column),
-        };
-        comparison.number(printed, value, &format!("{column}, {row}"));
-    }
-    comparison.finish(100);
+        }
+    });
 }

@@ -86,7 +86,7 @@ fn read_ticket(args: &TuneArgs, path: &Path, model: &TaskModel, notes: &mut Vec<
     if args.dense_pooler {
         let unmasked = model.model.pooler.is_some() && ticket.unmask_pooler();
         notes.push(if unmasked {
-            "the pooler is dense, whatever the ticket's mask of it".to_owned()
+            "the pooler is dense: the ticket's mask of the pooler is left out".to_owned()
         } else {
             "no effect: --dense-pooler (the ticket masks no pooler that this model has)".to_owned()
         });
