@@ -98,6 +98,15 @@ impl Printer {
         }
     }
 
+    /// Prints a notice that a person must see in a run of a study, too.
+    pub(crate) fn warning(self, text: &str) -> Result<()> {
+        if self.nested {
+            self.progress(text);
+            return Ok(());
+        }
+        self.info(text)
+    }
+
     /// Prints the progress of a run.
     pub(crate) fn progress(self, text: &str) {
         if let Some(audience) = self.audience {

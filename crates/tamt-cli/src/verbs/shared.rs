@@ -288,6 +288,10 @@ pub(super) fn rates_summary(rates: &Rates) -> String {
         let (n, kept) = (grouped(n as u64), grouped(kept as u64));
         text.push_str(&format!("{label}: sparsity {sparsity:.6}, {kept} of {n} weights kept\n"));
     }
+    let emptied: Vec<&str> = rates.matrices.iter().filter(|m| m.kept == 0).map(|m| m.name.as_str()).collect();
+    if !emptied.is_empty() {
+        text.push_str(&format!("no weight is kept of {}\n", emptied.join(", ")));
+    }
     if let Some(jaccard) = rates.jaccard {
         text.push_str(&format!("similarity: {jaccard:.6}, the mean of the matrices' Jaccard indices\n"));
     }

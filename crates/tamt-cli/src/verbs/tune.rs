@@ -47,7 +47,8 @@ pub(super) fn run(args: &TuneArgs, printer: Printer) -> Result<()> {
     let settings = resolve::tune(args, &task, longest);
     settings.validate(longest)?;
     let mut notes = Vec::new();
-    let ticket = args.subject.ticket.as_deref().map(|path| read_ticket(args, path, &first, &mut notes)).transpose()?;
+    let ticket =
+        args.subject.ticket.as_deref().map(|path| read_ticket(args, path, &first, &mut notes, printer)).transpose()?;
     let data = TaskData::read(&task, task::directory(&args.task), &first.tokenizer, &settings)?;
     let teacher = args.teacher.teacher.as_deref().map(|name| load_teacher(args, &task, name)).transpose()?;
     let is_new = |model: &TaskModel| model.label_order == LabelOrder::Task;
@@ -81,7 +82,13 @@ fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
 }
 
 /// Reads a ticket that fits `model`, with `--dense-pooler` without the mask of the pooler.
-fn read_ticket(args: &TuneArgs, path: &Path, model: &TaskModel, notes: &mut Vec<String>) -> Result<Ticket> {
+fn read_ticket(
+    args: &TuneArgs,
+    path: &Path,
+    model: &TaskModel,
+    notes: &mut Vec<String>,
+    printer: Printer,
+) -> Result<Ticket> {
     let mut ticket = Ticket::read(path)?;
     if args.dense_pooler {
         let unmasked = model.model.pooler.is_some() && ticket.unmask_pooler();
@@ -91,7 +98,15 @@ fn read_ticket(args: &TuneArgs, path: &Path, model: &TaskModel, notes: &mut Vec<
             "no effect: --dense-pooler (the ticket masks no pooler that this model has)".to_owned()
         });
     }
-    model.masks_of(&ticket, args.subject.allow_other_base)?;
+    let masks = model.masks_of(&ticket, args.subject.allow_other_base)?;
+    let mask = model.model.pooler.and_then(|pooler| masks.get(pooler.weight));
+    if mask.is_some_and(|mask| mask.count_ones() == 0) {
+        printer.warning(&format!(
+            "{}: it keeps no weight of the pooler, so that the task's head gets the same vector for every text; \
+             --dense-pooler leaves the pooler dense",
+            path.display()
+        ))?;
+    }
     Ok(ticket)
 }
 

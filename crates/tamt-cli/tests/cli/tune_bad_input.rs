@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::common::{
     Tensors, at, bert, bytes, change_json, copy_of_bert, copy_of_classifier, json_file, magnitude, object, stderr, tamt,
 };
-use crate::task_files::{cola, cola_rows, questions, sentence, squad, write};
+use crate::task_files::{cola, cola_rows, questions, sentence, squad, with_pooler, write};
 
 const COURSE: &str = "--batch-size 8 --max-steps 4";
 
@@ -184,6 +184,31 @@ fn a_dense_pooler_is_asked_for_beside_a_ticket_that_masks_the_pooler() {
     tamt(&format!("tune {line} --ticket {ticket} --output-dir {run}"))
         .success()
         .stdout(contains("no effect: --dense-pooler"));
+}
+
+#[test]
+fn a_ticket_without_weights_of_the_pooler_gets_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, spans) = (cola(&directory.path().join("data")), squad(&directory.path().join("squad"), false));
+    let model = with_pooler(&bert(), &directory.path().join("model"));
+    let (masks, ticket) = (at(&directory, "masks.safetensors"), at(&directory, "ticket"));
+    let info = json!({"dtype": "BOOL", "shape": [16, 16], "data_offsets": [0, 256]});
+    let header = serde_json::Map::from_iter([("bert.pooler.dense.weight_mask".to_owned(), info)]);
+    Tensors { header, data: vec![0; 256] }.write(&masks);
+    tamt(&format!("import {masks} --model {model} --output-dir {ticket}"))
+        .success()
+        .stdout(contains("no weight is kept of pooler.dense.weight"));
+    // A task of spans has no pooler.
+    let [cola, squad] = [format!("--task cola --data {data}"), format!("--task squad --data {spans}")];
+    for (run, flags, warned) in
+        [("cola", &cola, true), ("dense", &format!("{cola} --dense-pooler"), false), ("squad", &squad, false)]
+    {
+        let line =
+            format!("tune --model {model} --ticket {ticket} {flags} {COURSE} --output-dir {}", at(&directory, run));
+        let output = tamt(&line).success();
+        let warning = format!("{ticket}: it keeps no weight of the pooler");
+        assert_eq!(String::from_utf8_lossy(&output.get_output().stdout).contains(&warning), warned, "{run}");
+    }
 }
 
 #[test]
