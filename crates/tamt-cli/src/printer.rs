@@ -98,7 +98,7 @@ impl Printer {
         }
     }
 
-    /// Prints a notice that a person must see in a run of a study, too.
+    /// Prints a notice that a person should see in a run of a study, too. Workers of `study --jobs` are quiet.
     pub(crate) fn warning(self, text: &str) -> Result<()> {
         if self.nested {
             self.progress(text);

@@ -81,7 +81,8 @@ fn load(args: &TuneArgs, task: &Task, seed: u64) -> Result<TaskModel> {
     Ok(TaskModel::load(&args.subject.model, task, head, task::labels(&args.task), Storage::Dense)?)
 }
 
-/// Reads a ticket that fits `model`, with `--dense-pooler` without the mask of the pooler.
+/// Reads a ticket that fits `model`, with `--dense-pooler` without the mask of the pooler; warns of a pooler without
+/// weights.
 fn read_ticket(
     args: &TuneArgs,
     path: &Path,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tamt_model::TensorFile;
 
 use crate::common::{Tensors, at, bert, copy_of_bert, golden, magnitude, masks, object, tamt};
-use crate::task_files::cola;
+use crate::task_files::{cola, empty_pooler};
 
 /// The shape and the elements of a tensor.
 type Bytes = (Vec<usize>, Vec<u8>);
@@ -266,9 +266,7 @@ fn masks_may_become_a_ticket_beside_them() {
 fn the_pooler_of_a_mask_stays_in_the_ticket_of_a_model_without_one() {
     let directory = tempfile::tempdir().unwrap();
     let (source, run) = (at(&directory, "pooler.safetensors"), at(&directory, "run"));
-    let info = serde_json::json!({"dtype": "BOOL", "shape": [16, 16], "data_offsets": [0, 256]});
-    let header = serde_json::Map::from_iter([("bert.pooler.dense.weight_mask".to_owned(), info)]);
-    Tensors { header, data: vec![0; 256] }.write(&source);
+    empty_pooler(&source);
     import(&source, &run);
     assert_eq!(masks(&run), [("pooler.dense.weight.bitmask".to_owned(), vec![0; 32])]);
     tamt(&format!(

@@ -131,6 +131,13 @@ pub(crate) fn scores(predictions: &Path, positive: &str) -> (f64, f64, f64) {
     (right / all, f1, matthews)
 }
 
+/// Writes masks, of which the only one drops all weights of the pooler of a small BERT.
+pub(crate) fn empty_pooler(to: &str) {
+    let info = json!({"dtype": "BOOL", "shape": [16, 16], "data_offsets": [0, 256]});
+    let header = serde_json::Map::from_iter([("bert.pooler.dense.weight_mask".to_owned(), info)]);
+    Tensors { header, data: vec![0; 256] }.write(to);
+}
+
 /// A copy of a small model with a pooler, which it lacks.
 pub(crate) fn with_pooler(model: &str, to: &Path) -> String {
     copy_files(model, to);

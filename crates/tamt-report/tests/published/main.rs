@@ -23,7 +23,7 @@ const ANALYSIS: &str = "docs/analysis.md";
 /// The sparsity of the tickets that the tables have where they name no other.
 const SPARSITY: f64 = 0.7;
 
-/// The name of a task in `runs.csv` and in the tables.
+/// The name of a task in `runs.csv` and in the tables; those of the averages come first.
 const TASKS: [(&str, &str); 8] = [
     ("cola", "CoLA"),
     ("mrpc", "MRPC"),
@@ -34,6 +34,11 @@ const TASKS: [(&str, &str); 8] = [
     ("mr", "MR"),
     ("squad", "SQuAD"),
 ];
+
+/// The tasks of the averages.
+fn averaged() -> Vec<&'static str> {
+    TASKS[..6].iter().map(|(task, _)| *task).collect()
+}
 
 fn task(shown: &str) -> Option<&'static str> {
     TASKS.iter().find(|(_, name)| *name == shown).map(|(task, _)| *task)
@@ -149,8 +154,7 @@ fn correlations_are_those_of_the_runs() {
     let mut comparison = Comparison::default();
     for (loss, column, printed) in table.cells() {
         let (name, tickets) = column.split_once(", ").unwrap_or((column, "23 tickets"));
-        let all: Vec<&str> = TASKS[..6].iter().map(|(task, _)| *task).collect();
-        let found = correlation(&runs, &task(name).map_or(all, |task| vec![task]), loss);
+        let found = correlation(&runs, &task(name).map_or_else(averaged, |task| vec![task]), loss);
         let place = format!("{loss}, {column}");
         assert_eq!((format!("{} tickets", found.n).as_str(), found.clusters), (tickets, 18), "{place}");
         let (low, high) = found.interval.unwrap();
@@ -168,8 +172,7 @@ fn differences_of_methods_are_those_of_the_runs() {
     for (row, column, printed) in table.cells() {
         let (one, other) = row.split_once(" − ").unwrap();
         let score = |method, task| runs.score(Tickets::all(method, sparsity(column)), task, None);
-        let differences = TASKS[..6].iter().map(|(task, _)| score(one, task) - score(other, task));
-        let differences: Vec<f64> = differences.collect();
+        let differences: Vec<f64> = averaged().iter().map(|task| score(one, task) - score(other, task)).collect();
         let higher = differences.iter().filter(|difference| **difference > 0.0).count();
         let test = PairedT::of(&differences).unwrap();
         let values = [test.mean, test.interval.0, test.interval.1, higher as f64];
@@ -184,7 +187,7 @@ fn averages_in_the_readme_are_those_of_the_runs() {
     let mut comparison = Comparison::default();
     for (row, method, printed) in tables("README.md", "On a real encoder")[0].cells() {
         let tickets = Tickets { all_seeds: printed.contains('±'), ..Tickets::all(method, sparsity(row)) };
-        let scores: Vec<Scores> = TASKS[..6].iter().map(|(task, _)| runs.scores(tickets, task, None)).collect();
+        let scores: Vec<Scores> = averaged().iter().map(|task| runs.scores(tickets, task, None)).collect();
         comparison.average(printed, &scores, &format!("{method} at {row}"));
     }
     comparison.finish(28);
