@@ -18,9 +18,9 @@ use crate::messages::message;
 /// | result | text on stdout | one JSON object on stdout | text on stdout |
 /// | notices for a person | stdout | stderr | not printed |
 /// | progress | stderr | stderr | not printed |
-/// | errors | stderr | stderr | stderr |
+/// | warnings, errors | stderr | stderr | stderr |
 ///
-/// Before an audience, nothing is printed: the audience hears the result and the notices.
+/// Before an audience, nothing is printed: the audience hears the result, the notices and the warnings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     json: bool,
@@ -50,7 +50,7 @@ impl Printer {
         self.audience
     }
 
-    /// The same streams for a run of a study, which prints progress and errors only.
+    /// The same streams for a run of a study, which prints progress, warnings and errors only.
     pub(crate) fn nested(self) -> Self {
         Self { nested: true, ..self }
     }
@@ -66,7 +66,7 @@ impl Printer {
         BufWriter::new(io::stdout().lock())
     }
 
-    /// Whether `--quiet` hides all but errors and the result.
+    /// Whether `--quiet` hides all but errors, warnings and the result.
     pub(crate) fn is_quiet(self) -> bool {
         self.quiet
     }
@@ -98,13 +98,12 @@ impl Printer {
         }
     }
 
-    /// Prints a notice that a person should see in a run of a study, too. Workers of `study --jobs` are quiet.
-    pub(crate) fn warning(self, text: &str) -> Result<()> {
-        if self.nested {
-            self.progress(text);
-            return Ok(());
+    /// Prints that a run is not likely to be what its user wants, whatever the flags: in a study, too.
+    pub(crate) fn warning(self, text: &str) {
+        match self.audience {
+            Some(audience) => audience.tell(|| json!({ "event": "note", "text": text })),
+            None => to_stderr(&format!("warning: {text}\n")),
         }
-        self.info(text)
     }
 
     /// Prints the progress of a run.

@@ -6,7 +6,7 @@ use tamt::find::{FindSettings, Method, Preset, imp_rounds};
 use tamt::objective::{KdSettings, ObjectiveSettings};
 use tamt::pretrain::PretrainSettings;
 use tamt::prune::Sparsity;
-use tamt::train::{OptimizerKind, OptimizerSettings, TrainSettings};
+use tamt::train::{DEFAULT_SEED, OptimizerKind, OptimizerSettings, TrainSettings};
 use tamt::tune::{DistillSettings, InputSettings, TrainingLength, TuneSettings};
 use tamt_data::tasks::{Head, Task};
 
@@ -200,7 +200,7 @@ pub(crate) fn seeds(args: &TuneArgs) -> Result<Vec<u64>> {
     if let Some(twice) = seeds.iter().enumerate().find(|(i, seed)| seeds[..*i].contains(seed)) {
         bail!(UsageError(format!("--seeds: {} is given twice", twice.1)));
     }
-    Ok(if seeds.is_empty() { vec![args.fitting.seed.unwrap_or(42)] } else { seeds.clone() })
+    Ok(if seeds.is_empty() { vec![args.fitting.seed.unwrap_or(DEFAULT_SEED)] } else { seeds.clone() })
 }
 
 fn batches(args: &TrainingArgs, seed: &mut u64, batch_size: &mut usize, block_size: &mut usize) {

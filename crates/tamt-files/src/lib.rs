@@ -3,6 +3,7 @@
 
 pub mod digest;
 pub mod kind;
+pub mod names;
 pub mod text;
 
 use std::collections::BTreeSet;

@@ -14,7 +14,7 @@ pub(crate) struct StepWork {
     pub(crate) flop: f64,
 }
 
-/// The work of a step of the search of `run`, whose ticket masks `matrices`; `None` where a setting is missing.
+/// The work of a step of the search of `run`, whose base has the prunable `matrices`; `None` where a setting is missing.
 ///
 /// A product of `tokens` rows with a matrix of n weights takes `2 n tokens` operations. A step has three for each
 /// matrix of the encoder (forward, gradient of the input, gradient of the weights), one for each of the teacher's where

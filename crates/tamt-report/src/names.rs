@@ -5,8 +5,43 @@ use std::fmt::{self, Display};
 
 use tamt_study::labels::DENSE;
 
+/// What the report knows of a method.
+#[derive(Debug)]
+struct Known {
+    /// The name on the command line.
+    name: &'static str,
+    /// The objective that a search minimises, in the words of tables.
+    objective: Option<&'static str>,
+    /// Whether a search trains masks, which have a start.
+    trains_masks: bool,
+    /// Whether a search draws random numbers, so that tickets have seeds.
+    draws: bool,
+}
+
 /// Methods in the order of tables: the dense model, then from the simplest to the most trained.
-const METHODS: [&str; 7] = [DENSE, "random", "magnitude", "imp", "tamt-kd", "tamt-mlm", "tamt-mlm-kd"];
+const METHODS: [Known; 7] = [
+    Known { name: DENSE, objective: None, trains_masks: false, draws: false },
+    Known { name: "random", objective: Some("none"), trains_masks: false, draws: true },
+    Known { name: "magnitude", objective: None, trains_masks: false, draws: false },
+    Known { name: "imp", objective: Some("MLM (weights)"), trains_masks: false, draws: true },
+    Known { name: "tamt-kd", objective: Some("KD"), trains_masks: true, draws: true },
+    Known { name: "tamt-mlm", objective: Some("MLM"), trains_masks: true, draws: true },
+    Known { name: "tamt-mlm-kd", objective: Some("MLM + KD"), trains_masks: true, draws: true },
+];
+
+fn known(name: &str) -> Option<&'static Known> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+/// Whether the method of this name trains masks.
+pub(crate) fn trains_masks(name: &str) -> bool {
+    known(name).is_some_and(|method| method.trains_masks)
+}
+
+/// Whether the method of this name draws random numbers.
+pub(crate) fn draws(name: &str) -> bool {
+    known(name).is_none_or(|method| method.draws)
+}
 
 /// Tasks in the order of tables, with the names of their authors.
 const TASKS: [(&str, &str); 13] = [
@@ -61,7 +96,17 @@ impl Method {
     }
 
     fn place(&self) -> usize {
-        METHODS.iter().position(|name| *name == self.name).unwrap_or(METHODS.len())
+        METHODS.iter().position(|method| method.name == self.name).unwrap_or(METHODS.len())
+    }
+
+    /// The place among the known methods with a ticket.
+    pub(crate) fn place_of_ticket(&self) -> Option<usize> {
+        METHODS.iter().filter(|method| method.name != DENSE).position(|method| method.name == self.name)
+    }
+
+    /// The objective that a search of the method minimises.
+    pub(crate) fn objective(&self) -> Option<&'static str> {
+        known(&self.name)?.objective
     }
 }
 

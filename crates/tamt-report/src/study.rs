@@ -8,7 +8,7 @@ use tamt_files::digest::sha256_file;
 use tamt_study::labels::Labels;
 use tamt_study::record::TICKET_FILE;
 
-use crate::names::{Level, Method, Task};
+use crate::names::{Level, Method, Task, draws};
 use crate::run::{Kind, LeftOut, Run};
 use crate::variants::{first_digits, identity, variants};
 
@@ -289,9 +289,8 @@ const TICKET_DIGEST: &str = "ticket-sha256";
 
 fn ticket_key(run: &Run, searched: &str) -> TicketKey {
     let labels = &run.labels;
-    let trains = !["random", "magnitude"].contains(&labels.method.as_str());
     let scope = labels.scope.as_deref().filter(|scope| *scope != "local").map(|scope| format!("{scope} scope"));
-    let start = labels.start.as_deref().filter(|start| trains && *start != "magnitude");
+    let start = labels.start.as_deref().filter(|start| *start != "magnitude");
     let start = start.map(|start| format!("from {start} masks"));
     let searched = (!searched.is_empty()).then(|| searched.to_owned());
     let variant: Vec<String> = scope.into_iter().chain(start).chain(searched).collect();
@@ -311,7 +310,7 @@ fn ticket_key(run: &Run, searched: &str) -> TicketKey {
         level: Level::of(labels.sparsity.unwrap_or_default()),
         steps: labels.steps.unwrap_or_default(),
         // The record of a run that no study started has a seed for a method that draws nothing, too.
-        seed: labels.ticket_seed.filter(|_| labels.method != "magnitude"),
+        seed: labels.ticket_seed.filter(|_| draws(&labels.method)),
     }
 }
 

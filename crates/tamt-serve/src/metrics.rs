@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     counts: Mutex<Counts>,
     /// Open connections.
     pub(crate) connections: AtomicU64,
+    /// Connections that could not be accepted, as where the process may open no more files.
+    pub(crate) accept_failures: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +119,8 @@ impl Metrics {
                 let _ = writeln!(text, "{name}{{model=\"{}\"}} {}", escaped(model), numbers[i]);
             }
         }
+        family(&mut text, "tamt_accept_failures_total", "counter", "Connections that could not be accepted.");
+        let _ = writeln!(text, "tamt_accept_failures_total {}", self.accept_failures.load(Ordering::Relaxed));
         family(&mut text, "tamt_batches_total", "counter", "Computed batches.");
         let _ = writeln!(text, "tamt_batches_total {}", counts.batches);
         family(&mut text, "tamt_compute_seconds_total", "counter", "Seconds in which the engine computed.");
@@ -159,6 +163,7 @@ mod tests {
             "tamt_texts_total{model=\"a \\\"b\\\"\"} 3",
             "tamt_tokens_total{model=\"a \\\"b\\\"\"} 20",
             "tamt_batches_total 2",
+            "tamt_accept_failures_total 0",
         ] {
             assert!(text.lines().any(|own| own == line), "{line} is not in\n{text}");
         }

@@ -167,7 +167,10 @@ async fn serve(app: &Arc<App>, listener: StdListener) -> io::Result<()> {
             _ = ending.wait_for(|is_ending| *is_ending) => break,
             accepted = accept(&listener, &room) => match accepted {
                 Ok((stream, place)) => connections.open(stream, place),
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => {
+                    app.metrics.accept_failures.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(PAUSE).await;
+                }
             },
         }
     }

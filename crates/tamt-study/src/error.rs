@@ -32,6 +32,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A record whose format a newer version of the program has.
+    #[error("{} has the format {format}, which this version does not know", .path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The version of the format.
+        format: u64,
+    },
+
     /// A plan that cannot be run.
     #[error("{}: {}{}", .path.display(), count(.problems), listed(.path, .problems))]
     Plan {

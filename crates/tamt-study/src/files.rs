@@ -105,7 +105,8 @@ pub fn entries(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn is_missing(error: &io::Error) -> bool {
+/// Whether the error says that there is no such file.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
     // A parent of the path may be a file, or removed by another process.
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tamt_files::digest::sha256_file;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::labels::{Kind, Labels};
 
@@ -87,26 +87,45 @@ pub struct WrittenFile {
 
 impl WrittenFile {
     /// The file at `path` in `directory`; `None` if there is none.
-    #[must_use]
-    pub fn of(directory: &Path, path: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn of(directory: &Path, path: &str) -> Result<Option<Self>> {
         let file = directory.join(path);
-        let bytes = bytes_of(&file)?;
+        let Some(bytes) = bytes_of(&file)? else { return Ok(None) };
         let has_digest = path == RESULTS_FILE || file.ends_with(TICKET_FILE);
-        let sha256 = if has_digest { Some(sha256_file(&file).ok()?) } else { None };
-        Some(Self { path: path.to_owned(), bytes, sha256 })
+        let sha256 = if has_digest { Some(sha256_file(&file).map_err(Error::io("read", &file))?) } else { None };
+        Ok(Some(Self { path: path.to_owned(), bytes, sha256 }))
+    }
+
+    /// The problem of the file, if it was lost or changed after the run.
+    fn damage(&self, directory: &Path) -> Result<Option<String>> {
+        let (path, file) = (&self.path, directory.join(&self.path));
+        let Some(found) = bytes_of(&file)? else { return Ok(Some(format!("{path} is missing"))) };
+        if found != self.bytes {
+            return Ok(Some(format!("{path} has {found} bytes and was written with {}", self.bytes)));
+        }
+        // Large files have no digest, and tickets in records of older versions.
+        let Some(digest) = &self.sha256 else { return Ok(None) };
+        let found = sha256_file(&file).map_err(Error::io("read", &file))?;
+        Ok((found != *digest).then(|| format!("{path} is not as it was written")))
     }
 }
 
 /// The size of a file; `None` if there is none.
-fn bytes_of(file: &Path) -> Option<u64> {
-    file.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len())
+fn bytes_of(file: &Path) -> Result<Option<u64>> {
+    match file.metadata() {
+        Ok(found) => Ok(found.is_file().then_some(found.len())),
+        Err(error) if files::is_missing(&error) => Ok(None),
+        Err(error) => Err(Error::io("read", file)(error)),
+    }
 }
 
 impl Record {
     /// Writes the record into the directory of the run.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::Io`].
     pub fn write(&self, directory: &Path) -> Result<()> {
         files::write_json(&directory.join(RECORD_FILE), self)
     }
@@ -114,31 +133,31 @@ impl Record {
     /// Reads the record of the run in `directory`; `None` if the run has not ended.
     ///
     /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) and [`Error::Io`](crate::Error::Io).
+    /// [`Error::UnknownFormat`], [`Error::Damaged`] and [`Error::Io`].
     pub fn read(directory: &Path) -> Result<Option<Self>> {
-        files::read_json(&directory.join(RECORD_FILE))
+        #[derive(Deserialize)]
+        struct Version {
+            format: u64,
+        }
+        let path = directory.join(RECORD_FILE);
+        match files::read_json(&path)? {
+            Some(Version { format }) if format != FORMAT => Err(Error::UnknownFormat { path, format }),
+            _ => files::read_json(&path),
+        }
     }
 
-    /// The problem of a file of the result, if one was lost or changed after the run; `None` if all is well.
-    #[must_use]
-    pub fn damage(&self, directory: &Path) -> Option<String> {
-        self.files.iter().find_map(|written| {
-            let path = &written.path;
-            let file = directory.join(path);
-            match bytes_of(&file) {
-                None => return Some(format!("{path} is missing")),
-                Some(found) if found != written.bytes => {
-                    return Some(format!("{path} has {found} bytes and was written with {}", written.bytes));
-                }
-                Some(_) => {}
+    /// The problem of a file of the result, if one was lost or changed after the run; `None` if all is well. A file that
+    /// cannot be read is no lost one: the run is not done again for a failure of the file system.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn damage(&self, directory: &Path) -> Result<Option<String>> {
+        for file in &self.files {
+            if let Some(reason) = file.damage(directory)? {
+                return Ok(Some(reason));
             }
-            // Large files have no digest, and tickets in records of older versions.
-            let digest = written.sha256.as_ref()?;
-            match sha256_file(&file) {
-                Err(_) => Some(format!("{path} is missing")),
-                Ok(found) => (found != *digest).then(|| format!("{path} is not as it was written")),
-            }
-        })
+        }
+        Ok(None)
     }
 }
 
@@ -155,7 +174,66 @@ pub fn quoted(argument: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn record(directory: &Path) -> Record {
+        let files = ["a", RESULTS_FILE, "none"].map(|path| WrittenFile::of(directory, path).unwrap());
+        Record {
+            format: FORMAT,
+            kind: Kind::Losses,
+            id: String::new(),
+            name: String::new(),
+            status: Outcome::Done,
+            error: None,
+            attempts: 1,
+            labels: Labels::default(),
+            command: Vec::new(),
+            seconds: 1.0,
+            machine: Machine { cpu: String::new(), threads: 1, precision: String::new() },
+            tool_version: String::new(),
+            files: files.into_iter().flatten().collect(),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_lost_or_changed_is_damage_and_one_that_cannot_be_read_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, large, results) =
+            (directory.path(), directory.path().join("a"), directory.path().join(RESULTS_FILE));
+        fs::write(&large, "1234").unwrap();
+        fs::write(&results, "{}").unwrap();
+        let record = record(here);
+        assert_eq!(record.files.len(), 2);
+        assert_eq!(record.damage(here).unwrap(), None);
+        fs::write(&results, "[]").unwrap();
+        assert_eq!(record.damage(here).unwrap().unwrap(), "eval_results.json is not as it was written");
+        fs::write(&large, "123").unwrap();
+        assert_eq!(record.damage(here).unwrap().unwrap(), "a has 3 bytes and was written with 4");
+        fs::remove_file(&large).unwrap();
+        assert_eq!(record.damage(here).unwrap().unwrap(), "a is missing");
+        // The system follows this link without an end.
+        std::os::unix::fs::symlink(&large, &large).unwrap();
+        assert!(matches!(record.damage(here), Err(Error::Io { .. })));
+        assert!(matches!(WrittenFile::of(here, "a"), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_record_of_a_newer_format_is_refused_whatever_else_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Record::read(directory.path()).unwrap().is_none());
+        record(directory.path()).write(directory.path()).unwrap();
+        assert!(Record::read(directory.path()).unwrap().is_some());
+        for (text, is_newer) in [(r#"{"format": 2, "kind": 7}"#, true), (r#"{"format": 1}"#, false), ("{", false)] {
+            fs::write(directory.path().join(RECORD_FILE), text).unwrap();
+            match Record::read(directory.path()).unwrap_err() {
+                Error::UnknownFormat { format, .. } => assert!(is_newer && format == 2, "{text}"),
+                Error::Damaged { .. } => assert!(!is_newer, "{text}"),
+                other => panic!("{text}: {other}"),
+            }
+        }
+    }
 
     #[test]
     fn arguments_that_a_shell_would_split_are_quoted() {

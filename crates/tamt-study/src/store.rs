@@ -121,7 +121,7 @@ impl Store {
         if record.status == Outcome::Failed {
             return Ok(State::Failed { error: record.error.unwrap_or_default() });
         }
-        if let Some(reason) = record.damage(&directory) {
+        if let Some(reason) = record.damage(&directory)? {
             return damaged(reason);
         }
         if let Some(folder) = run.folders().find(|folder| !directory.join(folder).join(TICKET_FILE).is_file()) {

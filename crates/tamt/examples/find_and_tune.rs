@@ -46,7 +46,8 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut settings = FindSettings::new(Method::TamtMlm, Sparsity::new(0.7)?, 10);
     settings.block_size = 32;
     let run = RunDir::create(&root.join("ticket"), &settings, false)?;
-    let found = find(base, &texts, &settings, run, &mut Silent, Stop::new())?;
+    let session = Session { directory: run, observer: &mut Silent, stop: Stop::new() };
+    let found = find(base, &texts, &settings, session)?;
     let loss = found.evaluation.and_then(|evaluation| evaluation.mlm_loss).ok_or("no token was masked")?;
     println!("ticket: sparsity {:.3}, MLM loss {loss:.3}", found.rates.sparsity);
 

@@ -13,14 +13,14 @@ use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::evaluate::{EvalLosses, EvalText, Evaluation, result_json};
 use crate::objective::{Objective, ObjectiveSettings};
-use crate::run::{Observer, RunDir, Stop, write_eval_results};
+use crate::run::write_eval_results;
 use crate::sentence::copy_modules;
 use crate::text::{TextBatches, TextSource, Texts};
 use crate::train::learner::Learner;
 use crate::train::optimizer::OptimizerSettings;
 use crate::train::schedule::{Schedule, Shape};
 use crate::train::task::{Metrics, StepResult, TrainingTask, Watch, named};
-use crate::train::{SAVE_MINUTES, Session, TrainSettings, train};
+use crate::train::{DEFAULT_SEED, SAVE_MINUTES, Session, TrainSettings, train};
 
 /// Which weights learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl PretrainSettings {
     pub fn new(part: Train, max_steps: u64) -> Self {
         Self {
             part,
-            seed: 42,
+            seed: DEFAULT_SEED,
             batch_size: 16,
             block_size: 128,
             objective: ObjectiveSettings { mlm: true, kd: None, mlm_probability: 0.15, dropout: None },
@@ -108,9 +108,7 @@ pub fn pretrain(
     source: Option<&Path>,
     texts: &Texts,
     settings: &PretrainSettings,
-    directory: RunDir,
-    observer: &mut dyn Observer,
-    stop: Stop,
+    mut session: Session<'_>,
 ) -> Result<Pretrained> {
     let started = Instant::now();
     // A new head in place of a checkpoint's own would be a guess.
@@ -129,7 +127,7 @@ pub fn pretrain(
         last_evaluation: None,
     };
     if let Some(text) = &task.eval {
-        observer.evaluates_on(text.tokens(), block_size);
+        session.observer.evaluates_on(text.tokens(), block_size);
     }
     let trainable: Vec<Trainable> = match settings.part {
         Train::Head => model.decoding_head()?.params().to_vec(),
@@ -139,7 +137,6 @@ pub fn pretrain(
     .map(|id| Trainable { id, kind: GradKind::Weight })
     .collect();
     let mut learner = Learner::of_weights(&mut model, &trainable, settings.train.optimizer);
-    let mut session = Session { directory, observer, stop };
     let mut trained = train(&mut task, &mut learner, &settings.train, "pretrain", &mut session)?;
     let directory = &session.directory;
     // The weights come first: a failure to write another file does not cost them.

@@ -11,6 +11,7 @@ use tamt::demo::{DemoSettings, MODEL_DIR, TRAIN_FILE, VALID_FILE, pretrain_base,
 use tamt::find::{FindSettings, Method, Texts, find, imp_rounds};
 use tamt::prune::Sparsity;
 use tamt::run::{RunDir, Silent, Stop, VerbSettings};
+use tamt::train::Session;
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 
@@ -60,7 +61,8 @@ fn search(base: &Base, texts: &Texts, demo: &DemoSettings, method: Method, root:
     }
     let run =
         RunDir::create(&root.join(method.name()), &VerbSettings::new("find", &settings), false).expect("a new run");
-    let found = find(base.clone(), texts, &settings, run, &mut Silent, Stop::new()).expect("the search runs");
+    let session = Session { directory: run, observer: &mut Silent, stop: Stop::new() };
+    let found = find(base.clone(), texts, &settings, session).expect("the search runs");
     let losses = found.evaluation.expect("there is held-out text");
     Losses { mlm: losses.mlm_loss.expect("tokens are masked"), kd: losses.kd_cosine.expect("there is a teacher") }
 }

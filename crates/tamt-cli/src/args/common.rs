@@ -30,7 +30,7 @@ pub(crate) struct Common {
     #[arg(long, value_parser = choices::KERNEL)]
     pub(crate) kernel: Option<Kernel>,
 
-    /// Print only errors and the result
+    /// Print only errors, warnings and the result
     #[arg(long)]
     pub(crate) quiet: bool,
 

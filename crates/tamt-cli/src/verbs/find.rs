@@ -9,6 +9,7 @@ use tamt::find::{FindSettings, MaskInit, Method, Texts, find, untouched};
 use tamt::inspect::Rates;
 use tamt::run::RunDir;
 use tamt::ticket::{TICKET_FILE, Ticket};
+use tamt::train::Session;
 use tamt_model::digest::sha256_file;
 use toml::Table;
 
@@ -52,7 +53,8 @@ pub(super) fn run(args: &FindArgs, printer: Printer) -> Result<()> {
     }
 
     let mut progress = observer(printer);
-    let found = find(base, &texts, &settings, directory, &mut *progress, signals.stop())?;
+    let session = Session { directory, observer: &mut *progress, stop: signals.stop() };
+    let found = find(base, &texts, &settings, session)?;
     drop(progress);
     let json = found.to_json();
     let text = result_text(&json, &found.rates, &found.untouched, &args.output_dir);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tamt::base::{Base, check_vocabulary};
 use tamt::pretrain::{PretrainSettings, Train, pretrain};
 use tamt::run::RunDir;
+use tamt::train::Session;
 use tamt_data::Tokenizer;
 use tamt_model::digest::sha256_file;
 use tamt_model::{Config, Model, Parts, hub};
@@ -64,16 +65,9 @@ pub(super) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     shared::note_kernel(&args.common, printer)?;
 
     let mut progress = observer(printer);
-    let trained = pretrain(
-        origin.model,
-        &origin.tokenizer,
-        origin.directory.as_deref(),
-        &texts,
-        &settings,
-        directory,
-        &mut *progress,
-        signals.stop(),
-    )?;
+    let session = Session { directory, observer: &mut *progress, stop: signals.stop() };
+    let Origin { model, tokenizer, directory: source, .. } = origin;
+    let trained = pretrain(model, &tokenizer, source.as_deref(), &texts, &settings, session)?;
     drop(progress);
     show(trained.to_json(&args.output_dir), &args.output_dir, printer)
 }

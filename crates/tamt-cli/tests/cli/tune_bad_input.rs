@@ -201,11 +201,14 @@ fn a_ticket_without_weights_of_the_pooler_gets_a_warning() {
     for (run, flags, warned) in
         [("cola", &cola, true), ("dense", &format!("{cola} --dense-pooler"), false), ("squad", &squad, false)]
     {
-        let line =
-            format!("tune --model {model} --ticket {ticket} {flags} {COURSE} --output-dir {}", at(&directory, run));
-        let output = tamt(&line).success();
-        let warning = format!("{ticket}: it keeps no weight of the pooler");
-        assert_eq!(String::from_utf8_lossy(&output.get_output().stdout).contains(&warning), warned, "{run}");
+        let line = format!(
+            "tune --model {model} --ticket {ticket} {flags} {COURSE} --output-dir {} --quiet",
+            at(&directory, run)
+        );
+        let told = stderr(&tamt(&line).success());
+        let warning = format!("warning: {ticket}: it keeps no weight of the pooler");
+        assert_eq!(told.starts_with(&warning), warned, "{run}: {told}");
+        assert_eq!(told.is_empty(), !warned, "{run}: {told}");
     }
 }
 

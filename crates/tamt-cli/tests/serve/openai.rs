@@ -116,6 +116,8 @@ fn requests_with_mistakes_are_refused_with_openai_s_error_object() {
         (r#"{"input": "a", "encoding_format": "int8"}"#, 400, "unknown variant"),
         (r#"{"input": "a", "dimensions": 8}"#, 400, "not 8"),
         (r#"{"input": "a", "dimensions": -1}"#, 400, "invalid value"),
+        (r#"{"input": "a", "prompt_name": "query"}"#, 400, "prompts have no names"),
+        (r#"{"input": "a", "truncation_direction": "left"}"#, 400, "cuts texts at the other side"),
         (r#"{"input": "a", "model": 7}"#, 400, "invalid type"),
         (r#"{"input": "a", "model": "gpt"}"#, 404, "there is no model gpt"),
         (r#"{"input": "a", "model": "labels"}"#, 400, "ask /predict"),

@@ -34,6 +34,8 @@ fn long_texts_are_cut_as_in_encode_or_refused_as_the_request_says() {
     let refused = server.post("/embed", &json!({ "inputs": TEXTS, "truncate": false }));
     assert_eq!((refused.status, refused.json()["error_type"].clone()), (413, json!("validation")));
     assert!(refused.body.contains("tokens; the model takes 5"), "{}", refused.body);
+    // OpenAI's form has no such field; a client that sends it wants no vector of a cut text either.
+    assert_eq!(server.post("/v1/embeddings", &json!({ "input": TEXTS, "truncate": false })).status, 413);
     assert_eq!(embedded(&server, &json!({ "inputs": "lis", "truncate": false })).len(), 1);
 }
 
@@ -126,6 +128,7 @@ fn mistakes_are_refused_with_the_error_object_of_the_form() {
             "cuts texts at the other side, \"right\"",
         ),
         ("/embed", r#"{"inputs": "a", "dimensions": 3}"#, 422, "has vectors of 16 numbers, not 3"),
+        ("/predict", r#"{"inputs": "a", "prompt_name": "query"}"#, 422, "prompts have no names"),
         (
             "/predict",
             r#"{"inputs": "a", "truncation_direction": "Left"}"#,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tamt_files::names::TOKENIZER_FILES;
 use tokenizers::Tokenizer;
 
 use crate::error::Result;
@@ -17,10 +18,6 @@ use crate::tokenizer::vocabulary;
 use crate::write::atomic_write;
 
 const CONFIG: &str = "tokenizer_config.json";
-
-/// The names of all tokenizer files.
-const NAMES: [&str; 7] =
-    ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", CONFIG, "special_tokens_map.json", "added_tokens.json"];
 
 /// A file of a tokenizer's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,7 +197,7 @@ pub(super) fn paths(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn names(dir: &Path) -> impl Iterator<Item = &'static str> {
-    NAMES.into_iter().filter(|name| dir.join(name).is_file())
+    TOKENIZER_FILES.into_iter().filter(|name| dir.join(name).is_file())
 }
 
 /// Writes `files` into `dir`, with `config` as `tokenizer_config.json` if given.

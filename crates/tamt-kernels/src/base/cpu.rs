@@ -4,7 +4,7 @@
 //! matrix product dispatches by hand, because its register tiles differ.
 //!
 //! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`), read once, caps the choice for
-//! tests and benchmarks. `avx512-dpbf16` equals `avx512-bf16` but uses the products of AVX-512-BF16 even where f32
+//! tests and benchmarks; [`check_cap`] refuses another value. `avx512-dpbf16` equals `avx512-bf16` but uses the products of AVX-512-BF16 even where f32
 //! arithmetic is faster. Results of different instruction sets differ in the last bits (a fused multiply-add rounds
 //! once); results of different numbers of threads never differ.
 
@@ -29,6 +29,7 @@ pub fn isa() -> Isa {
 }
 
 /// Upper limits set by `TAMT_CPU`.
+#[derive(Clone, Copy)]
 struct Caps {
     isa: Isa,
     bf16: Bf16Unit,
@@ -36,16 +37,41 @@ struct Caps {
     pairs: bool,
 }
 
+impl Caps {
+    const NONE: Self = Self { isa: Isa::Avx512, bf16: Bf16Unit::Amx, pairs: false };
+
+    /// The values of `TAMT_CPU`.
+    const NAMED: [(&str, Self); 5] = [
+        ("portable", Self { isa: Isa::Portable, bf16: Bf16Unit::F32, pairs: false }),
+        ("avx2", Self { isa: Isa::Avx2, bf16: Bf16Unit::F32, pairs: false }),
+        ("avx512", Self { isa: Isa::Avx512, bf16: Bf16Unit::F32, pairs: false }),
+        ("avx512-bf16", Self { isa: Isa::Avx512, bf16: Bf16Unit::Avx512, pairs: false }),
+        ("avx512-dpbf16", Self { isa: Isa::Avx512, bf16: Bf16Unit::Avx512, pairs: true }),
+    ];
+
+    /// The limits of a value of `TAMT_CPU`; an empty value sets none.
+    fn named(value: &str) -> Option<Self> {
+        let named = Self::NAMED.into_iter().find(|(name, _)| *name == value);
+        named.map(|(_, caps)| caps).or_else(|| value.is_empty().then_some(Self::NONE))
+    }
+}
+
+fn variable() -> String {
+    std::env::var_os("TAMT_CPU").unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn caps() -> Caps {
-    let (isa, bf16, pairs) = match std::env::var("TAMT_CPU").as_deref() {
-        Ok("portable") => (Isa::Portable, Bf16Unit::F32, false),
-        Ok("avx2") => (Isa::Avx2, Bf16Unit::F32, false),
-        Ok("avx512") => (Isa::Avx512, Bf16Unit::F32, false),
-        Ok("avx512-bf16") => (Isa::Avx512, Bf16Unit::Avx512, false),
-        Ok("avx512-dpbf16") => (Isa::Avx512, Bf16Unit::Avx512, true),
-        _ => (Isa::Avx512, Bf16Unit::Amx, false),
-    };
-    Caps { isa, bf16, pairs }
+    Caps::named(&variable()).unwrap_or(Caps::NONE)
+}
+
+/// Checks the value of `TAMT_CPU`, so that a mistyped one does not measure what it was to leave out.
+///
+/// # Errors
+/// For an unknown value, with the known ones.
+pub fn check_cap() -> Result<(), String> {
+    let value = variable();
+    let known = Caps::NAMED.map(|(name, _)| name).join(", ");
+    Caps::named(&value).map(|_| ()).ok_or_else(|| format!("TAMT_CPU is {value:?}; known are {known}"))
 }
 
 /// The unit that multiplies operands in bf16, slowest first.
@@ -190,4 +216,17 @@ fn has_amx_permission() -> bool {
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
 fn has_amx_permission() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_of_these_tests_is_a_known_one() {
+        assert_eq!(check_cap(), Ok(()));
+        assert!(Caps::named("").is_some_and(|caps| caps.bf16 == Bf16Unit::Amx));
+        assert!(Caps::named("avx2").is_some_and(|caps| caps.isa == Isa::Avx2 && caps.bf16 == Bf16Unit::F32));
+        assert!(Caps::named("avx512_bf16").is_none());
+    }
 }

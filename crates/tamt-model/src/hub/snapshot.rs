@@ -7,18 +7,10 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use tamt_files::names::TOKENIZER_FILES;
+
 use crate::sentence::{MODULES_FILE, SENTENCE_FILE, TRANSFORMER_FILES};
 
-/// The files of tokenizers. A model has some of them.
-const TOKENIZER_FILES: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-];
 /// Those of the tokenizer files that are read where there is no `tokenizer.json`. A tokenizer without a vocabulary is an
 /// error.
 const VOCABULARIES: [&str; 3] = ["vocab.txt", "vocab.json", "merges.txt"];

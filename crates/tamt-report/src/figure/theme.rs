@@ -90,15 +90,12 @@ pub struct Look {
     pub shape: usize,
 }
 
-/// Methods with a look of their own.
-const FIXED: [&str; 6] = ["random", "magnitude", "imp", "tamt-kd", "tamt-mlm", "tamt-mlm-kd"];
-
 /// The look of `method` among `methods`. Known methods look the same in every report; variants and other methods take
 /// what is left, in order.
 #[must_use]
 pub fn look(method: &Method, methods: &[Method]) -> Look {
     let fixed = |method: &Method| {
-        let at = FIXED.iter().position(|name| *name == method.name)?;
+        let at = method.place_of_ticket()?;
         let first = methods.iter().filter(|other| !other.is_dense()).find(|other| other.name == method.name);
         (first == Some(method)).then_some(at)
     };

@@ -7,6 +7,7 @@ use tamt_files::digest::sha256_file;
 use tamt_study::labels::{DENSE, Labels};
 use tamt_study::record::{RECORD_FILE, TICKET_FILE};
 
+use crate::names::trains_masks;
 use crate::read::settings;
 use crate::run::Kind;
 use crate::ticket::TicketReader;
@@ -76,7 +77,7 @@ pub(super) fn labels(
 /// The masks that a search starts from, which its record has for every method.
 fn start(settings: &BTreeMap<String, String>) -> Option<String> {
     let method = settings.get("method")?;
-    settings.get("start").filter(|_| method.starts_with("tamt-")).cloned()
+    settings.get("start").filter(|_| trains_masks(method)).cloned()
 }
 
 /// The labels of the ticket that a run was given: of the file with its digest among the runs of the report, else of the

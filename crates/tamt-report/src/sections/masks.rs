@@ -140,10 +140,7 @@ type Distances = BTreeMap<u64, Vec<(f64, usize)>>;
 /// Distances from the magnitude ticket of the same scope, of methods with tickets after different numbers of steps.
 fn distance(view: &View<'_>, level: Level, tickets: &[(&TicketFile, Ticket)]) -> Result<Option<Figure>> {
     let scope = |file: &TicketFile| view.study.runs[file.run].labels.scope.clone();
-    let started = |file: &TicketFile| {
-        let labels = &view.study.runs[file.run].labels;
-        labels.start.as_deref() == Some("magnitude") && !["random", "magnitude"].contains(&labels.method.as_str())
-    };
+    let started = |file: &TicketFile| view.study.runs[file.run].labels.start.as_deref() == Some("magnitude");
     let mut found: BTreeMap<&Method, Distances> = BTreeMap::new();
     for (file, ticket) in tickets.iter().filter(|(file, _)| started(file)) {
         let start = tickets

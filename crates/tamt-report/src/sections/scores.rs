@@ -24,15 +24,11 @@ the tasks' deviations.";
 
 /// The section; `None` without scores of tickets.
 pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
-    let (mut blocks, mut findings, mut tested) = (Vec::new(), Vec::new(), 0);
+    let (mut blocks, mut findings) = (Vec::new(), Vec::new());
     for view in views {
         let tasks = view.average_tasks();
-        let mut tables = Vec::new();
-        for level in view.score_levels() {
-            let (table, tests) = table(view, level, &tasks);
-            tested += tests;
-            tables.push(Block::Table(table));
-        }
+        let levels = view.score_levels().into_iter();
+        let tables: Vec<Block> = levels.map(|level| Block::Table(table(view, level, &tasks))).collect();
         let Orders { sentences, short, table } = compare(view, &tasks);
         blocks.extend(sentences.into_iter().map(Block::Finding));
         findings.extend(short);
@@ -43,12 +39,13 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
         return None;
     }
     let mut how = Vec::new();
-    if tested > 0 {
+    let tests: Vec<bool> = blocks.iter().flat_map(tests).collect();
+    if !tests.is_empty() {
         how.push(Block::Text(format!(
             "{} of {} tested differences to the dense model have a star; chance alone would give about {}.",
-            blocks.iter().map(stars).sum::<usize>(),
-            tested,
-            fixed(0.05 * tested as f64, 0)
+            tests.iter().filter(|is_clear| **is_clear).count(),
+            tests.len(),
+            fixed(0.05 * tests.len() as f64, 0)
         )));
     }
     let reading = [HOW, AVERAGE].map(|text| Block::Text(text.to_owned()));
@@ -59,15 +56,18 @@ pub(super) fn section(views: &[View<'_>]) -> Option<(Section, Vec<String>)> {
     Some((section, findings))
 }
 
-/// The number of differences with a star.
-fn stars(block: &Block) -> usize {
-    let Block::Table(table) = block else { return 0 };
-    let is_clear = |cell: &&Cell| matches!(cell, Cell::Number(Number { difference: Some((_, Some(true))), .. }));
-    table.rows.iter().flatten().filter(is_clear).count()
+/// Of each tested difference to the dense model, whether it is more than noise.
+fn tests(block: &Block) -> Vec<bool> {
+    let Block::Table(table) = block else { return Vec::new() };
+    let test = |cell: &Cell| match cell {
+        Cell::Number(Number { difference: Some((_, test)), .. }) => *test,
+        _ => None,
+    };
+    table.rows.iter().flatten().filter_map(test).collect()
 }
 
-/// The table of a sparsity, and the number of its differences that were tested.
-fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usize) {
+/// The table of a sparsity.
+fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> Table {
     let rows = view.rows(level);
     let dense = with_seeds_of(view.dense(), &rows);
     let tasks: BTreeSet<&Task> = rows.iter().flat_map(|(_, row)| row.keys().copied()).collect();
@@ -79,13 +79,12 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usiz
         columns.push(Column::with_note("average", count(average_tasks.len(), "task")));
     }
     let mut lines: Vec<Vec<Cell>> = Vec::new();
-    let mut tested = 0;
     let all = [(Method::dense(), dense.clone())].into_iter().filter(|(_, row)| !row.is_empty()).chain(rows);
     for (method, row) in all {
         let mut line = vec![Cell::text(method.to_string())];
-        line.extend(tasks.iter().map(|task| score(&row, task, &dense, method.is_dense(), &mut tested)));
+        line.extend(tasks.iter().map(|task| score(&row, task, &dense, method.is_dense())));
         if has_average {
-            line.push(average(&row, &dense, average_tasks, method.is_dense(), &mut tested));
+            line.push(average(&row, &dense, average_tasks, method.is_dense()));
         }
         lines.push(line);
     }
@@ -95,7 +94,7 @@ fn table(view: &View<'_>, level: Level, average_tasks: &[&Task]) -> (Table, usiz
     } else {
         format!("Scores at {level} sparsity{}.", view.of_base())
     };
-    (Table { id: view.id(&format!("scores-{}", level.slug())), caption, columns, rows: lines }, tested)
+    Table { id: view.id(&format!("scores-{}", level.slug())), caption, columns, rows: lines }
 }
 
 /// The dense model's runs with the seeds of fine-tuning that the rows have, so that a row compares with the differences
@@ -108,7 +107,7 @@ fn with_seeds_of<'a>(dense: Row<'a>, rows: &[(Method, Row<'a>)]) -> Row<'a> {
     dense.into_iter().map(same_seeds).collect()
 }
 
-fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool, tested: &mut usize) -> Cell {
+fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool) -> Cell {
     let Some((cell, summary)) = row.get(task).and_then(|cell| Some((cell, cell.summary()?))) else {
         return Cell::Empty;
     };
@@ -116,36 +115,29 @@ fn score(row: &Row<'_>, task: &Task, dense: &Row<'_>, is_dense: bool, tested: &m
     if let Some((reference, other)) =
         dense.get(task).and_then(|cell| Some((cell, cell.summary()?))).filter(|_| !is_dense)
     {
-        number.difference =
-            Some(to_dense((summary.mean, &cell.by_seeds()), (other.mean, &reference.by_seeds()), tested));
+        number.difference = Some(to_dense((summary.mean, &cell.by_seeds()), (other.mean, &reference.by_seeds())));
     }
     Cell::Number(number)
 }
 
 /// The difference to the dense model, of means and scores by seeds, and whether it is more than noise. It is the mean
-/// over pairs, so that the two are of the same runs; without a pair, the difference of the means. `tested` counts the
-/// differences with a test.
+/// over pairs, so that the two are of the same runs; without a pair, the difference of the means.
 fn to_dense(
     (mean, scores): (f64, &BTreeMap<Seeds, f64>),
     (dense_mean, dense): (f64, &BTreeMap<Seeds, f64>),
-    tested: &mut usize,
 ) -> (f64, Option<bool>) {
     let pairs = differences(scores, dense);
     let difference = Summary::of(&pairs).map_or(mean - dense_mean, |pairs| pairs.mean);
     let test = PairedT::of(&pairs);
-    *tested += usize::from(test.is_some());
     (difference, test.map(|test| test.is_clear()))
 }
 
-fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool, tested: &mut usize) -> Cell {
+fn average(row: &Row<'_>, dense: &Row<'_>, tasks: &[&Task], is_dense: bool) -> Cell {
     let Some(average) = mean_of_tasks(row, tasks) else { return Cell::Empty };
     let mut number = average_number(&average);
     if let Some(reference) = mean_of_tasks(dense, tasks).filter(|_| !is_dense) {
-        number.difference = Some(to_dense(
-            (average.summary.mean, &average.by_seeds),
-            (reference.summary.mean, &reference.by_seeds),
-            tested,
-        ));
+        number.difference =
+            Some(to_dense((average.summary.mean, &average.by_seeds), (reference.summary.mean, &reference.by_seeds)));
     }
     Cell::Number(number)
 }

@@ -9,10 +9,6 @@ use crate::figure::heat::{Field, Heat};
 use crate::names::{Level, Method, Task};
 use crate::sections::view::View;
 
-/// The source of methods, by the objective that they minimise.
-const SOURCES: [(&str, &str); 5] =
-    [("tamt-kd", "KD"), ("tamt-mlm", "MLM"), ("tamt-mlm-kd", "MLM + KD"), ("imp", "MLM (weights)"), ("random", "none")];
-
 /// The section; `None` where no sparsity has a magnitude ticket beside others.
 pub(super) fn section(views: &[View<'_>]) -> Result<Option<Section>> {
     let (mut blocks, mut tables) = (Vec::new(), Vec::new());
@@ -79,7 +75,7 @@ impl Gains<'_> {
         let title = format!("gain over magnitude at {}", self.level);
         let heat = Heat {
             title: title.clone(),
-            rows: self.others.iter().map(|(method, _)| with_source(method)).collect(),
+            rows: self.others.iter().map(|(method, _)| with_objective(method)).collect(),
             columns: self.tasks.iter().map(ToString::to_string).collect(),
             fields,
             range: (-largest, largest),
@@ -99,7 +95,7 @@ impl Gains<'_> {
                 }
                 None => Cell::Empty,
             };
-            let head = [Cell::text(method.to_string()), Cell::text(source(method).unwrap_or(""))];
+            let head = [Cell::text(method.to_string()), Cell::text(method.objective().unwrap_or(""))];
             head.into_iter().chain(self.tasks.iter().map(cell)).collect()
         };
         Table {
@@ -111,13 +107,9 @@ impl Gains<'_> {
     }
 }
 
-fn source(method: &Method) -> Option<&'static str> {
-    SOURCES.iter().find(|(name, _)| *name == method.name).map(|(_, source)| *source)
-}
-
-fn with_source(method: &Method) -> String {
-    match source(method) {
-        Some(source) => format!("{method} ({source})"),
+fn with_objective(method: &Method) -> String {
+    match method.objective() {
+        Some(objective) => format!("{method} ({objective})"),
         None => method.to_string(),
     }
 }

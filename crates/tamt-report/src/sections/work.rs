@@ -3,25 +3,28 @@
 use std::collections::HashMap;
 
 use crate::flops::{StepWork, step_work};
-use crate::study::Study;
-use crate::ticket::TicketReader;
+use crate::study::{Study, TicketFile};
+use crate::ticket::{Matrix, TicketReader};
 
 /// The work of a step, by run.
 pub(super) struct Works(HashMap<usize, StepWork>);
 
 impl Works {
-    /// Reads one ticket of each base model for its shapes.
+    /// Reads one ticket of each base model for its shapes, of a search that pruned all layers.
     pub(super) fn new(study: &Study, reader: &dyn TicketReader) -> Self {
-        let (mut shapes, mut works) = (HashMap::new(), HashMap::new());
-        for file in &study.tickets {
-            let matrices = shapes.entry(file.ticket.base.clone()).or_insert_with(Vec::new);
+        let mut shapes: HashMap<&str, Vec<Matrix>> = HashMap::new();
+        for file in study.tickets.iter().filter(|file| !study.runs[file.run].settings.contains_key("layers")) {
+            let matrices = shapes.entry(&file.ticket.base).or_default();
             if matrices.is_empty() {
                 // A ticket that cannot be read is reported where its masks are shown.
                 *matrices = reader.read(&file.path).map(|ticket| ticket.matrices).unwrap_or_default();
             }
-            works.extend(step_work(&study.runs[file.run], matrices).map(|work| (file.run, work)));
         }
-        Self(works)
+        let work = |file: &TicketFile| {
+            let work = step_work(&study.runs[file.run], shapes.get(file.ticket.base.as_str())?)?;
+            Some((file.run, work))
+        };
+        Self(study.tickets.iter().filter_map(work).collect())
     }
 
     /// The work of a step of a run.

@@ -142,6 +142,26 @@ pub(crate) fn check_dimensions(app: &App, model: usize, dimensions: Option<u64>)
     }
 }
 
+/// Refuses to cut texts at another side than the tokenizer of a model does.
+pub(crate) fn check_direction(app: &App, model: usize, direction: Option<&str>) -> Result<(), Refusal> {
+    let side = app.models.all[model].cut_side();
+    match direction {
+        Some(other) if !other.eq_ignore_ascii_case(side) => {
+            let reason = format!("the model's tokenizer cuts texts at the other side, \"{side}\"");
+            Err(Refusal::of("truncation_direction", reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses the name of a prompt.
+pub(crate) fn check_prompt(name: Option<&str>) -> Result<(), Refusal> {
+    match name {
+        None => Ok(()),
+        Some(_) => Err(Refusal::of("prompt_name", "prompts have no names here; put the prompt before each text")),
+    }
+}
+
 /// The texts of a request without pairs.
 pub(crate) fn single_texts(inputs: Inputs, field: &'static str) -> Result<Vec<Text>, Refusal> {
     match inputs {

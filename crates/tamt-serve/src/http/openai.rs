@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::body::{answer, json};
-use crate::http::compute::{Computed, Wanted, check_dimensions, compute, model, single_texts};
+use crate::http::compute::{
+    Computed, Wanted, check_dimensions, check_direction, check_prompt, compute, model, single_texts,
+};
 use crate::http::inputs::Inputs;
 use crate::http::refusal::{Form, Refusal, RefusalKind};
 use crate::models::Kind;
@@ -34,12 +36,19 @@ struct EmbeddingsBody {
     model: Option<String>,
     encoding_format: Option<Encoding>,
     dimensions: Option<u64>,
+    // The form has no such fields, but its clients send fields of other forms, and an ignored `truncate` cuts texts.
+    truncate: Option<bool>,
+    truncation_direction: Option<String>,
+    prompt_name: Option<String>,
 }
 
 fn parse(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<Encoding>, Refusal> {
-    let EmbeddingsBody { input, model: own, encoding_format, dimensions } = serde_json::from_slice(body)?;
+    let EmbeddingsBody { input, model: own, encoding_format, dimensions, truncate, truncation_direction, prompt_name } =
+        serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], true)?;
     check_dimensions(app, model, dimensions)?;
+    check_direction(app, model, truncation_direction.as_deref())?;
+    check_prompt(prompt_name.as_deref())?;
     let Kind::Encoder { settings, .. } = &app.models.all[model].kind else {
         return Err(Refusal::of("model", "it gives no vectors"));
     };
@@ -48,7 +57,7 @@ fn parse(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<Encoding>
         model,
         texts,
         normalize: settings.normalize,
-        truncate: true,
+        truncate: truncate.unwrap_or(true),
         style: encoding_format.unwrap_or_default(),
     })
 }

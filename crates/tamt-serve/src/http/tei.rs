@@ -12,7 +12,9 @@ use tamt_kernels::Precision;
 
 use crate::app::App;
 use crate::http::body::{answer, json};
-use crate::http::compute::{Computed, Text, Wanted, check_dimensions, compute, model, single_texts};
+use crate::http::compute::{
+    Computed, Text, Wanted, check_dimensions, check_direction, check_prompt, compute, model, single_texts,
+};
 use crate::http::inputs::Inputs;
 use crate::http::openai::push_json;
 use crate::http::refusal::{Form, Refusal};
@@ -29,26 +31,12 @@ struct EmbedBody {
     dimensions: Option<u64>,
 }
 
-/// Refuses to cut texts at another side than the tokenizer of a model does.
-fn check_direction(app: &App, model: usize, direction: Option<&str>) -> Result<(), Refusal> {
-    let side = app.models.all[model].cut_side();
-    match direction {
-        Some(other) if !other.eq_ignore_ascii_case(side) => {
-            let reason = format!("the model's tokenizer cuts texts at the other side, \"{side}\"");
-            Err(Refusal::of("truncation_direction", reason))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn parse_embed(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<()>, Refusal> {
     let EmbedBody { inputs, model: own, normalize, truncate, truncation_direction, prompt_name, dimensions } =
         serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], true)?;
     check_direction(app, model, truncation_direction.as_deref())?;
-    if prompt_name.is_some() {
-        return Err(Refusal::of("prompt_name", "prompts have no names here; put the prompt before each text"));
-    }
+    check_prompt(prompt_name.as_deref())?;
     check_dimensions(app, model, dimensions)?;
     let texts = single_texts(inputs, "inputs")?;
     // The form's own default is vectors of unit length.
@@ -79,6 +67,7 @@ struct PredictBody {
     raw_scores: Option<bool>,
     truncate: Option<bool>,
     truncation_direction: Option<String>,
+    prompt_name: Option<String>,
 }
 
 /// How predictions are written.
@@ -91,9 +80,11 @@ struct Predictions {
 }
 
 fn parse_predict(app: &App, body: &[u8], named: Option<&str>) -> Result<Wanted<Predictions>, Refusal> {
-    let PredictBody { inputs, model: own, raw_scores, truncate, truncation_direction } = serde_json::from_slice(body)?;
+    let PredictBody { inputs, model: own, raw_scores, truncate, truncation_direction, prompt_name } =
+        serde_json::from_slice(body)?;
     let model = model(app, [own.as_deref(), named], false)?;
     check_direction(app, model, truncation_direction.as_deref())?;
+    check_prompt(prompt_name.as_deref())?;
     let shape = "a text, a pair [a, b], or a list of [a] and [a, b]";
     let pair = |texts: Vec<String>| -> Result<Text, Refusal> {
         let mut texts = texts.into_iter();

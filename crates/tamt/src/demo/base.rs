@@ -13,6 +13,7 @@ use crate::find::Texts;
 use crate::metrics::{MLM_ACCURACY, MLM_LOSS};
 use crate::pretrain::pretrain;
 use crate::run::{Observer, RunDir, Stop, VerbSettings, number, read_eval_results};
+use crate::train::Session;
 
 /// What the pre-training reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +52,8 @@ pub fn pretrain_base(
         let texts = Texts { train: Some(corpus(TRAIN_FILE)?), eval: Some(corpus(VALID_FILE)?) };
         let config = settings.config(tokenizer.vocab_size())?;
         let model = Model::random(config, Parts { pooler: true, mlm_head: true, task: None }, settings.seed);
-        pretrain(model, &tokenizer, None, &texts, &training, run, observer, stop.clone())?.to_json(&path)
+        let session = Session { directory: run, observer, stop: stop.clone() };
+        pretrain(model, &tokenizer, None, &texts, &training, session)?.to_json(&path)
     };
     Ok(PretrainedBase {
         mlm_loss: number(&result, MLM_LOSS, &path)?,

@@ -7,6 +7,7 @@ use tamt_model::Config;
 use crate::compute::Compute;
 use crate::error::Result;
 use crate::pretrain::{PretrainSettings, Train};
+use crate::train::DEFAULT_SEED;
 
 /// All settings that decide the language, its tasks and the model of a demonstration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ impl Default for DemoSettings {
     /// and themes appear after about a thousand steps, whatever the batch.
     fn default() -> Self {
         Self {
-            seed: 42,
+            seed: DEFAULT_SEED,
             train_tokens: 1_000_000,
             valid_tokens: 16_000,
             hidden_size: 64,

@@ -23,7 +23,7 @@ use crate::inspect::Rates;
 use crate::magnitude::magnitude;
 use crate::prune::Sparsity;
 use crate::random::random;
-use crate::run::{Observer, RunDir, Stop, write_eval_results};
+use crate::run::write_eval_results;
 use crate::ticket::{Provenance, TICKET_FILE};
 use crate::train::{Session, Trained};
 use crate::{imp, mask_training};
@@ -91,21 +91,13 @@ fn as_written(settings: &FindSettings) -> Value {
 ///
 /// # Errors
 /// If settings do not fit the model or the text, the run is stopped, a loss is not finite, or a file cannot be written.
-pub fn find(
-    base: Base,
-    texts: &Texts,
-    settings: &FindSettings,
-    directory: RunDir,
-    observer: &mut dyn Observer,
-    stop: Stop,
-) -> Result<Found> {
+pub fn find(base: Base, texts: &Texts, settings: &FindSettings, mut session: Session<'_>) -> Result<Found> {
     let started = Instant::now();
     validate(settings, &base, texts)?;
     let mut search = Search::new(base, texts, settings)?;
     if let Some(text) = &search.eval {
-        observer.evaluates_on(text.tokens(), text.conditions().block_size);
+        session.observer.evaluates_on(text.tokens(), text.conditions().block_size);
     }
-    let mut session = Session { directory, observer, stop };
 
     let FindSettings { sparsity, scope, seed, .. } = *settings;
     let (model, ids) = (&search.base.model, &search.ids);

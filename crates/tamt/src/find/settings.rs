@@ -14,7 +14,7 @@ use crate::scores::ScoreSettings;
 use crate::shown_path::shown_path;
 use crate::train::optimizer::OptimizerSettings;
 use crate::train::schedule::{Schedule, Shape};
-use crate::train::{SAVE_MINUTES, TrainSettings};
+use crate::train::{DEFAULT_SEED, SAVE_MINUTES, TrainSettings};
 
 /// How a subnetwork is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,7 +160,7 @@ impl FindSettings {
             start: MaskInit::Magnitude,
             allow_other_base: false,
             layers: None,
-            seed: 42,
+            seed: DEFAULT_SEED,
             batch_size: 16,
             block_size: 512,
             rethreshold_every: 100,

@@ -25,6 +25,9 @@ use crate::run::{EVAL_PREFIX, Hold, Log, Observer, RunDir, StepReport, Stop, Tra
 use crate::train::interval::Interval;
 use crate::train::resume::{Resumed, resume};
 
+/// The seed of a run by default.
+pub const DEFAULT_SEED: u64 = 42;
+
 /// Minutes between two checkpoints by default.
 pub const SAVE_MINUTES: f64 = 10.0;
 

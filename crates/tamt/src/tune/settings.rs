@@ -6,7 +6,7 @@ use tamt_data::tasks::{Head, Task};
 
 use crate::compute::Compute;
 use crate::error::{Error, Result};
-use crate::train::{OptimizerSettings, SAVE_MINUTES, Schedule, Shape, TrainSettings};
+use crate::train::{DEFAULT_SEED, OptimizerSettings, SAVE_MINUTES, Schedule, Shape, TrainSettings};
 
 /// The length of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ impl TuneSettings {
         let defaults = task.defaults;
         Self {
             task: task.name.clone(),
-            seed: 42,
+            seed: DEFAULT_SEED,
             train_examples: None,
             batch_size: defaults.batch_size,
             duration: TrainingLength::Epochs(f64::from(defaults.epochs)),

@@ -100,7 +100,7 @@ fn no_files_of_a_crate_import_each_other() {
             circles(&imports).iter().for_each(|circle| report += &format!("\n{name}: {circle}"));
         }
         // The files of a small crate may well be independent of each other.
-        assert!(sources.len() < 5 || seen > 5, "{name}: only {seen} imports are seen");
+        assert!(sources.len() < 6 || seen > 5, "{name}: only {seen} imports are seen");
     }
     assert!(report.is_empty(), "files import each other in a circle\n{report}");
 }

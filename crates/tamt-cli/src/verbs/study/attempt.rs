@@ -190,7 +190,8 @@ impl<'a> Attempt<'a> {
         paths.extend([TICKET_FILE, RESULTS_FILE, "model.safetensors"].map(str::to_owned));
         paths.sort_unstable();
         paths.dedup();
-        let files = paths.iter().filter_map(|path| WrittenFile::of(directory, path)).collect();
+        let files = paths.iter().filter_map(|path| WrittenFile::of(directory, path).transpose());
+        let files = files.collect::<tamt_study::Result<Vec<_>>>()?;
         let precision = precision(&self.run.command);
         let machine = Machine {
             cpu: tamt_kernels::processor(precision),
