@@ -14,7 +14,7 @@ use tamt::run::Stop;
 use tamt::sentence::{EncodeChoices, encode_settings};
 use tamt::{Compute, Error, Kernel};
 use tamt_cli::call::{Failure, FailureKind, MOST_THREADS, failure_of};
-use tamt_kernels::Precision;
+use tamt_kernels::{Precision, check_cap};
 
 use crate::errors::raised;
 use crate::ticket::{GivenMasks, Ticket, packed};
@@ -96,6 +96,7 @@ impl Encoder {
     ) -> PyResult<Self> {
         let stop = Stop::new();
         wait(py, &stop, None, |_| {
+            check_cap().map_err(|message| Failure { kind: FailureKind::Setting, message })?;
             let compute = compute(precision, kernel)?;
             let max_length = positive("max_length", max_length)?.map(usize::from);
             let choices = EncodeChoices { pool: pooling(pool)?, max_length, normalize: None };

@@ -8,6 +8,7 @@ use tamt::train::{Clip, Shape};
 use toml::Table;
 
 use crate::args::find::FindArgs;
+use crate::args::values::START_MASKS;
 
 /// The settings of a search that decide. `None` stands for a default.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Effects {
         let start = flags.get("init").and_then(toml::Value::as_str);
         Some(Self {
             method: value(flags, "method")?,
-            starts_from_ticket: start.is_some_and(|start| !["magnitude", "random"].contains(&start)),
+            starts_from_ticket: start.is_some_and(|start| !START_MASKS.contains(&start)),
             evaluates: flags.contains_key("eval-corpus"),
             score_init: value(flags, "score-init"),
             binarizer: value(flags, "binarizer"),

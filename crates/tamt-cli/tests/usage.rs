@@ -62,6 +62,15 @@ fn the_version_is_printed() {
 }
 
 #[test]
+fn an_unknown_limit_of_instructions_is_refused_by_what_computes() {
+    let command = |cap: &str, verb: &[&str]| tamt_command().env("TAMT_CPU", cap).args(verb).assert();
+    let known = "TAMT_CPU is \"avx3\"; known are portable, avx2, avx512, avx512-bf16, avx512-dpbf16";
+    command("avx3", &["bench"]).code(2).stderr(contains(known));
+    command("avx3", &["completions", "bash"]).success();
+    command("", &["cache"]).success();
+}
+
+#[test]
 fn wrong_usage_exits_with_2_and_says_so_on_stderr() {
     let cases: [(&[&str], &str); 21] = [
         (&["fnd"], "find"),

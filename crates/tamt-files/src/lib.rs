@@ -1,5 +1,6 @@
-//! Files that appear whole or not at all, their digests, and what a file is by its bytes. The workspace's crates write their results by
-//! [`atomic_write`]; logs and downloads grow, and leases of a study have a protocol of their own.
+//! Files that appear whole or not at all, their digests, what a file is by its bytes, and names that several crates know.
+//! The workspace's crates write their results by [`atomic_write`]; logs and downloads grow, and leases of a study have a
+//! protocol of their own.
 
 pub mod digest;
 pub mod kind;

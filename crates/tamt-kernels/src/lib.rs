@@ -83,7 +83,7 @@ pub mod sparse;
 #[cfg(test)]
 mod reference;
 
-pub use base::cpu::{Bf16Unit, Isa};
+pub use base::cpu::{Bf16Unit, Isa, check_cap};
 pub use base::parallel::inside_parallel_job;
 pub use base::precision::{Precision, processor};
 pub use base::rng;

@@ -10,8 +10,8 @@ use crate::ticket::Matrix;
 pub(crate) struct StepWork {
     /// Tokens of a batch, special tokens included.
     pub(crate) tokens: f64,
-    /// Floating-point operations of the products with weight matrices.
-    pub(crate) flop: f64,
+    /// Floating-point operations of the products with weight matrices; `None` where their shapes are not known.
+    pub(crate) flop: Option<f64>,
 }
 
 /// The work of a step of the search of `run`, whose base has the prunable `matrices`; `None` where a setting is missing.
@@ -27,9 +27,6 @@ pub(crate) fn step_work(run: &Run, matrices: &[Matrix]) -> Option<StepWork> {
     };
     let encoder = weights(&|name| name.contains("encoder.layer."));
     let decoder = weights(&|name| name.contains("word_embeddings"));
-    if encoder == 0.0 {
-        return None;
-    }
     let kd = run.settings.keys().any(|key| key.starts_with("objective.kd"));
     let masked = run.settings.get("objective.mlm-probability").and_then(|share| share.parse().ok()).unwrap_or(0.15);
     let mut per_token = 3.0 * 2.0 * encoder;
@@ -39,7 +36,7 @@ pub(crate) fn step_work(run: &Run, matrices: &[Matrix]) -> Option<StepWork> {
     if uses_mlm(&run.settings) {
         per_token += 3.0 * 2.0 * decoder * masked;
     }
-    Some(StepWork { tokens, flop: tokens * per_token })
+    Some(StepWork { tokens, flop: (encoder > 0.0).then_some(tokens * per_token) })
 }
 
 fn uses_mlm(settings: &BTreeMap<String, String>) -> bool {

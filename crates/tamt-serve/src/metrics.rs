@@ -21,7 +21,7 @@ pub(crate) struct Metrics {
     counts: Mutex<Counts>,
     /// Open connections.
     pub(crate) connections: AtomicU64,
-    /// Connections that could not be accepted, as where the process may open no more files.
+    /// Failed attempts to accept a connection, as where the process may open no more files.
     pub(crate) accept_failures: AtomicU64,
 }
 
@@ -119,7 +119,7 @@ impl Metrics {
                 let _ = writeln!(text, "{name}{{model=\"{}\"}} {}", escaped(model), numbers[i]);
             }
         }
-        family(&mut text, "tamt_accept_failures_total", "counter", "Connections that could not be accepted.");
+        family(&mut text, "tamt_accept_failures_total", "counter", "Failed attempts to accept a connection.");
         let _ = writeln!(text, "tamt_accept_failures_total {}", self.accept_failures.load(Ordering::Relaxed));
         family(&mut text, "tamt_batches_total", "counter", "Computed batches.");
         let _ = writeln!(text, "tamt_batches_total {}", counts.batches);

@@ -83,7 +83,7 @@ impl<'a> Queue<'a> {
     /// Reads the states of all runs.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::Io`](crate::Error::Io) and [`Error::UnknownFormat`](crate::Error::UnknownFormat).
     pub fn new(runs: &'a [Run], store: &'a Store) -> Result<Self> {
         let states = runs.iter().map(|run| store.state(run)).collect::<Result<_>>()?;
         let positions = runs.iter().enumerate().map(|(at, run)| (run.id.as_str(), at)).collect();
@@ -99,7 +99,7 @@ impl<'a> Queue<'a> {
     /// Reads the states of the runs that had not ended.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::Io`](crate::Error::Io) and [`Error::UnknownFormat`](crate::Error::UnknownFormat).
     pub fn refresh(&mut self) -> Result<()> {
         (0..self.runs.len()).try_for_each(|at| self.look(at).map(|_| ()))
     }
@@ -140,7 +140,7 @@ impl<'a> Queue<'a> {
     /// of other workers.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::Io`](crate::Error::Io) and [`Error::UnknownFormat`](crate::Error::UnknownFormat).
     pub fn next(&mut self, leases: &Leases, busy: &BTreeSet<usize>) -> Result<Next> {
         let leased = leases.known()?;
         let mut waiting = false;

@@ -93,22 +93,38 @@ impl WrittenFile {
     pub fn of(directory: &Path, path: &str) -> Result<Option<Self>> {
         let file = directory.join(path);
         let Some(bytes) = bytes_of(&file)? else { return Ok(None) };
-        let has_digest = path == RESULTS_FILE || file.ends_with(TICKET_FILE);
-        let sha256 = if has_digest { Some(sha256_file(&file).map_err(Error::io("read", &file))?) } else { None };
+        let mut sha256 = None;
+        if path == RESULTS_FILE || file.ends_with(TICKET_FILE) {
+            sha256 = digest_of(&file)?;
+            if sha256.is_none() {
+                return Ok(None);
+            }
+        }
         Ok(Some(Self { path: path.to_owned(), bytes, sha256 }))
     }
 
     /// The problem of the file, if it was lost or changed after the run.
     fn damage(&self, directory: &Path) -> Result<Option<String>> {
         let (path, file) = (&self.path, directory.join(&self.path));
-        let Some(found) = bytes_of(&file)? else { return Ok(Some(format!("{path} is missing"))) };
+        let missing = || Ok(Some(format!("{path} is missing")));
+        let Some(found) = bytes_of(&file)? else { return missing() };
         if found != self.bytes {
             return Ok(Some(format!("{path} has {found} bytes and was written with {}", self.bytes)));
         }
         // Large files have no digest, and tickets in records of older versions.
         let Some(digest) = &self.sha256 else { return Ok(None) };
-        let found = sha256_file(&file).map_err(Error::io("read", &file))?;
+        // Another process may move the directory aside at any time.
+        let Some(found) = digest_of(&file)? else { return missing() };
         Ok((found != *digest).then(|| format!("{path} is not as it was written")))
+    }
+}
+
+/// The digest of a file; `None` if there is none.
+fn digest_of(file: &Path) -> Result<Option<String>> {
+    match sha256_file(file) {
+        Ok(digest) => Ok(Some(digest)),
+        Err(error) if files::is_missing(&error) => Ok(None),
+        Err(error) => Err(Error::io("read", file)(error)),
     }
 }
 
@@ -140,10 +156,13 @@ impl Record {
             format: u64,
         }
         let path = directory.join(RECORD_FILE);
-        match files::read_json(&path)? {
-            Some(Version { format }) if format != FORMAT => Err(Error::UnknownFormat { path, format }),
-            _ => files::read_json(&path),
+        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        let damaged = |error: serde_json::Error| Error::Damaged { path: path.clone(), reason: error.to_string() };
+        let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(Error::UnknownFormat { path, format });
         }
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
     /// The problem of a file of the result, if one was lost or changed after the run; `None` if all is well. A file that

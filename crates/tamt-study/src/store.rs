@@ -98,7 +98,7 @@ impl Store {
     /// The state of a run.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] and [`Error::UnknownFormat`].
     pub fn state(&self, run: &Run) -> Result<State> {
         for other in &run.alternatives {
             if self.holds(other)? {
@@ -150,7 +150,7 @@ impl Store {
     /// A finished search that holds a ticket, and the ticket's folder; `None` if there is none yet.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] and [`Error::UnknownFormat`].
     pub fn find(&self, ticket: &Ticket) -> Result<Option<(Source, PathBuf)>> {
         for source in &ticket.sources {
             if self.holds(source)? {

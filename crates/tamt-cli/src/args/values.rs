@@ -13,6 +13,12 @@ use tamt_data::tasks::Format;
 /// Most threads of a verb: each takes memory and time to start, whatever it computes.
 pub(crate) const MOST_THREADS: i64 = 1024;
 
+/// The values of `--init` that are no tickets.
+pub(crate) const START_MASKS: [&str; 2] = ["magnitude", "random"];
+
+/// The values of `--mlm-head` that are no files.
+pub(crate) const MLM_HEADS: [&str; 2] = ["pretrained", "ticket"];
+
 /// The MLM head that `eval` predicts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EvalHead {
@@ -27,7 +33,7 @@ pub(crate) fn eval_head(text: OsString) -> Result<EvalHead, String> {
         Some("") => Err("it is pretrained, ticket, or a file".to_owned()),
         Some("pretrained") => Ok(EvalHead::Pretrained),
         Some("ticket") => Ok(EvalHead::Ticket),
-        _ => Ok(EvalHead::File(file_not_keyword(text, &["pretrained", "ticket"])?)),
+        _ => Ok(EvalHead::File(file_not_keyword(text, &MLM_HEADS)?)),
     }
 }
 
@@ -111,7 +117,7 @@ pub(crate) fn initial_mask(text: OsString) -> Result<MaskInit, String> {
         Some("") => Err("it is magnitude, random, or a ticket".to_owned()),
         Some("magnitude") => Ok(MaskInit::Magnitude),
         Some("random") => Ok(MaskInit::Random),
-        _ => Ok(MaskInit::Ticket(file_not_keyword(text, &["magnitude", "random"])?)),
+        _ => Ok(MaskInit::Ticket(file_not_keyword(text, &START_MASKS)?)),
     }
 }
 

@@ -23,7 +23,7 @@ mod task;
 mod tune;
 
 use anyhow::Result;
-use tamt_kernels::base::cpu::check_cap;
+use tamt_kernels::check_cap;
 
 use crate::args::Verb;
 use crate::exit::UsageError;
@@ -32,7 +32,10 @@ use crate::signals::end_at_once;
 
 /// Runs a verb.
 pub(crate) fn run(verb: &Verb, printer: Printer) -> Result<()> {
-    check_cap().map_err(UsageError)?;
+    // Scripts for a shell and manual pages compute nothing.
+    if verb.common().is_some() {
+        check_cap().map_err(UsageError)?;
+    }
     match verb {
         // These verbs have runs to save, or requests to answer, and listen themselves.
         Verb::Demo(_) | Verb::Pretrain(_) | Verb::Find(_) | Verb::Tune(_) | Verb::Study(_) | Verb::Serve(_) => {}

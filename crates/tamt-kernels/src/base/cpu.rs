@@ -3,10 +3,10 @@
 //! The macro `kernel!` compiles a kernel written in plain Rust for every instruction set and picks one at run time. The
 //! matrix product dispatches by hand, because its register tiles differ.
 //!
-//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`), read once, caps the choice for
-//! tests and benchmarks; [`check_cap`] refuses another value. `avx512-dpbf16` equals `avx512-bf16` but uses the products of AVX-512-BF16 even where f32
-//! arithmetic is faster. Results of different instruction sets differ in the last bits (a fused multiply-add rounds
-//! once); results of different numbers of threads never differ.
+//! The environment variable `TAMT_CPU` (`portable`, `avx2`, `avx512`, `avx512-bf16`, `avx512-dpbf16`) caps the choice for
+//! tests and benchmarks. `avx512-dpbf16` equals `avx512-bf16` but uses the products of AVX-512-BF16 even where f32
+//! arithmetic is faster. [`check_cap`] refuses another value. Results of different instruction sets differ in the last
+//! bits (a fused multiply-add rounds once); results of different numbers of threads never differ.
 
 use std::sync::OnceLock;
 

@@ -13,7 +13,6 @@ use crate::run::{Kind, Machine};
 /// The content of `study-run.json`.
 #[derive(Debug, Deserialize)]
 pub(super) struct StudyRun {
-    format: u64,
     pub(super) kind: Kind,
     pub(super) id: String,
     pub(super) status: Status,
@@ -55,13 +54,22 @@ pub(super) enum Status {
     Open,
 }
 
+/// The version of the format, whatever else the file has.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
+}
+
 /// Reads the file of a run directory; `None` where there is none.
 pub(super) fn read(directory: &Path) -> Option<Result<StudyRun, String>> {
     let path = directory.join(RECORD_FILE);
     path.exists().then(|| {
         let bytes = fs::read(&path).map_err(|error| format!("{RECORD_FILE} cannot be read: {error}"))?;
-        let run: StudyRun =
-            serde_json::from_slice(&bytes).map_err(|error| format!("{RECORD_FILE} is damaged: {error}"))?;
-        if run.format == FORMAT { Ok(run) } else { Err(format!("{RECORD_FILE} has the unknown format {}", run.format)) }
+        let damaged = |error: serde_json::Error| format!("{RECORD_FILE} is damaged: {error}");
+        let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(format!("{RECORD_FILE} has the unknown format {format}"));
+        }
+        serde_json::from_slice(&bytes).map_err(damaged)
     })
 }

@@ -69,7 +69,7 @@ fn searches(study: &Study, works: &Works) -> Table {
             Cell::text(runs.len().to_string()),
             recorded(&of(&steps), runs, whole),
             recorded(&of(&|run| work(run).map(|(work, steps)| work.tokens * steps)), runs, scientific),
-            recorded(&of(&|run| work(run).map(|(work, steps)| work.flop * steps)), runs, scientific),
+            recorded(&of(&|run| work(run).and_then(|(work, steps)| Some(work.flop? * steps))), runs, scientific),
             recorded(&of(&|run| study.runs[run].seconds), runs, duration),
         ]
     };

@@ -153,7 +153,7 @@ fn curves<'a>(view: &View<'a>, level: Level, works: &Works) -> Curves<'a> {
                     && at.seeds.contains(&ticket.seed)
             };
             let files: Vec<&TicketFile> = view.study.tickets.iter().filter(|file| is_of(&file.ticket)).collect();
-            at.flop = files.iter().find_map(|file| works.of(file.run)).map(|work| work.flop * steps as f64);
+            at.flop = files.iter().find_map(|file| works.of(file.run)?.flop).map(|flop| flop * steps as f64);
             let times: Vec<f64> = files.iter().filter_map(|file| seconds(view, file.run, steps)).collect();
             at.seconds = Summary::of(&times).map(|summary| summary.mean);
         }

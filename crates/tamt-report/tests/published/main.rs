@@ -103,7 +103,7 @@ fn losses_at_each_sparsity_are_those_of_the_runs() {
             comparison.number(printed, loss, &format!("{} of {method} at {column}", table.header[0]));
         }
     }
-    comparison.finish(2 * 6 * 5);
+    comparison.finish(2 * 6 * 6);
 }
 
 #[test]

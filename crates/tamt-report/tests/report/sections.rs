@@ -354,3 +354,42 @@ fn several_base_models_have_tables_of_their_own() {
     assert!(directory.join("tables/mlm-loss-other-base.csv").is_file());
     assert!(page.contains("Scores at 70 % sparsity, minilm-base."));
 }
+
+/// Makes the search for a ticket one of the first layer alone.
+fn prune_first_layer(study: &Builder, of: &Of) {
+    let directory = study.root.join("tickets").join(of.name());
+    let config = fs::read_to_string(directory.join("config.toml")).unwrap();
+    fs::write(directory.join("config.toml"), format!("layers = [0]\n{config}")).unwrap();
+    let path = directory.join("ticket.safetensors");
+    let mut ticket: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    ticket["matrices"].as_array_mut().unwrap().retain(|matrix| {
+        let name = matrix["name"].as_str().unwrap();
+        !name.starts_with("encoder") || name.starts_with("encoder.layer.0.")
+    });
+    fs::write(path, ticket.to_string()).unwrap();
+}
+
+#[test]
+fn operations_are_those_of_all_layers_whichever_a_search_prunes() {
+    // Four layers, and at 15 % of the positions the decoder; three products each.
+    let (encoder, decoder) = (4.0 * (4.0 * 256.0 + 2.0 * 1024.0), 120.0 * 16.0);
+    let (tokens, per_token) = (400.0 * 16.0 * 128.0, 6.0 * encoder + 6.0 * decoder * 0.15);
+    for (others, operations) in [(&[0.7][..], Some(tokens * per_token)), (&[], None)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut study = small(directory.path());
+        let part = Of::new("tamt-mlm", 0.5, 1);
+        study.find(&part, &[]);
+        prune_first_layer(&study, &part);
+        others.iter().for_each(|&sparsity| study.find(&Of::new("tamt-mlm", sparsity, 1), &[]));
+        study.finish("layers");
+        let table = fs::read_to_string(write(directory.path()).directory.join("tables/cost-search.csv")).unwrap();
+        let rows = table.lines().filter(|row| row.starts_with("tamt-mlm"));
+        let measured: Vec<[Option<f64>; 2]> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split(',').collect();
+                [4, 5].map(|column| cells[column].parse().ok())
+            })
+            .collect();
+        assert_eq!(measured, vec![[Some(tokens), operations]; 1 + others.len()], "{table}");
+    }
+}

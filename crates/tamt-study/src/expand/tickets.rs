@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::iter;
 
-use crate::commands::{MethodTraits, Verb};
+use crate::commands::{MethodTraits, PathKind, Verb};
 use crate::expand::point::Point;
 use crate::expand::rounds::Family;
 use crate::expand::{Expander, Planned, Runs, command, extended, flag};
@@ -108,7 +108,11 @@ impl Expander<'_> {
             flags.set(Flag { name: "corpus".to_owned(), line: base.line, setting });
         }
         // What matters to a ticket that a search starts from matters to the axis, if one of its values is a ticket.
-        let start = grid.values("starts").iter().find(|start| !["magnitude", "random"].contains(&start.text.as_str()));
+        let masks = match self.commands.path(Verb::Find, "init") {
+            Some(PathKind::PathOrKeyword(masks)) => masks,
+            _ => &[],
+        };
+        let start = grid.values("starts").iter().find(|start| !masks.contains(&start.text.as_str()));
         let without_effect = |flags: &Flags| -> BTreeSet<String> {
             let mut words = extended(command(Verb::Find, base), flags);
             words.extend([format!("--method={}", method.text), "--sparsity=0.5".to_owned()]);

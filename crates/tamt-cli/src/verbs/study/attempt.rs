@@ -191,7 +191,13 @@ impl<'a> Attempt<'a> {
         paths.sort_unstable();
         paths.dedup();
         let files = paths.iter().filter_map(|path| WrittenFile::of(directory, path).transpose());
-        let files = files.collect::<tamt_study::Result<Vec<_>>>()?;
+        let files: tamt_study::Result<Vec<_>> = files.collect();
+        // The digests of the files have taken their time.
+        if (self.is_lost)() {
+            return Ok(Ended::Lost);
+        }
+        // Nothing reads the files of a failed run, whose error counts more than theirs.
+        let files = if status == Outcome::Failed { files.unwrap_or_default() } else { files? };
         let precision = precision(&self.run.command);
         let machine = Machine {
             cpu: tamt_kernels::processor(precision),
@@ -213,10 +219,6 @@ impl<'a> Attempt<'a> {
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             files,
         };
-        // The digests of the files have taken their time.
-        if (self.is_lost)() {
-            return Ok(Ended::Lost);
-        }
         files::create_directory(directory)?;
         record.write(directory)?;
         Ok(Ended::Recorded(status))

@@ -8,6 +8,7 @@ use tamt::find::Method;
 use tamt_data::tasks::Task;
 use tamt_study::commands::{Commands, Form, MethodTraits, PathKind, Resolved, Verb as StudyVerb};
 
+use crate::args::values::{MLM_HEADS, START_MASKS};
 use crate::args::{Cli, Verb};
 use crate::config_file::exclude_each_other;
 use crate::effects;
@@ -20,7 +21,7 @@ const PATHS: [&str; 5] = ["corpus", "eval-corpus", "task-file", "data", "output-
 const MODELS: [&str; 2] = ["model", "teacher"];
 
 /// Flags whose values are keywords or paths.
-const KEYWORDS: [(&str, &[&str]); 2] = [("init", &["magnitude", "random"]), ("mlm-head", &["pretrained", "ticket"])];
+const KEYWORDS: [(&str, &[&str]); 2] = [("init", &START_MASKS), ("mlm-head", &MLM_HEADS)];
 
 /// The commands of this program, for a study.
 pub(super) struct OwnCommands {
