@@ -57,10 +57,10 @@ fn compare_cells(document: &str, title: &str, count: usize, measured: impl Fn(&s
 
 /// Compares tables of losses and scores: a row for each method, columns for losses, tasks, and the average of the tasks.
 fn compare_methods(comparison: &mut Comparison, runs: &Runs, table: &Table) {
-    let (sparsity, all_seeds) = (sparsity(&table.caption), table.has_deviations());
+    let (sparsity, seed) = (sparsity(&table.caption), (!table.has_deviations()).then_some(1));
     let tasks: Vec<&str> = table.header.iter().filter_map(|name| task(name)).collect();
     for (method, column, printed) in table.cells() {
-        let tickets = Tickets { all_seeds, ..Tickets::all(method, sparsity) };
+        let tickets = Tickets { seed, ..Tickets::all(method, sparsity) };
         let place = format!("{column} of {method} at {sparsity}");
         if column.ends_with("loss") {
             comparison.number(printed, runs.loss(tickets, column), &place);
@@ -186,7 +186,8 @@ fn averages_in_the_readme_are_those_of_the_runs() {
     let runs = Runs::read("docs/data/minilm.csv");
     let mut comparison = Comparison::default();
     for (row, method, printed) in tables("README.md", "On a real encoder")[0].cells() {
-        let tickets = Tickets { all_seeds: printed.contains('±'), ..Tickets::all(method, sparsity(row)) };
+        let seed = (!printed.contains('±')).then_some(1);
+        let tickets = Tickets { seed, ..Tickets::all(method, sparsity(row)) };
         let scores: Vec<Scores> = averaged().iter().map(|task| runs.scores(tickets, task, None)).collect();
         comparison.average(printed, &scores, &format!("{method} at {row}"));
     }
@@ -251,49 +252,83 @@ fn scores_of_recipes_are_those_of_the_runs() {
     comparison.finish(64);
 }
 
+/// Whether a search has the settings that a row of the searches names: "tamt-kd at 30 %, 3e-4, no dropout".
+fn is_search_of(row: &str, run: &Run) -> bool {
+    let mut parts = row.split(", ");
+    let (method, level) = parts.next().map(|name| name.split_once(" at ").unwrap_or((name, "70 %"))).unwrap();
+    let settings: BTreeSet<&str> = run.settings.iter().flat_map(|text| text.split(", ")).collect();
+    let named: BTreeSet<String> = parts
+        .filter(|part| *part != "the study")
+        .map(|part| match part {
+            "no dropout" => "dropout 0.0".to_owned(),
+            "thresholds every 100 steps" => "rethreshold-every 100".to_owned(),
+            rate => format!("learning-rate {}", rate.parse::<f64>().unwrap()),
+        })
+        .collect();
+    let has = |setting: &str| settings.contains(setting) == named.contains(setting);
+    run.kind == "find"
+        && run.method == method
+        && run.sparsity == Some(sparsity(level))
+        && named.iter().all(|setting| settings.contains(setting.as_str()))
+        && has("dropout 0.0")
+        && has("rethreshold-every 100")
+}
+
 #[test]
-fn losses_of_the_rates_of_imp_are_those_of_the_runs() {
+fn losses_of_the_settings_of_searches_are_those_of_the_runs() {
     let [study, grid] = ["docs/data/minilm.csv", "docs/data/minilm-search.csv"].map(Runs::read);
     let mut comparison = Comparison::default();
     let table = &tables(ANALYSIS, "Settings of the searches")[0];
     for (row, column, printed) in table.cells().filter(|(_, column, _)| column.ends_with("loss")) {
-        let rate = row.split(',').next().and_then(|rate| rate.parse::<f64>().ok());
-        let value = match rate.map(|rate| format!("learning-rate {rate}")) {
-            Some(rate) => {
-                let is_of_rate = |run: &&Run| run.kind == "find" && run.settings.as_ref() == Some(&rate);
-                let search = &grid.0.iter().find(is_of_rate).unwrap().run;
-                let losses = grid.0.iter().find(|run| run.kind == "losses" && run.ticket.as_ref() == Some(search));
-                losses.unwrap().loss(column)
-            }
-            None => study.loss(Tickets::first(row, SPARSITY), column),
+        let value = if let Some((method, level)) = row.split_once(" at ").filter(|(method, _)| *method == "magnitude") {
+            study.loss(Tickets::first(method, sparsity(level)), column)
+        } else {
+            let searches: Vec<&Run> = grid.0.iter().filter(|run| is_search_of(row, run)).collect();
+            let [search] = searches[..] else { panic!("{} searches are {row}", searches.len()) };
+            let losses = grid.0.iter().find(|run| run.kind == "losses" && run.ticket.as_ref() == Some(&search.run));
+            losses.unwrap().loss(column)
         };
         comparison.number(printed, value, &format!("{column} at {row}"));
     }
-    comparison.finish(10);
+    comparison.finish(15 * 2);
 }
 
 #[test]
 fn losses_and_scores_after_fewer_steps_are_those_of_the_runs() {
     let runs = Runs::read("docs/data/minilm.csv");
-    compare_cells(RESULTS, "Fewer steps", 60, |row, steps| {
+    let mut comparison = Comparison::default();
+    let tables = tables(RESULTS, "Fewer steps");
+    for (row, steps, printed) in tables.iter().flat_map(Table::cells) {
         let (method, what) = row.split_once(", ").unwrap();
         let tickets = Tickets { steps: whole(steps).unwrap(), ..Tickets::first(method, SPARSITY) };
-        match task(what) {
+        let value = match task(what) {
             Some(task) => runs.score(tickets, task, None),
+            None if what == "mean" => mean(["trec", "stsb"].map(|task| runs.score(tickets, task, None))),
             None => runs.loss(tickets, what),
-        }
-    });
+        };
+        comparison.number(printed, value, &format!("{row}, {steps}"));
+    }
+    comparison.finish((2 + 3) * (7 + 7 + 6));
 }
 
 #[test]
 fn scores_with_few_examples_are_those_of_the_runs() {
     let runs = Runs::read("docs/data/minilm.csv");
-    compare_cells(RESULTS, "Few examples", 108, |row, column| {
-        let (name, examples) = row.split_once(", ").unwrap();
-        let score = |method| runs.score(Tickets::first(method, SPARSITY), task(name).unwrap(), whole(examples));
-        match column.split_once(" − ") {
-            Some((one, other)) => score(one) - score(other),
-            None => score(column),
+    let mut comparison = Comparison::default();
+    for (seed, table) in (1..).zip(&tables(RESULTS, "Few examples")) {
+        for (row, column, printed) in table.cells() {
+            let (name, examples) = row.split_once(", ").unwrap();
+            let score = |method| {
+                let tickets = Tickets { seed: Some(seed), ..Tickets::all(method, SPARSITY) };
+                runs.score(tickets, task(name).unwrap(), whole(examples))
+            };
+            let value = match column.split_once(" − ") {
+                Some((one, other)) => score(one) - score(other),
+                None => score(column),
+            };
+            comparison.number(printed, value, &format!("{column}, {row}, seed {seed}"));
         }
-    });
+    }
+    // Twelve rows with the first seeds, and three with the second ones.
+    comparison.finish((12 + 3) * 9);
 }

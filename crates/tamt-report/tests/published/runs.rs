@@ -61,19 +61,19 @@ pub(crate) struct Tickets<'a> {
     pub(crate) sparsity: f64,
     pub(crate) scope: &'a str,
     pub(crate) steps: u64,
-    /// All seeds of tickets and of fine-tuning, or the first of each.
-    pub(crate) all_seeds: bool,
+    /// The seed of tickets and of fine-tuning; `None` for all of both.
+    pub(crate) seed: Option<u64>,
 }
 
 impl<'a> Tickets<'a> {
     /// Those of local scope after all steps, with all seeds.
     pub(crate) fn all(method: &'a str, sparsity: f64) -> Self {
-        Self { method, sparsity, scope: "local", steps: STEPS, all_seeds: true }
+        Self { method, sparsity, scope: "local", steps: STEPS, seed: None }
     }
 
     /// Those with the first seeds.
     pub(crate) fn first(method: &'a str, sparsity: f64) -> Self {
-        Self { all_seeds: false, ..Self::all(method, sparsity) }
+        Self { seed: Some(1), ..Self::all(method, sparsity) }
     }
 
     pub(crate) fn have(&self, run: &Run) -> bool {
@@ -81,7 +81,7 @@ impl<'a> Tickets<'a> {
             && run.sparsity.is_none_or(|of| of == self.sparsity)
             && run.scope.as_ref().is_none_or(|of| of == self.scope)
             && run.ticket_steps.is_none_or(|of| of == self.steps)
-            && [run.ticket_seed, run.tuning_seed].iter().flatten().all(|seed| self.all_seeds || *seed == 1)
+            && [run.ticket_seed, run.tuning_seed].iter().flatten().all(|seed| self.seed.is_none_or(|of| of == *seed))
     }
 }
 
