@@ -151,14 +151,10 @@ impl Record {
     /// # Errors
     /// [`Error::UnknownFormat`], [`Error::Damaged`] and [`Error::Io`].
     pub fn read(directory: &Path) -> Result<Option<Self>> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u64,
-        }
         let path = directory.join(RECORD_FILE);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
         let damaged = |error: serde_json::Error| Error::Damaged { path: path.clone(), reason: error.to_string() };
-        let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let format = format_of(&bytes).map_err(damaged)?;
         if format != FORMAT {
             return Err(Error::UnknownFormat { path, format });
         }
@@ -178,6 +174,18 @@ impl Record {
         }
         Ok(None)
     }
+}
+
+/// The version of the format of a record with these bytes, whatever else it has.
+///
+/// # Errors
+/// If the bytes are no JSON object with a version.
+pub fn format_of(record: &[u8]) -> serde_json::Result<u64> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u64,
+    }
+    serde_json::from_slice(record).map(|Version { format }| format)
 }
 
 /// An argument of a command line, in quotes if a shell needs them.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use tamt_files::digest::sha256_hex;
 use tamt_study::labels::Labels;
-use tamt_study::record::{FORMAT, RECORD_FILE};
+use tamt_study::record::{FORMAT, RECORD_FILE, format_of};
 
 use crate::run::{Kind, Machine};
 
@@ -54,19 +54,13 @@ pub(super) enum Status {
     Open,
 }
 
-/// The version of the format, whatever else the file has.
-#[derive(Deserialize)]
-struct Version {
-    format: u64,
-}
-
 /// Reads the file of a run directory; `None` where there is none.
 pub(super) fn read(directory: &Path) -> Option<Result<StudyRun, String>> {
     let path = directory.join(RECORD_FILE);
     path.exists().then(|| {
         let bytes = fs::read(&path).map_err(|error| format!("{RECORD_FILE} cannot be read: {error}"))?;
         let damaged = |error: serde_json::Error| format!("{RECORD_FILE} is damaged: {error}");
-        let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let format = format_of(&bytes).map_err(damaged)?;
         if format != FORMAT {
             return Err(format!("{RECORD_FILE} has the unknown format {format}"));
         }
