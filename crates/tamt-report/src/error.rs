@@ -30,6 +30,12 @@ pub enum Error {
         /// The damage.
         reason: String,
     },
+    /// A file beside other roots of a report.
+    #[error("{} is a file: a report of a runs.csv has no other runs", path.display())]
+    NotAlone {
+        /// The file.
+        path: PathBuf,
+    },
     /// An operating-system error.
     #[error("cannot {action} {}", path.display())]
     Io {

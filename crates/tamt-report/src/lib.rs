@@ -2,8 +2,8 @@
 //!
 //! A report takes these steps:
 //!
-//! 1. [`read`] finds the run directories and reads their results. A run without a whole result is left out, with the
-//!    reason.
+//! 1. [`read`] finds the run directories and reads their results, or reads the runs of another report from its
+//!    `runs.csv`. A run without a whole result is left out, with the reason.
 //! 2. [`study::Study`] sorts scores, losses and tickets by what they are about.
 //! 3. [`sections`] turns them into a [`document::Document`]: sentences, tables and [`figure`]s. Numbers come from the
 //!    runs' files; means, deviations and tests over them from [`stats`].
@@ -19,6 +19,7 @@ mod flops;
 pub mod names;
 pub mod read;
 pub mod report;
+mod row;
 pub mod run;
 pub mod sections;
 pub mod stats;

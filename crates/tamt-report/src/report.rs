@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::read::{directories, runs};
+use crate::read::{directories, runs, runs_csv};
 use crate::run::LeftOut;
 use crate::sections::document;
 use crate::study::Study;
@@ -21,12 +21,25 @@ pub struct Report {
     pub findings: Vec<String>,
 }
 
-/// Reads the runs below `roots` and writes their report into `output`.
+/// Reads the runs below the directories `roots`, or those of one file, which is the `runs.csv` of another report, and
+/// writes their report into `output`.
 ///
 /// # Errors
-/// [`Error::NoRuns`] for a directory without runs, [`Error::NoResults`] where no run has a whole result, and errors of
+/// [`Error::NoRuns`] for a directory without runs, [`Error::NoResults`] where no run has a whole result,
+/// [`Error::Damaged`] for a file that is no `runs.csv`, [`Error::NotAlone`] for a file beside other roots, and errors of
 /// reading and writing.
 pub fn report(roots: &[PathBuf], output: &Path, reader: &dyn TicketReader) -> Result<Report> {
+    let study = match (roots, roots.iter().find(|root| root.is_file())) {
+        ([file], Some(_)) => of_file(file)?,
+        (_, Some(file)) => return Err(Error::NotAlone { path: file.clone() }),
+        _ => of_directories(roots, reader)?,
+    };
+    let document = document(&study, reader)?;
+    let written = files::write(&document, &study.runs, output)?;
+    Ok(Report { written, study, findings: document.findings })
+}
+
+fn of_directories(roots: &[PathBuf], reader: &dyn TicketReader) -> Result<Study> {
     let found = roots.iter().map(|root| directories::find(root)).collect::<Result<Vec<_>>>()?;
     let (runs, left_out) = runs::read(&found, reader);
     if runs.is_empty() {
@@ -35,10 +48,20 @@ pub fn report(roots: &[PathBuf], output: &Path, reader: &dyn TicketReader) -> Re
     }
     let names: Vec<String> =
         found.iter().zip(roots).map(|(found, root)| found.study.clone().unwrap_or_else(|| last_part(root))).collect();
-    let study = Study::new(names.join(", "), runs, left_out);
-    let document = document(&study, reader)?;
-    let written = files::write(&document, &study.runs, output)?;
-    Ok(Report { written, study, findings: document.findings })
+    Ok(Study::new(names.join(", "), runs, left_out))
+}
+
+fn of_file(path: &Path) -> Result<Study> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let study = Study::new(name, runs_csv::read(path)?, Vec::new());
+    // A report of directories has the digests of tickets.
+    match study.indistinct() {
+        Some([one, other]) => {
+            let reason = format!("no column tells what sets {one} and {other} apart; report their directories");
+            Err(Error::Damaged { path: path.to_owned(), reason })
+        }
+        None => Ok(study),
+    }
 }
 
 fn last_part(path: &Path) -> String {

@@ -1,7 +1,8 @@
 //! A finished run, as its files tell.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -52,8 +53,8 @@ pub struct Machine {
 pub struct Run {
     /// Name, unique in a report.
     pub name: String,
-    /// The run directory.
-    pub directory: PathBuf,
+    /// The run directory; `None` for a run that only a `runs.csv` tells of.
+    pub directory: Option<PathBuf>,
     /// What the run does.
     pub kind: Kind,
     /// What the run is about.
@@ -70,8 +71,12 @@ pub struct Run {
     pub tool_version: Option<String>,
     /// The content of `eval_results.json`.
     pub results: Map<String, Value>,
+    /// Factor from the metrics of a result to percent points.
+    pub scale: f64,
     /// The content of `config.toml`: names, joined by dots, and values.
     pub settings: BTreeMap<String, String>,
+    /// The settings that set the run apart from others with its labels, where a `runs.csv` names them.
+    pub variant: Option<String>,
 }
 
 /// A run whose result is no part of the report.
@@ -84,7 +89,7 @@ pub struct LeftOut {
 }
 
 /// How results name the best value of an evaluation: `best_accuracy`.
-const BEST: &str = "best_";
+pub(crate) const BEST: &str = "best_";
 
 impl Run {
     /// A number of the result. NaN is `null` in a result, and no number.
@@ -110,19 +115,20 @@ impl Run {
     /// The score in percent points.
     #[must_use]
     pub fn score(&self) -> Option<f64> {
-        Some(self.scale() * self.number(&self.score_key()?)?)
+        Some(self.scale * self.number(&self.score_key()?)?)
     }
 
     /// The score of the last evaluation, in percent points.
     #[must_use]
     pub fn final_score(&self) -> Option<f64> {
-        Some(self.scale() * self.number(self.metric()?)?)
+        Some(self.scale * self.number(self.metric()?)?)
     }
 
-    /// The factor to percent points. Benchmarks of answers to questions print percent, other metrics are shares.
+    /// The name that runs of its ticket have for a search: that of its directory.
     #[must_use]
-    pub fn scale(&self) -> f64 {
-        if self.results.contains_key("exact_match") { 1.0 } else { 100.0 }
+    pub fn search_name(&self) -> &str {
+        let name = self.directory.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        name.or_else(|| self.name.rsplit('/').next()).unwrap_or_default()
     }
 
     /// The number of training examples of a fine-tuning run.

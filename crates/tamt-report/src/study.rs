@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tamt_files::digest::sha256_file;
 use tamt_study::labels::Labels;
@@ -64,8 +64,8 @@ pub struct TicketFile {
     pub run: usize,
     /// The ticket.
     pub ticket: TicketKey,
-    /// The file.
-    pub path: PathBuf,
+    /// The file; `None` where the run has no directory.
+    pub path: Option<PathBuf>,
 }
 
 /// Everything that a report shows.
@@ -113,7 +113,7 @@ impl Study {
                 Kind::Tune => study.scores.extend(score(i, run, ticket(i), &variants[i])),
                 Kind::Losses => study.losses.push(loss(i, run, ticket(i))),
                 Kind::Find => {
-                    let path = run.directory.join(TICKET_FILE);
+                    let path = run.directory.as_ref().map(|directory| directory.join(TICKET_FILE));
                     study.tickets.push(TicketFile { run: i, ticket: ticket(i), path });
                 }
                 Kind::Pretrain => {}
@@ -142,9 +142,10 @@ impl Study {
                 continue;
             };
             let Some(search) = searches.search(&runs[run]) else { continue };
-            let path = runs[search].directory.join(folder).join(TICKET_FILE);
+            let Some(directory) = &runs[search].directory else { continue };
+            let path = directory.join(folder).join(TICKET_FILE);
             if path.exists() && known.insert(ticket.clone()) {
-                added.push(TicketFile { run: search, ticket: ticket.clone(), path });
+                added.push(TicketFile { run: search, ticket: ticket.clone(), path: Some(path) });
             }
         }
         self.tickets.extend(added);
@@ -208,6 +209,30 @@ impl Study {
         all.map(|ticket| ticket.method.clone()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Two runs that measured the same by all that is known of them: a ticket on a task with one seed, or two tickets that
+    /// only their names tell apart.
+    #[must_use]
+    pub fn indistinct(&self) -> Option<[&str; 2]> {
+        let mut tickets: HashMap<&TicketKey, usize> = HashMap::new();
+        let mut tunings = HashMap::new();
+        let of_ticket = |run: usize| &self.runs[run].labels.ticket;
+        let losses = self.losses.iter().filter(|loss| self.runs[loss.run].kind == Kind::Losses);
+        let repeated = self.scores.iter().find_map(|score| {
+            let first = tunings.insert((&score.ticket, &score.task, score.examples, score.seed), score.run)?;
+            Some([first, score.run])
+        });
+        let mut named =
+            losses.map(|loss| (&loss.ticket, loss.run)).chain(self.scores.iter().map(|s| (&s.ticket, s.run)));
+        let alike = || {
+            named.find_map(|(ticket, run)| {
+                let first = *tickets.entry(ticket).or_insert(run);
+                (of_ticket(first) != of_ticket(run)).then_some([first, run])
+            })
+        };
+        let found = repeated.or_else(alike)?;
+        Some(found.map(|run| self.runs[run].name.as_str()))
+    }
+
     /// The metric of a task's scores.
     #[must_use]
     pub fn metric(&self, task: &Task) -> &str {
@@ -216,14 +241,10 @@ impl Study {
     }
 }
 
-fn directory_name(run: &Run) -> String {
-    run.directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// The searches of a report, as the runs of their tickets name them.
 struct Searches {
     /// Directories of searches with their positions, by the names of the directories.
-    named: HashMap<String, Vec<(PathBuf, usize)>>,
+    named: HashMap<String, Vec<(Option<PathBuf>, usize)>>,
     /// Digests of tickets that were looked at, by path.
     digests: RefCell<HashMap<PathBuf, Option<String>>>,
     /// Digests of tickets whose search is no part of the report, by what is known of the tickets.
@@ -237,9 +258,9 @@ fn known_of_ticket(run: &Run) -> String {
 
 impl Searches {
     fn of(runs: &[Run]) -> Self {
-        let mut named: HashMap<String, Vec<(PathBuf, usize)>> = HashMap::new();
+        let mut named: HashMap<String, Vec<(Option<PathBuf>, usize)>> = HashMap::new();
         for (i, run) in runs.iter().enumerate().filter(|(_, run)| run.kind == Kind::Find) {
-            named.entry(directory_name(run)).or_default().push((run.directory.clone(), i));
+            named.entry(run.search_name().to_owned()).or_default().push((run.directory.clone(), i));
         }
         let searches = Self { named, digests: RefCell::default(), unknown: HashMap::new() };
         let mut unknown: HashMap<String, BTreeSet<String>> = HashMap::new();
@@ -259,7 +280,8 @@ impl Searches {
             [(_, only)] => Some(*only),
             several => {
                 let digest = run.settings.get(TICKET_DIGEST)?;
-                let is_of = |directory: &Path| {
+                let is_of = |directory: &Option<PathBuf>| {
+                    let Some(directory) = directory else { return false };
                     let path = directory.join(folder).join(TICKET_FILE);
                     let mut digests = self.digests.borrow_mut();
                     let own = digests.entry(path).or_insert_with_key(|path| sha256_file(path).ok());
@@ -328,7 +350,12 @@ fn loss(i: usize, run: &Run, ticket: TicketKey) -> Loss {
 fn leave_out_repetitions(runs: &mut Vec<Run>, left_out: &mut Vec<LeftOut>) {
     let mut seen: HashMap<String, String> = HashMap::new();
     runs.retain(|run| {
-        let identity = run.id.as_ref().map_or_else(|| identity(run), |id| format!("{:?} {id}", run.kind));
+        let identity = match &run.id {
+            Some(id) => format!("{:?} {id}", run.kind),
+            // Without its settings nothing tells whether a run repeats another.
+            None if run.directory.is_none() => run.name.clone(),
+            None => identity(run),
+        };
         match seen.get(&identity) {
             Some(first) => {
                 let reason = format!("it repeats {first}, with the same settings and inputs");

@@ -81,7 +81,8 @@ pub(crate) fn identity(run: &Run) -> String {
 /// The variant of each run: empty, or the settings that differ among runs with the same labels.
 ///
 /// Runs of one kind, base and method (of a task: base and task) are compared. Where two of them have labels that are
-/// equal but for seeds, and different settings, the names of these settings become part of the names of all.
+/// equal but for seeds, and different settings, the names of these settings become part of the names of all. A run of a
+/// `runs.csv` has the variant that the file names.
 pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
     let mut telling: HashMap<Family, BTreeSet<&str>> = HashMap::new();
     for (family, members) in groups(runs, |labels| Labels { ticket_seed: None, seed: None, ..labels }) {
@@ -99,6 +100,9 @@ pub(crate) fn variants(runs: &[Run]) -> Vec<String> {
         telling.entry(family).or_default().extend(differing);
     }
     let variant = |run: &Run| {
+        if run.variant.is_some() {
+            return run.variant.clone();
+        }
         let keys = telling.get(&family(run))?;
         let texts = keys.iter().map(|key| match run.settings.get(*key) {
             Some(value) => match short(key).strip_suffix(DIGEST) {

@@ -15,9 +15,9 @@ use crate::printer::Printer;
 use crate::progress::Heartbeat;
 
 pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
-    let output = args.output_dir.clone().unwrap_or_else(|| args.directories[0].join("report"));
+    let output = args.output_dir.clone().unwrap_or_else(|| default_output(&args.paths[0]));
     let heartbeat = Heartbeat::start(printer, "reading the runs");
-    let report = write(&args.directories, &output)?;
+    let report = write(&args.paths, &output)?;
     drop(heartbeat);
     let left_out: Vec<_> =
         report.study.left_out.iter().map(|run| json!({ "run": run.name, "reason": run.reason })).collect();
@@ -33,9 +33,15 @@ pub(super) fn run(args: &ReportArgs, printer: Printer) -> Result<()> {
     printer.result(&json, &text(&report))
 }
 
-/// Writes the report of the runs in `directories` into `output`.
-pub(super) fn write(directories: &[PathBuf], output: &Path) -> Result<Report> {
-    Ok(report(directories, output, &Tickets)?)
+/// The directory of a report that no flag names: in a directory of runs, or beside a file.
+fn default_output(path: &Path) -> PathBuf {
+    let directory = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+    directory.join("report")
+}
+
+/// Writes the report of the runs in `paths` into `output`.
+pub(super) fn write(paths: &[PathBuf], output: &Path) -> Result<Report> {
+    Ok(report(paths, output, &Tickets)?)
 }
 
 fn text(report: &Report) -> String {

@@ -172,7 +172,8 @@ fn what_is_no_study_is_told() {
             ("nosuch", "hint: the working directory has no nosuch, but cola, empty"),
             ("tkk", "hint: the working directory has no tkk; did you mean tk?"),
             ("void", "hint: void is an empty directory"),
-            ("text.txt", "hint: text.txt is a file"),
+            ("text.txt", "text.txt: it is no runs.csv of a report: its first line has no column \"run\""),
+            ("text.txt tk", "text.txt is a file: a report of a runs.csv has no other runs"),
         ],
     );
 }

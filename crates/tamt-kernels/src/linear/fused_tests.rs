@@ -69,14 +69,17 @@ fn check_fused(
 }
 
 /// Fused results have the bits of the separate steps, except GELU in bf16 pairs: tables that are exact to bf16 replace
-/// the function, and a rounded result may be the neighbouring number.
+/// the function, and a rounded result may be the neighbouring number. The tables err by up to 1e-6 (the value) and 2e-6
+/// (the slope), which products scale by a weight and a gradient: more than all of a result where every input is far below
+/// 0.
 fn assert_matches(activation: Activation, precision: Precision, fused: &[f32], separate: &[f32], name: &str) {
     if activation != Activation::Gelu || !precision.packs_bf16() {
         return assert_eq!(fused, separate, "{name}, {activation:?}");
     }
     let largest = separate.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
     for (fused, separate) in fused.iter().zip(separate) {
-        assert!((fused - separate).abs() <= 4e-3 * largest, "{name}: {fused}, not {separate}, of up to {largest}");
+        let allowed = 4e-3 * largest + 1e-5;
+        assert!((fused - separate).abs() <= allowed, "{name}: {fused}, not {separate}, of up to {largest}");
     }
 }
 

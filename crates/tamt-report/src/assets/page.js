@@ -39,7 +39,7 @@
       const card = add(list, "article", "");
       add(card, "h3", run.name);
       add(card, "p", [run.kind, run.result].filter(Boolean).join(" · "));
-      add(card, "p", run.directory);
+      if (run.directory) add(card, "p", run.directory);
       if (run.id) add(card, "p", `digest ${run.id}`);
       if (run.command) add(card, "pre", run.command);
     }

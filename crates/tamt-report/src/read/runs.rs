@@ -64,7 +64,7 @@ fn run(directory: &Path, name: &str, tickets: &TicketsByDigest, reader: &dyn Tic
         Some(study) if study.status == Status::Open => return Err("it has not finished".to_owned()),
         Some(study) => Run {
             name: name.to_owned(),
-            directory: directory.to_owned(),
+            directory: Some(directory.to_owned()),
             kind: study.kind,
             labels: study.labels,
             id: Some(study.id),
@@ -72,14 +72,16 @@ fn run(directory: &Path, name: &str, tickets: &TicketsByDigest, reader: &dyn Tic
             seconds: study.seconds.or_else(|| number("seconds")),
             machine: machine(Some(study.machine)),
             tool_version: study.tool_version.or_else(|| settings.get("tool-version").cloned()),
+            scale: scale(&results),
             results,
             settings,
+            variant: None,
         },
         None => {
             let kind = plain::kind(&settings)?;
             Run {
                 name: name.to_owned(),
-                directory: directory.to_owned(),
+                directory: Some(directory.to_owned()),
                 kind,
                 labels: plain::labels(kind, &settings, tickets, reader)?,
                 id: None,
@@ -87,8 +89,10 @@ fn run(directory: &Path, name: &str, tickets: &TicketsByDigest, reader: &dyn Tic
                 seconds: number("seconds"),
                 machine: machine(None),
                 tool_version: settings.get("tool-version").cloned(),
+                scale: scale(&results),
                 results,
                 settings,
+                variant: None,
             }
         }
     };
@@ -123,6 +127,11 @@ fn results(directory: &Path, study: Option<&StudyRun>) -> Result<Map<String, Val
         Some(study) if !study.wrote(RESULTS_FILE, &bytes) => Err(format!("{RESULTS_FILE} was changed after the run")),
         _ => Ok(object),
     }
+}
+
+/// The factor from metrics to percent points. Benchmarks of answers to questions print percent, other metrics are shares.
+fn scale(results: &Map<String, Value>) -> f64 {
+    if results.contains_key("exact_match") { 1.0 } else { 100.0 }
 }
 
 /// Checks that a result has the numbers that its kind reports.

@@ -51,6 +51,9 @@ fn conditions(views: &[View<'_>]) -> Option<String> {
     for loss in views.iter().flat_map(View::losses) {
         let results = &loss_results(&views[0], loss.run);
         let run = &views[0].study.runs[loss.run];
+        if run.directory.is_none() {
+            continue;
+        }
         let text = if run.kind == Kind::Find { "eval-corpus-sha256" } else { "corpus-sha256" };
         let settings = [text, "precision"].map(|key| run.settings.get(key).cloned());
         found.insert((KEYS.map(|key| results.get(key).map(ToString::to_string)), settings));

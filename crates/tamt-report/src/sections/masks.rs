@@ -30,7 +30,8 @@ pub(super) fn section(views: &[View<'_>], reader: &dyn TicketReader) -> Result<O
             let chosen: Vec<&TicketFile> = files.iter().copied().filter(|file| file.ticket.level == level).collect();
             let mut tickets = Vec::new();
             for file in chosen {
-                match reader.read(&file.path) {
+                let Some(path) = &file.path else { continue };
+                match reader.read(path) {
                     Ok(ticket) => tickets.push((file, ticket)),
                     Err(reason) => unread.push(format!("{}: {reason}", view.study.runs[file.run].name)),
                 }

@@ -97,7 +97,7 @@ fn card(run: &Run) -> RunCard {
         result,
         command: run.command_line(),
         id: run.id.clone().unwrap_or_default(),
-        directory: run.directory.display().to_string(),
+        directory: run.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
     }
 }
 

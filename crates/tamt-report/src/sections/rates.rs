@@ -34,7 +34,7 @@ pub(super) fn section(views: &[View<'_>], reader: &dyn TicketReader) -> Result<O
         let files: Vec<&TicketFile> = view.study.tickets.iter().filter(of_scope).collect();
         for file in files.iter().take(MOST) {
             // The section of masks says why a ticket cannot be read.
-            let Ok(ticket) = reader.read(&file.path) else { continue };
+            let Some(Ok(ticket)) = file.path.as_ref().map(|path| reader.read(path)) else { continue };
             figures.push(map(view, file, &ticket)?);
         }
         if !figures.is_empty() {

@@ -221,10 +221,11 @@ fn add_scores<'a>(view: &View<'a>, level: Level, methods: &mut Methods) -> (Vec<
 /// The seconds of a search up to a step, from its log, or from its result at its end.
 fn seconds(view: &View<'_>, run: usize, steps: u64) -> Option<f64> {
     let run = &view.study.runs[run];
+    let directory = run.directory.as_ref()?;
     if run.labels.steps == Some(steps) {
         return run.number("seconds").or(run.seconds);
     }
-    let log = fs::read_to_string(run.directory.join("log.jsonl")).ok()?;
+    let log = fs::read_to_string(directory.join("log.jsonl")).ok()?;
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let clock = lines.filter_map(|line| Some((line.get("step")?.as_u64()?, line.get("seconds")?.as_f64()?)));
     if steps == 0 { Some(0.0) } else { clock.rev().find(|(step, _)| *step <= steps).map(|(_, seconds)| seconds) }

@@ -15,9 +15,9 @@ impl Works {
         let mut shapes: HashMap<&str, Vec<Matrix>> = HashMap::new();
         for file in study.tickets.iter().filter(|file| !study.runs[file.run].settings.contains_key("layers")) {
             let matrices = shapes.entry(&file.ticket.base).or_default();
-            if matrices.is_empty() {
+            if let Some(path) = file.path.as_ref().filter(|_| matrices.is_empty()) {
                 // A ticket that cannot be read is reported where its masks are shown.
-                *matrices = reader.read(&file.path).map(|ticket| ticket.matrices).unwrap_or_default();
+                *matrices = reader.read(path).map(|ticket| ticket.matrices).unwrap_or_default();
             }
         }
         let work = |file: &TicketFile| {

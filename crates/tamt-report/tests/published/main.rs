@@ -11,6 +11,7 @@ use tamt_report::study::TicketKey;
 use crate::runs::{Run, Runs, Scores, Tickets, mean};
 use crate::tables::{Comparison, Table, sparsity, tables, whole};
 
+mod figures;
 mod runs;
 mod tables;
 

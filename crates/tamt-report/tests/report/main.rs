@@ -6,5 +6,6 @@ mod cells;
 mod chosen;
 mod order;
 mod reading;
+mod runs_csv;
 mod sections;
 mod study;

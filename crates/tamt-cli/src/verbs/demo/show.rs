@@ -67,7 +67,7 @@ impl Outcome<'_> {
         let ticket = |method: &str| {
             let of_method = self.report.study.tickets.iter().filter(|file| file.ticket.method.name == method);
             let file = of_method.max_by_key(|file| file.ticket.level)?;
-            Some(shell::word(file.path.as_os_str()))
+            Some(shell::word(file.path.as_ref()?.as_os_str()))
         };
         if let (Some(trained), Some(magnitude)) = (ticket("tamt-mlm"), ticket("magnitude")) {
             commands.push(format!("{program} inspect {trained} --against {magnitude}"));
