@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tamt_report::names::{Level, Method};
-use tamt_report::stats::paired::PairedT;
 use tamt_report::stats::rank::RankCorrelation;
 use tamt_report::study::TicketKey;
 
@@ -171,13 +170,8 @@ fn differences_of_methods_are_those_of_the_runs() {
     let table = tables.iter().find(|table| table.rows[0][0].contains('−')).unwrap();
     let mut comparison = Comparison::default();
     for (row, column, printed) in table.cells() {
-        let (one, other) = row.split_once(" − ").unwrap();
-        let score = |method, task| runs.score(Tickets::all(method, sparsity(column)), task, None);
-        let differences: Vec<f64> = averaged().iter().map(|task| score(one, task) - score(other, task)).collect();
-        let higher = differences.iter().filter(|difference| **difference > 0.0).count();
-        let test = PairedT::of(&differences).unwrap();
-        let values = [test.mean, test.interval.0, test.interval.1, higher as f64];
-        comparison.numbers(printed, &values, higher == differences.len(), &format!("{row} at {column}"));
+        let score = |method: &str, task: &str| runs.score(Tickets::all(method, sparsity(column)), task, None);
+        comparison.difference(printed, row, &averaged(), score, column);
     }
     comparison.finish(9 * 3 * 4);
 }
@@ -251,6 +245,30 @@ fn scores_of_recipes_are_those_of_the_runs() {
         }
     }
     comparison.finish(64);
+}
+
+#[test]
+fn scores_on_sst2_in_another_recipe_are_those_of_the_runs() {
+    let [study, other] = ["docs/data/minilm.csv", "docs/data/minilm-sst2.csv"].map(Runs::read);
+    let of = |task: &str, tickets: Tickets<'_>| {
+        let runs = if task == "sst2" { &other } else { &study };
+        runs.scores(tickets, task, None)
+    };
+    let found = tables(ANALYSIS, "SST-2 at 1e-4");
+    let [scores, differences] = &found[..] else { panic!("{} tables", found.len()) };
+    let mut comparison = Comparison::default();
+    for (row, method, printed) in scores.cells() {
+        let tickets = Tickets { seed: (!printed.contains('±')).then_some(1), ..Tickets::all(method, sparsity(row)) };
+        let tasks = if row.ends_with("SST-2") { vec!["sst2"] } else { averaged() };
+        let scores: Vec<Scores> = tasks.iter().map(|task| of(task, tickets)).collect();
+        comparison.average(printed, &scores, &format!("{method}, {row}"));
+    }
+    for (row, column, printed) in differences.cells() {
+        let score = |method: &str, task: &str| mean(of(task, Tickets::all(method, sparsity(column))).into_values());
+        comparison.difference(printed, row, &averaged(), score, column);
+    }
+    // Two rows have deviations.
+    comparison.finish(4 * 7 + 2 * 7 + 6 * 2 * 4);
 }
 
 /// Whether a search has the settings that a row of the searches names: "tamt-kd at 30 %, 3e-4, no dropout".

@@ -1,5 +1,6 @@
 //! The tables of the documents, and their numbers beside those that were measured.
 
+use tamt_report::stats::paired::PairedT;
 use tamt_report::stats::summary::Summary;
 
 use crate::runs::{Scores, mean, read};
@@ -107,6 +108,24 @@ impl Comparison {
         assert!(scores.iter().all(|of_task| of_task.keys().eq(scores[0].keys())), "{place}");
         let of_seeds = scores[0].keys().map(|seeds| mean(scores.iter().map(|of_task| of_task[seeds])));
         self.mean(printed, &of_seeds.collect::<Vec<_>>(), place);
+    }
+
+    /// Expects the mean difference over tasks of two methods that `row` names, its interval, and the number of tasks on
+    /// which the first is higher; in bold type where these are all tasks.
+    pub(crate) fn difference(
+        &mut self,
+        printed: &str,
+        row: &str,
+        tasks: &[&str],
+        score: impl Fn(&str, &str) -> f64,
+        place: &str,
+    ) {
+        let (one, other) = row.split_once(" − ").unwrap();
+        let differences: Vec<f64> = tasks.iter().map(|task| score(one, task) - score(other, task)).collect();
+        let higher = differences.iter().filter(|difference| **difference > 0.0).count();
+        let test = PairedT::of(&differences).unwrap();
+        let values = [test.mean, test.interval.0, test.interval.1, higher as f64];
+        self.numbers(printed, &values, higher == tasks.len(), &format!("{row}, {place}"));
     }
 
     /// Expects so many numbers, and all to be those that were measured.
