@@ -78,14 +78,13 @@ fn the_recipe_of_the_study_is_in_the_grid_of_recipes() {
 #[test]
 fn the_other_recipe_of_sst2_is_of_the_tickets_seeds_and_examples_of_the_study() {
     let (first, other) = (runs_of("minilm.toml"), runs_of("minilm-sst2.toml"));
-    let of = |runs: &[(Run, serde_json::Value)], is_same: &dyn Fn(&Run) -> bool| -> Vec<String> {
-        let chosen = runs.iter().map(|(run, _)| run).filter(|run| is_same(run));
-        let mut told: Vec<_> = chosen.map(|run| format!("{:?}", run.labels)).collect();
-        told.sort();
-        told
+    let labels_on_sst2 = |runs: &[(Run, serde_json::Value)]| -> Vec<String> {
+        let labels = runs.iter().map(|(run, _)| &run.labels).filter(|labels| labels.task.as_deref() == Some("sst2"));
+        let mut shown: Vec<_> = labels.map(|labels| format!("{labels:?}")).collect();
+        shown.sort();
+        shown
     };
-    let on_sst2 = |run: &Run| run.labels.task.as_deref() == Some("sst2");
-    assert_eq!(of(&first, &on_sst2), of(&other, &on_sst2));
+    assert_eq!(labels_on_sst2(&first), labels_on_sst2(&other));
     let is_known = |run: &Run| first.iter().any(|(of_study, _)| of_study.id == run.id);
     assert!(other.iter().all(|(run, _)| is_known(run) == (run.kind == Kind::Find)));
     // Tickets: eleven at 70 %, twelve at 50 and 80 %.
