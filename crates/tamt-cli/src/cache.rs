@@ -1,9 +1,9 @@
 //! The tokens of texts that runs on this machine share.
 
 use std::env;
+use std::path::PathBuf;
 
 use anyhow::Result;
-use tamt::compute::cache_directory;
 use tamt_data::TokenCache;
 
 use crate::exit::UsageError;
@@ -25,7 +25,15 @@ pub(crate) fn tokens() -> Result<Option<TokenCache>> {
         })?,
         Err(_) => DEFAULT_SIZE,
     };
-    Ok(cache_directory().filter(|_| size > 0).map(|directory| TokenCache::new(directory.join(FOLDER), size)))
+    Ok(directory().filter(|_| size > 0).map(|directory| TokenCache::new(directory.join(FOLDER), size)))
+}
+
+/// The directory of what runs on a machine share: `$TAMT_CACHE`, else `$XDG_CACHE_HOME/tamt`, else `~/.cache/tamt`; `None`
+/// if none of the variables (and `HOME`) is an absolute path.
+fn directory() -> Option<PathBuf> {
+    let directory = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = || directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")));
+    directory("TAMT_CACHE").or_else(|| cache().map(|cache| cache.join("tamt")))
 }
 
 /// A number of bytes, with a unit of 1000, 1000^2, 1000^3 or 1000^4 bytes.

@@ -1,6 +1,6 @@
 //! SIGINT (Ctrl-C), SIGTERM (`kill`) and SIGHUP (a closed terminal). Between a run's first step and its result the first
 //! signal asks the run to save and stop, and the second ends the process. In any other phase (reading text, digesting
-//! weights, measuring kernels), and in verbs without a run, the first one ends the process, which then has nothing to save.
+//! weights), and in verbs without a run, the first one ends the process, which then has nothing to save.
 
 use std::fs;
 use std::io::{self, IsTerminal};

@@ -12,7 +12,7 @@
 //!
 //! | floor | content |
 //! |---|---|
-//! | [`sparse`] | products over the surviving weights only: CSR in column blocks, panels of tokens, the sparsity where they break even |
+//! | [`sparse`] | products over the surviving weights only: CSR in column blocks, panels of tokens, the density up to which they are taken |
 //! | [`linear`] | products of a masked dense layer: forward, input, weight and bias gradient, fused feed-forward network |
 //! | [`ops`] | attention, layer norm, embedding, activation, losses, dropout, optimisers, reductions |
 //! | `gemm` | the dense product: layout of panels, packing, micro-kernels, epilogues (private; `docs/gemm.md` explains it) |

@@ -1,6 +1,7 @@
 //! Shared helpers of the tests: random inputs, comparisons, and formulas and finite differences in f64.
 
-use crate::base::{Precision, Purpose, Stream, bf16_bits};
+use crate::base::rng::Purpose;
+use crate::base::{Precision, Stream, bf16_bits};
 use crate::masks::BitMask;
 
 /// `natively`, or `in_miri` under Miri, which takes a thousand times as long. Shapes for Miri have the fewest elements

@@ -25,7 +25,7 @@ pub(crate) struct Common {
     #[arg(long, default_value = "auto", value_parser = choices::PRECISION)]
     pub(crate) precision: GetPrecision,
 
-    /// Kernel for masked matrices; auto chooses the faster one for each matrix, by a measurement on this machine
+    /// Kernel for masked matrices; auto chooses one for each matrix, by its density and the processor's instructions
     /// [default: auto; in bench dense and sparse]
     #[arg(long, value_parser = choices::KERNEL)]
     pub(crate) kernel: Option<Kernel>,

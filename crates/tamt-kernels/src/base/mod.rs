@@ -18,12 +18,10 @@ pub(crate) use buffer::{AlignedBuffer, with_buffer, with_panels_and_floats, with
 pub(crate) use cpu::{Bf16Unit, Isa, bf16, isa};
 pub(crate) use dispatch::kernel;
 pub(crate) use math::{LANES, exp, exp2, fma, max_of, normal_cdf, sum_by, sum_lanes, sum_of, tanh};
-pub(crate) use parallel::{
-    CHUNK, PARTIALS, Shared, inside_parallel_job, is_inside_parallel_job, map_chunks, reduction_chunk, rows_per_job,
-};
+pub(crate) use parallel::{CHUNK, PARTIALS, Shared, is_inside_parallel_job, map_chunks, reduction_chunk, rows_per_job};
 pub(crate) use precision::Precision;
 pub(crate) use prefetch::{prefetch, store_fence};
-pub(crate) use rng::{Purpose, Stream, WIDE, philox_wide};
+pub(crate) use rng::{Stream, WIDE, philox_wide};
 pub(crate) use scratch::Scratch;
 pub(crate) use simd::{Portable, Simd};
 pub(crate) use sums::{Write, add_bf16, add_elements, add_partials};

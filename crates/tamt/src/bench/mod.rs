@@ -10,9 +10,9 @@ pub(crate) mod timing;
 pub use timing::{BenchSettings, Subject, Timing, Work};
 
 use serde_json::{Value, json};
-use tamt_kernels::{measure_peak_flops, processor};
+use tamt_kernels::{measure_peak_flops, processor, sparse};
 
-use crate::compute::{Kernel, break_even};
+use crate::compute::Kernel;
 use crate::error::{Error, Result};
 use crate::prune::Sparsity;
 
@@ -25,7 +25,7 @@ pub struct Report {
     pub threads: usize,
     /// Floating-point operations a second of multiply-adds on registers, on all threads; `None` without operations.
     pub peak_flops: Option<f64>,
-    /// The density up to which the sparse kernel is faster than the dense one.
+    /// The density up to which `--kernel auto` takes the sparse kernel.
     pub sparse_up_to: f32,
     /// Single operations.
     pub operations: Vec<Timing>,
@@ -108,7 +108,7 @@ pub fn bench(settings: &BenchSettings, mut progress: impl FnMut(&str)) -> Result
         processor: processor(settings.precision),
         threads: rayon::current_num_threads(),
         peak_flops,
-        sparse_up_to: break_even(settings.precision),
+        sparse_up_to: sparse::break_even(settings.precision),
         operations,
         steps,
         peak_rss_bytes: peak_rss_bytes(),

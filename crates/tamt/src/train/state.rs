@@ -69,7 +69,7 @@ pub(super) fn save(
         ("updates".to_owned(), optimizer.updates.to_string()),
         (EVALUATED.to_owned(), evaluated.to_string()),
     ]);
-    // The kernel decides the last bits of gradients, and a measurement may have chosen the kernel.
+    // The kernel decides the last bits of gradients, and another version of the program may choose another kernel.
     counters.extend(mode.prepared().map(|p| (SPARSE_UP_TO.to_owned(), p.choice().density().to_string())));
     tensor_file::write(&directory.join(TRAINING_STATE_FILE), &tensors, &counters)
 }

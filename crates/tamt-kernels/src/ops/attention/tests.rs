@@ -1,5 +1,6 @@
 use crate::base::parallel::tests::same_for_any_pool;
-use crate::base::{Precision, Purpose, Scratch, Stream};
+use crate::base::rng::Purpose;
+use crate::base::{Precision, Scratch, Stream};
 use crate::ops::attention::backward::{QkvGradients, backward};
 use crate::ops::attention::forward::forward;
 use crate::ops::attention::score_mse::score_mse;
