@@ -55,7 +55,7 @@ class Encoder:
         precision: Precision of the operands of products, "f32" or "bf16"; "auto" is bf16 where the CPU has
             AVX-512-BF16, else f32.
         allow_other_base: Accept a ticket that was found in other weights.
-        kernel: Kernel for masked matrices, "dense" or "sparse"; "auto" chooses the faster one for each matrix.
+        kernel: Kernel for masked matrices, "dense" or "sparse"; "auto" chooses by the density of a matrix.
         pool: How token vectors become the text's: "mean", "cls", or "none" for a vector of each token.
         max_length: Cut texts to this many tokens, special tokens included.
         threads: Number of threads, at most 1024; `None` for one per core, which all work of the process shares.

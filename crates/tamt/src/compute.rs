@@ -8,7 +8,7 @@ use tamt_model::{KernelChoice, Masks, Model, PreparedWeights, Workspace};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kernel {
-    /// The faster kernel for each matrix, by its density and [`sparse::break_even`].
+    /// The sparse kernel for matrices with a density up to [`sparse::break_even`], the dense one for others.
     #[default]
     Auto,
     /// The dense kernel.

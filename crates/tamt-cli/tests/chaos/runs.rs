@@ -142,7 +142,7 @@ impl Runs {
         let words: Vec<String> = words.chain(split(&line)).collect();
         Command::new(&words[0])
             .args(&words[1..])
-            // One measurement of the kernels serves all runs.
+            // All runs share the stored tokens of this directory.
             .env("XDG_CACHE_HOME", self.at("cache"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

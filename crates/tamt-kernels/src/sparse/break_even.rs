@@ -1,8 +1,8 @@
-//! The density up to which sparse products are taken for faster than dense ones.
+//! The density up to which sparse products are used rather than dense ones.
 
 use crate::base::{Bf16Unit, Isa, Precision, bf16, isa};
 
-/// The break-even density: up to it, sparse products in `precision` are taken for faster than dense ones.
+/// The density up to which sparse products in `precision` are used where the choice is free.
 ///
 /// It is a constant of the instructions in use, not a measurement: the kernel decides the last bits of a result, and
 /// machines of one kind must choose alike.
@@ -10,8 +10,9 @@ pub fn break_even(precision: Precision) -> f32 {
     of(precision, bf16(), isa())
 }
 
-/// `docs/engineering-log.md` ("Break-even") has the measurements, from 0.44 to 0.53 with AVX-512-BF16. Its constant is
-/// higher because the study of `docs/results.md`, whose bits are to be repeated, ran with sparse products at 0.6.
+/// Each is near the density at which both products are equally fast (`docs/engineering-log.md`, "Break-even"), except that
+/// of AVX-512-BF16, for which 0.35 to 0.53 was measured: the study of `docs/results.md`, whose bits are to be repeated, ran
+/// with sparse products at a density of 0.6.
 fn of(precision: Precision, unit: Bf16Unit, isa: Isa) -> f32 {
     match (precision, unit, isa) {
         (Precision::Bf16, Bf16Unit::Amx, _) => 0.06,

@@ -7,7 +7,7 @@
 //! Products read activations from [`TokenPanels`], so that several products share one packing: Q, K and V, or an input
 //! gradient and a weight gradient. The products are [`forward`], [`backward_input`] and [`backward_weight`];
 //! [`forward_to_panels`] and [`backward_input_to_panels`] write panels for a following product.
-//! [`break_even`](break_even()) is the density up to which the sparse products are taken for faster than the dense ones.
+//! [`break_even`](break_even()) is the density up to which they are used rather than the dense ones.
 //!
 //! The sizes of panels and of column blocks depend on the processor: the sums of one output feature for all tokens of a
 //! panel fill the registers, and the activations of a column block fit the L1 cache.

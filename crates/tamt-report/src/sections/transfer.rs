@@ -35,7 +35,8 @@ pub(super) fn section(views: &[View<'_>]) -> Result<Option<Section>> {
         if !figures.is_empty() {
             let caption = format!(
                 "Gain over the magnitude ticket of the same sparsity, in percent points, by method (rows, with the \
-                 objective that it minimises on text) and target task (columns){}.",
+                 objective that it minimises on text) and target task (columns){}. The colours end at the largest \
+                 gain or loss of a method other than random, which may lose more.",
                 view.of_base()
             );
             blocks.push(Block::Figures(figures, caption));
@@ -71,7 +72,10 @@ impl Gains<'_> {
             .iter()
             .map(|(method, row)| self.tasks.iter().map(|task| field(method, row, task)).collect())
             .collect();
-        let largest = fields.iter().flatten().flatten().map(|field| field.value.abs()).fold(1.0, f64::max);
+        // What random tickets lose would leave no colour to the gains of others.
+        let of_others = self.others.iter().zip(&fields).filter(|((method, _), _)| method.name != "random");
+        let gains = of_others.flat_map(|(_, fields)| fields).flatten().map(|field| field.value.abs());
+        let largest = gains.fold(1.0, f64::max);
         let title = format!("gain over magnitude at {}", self.level);
         let heat = Heat {
             title: title.clone(),

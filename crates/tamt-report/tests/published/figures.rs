@@ -9,12 +9,13 @@ use tamt_report::ticket::{Ticket, TicketReader};
 use crate::runs::read;
 
 /// Names in docs/figures, without `minilm-`, and in the report.
-const FIGURES: [(&str, &str); 8] = [
+const FIGURES: [(&str, &str); 9] = [
     ("mlm-loss-sparsity", "mlm-loss-sparsity"),
     ("kd-loss-sparsity", "kd-loss-sparsity"),
     ("mlm-loss-steps", "mlm-loss-steps-70"),
     ("score-kd-loss", "score-kd-loss"),
     ("score-mlm-loss", "score-mlm-loss"),
+    ("transfer", "transfer-70"),
     ("scarcity-trec", "scarcity-trec-70"),
     ("scarcity-sst-2", "scarcity-sst-2-70"),
     ("scarcity-subj", "scarcity-subj-70"),

@@ -213,3 +213,18 @@ fn gains_are_over_magnitude() {
     close(row(&rows, "tamt-mlm"), "RTE", 17.0 / 3.0);
     close(row(&rows, "random"), "SST-2", -2.0 / 3.0);
 }
+
+#[test]
+fn what_random_tickets_lose_does_not_set_the_scale_of_gains() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let mut study = Builder::new(root);
+    for (method, score) in [("magnitude", 0.80), ("tamt-mlm", 0.85), ("random", 0.20)] {
+        set(&study.tune(&Of::new(method, 0.7, 1), "sst2", 1, 8000), &[("best_accuracy", score)]);
+    }
+    report(&[root.to_owned()], &root.join("out"), &Reader).unwrap();
+    let figure = fs::read_to_string(root.join("out/figures/transfer-70.svg")).unwrap();
+    // The field of random, and both ends of the scale.
+    assert!(["−60.0", "−5.0", ">5.0<"].iter().all(|text| figure.contains(text)), "{figure}");
+    assert!(!figure.contains(">60.0<"), "{figure}");
+}
