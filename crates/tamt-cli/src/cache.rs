@@ -28,8 +28,8 @@ pub(crate) fn tokens() -> Result<Option<TokenCache>> {
     Ok(directory().filter(|_| size > 0).map(|directory| TokenCache::new(directory.join(FOLDER), size)))
 }
 
-/// The directory of what runs on a machine share: `$TAMT_CACHE`, else `$XDG_CACHE_HOME/tamt`, else `~/.cache/tamt`; `None`
-/// if none of the variables (and `HOME`) is an absolute path.
+/// The directory of what runs on a machine share: `$TAMT_CACHE`, else `$XDG_CACHE_HOME/tamt`, else `~/.cache/tamt`;
+/// `None` if none of the variables (and `HOME`) is an absolute path.
 fn directory() -> Option<PathBuf> {
     let directory = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = || directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")));

@@ -10,9 +10,9 @@ pub fn break_even(precision: Precision) -> f32 {
     of(precision, bf16(), isa())
 }
 
-/// Each is near the density at which both products are equally fast (`docs/engineering-log.md`, "Break-even"), except that
-/// of AVX-512-BF16, for which 0.35 to 0.53 was measured: the study of `docs/results.md`, whose bits are to be repeated, ran
-/// with sparse products at a density of 0.6.
+/// Each is near the density at which both products are equally fast (`docs/engineering-log.md`, "Break-even"), except
+/// that of AVX-512-BF16, for which 0.35 to 0.53 was measured: the study of `docs/results.md`, whose bits are to be
+/// repeated, ran with sparse products at a density of 0.6.
 fn of(precision: Precision, unit: Bf16Unit, isa: Isa) -> f32 {
     match (precision, unit, isa) {
         (Precision::Bf16, Bf16Unit::Amx, _) => 0.06,

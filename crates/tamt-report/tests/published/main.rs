@@ -249,7 +249,7 @@ fn scores_of_recipes_are_those_of_the_runs() {
             comparison.number(printed, value, &format!("{method}, {}", row[0]));
         }
     }
-    comparison.finish(64);
+    comparison.finish(78);
 }
 
 #[test]
