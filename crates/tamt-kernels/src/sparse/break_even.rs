@@ -16,7 +16,7 @@ pub fn break_even(precision: Precision) -> f32 {
 fn of(precision: Precision, unit: Bf16Unit, isa: Isa) -> f32 {
     match (precision, unit, isa) {
         (Precision::Bf16, Bf16Unit::Amx, _) => 0.06,
-        (Precision::Bf16, Bf16Unit::Avx512, _) | (_, _, Isa::Avx512) => 0.65,
+        (_, _, Isa::Avx512) => 0.65,
         (_, _, Isa::Avx2) => 0.75,
         (_, _, Isa::Portable) => 1.0,
     }

@@ -39,6 +39,11 @@ fn runs_of_edited(plan: &str, edited: impl FnOnce(String) -> String) -> Vec<(Run
     expanded(here, plan)
 }
 
+/// Whether a run is one of `runs`.
+fn is_known(run: &Run, runs: &[(Run, serde_json::Value)]) -> bool {
+    runs.iter().any(|(other, _)| other.id == run.id)
+}
+
 fn is_global(run: &Run) -> bool {
     run.labels.scope.as_deref() == Some("global")
 }
@@ -65,8 +70,7 @@ fn another_task_is_one_edited_line() {
 #[test]
 fn the_plan_of_another_task_has_its_fine_tunings_of_the_study_in_two_more_recipes() {
     let (study, mr) = (runs_on_mr(), runs_of("minilm-mr.toml"));
-    let is_known = |run: &Run| study.iter().any(|(of_study, _)| of_study.id == run.id);
-    let new: Vec<Kind> = mr.iter().filter(|(run, _)| !is_known(run)).map(|(run, _)| run.kind).collect();
+    let new: Vec<Kind> = mr.iter().filter(|(run, _)| !is_known(run, &study)).map(|(run, _)| run.kind).collect();
     // Seven models at 3e-4, and three at 1e-4 with half the updates.
     assert_eq!(new, [Kind::Tune; 7 + 3]);
     // Eleven tickets with their losses and those of the dense model; these twelve models in the recipe of the study.
@@ -102,8 +106,7 @@ fn the_other_recipe_of_sst2_is_of_the_tickets_seeds_and_examples_of_the_study() 
         shown
     };
     assert_eq!(labels_on_sst2(&first), labels_on_sst2(&other));
-    let is_known = |run: &Run| first.iter().any(|(of_study, _)| of_study.id == run.id);
-    assert!(other.iter().all(|(run, _)| is_known(run) == (run.kind == Kind::Find)));
+    assert!(other.iter().all(|(run, _)| is_known(run, &first) == (run.kind == Kind::Find)));
     // Tickets: eleven at 70 %, twelve at 50 and 80 %.
     assert_eq!(other.len(), 23 + 12 * 2 + 12 + 7 * 3 + 7);
 }
@@ -126,10 +129,9 @@ fn the_searches_of_the_study_are_in_the_grid_of_searches() {
 #[test]
 fn the_plan_of_dense_poolers_has_the_fine_tunings_of_the_study_and_its_dense_models() {
     let (first, poolers) = (runs_of("minilm.toml"), runs_of("minilm-pooler.toml"));
-    let is_known = |run: &Run| first.iter().any(|(other, _)| other.id == run.id);
     for (run, settings) in &poolers {
         let is_new = run.kind == Kind::Tune && run.ticket.is_some();
-        assert_eq!(is_known(run), !is_new, "{}", run.name);
+        assert_eq!(is_known(run, &first), !is_new, "{}", run.name);
         let says = run.command.iter().any(|word| word == "--dense-pooler");
         assert_eq!((says, settings["dense-pooler"] == true), (is_new, is_new), "{}", run.name);
     }
